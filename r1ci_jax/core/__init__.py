@@ -1,0 +1,1 @@
+"""What every room shares: configuration, shapes legend, metrics files, progress."""

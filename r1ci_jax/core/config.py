@@ -1,0 +1,182 @@
+"""Every knob of an experiment, as frozen dataclasses.
+
+An experiment file returns one `Experiment`; `r1ci run FILE --config.sft.lr=1e-3` overrides one field.
+A knob that a single experiment needs belongs into that experiment's file, not here.
+"""
+
+import dataclasses
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox.config import SandboxConfig
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """Where the policy comes from."""
+
+    preset: str = "toy"
+    """Architecture by name (see r1ci_jax/model/presets.py), initialised at random."""
+    checkpoint: str = ""
+    """Hugging Face directory or hub id; when set, it decides architecture and weights."""
+    tokenizer: str = ""
+    """Directory or hub id of a tokenizer. Empty: a byte-level BPE trained on the run's own data."""
+    tokenizer_vocab: int = 512
+    """Vocabulary of the byte-level BPE, special tokens included."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Questions:
+    """Which questions are asked, and how many of each task in each split."""
+
+    tasks: tuple[str, ...] = ()
+    """Names from the task registry; training and evaluation use the same tasks."""
+    difficulties: tuple[int, ...] = (1, 2, 3)
+    """Difficulty levels, mixed evenly."""
+    sft_per_task: int = 70
+    """Questions a task that the teacher answers (the paper keeps at most 70 trajectories a task)."""
+    grpo_per_task: int = 50
+    """Questions a task for reinforcement learning, disjoint from the supervised ones."""
+    eval_per_task: int = 40
+    """Held-out questions a task."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.tasks) > 0, "questions.tasks is empty: name at least one task (r1ci tasks list)")
+        for name in ("sft_per_task", "grpo_per_task", "eval_per_task"):
+            _require(getattr(self, name) > 0, f"questions.{name} must be positive")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """The slot sampler."""
+
+    slots: int = 64
+    """Rows decoded together."""
+    cache_length: int = 256
+    """Tokens a row can hold: prompt, completion and observations."""
+    chunk: int = 16
+    """Decode steps between two looks by the host."""
+    prefill_buckets: tuple[int, ...] = (16, 32, 64, 128)
+    """Lengths to which prompts and observations are padded; a longer input takes several passes."""
+    prefill_rows: int = 16
+    """Rows of one prefill call."""
+
+    def __post_init__(self) -> None:
+        _require(self.slots > 0 and self.chunk > 0, "sampler.slots and sampler.chunk must be positive")
+        _require(
+            tuple(sorted(self.prefill_buckets)) == self.prefill_buckets and self.prefill_buckets[0] > 0,
+            "sampler.prefill_buckets must be positive and ascending",
+        )
+        _require(
+            self.prefill_buckets[-1] <= self.cache_length,
+            "sampler.prefill_buckets holds a bucket longer than sampler.cache_length",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TurnLimits:
+    """Where a trajectory ends. Each limit has its own stop reason."""
+
+    code_calls: int = 8
+    """Code blocks run in one trajectory (paper: 8)."""
+    new_tokens: int = 128
+    """Tokens the policy may sample in one trajectory."""
+    observation_tokens: int = 48
+    """Tokens of one interpreter output; longer output keeps its head and its tail."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SftConfig:
+    """Multi-turn supervised fine-tuning."""
+
+    epochs: int = 3
+    batch_size: int = 32
+    """Sequences a step."""
+    sequence_length: int = 256
+    """Tokens a row; a longer demonstration is an error, not a truncation."""
+    lr: float = 1e-5
+    warmup_fraction: float = 0.03
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    checkpoint_every: int = 100
+    """Steps between checkpoints."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PotentialConfig:
+    """Improvement potential Π = 4p(1-p) of every GRPO question (paper section 4.2)."""
+
+    answers_per_agent: int = 5
+    """Answers by each agent; with four agents N = 20."""
+    temperatures: tuple[float, ...] = (0.6, 0.8, 1.0, 1.1, 1.2)
+    """Temperature of the i-th answer of an agent."""
+    edges: tuple[float, ...] = (0.64, 0.48, 0.32)
+    """Lower edges of groups 1 to 3; group 4 takes the rest."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GrpoConfig:
+    """Group-relative policy optimisation (paper section 5)."""
+
+    prompts_per_step: int = 128
+    rollouts_per_prompt: int = 5
+    steps_per_stage: tuple[int, ...] = (150, 150, 150, 150)
+    """Optimiser steps of each curriculum stage; uniform training spends their sum on all questions."""
+    lr: float = 1e-6
+    warmup_steps: int = 0
+    clip_norm: float = 1.0
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl_coef: float = 0.001
+    temperature: float = 1.0
+    sequence_length: int = 256
+    """Tokens a row of the update; trajectories never exceed the sampler's cache."""
+    micro_batch: int = 128
+    """Rows of one forward and backward pass; gradients are summed over micro-batches."""
+    turn_penalty_after: int = 6
+    """More generation turns than this cost 0.1 of reward."""
+    checkpoint_every: int = 10
+    """Steps between checkpoints."""
+    trajectories_logged: int = 4
+    """Trajectories a step written to trajectories.jsonl: best, worst, and a spread between."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Accuracy on held-out questions."""
+
+    temperature: float = 0.6
+    samples_per_question: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One run, from data to report."""
+
+    name: str
+    """Also the name of the run directory under runs/."""
+    paper_row: str = ""
+    """Row of experiments/paper.py that this run is compared with; empty: none."""
+    seed: int = 0
+    model: ModelSource = ModelSource()
+    questions: Questions
+    teacher: str = "scripted"
+    """Who writes the demonstrations: 'scripted' (rules that know the answer, code really executed)."""
+    sandbox: SandboxConfig = SandboxConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    limits: TurnLimits = TurnLimits()
+    sft: SftConfig = SftConfig()
+    potential: PotentialConfig = PotentialConfig()
+    grpo: GrpoConfig = GrpoConfig()
+    eval: EvalConfig = EvalConfig()
+
+    def __post_init__(self) -> None:
+        _require(self.grpo.sequence_length <= self.sampler.cache_length,
+                 "grpo.sequence_length is longer than sampler.cache_length")
+        stages = len(self.potential.edges) + 1
+        _require(len(self.grpo.steps_per_stage) == stages,
+                 f"grpo.steps_per_stage needs {stages} entries, one a curriculum group")

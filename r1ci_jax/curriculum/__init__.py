@@ -1,0 +1,1 @@
+"""Improvement potential of questions and the stages built from it."""

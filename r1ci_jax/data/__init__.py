@@ -1,0 +1,1 @@
+"""Datasets: TFDS builders, Grain pipelines, scripted demonstrations, packing."""

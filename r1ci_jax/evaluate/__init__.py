@@ -1,0 +1,1 @@
+"""Accuracy on held-out questions and the tables made of it."""

@@ -1,0 +1,1 @@
+"""What people look at or start: reports, plans, launches."""

@@ -1,0 +1,1 @@
+"""Trajectories: an agent drives the sampler, pauses on code, and the sandbox answers."""

@@ -1,0 +1,1 @@
+"""The mesh and the one table that maps array axes to it."""

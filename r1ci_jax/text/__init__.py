@@ -1,0 +1,1 @@
+"""Text contracts: tokenizers, the ChatML prompt, the code and answer protocol."""
