@@ -51,6 +51,30 @@ class Questions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherMix:
+    """What the scripted teacher shows. Shares are weights: they need not sum to one."""
+
+    code_agent: float = 0.7
+    """Free choice of text and code."""
+    all_text: float = 0.1
+    """Told to answer without code."""
+    all_code: float = 0.1
+    """Told to answer with code."""
+    codesteer: float = 0.1
+    """A first answer, then the request to check it with code."""
+    code: float = 0.55
+    """Among code_agent: one script, then the answer."""
+    repair: float = 0.10
+    """Among code_agent: a script that raises (shown, not learnt), then its repair."""
+    check: float = 0.10
+    """Among code_agent: a script, a second one that checks the result, then the answer."""
+    direct: float = 0.25
+    """Among code_agent: the answer without any script."""
+    wrong_first: float = 0.5
+    """Among codesteer: the first answer is wrong (shown, not learnt)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
     """The slot sampler."""
 
@@ -95,7 +119,7 @@ class SftConfig:
 
     epochs: int = 3
     batch_size: int = 32
-    """Sequences a step."""
+    """Rows a step; each is packed with as many demonstrations as fit."""
     sequence_length: int = 256
     """Tokens a row; a longer demonstration is an error, not a truncation."""
     lr: float = 1e-5
@@ -133,8 +157,8 @@ class GrpoConfig:
     clip_high: float = 0.2
     kl_coef: float = 0.001
     temperature: float = 1.0
-    sequence_length: int = 256
-    """Tokens a row of the update; trajectories never exceed the sampler's cache."""
+    sequence_lengths: tuple[int, ...] = (128, 256)
+    """Lengths to which the rows of a micro-batch are padded; the last holds any trajectory."""
     micro_batch: int = 128
     """Rows of one forward and backward pass; gradients are summed over micro-batches."""
     turn_penalty_after: int = 6
@@ -164,8 +188,7 @@ class Experiment:
     seed: int = 0
     model: ModelSource = ModelSource()
     questions: Questions
-    teacher: str = "scripted"
-    """Who writes the demonstrations: 'scripted' (rules that know the answer, code really executed)."""
+    teacher: TeacherMix = TeacherMix()
     sandbox: SandboxConfig = SandboxConfig()
     sampler: SamplerConfig = SamplerConfig()
     limits: TurnLimits = TurnLimits()
@@ -175,8 +198,11 @@ class Experiment:
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:
-        _require(self.grpo.sequence_length <= self.sampler.cache_length,
-                 "grpo.sequence_length is longer than sampler.cache_length")
+        lengths = self.grpo.sequence_lengths
+        _require(
+            tuple(sorted(lengths)) == lengths and lengths[-1] >= self.sampler.cache_length,
+            "grpo.sequence_lengths must ascend to at least sampler.cache_length",
+        )
         stages = len(self.potential.edges) + 1
         _require(len(self.grpo.steps_per_stage) == stages,
                  f"grpo.steps_per_stage needs {stages} entries, one a curriculum group")

@@ -1,1 +1,7 @@
 """The interpreter jail: run hostile Python, get a typed result back. Imports no JAX."""
+
+from r1ci_jax.sandbox.box import Sandbox
+from r1ci_jax.sandbox.config import Limits, SandboxConfig
+from r1ci_jax.sandbox.result import ExecResult, Status
+
+__all__ = ["ExecResult", "Limits", "Sandbox", "SandboxConfig", "Status"]

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from r1ci_jax.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -20,6 +22,11 @@ class Limits:
     file_bytes: int = 16 << 20
     """Largest file; the scratch directory holds twice as much."""
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if not getattr(self, field.name) > 0:
+                raise UserError(f"sandbox limit {field.name} must be positive")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
@@ -30,3 +37,7 @@ class SandboxConfig:
     """Scripts that run at the same time."""
     policy: str = "default"
     """Name of the policy: sandboxes/<name>.cfg with sandboxes/<name>.kafel."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UserError("sandbox.workers must be at least 1")

@@ -1,0 +1,42 @@
+# make demo   train a tiny model on the CPU and print its table (needs git, make and some Python)
+# make test   every test
+# make setup  only the installation, which the others do first by themselves
+# make lint   style, types and the import rule
+# make clean  remove what was installed or cached; runs/ stays
+
+# JAX's persistent compilation cache stays off: it writes its entries in place, so a killed process
+# (which the tests and the resume feature ask for) could leave a cut entry for the next one to trip
+# over, and its CPU code is not safe to share between machines. To use it all the same, set
+# JAX_COMPILATION_CACHE_DIR yourself.
+
+BIN := .venv/bin
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup:
+	@sh scripts/bootstrap.sh
+
+demo: setup
+	@$(BIN)/r1ci run experiments/toy.py
+
+test: setup
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,25 @@
+"""Main table: mean accuracy over tasks, ours beside the paper's (its Table 3).
+
+Question   How close does a run come to the paper's row for the same model size?
+Command    r1ci table main --runs runs/14b-seed0 runs/14b-seed1
+           (the same: python -m experiments.table_main --runs ...)
+Needs      finished runs; an experiment names its paper row in `paper_row`
+Prints     ours | paper | difference, in points of percent
+"""
+
+import sys
+from collections.abc import Sequence
+
+from experiments import paper
+from r1ci_jax.evaluate import tables
+
+
+def build(runs: Sequence[tables.RunResults]) -> tables.Table:
+    """The table for the given runs."""
+    return tables.compare("Main table: mean accuracy over tasks, %", runs, paper.MAIN)
+
+
+if __name__ == "__main__":
+    from r1ci_jax.cli.main import main
+
+    sys.exit(main(["table", "main", *sys.argv[1:]]))

@@ -1,0 +1,103 @@
+"""The whole method on a CPU: a model of one million weights learns to answer by writing Python.
+
+Question   Does reinforcement learning with the interpreter in the loop, ordered by improvement
+           potential, raise held-out accuracy above supervised fine-tuning?
+Command    r1ci run experiments/toy.py            (or: make demo)
+Needs      2 CPU cores, 4 GiB, no accelerator, no network
+Variants   :smoke  the same stages in two minutes, too short to learn much
+"""
+
+import dataclasses
+
+from r1ci_jax.core.config import (
+    Experiment,
+    GrpoConfig,
+    ModelSource,
+    Questions,
+    SamplerConfig,
+    SftConfig,
+    TeacherMix,
+    TurnLimits,
+)
+from r1ci_jax.sandbox import Limits, SandboxConfig
+
+VARIANTS = ("", "smoke")
+
+TASKS = (
+    "toy_arithmetic",
+    "toy_letters",
+    "toy_sorting",
+    "toy_gcd_lcm",
+    "toy_base_conversion",
+    "toy_search",
+)
+
+
+def get_config(variant: str = "") -> Experiment:
+    """The demo, or its short form."""
+    toy = Experiment(
+        name="toy",
+        model=ModelSource(preset="toy", tokenizer_vocab=512),
+        questions=Questions(
+            tasks=TASKS,
+            difficulties=(1, 2, 3),
+            sft_per_task=500,
+            grpo_per_task=40,
+            eval_per_task=40,
+        ),
+        teacher=TeacherMix(code=0.5, repair=0.05, check=0.05, direct=0.4),
+        sandbox=SandboxConfig(limits=Limits(cpu_seconds=2.0, wall_seconds=10.0), workers=2),
+        sampler=SamplerConfig(
+            slots=64,
+            cache_length=256,
+            chunk=16,
+            prefill_buckets=(16, 32, 64),
+            prefill_rows=32,
+        ),
+        limits=TurnLimits(code_calls=4, new_tokens=120, observation_tokens=40),
+        sft=SftConfig(
+            epochs=6,
+            batch_size=8,
+            sequence_length=256,
+            lr=3e-3,
+            warmup_fraction=0.05,
+            weight_decay=0.05,
+            checkpoint_every=100,
+        ),
+        grpo=GrpoConfig(
+            prompts_per_step=16,
+            rollouts_per_prompt=8,
+            steps_per_stage=(10, 10, 10, 10),
+            lr=3e-4,
+            kl_coef=0.001,
+            sequence_lengths=(96, 160, 256),
+            micro_batch=64,
+            checkpoint_every=10,
+        ),
+    )
+    match variant:
+        case "":
+            return toy
+        case "smoke":
+            return dataclasses.replace(
+                toy,
+                name="toy-smoke",
+                questions=Questions(
+                    tasks=TASKS,
+                    difficulties=(1,),
+                    sft_per_task=40,
+                    grpo_per_task=6,
+                    eval_per_task=6,
+                ),
+                sft=dataclasses.replace(toy.sft, epochs=4, checkpoint_every=20),
+                grpo=dataclasses.replace(
+                    toy.grpo,
+                    prompts_per_step=4,
+                    rollouts_per_prompt=4,
+                    steps_per_stage=(1, 1, 1, 1),
+                    micro_batch=16,
+                    checkpoint_every=2,
+                ),
+            )
+        case _:
+            raise ValueError(f"no variant {variant!r}; there are: smoke")

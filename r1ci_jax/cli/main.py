@@ -1,0 +1,134 @@
+"""The r1ci command.
+
+Only the module of the named command is imported, so `r1ci --help` and the commands that need no
+model start at once.
+"""
+
+import argparse
+import errno
+import importlib
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+import r1ci_jax
+from r1ci_jax.errors import UserError
+
+COMMANDS = {
+    "run": ("r1ci_jax.cli.run", "every stage of an experiment, resumed where it stopped"),
+    "sft": ("r1ci_jax.cli.run", "supervised fine-tuning only"),
+    "potential": ("r1ci_jax.cli.run", "improvement potential of the questions only"),
+    "grpo": ("r1ci_jax.cli.run", "reinforcement learning only"),
+    "eval": ("r1ci_jax.cli.run", "evaluation only"),
+    "tasks": ("r1ci_jax.cli.tasks", "the task registry: list, show, sample, check"),
+    "data": ("r1ci_jax.cli.data", "datasets: build, stats"),
+    "sandbox": ("r1ci_jax.cli.sandbox", "the interpreter jail: doctor, exec"),
+    "weights": ("r1ci_jax.cli.weights", "Hugging Face safetensors: import, export"),
+    "report": ("r1ci_jax.cli.report", "one static HTML file about a run"),
+    "table": ("r1ci_jax.cli.table", "a paper table: ours, paper, difference"),
+}
+"""Command -> module with `add_commands(subparsers)`, and its line in `r1ci --help`."""
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argument errors as one line, like all other wrong input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status.
+
+    A command is a function `args -> int | None` set with `parser.set_defaults(run=function)`. One
+    that takes `--config.a.b=value` sets `takes_overrides=True` and finds them in `args.overrides`.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        status = _dispatch(words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader went away (r1ci tasks list | head): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        if debug:
+            traceback.print_exc()
+        again = shlex.join(["r1ci", *words])
+        print(f"\nr1ci: interrupted; to go on where it stopped: {again}", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        message = _message(error)
+        if message is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        print(f"r1ci: {message}", file=sys.stderr)
+        return USER_ERROR
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    parser = _parser(words)
+    args, rest = parser.parse_known_args(words)
+    if rest and not getattr(args, "takes_overrides", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.overrides = rest
+    run = getattr(args, "run", None)
+    if run is None:
+        if args.command is None:
+            parser.print_help()
+            return USER_ERROR
+        parser.error(f"r1ci {args.command} needs a sub-command; see r1ci {args.command} --help")
+    return run(args) or 0
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="r1ci",
+        description=r1ci_jax.__doc__,
+        epilog="EXP is experiments/file.py[:variant]; r1ci COMMAND --help tells more.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    named = next((word for word in words if not word.startswith("-")), None)
+    if named in COMMANDS:
+        importlib.import_module(COMMANDS[named][0]).add_commands(commands)
+    else:
+        for name, (_module, summary) in COMMANDS.items():
+            commands.add_parser(name, help=summary)
+    return parser
+
+
+def _message(error: BaseException) -> str | None:
+    """One line for an error that is the user's to mend; None for a defect."""
+    for cause in _causes(error):
+        if isinstance(cause, UserError) and cause in (error, error.__cause__):
+            return " ".join(str(cause).split())
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        # Libraries that write checkpoints wrap the error and keep only its text.
+        if full or "No space left on device" in str(cause):
+            name = getattr(cause, "filename", None)
+            where = f" at {name}" if name else ""
+            return f"disk full{where}; free space and run the same command again: it resumes"
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

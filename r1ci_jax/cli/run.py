@@ -1,0 +1,103 @@
+"""`r1ci run EXP` and its single stages: sft, potential, grpo, eval."""
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from r1ci_jax.core import rundir
+from r1ci_jax.errors import UserError
+
+SUMMARIES = {
+    "run": "every stage of an experiment in order: data, sft, potential, grpo, eval, table, report",
+    "sft": "supervised fine-tuning on demonstrations",
+    "potential": "improvement potential of the questions, measured on the SFT model",
+    "grpo": "reinforcement learning over the curriculum's stages",
+    "eval": "accuracy on held-out questions",
+}
+
+
+def add_commands(subparsers: argparse._SubParsersAction) -> None:
+    """Register the commands that take an experiment."""
+    for name, summary in SUMMARIES.items():
+        parser = subparsers.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}. A finished stage is skipped, an "
+            "interrupted one goes on where it stopped.",
+            usage=f"r1ci {name} EXP [--workdir D] [--json] [--config.a.b=V ...]",
+            epilog="--config.a.b=V overrides one knob of the experiment. The knobs:",
+            add_help=False,
+            allow_abbrev=False,
+        )
+        parser.add_argument("exp", nargs="?", metavar="EXP", help="experiments/file.py[:variant]")
+        parser.add_argument("-h", "--help", action="store_true", help="this text, with every knob")
+        parser.add_argument(
+            "--workdir", type=Path, metavar="D", help="run directory; default runs/NAME"
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="one JSON object on stdout at the end, nothing else"
+        )
+        parser.set_defaults(run=_run, parser=parser, takes_overrides=True)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from r1ci_jax.cli import experiment as experiments
+
+    if args.help:
+        _print_help(args)
+        return 0
+    if args.exp is None:
+        raise UserError(f"name an experiment: r1ci {args.command} experiments/file.py[:variant]")
+    # Whatever libraries print belongs beside the progress, not into the JSON.
+    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+        default = experiments.default(args.exp)
+        experiment = experiments.override(default, args.overrides)
+        changed = experiments.changes(default, experiment)
+        print(experiments.describe(args.exp, experiment, changed), file=sys.stderr)
+        summary = _run_stages(args, experiment, changed)
+    if args.json:
+        print(json.dumps(summary))
+    return 0
+
+
+def _run_stages(
+    args: argparse.Namespace, experiment: Any, changed: dict[str, Any]
+) -> dict[str, Any]:
+    """Open the run directory, run what is left to do, show the table."""
+    path = args.workdir or rundir.default_path(experiment)
+    with rundir.RunDir.open(path, experiment, changes=changed) as directory:
+        # Imported only now: a refused directory is reported before JAX has started.
+        import jax
+
+        from r1ci_jax.ops import pipeline
+
+        directory.note_machine(devices=sorted({device.device_kind for device in jax.devices()}))
+        pipeline.run(experiment, directory, only=None if args.command == "run" else args.command)
+        summary: dict[str, Any] = {
+            "workdir": str(directory.path),
+            "stages": list(directory.finished_stages()),
+        }
+        if directory.results_path.exists():
+            from r1ci_jax.evaluate import tables
+
+            result = tables.results_table(tables.read_run(directory.path))
+            summary["results"] = list(result.records)
+            if args.command in ("run", "eval"):
+                tables.show(result)
+        if directory.report_path.exists():
+            summary["report"] = str(directory.report_path)
+            print(f"report: {directory.report_path}", file=sys.stderr)
+        return summary
+
+
+def _print_help(args: argparse.Namespace) -> None:
+    from r1ci_jax.cli import experiment as experiments
+
+    shown = None
+    if args.exp is not None:
+        shown = experiments.override(experiments.default(args.exp), args.overrides)
+    print(args.parser.format_help())
+    print(experiments.knobs(shown))

@@ -1,0 +1,136 @@
+"""r1ci tasks: the task registry."""
+
+import argparse
+import dataclasses
+import json
+import random
+from typing import Any
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import check, registry
+from r1ci_jax.tasks.base import Example, Task
+from r1ci_jax.tasks.toy.puzzle import ToyTask
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add `tasks` and its sub-commands."""
+    parser = subparsers.add_parser("tasks", help="the task registry: list, show, sample, check")
+    commands = parser.add_subparsers(dest="tasks_command", metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="all tasks")
+    listing.add_argument("--suite", help=f"only one suite: {', '.join(registry.suites())}")
+    listing.set_defaults(run=_list)
+
+    show = commands.add_parser("show", help="one task, with a question of each difficulty")
+    show.add_argument("name", metavar="NAME")
+    show.set_defaults(run=_show)
+
+    sample = commands.add_parser("sample", help="questions with their answers")
+    sample.add_argument("name", metavar="NAME")
+    sample.add_argument("-n", type=int, default=5, help="how many (default 5)")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--difficulty", type=int, help="one level (default: all in turn)")
+    sample.set_defaults(run=_sample)
+
+    checking = commands.add_parser("check", help="verify generators and scorers")
+    checking.add_argument("names", metavar="NAME", nargs="*", help="default: all tasks")
+    checking.add_argument("--seed", type=int, default=0)
+    checking.add_argument("--items", type=int, default=check.ITEMS, help="questions a task")
+    checking.set_defaults(run=_check)
+
+    for command in (listing, show, sample, checking):
+        command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _list(args: argparse.Namespace) -> int:
+    tasks = [_facts(registry.get(name)) for name in registry.names(suite=args.suite)]
+    if args.json:
+        print(json.dumps({"tasks": tasks}))
+        return 0
+    for task in tasks:
+        print(f"{task['name']:<24}{task['suite']:<15}{task['split']:<7}{task['answer_format']}")
+    print(f"{len(tasks)} tasks")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    task = registry.get(args.name)
+    examples = [task.generate(0, 0, difficulty) for difficulty in task.difficulties]
+    if args.json:
+        facts = _facts(task) | {"examples": [dataclasses.asdict(example) for example in examples]}
+        print(json.dumps(facts))
+        return 0
+    for name, value in _facts(task).items():
+        print(f"{name:<15}{value}")
+    _print_examples(task, examples)
+    if isinstance(task, ToyTask):
+        worked = task.worked(examples[0], random.Random(0))
+        print("teacher's code for the first:")
+        print("\n".join(f"    {line}" for line in worked.code.splitlines()))
+    return 0
+
+
+def _sample(args: argparse.Namespace) -> int:
+    task = registry.get(args.name)
+    if args.n < 1:
+        raise UserError(f"-n {args.n}: ask for at least one question")
+    levels = task.difficulties if args.difficulty is None else (args.difficulty,)
+    if not set(levels) <= set(task.difficulties):
+        known = ", ".join(map(str, task.difficulties))
+        raise UserError(f"{task.name} has no difficulty {args.difficulty}; there are: {known}")
+    examples = [
+        task.generate(i // len(levels), args.seed, levels[i % len(levels)]) for i in range(args.n)
+    ]
+    if args.json:
+        print(json.dumps({"examples": [dataclasses.asdict(example) for example in examples]}))
+    else:
+        _print_examples(task, examples)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    names = tuple(args.names) or registry.names()
+    if args.items < 1:
+        raise UserError(f"--items {args.items}: look at at least one question")
+    for name in names:
+        registry.get(name)  # an unknown name is reported before any work
+    reports = []
+    for report in check.check(names, seed=args.seed, items=args.items):
+        reports.append(report)
+        if not args.json:
+            _print_report(report)
+    failed = [report.task for report in reports if not report.passed]
+    if args.json:
+        rows = [dataclasses.asdict(report) | {"passed": report.passed} for report in reports]
+        print(json.dumps({"passed": not failed, "tasks": rows}))
+    else:
+        print(f"{len(reports) - len(failed)} of {len(reports)} tasks pass")
+    return 1 if failed else 0
+
+
+def _facts(task: Task) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "suite": task.suite,
+        "split": task.split,
+        "kind": task.kind,
+        "answer_format": task.answer_format,
+        "difficulties": list(task.difficulties),
+        "many_answers": task.many_answers,
+        "about": (type(task).__doc__ or "").strip().partition("\n")[0],
+    }
+
+
+def _print_examples(task: Task, examples: list[Example]) -> None:
+    for example in examples:
+        print(f"[{example.difficulty}] {example.question}  ->  {task.gold(example)}")
+
+
+def _print_report(report: check.Report) -> None:
+    print(
+        f"{report.task:<24}{'ok' if report.passed else 'FAILED':<8}"
+        f"golds {report.golds_correct}/{report.items}  distinct {report.distinct}  "
+        f"commonest gold {report.majority_share:.0%}"
+    )
+    for problem in report.problems:
+        print(f"    {problem}")

@@ -1,0 +1,27 @@
+"""Writing a file so that a reader never sees half of it."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` beside `path` and rename it over; on failure the old file stays as it was."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one readable JSON document atomically."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

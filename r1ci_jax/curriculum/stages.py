@@ -1,0 +1,43 @@
+"""Which questions each stage of reinforcement learning draws from (paper section 4.2).
+
+Stage s trains on groups 1 to s: first the questions with the largest potential, in the end all. A stage is
+a TFDS split, `group1+…+groups`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Some optimiser steps on one set of questions."""
+
+    number: int
+    """From 1."""
+    split: str
+    """TFDS split of `r1ci_curriculum`."""
+    steps: int
+
+
+def curriculum(steps_per_stage: Sequence[int], group_sizes: Mapping[int, int]) -> list[Stage]:
+    """Cumulative stages; while the groups so far are empty, the next one is opened early.
+
+    Args:
+        group_sizes: questions in each group, by its number.
+    """
+    stages = []
+    for number, steps in enumerate(steps_per_stage, start=1):
+        last = number
+        while last < len(steps_per_stage) and not any(
+            group_sizes.get(group, 0) for group in range(1, last + 1)
+        ):
+            last += 1
+        split = "+".join(f"group{group}" for group in range(1, last + 1))
+        stages.append(Stage(number=number, split=split, steps=steps))
+    return stages
+
+
+def uniform(steps_per_stage: Sequence[int]) -> list[Stage]:
+    """The same number of steps on all questions: what the curriculum is compared with."""
+    split = "+".join(f"group{group}" for group in range(1, len(steps_per_stage) + 1))
+    return [Stage(number=1, split=split, steps=sum(steps_per_stage))]

@@ -1,0 +1,57 @@
+"""A demonstration: one worked trajectory as text, cut where the writer changes."""
+
+import dataclasses
+from typing import Literal
+
+Role = Literal["assistant", "observation", "user"]
+Agent = Literal["code_agent", "all_text", "all_code", "codesteer"]
+AGENTS: tuple[Agent, ...] = ("code_agent", "all_text", "all_code", "codesteer")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A stretch of a trajectory by one writer. Segments are encoded one by one."""
+
+    text: str
+    role: Role
+    """A `user` segment holds the turn's text alone; chat.user_turn_ids adds the marks around it."""
+    sampled: bool
+    """True: the policy must learn to write it."""
+
+    def __post_init__(self) -> None:
+        assert self.role == "assistant" or not self.sampled, "only the policy's own text trains"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """One trajectory for supervised fine-tuning."""
+
+    example_id: str
+    task: str
+    agent: Agent
+    kind: str
+    """code, repair, check, direct; steered_wrong, steered_right (what the first answer was)."""
+    prompt: str
+    """The first user turn."""
+    segments: tuple[Segment, ...]
+    correct: bool
+
+
+def written(text: str) -> Segment:
+    """What the policy writes and learns to write."""
+    return Segment(text=text, role="assistant", sampled=True)
+
+
+def mistaken(text: str) -> Segment:
+    """What a policy wrote wrongly: the trajectory shows it, but nobody should learn it."""
+    return Segment(text=text, role="assistant", sampled=False)
+
+
+def observed(text: str) -> Segment:
+    """Interpreter output, as rendered by protocol.observation."""
+    return Segment(text=text, role="observation", sampled=False)
+
+
+def asked(text: str) -> Segment:
+    """A later user turn."""
+    return Segment(text=text, role="user", sampled=False)

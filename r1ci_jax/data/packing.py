@@ -1,0 +1,103 @@
+"""Several sequences in one row: most demonstrations are much shorter than the longest."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from r1ci_jax.data.encoding import Encoded
+from r1ci_jax.data.pipeline import Batches
+from r1ci_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackedRow:
+    """One row of length T; padding has segment 0."""
+
+    tokens_T: np.ndarray
+    positions_T: np.ndarray
+    """Restart at 0 in every segment."""
+    segments_T: np.ndarray
+    """Number of the sequence a token belongs to, from 1; a token sees its own segment only."""
+    loss_mask_T: np.ndarray
+    """True where the policy chose the token, so that predicting it counts."""
+
+
+class PackedBatch(NamedTuple):
+    """`PackedRow`s stacked."""
+
+    tokens_BT: np.ndarray
+    positions_BT: np.ndarray
+    segments_BT: np.ndarray
+    loss_mask_BT: np.ndarray
+
+
+def pack(sequences: Sequence[Encoded], length: int, *, pad_id: int) -> list[PackedRow]:
+    """First-fit: each sequence goes into the first row that has room for it, in the given order."""
+    rows: list[list[Encoded]] = []
+    room: list[int] = []
+    first_open = 0
+    shortest = min((len(sequence.tokens_T) for sequence in sequences), default=0)
+    for sequence in sequences:
+        size = len(sequence.tokens_T)
+        assert size <= length, f"a sequence of {size} tokens does not fit into a row of {length}"
+        # Rows without room for even the shortest sequence are never looked at again.
+        while first_open < len(rows) and room[first_open] < shortest:
+            first_open += 1
+        for number in range(first_open, len(rows)):
+            if room[number] >= size:
+                break
+        else:
+            number = len(rows)
+            rows.append([])
+            room.append(length)
+        rows[number].append(sequence)
+        room[number] -= size
+    return [_row(members, length, pad_id) for members in rows]
+
+
+def _row(members: Sequence[Encoded], length: int, pad_id: int) -> PackedRow:
+    row = PackedRow(
+        tokens_T=np.full(length, pad_id, np.int32),
+        positions_T=np.zeros(length, np.int32),
+        segments_T=np.zeros(length, np.int32),
+        loss_mask_T=np.zeros(length, np.bool_),
+    )
+    start = 0
+    for number, member in enumerate(members, start=1):
+        size = len(member.tokens_T)
+        place = slice(start, start + size)
+        row.tokens_T[place] = member.tokens_T
+        row.positions_T[place] = np.arange(size)
+        row.segments_T[place] = number
+        row.loss_mask_T[place] = member.sampled_T
+        row.loss_mask_T[start] = False  # nothing of its own segment stands before it to predict it
+        start += size
+    return row
+
+
+def packed_batches(
+    rows: Sequence[PackedRow], batch_size: int, *, epochs: int, seed: int
+) -> Batches[PackedBatch]:
+    """Batches of packed rows in a new order each epoch; every row once an epoch.
+
+    The last batch is filled up with rows that carry no loss.
+    """
+    if len(rows) == 0:
+        raise UserError("there is no demonstration to train on; ask for more questions")
+    shuffled = grain.MapDataset.source(rows).seed(seed).shuffle().repeat(epochs)
+
+    def stack(members: Sequence[PackedRow]) -> PackedBatch:
+        missing = batch_size - len(members)
+        batch = PackedBatch(
+            tokens_BT=np.stack([row.tokens_T for row in members]),
+            positions_BT=np.stack([row.positions_T for row in members]),
+            segments_BT=np.stack([row.segments_T for row in members]),
+            loss_mask_BT=np.stack([row.loss_mask_T for row in members]),
+        )
+        return PackedBatch(*(np.pad(field, ((0, missing), (0, 0))) for field in batch))
+
+    batches = shuffled.batch(batch_size, batch_fn=stack)
+    return Batches(batches, steps=len(batches))

@@ -1,0 +1,69 @@
+"""Accuracy on held-out questions."""
+
+import collections
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from r1ci_jax.core.config import EvalConfig
+from r1ci_jax.rollout import agents
+from r1ci_jax.rollout.runner import Request, Runner
+from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.base import Example
+
+
+def evaluate(
+    runner: Runner,
+    examples: Sequence[Example],
+    config: EvalConfig,
+    *,
+    on_done: Callable[[int], None] | None = None,
+) -> list[Trajectory]:
+    """Answer every question as the code agent, `samples_per_question` times."""
+    requests = [
+        Request(
+            example=example,
+            agent=agents.CodeAgent(),
+            rollout=(number, sample),
+            temperature=config.temperature,
+        )
+        for number, example in enumerate(examples)
+        for sample in range(config.samples_per_question)
+    ]
+    return runner.run(requests, on_done=on_done)
+
+
+def results(
+    model: str, trajectories: Sequence[Trajectory], examples: Sequence[Example]
+) -> list[dict[str, Any]]:
+    """Rows of results.jsonl, one a task; trajectories whose interpreter failed are left out."""
+    difficulty = {example.id: example.difficulty for example in examples}
+    by_task: dict[str, list[Trajectory]] = collections.defaultdict(list)
+    for trajectory in trajectories:
+        by_task[trajectory.task].append(trajectory)
+    rows = []
+    for task, members in sorted(by_task.items()):
+        valid = [member for member in members if member.is_valid]
+        levels: dict[str, dict[str, int]] = {}
+        for member in valid:
+            level = levels.setdefault(str(difficulty[member.example_id]), {"n": 0, "correct": 0})
+            level["n"] += 1
+            level["correct"] += member.correct
+        correct = sum(member.correct for member in valid)
+        rows.append(
+            {
+                "model": model,
+                "method": agents.CodeAgent.name,
+                "task": task,
+                "suite": registry.get(task).suite,
+                "split": registry.get(task).split,
+                "n": len(valid),
+                "correct": correct,
+                "accuracy": correct / max(len(valid), 1),
+                "stops": dict(collections.Counter(member.stop.value for member in members)),
+                "code_calls_per_trajectory": sum(len(m.turns) for m in valid) / max(len(valid), 1),
+                "used_code_fraction": sum(bool(m.turns) for m in valid) / max(len(valid), 1),
+                "difficulty": dict(sorted(levels.items())),
+            }
+        )
+    return rows

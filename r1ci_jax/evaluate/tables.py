@@ -1,0 +1,422 @@
+"""Tables made of results.jsonl: accuracy per model and task, and ours beside the paper's.
+
+An accuracy of a model is the mean over tasks of the accuracy on each task, as in the paper, so a
+task with more questions does not weigh more.
+"""
+
+import dataclasses
+import json
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import rich.box
+import rich.console
+import rich.table
+import rich.text
+
+from r1ci_jax.core import files, metrics, rundir
+from r1ci_jax.errors import UserError
+
+MODELS = {
+    "untrained": "untrained",
+    "sft": "SFT",
+    "grpo_uniform": "SFT + GRPO, uniform",
+    "grpo_curriculum": "SFT + GRPO, curriculum",
+}
+"""Models of a run in the order of training, and how a table names them."""
+
+PAPER_METHOD = "code_agent"
+"""The paper's model rows are measured with the agent that chooses code itself."""
+
+MAX_TASK_COLUMNS = 8
+"""Tasks beside each other in one table; more go into a table with a row per task."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """One line of results.jsonl: one model with one agent on one task."""
+
+    model: str
+    method: str
+    """Agent: code_agent, all_text, all_code or codesteer."""
+    task: str
+    n: int
+    """Trajectories scored."""
+    correct: int
+    suite: str = ""
+    split: str = "test"
+    """Whether the task was trained on (train) or not (test)."""
+    stops: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Trajectories by stop reason."""
+    code_calls_per_trajectory: float | None = None
+    used_code_fraction: float | None = None
+    difficulty: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def percent(self) -> float:
+        """Accuracy in percent."""
+        return 100 * self.correct / self.n
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunResults:
+    """The results of one run and which paper row they stand against."""
+
+    path: Path
+    name: str
+    paper_row: str
+    recipe: str
+    """The config without name and seed, as text: runs that share it are repetitions."""
+    results: tuple[Result, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """One number of the paper, or the fact that we do not know it."""
+
+    row: str
+    """Group of rows: 3b, 7b, 14b or a baseline."""
+    model: str
+    """Which of our models it stands against, else the baseline's name."""
+    value: float | None
+    """Percent unless `unit` says otherwise; None: missing, not found in any source."""
+    place: str
+    """Table, figure or section of the paper."""
+    grade: str = ""
+    """A: two independent notes or a primary source; B: one detailed note; C: weak or derived."""
+    source: str = ""
+    """Keys of experiments/paper.py SOURCES."""
+    suite: str = "all"
+    split: str = "test"
+    unit: str = "%"
+    note: str = ""
+
+    @property
+    def missing(self) -> bool:
+        """True when the number is in the paper but we have no source for it."""
+        return self.value is None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """A finished table: cells to show and records with the same facts as plain values."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    records: tuple[dict[str, Any], ...]
+    note: str = ""
+
+
+def read_run(path: Path) -> RunResults:
+    """Results of a run directory. A row written twice (by a resumed evaluation) counts once."""
+    run = rundir.RunDir.view(path)
+    # A task whose every trajectory lost its interpreter has no accuracy.
+    rows = [row for row in metrics.read(run.results_path) if row.get("n") != 0]
+    if not rows:
+        raise UserError(f"{path} has no results yet: finish it with r1ci run or r1ci eval")
+    latest = {(row.get("model"), row.get("method"), row.get("task")): row for row in rows}
+    config = run.config["experiment"]
+    recipe = {key: value for key, value in config.items() if key not in ("name", "seed")}
+    return RunResults(
+        path=path,
+        name=config["name"],
+        paper_row=config.get("paper_row", ""),
+        recipe=json.dumps(recipe, sort_keys=True),
+        results=tuple(_result(run.results_path, row) for row in latest.values()),
+    )
+
+
+def _result(path: Path, row: Mapping[str, Any]) -> Result:
+    known = {field.name for field in dataclasses.fields(Result)}
+    try:
+        result = Result(**{key: value for key, value in row.items() if key in known})
+    except TypeError as error:
+        raise UserError(f"{path}: a row lacks fields ({error}); repeat the evaluation") from None
+    if not 0 <= result.correct <= result.n:
+        raise UserError(
+            f"{path}: {result.correct} of {result.n} correct cannot be; repeat the evaluation"
+        )
+    return result
+
+
+def results_table(run: RunResults) -> Table:
+    """A row per model and method: mean over tasks, use of code, and a column per task."""
+    tasks = list(dict.fromkeys(result.task for result in run.results))
+    shown = tasks if len(tasks) <= MAX_TASK_COLUMNS else []
+    methods = len({result.method for result in run.results}) > 1
+    rows: list[tuple[str, ...]] = []
+    records: list[dict[str, Any]] = []
+    for (model, method), results in _by_model(run.results).items():
+        by_task = {result.task: result for result in results}
+        mean, error = task_mean(results)
+        code = _weighted(results, "used_code_fraction")
+        calls = _weighted(results, "code_calls_per_trajectory")
+        rows.append(
+            (
+                model_name(model),
+                *((method,) if methods else ()),
+                f"{mean:.1f} ± {error:.1f}",
+                "-" if code is None else f"{100 * code:.0f}",
+                "-" if calls is None else f"{calls:.2f}",
+                *(f"{by_task[task].percent:.1f}" if task in by_task else "-" for task in shown),
+            )
+        )
+        records.append(
+            {
+                "model": model,
+                "method": method,
+                "tasks": len(results),
+                "questions": sum(result.n for result in results),
+                "accuracy": round(mean / 100, 6),
+                "standard_error": round(error / 100, 6),
+                "used_code_fraction": code,
+                "code_calls_per_trajectory": calls,
+                "per_task": {result.task: result.correct / result.n for result in results},
+            }
+        )
+    return Table(
+        title=f"{run.name}: held-out accuracy, %",
+        columns=("model", *(("method",) if methods else ()), "mean", "uses code", "calls", *shown),
+        rows=tuple(rows),
+        records=tuple(records),
+        note=f"Mean over {len(tasks)} tasks ± standard error of sampling; uses code: % of "
+        "trajectories with a code call; calls: code calls per trajectory.",
+    )
+
+
+def tasks_table(run: RunResults) -> Table:
+    """A row per task, a column per model and method."""
+    columns = _by_model(run.results)
+    cells = {key: {result.task: result for result in results} for key, results in columns.items()}
+    rows: list[tuple[str, ...]] = []
+    records: list[dict[str, Any]] = []
+    for task in dict.fromkeys(result.task for result in run.results):
+        found = {key: by_task.get(task) for key, by_task in cells.items()}
+        rows.append((task, *("-" if r is None else f"{r.percent:.1f}" for r in found.values())))
+        records.append({"task": task} | {"/".join(k): r and r.percent for k, r in found.items()})
+    methods = len({method for _, method in columns}) > 1
+    heads = (f"{model_name(m)} ({how})" if methods else model_name(m) for m, how in columns)
+    return Table(
+        title=f"{run.name}: held-out accuracy by task, %",
+        columns=("task", *heads),
+        rows=tuple(rows),
+        records=tuple(records),
+    )
+
+
+def model_name(model: str) -> str:
+    """How a table names a model."""
+    return MODELS.get(model, model)
+
+
+def task_mean(results: Sequence[Result]) -> tuple[float, float]:
+    """Mean accuracy over tasks in percent, and its standard error from the finite questions."""
+    mean = statistics.fmean(result.percent for result in results)
+    variance = sum(r.percent * (100 - r.percent) / r.n for r in results) / len(results) ** 2
+    return mean, math.sqrt(variance)
+
+
+def _by_model(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
+    """Results by (model, method), models in the order of training."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        found.setdefault((result.model, result.method), []).append(result)
+    order = list(MODELS)
+    rank = {key: order.index(key[0]) if key[0] in order else len(order) for key in found}
+    return dict(sorted(found.items(), key=lambda item: rank[item[0]]))
+
+
+def _weighted(results: Sequence[Result], field: str) -> float | None:
+    """Mean of a per-trajectory figure over all trajectories; None when a task lacks it."""
+    values = [getattr(result, field) for result in results]
+    if any(value is None for value in values):
+        return None
+    total = sum(result.n for result in results)
+    return sum(value * result.n for value, result in zip(values, results, strict=True)) / total
+
+
+def compare(title: str, runs: Sequence[RunResults], published: Sequence[Published]) -> Table:
+    """Ours | paper | difference. Runs of one recipe count as repetitions: mean ± spread.
+
+    The spread is the sample standard deviation over the runs.
+    """
+    rows: list[tuple[str, ...]] = []
+    records: list[dict[str, Any]] = []
+    for group in _repetitions(runs):
+        for record in _compared(group, published):
+            records.append(record)
+            rows.append(_cells(record))
+    rows_asked = {run.paper_row for run in runs if run.paper_row}
+    if rows_asked:
+        baselines = [entry for entry in published if entry.row == "baseline"]
+        extra = [_paper_only(entry) for entry in baselines]
+        records += extra
+        rows += [_cells(record) for record in extra]
+    alone = [run.path.name for run in runs if not run.paper_row]
+    notes = [f"{', '.join(alone)}: no paper counterpart."] if alone else []
+    if rows_asked:
+        notes.append(
+            "Letters: confidence in the paper's number (A, B, C), see experiments/paper.py."
+        )
+    return Table(
+        title=title,
+        columns=("run", "model", "split", "tasks", "ours", "paper", "difference"),
+        rows=tuple(rows),
+        records=tuple(records),
+        note=" ".join(notes),
+    )
+
+
+def _repetitions(runs: Sequence[RunResults]) -> list[list[RunResults]]:
+    groups: dict[str, list[RunResults]] = {}
+    for run in runs:
+        groups.setdefault(run.recipe, []).append(run)
+    return list(groups.values())
+
+
+def _compared(
+    group: Sequence[RunResults], published: Sequence[Published]
+) -> Iterable[dict[str, Any]]:
+    """A record per model, method, suite and split that our runs or the paper have."""
+    row = group[0].paper_row
+    known = {entry.row for entry in published}
+    if row and row not in known:
+        raise UserError(
+            f"{group[0].path}: paper_row {row!r} is unknown; there are: {', '.join(sorted(known))}"
+        )
+    theirs = {
+        (entry.model, PAPER_METHOD, entry.suite, entry.split): entry
+        for entry in published
+        if row and entry.row == row
+    }
+    ours = [_means(run) for run in group]
+    keys = list(dict.fromkeys([*(key for means in ours for key in means), *theirs]))
+    for key in keys:
+        values = [means[key][0] for means in ours if key in means]
+        entry = theirs.get(key)
+        mine = statistics.fmean(values) if values else None
+        paper = entry.value if entry else None
+        model, method, suite, split = key
+        yield {
+            "run": ", ".join(run.path.name for run in group),
+            "model": model,
+            "method": method,
+            "suite": suite,
+            "split": split,
+            "tasks": max((means[key][1] for means in ours if key in means), default=0),
+            "runs": len(values),
+            "ours": mine,
+            "spread": statistics.stdev(values) if len(values) > 1 else None,
+            "paper": paper,
+            "paper_status": "none" if entry is None else "missing" if entry.missing else "known",
+            "grade": entry.grade if entry else "",
+            "place": entry.place if entry else "",
+            "difference": mine - paper if mine is not None and paper is not None else None,
+        }
+
+
+def _means(run: RunResults) -> dict[tuple[str, str, str, str], tuple[float, int]]:
+    """(model, method, suite, split) -> mean over tasks in percent and the number of tasks."""
+    cells: dict[tuple[str, str, str, str], list[Result]] = {}
+    for (model, method), results in _by_model(run.results).items():
+        for result in results:
+            for suite in dict.fromkeys(("all", result.suite or "all")):
+                cells.setdefault((model, method, suite, result.split), []).append(result)
+    return {key: (task_mean(results)[0], len(results)) for key, results in cells.items()}
+
+
+def _paper_only(entry: Published) -> dict[str, Any]:
+    return {
+        "run": "",
+        "model": entry.model,
+        "method": "",
+        "suite": entry.suite,
+        "split": entry.split,
+        "tasks": 0,
+        "runs": 0,
+        "ours": None,
+        "spread": None,
+        "paper": entry.value,
+        "paper_status": "missing" if entry.missing else "known",
+        "grade": entry.grade,
+        "place": entry.place,
+        "difference": None,
+    }
+
+
+def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
+    ours = "-" if record["ours"] is None else f"{record['ours']:.1f}"
+    if record["spread"] is not None:
+        ours += f" ± {record['spread']:.1f} ({record['runs']} runs)"
+    paper = {"none": "-", "missing": "missing"}.get(record["paper_status"])
+    method = record["method"]
+    named = model_name(record["model"])
+    where = record["split"] if record["suite"] == "all" else f"{record['suite']} {record['split']}"
+    return (
+        record["run"],
+        named if method in ("", PAPER_METHOD) else f"{named} ({method})",
+        where,
+        str(record["tasks"] or "-"),
+        ours,
+        paper or f"{record['paper']:.1f} {record['grade']}",
+        "-" if record["difference"] is None else f"{record['difference']:+.1f}",
+    )
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, with its title and note."""
+    lines = [f"# {_escaped(table.title)}", ""]
+    lines.append("| " + " | ".join(_escaped(column) for column in table.columns) + " |")
+    lines.append("|---|" + "---:|" * (len(table.columns) - 1))
+    lines += ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in table.rows]
+    if table.note:
+        lines += ["", _escaped(table.note)]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def write(table: Table, directory: Path, name: str) -> Path:
+    """Write `directory/name.md`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}.md"
+    files.write_atomic(path, markdown(table))
+    return path
+
+
+def write_results(path: Path) -> Table:
+    """Write tables/results.md and tables/tasks.md of a run directory; returns the first."""
+    run = read_run(path)
+    folder = rundir.RunDir.view(path).tables
+    table = results_table(run)
+    write(table, folder, "results")
+    write(tasks_table(run), folder, "tasks")
+    return table
+
+
+_NUMBER_STARTS = tuple("+-0123456789")
+
+
+def show(table: Table, stream: TextIO | None = None) -> None:
+    """Print a table for people, on stdout unless told otherwise."""
+    console = rich.console.Console(file=stream or sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    drawn = rich.table.Table(
+        title=rich.text.Text(table.title), box=rich.box.SIMPLE_HEAD, title_justify="left"
+    )
+    for index, column in enumerate(table.columns):
+        is_number = any(row[index][:1] in _NUMBER_STARTS for row in table.rows)
+        drawn.add_column(rich.text.Text(column), justify="right" if is_number else "left")
+    for row in table.rows:
+        drawn.add_row(*(rich.text.Text(cell) for cell in row))
+    console.print(drawn)
+    if table.note:
+        console.print(rich.text.Text(table.note))

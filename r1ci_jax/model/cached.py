@@ -1,0 +1,72 @@
+"""The same decoder over a key/value cache: any number of new tokens at any positions of any slots.
+
+Prefill, decode and resuming with an interpreter's output are one function at different T. Layers
+are unrolled and each has its own pair of arrays, so that a caller that donates the cache gets it
+updated in place; a cache that a scan over layers returns would be copied at every token.
+
+Axes: S slots, R rows of one call, T new tokens, C cache length, K key/value heads, H head width.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from r1ci_jax.model import attention, qwen2
+
+type Cache = tuple[tuple[jax.Array, jax.Array], ...]
+"""(k_SKCH, v_SKCH) of each layer."""
+
+
+def init_cache(config: qwen2.Qwen2Config, rows: int, length: int, dtype: DTypeLike) -> Cache:
+    """Zeros for `rows` slots of `length` tokens."""
+    shape = (rows, config.kv_heads, length, config.head_dim)
+    return tuple((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.layers))
+
+
+def extend(
+    config: qwen2.Qwen2Config,
+    weights: qwen2.DecoderWeights,
+    cache: Cache,
+    tokens_RT: jax.Array,
+    positions_RT: jax.Array,
+    slots_R: jax.Array | None = None,
+) -> tuple[jax.Array, Cache]:
+    """Append tokens to slots; returns normed activations [R, T, D] and the new cache.
+
+    Row r goes to slot `slots_R[r]`, or to slot r when `slots_R` is None (which then spares the
+    gather). A token sees every cache position up to its own, so those must have been written. A
+    position of C or more is padding: it writes nothing, and its activations mean nothing.
+    """
+    length = cache[0][0].shape[2]
+    rotary = attention.rotary_BTH(positions_RT, config.head_dim, config.rope_theta)
+    visible_RTC = jnp.arange(length)[None, None, :] <= positions_RT[:, :, None]
+    x_RTD = weights.embed_VD[tokens_RT]
+    new_cache = []
+    for layer, (k_SKCH, v_SKCH) in zip(weights.layers, cache, strict=True):
+
+        def attend(q_RTNH, k_RTKH, v_RTKH, k_SKCH=k_SKCH, v_SKCH=v_SKCH):
+            k_SKCH = _write(k_SKCH, k_RTKH, positions_RT, slots_R)
+            v_SKCH = _write(v_SKCH, v_RTKH, positions_RT, slots_R)
+            k_RKCH, v_RKCH = (
+                (k_SKCH, v_SKCH) if slots_R is None else (k_SKCH[slots_R], v_SKCH[slots_R])
+            )
+            return attention.attend(q_RTNH, k_RKCH, v_RKCH, visible_RTC), (k_SKCH, v_SKCH)
+
+        x_RTD, pair = qwen2.layer_forward(config, layer, x_RTD, rotary, attend)
+        new_cache.append(pair)
+    return qwen2.rms_norm(x_RTD, weights.norm_D, config.norm_eps), tuple(new_cache)
+
+
+def logits(config: qwen2.Qwen2Config, weights: qwen2.DecoderWeights, x: jax.Array) -> jax.Array:
+    """Float32 logits [..., V] of what `extend` returned."""
+    assert config.tied == (weights.head_DV is None), "weights of another architecture"
+    return qwen2.head_logits(weights.embed_VD, weights.head_DV, x)
+
+
+def _write(
+    cache_SKCH: jax.Array, new_RTKH: jax.Array, positions_RT: jax.Array, slots_R: jax.Array | None
+) -> jax.Array:
+    """Scatter each token's heads to its slot and position; positions outside are dropped."""
+    slots_R = jnp.arange(cache_SKCH.shape[0]) if slots_R is None else slots_R
+    target = cache_SKCH.at[slots_R[:, None], :, positions_RT, :]
+    return target.set(new_RTKH.astype(cache_SKCH.dtype), mode="drop")

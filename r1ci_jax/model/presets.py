@@ -1,0 +1,79 @@
+"""Architectures by name: every dense Qwen-2.5 that was published, and a toy.
+
+The sizes follow the published config.json files. Base and instruct differ where it shows in the
+numbers: the larger base models use another norm epsilon, and the trained context is longer. The -1M
+models have a larger rotary base; their dual chunk attention equals plain attention up to 262144
+tokens and is not built here.
+"""
+
+from collections.abc import Mapping
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.model.qwen2 import Qwen2Config
+
+
+def _published(
+    width: int, layers: int, query_heads: int, kv_heads: int, mlp_width: int, **rest: float
+) -> Qwen2Config:
+    large = width >= 3584
+    defaults = {
+        "head_dim": width // query_heads,
+        "vocab_size": 152064 if large else 151936,
+        "tied": not large,
+        "max_positions": 32768,
+    }
+    return Qwen2Config(
+        width=width,
+        layers=layers,
+        query_heads=query_heads,
+        kv_heads=kv_heads,
+        mlp_width=mlp_width,
+        **(defaults | rest),
+    )
+
+
+_SIZES = {
+    "0.5b": (896, 24, 14, 2, 4864),
+    "1.5b": (1536, 28, 12, 2, 8960),
+    "3b": (2048, 36, 16, 2, 11008),
+    "7b": (3584, 28, 28, 4, 18944),
+    "14b": (5120, 48, 40, 8, 13824),
+    "32b": (5120, 64, 40, 8, 27648),
+    "72b": (8192, 80, 64, 8, 29568),
+}
+_BASE = {
+    "1.5b": {"max_positions": 131072},
+    "7b": {"max_positions": 131072},
+    "14b": {"max_positions": 131072, "norm_eps": 1e-5},
+    "32b": {"max_positions": 131072, "norm_eps": 1e-5},
+    "72b": {"max_positions": 131072, "norm_eps": 1e-5},
+}
+_MILLION = {"max_positions": 1010000, "norm_eps": 1e-5, "rope_theta": 1e7}
+
+PRESETS: Mapping[str, Qwen2Config] = {
+    "toy": Qwen2Config(
+        vocab_size=512,
+        width=128,
+        layers=4,
+        query_heads=4,
+        kv_heads=2,
+        head_dim=32,
+        mlp_width=384,
+        rope_theta=10000.0,
+        tied=True,
+        max_positions=1024,
+    ),
+    **{f"qwen2.5-{size}": _published(*_SIZES[size], **_BASE.get(size, {})) for size in _SIZES},
+    **{f"qwen2.5-{size}-instruct": _published(*_SIZES[size]) for size in _SIZES},
+    **{
+        f"qwen2.5-{size}-instruct-1m": _published(*_SIZES[size], **_MILLION)
+        for size in ("7b", "14b")
+    },
+}
+
+
+def get(name: str) -> Qwen2Config:
+    """The preset of this name."""
+    if name not in PRESETS:
+        raise UserError(f"unknown model preset {name!r}; choose one of: {', '.join(PRESETS)}")
+    return PRESETS[name]

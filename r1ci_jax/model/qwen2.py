@@ -1,0 +1,279 @@
+"""Qwen-2.5: one decoder layer as a pure function, and the Flax module that scans it.
+
+The layer function does not know where its keys come from: `attend` is handed in. The full forward
+pass attends to the row itself, the cached one (model/cached.py) writes to a cache and attends to
+that, so the two cannot drift apart.
+
+Axes: B rows, T tokens, D width, F feed-forward width, N query heads, K key/value heads, H head
+width, L layers, V vocabulary.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from r1ci_jax.model import attention
+from r1ci_jax.sharding import rules
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Qwen2Config:
+    """Architecture of one checkpoint."""
+
+    vocab_size: int
+    """Rows of the embedding; real tokenizers use a few fewer ids."""
+    width: int
+    layers: int
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_width: int
+    rope_theta: float = 1e6
+    norm_eps: float = 1e-6
+    tied: bool = False
+    """The head is the transposed embedding."""
+    qkv_bias: bool = True
+    """False: the Llama layout."""
+    max_positions: int = 32768
+    """Positions the weights were trained for; nothing is cut at it."""
+
+    def __post_init__(self) -> None:
+        assert self.query_heads % self.kv_heads == 0, "query heads come in whole groups"
+        assert self.head_dim % 2 == 0, "rotary positions pair the two halves of a head"
+
+
+class LayerWeights(NamedTuple):
+    """Parameters of one layer, or of all with a leading L axis."""
+
+    norm1_D: Any
+    q_DNH: Any
+    q_bias_NH: Any
+    k_DKH: Any
+    k_bias_KH: Any
+    v_DKH: Any
+    v_bias_KH: Any
+    o_NHD: Any
+    norm2_D: Any
+    gate_DF: Any
+    up_DF: Any
+    down_FD: Any
+
+
+class DecoderWeights(NamedTuple):
+    """All parameters with the layers unstacked: what the sampler holds."""
+
+    embed_VD: jax.Array
+    layers: tuple[LayerWeights, ...]
+    norm_D: jax.Array
+    head_DV: jax.Array | None
+    """None: tied to the embedding."""
+
+
+# The same order as LayerWeights: attribute names of the stacked parameters.
+LAYER_NAMES = (
+    "norm1", "q", "q_bias", "k", "k_bias", "v", "v_bias", "o", "norm2", "gate", "up", "down",
+)  # fmt: skip
+
+type Attend[C] = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, C]]
+
+
+def layer_shapes(config: Qwen2Config) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of one layer, by attribute name."""
+    width, heads, kv_heads, head_dim = (
+        config.width,
+        config.query_heads,
+        config.kv_heads,
+        config.head_dim,
+    )
+    shapes = {
+        "norm1": (width,),
+        "q": (width, heads, head_dim),
+        "q_bias": (heads, head_dim),
+        "k": (width, kv_heads, head_dim),
+        "k_bias": (kv_heads, head_dim),
+        "v": (width, kv_heads, head_dim),
+        "v_bias": (kv_heads, head_dim),
+        "o": (heads, head_dim, width),
+        "norm2": (width,),
+        "gate": (width, config.mlp_width),
+        "up": (width, config.mlp_width),
+        "down": (config.mlp_width, width),
+    }
+    if not config.qkv_bias:
+        shapes = {name: shape for name, shape in shapes.items() if not name.endswith("_bias")}
+    return shapes
+
+
+def rms_norm(x_BTD: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
+    """Root-mean-square norm in float32; the scale multiplies in the dtype of `x`."""
+    x = x_BTD.astype(jnp.float32)
+    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
+    return x.astype(x_BTD.dtype) * scale_D[None, None, :].astype(x_BTD.dtype)
+
+
+def project(x_BTD: jax.Array, weight_DNH: jax.Array, bias_NH: jax.Array | None) -> jax.Array:
+    """Heads of a query, key or value projection: [B, T, heads, H]."""
+    out_BTNH = jnp.einsum("BTD,DNH->BTNH", x_BTD, weight_DNH)
+    return out_BTNH if bias_NH is None else out_BTNH + bias_NH[None, None, :, :]
+
+
+def layer_forward[C](
+    config: Qwen2Config,
+    weights: LayerWeights,
+    x_BTD: jax.Array,
+    rotary: tuple[jax.Array, jax.Array],
+    attend: Attend[C],
+) -> tuple[jax.Array, C]:
+    """One decoder layer; `attend(q, k, v)` gives mixed values [B, T, N, H] and what it keeps."""
+    h_BTD = rms_norm(x_BTD, weights.norm1_D, config.norm_eps)
+    q_BTNH = attention.rotate(project(h_BTD, weights.q_DNH, weights.q_bias_NH), *rotary)
+    k_BTKH = attention.rotate(project(h_BTD, weights.k_DKH, weights.k_bias_KH), *rotary)
+    v_BTKH = project(h_BTD, weights.v_DKH, weights.v_bias_KH)
+    mixed_BTNH, kept = attend(q_BTNH, k_BTKH, v_BTKH)
+    x_BTD = x_BTD + jnp.einsum("BTNH,NHD->BTD", mixed_BTNH, weights.o_NHD)
+
+    h_BTD = rms_norm(x_BTD, weights.norm2_D, config.norm_eps)
+    gate_BTF = jax.nn.silu(jnp.einsum("BTD,DF->BTF", h_BTD, weights.gate_DF))
+    up_BTF = jnp.einsum("BTD,DF->BTF", h_BTD, weights.up_DF)
+    return x_BTD + jnp.einsum("BTF,FD->BTD", gate_BTF * up_BTF, weights.down_FD), kept
+
+
+def head_logits(embed_VD: jax.Array, head_DV: jax.Array | None, x: jax.Array) -> jax.Array:
+    """Float32 logits of normed activations [..., D]; without a head, the embedding is the head."""
+    weight, equation = (
+        (embed_VD, "...D,VD->...V") if head_DV is None else (head_DV, "...D,DV->...V")
+    )
+    return attention.einsum_float32(equation, x, weight)
+
+
+def default_positions(mask_BT: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
+    """Real tokens counted from 0 in their row, or in their segment; padding counts nothing."""
+    seen_BT = jnp.cumsum(mask_BT.astype(jnp.int32), axis=1)
+    positions_BT = jnp.maximum(seen_BT - 1, 0)
+    if segments_BT is None:
+        return positions_BT
+    starts_BT = jnp.concatenate(
+        [jnp.ones_like(mask_BT[:, :1]), segments_BT[:, 1:] != segments_BT[:, :-1]], axis=1
+    )
+    before_BT = seen_BT - mask_BT.astype(jnp.int32)
+    base_BT = jax.lax.cummax(jnp.where(starts_BT, before_BT, 0), axis=1)
+    return jnp.maximum(positions_BT - base_BT, 0)
+
+
+def visible_BTT(mask_BT: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
+    """Which key each query may see: an earlier or the same token, real, of the same segment."""
+    tokens = mask_BT.shape[1]
+    causal_TT = jnp.tril(jnp.ones((tokens, tokens), dtype=bool))
+    visible = causal_TT[None, :, :] & mask_BT[:, None, :]
+    if segments_BT is not None:
+        visible = visible & (segments_BT[:, :, None] == segments_BT[:, None, :])
+    return visible
+
+
+class Layers(nnx.Module):
+    """The parameters of all layers, stacked on a leading axis."""
+
+    def __init__(self, config: Qwen2Config, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
+        """Fan-in normal matrices, those that write to the residual stream damped by sqrt(2 L)."""
+        for name, shape in layer_shapes(config).items():
+            stacked = (config.layers, *shape)
+            if name.startswith("norm"):
+                value = jnp.ones(stacked, dtype)
+            elif name.endswith("_bias"):
+                value = jnp.zeros(stacked, dtype)
+            else:
+                fan_in = config.query_heads * config.head_dim if name == "o" else shape[0]
+                damping = 2 * config.layers if name in ("o", "down") else 1
+                value = _normal(rngs, stacked, (fan_in * damping) ** -0.5, dtype)
+            setattr(self, name, nnx.Param(value))
+
+
+class Qwen2(nnx.Module):
+    """A Qwen-2.5 decoder (and, without QKV bias, a Llama one)."""
+
+    def __init__(
+        self, config: Qwen2Config, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
+    ) -> None:
+        """Random parameters of the given dtype."""
+        self.config = config
+        table = (config.vocab_size, config.width)
+        self.embed = nnx.Param(_normal(rngs, table, 0.02, dtype))
+        self.layers = Layers(config, rngs=rngs, dtype=dtype)
+        self.norm = nnx.Param(jnp.ones((config.width,), dtype))
+        self.head = None if config.tied else nnx.Param(_normal(rngs, table[::-1], 0.02, dtype))
+
+    def __call__(
+        self,
+        tokens_BT: jax.Array,
+        positions_BT: jax.Array | None = None,
+        mask_BT: jax.Array | None = None,
+    ) -> jax.Array:
+        """Float32 logits [B, T, V]. `mask_BT` False is padding, on either side."""
+        x_BTD = self.hidden(tokens_BT, positions_BT, mask_BT)
+        return head_logits(self.embed[...], None if self.head is None else self.head[...], x_BTD)
+
+    def hidden(
+        self,
+        tokens_BT: jax.Array,
+        positions_BT: jax.Array | None = None,
+        mask_BT: jax.Array | None = None,
+        segments_BT: jax.Array | None = None,
+    ) -> jax.Array:
+        """Activations [B, T, D] after the final norm, before the head.
+
+        `segments_BT` numbers the sequences packed into a row: tokens of different numbers do not
+        see each other. Positions count the real tokens of a row, or of a segment, unless given.
+        """
+        config = self.config
+        mask_BT = jnp.ones(tokens_BT.shape, dtype=bool) if mask_BT is None else mask_BT.astype(bool)
+        if positions_BT is None:
+            positions_BT = default_positions(mask_BT, segments_BT)
+        rotary = attention.rotary_BTH(positions_BT, config.head_dim, config.rope_theta)
+        visible = visible_BTT(mask_BT, segments_BT)
+
+        def attend(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array):
+            k_BKTH, v_BKTH = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
+            return attention.attend(q_BTNH, k_BKTH, v_BKTH, visible), None
+
+        def step(x_BTD: jax.Array, weights: LayerWeights):
+            x_BTD, kept = layer_forward(config, weights, x_BTD, rotary, attend)
+            return rules.constrain(x_BTD, "batch", "time", "activation_width"), kept
+
+        x_BTD = rules.constrain(self.embed[...][tokens_BT], "batch", "time", "activation_width")
+        x_BTD, _ = jax.lax.scan(step, x_BTD, stacked_weights(parameters(self)))
+        return rms_norm(x_BTD, self.norm[...], config.norm_eps)
+
+
+def parameters(source: Qwen2 | nnx.State | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Nested dict of plain arrays from a model, its state, or such a dict."""
+    state = nnx.state(source, nnx.Param) if isinstance(source, Qwen2) else source
+    return nnx.to_pure_dict(state) if isinstance(state, nnx.State) else state
+
+
+def stacked_weights(parameters: Mapping[str, Any]) -> LayerWeights:
+    """The layers' parameters with their leading L axis; biases None where the model has none."""
+    return LayerWeights(*(parameters["layers"].get(name) for name in LAYER_NAMES))
+
+
+def decoder_weights(
+    model_or_state: Qwen2 | nnx.State | Mapping[str, Any],
+    config: Qwen2Config,
+    dtype: DTypeLike | None = None,
+) -> DecoderWeights:
+    """Unstack the layers, cast to `dtype` if given; jit-able, so a sharded state stays sharded."""
+    values = parameters(model_or_state)
+    if dtype is not None:
+        values = jax.tree.map(lambda x: x.astype(dtype), values)
+    stacked = stacked_weights(values)
+    layers = tuple(jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(config.layers))
+    return DecoderWeights(values["embed"], layers, values["norm"], values.get("head"))
+
+
+def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dtype: DTypeLike) -> jax.Array:
+    sample = jax.random.normal(rngs.params(), shape, jnp.float32)
+    return (sample * std).astype(dtype)

@@ -1,0 +1,293 @@
+"""The stages of an experiment in order, each resumable, each skipped once it is finished.
+
+data        questions, and the teacher's demonstrations with really executed code
+sft         supervised fine-tuning
+potential   improvement potential of the GRPO questions; its groups become TFDS splits
+grpo        two trainings from the SFT model: over the curriculum, and uniformly
+eval        untrained, SFT and both GRPO models on questions never trained on
+table       the comparison as Markdown
+report      one HTML file
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+
+from r1ci_jax.core import metrics, progress
+from r1ci_jax.core.config import Experiment
+from r1ci_jax.core.rundir import RunDir
+from r1ci_jax.curriculum import potential, stages
+from r1ci_jax.data import builders, encoding, prepare
+from r1ci_jax.errors import UserError
+from r1ci_jax.evaluate import evaluation, tables
+from r1ci_jax.model import qwen2
+from r1ci_jax.ops import report
+from r1ci_jax.rollout import record
+from r1ci_jax.rollout.runner import Runner
+from r1ci_jax.sampling import pause
+from r1ci_jax.sampling.engine import Engine
+from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import prompts, protocol
+from r1ci_jax.text import tokenizer as tokenizers
+from r1ci_jax.train import checkpoint, grpo, policy, sft
+from r1ci_jax.train.policy import Params, Policy
+
+ARMS = ("grpo_curriculum", "grpo_uniform")
+"""The two GRPO trainings, by the name of their model in results.jsonl."""
+MODELS = ("untrained", "sft", *ARMS)
+
+# Salts that keep the random numbers of the stages apart.
+_SEED_SFT, _SEED_POTENTIAL, _SEED_GRPO, _SEED_EVAL = range(1, 5)
+
+
+@dataclasses.dataclass
+class Run:
+    """One run in progress: what the stages share."""
+
+    experiment: Experiment
+    directory: RunDir
+    sandbox: Sandbox
+    _policy: tuple[Policy, Params] | None = None
+
+    def seed(self, salt: int) -> int:
+        """Seed of a stage."""
+        return self.experiment.seed * 100 + salt
+
+    @property
+    def head(self) -> str:
+        """Instructions before each question; a model trained from scratch learns them by example."""
+        return prompts.HEAD_PROMPT if self.experiment.model.checkpoint else ""
+
+    @property
+    def data_dir(self):
+        """Where the run's TFDS datasets lie."""
+        return self.directory.path / "data"
+
+    @property
+    def tokenizer_dir(self):
+        """Where the run's own tokenizer lies."""
+        return self.directory.path / "tokenizer"
+
+    def policy(self) -> tuple[Policy, Params]:
+        """The policy and its untrained weights."""
+        if self._policy is None:
+            self._policy = policy.load(self.experiment, self.tokenizer_dir)
+        return self._policy
+
+    def weights(self, model: str) -> Params:
+        """Final weights of a model by its name in results.jsonl."""
+        _, params = self.policy()
+        if model == "untrained":
+            return params
+        loaded, _ = checkpoint.load_params(
+            self.directory.checkpoints / model / "final", checkpoint.abstract(params)
+        )
+        return loaded
+
+    def save_weights(self, model: str, params: Params) -> None:
+        """Write the final weights of a model."""
+        checkpoint.save_params(self.directory.checkpoints / model / "final", params)
+
+    def runner(self, salt: int) -> Runner:
+        """A runner without weights."""
+        chosen, _ = self.policy()
+        table = pause.token_table(protocol.stop_machine(), chosen.tokenizer.token_bytes())
+        engine = Engine(
+            chosen.config,
+            self.experiment.sampler,
+            table,
+            eos_id=chosen.tokenizer.eos_id,
+            seed=self.seed(salt),
+        )
+        return Runner(
+            engine,
+            self.sandbox,
+            chosen.tokenizer,
+            self.experiment.limits,
+            head=self.head,
+            turn_penalty_after=self.experiment.grpo.turn_penalty_after,
+        )
+
+    def load_into(self, runner: Runner, params: Params) -> None:
+        """Let the runner sample from these weights."""
+        runner.engine.load(qwen2.decoder_weights(params, runner.engine.config))
+
+    def examples(self, split: str) -> list[Example]:
+        """Questions of a split of `r1ci_tasks`."""
+        return list(builders.load_examples(self.data_dir, self.experiment.questions.tasks, split))
+
+
+def make_data(run: Run) -> None:
+    """Questions of all splits, demonstrations, and the run's own tokenizer."""
+    tasks = len(run.experiment.questions.tasks)
+    with progress.Progress("data", tasks, unit="tasks") as bar:
+        prepare.questions(
+            run.experiment, run.data_dir, report=lambda done, total: bar.update(done)
+        )
+    with progress.Progress("demonstrations", unit="scripts") as bar:
+        prepare.demonstrations(
+            run.experiment,
+            run.data_dir,
+            run.sandbox,
+            head=run.head,
+            report=lambda done, total: bar.update(done),
+        )
+    source = run.experiment.model
+    if not source.tokenizer and not source.checkpoint and not run.tokenizer_dir.exists():
+        texts = encoding.texts(builders.load_trajectories(run.data_dir))
+        tokenizers.train_byte_bpe(texts, source.tokenizer_vocab).save(run.tokenizer_dir)
+
+
+def train_sft(run: Run) -> None:
+    """Supervised fine-tuning."""
+    config = run.experiment.sft
+    chosen, params = run.policy()
+    rows = encoding.encode_all(
+        builders.load_trajectories(run.data_dir),
+        chosen.tokenizer,
+        sequence_length=config.sequence_length,
+        observation_tokens=run.experiment.limits.observation_tokens,
+    )
+    trained = sft.train(
+        chosen,
+        jax.tree.map(jnp.copy, params),  # the trainer uses its argument up
+        rows,
+        config,
+        seed=run.seed(_SEED_SFT),
+        checkpoints_dir=run.directory.checkpoints / "sft",
+        metrics_path=run.directory.metrics_path,
+    )
+    run.save_weights("sft", trained)
+
+
+def measure_potential(run: Run) -> None:
+    """Potential of every GRPO question under the SFT model, and the curriculum's splits."""
+    examples = run.examples("grpo")
+    runner = run.runner(_SEED_POTENTIAL)
+    run.load_into(runner, run.weights("sft"))
+    with progress.Progress("potential", len(examples), unit="questions") as bar:
+        graded = potential.measure(
+            runner,
+            examples,
+            run.experiment.potential,
+            run.directory.potential_path,
+            on_done=bar.update,
+        )
+        groups = range(1, len(run.experiment.potential.edges) + 2)
+        sizes = {group: sum(row.group == group for row in graded) for group in groups}
+        bar.note("questions a group: " + ", ".join(f"{g}: {n}" for g, n in sizes.items()))
+    builders.build_curriculum(graded, data_dir=run.data_dir)
+    mean = sum(row.potential for row in graded) / len(graded)
+    with metrics.MetricsWriter(run.directory.metrics_path) as writer:
+        facts = {f"curriculum/group{group}": size for group, size in sizes.items()}
+        writer.truncate_after("potential", 0)
+        writer.write("potential", 1, facts | {"curriculum/potential_mean": mean})
+
+
+def train_grpo(run: Run) -> None:
+    """Reinforcement learning from the SFT model, with the curriculum and without."""
+    config = run.experiment.grpo
+    chosen, _ = run.policy()
+    sizes = {
+        group: len(builders.load_curriculum(run.data_dir, f"group{group}"))
+        for group in range(1, len(config.steps_per_stage) + 1)
+    }
+    plans = {
+        "grpo_curriculum": stages.curriculum(config.steps_per_stage, sizes),
+        "grpo_uniform": stages.uniform(config.steps_per_stage),
+    }
+    for arm in ARMS:
+        trained = grpo.train(
+            chosen,
+            run.weights("sft"),
+            plans[arm],
+            lambda split: [row.example for row in builders.load_curriculum(run.data_dir, split)],
+            run.runner(_SEED_GRPO),
+            config,
+            name=arm,
+            seed=run.seed(_SEED_GRPO),
+            checkpoints_dir=run.directory.checkpoints / arm,
+            metrics_path=run.directory.metrics_path,
+            trajectories_path=run.directory.trajectories_path,
+        )
+        run.save_weights(arm, trained)
+
+
+def evaluate_models(run: Run) -> None:
+    """Accuracy of every model on held-out questions; models with results are not asked again."""
+    examples = run.examples("eval")
+    chosen, _ = run.policy()
+    runner = run.runner(_SEED_EVAL)
+    tasks = set(run.experiment.questions.tasks)
+    with (
+        metrics.JsonlLog(run.directory.results_path) as results,
+        metrics.JsonlLog(run.directory.trajectories_path) as trajectory_log,
+    ):
+        for model in MODELS:
+            rows = metrics.read(run.directory.results_path)
+            if tasks <= {row["task"] for row in rows if row["model"] == model}:
+                continue
+            stage = f"eval_{model}"
+            trajectory_log.truncate_after(stage, 0)
+            run.load_into(runner, run.weights(model))
+            total = len(examples) * run.experiment.eval.samples_per_question
+            with progress.Progress(stage, total, unit="questions") as bar:
+                trajectories = evaluation.evaluate(
+                    runner, examples, run.experiment.eval, on_done=bar.update
+                )
+            for kept in record.representative(trajectories, 12):
+                trajectory_log.append(record.row(kept, chosen.tokenizer, stage=stage, step=1))
+            for row in evaluation.results(model, trajectories, examples):
+                results.append(row)
+
+
+def write_tables(run: Run) -> None:
+    """Markdown tables of the run."""
+    tables.write_results(run.directory.path)
+
+
+def write_report(run: Run) -> None:
+    """The HTML report."""
+    report.write(run.directory.path)
+
+
+STAGES: dict[str, Callable[[Run], None]] = {
+    "data": make_data,
+    "sft": train_sft,
+    "potential": measure_potential,
+    "grpo": train_grpo,
+    "eval": evaluate_models,
+    "table": write_tables,
+    "report": write_report,
+}
+
+
+def run(experiment: Experiment, directory: RunDir, *, only: str | None = None) -> None:
+    """Run the unfinished stages in order, or one stage alone.
+
+    Raises UserError when `only` names a stage whose predecessors are not finished.
+    """
+    with _sandbox(experiment, directory) as sandbox:
+        state = Run(experiment, directory, sandbox)
+        before: list[str] = []
+        for name, stage in STAGES.items():
+            if only in (None, name) and not directory.is_finished(name):
+                missing = [earlier for earlier in before if not directory.is_finished(earlier)]
+                if missing:
+                    raise UserError(
+                        f"stage {only} needs {missing[0]} first: run `r1ci {missing[0]}` or "
+                        "`r1ci run` on the same experiment and workdir"
+                    )
+                stage(state)
+                directory.finish(name)
+            before.append(name)
+
+
+@contextlib.contextmanager
+def _sandbox(experiment: Experiment, directory: RunDir) -> Iterator[Sandbox]:
+    with Sandbox(experiment.sandbox) as sandbox:
+        yield sandbox

@@ -1,0 +1,170 @@
+"""Line charts as inline SVG, drawn from numbers alone: no plotting package, no script, no network.
+
+Colours come from CSS classes (`s0`, `s1`, …) of the page, so a chart follows light and dark.
+"""
+
+import dataclasses
+import html
+import math
+from collections.abc import Sequence
+
+WIDTH, HEIGHT = 520, 240
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 34
+MAX_POINTS = 400
+"""Points drawn of one series; more are averaged in buckets."""
+SMOOTH_FROM = 30
+"""Series with at least this many points are drawn faint, with a trailing mean over them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """One line. Points are (x, y), x ascending, y finite."""
+
+    name: str
+    colour: int
+    """Index of the page's palette."""
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A vertical line with a label, where a curriculum stage begins."""
+
+    x: float
+    label: str
+
+
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_label: str = "step",
+    marks: Sequence[Mark] = (),
+    percent: bool = False,
+) -> str:
+    """A figure with its legend; empty text when there is nothing to draw.
+
+    With `percent` the values are fractions, shown in percent on an axis that begins at 0.
+    """
+    drawn = [line for line in series if line.points]
+    if not drawn:
+        return ""
+    xs = [x for line in drawn for x, _ in line.points]
+    ys = [y for line in drawn for _, y in line.points]
+    y_ticks = ticks(0.0 if percent else min(ys), max(ys))
+    axes = _Axes(min(xs), max(xs), y_ticks[0], y_ticks[-1])
+    body = [
+        *_grid(axes, y_ticks, percent),
+        *(_mark(axes, mark) for mark in marks if axes.x0 <= mark.x <= axes.x1),
+        *(_line(axes, line) for line in drawn),
+        f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" '
+        f'text-anchor="middle">{html.escape(x_label)}</text>',
+    ]
+    legend = "".join(
+        f'<span><i class="key s{line.colour}"></i>{html.escape(line.name)} '
+        f"<b>{_shown(line.points[-1][1], percent)}</b></span>"
+        for line in drawn
+    )
+    label = html.escape(title, quote=True)
+    return (
+        f"<figure><figcaption>{html.escape(title)}</figcaption>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(body)}</svg>'
+        f'<p class="legend">{legend}</p></figure>'
+    )
+
+
+def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+    """Round numbers that cover [low, high], about `wanted` of them."""
+    if high <= low:
+        pad = abs(low) * 0.1 or 1.0
+        low, high = low - pad, high + pad
+    rough = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def trailing_mean(points: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:
+    """Each y replaced by the mean of itself and the `window - 1` before it (fewer at the start)."""
+    smooth: list[tuple[float, float]] = []
+    for index, (x, _) in enumerate(points):
+        part = [y for _, y in points[max(0, index - window + 1) : index + 1]]
+        smooth.append((x, sum(part) / len(part)))
+    return smooth
+
+
+def thinned(
+    points: Sequence[tuple[float, float]], most: int = MAX_POINTS
+) -> list[tuple[float, float]]:
+    """At most `most` points: means of equal buckets."""
+    if len(points) <= most:
+        return list(points)
+    size = math.ceil(len(points) / most)
+    buckets = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(sum(x for x, _ in b) / len(b), sum(y for _, y in b) / len(b)) for b in buckets]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axes:
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+
+    def x(self, value: float) -> float:
+        span = self.x1 - self.x0 or 1.0
+        return LEFT + (value - self.x0) / span * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return HEIGHT - BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (HEIGHT - TOP - BOTTOM)
+
+
+def _grid(axes: _Axes, y_ticks: Sequence[float], percent: bool) -> list[str]:
+    parts: list[str] = []
+    for value in y_ticks:
+        y = axes.y(value)
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        parts.append(
+            f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{_shown(value, percent)}</text>"
+        )
+    x_ticks = (value for value in ticks(axes.x0, axes.x1, 6) if axes.x0 <= value <= axes.x1)
+    for value in x_ticks:
+        parts.append(
+            f'<text class="tick" x="{axes.x(value):.1f}" y="{HEIGHT - BOTTOM + 15}" '
+            f'text-anchor="middle">{value:g}</text>'
+        )
+    return parts
+
+
+def _mark(axes: _Axes, mark: Mark) -> str:
+    x = axes.x(mark.x)
+    return (
+        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        f'<text class="tick" x="{x + 3:.1f}" y="{TOP + 9}">{html.escape(mark.label)}</text>'
+    )
+
+
+def _line(axes: _Axes, line: Series) -> str:
+    points = line.points
+    smooth = len(points) >= SMOOTH_FROM
+    raw = _polyline(axes, thinned(points), f"line s{line.colour}" + (" faint" if smooth else ""))
+    if not smooth:
+        return raw
+    mean = trailing_mean(points, max(5, len(points) // 20))
+    return raw + _polyline(axes, thinned(mean), f"line s{line.colour}")
+
+
+def _polyline(axes: _Axes, points: Sequence[tuple[float, float]], classes: str) -> str:
+    if len(points) == 1:
+        x, y = axes.x(points[0][0]), axes.y(points[0][1])
+        return f'<circle class="dot {classes}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
+    path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in points)
+    return f'<polyline class="{classes}" points="{path}"/>'
+
+
+def _shown(value: float, percent: bool) -> str:
+    return f"{100 * value:.3g} %" if percent else f"{value:.3g}"

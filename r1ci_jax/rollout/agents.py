@@ -1,0 +1,116 @@
+"""Ways of answering a question: what happens when the policy pauses.
+
+An agent sees one pause and says what follows. It holds no state, so one object serves every
+trajectory; all it may use is in the `Pause`. The four are those of the paper's Table 2.
+"""
+
+import dataclasses
+from typing import Protocol
+
+from r1ci_jax.rollout.trajectory import StopReason
+from r1ci_jax.text import prompts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pause:
+    """The policy stopped sampling."""
+
+    code: str | None
+    """The code block that was just closed, if that is why it stopped."""
+    answer: str | None
+    """The answer that was just closed, if that is why."""
+    code_calls: int
+    """Blocks run so far in this trajectory."""
+    answers: int
+    """Answers closed so far, this one included."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunCode:
+    """Run the block and show its output to the policy."""
+
+    code: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunLast:
+    """Run the block; what it prints is the answer, and the trajectory ends."""
+
+    code: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Say:
+    """Close the policy's turn and open another user turn."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finish:
+    """End the trajectory."""
+
+    stop: StopReason
+    answer: str | None
+
+
+Action = RunCode | RunLast | Say | Finish
+
+
+class Agent(Protocol):
+    """One way of answering."""
+
+    name: str
+
+    def act(self, pause: Pause) -> Action:
+        """What follows a pause that no limit caused."""
+        ...
+
+
+def _finish(pause: Pause) -> Finish:
+    stop = StopReason.EOS if pause.answer is None else StopReason.ANSWER
+    return Finish(stop=stop, answer=pause.answer)
+
+
+class CodeAgent:
+    """Text and code in any order, as the policy likes: what is trained."""
+
+    name = "code_agent"
+
+    def act(self, pause: Pause) -> Action:
+        return _finish(pause) if pause.code is None else RunCode(code=pause.code)
+
+
+class AllText:
+    """Words only: a code block ends the attempt."""
+
+    name = "all_text"
+
+    def act(self, pause: Pause) -> Action:
+        return _finish(pause)
+
+
+class AllCode:
+    """One script, whose output is the answer."""
+
+    name = "all_code"
+
+    def act(self, pause: Pause) -> Action:
+        return _finish(pause) if pause.code is None else RunLast(code=pause.code)
+
+
+class CodeSteer:
+    """A guide sends the first answer back to be checked with code; the second one counts."""
+
+    name = "codesteer"
+
+    def act(self, pause: Pause) -> Action:
+        if pause.code is not None:
+            return RunCode(code=pause.code)
+        if pause.answer is not None and pause.answers == 1:
+            return Say(text=prompts.CHECK_TURN)
+        return _finish(pause)
+
+
+ALL: tuple[Agent, ...] = (AllText(), AllCode(), CodeAgent(), CodeSteer())
+"""In the paper's order."""

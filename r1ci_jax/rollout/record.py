@@ -1,0 +1,85 @@
+"""Trajectories as numbers for metrics.jsonl and as rows for trajectories.jsonl."""
+
+import collections
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.sandbox import Status
+from r1ci_jax.text.tokenizer import Tokenizer
+
+TIMEOUTS = (Status.TIMEOUT_CPU, Status.TIMEOUT_WALL)
+
+
+def statistics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Means over a batch, by the names of docs/metrics.md; faulted rows count only as a stop."""
+    valid = [trajectory for trajectory in trajectories if trajectory.is_valid]
+    turns = [turn for trajectory in valid for turn in trajectory.turns]
+    found = {
+        "reward/mean": _mean([trajectory.reward for trajectory in valid]),
+        "accuracy": _mean([trajectory.correct for trajectory in valid]),
+        "tool/calls_per_traj": _mean([len(trajectory.turns) for trajectory in valid]),
+        "tool/used_fraction": _mean([bool(trajectory.turns) for trajectory in valid]),
+        "tool/error_rate": _mean([turn.result.status is not Status.OK for turn in turns]),
+        "tool/timeout_rate": _mean([turn.result.status in TIMEOUTS for turn in turns]),
+        "len/tokens": _mean([sum(trajectory.sampled) for trajectory in valid]),
+        "len/turns": _mean([trajectory.generation_turns for trajectory in valid]),
+    }
+    for stop, count in collections.Counter(t.stop.value for t in trajectories).items():
+        found[f"stop/{stop}"] = count / len(trajectories)
+    by_task = collections.defaultdict(list)
+    for trajectory in valid:
+        by_task[trajectory.task].append(trajectory)
+    for task, members in sorted(by_task.items()):
+        found[f"reward/{task}"] = _mean([member.reward for member in members])
+        found[f"accuracy/{task}"] = _mean([member.correct for member in members])
+    return found
+
+
+def representative(trajectories: Sequence[Trajectory], count: int) -> list[Trajectory]:
+    """Best, worst and an even spread between, by reward."""
+    ranked = sorted(trajectories, key=lambda trajectory: (-trajectory.reward, trajectory.rollout))
+    if len(ranked) <= count:
+        return ranked
+    if count == 1:
+        return ranked[:1]
+    return [ranked[round(i * (len(ranked) - 1) / (count - 1))] for i in range(count)]
+
+
+def row(trajectory: Trajectory, tokenizer: Tokenizer, *, stage: str, step: int) -> dict[str, Any]:
+    """One line of trajectories.jsonl."""
+    written = zip(trajectory.tokens, trajectory.sampled, strict=True)
+    runs = [
+        (sampled, [token for token, _ in members])
+        for sampled, members in itertools.groupby(written, key=lambda pair: pair[1])
+    ]
+    return {
+        "stage": stage,
+        "step": step,
+        "task": trajectory.task,
+        "example_id": trajectory.example_id,
+        "question": trajectory.question,
+        "agent": trajectory.agent,
+        "reward": trajectory.reward if trajectory.is_valid else None,
+        "correct": trajectory.correct if trajectory.is_valid else None,
+        "stop": trajectory.stop.value,
+        # The first run is the prompt, which `question` already shows.
+        "segments": [
+            {"text": tokenizer.decode(ids), "sampled": sampled} for sampled, ids in runs[1:]
+        ],
+        "turns": [
+            {
+                "code": turn.code,
+                "status": turn.result.status.value,
+                "stdout": turn.result.stdout,
+                "stderr": turn.result.stderr,
+                "wall_seconds": round(turn.result.wall_seconds, 4),
+            }
+            for turn in trajectory.turns
+        ],
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

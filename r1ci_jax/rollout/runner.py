@@ -1,0 +1,281 @@
+"""Drives the slots: prompts in, pauses answered, observations back into the same cache row.
+
+The schedule depends on the seed alone. The interpreter runs while the other rows decode, but what it
+printed enters a fixed number of chunks after the pause, however fast it was, and a free slot takes the next
+request in order. So the same seed gives the same trajectories bit for bit, on a busy machine too, and an
+interrupted training run resumes exactly (docs/adr/0009).
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+from r1ci_jax.core.config import TurnLimits
+from r1ci_jax.errors import UserError
+from r1ci_jax.rollout import agents, reward
+from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn
+from r1ci_jax.sampling.engine import Emitted, Engine, Feed
+from r1ci_jax.sandbox import ExecResult, Sandbox, Status
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import chat, prompts, protocol
+from r1ci_jax.text.tokenizer import Tokenizer
+
+OBSERVATION_LAG = 1
+"""Chunks decoded by the other rows between a pause and its observation's entry."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """One trajectory to be made."""
+
+    example: Example
+    agent: agents.Agent
+    rollout: tuple[int, int]
+    """(rollout id, member): two requests with the same pair draw the same random numbers."""
+    temperature: float
+
+
+@dataclasses.dataclass
+class _Live:
+    """A trajectory in the making, in one slot."""
+
+    index: int
+    request: Request
+    slot: int
+    tokens: list[int]
+    sampled: list[bool]
+    logprobs: list[float]
+    budget: int
+    turn_start: int
+    """Index of the first token that the policy chose since the prompt or the last observation."""
+    turns: list[Turn] = dataclasses.field(default_factory=list)
+    answers: int = 0
+    running: agents.RunCode | agents.RunLast | None = None
+    future: concurrent.futures.Future[ExecResult] | None = None
+    due: int = 0
+    """Chunk before which the observation enters."""
+
+    def append(self, tokens: Sequence[int], logprobs: Sequence[float], *, sampled: bool) -> None:
+        self.tokens.extend(tokens)
+        self.logprobs.extend(logprobs)
+        self.sampled.extend([sampled] * len(tokens))
+
+
+class Runner:
+    """Makes trajectories with one engine, one sandbox and one tokenizer."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sandbox: Sandbox,
+        tokenizer: Tokenizer,
+        limits: TurnLimits,
+        *,
+        head: str = "",
+        turn_penalty_after: int = 6,
+    ) -> None:
+        """`head` stands in front of every question; see text/prompts.py."""
+        self.engine = engine
+        self.sandbox = sandbox
+        self.tokenizer = tokenizer
+        self.limits = limits
+        self.head = head
+        self.turn_penalty_after = turn_penalty_after
+        self.machine = protocol.stop_machine()
+        self.clip_ids = tokenizer.encode(protocol.CLIP_MARK)
+        if limits.observation_tokens < len(self.clip_ids) + 2:
+            raise UserError(
+                f"limits.observation_tokens = {limits.observation_tokens} leaves no room beside the "
+                f"{len(self.clip_ids)} tokens that mark shortened output; raise it"
+            )
+
+    def run(
+        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Trajectory]:
+        """Make all trajectories; the result is in the order of the requests.
+
+        Args:
+            on_done: called with the number of finished trajectories after every chunk.
+        """
+        batch = _Batch(self, requests)
+        try:
+            while batch.advance():
+                if on_done is not None:
+                    on_done(len(batch.done))
+        finally:
+            batch.abandon()
+        return [batch.done[index] for index in sorted(batch.done)]
+
+
+class _Batch:
+    """The trajectories of one `Runner.run` call."""
+
+    def __init__(self, parts: Runner, requests: Iterable[Request]) -> None:
+        self._parts = parts
+        self._queue = collections.deque(enumerate(requests))
+        self._live: dict[int, _Live] = {}
+        self._free = list(range(parts.engine.sampler.slots))
+        self._chunk = 0
+        self.done: dict[int, Trajectory] = {}
+
+    def advance(self) -> bool:
+        """Decode one chunk and handle every pause in it; False when all is done."""
+        if not self._queue and not self._live:
+            return False
+        self._parts.engine.feed([*self._admit(), *self._resume_due()])
+        for emitted in self._parts.engine.decode():
+            self._take(self._live[emitted.slot], emitted)
+        self._chunk += 1
+        return True
+
+    def abandon(self) -> None:
+        """After an error or an interrupt the engine must serve the next caller."""
+        self._parts.engine.cancel(list(self._live))
+        for row in self._live.values():
+            if row.future is not None:
+                row.future.cancel()
+
+    def _admit(self) -> list[Feed]:
+        """Put the next requests into the free slots, lowest slot first."""
+        feeds = []
+        self._free.sort(reverse=True)
+        while self._queue and self._free:
+            index, request = self._queue.popleft()
+            question = prompts.user_turn(
+                request.example.question, request.agent.name, head=self._parts.head
+            )
+            prompt = chat.prompt_ids(self._parts.tokenizer, question)
+            slot = self._free.pop()
+            row = _Live(
+                index, request, slot, [], [], [], self._parts.limits.new_tokens, len(prompt)
+            )
+            row.append(prompt, [0.0] * len(prompt), sampled=False)
+            self._live[slot] = row
+            feeds.append(_feed(row, len(prompt)))
+        return feeds
+
+    def _resume_due(self) -> list[Feed]:
+        """Give rows whose time has come the output of their script; wait for it where it must be."""
+        waiting = [row for _, row in sorted(self._live.items()) if row.future is not None]
+        due = [row for row in waiting if row.due <= self._chunk]
+        if not due and len(waiting) == len(
+            self._live
+        ):  # nothing would decode: waiting longer is pointless
+            due = waiting
+        feeds = []
+        for row in due:
+            assert row.future is not None and row.running is not None
+            result, running = row.future.result(), row.running
+            row.future = row.running = None
+            row.turns.append(Turn(code=running.code, result=result))
+            if result.status is Status.INFRA_ERROR:
+                self._finish(row, StopReason.SANDBOX_FAULT, None)
+            elif isinstance(running, agents.RunLast):
+                answer = protocol.final_answer(result.stdout) or result.stdout.strip()
+                self._finish(row, StopReason.ANSWER, answer)
+            else:
+                ids = self._parts.tokenizer.encode(protocol.observation(result))
+                ids = protocol.clip_observation_ids(
+                    ids, self._parts.limits.observation_tokens, self._parts.clip_ids
+                )
+                feeds += self._continue(row, ids)
+        return feeds
+
+    def _continue(self, row: _Live, ids: list[int]) -> list[Feed]:
+        """Append tokens that the policy did not choose, and let it go on behind them."""
+        if row.budget <= 0:
+            self._finish(row, StopReason.MAX_TOKENS, None)
+        elif len(row.tokens) + len(ids) >= self._parts.engine.sampler.cache_length:
+            self._finish(row, StopReason.CONTEXT_FULL, None)
+        else:
+            row.append(ids, [0.0] * len(ids), sampled=False)
+            row.turn_start = len(row.tokens)
+            # The token before the observation was pending: it enters the cache together with it.
+            return [_feed(row, len(ids) + 1)]
+        return []
+
+    def _take(self, row: _Live, emitted: Emitted) -> None:
+        """Append what a slot sampled; when it paused, ask the agent what follows."""
+        row.append(emitted.tokens, emitted.logprobs, sampled=True)
+        row.budget -= len(emitted.tokens)
+        if not emitted.paused:
+            return
+        match self._decide(row, protocol.Stop(int(self._parts.machine.stop_A[emitted.automaton]))):
+            case agents.Finish(stop=stop, answer=answer):
+                self._finish(row, stop, answer)
+            case agents.Say(text=text):
+                ids = chat.user_turn_ids(self._parts.tokenizer, text)
+                self._parts.engine.feed(self._continue(row, ids))
+            case running:
+                row.running = running
+                row.future = self._parts.sandbox.submit(running.code)
+                row.due = self._chunk + 1 + OBSERVATION_LAG
+
+    def _decide(self, row: _Live, stop: protocol.Stop) -> agents.Action:
+        """What follows a pause: a limit ends the trajectory, else the agent says."""
+        turn = self._parts.tokenizer.decode(row.tokens[row.turn_start :])
+        code = protocol.last_code(turn) if stop is protocol.Stop.CODE else None
+        answer = protocol.final_answer(turn) if stop is protocol.Stop.ANSWER else None
+        if stop is protocol.Stop.NONE and row.tokens[-1] != self._parts.tokenizer.eos_id:
+            exhausted = StopReason.MAX_TOKENS if row.budget <= 0 else StopReason.CONTEXT_FULL
+            return agents.Finish(stop=exhausted, answer=None)
+        if code is not None and len(row.turns) >= self._parts.limits.code_calls:
+            return agents.Finish(stop=StopReason.MAX_CODE_CALLS, answer=None)
+        row.answers += answer is not None
+        pause = agents.Pause(
+            code=code, answer=answer, code_calls=len(row.turns), answers=row.answers
+        )
+        return row.request.agent.act(pause)
+
+    def _finish(self, row: _Live, stop: StopReason, answer: str | None) -> None:
+        """Judge the trajectory and free its slot."""
+        example, request = row.request.example, row.request
+        correct = answer is not None and registry.get(example.task).score(example, answer).correct
+        keeps_format = protocol.keeps_format(self._own_text(row))
+        self.done[row.index] = Trajectory(
+            example_id=example.id,
+            task=example.task,
+            question=example.question,
+            agent=request.agent.name,
+            rollout=request.rollout,
+            tokens=tuple(row.tokens),
+            sampled=tuple(row.sampled),
+            logprobs=tuple(row.logprobs),
+            turns=tuple(row.turns),
+            stop=stop,
+            answer=answer,
+            correct=correct,
+            reward=reward.shaped_reward(
+                correct,
+                keeps_format,
+                len(row.turns) + 1,
+                penalty_after=self._parts.turn_penalty_after,
+            ),
+        )
+        del self._live[row.slot]
+        self._free.append(row.slot)
+
+    def _own_text(self, row: _Live) -> str:
+        """What the policy wrote; an observation in between leaves a line break."""
+        stretches, last = [], False
+        for token, sampled in zip(row.tokens, row.sampled, strict=True):
+            if sampled and token != self._parts.tokenizer.eos_id:
+                if not last:
+                    stretches.append([])
+                stretches[-1].append(token)
+            last = sampled
+        return "\n".join(self._parts.tokenizer.decode(ids) for ids in stretches)
+
+
+def _feed(row: _Live, count: int) -> Feed:
+    """Feed the last `count` tokens of a row."""
+    return Feed(
+        slot=row.slot,
+        tokens=tuple(row.tokens[-count:]),
+        position=len(row.tokens) - count,
+        budget=row.budget,
+        rollout=row.request.rollout,
+        temperature=row.request.temperature,
+    )

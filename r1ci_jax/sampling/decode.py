@@ -1,0 +1,258 @@
+"""Jitted pieces of the slot sampler: sample a token, decode a chunk, write tokens into slots.
+
+A slot is one row of the KV cache. Its newest token is *pending*: known, but not yet in the cache. So a
+prompt, an observation and a sampled token are all the same thing to the loop: feed the pending token at
+its position, get the logits of the next one. Nothing here knows what the tokens mean; a row pauses when
+the automaton that runs over its tokens enters a stop state, when it samples `eos_id`, or when its budget
+or its cache row is used up.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from r1ci_jax.model import cached
+from r1ci_jax.model import qwen2
+from r1ci_jax.model.qwen2 import Qwen2Config
+
+CDF_BLOCK = 256
+"""Vocabulary entries a block of the two-level inverse-CDF search."""
+
+
+class SlotState(NamedTuple):
+    """Everything the device knows of the slots; donated to every call and replaced by its result."""
+
+    cache: cached.Cache
+    """Keys and values, a pair [S, K, C, H] a layer."""
+    pending_S: jax.Array
+    """Newest token of a slot, not yet in the cache."""
+    position_S: jax.Array
+    """Absolute position of the pending token."""
+    automaton_S: jax.Array
+    """State of the pause automaton after the pending token."""
+    active_S: jax.Array
+    """True while the slot decodes; a paused or free slot is False."""
+    budget_S: jax.Array
+    """Tokens the slot may still sample."""
+    key_S: jax.Array
+    """PRNG key of the trajectory in the slot."""
+    temperature_S: jax.Array
+    """Sampling temperature; 0 takes the most likely token."""
+
+
+class PauseTable(NamedTuple):
+    """The pause automaton over tokens, on the device."""
+
+    next_state_AV: jax.Array
+    stops_A: jax.Array
+    """True where the automaton asks for a pause."""
+
+
+class Chunk(NamedTuple):
+    """What a decode chunk produced; the one small copy that goes to the host."""
+
+    tokens_SN: jax.Array
+    logprobs_SN: jax.Array
+    count_S: jax.Array
+    """Valid entries of each row of tokens_SN."""
+    active_S: jax.Array
+    automaton_S: jax.Array
+    position_S: jax.Array
+
+
+def init_slots(config: Qwen2Config, slots: int, length: int, dtype: jnp.dtype) -> SlotState:
+    """Empty slots: every row inactive."""
+    zeros_S = jnp.zeros((slots,), jnp.int32)
+    return SlotState(
+        cache=cached.init_cache(config, slots, length, dtype),
+        pending_S=zeros_S,
+        position_S=jnp.zeros_like(zeros_S),
+        automaton_S=jnp.zeros_like(zeros_S),
+        active_S=jnp.zeros((slots,), bool),
+        budget_S=jnp.zeros_like(zeros_S),
+        key_S=jax.random.split(jax.random.key(0), slots),
+        temperature_S=jnp.ones((slots,), jnp.float32),
+    )
+
+
+def inverse_cdf(weights_SV: jax.Array, uniform_S: jax.Array) -> jax.Array:
+    """Index v drawn with probability proportional to weights_SV, by inverting the cumulative sum.
+
+    One uniform number a row replaces a vocabulary of Gumbel noise. The sum is taken over blocks first,
+    then inside the chosen block, so the work that is not one pass over the row is two short scans.
+    """
+    rows, vocab = weights_SV.shape
+    padded = -(-vocab // CDF_BLOCK) * CDF_BLOCK
+    blocks_SMb = jnp.pad(weights_SV, ((0, 0), (0, padded - vocab))).reshape(rows, -1, CDF_BLOCK)
+    block_cdf_SM = jnp.cumsum(blocks_SMb.sum(-1), axis=-1)
+    target_S = uniform_S * block_cdf_SM[:, -1]
+    block_S = _first_above(block_cdf_SM, target_S)
+    before_SM = jnp.pad(block_cdf_SM, ((0, 0), (1, 0)))
+    before_S = jnp.take_along_axis(before_SM, block_S[:, None], axis=1)[:, 0]
+    chosen_Sb = jnp.take_along_axis(blocks_SMb, block_S[:, None, None], axis=1)[:, 0]
+    inside_S = _first_above(jnp.cumsum(chosen_Sb, axis=-1), target_S - before_S)
+    index_S = block_S * CDF_BLOCK + inside_S
+    # Rounding can push the target past the last entry of positive weight of a block, or onto one of weight
+    # zero; the heaviest token of the row is then the answer that cannot be impossible.
+    weight_S = jnp.take_along_axis(weights_SV, jnp.minimum(index_S, vocab - 1)[:, None], axis=1)[
+        :, 0
+    ]
+    is_possible_S = (index_S < vocab) & (weight_S > 0)
+    return jnp.where(is_possible_S, index_S, weights_SV.argmax(-1)).astype(jnp.int32)
+
+
+def _first_above(cdf_SX: jax.Array, target_S: jax.Array) -> jax.Array:
+    """First index whose cumulative sum exceeds the target, at most the last index."""
+    count_S = (cdf_SX <= target_S[:, None]).sum(-1)
+    return jnp.minimum(count_S, cdf_SX.shape[-1] - 1)
+
+
+def sample(
+    logits_SV: jax.Array, key_S: jax.Array, position_S: jax.Array, temperature_S: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """One token a row and its log-probability under the distribution it was drawn from.
+
+    The random number of a row depends on its trajectory's key and the token's position only, never on the
+    slot or on the rest of the batch. At temperature 0 the log-probability is that of temperature 1.
+    """
+    is_greedy_S = temperature_S == 0.0
+    scale_S1 = jnp.where(is_greedy_S, 1.0, temperature_S)[:, None]
+    logprobs_SV = jax.nn.log_softmax(logits_SV / scale_S1, axis=-1)
+    uniform_S = jax.vmap(
+        lambda key, position: jax.random.uniform(jax.random.fold_in(key, position))
+    )(key_S, position_S)
+    token_S = jnp.where(
+        is_greedy_S,
+        logits_SV.argmax(-1).astype(jnp.int32),
+        inverse_cdf(jnp.exp(logprobs_SV), uniform_S),
+    )
+    return token_S, jnp.take_along_axis(logprobs_SV, token_S[:, None], axis=1)[:, 0]
+
+
+@functools.partial(
+    jax.jit, static_argnames=("config", "steps", "eos_id"), donate_argnames=("state",)
+)
+def decode_chunk(
+    state: SlotState,
+    weights: qwen2.DecoderWeights,
+    table: PauseTable,
+    *,
+    config: Qwen2Config,
+    steps: int,
+    eos_id: int,
+) -> tuple[SlotState, Chunk]:
+    """Decode up to `steps` tokens in every active slot; ends early when no slot is active."""
+    slots = state.pending_S.shape[0]
+    length = state.cache[0][0].shape[2]
+    vocab = table.next_state_AV.shape[1]
+
+    def step(carry):
+        step_index, state, tokens_NS, logprobs_NS, count_S = carry
+        active_S = state.active_S
+        feed_S1 = jnp.where(active_S, state.position_S, length)[:, None]
+        x_S1D, cache = cached.extend(
+            config, weights, state.cache, state.pending_S[:, None], feed_S1
+        )
+        # Checkpoints have more embedding rows than the tokenizer has tokens: those are never sampled.
+        logits_SV = cached.logits(config, weights, x_S1D[:, 0])[:, :vocab]
+        next_position_S = state.position_S + 1
+        token_S, logprob_S = sample(logits_SV, state.key_S, next_position_S, state.temperature_S)
+        automaton_S = table.next_state_AV[state.automaton_S, token_S].astype(jnp.int32)
+        budget_S = state.budget_S - 1
+        goes_on_S = (
+            ~table.stops_A[automaton_S]
+            & (token_S != eos_id)
+            & (budget_S > 0)
+            & (next_position_S < length - 1)
+        )
+        state = SlotState(
+            cache=cache,
+            pending_S=jnp.where(active_S, token_S, state.pending_S),
+            position_S=jnp.where(active_S, next_position_S, state.position_S),
+            automaton_S=jnp.where(active_S, automaton_S, state.automaton_S),
+            active_S=active_S & goes_on_S,
+            budget_S=jnp.where(active_S, budget_S, state.budget_S),
+            key_S=state.key_S,
+            temperature_S=state.temperature_S,
+        )
+        # An active slot has been active in every step of the chunk, so its next free column is step_index.
+        tokens_NS = tokens_NS.at[step_index].set(jnp.where(active_S, token_S, 0))
+        logprobs_NS = logprobs_NS.at[step_index].set(jnp.where(active_S, logprob_S, 0.0))
+        return step_index + 1, state, tokens_NS, logprobs_NS, count_S + active_S
+
+    def goes_on(carry):
+        step_index, state, *_ = carry
+        return (step_index < steps) & state.active_S.any()
+
+    start = (
+        jnp.int32(0),
+        state,
+        jnp.zeros((steps, slots), jnp.int32),
+        jnp.zeros((steps, slots), jnp.float32),
+        jnp.zeros((slots,), jnp.int32),
+    )
+    _, state, tokens_NS, logprobs_NS, count_S = jax.lax.while_loop(goes_on, step, start)
+    chunk = Chunk(
+        tokens_SN=tokens_NS.T,
+        logprobs_SN=logprobs_NS.T,
+        count_S=count_S,
+        # Copies: the state itself is donated to the next call while the host still reads the chunk.
+        active_S=jnp.copy(state.active_S),
+        automaton_S=jnp.copy(state.automaton_S),
+        position_S=jnp.copy(state.position_S),
+    )
+    return state, chunk
+
+
+@functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("state",))
+def write_tokens(
+    state: SlotState,
+    weights: qwen2.DecoderWeights,
+    tokens_RT: jax.Array,
+    positions_RT: jax.Array,
+    slots_R: jax.Array,
+    *,
+    config: Qwen2Config,
+) -> SlotState:
+    """Put tokens into the cache rows of some slots; entries at position C are padding."""
+    _, cache = cached.extend(config, weights, state.cache, tokens_RT, positions_RT, slots_R)
+    return state._replace(cache=cache)
+
+
+class Entry(NamedTuple):
+    """New control values of some slots, padded to S entries; slot S marks padding."""
+
+    slot_S: jax.Array
+    pending_S: jax.Array
+    position_S: jax.Array
+    budget_S: jax.Array
+    key_S: jax.Array
+    temperature_S: jax.Array
+
+
+@functools.partial(jax.jit, donate_argnames=("state",), static_argnames=("start",))
+def activate(state: SlotState, entry: Entry, *, start: int) -> SlotState:
+    """Set slots decoding from the given pending tokens, with the pause automaton at its start."""
+
+    def put(values_S, new_S):
+        return values_S.at[entry.slot_S].set(new_S, mode="drop")
+
+    return state._replace(
+        pending_S=put(state.pending_S, entry.pending_S),
+        position_S=put(state.position_S, entry.position_S),
+        automaton_S=put(state.automaton_S, jnp.full_like(entry.slot_S, start)),
+        active_S=put(state.active_S, jnp.ones_like(entry.slot_S, bool)),
+        budget_S=put(state.budget_S, entry.budget_S),
+        key_S=put(state.key_S, entry.key_S),
+        temperature_S=put(state.temperature_S, entry.temperature_S),
+    )
+
+
+@jax.jit
+def trajectory_keys(run_key: jax.Array, ids_N2: jax.Array) -> jax.Array:
+    """Key of each trajectory: the run's key folded with (rollout id, member), so nothing else matters."""
+    return jax.vmap(lambda ids: jax.random.fold_in(jax.random.fold_in(run_key, ids[0]), ids[1]))(
+        ids_N2
+    )

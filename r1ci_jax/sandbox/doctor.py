@@ -1,0 +1,96 @@
+"""Examine whether this machine can run jails, piece by piece."""
+
+import dataclasses
+import os
+import pathlib
+import platform
+import sys
+import time
+from collections.abc import Callable
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox import binary, policy, prefix
+from r1ci_jax.sandbox.box import Sandbox, namespace_problem
+from r1ci_jax.sandbox.config import SandboxConfig
+from r1ci_jax.sandbox.result import Status
+
+# Each of these must fail inside; socket(AF_VSOCK) is what only the system-call filter refuses.
+PROBE = """
+import os, socket
+open_doors = []
+try: socket.socket(40, socket.SOCK_STREAM); open_doors.append("AF_VSOCK sockets")
+except PermissionError: pass
+try: os.unshare(0x10000000); open_doors.append("nested user namespaces")
+except (AttributeError, OSError): pass
+if os.path.exists("/etc/passwd"): open_doors.append("host files")
+if os.listdir("/proc"): open_doors.append("/proc")
+print(",".join(open_doors))
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """One examined piece."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine() -> list[Check]:
+    """All checks, in the order in which a failure explains the following ones."""
+    return [
+        _check("platform", _platform),
+        _check("nsjail", lambda: str(binary.find_nsjail())),
+        _check("namespaces", _namespaces),
+        _check("python", lambda: str(prefix.find().directory)),
+        _check("policy", lambda: _policy("default")),
+        _check("tier", tier),
+        _check("self-test", _self_test),
+    ]
+
+
+def tier() -> str:
+    """What the jails of this machine are held by; recorded with every run."""
+    identity = "root, mapped to nobody" if os.geteuid() == 0 else "unprivileged, own id mapped"
+    return f"cold nsjail: namespaces + seccomp + rlimits, no memory cgroup ({identity})"
+
+
+def _check(name: str, examination: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, ok=True, detail=examination())
+    except UserError as error:
+        return Check(name=name, ok=False, detail=str(error))
+
+
+def _platform() -> str:
+    if sys.platform != "linux":
+        raise UserError(f"the sandbox needs Linux and this is {sys.platform}; use a Linux machine")
+    return f"Linux {platform.release()} {platform.machine()}"
+
+
+def _namespaces() -> str:
+    try:
+        most = pathlib.Path("/proc/sys/user/max_user_namespaces").read_text().strip()
+    except OSError:
+        raise UserError(f"this kernel has no user namespaces: {namespace_problem()}") from None
+    if most == "0":
+        raise UserError(namespace_problem())
+    return f"user namespaces, at most {most}"
+
+
+def _policy(name: str) -> str:
+    policy.read_template(name)
+    return str(policy.policies_directory() / f"{name}.cfg")
+
+
+def _self_test() -> str:
+    with Sandbox(SandboxConfig(workers=1)) as box:
+        begin = time.monotonic()
+        result = box.run(PROBE)
+        seconds = time.monotonic() - begin
+    if result.status is not Status.OK:
+        raise UserError(f"the probe ended with {result.status}: {result.stderr.strip() or result.detail}")
+    if result.stdout.strip():
+        raise UserError(f"the jail leaks: {result.stdout.strip()}; report this with your kernel version")
+    return f"a script ran in {seconds * 1000:.0f} ms; no socket, namespace, host file or /proc inside"

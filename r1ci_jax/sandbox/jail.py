@@ -1,0 +1,299 @@
+"""One script, one nsjail: start it, talk to the supervisor inside, collect output, judge.
+
+Channels of a run: descriptor 0 of the jail is a socket between host and supervisor, which alone decides the
+verdict; 1 is the script's stdout; 2 is nsjail's log until the script starts; the script's stderr
+arrives as a further descriptor. The script itself holds only its stdout and stderr.
+"""
+
+import dataclasses
+import importlib.util
+import marshal
+import math
+import os
+import pathlib
+import select
+import signal
+import socket
+import subprocess
+import time
+from typing import Final
+
+from r1ci_jax.sandbox import policy, verdict
+from r1ci_jax.sandbox.config import Limits
+from r1ci_jax.sandbox.prefix import JailPython
+from r1ci_jax.sandbox.result import ExecResult
+
+SETUP_SECONDS: Final = 30.0
+"""Longest time from launch to the script's start."""
+GRACE_SECONDS: Final = 2.0
+"""The supervisor enforces the wall limit; this much later the host does."""
+NUDGE_SECONDS: Final = 0.03
+"""nsjail can miss the end of its child and sleep for a second; a SIGCHLD wakes it."""
+LOG_TAIL: Final = 2000
+CONFIGS_KEPT: Final = 8
+
+# Runs first in the jail: receives the supervisor's code and the script, then lets the former go on.
+BOOT: Final = """
+import marshal, os, sys
+left = int(os.read(0, 10))
+parts = []
+while left:
+    parts.append(os.read(0, min(left, 1 << 20)))
+    if not parts[-1]: os._exit(1)
+    left -= len(parts[-1])
+program, *arguments = marshal.loads(b"".join(parts))
+names = {"__name__": "supervisor"}
+exec(marshal.loads(program), names)
+names["main"](*arguments, int(sys.argv[1]))
+"""
+
+
+def supervisor_program(python: JailPython) -> bytes:
+    """The supervisor for this interpreter: as bytecode where ours fits it, else as source."""
+    source = pathlib.Path(__file__).with_name("supervisor.py").read_text()
+    if python.magic != importlib.util.MAGIC_NUMBER.hex():
+        return marshal.dumps(source, 4)
+    return marshal.dumps(compile(source, "<supervisor>", "exec", dont_inherit=True, optimize=2), 4)
+
+
+class Stream:
+    """One output of the script, kept up to a limit."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self.kept = bytearray()
+        self.overflow = False
+        self.reading, self.writing = os.pipe()
+        os.set_blocking(self.reading, False)
+
+    def pump(self) -> bool:
+        """Read what is there, once; False at the end of the stream or when nothing waits."""
+        try:
+            data = os.read(self.reading, 1 << 16)
+        except BlockingIOError:
+            return False
+        room = self.limit - len(self.kept)
+        self.kept += data[:room]
+        self.overflow |= len(data) > room
+        return bool(data)
+
+    def drain(self) -> None:
+        """Read all that waits; after an overflow nothing more is of interest."""
+        while not self.overflow and self.pump():
+            pass
+
+    def text(self) -> str:
+        """What was kept, invalid UTF-8 replaced."""
+        return self.kept.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Close both ends."""
+        for fd in (self.reading, self.writing):
+            if fd >= 0:
+                os.close(fd)
+        self.reading = self.writing = -1
+
+    def close_writing(self) -> None:
+        """The jail holds its own copy by now."""
+        os.close(self.writing)
+        self.writing = -1
+
+
+class Conversation:
+    """The host's side of one run, from launch to the supervisor's last word."""
+
+    def __init__(self, control: socket.socket, streams: tuple[Stream, Stream], message: bytes):
+        self.control = control
+        self.streams = streams
+        self.unsent = memoryview(message)
+        self.begin = time.monotonic()
+        self.started = False
+        self.report: bytes | None = None
+        self.late = False
+        self._received = b""
+
+    @property
+    def overflow(self) -> bool:
+        """Either stream went over its limit."""
+        return self.streams[0].overflow or self.streams[1].overflow
+
+    def hold(self, pidfd: int, wall_seconds: float) -> None:
+        """Move bytes until there is a report, too much output, no jail, or no time left."""
+        poll = select.poll()
+        by_fd = {stream.reading: stream for stream in self.streams}
+        for fd in (*by_fd, pidfd):
+            poll.register(fd, select.POLLIN)
+        poll.register(self.control, select.POLLIN | select.POLLOUT)
+        gone = False
+        while not (gone or self.overflow or self.late or self.report is not None):
+            allowed = wall_seconds + GRACE_SECONDS if self.started else SETUP_SECONDS
+            left = self.begin + allowed - time.monotonic()
+            events = poll.poll(max(0, math.ceil(left * 1000)))
+            self.late = not events and left <= 0
+            for fd, mask in events:
+                if fd == pidfd:
+                    gone = True
+                elif fd in by_fd:
+                    if not by_fd[fd].pump():
+                        poll.unregister(fd)
+                else:
+                    if mask & select.POLLOUT and self.unsent:
+                        self._send()
+                        if not self.unsent:
+                            poll.modify(self.control, select.POLLIN)
+                    if mask & ~select.POLLOUT and not self._receive():
+                        poll.unregister(self.control)
+        self._receive()
+        for stream in self.streams:
+            stream.drain()
+
+    def _send(self) -> None:
+        try:
+            self.unsent = self.unsent[self.control.send(self.unsent) :]
+        except (BrokenPipeError, ConnectionResetError):
+            self.unsent = self.unsent[:0]  # the jail is gone; its exit tells why
+
+    def _receive(self) -> bool:
+        """Take in what the supervisor said; False when it will say no more or nothing waits."""
+        try:
+            data = self.control.recv(4096)
+        except (BlockingIOError, ConnectionResetError):
+            return False
+        if data and not self.started:
+            self.started, self.begin = True, time.monotonic()
+            data = data[1:]
+        self._received += data
+        if self._received.endswith(b"\n"):
+            self.report = self._received
+        return bool(data) or not self._received
+
+
+class ColdJail:
+    """A worker: runs one script at a time, each in a new jail. Used by one thread at a time."""
+
+    def __init__(self, nsjail: pathlib.Path, python: JailPython, policy_name: str, worker: int):
+        self.worker = worker
+        self._nsjail = nsjail
+        self._python = python
+        self._policy_name = policy_name
+        self._program = supervisor_program(python)
+        self._log = os.memfd_create("nsjail-log", os.MFD_CLOEXEC)
+        self._configs: dict[Limits, int] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, code: str, limits: Limits) -> ExecResult:
+        """Run one script; a failure of the sandbox is a status too."""
+        script = code.encode("utf-8", "surrogatepass")
+        payload = marshal.dumps((self._program, script, limits.cpu_seconds, limits.wall_seconds), 4)
+        os.ftruncate(self._log, 0)
+        os.lseek(self._log, 0, os.SEEK_SET)
+        ours, theirs = socket.socketpair()
+        streams = (Stream(limits.output_bytes), Stream(limits.output_bytes))
+        try:
+            ours.setblocking(False)
+            talk = Conversation(ours, streams, b"%010d" % len(payload) + payload)
+            process = self._launch(theirs, streams, limits)
+            theirs.close()
+            for stream in streams:
+                stream.close_writing()
+            seen = self._attend(process, talk, limits)
+        finally:
+            ours.close()
+            theirs.close()
+            for stream in streams:
+                stream.close()
+        result = verdict.judge(seen, limits)
+        return dataclasses.replace(
+            result,
+            stdout=streams[0].text(),
+            stderr=streams[1].text(),
+            stdout_truncated=streams[0].overflow,
+            stderr_truncated=streams[1].overflow,
+            worker=self.worker,
+        )
+
+    def stop(self) -> None:
+        """End a run in progress from another thread; it comes back as infra_error."""
+        if (process := self._process) is not None:
+            process.terminate()
+
+    def close(self) -> None:
+        """Release the descriptors. No run may be in progress."""
+        for fd in (self._log, *self._configs.values()):
+            os.close(fd)
+        self._configs.clear()
+
+    def _launch(
+        self, control: socket.socket, streams: tuple[Stream, Stream], limits: Limits
+    ) -> subprocess.Popen[bytes]:
+        config = self._config(limits)
+        stdout, stderr = streams
+        interpreter = (self._python.interpreter, "-S", "-s", "-P", "-c", BOOT, str(stderr.writing))
+        return subprocess.Popen(
+            [self._nsjail, "--config", f"/proc/self/fd/{config}", "--pass_fd", str(stderr.writing), "--", *interpreter],
+            stdin=control,
+            stdout=stdout.writing,
+            stderr=self._log,
+            pass_fds=(config, stderr.writing),
+        )
+
+    def _config(self, limits: Limits) -> int:
+        """A memory file with nsjail's configuration, made once for each set of limits."""
+        if limits not in self._configs:
+            if len(self._configs) >= CONFIGS_KEPT:
+                os.close(self._configs.pop(next(iter(self._configs))))
+            text = policy.render(self._policy_name, self._python.root, limits)
+            fd = os.memfd_create("nsjail-config", os.MFD_CLOEXEC)
+            os.write(fd, text.encode())
+            self._configs[limits] = fd
+        return self._configs[limits]
+
+    def _attend(
+        self, process: subprocess.Popen[bytes], talk: Conversation, limits: Limits
+    ) -> verdict.Observed:
+        """See a run through to the end of its last process."""
+        self._process = process
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            talk.hold(pidfd, limits.wall_seconds)
+            seconds = time.monotonic() - talk.begin
+        finally:
+            self._process = None
+            status, cpu_seconds = reap(process, pidfd, finished=talk.report is not None)
+            os.close(pidfd)
+        return verdict.Observed(
+            started=talk.started,
+            report=talk.report,
+            overflow=talk.overflow,
+            late=talk.late,
+            jail_status=status,
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            log=self._log_tail(),
+        )
+
+    def _log_tail(self) -> str:
+        size = os.fstat(self._log).st_size
+        tail = os.pread(self._log, LOG_TAIL, max(0, size - LOG_TAIL))
+        return " | ".join(tail.decode("utf-8", "replace").split("\n")).strip(" |")
+
+
+def reap(process: subprocess.Popen[bytes], pidfd: int, *, finished: bool) -> tuple[int, float]:
+    """Wait until nsjail and with it the jail are gone; returns its wait status and CPU seconds.
+
+    Args:
+        process: nsjail.
+        pidfd: Its pidfd.
+        finished: The supervisor is on its way out; otherwise nsjail is told to end it.
+    """
+    wake = signal.SIGCHLD if finished else signal.SIGTERM
+    if not finished:
+        process.send_signal(wake)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    deadline = time.monotonic() + 5.0
+    while not poll.poll(NUDGE_SECONDS * 1000):
+        process.send_signal(wake if time.monotonic() < deadline else signal.SIGKILL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return status, usage.ru_utime + usage.ru_stime

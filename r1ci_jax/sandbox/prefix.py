@@ -1,0 +1,102 @@
+"""The jail's own Python: where it lies and what it is.
+
+`python -m r1ci_jax.sandbox.prepare` makes it: a directory `root` that becomes the `/` of every jail and
+a stamp, written last, that describes it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import sys
+
+from r1ci_jax.errors import UserError
+
+LAYOUT = 1
+"""Raised when the content of the directory changes in a way that needs a new one."""
+PACKAGES = ("numpy==2.5.5", "sympy==1.14.0", "mpmath==1.3.0")
+STAMP = "stamp.json"
+HOW = "run `make setup` or `python -m r1ci_jax.sandbox.prepare`"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JailPython:
+    """A prepared interpreter."""
+
+    directory: pathlib.Path
+    interpreter: str
+    """Path inside the jail."""
+    magic: str
+    """Bytecode magic number as hexadecimal digits."""
+
+    @property
+    def root(self) -> pathlib.Path:
+        """The directory that becomes `/`."""
+        return self.directory / "root"
+
+
+def digest() -> str:
+    """What a prepared interpreter depends on, as a short name."""
+    facts = (LAYOUT, PACKAGES, sys.version, platform.machine(), sys.implementation.cache_tag)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
+
+
+def system_directory() -> pathlib.Path:
+    """Where root puts it: readable by every user, so by the jail's nobody."""
+    return pathlib.Path("/opt/r1ci_jax") / f"jail-{digest()}"
+
+
+def user_directory() -> pathlib.Path:
+    """Where an ordinary user puts it."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return pathlib.Path(cache).expanduser() / "r1ci_jax" / f"jail-{digest()}"
+
+
+def build_directory() -> pathlib.Path:
+    """Where `prepare` builds: $R1CI_JAIL_PREFIX, else root's or the user's place."""
+    if chosen := os.environ.get("R1CI_JAIL_PREFIX"):
+        return pathlib.Path(chosen).absolute()
+    return system_directory() if os.geteuid() == 0 else user_directory()
+
+
+def find() -> JailPython:
+    """The prepared interpreter: $R1CI_JAIL_PREFIX alone when set, else root's, else the user's.
+
+    Raises:
+        UserError: there is none; the message says how to make it.
+    """
+    if os.environ.get("R1CI_JAIL_PREFIX"):
+        places = [build_directory()]
+    elif os.geteuid() == 0:
+        places = [system_directory()]
+    else:
+        places = [system_directory(), user_directory()]
+    for place in places:
+        if (python := read(place)) is not None:
+            return python
+    looked = " and ".join(str(place) for place in places)
+    raise UserError(f"the sandbox's Python is missing (looked in {looked}); {HOW}")
+
+
+def read(directory: pathlib.Path) -> JailPython | None:
+    """The interpreter in `directory`; None when there is none or its stamp is not readable."""
+    try:
+        stamp = json.loads((directory / STAMP).read_text())
+        return JailPython(
+            directory=directory, interpreter=str(stamp["interpreter"]), magic=str(stamp["magic"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_stamp(directory: pathlib.Path, python: JailPython) -> None:
+    """Mark `directory` as complete."""
+    stamp = {
+        "interpreter": python.interpreter,
+        "magic": python.magic,
+        "python": sys.version,
+        "packages": PACKAGES,
+    }
+    (directory / STAMP).write_text(json.dumps(stamp, indent=1) + "\n")

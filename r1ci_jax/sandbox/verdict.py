@@ -1,0 +1,117 @@
+"""From what the host saw and what the supervisor reported to a status. No input or output here."""
+
+import dataclasses
+import json
+import os
+import signal
+
+from r1ci_jax.sandbox.config import Limits
+from r1ci_jax.sandbox.result import ExecResult, Status
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Observed:
+    """One run as the host saw it."""
+
+    started: bool
+    """The supervisor announced the script."""
+    report: bytes | None
+    """The supervisor's last word, a line of JSON."""
+    overflow: bool
+    """More output than allowed arrived."""
+    late: bool
+    """The host's own deadline passed."""
+    jail_status: int
+    """Wait status of nsjail."""
+    seconds: float
+    """Since the announcement, or since the launch without one."""
+    cpu_seconds: float
+    """Of nsjail and everything in it."""
+    log: str
+    """End of nsjail's log."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """The supervisor's last word, checked."""
+
+    limit: str
+    wait_status: int
+    cpu: float
+    rss_kib: int
+    wall: float
+    exception: int
+
+
+def parse(line: bytes) -> Report | None:
+    """A report, or None when the line is not one."""
+    try:
+        fields = json.loads(line)
+        report = Report(**fields)
+    except (ValueError, TypeError):
+        return None
+    numbers = (report.wait_status, report.rss_kib, report.exception, report.cpu, report.wall)
+    if report.limit not in ("", "cpu", "wall") or not all(isinstance(n, (int, float)) for n in numbers):
+        return None
+    return report
+
+
+def judge(seen: Observed, limits: Limits) -> ExecResult:
+    """The result without its output."""
+    report = parse(seen.report) if seen.report is not None else None
+    if report is None:
+        return _without_report(seen)
+    result = ExecResult(
+        status=Status.OK,
+        cpu_seconds=report.cpu,
+        wall_seconds=report.wall,
+        max_rss_bytes=report.rss_kib << 10,
+    )
+    return dataclasses.replace(result, **_ending(report, seen.overflow, limits))
+
+
+def _ending(report: Report, overflow: bool, limits: Limits) -> dict[str, object]:
+    """Status, exit status and signal of a script whose end the supervisor saw."""
+    code = os.waitstatus_to_exitcode(report.wait_status)
+    if overflow:
+        return {"status": Status.OUTPUT_LIMIT}
+    if report.limit:
+        return {"status": Status.TIMEOUT_CPU if report.limit == "cpu" else Status.TIMEOUT_WALL}
+    if code < 0:
+        # The kernel's own CPU limit, per process and in whole seconds, stands behind the supervisor's.
+        if -code in (signal.SIGKILL, signal.SIGXCPU) and report.cpu >= limits.cpu_seconds:
+            return {"status": Status.TIMEOUT_CPU}
+        status = Status.SECCOMP if -code == signal.SIGSYS else Status.KILLED_SIGNAL
+        return {"status": status, "signal": -code}
+    if code == 0:
+        return {"status": Status.OK, "exit_code": 0}
+    raised = code == 1 and report.exception
+    return {"status": Status.EXCEPTION if raised else Status.EXIT_NONZERO, "exit_code": code}
+
+
+def _without_report(seen: Observed) -> ExecResult:
+    """The jail ended, or was ended, before the supervisor could speak. Never a success."""
+    code = os.waitstatus_to_exitcode(seen.jail_status)
+    signal_number = None
+    detail = f"nsjail ended with {code}: {seen.log}"
+    if seen.overflow:
+        status, detail = Status.OUTPUT_LIMIT, ""
+    elif seen.started and seen.late:
+        status, detail = Status.TIMEOUT_WALL, ""
+    elif seen.late:
+        status, detail = Status.INFRA_ERROR, f"the jail did not start within {seen.seconds:.0f} s"
+    elif not seen.started and code >= 0 and code != 128 + signal.SIGTERM:
+        status = Status.SETUP_ERROR
+    elif seen.started and code == 128 + signal.SIGKILL:
+        # Process 1 of the jail was killed, which from inside only the kernel's memory killer does:
+        # were it called a fault of the sandbox, a script could void its own failure.
+        status, signal_number, detail = Status.KILLED_SIGNAL, int(signal.SIGKILL), ""
+    else:
+        status = Status.INFRA_ERROR
+    return ExecResult(
+        status=status,
+        signal=signal_number,
+        cpu_seconds=seen.cpu_seconds,
+        wall_seconds=seen.seconds if seen.started else 0.0,
+        detail=detail,
+    )

@@ -1,0 +1,65 @@
+"""The device mesh: data (replicas), fsdp (cuts parameters, batch), tensor (cuts heads, mlp)."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.sharding import rules
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+
+def make_mesh(
+    data: int = 1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """A mesh over all devices (or the given ones); the three sizes multiply to their number.
+
+    Use it with `jax.set_mesh(mesh)`.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = (data, fsdp, tensor)
+    if min(sizes) < 1 or math.prod(sizes) != len(devices):
+        raise UserError(
+            f"mesh data={data} fsdp={fsdp} tensor={tensor} needs {math.prod(sizes)} devices, there "
+            f"are {len(devices)}; choose positive sizes that multiply to {len(devices)}"
+        )
+    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def parameter_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSharding:
+    """Sharding of one parameter; an axis that the mesh cannot cut evenly is the user's error."""
+    axes = rules.logical_axes(path)
+    assert len(axes) == len(shape), f"{path} has {len(shape)} axes, its rule {axes}"
+    for axis, size in zip(axes, shape, strict=True):
+        mesh_axes = rules.AXES[axis]
+        names = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
+        parts = math.prod(mesh.shape[name] for name in names)
+        if size % parts:
+            raise UserError(
+                f"mesh axis {'x'.join(names)} of {parts} does not divide {axis}={size} of {path}; "
+                f"choose a size that divides {size}"
+            )
+    return NamedSharding(mesh, rules.spec(*axes))
+
+
+def param_shardings[T](mesh: Mesh, abstract_state: T) -> T:
+    """Shardings of a tree of parameters, or of what follows parameters (an optimiser's state).
+
+    Scalars, such as step counts, are replicated.
+    """
+
+    def sharding(path: tuple, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        if not leaf.shape:
+            return NamedSharding(mesh, jax.P())
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return parameter_sharding(mesh, name.removesuffix("/value"), leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(sharding, abstract_state)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of any array whose first axis is the batch."""
+    return NamedSharding(mesh, rules.spec("batch"))

@@ -1,0 +1,61 @@
+"""The one table that says which array axis is cut over which mesh axis.
+
+A parameter's path gives its logical axes (PARAMETERS), and a logical axis gives the mesh axes it is
+cut over (AXES). Nothing else in the project names a mesh axis for an array.
+"""
+
+import re
+from collections.abc import Mapping
+
+import jax
+
+type MeshAxes = str | tuple[str, ...] | None
+
+AXES: Mapping[str, MeshAxes] = {
+    "batch": ("data", "fsdp"),
+    "time": None,
+    "layers": None,
+    "vocab": "tensor",
+    "width": "fsdp",
+    "query_heads": "tensor",
+    "kv_heads": "tensor",
+    "head": None,
+    "mlp": "tensor",
+    # Activations keep their width whole: fsdp already cuts their batch.
+    "activation_width": None,
+    "norm": None,
+}
+
+# Path suffix -> logical axes. Suffixes, so that optimiser moments ("0/mu/layers/q") follow.
+PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    r"embed": ("vocab", "width"),
+    r"head": ("width", "vocab"),
+    r"norm": ("norm",),
+    r"layers/norm[12]": ("layers", "norm"),
+    r"layers/q": ("layers", "width", "query_heads", "head"),
+    r"layers/q_bias": ("layers", "query_heads", "head"),
+    r"layers/[kv]": ("layers", "width", "kv_heads", "head"),
+    r"layers/[kv]_bias": ("layers", "kv_heads", "head"),
+    r"layers/o": ("layers", "query_heads", "head", "width"),
+    r"layers/(gate|up)": ("layers", "width", "mlp"),
+    r"layers/down": ("layers", "mlp", "width"),
+}
+
+
+def logical_axes(path: str) -> tuple[str, ...]:
+    """Logical axes of the parameter at this slash-separated path; exactly one rule must match."""
+    matches = [pattern for pattern in PARAMETERS if re.fullmatch(rf"(?:.*/)?{pattern}", path)]
+    assert len(matches) == 1, f"{path!r} is matched by {len(matches)} sharding rules: {matches}"
+    return PARAMETERS[matches[0]]
+
+
+def spec(*axes: str) -> jax.P:
+    """Partition spec of an array with these logical axes."""
+    return jax.P(*(AXES[axis] for axis in axes))
+
+
+def constrain[A: jax.Array](x: A, *axes: str) -> A:
+    """Pin an activation's sharding inside jit; without a mesh it returns `x` itself."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec(*axes))

@@ -1,0 +1,140 @@
+"""Verifying a task: its golds are right, cheap answers are wrong, its questions never change."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+from r1ci_jax.tasks import base, registry
+from r1ci_jax.tasks.base import Example, Task
+
+ITEMS = 200
+"""Questions looked at, spread evenly over the difficulties."""
+
+_CONSTANTS = ("", "0", "None", "I do not know")
+_FOREIGN_SHARE = 0.05
+"""Largest share of other questions' golds that may fit, where a question has many answers."""
+_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the check of one task found."""
+
+    task: str
+    items: int
+    distinct: int
+    """Different questions among the items."""
+    golds_correct: int
+    majority_share: float
+    """Share of the commonest gold: what naming one constant would score."""
+    foreign_correct: int
+    """Golds of another item that differ from the own one and score all the same."""
+    same_elsewhere: bool
+    """The questions are equal in a process with another hash seed."""
+    problems: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Nothing is wrong."""
+        return not self.problems
+
+
+def check(names: Sequence[str], *, seed: int = 0, items: int = ITEMS) -> Iterator[Report]:
+    """Check tasks one by one; one other process repeats the questions of all of them."""
+    elsewhere = _digests_elsewhere(names, seed, items)
+    for name in names:
+        yield _check_task(registry.get(name), seed, items, elsewhere[name])
+
+
+def sample(task: Task, seed: int, items: int) -> list[Example]:
+    """Questions spread evenly over the difficulties."""
+    levels = task.difficulties
+    return [task.generate(i // len(levels), seed, levels[i % len(levels)]) for i in range(items)]
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """A fingerprint of whole examples."""
+    rows = [dataclasses.astuple(example) for example in examples]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _check_task(task: Task, seed: int, items: int, elsewhere: str) -> Report:
+    examples = sample(task, seed, items)
+    golds = [task.gold(example) for example in examples]
+    problems = list(_wrong_golds(task, examples, golds))
+    golds_correct = len(examples) - len(problems)
+    problems += _lucky_answers(task, examples, golds)
+    foreign = list(_foreign_golds(task, examples, golds))
+    if len(foreign) > (_FOREIGN_SHARE * items if task.many_answers else 0):
+        problems += [f"the gold of another item scores: {case}" for case in foreign]
+    same = digest(examples) == elsewhere
+    if not same:
+        problems.append("another process draws other questions from the same seed")
+    return Report(
+        task=task.name,
+        items=items,
+        distinct=len({base.normalised(example.question) for example in examples}),
+        golds_correct=golds_correct,
+        majority_share=max(map(golds.count, golds)) / items,
+        foreign_correct=len(foreign),
+        same_elsewhere=same,
+        problems=tuple(problems[:_SHOWN]),
+    )
+
+
+def _wrong_golds(
+    task: Task, examples: Sequence[Example], golds: Sequence[str | None]
+) -> Iterator[str]:
+    for example, gold in zip(examples, golds, strict=True):
+        if gold is not None:
+            # Answers come out of sampled text with blanks and line ends around them.
+            verdicts = [task.score(example, text) for text in (gold, f" {gold}\n")]
+            if not all(verdict.correct for verdict in verdicts):
+                yield f"{example.id}: gold {gold!r} is judged wrong: {verdicts[0].reason}"
+
+
+def _lucky_answers(
+    task: Task, examples: Sequence[Example], golds: Sequence[str | None]
+) -> Iterator[str]:
+    for example, gold in zip(examples, golds, strict=True):
+        hedged = (f"{gold}\n{gold}1", f"{gold} or 1") if gold else ()
+        for text in (*_CONSTANTS, example.question, *hedged):
+            if text != gold and task.score(example, text).correct:
+                yield f"{example.id}: {text!r} is judged correct, the gold is {gold!r}"
+
+
+def _foreign_golds(
+    task: Task, examples: Sequence[Example], golds: Sequence[str | None]
+) -> Iterator[str]:
+    for position, (example, gold) in enumerate(zip(examples, golds, strict=True)):
+        # The next item of the same difficulty looks most alike.
+        other = golds[(position + len(task.difficulties)) % len(golds)]
+        if other is not None and other != gold and task.score(example, other).correct:
+            yield f"{example.id}: {other!r}, the gold is {gold!r}"
+
+
+def _digests_elsewhere(names: Sequence[str], seed: int, items: int) -> dict[str, str]:
+    """The digests as a fresh interpreter with another hash seed computes them."""
+    other = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, str(seed), str(items), *names],
+        env={**os.environ, "PYTHONHASHSEED": other, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def _print_digests(arguments: Sequence[str]) -> None:
+    seed, items, *names = arguments
+    found = {name: digest(sample(registry.get(name), int(seed), int(items))) for name in names}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    _print_digests(sys.argv[1:])

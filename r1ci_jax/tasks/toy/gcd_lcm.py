@@ -1,0 +1,52 @@
+"""Greatest common divisor and least common multiple of two integers."""
+
+import json
+import math
+import random
+from typing import override
+
+from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.toy import puzzle
+
+_HIGH = {1: 60, 2: 200, 3: 999, 4: 9_999, 5: 99_999}
+
+
+class GcdLcm(puzzle.ToyTask):
+    """Greatest common divisor or least common multiple of two integers."""
+
+    name = "toy_gcd_lcm"
+    answer_format = "an integer"
+
+    @override
+    def draw(self, rng: random.Random, difficulty: int) -> puzzle.Puzzle:
+        high = _HIGH[difficulty]
+        shared = rng.randint(2, 6 * difficulty)  # else most pairs would be coprime
+        a, b = (shared * rng.randint(1, high // shared) for _ in range(2))
+        what = rng.choice(("gcd", "lcm"))
+        return puzzle.Puzzle(
+            question=f"{what} of {a} and {b}?",
+            answer=math.gcd(a, b) if what == "gcd" else math.lcm(a, b),
+            metadata={"a": a, "b": b, "what": what},
+        )
+
+    @override
+    def score(self, example: Example, answer_text: str) -> Verdict:
+        return puzzle.judge_integer(json.loads(example.answer), answer_text)
+
+    @override
+    def worked(self, example: Example, rng: random.Random) -> puzzle.Worked:
+        drawn = json.loads(example.metadata)
+        a, b, what = drawn["a"], drawn["b"], drawn["what"]
+        value = json.loads(example.answer)
+        call = f"print(math.{what}({a},{b}))"
+        check = (
+            f"print({a}%{value},{b}%{value})"
+            if what == "gcd"
+            else f"print({value}%{a},{value}%{b})"
+        )
+        return puzzle.Worked(
+            code=f"import math\n{call}",
+            faulty=call,  # the forgotten import
+            check=check,
+            wrong=str(value * rng.choice((2, 3))),
+        )

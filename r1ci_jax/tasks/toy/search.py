@@ -1,0 +1,61 @@
+"""Solve a linear congruence by trying values: the one toy task with many right answers."""
+
+import functools
+import json
+import random
+from typing import override
+
+from r1ci_jax.tasks import answers
+from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.toy import puzzle
+
+_RANGE = {1: (11, 31), 2: (37, 97), 3: (101, 199), 4: (211, 499), 5: (503, 997)}
+
+
+@functools.cache
+def _primes(low: int, high: int) -> tuple[int, ...]:
+    return tuple(n for n in range(low, high + 1) if all(n % d for d in range(2, int(n**0.5) + 1)))
+
+
+class Search(puzzle.ToyTask):
+    """Find a number that fulfils a linear congruence."""
+
+    name = "toy_search"
+    answer_format = "an integer that fulfils the equation"
+    many_answers = True
+
+    @override
+    def draw(self, rng: random.Random, difficulty: int) -> puzzle.Puzzle:
+        modulus = rng.choice(_primes(*_RANGE[difficulty]))
+        factor, rest = rng.randint(2, modulus - 1), rng.randint(1, modulus - 1)
+        return puzzle.Puzzle(
+            question=f"Find x with x*{factor}%{modulus}=={rest}.",
+            answer=pow(factor, -1, modulus) * rest % modulus,
+            metadata={"factor": factor, "modulus": modulus, "rest": rest},
+        )
+
+    @override
+    def score(self, example: Example, answer_text: str) -> Verdict:
+        drawn = json.loads(example.metadata)
+        x = answers.integer(answer_text)
+        if x is None:
+            reason = f"{answers.shown(answer_text)} is not a single integer"
+            return Verdict(correct=False, reason=reason)
+        rest = x * drawn["factor"] % drawn["modulus"]
+        relation = f"x*{drawn['factor']}%{drawn['modulus']} is {rest}"
+        if rest != drawn["rest"]:
+            return Verdict(correct=False, reason=f"{relation}, not {drawn['rest']}")
+        return Verdict(correct=True, reason=relation)
+
+    @override
+    def worked(self, example: Example, rng: random.Random) -> puzzle.Worked:
+        drawn = json.loads(example.metadata)
+        factor, modulus, rest = drawn["factor"], drawn["modulus"], drawn["rest"]
+        x = json.loads(example.answer)
+        code = f"print(next(x for x in range({modulus}) if x*{factor}%{modulus}=={rest}))"
+        return puzzle.Worked(
+            code=code,
+            faulty=puzzle.misspelt(code, rng, "print", "next", "range"),
+            check=f"print({x}*{factor}%{modulus})",
+            wrong=str(x + rng.choice((-2, -1, 1, 2))),
+        )

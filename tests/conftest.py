@@ -1,0 +1,53 @@
+"""Switches and fixtures that every test shares.
+
+JAX is configured through the environment, before anything imports it, so that tests of the rooms
+without JAX stay quick and subprocesses inherit the same strictness. Tests see one CPU device: eight
+would make every worker's start and every unsharded test slower. A law about many devices runs its
+own process through `run_on_devices`.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # laws are about numbers, the same on every machine
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # [B] + [B, T] is a bug, not a broadcast
+os.environ.pop("JAX_NUM_CPU_DEVICES", None)
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # a cache would hide a compilation from its count
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that needs the network is not a test
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """The folder of reference data; without it the test is skipped, and the summary says so."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"REFERENCE DATA MISSING: {SHARED_DATA} is not there; parity is not checked")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def run_on_devices() -> Callable[[int, str], str]:
+    """Run Python source in its own process on so many CPU devices; returns what it printed."""
+
+    def run(devices: int, source: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", source],
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

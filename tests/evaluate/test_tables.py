@@ -1,0 +1,147 @@
+"""Tables: numbers computed by hand."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1ci_jax.core import rundir
+from r1ci_jax.core.config import Experiment, Questions
+from r1ci_jax.errors import UserError
+from r1ci_jax.evaluate import tables
+from r1ci_jax.evaluate.tables import Published
+
+
+def make_run(path: Path, rows: list[dict[str, Any]], *, paper_row: str = "", seed: int = 0) -> Path:
+    questions = Questions(tasks=("a", "b"))
+    experiment = Experiment(name="toy", paper_row=paper_row, seed=seed, questions=questions)
+    rundir.RunDir.open(path, experiment).close()
+    (path / "results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def row(model: str, task: str, correct: int, n: int = 40, **more: Any) -> dict[str, Any]:
+    return {"model": model, "method": "code_agent", "task": task, "n": n, "correct": correct} | more
+
+
+ROWS = [
+    row("grpo_curriculum", "a", 30, code_calls_per_trajectory=1.5, used_code_fraction=1.0),
+    row("grpo_curriculum", "b", 10, n=10, code_calls_per_trajectory=0.5, used_code_fraction=0.5),
+    row("sft", "a", 20, code_calls_per_trajectory=1.0, used_code_fraction=0.5),
+    row("sft", "b", 4, n=10, code_calls_per_trajectory=1.0, used_code_fraction=0.5),
+]
+
+
+def test_mean_is_over_tasks_not_questions(tmp_path: Path) -> None:
+    table = tables.results_table(tables.read_run(make_run(tmp_path, ROWS)))
+    sft, curriculum = table.records  # in the order of training, whatever the file's order
+    assert (sft["model"], curriculum["model"]) == ("sft", "grpo_curriculum")
+    assert sft["accuracy"] == 0.45  # (50 % + 40 %) / 2; over questions it would be 48 %
+    assert curriculum["accuracy"] == 0.875
+    assert sft["standard_error"] == pytest.approx(
+        math.sqrt(0.5 * 0.5 / 40 + 0.4 * 0.6 / 10) / 2, abs=1e-6
+    )
+    assert curriculum["code_calls_per_trajectory"] == pytest.approx((1.5 * 40 + 0.5 * 10) / 50)
+    assert table.columns == ("model", "mean", "uses code", "calls", "a", "b")
+    assert table.rows[1] == ("SFT + GRPO, curriculum", "87.5 ± 3.4", "90", "1.30", "75.0", "100.0")
+
+
+def test_many_tasks_go_into_rows(tmp_path: Path) -> None:
+    rows = [row("sft", f"task{index}", index) for index in range(30)]
+    run = tables.read_run(make_run(tmp_path, rows))
+    assert tables.results_table(run).columns == ("model", "mean", "uses code", "calls")
+    assert tables.tasks_table(run).rows[3] == ("task3", "7.5")
+
+
+def test_last_of_two_equal_rows_counts(tmp_path: Path) -> None:
+    run = tables.read_run(make_run(tmp_path, [row("sft", "a", 1), row("sft", "a", 39)]))
+    assert [result.correct for result in run.results] == [39]
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [{"model": "sft"}], [row("sft", "a", 41)], [row("s", "a", 0, 0)]]
+)
+def test_unusable_results_are_user_errors(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    with pytest.raises(UserError):
+        tables.read_run(make_run(tmp_path, rows))
+
+
+PUBLISHED = (
+    Published(row="14b", model="sft", value=40.0, place="Table 3", grade="C", source="S4"),
+    Published(row="14b", model="grpo_curriculum", value=None, place="Table 3"),
+    Published(row="14b", model="untrained", value=44.1, place="abstract", grade="A", source="S1"),
+    Published(row="baseline", model="GPT", value=58.6, place="abstract", grade="A", source="S1"),
+)
+
+
+def test_comparison_with_the_paper(tmp_path: Path) -> None:
+    run = tables.read_run(make_run(tmp_path / "x", ROWS, paper_row="14b"))
+    table = tables.compare("main", [run], PUBLISHED)
+    by_model = {record["model"]: record for record in table.records}
+    assert by_model["sft"]["difference"] == pytest.approx(5.0)
+    assert by_model["grpo_curriculum"]["paper_status"] == "missing"
+    assert by_model["grpo_curriculum"]["difference"] is None
+    assert by_model["untrained"]["ours"] is None and by_model["untrained"]["paper"] == 44.1
+    assert by_model["GPT"]["paper"] == 58.6
+    assert ("x", "SFT", "test", "2", "45.0", "40.0 C", "+5.0") in table.rows
+    json.dumps(table.records, allow_nan=False)
+
+
+def test_seeds_of_one_recipe_are_averaged(tmp_path: Path) -> None:
+    runs = [
+        tables.read_run(
+            make_run(tmp_path / f"s{seed}", [row("sft", "a", correct)], paper_row="14b", seed=seed)
+        )
+        for seed, correct in enumerate((16, 20, 24))
+    ]
+    record = tables.compare("main", runs, PUBLISHED).records[0]
+    assert record["ours"] == 50.0 and record["runs"] == 3
+    assert record["spread"] == pytest.approx(10.0)  # of 40, 50, 60
+    assert record["difference"] == pytest.approx(10.0)
+
+
+def test_toy_runs_have_no_counterpart(tmp_path: Path) -> None:
+    run = tables.read_run(make_run(tmp_path / "toy", ROWS))
+    table = tables.compare("main", [run], PUBLISHED)
+    assert table.note == "toy: no paper counterpart."
+    assert {record["paper_status"] for record in table.records} == {"none"}
+
+
+def test_suites_and_splits_stand_apart(tmp_path: Path) -> None:
+    rows = [
+        row("sft", "a", 40, suite="bbh", split="train"),
+        row("sft", "b", 0, suite="bbh", split="test"),
+        row("sft", "c", 20, suite="symbench", split="test"),
+    ]
+    records = tables.compare("main", [tables.read_run(make_run(tmp_path, rows))], ()).records
+    means = {(record["suite"], record["split"]): record["ours"] for record in records}
+    assert means == {
+        ("all", "train"): 100.0,
+        ("bbh", "train"): 100.0,
+        ("all", "test"): 25.0,
+        ("bbh", "test"): 0.0,
+        ("symbench", "test"): 50.0,
+    }
+
+
+def test_other_agents_are_not_set_beside_the_paper(tmp_path: Path) -> None:
+    rows = [row("sft", "a", 20) | {"method": "all_text"}]
+    run = tables.read_run(make_run(tmp_path, rows, paper_row="14b"))
+    record = tables.compare("main", [run], PUBLISHED).records[0]
+    assert (record["method"], record["paper_status"]) == ("all_text", "none")
+
+
+def test_unknown_paper_row_is_a_user_error(tmp_path: Path) -> None:
+    run = tables.read_run(make_run(tmp_path, ROWS, paper_row="15b"))
+    with pytest.raises(UserError, match="'15b' is unknown"):
+        tables.compare("main", [run], PUBLISHED)
+
+
+def test_markdown_survives_hostile_cells(tmp_path: Path) -> None:
+    path = make_run(tmp_path, [row("sft", "a|b\n# x", 20)])
+    tables.write_results(path)
+    lines = (path / "tables" / "tasks.md").read_text().splitlines()
+    assert lines[-1] == "| a\\|b # x | 50.0 |"
+    assert (path / "tables" / "results.md").read_text().startswith("# toy: held-out accuracy, %\n")

@@ -1,0 +1,269 @@
+"""What is missing is said in one line; a fault of the sandbox is never a script's."""
+
+import argparse
+import concurrent.futures
+import io
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from r1ci_jax.cli import sandbox as cli
+from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, Status, binary, policy, prefix, prepare, verdict
+from r1ci_jax.sandbox.jail import ColdJail
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+LIBRARY_ERROR = "error while loading shared libraries: libnl-route-3.so.200: cannot open shared object file"
+
+
+def program(path: pathlib.Path, text: str) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_u4_a_named_nsjail_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R1CI_NSJAIL", "/nonexistent/nsjail")
+    with pytest.raises(UserError, match="R1CI_NSJAIL=/nonexistent/nsjail does not start"):
+        Sandbox(SandboxConfig())
+
+
+def test_u4_a_library_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    broken = program(tmp_path / "bin" / "nsjail", f"echo nsjail: {LIBRARY_ERROR} >&2; exit 127")
+    assert binary.why_not(broken) == LIBRARY_ERROR
+    monkeypatch.delenv("R1CI_NSJAIL", raising=False)
+    monkeypatch.setenv("PATH", str(broken.parent), prepend=os.pathsep)
+    assert binary.find_nsjail() != broken, "the next candidate starts"
+    monkeypatch.setattr(binary, "_candidates", lambda path: [broken])
+    monkeypatch.setenv("PATH", "/another/key/of/the/cache")
+    with pytest.raises(UserError, match="apt-get install libnl-route-3-200") as caught:
+        binary.find_nsjail()
+    assert "\n" not in str(caught.value)
+
+
+def test_u4_another_program_named_nsjail(tmp_path: pathlib.Path) -> None:
+    assert "not nsjail's" in binary.why_not(program(tmp_path / "nsjail", "echo hello"))
+
+
+def test_u4_no_prepared_python(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setenv("R1CI_JAIL_PREFIX", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="make setup.*python -m r1ci_jax.sandbox.prepare"):
+        Sandbox(SandboxConfig())
+
+
+def test_u4_unknown_policy() -> None:
+    with pytest.raises(UserError, match="no sandbox policy 'nope'.*known: default"):
+        Sandbox(SandboxConfig(policy="nope"))
+
+
+def test_u4_user_namespaces_disabled() -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("needs util-linux's unshare to disable user namespaces for a child")
+    code = (
+        "from r1ci_jax.errors import UserError; from r1ci_jax.sandbox import *\n"
+        "try: Sandbox(SandboxConfig())\nexcept UserError as e: print(e)"
+    )
+    shell = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" -c "$1"'
+    done = subprocess.run(
+        [unshare, "-Ur", "sh", "-c", shell, sys.executable, code],
+        capture_output=True, text=True, cwd=REPOSITORY, timeout=60, check=False,
+    )  # fmt: skip
+    assert "max_user_namespaces is 0; run as root: sysctl" in done.stdout, done
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.fixture
+def empty_python(tmp_path: pathlib.Path) -> Iterator[prefix.JailPython]:
+    """A prepared directory without an interpreter in it, open to the jail's nobody."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        directory = pathlib.Path(place)
+        prepare.lay_out(directory / "root")
+        for path in (directory, *directory.glob("**/")):
+            path.chmod(0o755)
+        yield prefix.JailPython(directory=directory, interpreter="/python/bin/python", magic="")
+
+
+def test_a_jail_that_cannot_be_built_is_a_setup_error(empty_python: prefix.JailPython) -> None:
+    jail = ColdJail(binary.find_nsjail(), empty_python, "default", 0)
+    result = jail.run("print(1)", Limits())
+    jail.close()
+    assert result.status is Status.SETUP_ERROR
+    assert "No such file" in result.detail and result.stdout == "" and result.stderr == ""
+    with pytest.raises(UserError, match="does not work here.*No such file"):
+        Sandbox(SandboxConfig(), python=empty_python)
+
+
+def children() -> set[int]:
+    paths = pathlib.Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return {int(pid) for path in paths for pid in path.read_text().split()}
+
+
+def running(future: concurrent.futures.Future[object]) -> int:
+    """The nsjail of a run that has begun."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not future.done():
+        if found := children():
+            time.sleep(0.2)
+            return found.pop()
+        time.sleep(0.01)
+    raise AssertionError("the run did not begin")
+
+
+def test_p10_a_lost_jail_is_tried_again(box: Sandbox) -> None:
+    future = box.submit("import time; time.sleep(0.7); print('through')")
+    os.kill(running(future), signal.SIGKILL)
+    result = future.result()
+    assert (result.status, result.stdout, result.attempt) == (Status.OK, "through\n", 2)
+
+
+def test_close_ends_what_runs_and_drops_what_waits() -> None:
+    box = Sandbox(SandboxConfig(workers=1))
+    first, second = (box.submit("import time; time.sleep(50)") for _ in range(2))
+    running(first)
+    begin = time.monotonic()
+    box.close()
+    box.close()
+    assert time.monotonic() - begin < 5
+    assert first.result().status is Status.INFRA_ERROR and second.cancelled()
+    assert not children()
+
+
+def test_verdict_without_a_report_is_never_a_success() -> None:
+    def seen(**changes: object) -> verdict.Observed:
+        common = dict(started=True, report=None, overflow=False, late=False, jail_status=0)
+        common |= dict(seconds=1.0, cpu_seconds=0.1, log="log") | changes
+        return verdict.Observed(**common)  # type: ignore[arg-type]  # a table of keyword arguments
+
+    def status(**changes: object) -> Status:
+        return verdict.judge(seen(**changes), Limits()).status
+
+    exit_code = lambda code: code << 8  # noqa: E731  # wait status of an exit
+    assert status() is Status.INFRA_ERROR
+    assert status(report=b"") is Status.INFRA_ERROR
+    assert status(report=b'{"limit": "no"}\n') is Status.INFRA_ERROR
+    assert status(report=b'{"limit":"","wait_status":"0","cpu":0,"rss_kib":0,"wall":0,"exception":0}\n') is Status.INFRA_ERROR  # fmt: skip
+    assert status(jail_status=exit_code(137)) is Status.KILLED_SIGNAL
+    assert status(jail_status=signal.SIGKILL) is Status.INFRA_ERROR
+    assert status(started=False, jail_status=exit_code(255)) is Status.SETUP_ERROR
+    assert status(started=False, late=True) is Status.INFRA_ERROR
+    assert status(late=True) is Status.TIMEOUT_WALL
+    assert status(overflow=True) is Status.OUTPUT_LIMIT
+    killed = b'{"limit":"","wait_status":9,"cpu":11.0,"rss_kib":1,"wall":11.0,"exception":0}\n'
+    assert status(report=killed) is Status.TIMEOUT_CPU, "the kernel's own limit"
+
+
+def test_paths_with_odd_characters_survive_rendering(tmp_path: pathlib.Path) -> None:
+    text = policy.render("default", tmp_path / 'a"b\\c\n@ROOT@é', Limits(processes=7))
+    assert '/a\\042b\\134c\\012@ROOT@\\303\\251" dst: "/"' in text
+    assert "rlimit_nproc: 8" in text and "rlimit_as: 512" in text and "@UID@" not in text
+
+
+def test_prepare_is_idempotent_and_respects_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = time.monotonic()
+    assert prepare.main([]) == 0 and prepare.main(["--check-binary"]) == 0
+    assert time.monotonic() - begin < 2
+    assert "sandbox Python ready" in capsys.readouterr().out
+    (tmp_path / "mine").write_text("precious")
+    monkeypatch.setenv("R1CI_JAIL_PREFIX", str(tmp_path))
+    assert prepare.main([]) == 2
+    assert "exists and is no sandbox Python" in capsys.readouterr().err
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+UNPRIVILEGED = """
+import json, os
+from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, doctor
+with Sandbox(SandboxConfig(workers=2)) as box:
+    codes = ["import os; print(os.getuid())", "1/0", "while 1: pass", "import os; os.listdir('/root')",
+             "import socket; socket.socket()", "import numpy; print(numpy.arange(3).sum())"]
+    results = [f.result() for f in [box.submit(c, Limits(cpu_seconds=1.0)) for c in codes]]
+print(json.dumps([os.getuid(), [(r.status, r.stdout) for r in results]]))
+"""
+
+
+def test_an_ordinary_user_has_the_same_jail() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("this whole suite already runs as an ordinary user")
+    python = prefix.find()
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        # Neither the checkout nor the virtual environment need be open to that user.
+        directory = pathlib.Path(place)
+        shutil.copy(binary.find_nsjail(), directory / "nsjail")
+        for name in ("r1ci_jax/sandbox", "sandboxes"):
+            shutil.copytree(REPOSITORY / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(REPOSITORY / "r1ci_jax/errors.py", directory / "r1ci_jax")
+        (directory / "lib").mkdir()
+        for library in (python.root / "lib").glob("**/libpython*"):
+            shutil.copy(library, directory / "lib")
+        for path in (directory, *directory.glob("**/*")):
+            path.chmod(0o755)
+        done = subprocess.run(
+            [f"{python.root}{python.interpreter}", "-c", UNPRIVILEGED],
+            user=54321, group=54321, extra_groups=[], cwd=directory, timeout=60,
+            env={
+                "R1CI_NSJAIL": str(directory / "nsjail"), "R1CI_JAIL_PREFIX": str(python.directory),
+                "LD_LIBRARY_PATH": str(directory / "lib"), "PYTHONDONTWRITEBYTECODE": "1", "HOME": place,
+            },
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    uid, results = json.loads(done.stdout)
+    assert uid == 54321
+    assert results == [
+        ["ok", "65534\n"], ["exception", ""], ["timeout_cpu", ""], ["exception", ""], ["exception", ""],
+        ["ok", "3\n"],
+    ]  # fmt: skip
+
+
+def command(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser.add_subparsers())
+    arguments = parser.parse_args(["sandbox", *words])
+    return arguments.func(arguments)
+
+
+def test_doctor_passes_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("doctor") == 0
+    assert "FAIL" not in capsys.readouterr().out
+    assert command("doctor", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] and all(check["ok"] for check in report["checks"].values())
+    assert {"platform", "nsjail", "namespaces", "python", "policy", "tier", "self-test"} == set(report["checks"])
+
+
+def test_doctor_tells_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setenv("R1CI_JAIL_PREFIX", str(tmp_path))
+    assert command("doctor") == 1
+    assert "FAIL  python" in capsys.readouterr().out
+
+
+def test_exec_shows_output_and_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "script.py"
+    file.write_text("import sys\nprint('out')\nprint('err', file=sys.stderr)\nsys.exit(3)")
+    assert command("exec", str(file)) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "out\n" and shown.err.startswith("err\n[exit_nonzero; exit 3; cpu ")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"while True: pass")))
+    assert command("exec", "-", "--json", "--cpu-seconds", "0.2") == 1
+    assert json.loads(capsys.readouterr().out)["status"] == "timeout_cpu"
+    with pytest.raises(UserError, match="cannot read /nonexistent"):
+        command("exec", "/nonexistent")

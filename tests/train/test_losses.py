@@ -1,0 +1,343 @@
+"""Losses against hand-computed numbers, the naive formula, and the laws they must keep."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1ci_jax.train import losses
+
+# As trainers call them: compiled.
+grpo_loss = jax.jit(losses.grpo_loss)
+group_advantages = jax.jit(losses.group_advantages, static_argnames="normalise_std")
+token_logprobs = jax.jit(losses.token_logprobs, static_argnames="chunk")
+
+CLIP = {"clip_low": 0.2, "clip_high": 0.28, "kl_coef": 0.01}
+
+
+def random_batch(rows: int = 8, length: int = 6, seed: int = 0) -> dict[str, jax.Array]:
+    keys = jax.random.split(jax.random.key(seed), 5)
+    return {
+        "logprobs_BT": -jax.random.exponential(keys[0], (rows, length)),
+        "old_logprobs_BT": -jax.random.exponential(keys[1], (rows, length)),
+        "ref_logprobs_BT": -jax.random.exponential(keys[2], (rows, length)),
+        "advantages_B": jax.random.normal(keys[3], (rows,)),
+        "mask_BT": jax.random.bernoulli(keys[4], 0.5, (rows, length)).at[:, 0].set(True),
+    }
+
+
+def naive_logprobs(x_BTD, head_DV, targets_BT, temperature):
+    scores_BTV = jax.nn.log_softmax(jnp.einsum("btd,dv->btv", x_BTD, head_DV) / temperature)
+    return jnp.take_along_axis(scores_BTV, targets_BT[..., None], axis=-1)[..., 0]
+
+
+# --- token_logprobs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 12, 10_000])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_chunked_logprobs_equal_the_naive_ones_with_gradients(chunk, temperature):
+    keys = jax.random.split(jax.random.key(0), 4)
+    x_BTD = jax.random.normal(keys[0], (3, 7, 8))
+    head_DV = jax.random.normal(keys[1], (8, 11))
+    targets_BT = jax.random.randint(keys[2], (3, 7), 0, 11)
+    weights_BT = jax.random.normal(keys[3], (3, 7))
+
+    def ours(x_BTD, head_DV):
+        logprobs_BT, _ = token_logprobs(
+            x_BTD, head_DV, targets_BT, temperature=temperature, chunk=chunk
+        )
+        return jnp.sum(logprobs_BT * weights_BT), logprobs_BT
+
+    def naive(x_BTD, head_DV):
+        logprobs_BT = naive_logprobs(x_BTD, head_DV, targets_BT, temperature)
+        return jnp.sum(logprobs_BT * weights_BT), logprobs_BT
+
+    (_, got), got_gradients = jax.value_and_grad(ours, (0, 1), has_aux=True)(x_BTD, head_DV)
+    (_, want), want_gradients = jax.value_and_grad(naive, (0, 1), has_aux=True)(x_BTD, head_DV)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    for got_one, want_one in zip(got_gradients, want_gradients, strict=True):
+        np.testing.assert_allclose(got_one, want_one, atol=1e-5)
+
+
+def test_entropy_of_a_uniform_and_of_a_certain_distribution():
+    x_BTD = jnp.array([[[0.0], [1.0]]])
+    head_DV = jnp.array([[100.0, 0.0, 0.0, 0.0]])
+    logprobs_BT, entropy_BT = token_logprobs(x_BTD, head_DV, jnp.array([[2, 0]]))
+    np.testing.assert_allclose(entropy_BT, [[np.log(4), 0.0]], atol=1e-6)
+    np.testing.assert_allclose(logprobs_BT, [[-np.log(4), 0.0]], atol=1e-6)
+
+
+def test_entropy_is_a_measurement_without_gradient():
+    x_BTD, head_DV = jnp.ones((1, 3, 2)), jnp.arange(8.0).reshape(2, 4)
+    targets_BT = jnp.zeros((1, 3), jnp.int32)
+    gradient = jax.grad(lambda x: token_logprobs(x, head_DV, targets_BT)[1].sum())(x_BTD)
+    assert not gradient.any()
+
+
+def test_no_array_of_all_logits_exists_in_the_backward_pass():
+    rows, length, width, vocab = 4, 64, 8, 1000
+    head_DV = jnp.ones((width, vocab))
+    targets_BT = jnp.zeros((rows, length), jnp.int32)
+
+    def loss(x_BTD, head_DV):
+        return token_logprobs(x_BTD, head_DV, targets_BT, chunk=16)[0].sum()
+
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(jnp.ones((rows, length, width)), head_DV)
+    temporary = compiled.compile().memory_analysis().temp_size_in_bytes
+    assert temporary < rows * length * vocab * 4 / 3
+
+
+def test_bfloat16_activations_give_float32_results_and_head_gradients():
+    x_BTD = jax.random.normal(jax.random.key(0), (2, 33, 16)).astype(jnp.bfloat16)
+    head_DV = jax.random.normal(jax.random.key(1), (16, 40)) / 4
+    targets_BT = jax.random.randint(jax.random.key(2), (2, 33), 0, 40)
+
+    def loss(head_DV, chunk):
+        logprobs_BT, _ = token_logprobs(x_BTD, head_DV, targets_BT, chunk=chunk)
+        return logprobs_BT.sum()
+
+    few, many = jax.grad(loss)(head_DV, 1000), jax.grad(loss)(head_DV, 2)
+    assert few.dtype == many.dtype == jnp.float32
+    # Summed over 33 passes in bfloat16 the error would be 0.06.
+    np.testing.assert_allclose(few, many, atol=3e-2)
+
+
+# --- sft_loss ------------------------------------------------------------------------------------
+
+
+def test_sft_loss_counts_only_the_policys_own_tokens():
+    logprobs_BT = jnp.array([[-1.0, -2.0, jnp.nan], [-4.0, -8.0, -16.0]])
+    mask_BT = jnp.array([[1, 1, 0], [0, 0, 1]])
+    total, count = losses.sft_loss(logprobs_BT, mask_BT)
+    assert (float(total), float(count)) == (19.0, 3.0)
+
+
+def test_sft_loss_gives_masked_tokens_no_gradient():
+    batch = random_batch()
+    gradient = jax.grad(lambda x: losses.sft_loss(x, batch["mask_BT"])[0])(batch["logprobs_BT"])
+    np.testing.assert_array_equal(gradient, -batch["mask_BT"].astype(jnp.float32))
+
+
+# --- rewards and advantages ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("correct", "keeps_format", "turns", "reward"),
+    [
+        (True, True, 1, 1.1),
+        (True, True, 6, 1.1),
+        (True, True, 7, 1.0),
+        (True, False, 2, 0.9),
+        (False, True, 3, 0.1),
+        (False, False, 6, -0.1),
+        (False, False, 9, -0.2),
+    ],
+)
+def test_shaped_reward_is_the_papers(correct, keeps_format, turns, reward):
+    assert losses.shaped_reward(correct, keeps_format, turns) == pytest.approx(reward)
+
+
+def test_turn_penalty_threshold_can_be_moved():
+    assert losses.shaped_reward(True, True, 3, penalty_after=2) == pytest.approx(1.0)
+
+
+def test_advantages_by_hand():
+    rewards_PR = jnp.array([[1.0, 0.0, 0.0, 1.0], [3.0, 0.0, 0.0, 0.0]])
+    got = group_advantages(rewards_PR, jnp.ones((2, 4), bool))
+    third = 3**-0.5
+    want = [[1.0, -1.0, -1.0, 1.0], [3 * third, -third, -third, -third]]
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    centred = group_advantages(rewards_PR, jnp.ones((2, 4), bool), normalise_std=False)
+    np.testing.assert_allclose(centred[1], [2.25, -0.75, -0.75, -0.75])
+
+
+def test_faulted_members_do_not_vote():
+    rewards_PR = jnp.array([[1.0, 0.0, -50.0, 0.0, 1.0]])
+    valid_PR = jnp.array([[True, True, False, True, True]])
+    got = group_advantages(rewards_PR, valid_PR)
+    without = group_advantages(jnp.array([[1.0, 0.0, 0.0, 1.0]]), jnp.ones((1, 4), bool))
+    assert got[0, 2] == 0.0
+    np.testing.assert_allclose(np.delete(got[0], 2), without[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("reward", [1.1, 0.1, -0.2, 1.0 / 3.0])
+def test_a_group_that_agrees_teaches_nothing(reward):
+    # The float32 mean of five times 1.1 is not 1.1: the naive formula gives about 0.1 here.
+    rewards_PR = jnp.full((1, 5), reward)
+    assert not group_advantages(rewards_PR, jnp.ones((1, 5), bool)).any()
+
+
+def test_groups_with_one_or_no_valid_member_give_zeros():
+    valid_PR = jnp.array([[False, True, False], [False, False, False]])
+    got = group_advantages(jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), valid_PR)
+    np.testing.assert_array_equal(got, np.zeros((2, 3)))
+
+
+def test_permuting_a_group_permutes_its_advantages():
+    rewards_PR = jax.random.normal(jax.random.key(0), (4, 6))
+    valid_PR = jax.random.bernoulli(jax.random.key(1), 0.8, (4, 6))
+    order = np.array([3, 0, 5, 1, 4, 2])
+    got = group_advantages(rewards_PR[:, order], valid_PR[:, order])
+    want = group_advantages(rewards_PR, valid_PR)[:, order]
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+# --- grpo_loss -----------------------------------------------------------------------------------
+
+
+def test_grpo_loss_by_hand():
+    ratio_BT = np.array([[1.1, 2.0, 7.0], [0.5, 1.0, 7.0]])
+    old_BT = np.array([[-1.0, -2.0, 0.0], [-0.5, -3.0, 0.0]])
+    ref_BT = old_BT + np.array([[0.1, -0.2, 9.0], [0.3, 0.0, 9.0]])
+    mask_BT = np.array([[True, True, False], [True, True, False]])
+    logprobs_BT = old_BT + np.log(ratio_BT)
+    loss, sums = grpo_loss(
+        jnp.array(logprobs_BT),
+        jnp.array(old_BT),
+        jnp.array(ref_BT),
+        jnp.array([2.0, -1.0]),
+        jnp.array(mask_BT),
+        clip_low=0.2,
+        clip_high=0.28,
+        kl_coef=0.01,
+    )
+    # Row 0, A = 2: tokens gain 2.2 and clip(2.0) -> 2.56. Row 1, A = -1: clip(0.5) -> -0.8, -1.0.
+    surrogate = (2.2 + 2.56) / 2 + (-0.8 - 1.0) / 2
+    d = (ref_BT - logprobs_BT)[:, :2]
+    kl = np.sum(np.mean(np.exp(d) - d - 1, axis=1))
+    assert float(loss) == pytest.approx(-surrogate + 0.01 * kl, rel=1e-5)
+    metrics = losses.grpo_metrics(sums, kl_coef=0.01)
+    assert float(metrics["loss"]) == pytest.approx(float(loss) / 2, rel=1e-5)
+    assert float(metrics["kl"]) == pytest.approx(kl / 2, rel=1e-5)
+    assert float(metrics["clip_fraction"]) == 0.5
+    assert float(metrics["ratio_mean"]) == pytest.approx(4.6 / 4, rel=1e-5)
+    assert float(metrics["ratio_deviation"]) == pytest.approx(((0.01 + 1.0 + 0.25) / 4) ** 0.5)
+
+
+def test_grpo_gives_masked_tokens_exactly_no_gradient_whatever_stands_there():
+    batch = random_batch()
+    mask_BT = batch["mask_BT"]
+    poison = {name: batch[name] for name in batch}
+    for name in ("old_logprobs_BT", "ref_logprobs_BT"):
+        poison[name] = jnp.where(mask_BT, batch[name], jnp.inf)
+
+    @jax.jit
+    def gradient(values):
+        rest = {name: values[name] for name in values if name != "logprobs_BT"}
+        return jax.grad(lambda x: grpo_loss(x, **rest, **CLIP)[0])(batch["logprobs_BT"])
+
+    np.testing.assert_array_equal(gradient(poison), gradient(batch))
+    assert not gradient(batch)[~mask_BT].any()
+    assert gradient(batch)[mask_BT].any()
+
+
+def test_the_first_on_policy_gradient_is_reinforce():
+    batch = random_batch() | {"ref_logprobs_BT": None}
+    same = batch["logprobs_BT"]
+    gradient = jax.grad(
+        lambda x: grpo_loss(
+            x,
+            same,
+            same,
+            batch["advantages_B"],
+            batch["mask_BT"],
+            clip_low=0.2,
+            clip_high=0.2,
+            kl_coef=0.1,
+        )[0]
+    )(same)
+    length_B1 = batch["mask_BT"].sum(axis=1, keepdims=True)
+    want = -batch["advantages_B"][:, None] * batch["mask_BT"] / length_B1
+    np.testing.assert_allclose(gradient, want, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("advantage", "ratio", "moves"),
+    [
+        (1.0, 1.5, False),  # already more likely than the clip allows
+        (1.0, 0.5, True),  # a good token that became less likely is always pulled back
+        (-1.0, 0.5, False),
+        (-1.0, 1.5, True),
+        (1.0, 1.1, True),
+        (-1.0, 0.9, True),
+    ],
+)
+def test_the_clip_acts_only_on_the_side_that_runs_away(advantage, ratio, moves):
+    def loss(logprob):
+        return grpo_loss(
+            jnp.full((1, 1), logprob),
+            jnp.full((1, 1), -1.0),
+            jnp.full((1, 1), -1.0),
+            jnp.array([advantage]),
+            jnp.ones((1, 1), bool),
+            clip_low=0.2,
+            clip_high=0.2,
+            kl_coef=0.0,
+        )
+
+    (_, sums), gradient = jax.value_and_grad(loss, has_aux=True)(-1.0 + np.log(ratio))
+    assert (float(gradient) != 0.0) is moves
+    assert (float(sums.clipped) == 0.0) is moves
+
+
+def test_kl_is_never_negative_and_zero_only_for_the_reference():
+    batch = random_batch(64, 16)
+    arguments = {name: batch[name] for name in batch}
+    _, sums = grpo_loss(**arguments, **CLIP)
+    assert sums.kl > 0
+    close = batch["logprobs_BT"] + 1e-4
+    _, sums = grpo_loss(**(arguments | {"ref_logprobs_BT": close}), **CLIP)
+    assert 0 < float(sums.kl) < 1e-5
+    _, sums = grpo_loss(**(arguments | {"ref_logprobs_BT": batch["logprobs_BT"]}), **CLIP)
+    assert sums.kl == 0.0
+
+
+def test_four_micro_batches_equal_one_batch():
+    batch = random_batch(rows=12)
+    # Unequal token counts and one row that counts nowhere: means of means would differ.
+    batch["mask_BT"] = batch["mask_BT"].at[0].set(True).at[5].set(False)
+
+    @jax.jit
+    def run(part):
+        rest = {name: part[name] for name in part if name != "logprobs_BT"}
+        (loss, sums), gradient = jax.value_and_grad(
+            lambda x: grpo_loss(x, **rest, **CLIP), has_aux=True
+        )(part["logprobs_BT"])
+        return loss, sums, gradient
+
+    loss, sums, gradient = run(batch)
+    parts = [run({name: batch[name][i : i + 3] for name in batch}) for i in range(0, 12, 3)]
+    added = jax.tree.map(lambda *values: sum(values), *[part[1] for part in parts])
+    assert float(sums.sequences) == float(added.sequences) == 11
+    assert float(sums.tokens) == float(added.tokens)
+    np.testing.assert_array_equal(gradient, jnp.concatenate([part[2] for part in parts]))
+    np.testing.assert_allclose(sum(part[0] for part in parts), loss, rtol=1e-6)
+    for one, other in zip(sums, added, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_batch_without_any_sampled_token_is_finite():
+    batch = random_batch() | {"mask_BT": jnp.zeros((8, 6), bool)}
+    loss, sums = grpo_loss(**batch, **CLIP)
+    metrics = losses.grpo_metrics(sums, kl_coef=0.01)
+    assert float(loss) == 0.0
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_gradient_reaches_the_parameters_only_through_sampled_tokens():
+    keys = jax.random.split(jax.random.key(0), 3)
+    x_BTD, head_DV = jax.random.normal(keys[0], (2, 5, 4)), jax.random.normal(keys[1], (4, 9))
+    targets_BT = jax.random.randint(keys[2], (2, 5), 0, 9)
+    mask_BT = jnp.array([[True, False, True, False, False], [False, False, True, True, False]])
+
+    def loss(x_BTD):
+        logprobs_BT, _ = token_logprobs(x_BTD, head_DV, targets_BT, chunk=3)
+        old_BT = jax.lax.stop_gradient(logprobs_BT)
+        return grpo_loss(
+            logprobs_BT, old_BT, old_BT - 0.1, jnp.array([1.0, -1.0]), mask_BT, **CLIP
+        )[0]
+
+    gradient = jax.grad(loss)(x_BTD)
+    assert not gradient[~mask_BT].any()
+    assert jnp.abs(gradient[mask_BT]).min() > 0
