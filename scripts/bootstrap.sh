@@ -30,7 +30,7 @@ run_step() { # run_step LABEL PROGRAM... (a program, not a function: `stop` must
     shift
     "$@" >>"$log" 2>&1 </dev/null &
     step=$!
-    heartbeat $step 9>&- & # without the lock, which a killed set-up would leave to it
+    heartbeat $step &
     beat=$!
     status=0
     wait $step || status=$?
@@ -42,6 +42,7 @@ run_step() { # run_step LABEL PROGRAM... (a program, not a function: `stop` must
 }
 
 heartbeat() {
+    exec 9>&- # a killed set-up must not leave the lock to its heartbeat
     waited=0
     while sleep 10 >/dev/null 2>&1; do # the last sleep outlives us and must hold no pipe
         waited=$((waited + 10))

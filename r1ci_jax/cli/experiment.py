@@ -7,6 +7,7 @@ An experiment file defines `get_config(variant: str = "") -> Experiment`, and na
 import contextlib
 import dataclasses
 import difflib
+import importlib
 import importlib.util
 import io
 import sys
@@ -98,8 +99,10 @@ def knobs(experiment: Experiment | None = None) -> str:
     text = io.StringIO()
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
         _parse(shown, ["--help"])
-    _usage, _, listing = text.getvalue().partition("\n")
-    return listing.lstrip("\n")
+    # What stands before is tyro's own usage line and -h.
+    lines = text.getvalue().splitlines()
+    first = next(index for index, line in enumerate(lines) if "config options" in line)
+    return "\n".join(lines[first:])
 
 
 def load_module(path: Path) -> types.ModuleType:
@@ -108,9 +111,11 @@ def load_module(path: Path) -> types.ModuleType:
     assert found is not None and found.loader is not None, f"not a Python file: {path}"
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # dataclasses of the file look their module up
-    above = str(path.resolve().parent.parent)
-    if above not in sys.path:
-        sys.path.insert(0, above)
+    # Neighbours come first, then what the installed `experiments` has.
+    package = importlib.import_module("experiments")
+    folder = str(path.resolve().parent)
+    if folder not in package.__path__:
+        package.__path__ = [folder, *package.__path__]
     found.loader.exec_module(module)
     return module
 

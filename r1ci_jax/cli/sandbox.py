@@ -17,13 +17,13 @@ if TYPE_CHECKING:  # the class is private to argparse
 
 
 def add_commands(subparsers: "Subparsers") -> None:
-    """Register `sandbox` and its commands; each sets `func`, a callable from arguments to status."""
+    """Register `sandbox` and its commands; each sets `run`: arguments in, exit status out."""
     group = subparsers.add_parser("sandbox", help="the interpreter jail")
     commands = group.add_subparsers(dest="sandbox_command", required=True, metavar="COMMAND")
 
     doctor_parser = commands.add_parser("doctor", help="check that this machine can run jails")
     doctor_parser.add_argument("--json", action="store_true", help="print one JSON object")
-    doctor_parser.set_defaults(func=run_doctor)
+    doctor_parser.set_defaults(run=run_doctor)
 
     execute = commands.add_parser("exec", help="run one script in a jail")
     execute.add_argument("file", metavar="FILE", help="the script; - reads it from stdin")
@@ -33,7 +33,7 @@ def add_commands(subparsers: "Subparsers") -> None:
         option = "--" + field.name.replace("_", "-")
         text = f"limit (default {field.default})"
         execute.add_argument(option, type=kind, default=field.default, help=text)
-    execute.set_defaults(func=run_exec)
+    execute.set_defaults(run=run_exec)
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
@@ -50,7 +50,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 
 def run_exec(arguments: argparse.Namespace) -> int:
-    """Run the script; its output on the same streams, the verdict on stderr; status 0 only for ok."""
+    """Run the script; output on its own streams, verdict on stderr, status 0 only for ok."""
     code = read_code(arguments.file)
     limits = Limits(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Limits)})
     with Sandbox(SandboxConfig(limits=limits, workers=1)) as box:
@@ -74,7 +74,9 @@ def read_code(file: str) -> str:
         data = sys.stdin.buffer.read() if file == "-" else pathlib.Path(file).read_bytes()
         return data.decode("utf-8")
     except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}; give a script or - for stdin") from error
+        raise UserError(
+            f"cannot read {file}: {error.strerror}; give a script or - for stdin"
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 ({error.reason}); convert it") from error
 

@@ -1,7 +1,7 @@
 """Every knob of an experiment, as frozen dataclasses.
 
-An experiment file returns one `Experiment`; `r1ci run FILE --config.sft.lr=1e-3` overrides one field.
-A knob that a single experiment needs belongs into that experiment's file, not here.
+An experiment file returns one `Experiment`; `r1ci run FILE --config.sft.lr=1e-3` overrides one
+field. A knob that a single experiment needs belongs into that experiment's file, not here.
 """
 
 import dataclasses
@@ -38,14 +38,17 @@ class Questions:
     difficulties: tuple[int, ...] = (1, 2, 3)
     """Difficulty levels, mixed evenly."""
     sft_per_task: int = 70
-    """Questions a task that the teacher answers (the paper keeps at most 70 trajectories a task)."""
+    """Questions a task that the teacher answers (paper: at most 70 trajectories a task stay)."""
     grpo_per_task: int = 50
     """Questions a task for reinforcement learning, disjoint from the supervised ones."""
     eval_per_task: int = 40
     """Held-out questions a task."""
 
     def __post_init__(self) -> None:
-        _require(len(self.tasks) > 0, "questions.tasks is empty: name at least one task (r1ci tasks list)")
+        _require(
+            len(self.tasks) > 0,
+            "questions.tasks is empty: name at least one task (r1ci tasks list)",
+        )
         for name in ("sft_per_task", "grpo_per_task", "eval_per_task"):
             _require(getattr(self, name) > 0, f"questions.{name} must be positive")
 
@@ -90,9 +93,12 @@ class SamplerConfig:
     """Rows of one prefill call."""
 
     def __post_init__(self) -> None:
-        _require(self.slots > 0 and self.chunk > 0, "sampler.slots and sampler.chunk must be positive")
         _require(
-            tuple(sorted(self.prefill_buckets)) == self.prefill_buckets and self.prefill_buckets[0] > 0,
+            self.slots > 0 and self.chunk > 0, "sampler.slots and sampler.chunk must be positive"
+        )
+        _require(
+            tuple(sorted(self.prefill_buckets)) == self.prefill_buckets
+            and self.prefill_buckets[0] > 0,
             "sampler.prefill_buckets must be positive and ascending",
         )
         _require(
@@ -125,6 +131,8 @@ class SftConfig:
     lr: float = 1e-5
     warmup_fraction: float = 0.03
     weight_decay: float = 0.0
+    adam_b2: float = 0.999
+    """Decay of Adam's second moment; short trainings from scratch want less."""
     clip_norm: float = 1.0
     checkpoint_every: int = 100
     """Steps between checkpoints."""
@@ -149,7 +157,7 @@ class GrpoConfig:
     prompts_per_step: int = 128
     rollouts_per_prompt: int = 5
     steps_per_stage: tuple[int, ...] = (150, 150, 150, 150)
-    """Optimiser steps of each curriculum stage; uniform training spends their sum on all questions."""
+    """Optimiser steps of each curriculum stage; uniform training spends their sum at once."""
     lr: float = 1e-6
     warmup_steps: int = 0
     clip_norm: float = 1.0
@@ -178,6 +186,37 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How many devices each axis of the mesh has; all ones: the first device alone."""
+
+    data: int = 1
+    """Replicas of the parameters, each with its part of the batch."""
+    fsdp: int = 1
+    """Parts of the parameters and of the batch."""
+    tensor: int = 1
+    """Parts of heads, feed-forward width and vocabulary."""
+
+    def __post_init__(self) -> None:
+        _require(
+            min(self.data, self.fsdp, self.tensor) > 0,
+            "mesh.data, mesh.fsdp and mesh.tensor must be positive",
+        )
+
+    @property
+    def devices(self) -> int:
+        """Devices in all."""
+        return self.data * self.fsdp * self.tensor
+
+    @property
+    def batch_parts(self) -> int:
+        """Parts that a batch is cut into."""
+        return self.data * self.fsdp
+
+
+_SANDBOX = SandboxConfig()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One run, from data to report."""
 
@@ -189,7 +228,8 @@ class Experiment:
     model: ModelSource = ModelSource()
     questions: Questions
     teacher: TeacherMix = TeacherMix()
-    sandbox: SandboxConfig = SandboxConfig()
+    mesh: MeshConfig = MeshConfig()
+    sandbox: SandboxConfig = _SANDBOX
     sampler: SamplerConfig = SamplerConfig()
     limits: TurnLimits = TurnLimits()
     sft: SftConfig = SftConfig()
@@ -203,6 +243,17 @@ class Experiment:
             tuple(sorted(lengths)) == lengths and lengths[-1] >= self.sampler.cache_length,
             "grpo.sequence_lengths must ascend to at least sampler.cache_length",
         )
+        for name, rows in (
+            ("sft.batch_size", self.sft.batch_size),
+            ("grpo.micro_batch", self.grpo.micro_batch),
+        ):
+            parts = self.mesh.batch_parts
+            _require(
+                rows % parts == 0,
+                f"{name} = {rows} is not a multiple of mesh.data x mesh.fsdp = {parts}",
+            )
         stages = len(self.potential.edges) + 1
-        _require(len(self.grpo.steps_per_stage) == stages,
-                 f"grpo.steps_per_stage needs {stages} entries, one a curriculum group")
+        _require(
+            len(self.grpo.steps_per_stage) == stages,
+            f"grpo.steps_per_stage needs {stages} entries, one a curriculum group",
+        )

@@ -1,7 +1,7 @@
 """Demonstrations as token ids, with the mask of what the policy must learn."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -60,13 +60,6 @@ def encode_all(
             )
         rows.append(row)
     return rows
-
-
-def fitting_length(rows: Sequence[Encoded], *, limit: int, multiple: int = 32) -> int:
-    """The shortest length that holds all rows and is a multiple (or the limit): less padding."""
-    longest = max(len(row.tokens_T) for row in rows)
-    assert longest <= limit, f"a row of {longest} tokens does not fit into {limit}"
-    return min(limit, -(-longest // multiple) * multiple)
 
 
 def texts(demonstrations: Iterable[Demonstration]) -> list[str]:

@@ -1,13 +1,10 @@
 """Batches through Grain: deterministic order, a new one each epoch, resumable at any batch."""
 
 import json
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol, Self
 
 import grain
-import numpy as np
 
-from r1ci_jax.data.encoding import Encoded
 from r1ci_jax.errors import UserError
 
 
@@ -16,18 +13,7 @@ class RandomAccess[Row](Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Row: ...
-
-
-class SequenceBatch(NamedTuple):
-    """Rows of one supervised step, padded on the right."""
-
-    tokens_BT: np.ndarray
-    """int32; the padding id after a row's end."""
-    loss_mask_BT: np.ndarray
-    """bool: the policy chooses this token, so predicting it (from the one before) counts."""
-    lengths_B: np.ndarray
-    """int32: tokens before the padding; 0 in a row that only fills the last batch up."""
+    def __getitem__(self, index: int, /) -> Row: ...
 
 
 class Batches[Batch]:
@@ -66,42 +52,3 @@ def prompt_batches[Row](
         raise UserError("there is no question to train on; choose other groups or more questions")
     shuffled = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
     return Batches(shuffled.batch(batch_size, batch_fn=list), steps=None)
-
-
-def sequence_batches(
-    rows: Sequence[Encoded],
-    batch_size: int,
-    *,
-    length: int,
-    pad_id: int,
-    epochs: int,
-    seed: int,
-) -> Batches[SequenceBatch]:
-    """Batches of one shape for supervised fine-tuning; every row once an epoch.
-
-    `length` is that of a padded row; `encoding.fitting_length` gives a short one.
-    """
-    if len(rows) == 0:
-        raise UserError("there is no demonstration to train on; ask for more questions")
-    shuffled = grain.MapDataset.source(rows).seed(seed).shuffle().repeat(epochs)
-    batches = shuffled.batch(batch_size, batch_fn=_padder(batch_size, length, pad_id))
-    return Batches(batches, steps=len(batches))
-
-
-def _padder(
-    batch_size: int, length: int, pad_id: int
-) -> Callable[[Sequence[Encoded]], SequenceBatch]:
-    def pad(rows: Sequence[Encoded]) -> SequenceBatch:
-        batch = SequenceBatch(
-            tokens_BT=np.full((batch_size, length), pad_id, np.int32),
-            loss_mask_BT=np.zeros((batch_size, length), np.bool_),
-            lengths_B=np.zeros(batch_size, np.int32),
-        )
-        for number, row in enumerate(rows):
-            size = len(row.tokens_T)
-            batch.tokens_BT[number, :size] = row.tokens_T
-            batch.loss_mask_BT[number, :size] = row.sampled_T
-            batch.lengths_B[number] = size
-        return batch
-
-    return pad

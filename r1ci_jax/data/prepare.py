@@ -4,6 +4,12 @@ from pathlib import Path
 
 from r1ci_jax.core.config import Experiment
 from r1ci_jax.data import builders, synth
+from r1ci_jax.text import prompts
+
+
+def head(experiment: Experiment) -> str:
+    """What stands before each question; a model trained from scratch learns it by example."""
+    return prompts.HEAD_PROMPT if experiment.model.checkpoint else ""
 
 
 def questions(
@@ -20,13 +26,9 @@ def demonstrations(
     data_dir: Path,
     sandbox: synth.Interpreter,
     *,
-    head: str = "",
     report: synth.Report | None = None,
 ) -> None:
-    """Build `r1ci_trajectories` from the sft split; nothing is done when it is there already.
-
-    `head` stands in front of every question.
-    """
+    """Build `r1ci_trajectories` from the sft split; nothing is done when it is there already."""
     if builders.built(data_dir, "r1ci_trajectories"):
         return
     examples = builders.load_examples(data_dir, experiment.questions.tasks, "sft")
@@ -35,7 +37,7 @@ def demonstrations(
         sandbox,
         seed=experiment.seed,
         mix=experiment.teacher,
-        head=head,
+        head=head(experiment),
         report=report,
     )
     builders.build_trajectories(rows, data_dir=data_dir)

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from r1ci_jax.core.config import TeacherMix
 from r1ci_jax.data.demonstrations import (
     AGENTS,
     Agent,
@@ -21,7 +22,6 @@ from r1ci_jax.data.demonstrations import (
     observed,
     written,
 )
-from r1ci_jax.core.config import TeacherMix
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.tasks import base, registry
@@ -70,7 +70,7 @@ def write_demonstrations(
     sandbox: Interpreter,
     *,
     seed: int,
-    mix: TeacherMix = TeacherMix(),
+    mix: TeacherMix | None = None,
     per_question: int = 1,
     head: str = "",
     report: Report | None = None,
@@ -81,7 +81,7 @@ def write_demonstrations(
 
     Raises UserError for a task that has no scripted teacher, and when the sandbox fails.
     """
-    plans = _plan([e for e in examples for _ in range(per_question)], mix, seed)
+    plans = _plan([e for e in examples for _ in range(per_question)], mix or TeacherMix(), seed)
     results = _run_all({code: None for plan in plans for code in plan.scripts()}, sandbox, report)
     written_out = (_assemble(plan, results, head) for plan in plans)
     return [demonstration for demonstration in written_out if demonstration.correct]

@@ -149,9 +149,10 @@ def results_table(run: RunResults) -> Table:
     tasks = list(dict.fromkeys(result.task for result in run.results))
     shown = tasks if len(tasks) <= MAX_TASK_COLUMNS else []
     methods = len({result.method for result in run.results}) > 1
+    splits = len({result.split for result in run.results}) > 1
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
-    for (model, method), results in _by_model(run.results).items():
+    for (model, method, split), results in _by_model_and_split(run.results).items():
         by_task = {result.task: result for result in results}
         mean, error = task_mean(results)
         code = _weighted(results, "used_code_fraction")
@@ -160,6 +161,7 @@ def results_table(run: RunResults) -> Table:
             (
                 model_name(model),
                 *((method,) if methods else ()),
+                *((f"{split} tasks",) if splits else ()),
                 f"{mean:.1f} ± {error:.1f}",
                 "-" if code is None else f"{100 * code:.0f}",
                 "-" if calls is None else f"{calls:.2f}",
@@ -170,6 +172,7 @@ def results_table(run: RunResults) -> Table:
             {
                 "model": model,
                 "method": method,
+                "split": split,
                 "tasks": len(results),
                 "questions": sum(result.n for result in results),
                 "accuracy": round(mean / 100, 6),
@@ -181,7 +184,15 @@ def results_table(run: RunResults) -> Table:
         )
     return Table(
         title=f"{run.name}: held-out accuracy, %",
-        columns=("model", *(("method",) if methods else ()), "mean", "uses code", "calls", *shown),
+        columns=(
+            "model",
+            *(("method",) if methods else ()),
+            *(("of",) if splits else ()),
+            "mean",
+            "uses code",
+            "calls",
+            *shown,
+        ),
         rows=tuple(rows),
         records=tuple(records),
         note=f"Mean over {len(tasks)} tasks ± standard error of sampling; uses code: % of "
@@ -229,6 +240,15 @@ def _by_model(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
     order = list(MODELS)
     rank = {key: order.index(key[0]) if key[0] in order else len(order) for key in found}
     return dict(sorted(found.items(), key=lambda item: rank[item[0]]))
+
+
+def _by_model_and_split(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
+    """Tasks trained on and tasks never seen are not averaged together."""
+    found: dict[tuple[str, str, str], list[Result]] = {}
+    for (model, method), members in _by_model(results).items():
+        for result in members:
+            found.setdefault((model, method, result.split), []).append(result)
+    return found
 
 
 def _weighted(results: Sequence[Result], field: str) -> float | None:

@@ -25,7 +25,6 @@ def resolve(path_or_hub_id: str | Path) -> Path:
 
 
 def _snapshot(hub_id: str) -> Path:
-    import httpx
     import huggingface_hub  # slow to import, and needed only here
     from huggingface_hub import errors
 
@@ -36,7 +35,7 @@ def _snapshot(hub_id: str) -> Path:
             f"{hub_id} is neither a directory here nor a repository open to you; check the name or "
             "log in with `hf auth login`"
         ) from error
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, httpx.HTTPError) as error:
+    except (errors.HFValidationError, OSError) as error:
         raise UserError(
             f"{hub_id} is not a directory here and cannot be downloaded; go online or give a local "
             "checkpoint directory"

@@ -13,25 +13,26 @@ from r1ci_jax.model.qwen2 import Qwen2Config
 
 
 def _published(
-    width: int, layers: int, query_heads: int, kv_heads: int, mlp_width: int, **rest: float
+    size: str, *, max_positions: int = 32768, norm_eps: float = 1e-6, rope_theta: float = 1e6
 ) -> Qwen2Config:
+    width, layers, query_heads, kv_heads, mlp_width = _SIZES[size]
     large = width >= 3584
-    defaults = {
-        "head_dim": width // query_heads,
-        "vocab_size": 152064 if large else 151936,
-        "tied": not large,
-        "max_positions": 32768,
-    }
     return Qwen2Config(
+        vocab_size=152064 if large else 151936,
         width=width,
         layers=layers,
         query_heads=query_heads,
         kv_heads=kv_heads,
+        head_dim=width // query_heads,
         mlp_width=mlp_width,
-        **(defaults | rest),
+        rope_theta=rope_theta,
+        norm_eps=norm_eps,
+        tied=not large,
+        max_positions=max_positions,
     )
 
 
+# width, layers, query heads, key/value heads, feed-forward width
 _SIZES = {
     "0.5b": (896, 24, 14, 2, 4864),
     "1.5b": (1536, 28, 12, 2, 8960),
@@ -41,15 +42,6 @@ _SIZES = {
     "32b": (5120, 64, 40, 8, 27648),
     "72b": (8192, 80, 64, 8, 29568),
 }
-_BASE = {
-    "1.5b": {"max_positions": 131072},
-    "7b": {"max_positions": 131072},
-    "14b": {"max_positions": 131072, "norm_eps": 1e-5},
-    "32b": {"max_positions": 131072, "norm_eps": 1e-5},
-    "72b": {"max_positions": 131072, "norm_eps": 1e-5},
-}
-_MILLION = {"max_positions": 1010000, "norm_eps": 1e-5, "rope_theta": 1e7}
-
 PRESETS: Mapping[str, Qwen2Config] = {
     "toy": Qwen2Config(
         vocab_size=512,
@@ -63,10 +55,18 @@ PRESETS: Mapping[str, Qwen2Config] = {
         tied=True,
         max_positions=1024,
     ),
-    **{f"qwen2.5-{size}": _published(*_SIZES[size], **_BASE.get(size, {})) for size in _SIZES},
-    **{f"qwen2.5-{size}-instruct": _published(*_SIZES[size]) for size in _SIZES},
+    "qwen2.5-0.5b": _published("0.5b"),
+    "qwen2.5-1.5b": _published("1.5b", max_positions=131072),
+    "qwen2.5-3b": _published("3b"),
+    "qwen2.5-7b": _published("7b", max_positions=131072),
+    "qwen2.5-14b": _published("14b", max_positions=131072, norm_eps=1e-5),
+    "qwen2.5-32b": _published("32b", max_positions=131072, norm_eps=1e-5),
+    "qwen2.5-72b": _published("72b", max_positions=131072, norm_eps=1e-5),
+    **{f"qwen2.5-{size}-instruct": _published(size) for size in _SIZES},
     **{
-        f"qwen2.5-{size}-instruct-1m": _published(*_SIZES[size], **_MILLION)
+        f"qwen2.5-{size}-instruct-1m": _published(
+            size, max_positions=1010000, norm_eps=1e-5, rope_theta=1e7
+        )
         for size in ("7b", "14b")
     },
 }

@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,11 @@ def load_pretrained(path_or_hub_id: str | Path, dtype: DTypeLike | None = jnp.fl
 
 
 def save_pretrained(
-    model: Qwen2, out_dir: str | Path, extra_config: Mapping[str, Any] | None = None
+    model: Qwen2,
+    out_dir: str | Path,
+    *,
+    extra_config: Mapping[str, Any] | None = None,
+    companions: Iterable[Path] = (),
 ) -> None:
     """Write `out_dir` in Hugging Face layout, whole or not at all.
 
@@ -111,6 +115,7 @@ def save_pretrained(
         model: what to write, in its own dtype. A tied head is not written.
         out_dir: must not exist, or be empty.
         extra_config: further keys of config.json, such as eos_token_id.
+        companions: files to copy along, such as the tokenizer's.
     """
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -131,6 +136,8 @@ def save_pretrained(
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
         partial.chmod(0o755)  # mkdtemp's directories are private
         _write_checkpoint(partial, tensors, config_json, total)
+        for file in companions:
+            shutil.copyfile(file, partial / file.name)
         os.rename(partial, out)
     except BaseException as error:
         if partial is not None:
@@ -216,11 +223,12 @@ def _check(
 def _read(
     name: str,
     leaf: jax.ShapeDtypeStruct,
-    index: tuple[slice, ...],
+    index: tuple[slice, ...] | None,
     sources: list[safetensors_file.Entry],
 ) -> np.ndarray:
     """The part `index` of one parameter, from its tensors there."""
     rule = _BY_PATH[name]
+    assert index is not None, "every device that is asked for has a part"
     bounds = [part.indices(size)[:2] for part, size in zip(index, leaf.shape, strict=True)]
     out = _aligned(tuple(stop - start for start, stop in bounds), leaf.dtype)
     if not name.startswith("layers/"):

@@ -11,7 +11,7 @@ report      one HTML file
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ from r1ci_jax.sampling import pause
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import prompts, protocol
+from r1ci_jax.text import protocol
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import checkpoint, grpo, policy, sft
 from r1ci_jax.train.policy import Params, Policy
@@ -59,8 +59,8 @@ class Run:
 
     @property
     def head(self) -> str:
-        """Instructions before each question; a model trained from scratch learns them by example."""
-        return prompts.HEAD_PROMPT if self.experiment.model.checkpoint else ""
+        """Instructions before each question."""
+        return prepare.head(self.experiment)
 
     @property
     def data_dir(self):
@@ -125,19 +125,17 @@ def make_data(run: Run) -> None:
     """Questions of all splits, demonstrations, and the run's own tokenizer."""
     tasks = len(run.experiment.questions.tasks)
     with progress.Progress("data", tasks, unit="tasks") as bar:
-        prepare.questions(
-            run.experiment, run.data_dir, report=lambda done, total: bar.update(done)
-        )
+        prepare.questions(run.experiment, run.data_dir, report=lambda done, total: bar.update(done))
     with progress.Progress("demonstrations", unit="scripts") as bar:
         prepare.demonstrations(
             run.experiment,
             run.data_dir,
             run.sandbox,
-            head=run.head,
             report=lambda done, total: bar.update(done),
         )
     source = run.experiment.model
-    if not source.tokenizer and not source.checkpoint and not run.tokenizer_dir.exists():
+    if not source.tokenizer and not source.checkpoint:
+        # Also where there is one: a killed run may have written half of it, and it comes out the same.
         texts = encoding.texts(builders.load_trajectories(run.data_dir))
         tokenizers.train_byte_bpe(texts, source.tokenizer_vocab).save(run.tokenizer_dir)
 
@@ -170,6 +168,8 @@ def measure_potential(run: Run) -> None:
     runner = run.runner(_SEED_POTENTIAL)
     run.load_into(runner, run.weights("sft"))
     with progress.Progress("potential", len(examples), unit="questions") as bar:
+        with bar.compiling("sampler", about=15):
+            runner.engine.warm_up()
         graded = potential.measure(
             runner,
             examples,
@@ -231,6 +231,8 @@ def evaluate_models(run: Run) -> None:
             rows = metrics.read(run.directory.results_path)
             if tasks <= {row["task"] for row in rows if row["model"] == model}:
                 continue
+            # A killed run may have written the rows of some tasks.
+            results.keep(lambda row, model=model: row["model"] != model)
             stage = f"eval_{model}"
             trajectory_log.truncate_after(stage, 0)
             run.load_into(runner, run.weights(model))
@@ -267,24 +269,29 @@ STAGES: dict[str, Callable[[Run], None]] = {
 
 
 def run(experiment: Experiment, directory: RunDir, *, only: str | None = None) -> None:
-    """Run the unfinished stages in order, or one stage alone.
+    """Run the unfinished stages in order, or one stage alone (which makes its data first).
 
     Raises UserError when `only` names a stage whose predecessors are not finished.
     """
+    names = list(STAGES)
+    if only is not None:
+        _require_finished(names[1 : names.index(only)], only, directory)
+        names = ["data", only]
     with _sandbox(experiment, directory) as sandbox:
         state = Run(experiment, directory, sandbox)
-        before: list[str] = []
-        for name, stage in STAGES.items():
-            if only in (None, name) and not directory.is_finished(name):
-                missing = [earlier for earlier in before if not directory.is_finished(earlier)]
-                if missing:
-                    raise UserError(
-                        f"stage {only} needs {missing[0]} first: run `r1ci {missing[0]}` or "
-                        "`r1ci run` on the same experiment and workdir"
-                    )
-                stage(state)
+        for name in names:
+            if not directory.is_finished(name):
+                STAGES[name](state)
                 directory.finish(name)
-            before.append(name)
+
+
+def _require_finished(names: Sequence[str], wanted: str, directory: RunDir) -> None:
+    missing = [name for name in names if not directory.is_finished(name)]
+    if missing:
+        raise UserError(
+            f"stage {wanted} needs {missing[0]} first: run `r1ci {missing[0]}`, or `r1ci run` for all, "
+            "on the same experiment and workdir"
+        )
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def write(path: Path) -> Path:
 def page(run: rundir.RunDir) -> str:
     """The whole page as text."""
     rows = metrics.read(run.metrics_path)
-    results = tables.read_run(run.path) if metrics.read(run.results_path) else None
+    results = tables.read_run(run.path) if _has_results(run) else None
     logged = metrics.read(run.trajectories_path)
     shown = [_trimmed(row) for row in spread(logged, MAX_TRAJECTORIES)]
     script = _resource("report.js")
@@ -96,6 +96,10 @@ def spread(rows: Sequence[Row], most: int) -> list[Row]:
     if len(rows) <= most:
         return list(rows)
     return [rows[round(index * (len(rows) - 1) / (most - 1))] for index in range(most)]
+
+
+def _has_results(run: rundir.RunDir) -> bool:
+    return any(row.get("n") for row in metrics.read(run.results_path))
 
 
 def _resource(name: str) -> str:

@@ -1,10 +1,13 @@
 """Jitted pieces of the slot sampler: sample a token, decode a chunk, write tokens into slots.
 
-A slot is one row of the KV cache. Its newest token is *pending*: known, but not yet in the cache. So a
-prompt, an observation and a sampled token are all the same thing to the loop: feed the pending token at
-its position, get the logits of the next one. Nothing here knows what the tokens mean; a row pauses when
-the automaton that runs over its tokens enters a stop state, when it samples `eos_id`, or when its budget
-or its cache row is used up.
+A slot is one row of the KV cache. Its newest token is *pending*: known, but not yet in the cache.
+So a prompt, an observation and a sampled token are all the same thing to the loop: feed the pending
+token at its position, get the logits of the next one. Nothing here knows what the tokens mean; a
+slot pauses when the automaton that runs over its tokens enters a stop state, when it samples
+`eos_id`, or when its budget or its cache row is used up.
+
+Axes: S slots, N steps of a chunk, V vocabulary, A automaton states, R rows and T tokens of one
+prefill.
 """
 
 import functools
@@ -12,9 +15,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from r1ci_jax.model import cached
-from r1ci_jax.model import qwen2
+from r1ci_jax.model import cached, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
 
 CDF_BLOCK = 256
@@ -22,7 +25,7 @@ CDF_BLOCK = 256
 
 
 class SlotState(NamedTuple):
-    """Everything the device knows of the slots; donated to every call and replaced by its result."""
+    """What the device knows of the slots; donated to every call and replaced by its result."""
 
     cache: cached.Cache
     """Keys and values, a pair [S, K, C, H] a layer."""
@@ -46,8 +49,8 @@ class PauseTable(NamedTuple):
     """The pause automaton over tokens, on the device."""
 
     next_state_AV: jax.Array
-    stops_A: jax.Array
-    """True where the automaton asks for a pause."""
+    stop_A: jax.Array
+    """Not zero where the automaton asks for a pause."""
 
 
 class Chunk(NamedTuple):
@@ -56,13 +59,14 @@ class Chunk(NamedTuple):
     tokens_SN: jax.Array
     logprobs_SN: jax.Array
     count_S: jax.Array
-    """Valid entries of each row of tokens_SN."""
+    """Valid entries of each row of tokens_SN; 0 for a slot that was not active."""
     active_S: jax.Array
-    automaton_S: jax.Array
-    position_S: jax.Array
+    """True where the slot has not paused."""
+    stop_S: jax.Array
+    """`PauseTable.stop_A` of the automaton's state after the last token."""
 
 
-def init_slots(config: Qwen2Config, slots: int, length: int, dtype: jnp.dtype) -> SlotState:
+def init_slots(config: Qwen2Config, slots: int, length: int, dtype: DTypeLike) -> SlotState:
     """Empty slots: every row inactive."""
     zeros_S = jnp.zeros((slots,), jnp.int32)
     return SlotState(
@@ -80,8 +84,8 @@ def init_slots(config: Qwen2Config, slots: int, length: int, dtype: jnp.dtype) -
 def inverse_cdf(weights_SV: jax.Array, uniform_S: jax.Array) -> jax.Array:
     """Index v drawn with probability proportional to weights_SV, by inverting the cumulative sum.
 
-    One uniform number a row replaces a vocabulary of Gumbel noise. The sum is taken over blocks first,
-    then inside the chosen block, so the work that is not one pass over the row is two short scans.
+    One uniform number a row replaces a vocabulary of Gumbel noise. The sum is taken over blocks
+    first, then inside the chosen block: one pass over the row and two short scans.
     """
     rows, vocab = weights_SV.shape
     padded = -(-vocab // CDF_BLOCK) * CDF_BLOCK
@@ -94,11 +98,10 @@ def inverse_cdf(weights_SV: jax.Array, uniform_S: jax.Array) -> jax.Array:
     chosen_Sb = jnp.take_along_axis(blocks_SMb, block_S[:, None, None], axis=1)[:, 0]
     inside_S = _first_above(jnp.cumsum(chosen_Sb, axis=-1), target_S - before_S)
     index_S = block_S * CDF_BLOCK + inside_S
-    # Rounding can push the target past the last entry of positive weight of a block, or onto one of weight
-    # zero; the heaviest token of the row is then the answer that cannot be impossible.
-    weight_S = jnp.take_along_axis(weights_SV, jnp.minimum(index_S, vocab - 1)[:, None], axis=1)[
-        :, 0
-    ]
+    # Rounding can push the target past the last entry of positive weight of a block, or onto one of
+    # weight zero; the heaviest token of the row is then the answer that cannot be impossible.
+    inside_vocab_S = jnp.minimum(index_S, vocab - 1)
+    weight_S = jnp.take_along_axis(weights_SV, inside_vocab_S[:, None], axis=1)[:, 0]
     is_possible_S = (index_S < vocab) & (weight_S > 0)
     return jnp.where(is_possible_S, index_S, weights_SV.argmax(-1)).astype(jnp.int32)
 
@@ -114,8 +117,9 @@ def sample(
 ) -> tuple[jax.Array, jax.Array]:
     """One token a row and its log-probability under the distribution it was drawn from.
 
-    The random number of a row depends on its trajectory's key and the token's position only, never on the
-    slot or on the rest of the batch. At temperature 0 the log-probability is that of temperature 1.
+    The random number of a row depends on its trajectory's key and the token's position only, never
+    on the slot or on the rest of the batch. At temperature 0 the log-probability is that of
+    temperature 1.
     """
     is_greedy_S = temperature_S == 0.0
     scale_S1 = jnp.where(is_greedy_S, 1.0, temperature_S)[:, None]
@@ -145,39 +149,12 @@ def decode_chunk(
 ) -> tuple[SlotState, Chunk]:
     """Decode up to `steps` tokens in every active slot; ends early when no slot is active."""
     slots = state.pending_S.shape[0]
-    length = state.cache[0][0].shape[2]
-    vocab = table.next_state_AV.shape[1]
 
     def step(carry):
         step_index, state, tokens_NS, logprobs_NS, count_S = carry
         active_S = state.active_S
-        feed_S1 = jnp.where(active_S, state.position_S, length)[:, None]
-        x_S1D, cache = cached.extend(
-            config, weights, state.cache, state.pending_S[:, None], feed_S1
-        )
-        # Checkpoints have more embedding rows than the tokenizer has tokens: those are never sampled.
-        logits_SV = cached.logits(config, weights, x_S1D[:, 0])[:, :vocab]
-        next_position_S = state.position_S + 1
-        token_S, logprob_S = sample(logits_SV, state.key_S, next_position_S, state.temperature_S)
-        automaton_S = table.next_state_AV[state.automaton_S, token_S].astype(jnp.int32)
-        budget_S = state.budget_S - 1
-        goes_on_S = (
-            ~table.stops_A[automaton_S]
-            & (token_S != eos_id)
-            & (budget_S > 0)
-            & (next_position_S < length - 1)
-        )
-        state = SlotState(
-            cache=cache,
-            pending_S=jnp.where(active_S, token_S, state.pending_S),
-            position_S=jnp.where(active_S, next_position_S, state.position_S),
-            automaton_S=jnp.where(active_S, automaton_S, state.automaton_S),
-            active_S=active_S & goes_on_S,
-            budget_S=jnp.where(active_S, budget_S, state.budget_S),
-            key_S=state.key_S,
-            temperature_S=state.temperature_S,
-        )
-        # An active slot has been active in every step of the chunk, so its next free column is step_index.
+        state, token_S, logprob_S = _step(state, weights, table, config=config, eos_id=eos_id)
+        # A slot that is active now was so in every earlier step: its next column is step_index.
         tokens_NS = tokens_NS.at[step_index].set(jnp.where(active_S, token_S, 0))
         logprobs_NS = logprobs_NS.at[step_index].set(jnp.where(active_S, logprob_S, 0.0))
         return step_index + 1, state, tokens_NS, logprobs_NS, count_S + active_S
@@ -198,12 +175,51 @@ def decode_chunk(
         tokens_SN=tokens_NS.T,
         logprobs_SN=logprobs_NS.T,
         count_S=count_S,
-        # Copies: the state itself is donated to the next call while the host still reads the chunk.
+        # A copy: the state is donated to the next call, the host may read the chunk after that.
         active_S=jnp.copy(state.active_S),
-        automaton_S=jnp.copy(state.automaton_S),
-        position_S=jnp.copy(state.position_S),
+        stop_S=table.stop_A[state.automaton_S],
     )
     return state, chunk
+
+
+def _step(
+    state: SlotState,
+    weights: qwen2.DecoderWeights,
+    table: PauseTable,
+    *,
+    config: Qwen2Config,
+    eos_id: int,
+) -> tuple[SlotState, jax.Array, jax.Array]:
+    """Feed each active slot's pending token; returns the sampled tokens and log-probabilities too.
+
+    What is returned for the other slots means nothing, and their state stays as it was.
+    """
+    active_S = state.active_S
+    length = state.cache[0][0].shape[2]
+    vocab = table.next_state_AV.shape[1]
+    feed_S1 = jnp.where(active_S, state.position_S, length)[:, None]
+    x_S1D, cache = cached.extend(config, weights, state.cache, state.pending_S[:, None], feed_S1)
+    # Checkpoints have more embedding rows than the tokenizer has tokens: those are never sampled.
+    logits_SV = cached.logits(config, weights, x_S1D[:, 0])[:, :vocab]
+    position_S = state.position_S + 1
+    token_S, logprob_S = sample(logits_SV, state.key_S, position_S, state.temperature_S)
+    automaton_S = table.next_state_AV[state.automaton_S, token_S].astype(jnp.int32)
+    budget_S = state.budget_S - 1
+    goes_on_S = (
+        (table.stop_A[automaton_S] == 0)
+        & (token_S != eos_id)
+        & (budget_S > 0)
+        & (position_S < length - 1)
+    )
+    state = state._replace(
+        cache=cache,
+        pending_S=jnp.where(active_S, token_S, state.pending_S),
+        position_S=jnp.where(active_S, position_S, state.position_S),
+        automaton_S=jnp.where(active_S, automaton_S, state.automaton_S),
+        active_S=active_S & goes_on_S,
+        budget_S=jnp.where(active_S, budget_S, state.budget_S),
+    )
+    return state, token_S, logprob_S
 
 
 @functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("state",))
@@ -252,7 +268,9 @@ def activate(state: SlotState, entry: Entry, *, start: int) -> SlotState:
 
 @jax.jit
 def trajectory_keys(run_key: jax.Array, ids_N2: jax.Array) -> jax.Array:
-    """Key of each trajectory: the run's key folded with (rollout id, member), so nothing else matters."""
-    return jax.vmap(lambda ids: jax.random.fold_in(jax.random.fold_in(run_key, ids[0]), ids[1]))(
-        ids_N2
-    )
+    """Key of each trajectory: the run's key folded with (rollout id, member), and nothing else."""
+
+    def one(ids_2: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(run_key, ids_2[0]), ids_2[1])
+
+    return jax.vmap(one)(ids_N2)

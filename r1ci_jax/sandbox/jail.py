@@ -1,12 +1,14 @@
 """One script, one nsjail: start it, talk to the supervisor inside, collect output, judge.
 
-Channels of a run: descriptor 0 of the jail is a socket between host and supervisor, which alone decides the
-verdict; 1 is the script's stdout; 2 is nsjail's log until the script starts; the script's stderr
-arrives as a further descriptor. The script itself holds only its stdout and stderr.
+Channels of a run: descriptor 0 of the jail is a socket between host and supervisor, which alone
+decides the verdict; 1 is the script's stdout; 2 is nsjail's log until the script starts; the
+script's stderr arrives as a further descriptor. The script itself holds only stdout and stderr.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
+import io
 import marshal
 import math
 import os
@@ -15,13 +17,14 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
-from typing import Final
+from typing import Final, Self
 
 from r1ci_jax.sandbox import policy, verdict
 from r1ci_jax.sandbox.config import Limits
 from r1ci_jax.sandbox.prefix import JailPython
-from r1ci_jax.sandbox.result import ExecResult
+from r1ci_jax.sandbox.result import ExecResult, Status
 
 SETUP_SECONDS: Final = 30.0
 """Longest time from launch to the script's start."""
@@ -29,6 +32,8 @@ GRACE_SECONDS: Final = 2.0
 """The supervisor enforces the wall limit; this much later the host does."""
 NUDGE_SECONDS: Final = 0.03
 """nsjail can miss the end of its child and sleep for a second; a SIGCHLD wakes it."""
+REAP_SECONDS: Final = 5.0
+"""nsjail that lingers longer than this is killed; its jail dies with it."""
 LOG_TAIL: Final = 2000
 CONFIGS_KEPT: Final = 8
 
@@ -57,19 +62,28 @@ def supervisor_program(python: JailPython) -> bytes:
 
 
 class Stream:
-    """One output of the script, kept up to a limit."""
+    """One output of the script, kept up to a limit; as a context manager it closes its pipe."""
 
     def __init__(self, limit: int):
         self.limit = limit
         self.kept = bytearray()
         self.overflow = False
-        self.reading, self.writing = os.pipe()
-        os.set_blocking(self.reading, False)
+        reading, writing = os.pipe()
+        self.reading = io.FileIO(reading, "rb")
+        self.writing = io.FileIO(writing, "wb")
+        os.set_blocking(reading, False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.reading.close()
+        self.writing.close()
 
     def pump(self) -> bool:
         """Read what is there, once; False at the end of the stream or when nothing waits."""
         try:
-            data = os.read(self.reading, 1 << 16)
+            data = os.read(self.reading.fileno(), 1 << 16)
         except BlockingIOError:
             return False
         room = self.limit - len(self.kept)
@@ -85,18 +99,6 @@ class Stream:
     def text(self) -> str:
         """What was kept, invalid UTF-8 replaced."""
         return self.kept.decode("utf-8", "replace")
-
-    def close(self) -> None:
-        """Close both ends."""
-        for fd in (self.reading, self.writing):
-            if fd >= 0:
-                os.close(fd)
-        self.reading = self.writing = -1
-
-    def close_writing(self) -> None:
-        """The jail holds its own copy by now."""
-        os.close(self.writing)
-        self.writing = -1
 
 
 class Conversation:
@@ -120,7 +122,7 @@ class Conversation:
     def hold(self, pidfd: int, wall_seconds: float) -> None:
         """Move bytes until there is a report, too much output, no jail, or no time left."""
         poll = select.poll()
-        by_fd = {stream.reading: stream for stream in self.streams}
+        by_fd = {stream.reading.fileno(): stream for stream in self.streams}
         for fd in (*by_fd, pidfd):
             poll.register(fd, select.POLLIN)
         poll.register(self.control, select.POLLIN | select.POLLOUT)
@@ -179,43 +181,48 @@ class ColdJail:
         self._program = supervisor_program(python)
         self._log = os.memfd_create("nsjail-log", os.MFD_CLOEXEC)
         self._configs: dict[Limits, int] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._running = -1
+        self._stopped = False
+        self._running_lock = threading.Lock()
 
     def run(self, code: str, limits: Limits) -> ExecResult:
         """Run one script; a failure of the sandbox is a status too."""
+        try:
+            return self._run(code, limits)
+        except OSError as error:  # no descriptor, process or memory left on the host
+            return ExecResult(
+                status=Status.INFRA_ERROR, detail=f"the host cannot start a jail: {error}"
+            )
+
+    def _run(self, code: str, limits: Limits) -> ExecResult:
         script = code.encode("utf-8", "surrogatepass")
         payload = marshal.dumps((self._program, script, limits.cpu_seconds, limits.wall_seconds), 4)
         os.ftruncate(self._log, 0)
         os.lseek(self._log, 0, os.SEEK_SET)
-        ours, theirs = socket.socketpair()
-        streams = (Stream(limits.output_bytes), Stream(limits.output_bytes))
-        try:
+        with contextlib.ExitStack() as stack:
+            ours, theirs = map(stack.enter_context, socket.socketpair())
             ours.setblocking(False)
-            talk = Conversation(ours, streams, b"%010d" % len(payload) + payload)
-            process = self._launch(theirs, streams, limits)
-            theirs.close()
-            for stream in streams:
-                stream.close_writing()
+            stdout, stderr = (stack.enter_context(Stream(limits.output_bytes)) for _ in range(2))
+            talk = Conversation(ours, (stdout, stderr), b"%010d" % len(payload) + payload)
+            process = self._launch(theirs, stdout, stderr, limits)
+            for end in (theirs, stdout.writing, stderr.writing):
+                end.close()
             seen = self._attend(process, talk, limits)
-        finally:
-            ours.close()
-            theirs.close()
-            for stream in streams:
-                stream.close()
-        result = verdict.judge(seen, limits)
         return dataclasses.replace(
-            result,
-            stdout=streams[0].text(),
-            stderr=streams[1].text(),
-            stdout_truncated=streams[0].overflow,
-            stderr_truncated=streams[1].overflow,
+            verdict.judge(seen, limits),
+            stdout=stdout.text(),
+            stderr=stderr.text(),
+            stdout_truncated=stdout.overflow,
+            stderr_truncated=stderr.overflow,
             worker=self.worker,
         )
 
     def stop(self) -> None:
-        """End a run in progress from another thread; it comes back as infra_error."""
-        if (process := self._process) is not None:
-            process.terminate()
+        """End the run in progress, called from another thread; it comes back as infra_error."""
+        with self._running_lock:
+            self._stopped = True
+            if self._running >= 0:
+                signal.pidfd_send_signal(self._running, signal.SIGTERM)
 
     def close(self) -> None:
         """Release the descriptors. No run may be in progress."""
@@ -224,17 +231,18 @@ class ColdJail:
         self._configs.clear()
 
     def _launch(
-        self, control: socket.socket, streams: tuple[Stream, Stream], limits: Limits
+        self, control: socket.socket, stdout: Stream, stderr: Stream, limits: Limits
     ) -> subprocess.Popen[bytes]:
         config = self._config(limits)
-        stdout, stderr = streams
-        interpreter = (self._python.interpreter, "-S", "-s", "-P", "-c", BOOT, str(stderr.writing))
+        passed = stderr.writing.fileno()
+        supervisor = [self._python.interpreter, "-S", "-s", "-P", "-c", BOOT, str(passed)]
+        options = ["--config", f"/proc/self/fd/{config}", "--pass_fd", str(passed)]
         return subprocess.Popen(
-            [self._nsjail, "--config", f"/proc/self/fd/{config}", "--pass_fd", str(stderr.writing), "--", *interpreter],
-            stdin=control,
+            [str(self._nsjail), *options, "--", *supervisor],
+            stdin=control.fileno(),
             stdout=stdout.writing,
             stderr=self._log,
-            pass_fds=(config, stderr.writing),
+            pass_fds=(config, passed),
         )
 
     def _config(self, limits: Limits) -> int:
@@ -252,13 +260,22 @@ class ColdJail:
         self, process: subprocess.Popen[bytes], talk: Conversation, limits: Limits
     ) -> verdict.Observed:
         """See a run through to the end of its last process."""
-        self._process = process
-        pidfd = os.pidfd_open(process.pid)
         try:
-            talk.hold(pidfd, limits.wall_seconds)
+            pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            process.kill()
+            process.wait()
+            raise
+        with self._running_lock:
+            self._running = pidfd
+            stopped = self._stopped
+        try:
+            if not stopped:
+                talk.hold(pidfd, limits.wall_seconds)
             seconds = time.monotonic() - talk.begin
         finally:
-            self._process = None
+            with self._running_lock:
+                self._running = -1
             status, cpu_seconds = reap(process, pidfd, finished=talk.report is not None)
             os.close(pidfd)
         return verdict.Observed(
@@ -288,12 +305,17 @@ def reap(process: subprocess.Popen[bytes], pidfd: int, *, finished: bool) -> tup
     """
     wake = signal.SIGCHLD if finished else signal.SIGTERM
     if not finished:
-        process.send_signal(wake)
+        signal.pidfd_send_signal(pidfd, wake)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + REAP_SECONDS
     while not poll.poll(NUDGE_SECONDS * 1000):
-        process.send_signal(wake if time.monotonic() < deadline else signal.SIGKILL)
-    _, status, usage = os.wait4(process.pid, 0)
+        urgent = time.monotonic() > deadline
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL if urgent else wake)
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except ChildProcessError:  # the host program ignores SIGCHLD or waits for every child itself
+        process.returncode = 0
+        return 0, 0.0
     process.returncode = os.waitstatus_to_exitcode(status)
     return status, usage.ru_utime + usage.ru_stime

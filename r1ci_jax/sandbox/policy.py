@@ -27,12 +27,14 @@ def read_template(name: str) -> str:
     template = directory / f"{name}.cfg"
     if not template.is_file() or not (directory / f"{name}.kafel").is_file():
         known = ", ".join(sorted(path.stem for path in directory.glob("*.cfg"))) or "none"
-        raise UserError(f"no sandbox policy {name!r} in {directory} (needs .cfg and .kafel; known: {known})")
+        raise UserError(
+            f"no sandbox policy {name!r} in {directory} (needs .cfg and .kafel; known: {known})"
+        )
     return template.read_text()
 
 
 def render(name: str, root: pathlib.Path, limits: Limits) -> str:
-    """nsjail's configuration for one set of limits."""
+    """The configuration for one set of limits."""
     as_root = os.geteuid() == 0
     values = {
         "NET_SECONDS": math.ceil(limits.wall_seconds) + NET_SECONDS,
@@ -56,5 +58,8 @@ def _mebibytes(count: int) -> int:
 
 def _quote(text: str) -> str:
     """Escape for a quoted string of the text-protobuf format."""
-    escaped = (f"\\{byte:03o}" if byte < 32 or byte > 126 or byte in b'"\\' else chr(byte) for byte in os.fsencode(text))
+    escaped = (
+        f"\\{byte:03o}" if byte < 32 or byte > 126 or byte in b'"\\' else chr(byte)
+        for byte in os.fsencode(text)
+    )
     return "".join(escaped)

@@ -1,7 +1,7 @@
 """The jail's own Python: where it lies and what it is.
 
-`python -m r1ci_jax.sandbox.prepare` makes it: a directory `root` that becomes the `/` of every jail and
-a stamp, written last, that describes it.
+`python -m r1ci_jax.sandbox.prepare` makes it: a directory `root` that becomes the `/` of every
+jail, and a stamp, written last, that describes it.
 """
 
 import dataclasses
@@ -61,22 +61,23 @@ def build_directory() -> pathlib.Path:
     return system_directory() if os.geteuid() == 0 else user_directory()
 
 
+def places() -> list[pathlib.Path]:
+    """Where to look: $R1CI_JAIL_PREFIX alone when set, else root's place, then the user's."""
+    if os.environ.get("R1CI_JAIL_PREFIX") or os.geteuid() == 0:
+        return [build_directory()]
+    return [system_directory(), user_directory()]
+
+
 def find() -> JailPython:
-    """The prepared interpreter: $R1CI_JAIL_PREFIX alone when set, else root's, else the user's.
+    """The prepared interpreter.
 
     Raises:
         UserError: there is none; the message says how to make it.
     """
-    if os.environ.get("R1CI_JAIL_PREFIX"):
-        places = [build_directory()]
-    elif os.geteuid() == 0:
-        places = [system_directory()]
-    else:
-        places = [system_directory(), user_directory()]
-    for place in places:
-        if (python := read(place)) is not None:
+    for place in places():
+        if python := read(place):
             return python
-    looked = " and ".join(str(place) for place in places)
+    looked = " and ".join(str(place) for place in places())
     raise UserError(f"the sandbox's Python is missing (looked in {looked}); {HOW}")
 
 

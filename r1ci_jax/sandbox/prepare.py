@@ -1,9 +1,9 @@
 """Make the jail's own Python: `python -m r1ci_jax.sandbox.prepare`.
 
-Copies the interpreter this runs on, with its standard library and the shared libraries it needs, into a
-directory that becomes the read-only `/` of every jail, installs numpy and sympy there, compiles
-everything to bytecode (nothing can be written later), proves it by a script in a real jail, and only
-then moves it into place. A second call finds it ready.
+Copies the interpreter this runs on, with its standard library and the shared libraries it needs,
+into a directory that becomes the read-only `/` of every jail, installs numpy and sympy there,
+compiles everything to bytecode (nothing can be written later), proves it by a script in a real
+jail, and only then moves it into place. A second call finds it ready.
 """
 
 import argparse
@@ -33,7 +33,7 @@ VERSION: Final = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 NOT_COPIED: Final = (
     "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages",
     "dist-packages", "config-*", "EXTERNALLY-MANAGED", "_tkinter.*", "_test*.so", "_ctypes_test.*",
-    "_xxtestfuzz.*", "xxlimited*", "xxsubtype.*", "nis.*", "ossaudiodev.*", "*.opt-1.pyc", "*.opt-2.pyc",
+    "_xxtestfuzz.*", "xxlimited*", "xxsubtype.*", "nis.*", "ossaudiodev.*", "*.opt-?.pyc",
 )  # fmt: skip
 HEARTBEAT_SECONDS: Final = 10.0
 PROOF: Final = """
@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; prints what it does."""
     parser = argparse.ArgumentParser(prog="python -m r1ci_jax.sandbox.prepare", description=__doc__)
     parser.add_argument(
-        "--check-binary", action="store_true", help="only test that an nsjail starts, print its path"
+        "--check-binary",
+        action="store_true",
+        help="only test that an nsjail starts, print its path",
     )
     options = parser.parse_args(arguments)
     try:
@@ -69,16 +71,19 @@ def prepare() -> prefix.JailPython:
     Raises:
         UserError: the copy, the installation or the proof failed; nothing half-made stays behind.
     """
+    for place in prefix.places():
+        if python := prefix.read(place):
+            print(f"sandbox Python ready: {place}")
+            return python
     target = prefix.build_directory()
-    if python := prefix.read(target):
-        print(f"sandbox Python ready: {target}")
-        return python
     with _exclusive(target):
         if python := prefix.read(target):
             print(f"sandbox Python ready: {target}")
             return python
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise UserError(f"{target} exists and is no sandbox Python; remove it or set R1CI_JAIL_PREFIX")
+            raise UserError(
+                f"{target} exists and is no sandbox Python; remove it or set R1CI_JAIL_PREFIX"
+            )
         print(f"sandbox Python: building {target}", flush=True)
         begin = time.monotonic()
         building = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -87,7 +92,9 @@ def prepare() -> prefix.JailPython:
             build(building)
             building.rename(target)  # over nothing, or over an empty directory
         except OSError as error:
-            raise UserError(f"cannot build {target}: {error}; free space or set R1CI_JAIL_PREFIX") from error
+            raise UserError(
+                f"cannot build {target}: {error}; free space or set R1CI_JAIL_PREFIX"
+            ) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
     print(f"sandbox Python ready: {target} ({time.monotonic() - begin:.0f} s)")
@@ -103,9 +110,13 @@ def _exclusive(target: pathlib.Path) -> Iterator[None]:
         if not target.parent.exists():
             target.parent.mkdir(parents=True)
             target.parent.chmod(0o755)  # the jail's nobody passes through, whatever the umask
-        lock = os.open(target.parent / f".{target.name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        lock = os.open(
+            target.parent / f".{target.name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+        )
     except OSError as error:
-        raise UserError(f"cannot write to {target.parent}: {error.strerror}; set R1CI_JAIL_PREFIX") from error
+        raise UserError(
+            f"cannot write to {target.parent}: {error.strerror}; set R1CI_JAIL_PREFIX"
+        ) from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -186,21 +197,25 @@ def copy_interpreter(home: pathlib.Path) -> None:
     shutil.copytree(standard, home / "lib" / VERSION, ignore=ignore)
     dynamic = pathlib.Path(sysconfig.get_config_var("DESTSHARED") or standard / "lib-dynload")
     if dynamic.is_dir() and not dynamic.is_relative_to(standard):
-        shutil.copytree(dynamic, home / "lib" / VERSION / "lib-dynload", ignore=ignore, dirs_exist_ok=True)
+        shutil.copytree(
+            dynamic, home / "lib" / VERSION / "lib-dynload", ignore=ignore, dirs_exist_ok=True
+        )
 
 
 def install_packages(packages: pathlib.Path) -> None:
-    """pip install into `packages`; their own tests are left out."""
+    """Install into `packages` with pip; their own tests are left out."""
     command = [
-        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
-        "--no-input", "--root-user-action=ignore", "--only-binary=:all:", "--no-deps",
-        f"--target={packages}", *prefix.PACKAGES,
+        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "--no-compile", "--no-input", "--root-user-action=ignore", "--only-binary=:all:",
+        "--no-deps", f"--target={packages}", *prefix.PACKAGES,
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name != "PIP_USER"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        raise UserError(f"pip could not install {' '.join(prefix.PACKAGES)}: {lines[-1]}; check the network")
+        raise UserError(
+            f"pip could not install {' '.join(prefix.PACKAGES)}: {lines[-1]}; check the network"
+        )
     for tests in sorted(packages.glob("**/tests")):
         shutil.rmtree(tests)
     shutil.rmtree(packages / "bin", ignore_errors=True)
@@ -214,7 +229,9 @@ def copy_shared_libraries(root: pathlib.Path) -> None:
     found = {pathlib.Path(path) for path in re.findall(r"=> (/\S+) \(0x", listed)}
     found = {path for path in found if not path.is_relative_to(root)}
     libc = next((path for path in found if path.name.startswith("libc.so")), None)
-    loaders = {pathlib.Path(path) for path in re.findall(r"^\s+(/\S*ld-\S+) \(0x", listed, re.MULTILINE)}
+    loaders = {
+        pathlib.Path(path) for path in re.findall(r"^\s+(/\S*ld-\S+) \(0x", listed, re.MULTILINE)
+    }
     if libc is None or not loaders:
         raise UserError("the running Python is not linked to glibc; run with a glibc Python")
     # libc loads it by name when a thread ends; nothing links to it.
@@ -238,7 +255,9 @@ def compile_all(library: pathlib.Path) -> None:
     command = [sys.executable, "-m", "compileall", "-q", "-j", str(min(8, os.cpu_count() or 1))]
     # The path in the bytecode is the one in the jail.
     paths = ["-s", str(library), "-p", f"/python/lib/{VERSION}", str(library)]
-    subprocess.run([*command, *paths], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    subprocess.run(
+        [*command, *paths], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+    )
 
 
 def _open_to_all(root: pathlib.Path) -> None:

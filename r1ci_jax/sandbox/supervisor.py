@@ -1,15 +1,17 @@
 """The trusted half inside the jail: process 1, parent of the script, teller of the verdict.
 
 The host sends this module's code over file descriptor 0, a socket, together with the script, so
-nothing of it has to lie in the jail. The script runs in a forked child that holds neither the socket nor
-the log; process 1 of a pid namespace ignores every signal from inside it and the seccomp policy refuses
-ptrace, so the script cannot speak on the channel, read it, or stop the one who does.
+nothing of it has to lie in the jail. The script runs in a forked child that holds neither the
+socket nor the log; process 1 of a pid namespace ignores every signal from inside it, and the
+seccomp policy refuses ptrace and its like: the script cannot speak on the channel, read it, or stop
+the one who does.
 
 Every import here costs each script milliseconds: only modules built into the interpreter, and mmap.
 `_signal` is `signal` without its enums for that reason.
 """
 
-import _signal
+import _signal  # pyright: ignore[reportMissingImports]  # without stubs: an internal of CPython
+import io
 import mmap
 import os
 import sys
@@ -75,7 +77,7 @@ def watch(child: int, cpu_limit: float, wall_limit: float) -> tuple[str, int, fl
         _signal.sigtimedwait([_signal.SIGCHLD], pause)
     wall = time.monotonic() - begin
     # Daemons that the script left behind must not write on while the host collects the output.
-    try:
+    try:  # noqa: SIM105  # importing contextlib costs every script a millisecond
         os.kill(-1, _signal.SIGKILL)
     except ProcessLookupError:
         pass
@@ -102,6 +104,7 @@ def run_script(script: bytes, stderr_fd: int, page: mmap.mmap, signal_mask: obje
     _signal.pthread_sigmask(_signal.SIG_SETMASK, signal_mask)
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     # What was printed before a kill must have left the process.
+    assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(line_buffering=True)
     code = 1
     try:

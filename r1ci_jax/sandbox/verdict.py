@@ -50,10 +50,14 @@ def parse(line: bytes) -> Report | None:
         report = Report(**fields)
     except (ValueError, TypeError):
         return None
-    numbers = (report.wait_status, report.rss_kib, report.exception, report.cpu, report.wall)
-    if report.limit not in ("", "cpu", "wall") or not all(isinstance(n, (int, float)) for n in numbers):
-        return None
-    return report
+    counts = (report.wait_status, report.rss_kib, report.exception)
+    seconds = (report.cpu, report.wall)
+    well_formed = (
+        report.limit in ("", "cpu", "wall")
+        and all(isinstance(n, int) for n in counts)
+        and all(isinstance(n, (int, float)) for n in seconds)
+    )
+    return report if well_formed else None
 
 
 def judge(seen: Observed, limits: Limits) -> ExecResult:
@@ -78,7 +82,7 @@ def _ending(report: Report, overflow: bool, limits: Limits) -> dict[str, object]
     if report.limit:
         return {"status": Status.TIMEOUT_CPU if report.limit == "cpu" else Status.TIMEOUT_WALL}
     if code < 0:
-        # The kernel's own CPU limit, per process and in whole seconds, stands behind the supervisor's.
+        # Behind the supervisor's limit stands the kernel's, per process and in whole seconds.
         if -code in (signal.SIGKILL, signal.SIGXCPU) and report.cpu >= limits.cpu_seconds:
             return {"status": Status.TIMEOUT_CPU}
         status = Status.SECCOMP if -code == signal.SIGSYS else Status.KILLED_SIGNAL

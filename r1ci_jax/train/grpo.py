@@ -1,8 +1,8 @@
 """Group-relative policy optimisation over the stages of a curriculum (paper section 5).
 
 Each step asks P questions R times with the interpreter in the loop, compares the R answers to one
-question with each other, and moves the policy towards the better ones. Only tokens that the policy chose
-carry loss. The reference of the KL term is the model that the training started from.
+question with each other, and moves the policy towards the better ones. Only tokens that the policy
+chose carry loss. The reference of the KL term is the model that the training started from.
 """
 
 import functools
@@ -119,7 +119,7 @@ def train(
     reference = jax.tree.map(jnp.copy, params)
     schedule = state.constant(config.lr, warmup_steps=config.warmup_steps)
     tx = state.make_optimizer(schedule, clip_norm=config.clip_norm)
-    train_state = jax.jit(state.init_state, static_argnames="tx")(params, tx=tx)
+    train_state = state.start(params, tx)
     to_sampler = jax.jit(qwen2.decoder_weights, static_argnames=("config", "dtype"))
     total = sum(stage.steps for stage in stages)
 
@@ -137,6 +137,12 @@ def train(
         trajectory_log.truncate_after(name, done)
 
         with progress.Progress(name, total, start=done) as bar:
+            if done < total:
+                runner.engine.load(to_sampler(train_state.params, config=policy.config))
+                with bar.compiling("sampler", about=15):
+                    runner.engine.warm_up()
+                with bar.compiling("update", about=20):
+                    _warm_up(train_state.params, reference, policy, config)
             for stage, first_step in _with_first_steps(stages):
                 if done >= first_step + stage.steps:
                     continue
@@ -259,16 +265,25 @@ def _update(
     }
 
 
+def _warm_up(params: Params, reference: Params, policy: Policy, config: GrpoConfig) -> None:
+    """Compile the update for every row length, on rows of padding."""
+    for length in config.sequence_lengths:
+        batch = _pad([], length, policy, config)
+        jax.block_until_ready(
+            micro_gradients(params, reference, batch, policy=policy, config=config)
+        )
+
+
 def micro_batches(
     trajectories: Sequence[Trajectory],
     advantages: np.ndarray,
     policy: Policy,
     config: GrpoConfig,
 ) -> list[MicroBatch]:
-    """Valid trajectories by length, `micro_batch` rows at a time, each padded to a configured length.
+    """Valid trajectories by length, `micro_batch` rows at a time, padded to a configured length.
 
-    Sorting keeps long rows together, so that most micro-batches are short; the loss is a sum, so the
-    order does not matter.
+    Sorting keeps long rows together, so that most micro-batches are short; the loss is a sum, so
+    the order does not matter.
     """
     pairs = [pair for pair in zip(trajectories, advantages, strict=True) if pair[0].is_valid]
     pairs.sort(key=lambda pair: (len(pair[0].tokens), pair[0].rollout))
@@ -295,8 +310,7 @@ def _pad(
         sampled_BT[number, :size] = trajectory.sampled
         behaviour_BT[number, :size] = trajectory.logprobs
         advantages_B[number] = advantage
-    arrays = (tokens_BT, sampled_BT, behaviour_BT, advantages_B)
-    return MicroBatch(*(jnp.asarray(array) for array in arrays))
+    return state.place_batch(MicroBatch(tokens_BT, sampled_BT, behaviour_BT, advantages_B))
 
 
 def _refuse_non_finite(values: dict[str, float], step: int) -> None:

@@ -1,4 +1,4 @@
-"""What is optimised: token log-probabilities, supervised loss, reward, and GRPO objective.
+"""What is optimised: token log-probabilities, supervised loss, advantages, GRPO objective.
 
 Everything a trainer divides is returned as a sum and the count that belongs to it. A step that is
 split into micro-batches adds gradients, sums and counts, then divides: the split changes nothing.
@@ -14,13 +14,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-
-CORRECT_REWARD = 1.0
-"""For a correct final answer (paper section 5)."""
-FORMAT_REWARD = 0.1
-"""Added when every response keeps the format, taken away when one does not (paper section 5)."""
-TURN_PENALTY = 0.1
-"""Taken away from a trajectory with too many generation turns (paper section 5)."""
 
 _Pair = tuple[jax.Array, jax.Array]
 
@@ -105,23 +98,6 @@ def sft_loss(logprobs_BT: jax.Array, mask_BT: jax.Array) -> tuple[jax.Array, jax
 
 
 # --- reinforcement learning ----------------------------------------------------------------------
-
-
-def shaped_reward(
-    correct: bool, keeps_format: bool, turns: int, *, penalty_after: int = 6
-) -> float:
-    """Reward of one trajectory (paper section 5): correctness, format, number of generation turns.
-
-    >>> shaped_reward(True, True, turns=2)
-    1.1
-    >>> shaped_reward(False, False, turns=7)
-    -0.2
-    """
-    reward = CORRECT_REWARD if correct else 0.0
-    reward += FORMAT_REWARD if keeps_format else -FORMAT_REWARD
-    if turns > penalty_after:
-        reward -= TURN_PENALTY
-    return reward
 
 
 def group_advantages(

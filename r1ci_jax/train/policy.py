@@ -8,7 +8,9 @@ import jax
 from flax import nnx
 
 from r1ci_jax.core.config import Experiment
+from r1ci_jax.errors import UserError
 from r1ci_jax.model import presets, qwen2, weights
+from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import losses
@@ -36,8 +38,8 @@ class Policy:
     ) -> tuple[jax.Array, jax.Array]:
         """Log-probability and entropy of every token but the first: two [B, T-1] arrays.
 
-        The distribution is over the tokenizer's ids alone, as the sampler's is: a checkpoint has more
-        embedding rows than there are tokens.
+        The distribution is over the tokenizer's ids alone, as the sampler's is: a checkpoint has
+        more embedding rows than there are tokens.
         """
         model = nnx.merge(self.graphdef, params)
         inputs = (None if x is None else x[:, :-1] for x in (positions_BT, segments_BT))
@@ -55,8 +57,7 @@ class Policy:
 def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
     """The policy and its weights before any training.
 
-    Args:
-        tokenizer_dir: where the run's own tokenizer was saved, used when the experiment names none.
+    `tokenizer_dir` is where the run's own tokenizer was saved, used when the experiment names none.
     """
     source = experiment.model
     path = source.tokenizer or source.checkpoint or str(tokenizer_dir)
@@ -69,5 +70,13 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
         key = jax.random.key(experiment.seed)
         model = nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(key)
     graphdef, params = nnx.split(model)
-    assert tokenizer.vocab_size <= model.config.vocab_size, "more tokens than embeddings"
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise UserError(
+            f"the tokenizer at {path} has {tokenizer.vocab_size} tokens, the model only "
+            f"{model.config.vocab_size} embeddings; choose a smaller tokenizer "
+            "(model.tokenizer_vocab) or another model"
+        )
+    mesh = jax.sharding.get_mesh()
+    if not mesh.empty:
+        params = jax.device_put(params, meshes.param_shardings(mesh, params))
     return Policy(model.config, graphdef, tokenizer), params

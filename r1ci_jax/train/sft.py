@@ -70,9 +70,12 @@ def train(
     warmup_steps = round(config.warmup_fraction * total)
     schedule = state.cosine(config.lr, steps=total, warmup_steps=warmup_steps)
     tx = state.make_optimizer(
-        schedule, clip_norm=config.clip_norm, weight_decay=config.weight_decay
+        schedule,
+        clip_norm=config.clip_norm,
+        weight_decay=config.weight_decay,
+        b2=config.adam_b2,
     )
-    train_state = jax.jit(state.init_state, static_argnames="tx")(params, tx=tx)
+    train_state = state.start(params, tx)
 
     with (
         checkpoint.Checkpoints(checkpoints_dir) as checkpoints,
@@ -87,7 +90,7 @@ def train(
         # --- Train loop ---
         with progress.Progress(STAGE, total, start=start) as bar:
             for step in range(start, total):
-                batch = jax.tree.map(jnp.asarray, next(batches))
+                batch = state.place_batch(next(batches))
                 began = time.monotonic()
                 if step == start:
                     with bar.compiling("training step", about=10):
@@ -112,5 +115,6 @@ def train(
 def _refuse_non_finite(values: dict[str, float], step: int) -> None:
     if not all(jnp.isfinite(value) for value in values.values()):
         raise UserError(
-            f"training diverged at step {step} ({values}): lower sft.lr or raise sft.warmup_fraction"
+            f"training diverged at step {step} ({values}): lower sft.lr "
+            "or raise sft.warmup_fraction"
         )

@@ -1,5 +1,6 @@
 """What a trainer carries from step to step, and the optimiser that moves it."""
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -7,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
+
+from r1ci_jax.sharding import mesh as meshes
 
 PyTree = Any
 """Nested containers of arrays: parameters, gradients, optimiser states."""
@@ -28,13 +31,34 @@ def init_state(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
 
 
+def start(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
+    """`init_state` compiled, cut over the mesh where one is set. `params` is used up."""
+    init = functools.partial(init_state, tx=tx)
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return jax.jit(init)(params)
+    shardings = meshes.param_shardings(mesh, jax.eval_shape(init, params))
+    return jax.jit(init, out_shardings=shardings)(params)
+
+
+def place_batch[Batch](batch: Batch) -> Batch:
+    """Host arrays to the devices: cut by rows over the mesh where one is set."""
+    mesh = jax.sharding.get_mesh()
+    return jax.device_put(batch, None if mesh.empty else meshes.batch_sharding(mesh))
+
+
 def apply_gradients(
     state: TrainState, gradients: PyTree, tx: optax.GradientTransformation
 ) -> TrainState:
     """One optimiser step. Pure; call it under `jax.jit` with the state donated."""
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(step=state.step + 1, params=params, opt_state=opt_state)
+    moved = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return moved
+    # The new state takes the old one's place: it must lie where that lay.
+    return jax.lax.with_sharding_constraint(moved, meshes.param_shardings(mesh, moved))
 
 
 def make_optimizer(

@@ -1,9 +1,11 @@
 """Experiment files and overrides."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+import experiments as experiments_package
 from r1ci_jax.cli import experiment as experiments
 from r1ci_jax.core.config import Experiment, Questions
 from r1ci_jax.errors import UserError
@@ -33,7 +35,9 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (folder / "base_for_test.py").write_text(BASE)
     (folder / "table_other.py").write_text("def build(runs): ...\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)  # taken back after the test, unlike what loading adds
+    # Loading puts the folder of the file here; each test has another folder.
+    monkeypatch.setattr(experiments_package, "__path__", experiments_package.__path__)
+    monkeypatch.delitem(sys.modules, "experiments.base_for_test", raising=False)
     return "experiments/tiny.py"
 
 

@@ -145,3 +145,15 @@ def test_markdown_survives_hostile_cells(tmp_path: Path) -> None:
     lines = (path / "tables" / "tasks.md").read_text().splitlines()
     assert lines[-1] == "| a\\|b # x | 50.0 |"
     assert (path / "tables" / "results.md").read_text().startswith("# toy: held-out accuracy, %\n")
+
+
+def test_trained_and_unseen_tasks_are_not_averaged_together(tmp_path: Path) -> None:
+    rows = [row("sft", "a", 40, split="train"), row("sft", "b", 0, split="test")]
+    table = tables.results_table(tables.read_run(make_run(tmp_path, rows)))
+    assert [record["accuracy"] for record in table.records] == [1.0, 0.0]
+    assert [cells[1] for cells in table.rows] == ["train tasks", "test tasks"]
+
+
+def test_task_without_valid_trajectories_is_left_out(tmp_path: Path) -> None:
+    run = tables.read_run(make_run(tmp_path, [row("sft", "a", 0, n=0), row("sft", "b", 20)]))
+    assert [result.task for result in run.results] == ["b"]

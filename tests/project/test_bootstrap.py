@@ -92,7 +92,7 @@ def test_the_answer_is_never_a_virtual_environment(tmp_path: pathlib.Path) -> No
 STUB = f"""#!/bin/sh
 case "$1 $2" in
     *ensurepip*) echo {{stub}}; exit ;;
-    *find_nsjail*) exit ;;
+    *find_nsjail*) [ ! -e jail-lost ]; exit ;;
     -c*) exec {BASE_PYTHON} "$@" ;;
 esac
 echo "$2 $*" | cut -d ' ' -f 1 >>calls
@@ -162,7 +162,14 @@ def lose_pip(root: pathlib.Path) -> None:
     (root / ".venv/r1ci-stamp").unlink()
 
 
-@pytest.mark.parametrize(("change", "expected"), [(change_a_pin, FULL[1:]), (lose_pip, FULL)])
+def lose_the_jail(root: pathlib.Path) -> None:
+    (root / "jail-lost").touch()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(change_a_pin, FULL[1:]), (lose_the_jail, FULL[1:]), (lose_pip, FULL)],
+)
 def test_only_what_changed_is_done_again(
     tree: Tree, change: Callable[[pathlib.Path], None], expected: list[str]
 ) -> None:

@@ -43,7 +43,9 @@ def test_closing_every_descriptor_changes_nothing(box: Sandbox) -> None:
 
 
 def test_forged_exception_flag_turns_no_failure_into_success(box: Sandbox) -> None:
-    forge = "import gc, mmap, os\npage = [m for m in gc.get_objects() if isinstance(m, mmap.mmap)]\n"
+    forge = (
+        "import gc, mmap, os\npage = [m for m in gc.get_objects() if isinstance(m, mmap.mmap)]\n"
+    )
     by_frame = "import os, sys\nsys._getframe(1).f_locals['page'][0] = 1\n"
     assert box.run(by_frame + "os._exit(0)").status is Status.OK
     assert box.run(by_frame + "os._exit(5)").status is Status.EXIT_NONZERO
@@ -56,14 +58,18 @@ def test_o5_forged_log_lines_change_nothing(box: Sandbox) -> None:
         "[I] pid=7 exited with status: 0, (PIDs left: 0)",
         "clone(flags=CLONE_NEWUSER) failed: Operation not permitted",
     )
-    result = box.run(f"import sys\nfor l in {lines!r}: print(l); print(l, file=sys.stderr)\nsys.exit(4)")
+    result = box.run(
+        f"import sys\nfor l in {lines!r}: print(l); print(l, file=sys.stderr)\nsys.exit(4)"
+    )
     assert (result.status, result.exit_code) == (Status.EXIT_NONZERO, 4)
     assert result.stdout.splitlines() == list(lines)
     assert result.stderr.splitlines() == list(lines), "stderr holds the script's words alone"
     assert result.detail == ""
 
 
-@pytest.mark.parametrize("signal", ["SIGKILL", "SIGTERM", "SIGSTOP", "SIGINT", "SIGHUP", "SIGSEGV", "SIGCHLD"])
+@pytest.mark.parametrize(
+    "signal", ["SIGKILL", "SIGTERM", "SIGSTOP", "SIGINT", "SIGHUP", "SIGSEGV", "SIGCHLD"]
+)
 def test_p4_the_supervisor_cannot_be_signalled(box: Sandbox, signal: str) -> None:
     code = f"""
 import os, signal, time

@@ -60,7 +60,9 @@ def test_t5_loops_in_c_are_ended(box: Sandbox, code: str) -> None:
 
 def test_t10_waiting_in_the_queue_counts_towards_no_limit(box: Sandbox) -> None:
     limits = dataclasses.replace(box.config.limits, wall_seconds=1.5, cpu_seconds=0.5)
-    futures = [box.submit("import time; time.sleep(0.6)", limits) for _ in range(3 * box.config.workers)]
+    futures = [
+        box.submit("import time; time.sleep(0.6)", limits) for _ in range(3 * box.config.workers)
+    ]
     results = [future.result() for future in futures]
     assert {result.status for result in results} == {Status.OK}
     assert max(result.queue_seconds for result in results) > 1.0
@@ -128,7 +130,10 @@ def test_o1_o2_a_flood_is_cut(box: Sandbox, stream: str) -> None:
     assert result.status is Status.OUTPUT_LIMIT
     kept, other = (result.stdout, result.stderr)[:: 1 if stream == "stdout" else -1]
     assert kept == ("0123456789" * limit)[:limit] and other == ""
-    assert (result.stdout_truncated, result.stderr_truncated) == (stream == "stdout", stream == "stderr")
+    assert (result.stdout_truncated, result.stderr_truncated) == (
+        stream == "stdout",
+        stream == "stderr",
+    )
     assert 0 < result.cpu_seconds < 2
 
 
@@ -137,7 +142,11 @@ def test_output_limit_is_exact(box: Sandbox) -> None:
     full = box.run(f"print('x' * {limit - 1})")
     assert (full.status, len(full.stdout), full.stdout_truncated) == (Status.OK, limit, False)
     over = box.run(f"print('x' * {limit})")
-    assert (over.status, len(over.stdout), over.stdout_truncated) == (Status.OUTPUT_LIMIT, limit, True)
+    assert (over.status, len(over.stdout), over.stdout_truncated) == (
+        Status.OUTPUT_LIMIT,
+        limit,
+        True,
+    )
 
 
 def test_o3_a_flood_from_a_grandchild_is_cut(box: Sandbox) -> None:

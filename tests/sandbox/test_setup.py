@@ -18,11 +18,26 @@ import pytest
 
 from r1ci_jax.cli import sandbox as cli
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, Status, binary, policy, prefix, prepare, verdict
+from r1ci_jax.sandbox import (
+    Limits,
+    Sandbox,
+    SandboxConfig,
+    Status,
+    binary,
+    policy,
+    prefix,
+    prepare,
+    verdict,
+)
 from r1ci_jax.sandbox.jail import ColdJail
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-LIBRARY_ERROR = "error while loading shared libraries: libnl-route-3.so.200: cannot open shared object file"
+LIBRARY_ERROR = (
+    "error while loading shared libraries: libnl-route-3.so.200: cannot open shared object file"
+)
+
+
+REPORT = b'{"limit":"","wait_status":%b,"cpu":%b,"rss_kib":1,"wall":1.0,"exception":0}\n'
 
 
 def program(path: pathlib.Path, text: str) -> pathlib.Path:
@@ -38,9 +53,7 @@ def test_u4_a_named_nsjail_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
         Sandbox(SandboxConfig())
 
 
-def test_u4_a_library_is_missing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
+def test_u4_a_library_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     broken = program(tmp_path / "bin" / "nsjail", f"echo nsjail: {LIBRARY_ERROR} >&2; exit 127")
     assert binary.why_not(broken) == LIBRARY_ERROR
     monkeypatch.delenv("R1CI_NSJAIL", raising=False)
@@ -59,12 +72,12 @@ def test_u4_another_program_named_nsjail(tmp_path: pathlib.Path) -> None:
 
 def test_u4_no_prepared_python(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     monkeypatch.setenv("R1CI_JAIL_PREFIX", str(tmp_path / "none"))
-    with pytest.raises(UserError, match="make setup.*python -m r1ci_jax.sandbox.prepare"):
+    with pytest.raises(UserError, match=r"make setup.*python -m r1ci_jax.sandbox.prepare"):
         Sandbox(SandboxConfig())
 
 
 def test_u4_unknown_policy() -> None:
-    with pytest.raises(UserError, match="no sandbox policy 'nope'.*known: default"):
+    with pytest.raises(UserError, match=r"no sandbox policy 'nope'.*known: default"):
         Sandbox(SandboxConfig(policy="nope"))
 
 
@@ -102,7 +115,7 @@ def test_a_jail_that_cannot_be_built_is_a_setup_error(empty_python: prefix.JailP
     jail.close()
     assert result.status is Status.SETUP_ERROR
     assert "No such file" in result.detail and result.stdout == "" and result.stderr == ""
-    with pytest.raises(UserError, match="does not work here.*No such file"):
+    with pytest.raises(UserError, match=r"does not work here.*No such file"):
         Sandbox(SandboxConfig(), python=empty_python)
 
 
@@ -143,26 +156,34 @@ def test_close_ends_what_runs_and_drops_what_waits() -> None:
 
 def test_verdict_without_a_report_is_never_a_success() -> None:
     def seen(**changes: object) -> verdict.Observed:
-        common = dict(started=True, report=None, overflow=False, late=False, jail_status=0)
-        common |= dict(seconds=1.0, cpu_seconds=0.1, log="log") | changes
-        return verdict.Observed(**common)  # type: ignore[arg-type]  # a table of keyword arguments
+        common: dict[str, object] = {"started": True, "report": None, "overflow": False}
+        common |= {
+            "late": False,
+            "jail_status": 0,
+            "seconds": 1.0,
+            "cpu_seconds": 0.1,
+            "log": "log",
+        }
+        return verdict.Observed(**common | changes)  # type: ignore[arg-type]  # a table of keyword arguments
 
     def status(**changes: object) -> Status:
         return verdict.judge(seen(**changes), Limits()).status
 
-    exit_code = lambda code: code << 8  # noqa: E731  # wait status of an exit
+    def exit_status(code: int) -> int:
+        return code << 8
+
     assert status() is Status.INFRA_ERROR
-    assert status(report=b"") is Status.INFRA_ERROR
-    assert status(report=b'{"limit": "no"}\n') is Status.INFRA_ERROR
-    assert status(report=b'{"limit":"","wait_status":"0","cpu":0,"rss_kib":0,"wall":0,"exception":0}\n') is Status.INFRA_ERROR  # fmt: skip
-    assert status(jail_status=exit_code(137)) is Status.KILLED_SIGNAL
-    assert status(jail_status=signal.SIGKILL) is Status.INFRA_ERROR
-    assert status(started=False, jail_status=exit_code(255)) is Status.SETUP_ERROR
+    for line in (b"", b'{"limit": "no"}\n', b"null\n", REPORT % (b'"0"', b"0"), REPORT[:-4]):
+        assert status(report=line) is Status.INFRA_ERROR, line
+    assert status(report=REPORT % (b"0", b"0")) is Status.OK, "the form itself is right"
+    assert status(jail_status=exit_status(137)) is Status.KILLED_SIGNAL
+    assert status(jail_status=int(signal.SIGKILL)) is Status.INFRA_ERROR
+    assert status(started=False, jail_status=exit_status(255)) is Status.SETUP_ERROR
     assert status(started=False, late=True) is Status.INFRA_ERROR
     assert status(late=True) is Status.TIMEOUT_WALL
     assert status(overflow=True) is Status.OUTPUT_LIMIT
-    killed = b'{"limit":"","wait_status":9,"cpu":11.0,"rss_kib":1,"wall":11.0,"exception":0}\n'
-    assert status(report=killed) is Status.TIMEOUT_CPU, "the kernel's own limit"
+    assert status(report=REPORT % (b"9", b"11.0")) is Status.TIMEOUT_CPU, "the kernel's own limit"
+    assert status(report=REPORT % (b"9", b"1.0")) is Status.KILLED_SIGNAL
 
 
 def test_paths_with_odd_characters_survive_rendering(tmp_path: pathlib.Path) -> None:
@@ -189,8 +210,9 @@ UNPRIVILEGED = """
 import json, os
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, doctor
 with Sandbox(SandboxConfig(workers=2)) as box:
-    codes = ["import os; print(os.getuid())", "1/0", "while 1: pass", "import os; os.listdir('/root')",
-             "import socket; socket.socket()", "import numpy; print(numpy.arange(3).sum())"]
+    codes = ["import os; print(os.getuid())", "1/0", "while 1: pass",
+             "import os; os.listdir('/root')", "import socket; socket.socket()",
+             "import numpy; print(numpy.arange(3).sum())"]
     results = [f.result() for f in [box.submit(c, Limits(cpu_seconds=1.0)) for c in codes]]
 print(json.dumps([os.getuid(), [(r.status, r.stdout) for r in results]]))
 """
@@ -205,7 +227,9 @@ def test_an_ordinary_user_has_the_same_jail() -> None:
         directory = pathlib.Path(place)
         shutil.copy(binary.find_nsjail(), directory / "nsjail")
         for name in ("r1ci_jax/sandbox", "sandboxes"):
-            shutil.copytree(REPOSITORY / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                REPOSITORY / name, directory / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         shutil.copy(REPOSITORY / "r1ci_jax/errors.py", directory / "r1ci_jax")
         (directory / "lib").mkdir()
         for library in (python.root / "lib").glob("**/libpython*"):
@@ -216,8 +240,9 @@ def test_an_ordinary_user_has_the_same_jail() -> None:
             [f"{python.root}{python.interpreter}", "-c", UNPRIVILEGED],
             user=54321, group=54321, extra_groups=[], cwd=directory, timeout=60,
             env={
-                "R1CI_NSJAIL": str(directory / "nsjail"), "R1CI_JAIL_PREFIX": str(python.directory),
-                "LD_LIBRARY_PATH": str(directory / "lib"), "PYTHONDONTWRITEBYTECODE": "1", "HOME": place,
+                "R1CI_NSJAIL": str(directory / "nsjail"), "HOME": place,
+                "R1CI_JAIL_PREFIX": str(python.directory),
+                "LD_LIBRARY_PATH": str(directory / "lib"), "PYTHONDONTWRITEBYTECODE": "1",
             },
             capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -225,8 +250,8 @@ def test_an_ordinary_user_has_the_same_jail() -> None:
     uid, results = json.loads(done.stdout)
     assert uid == 54321
     assert results == [
-        ["ok", "65534\n"], ["exception", ""], ["timeout_cpu", ""], ["exception", ""], ["exception", ""],
-        ["ok", "3\n"],
+        ["ok", "65534\n"], ["exception", ""], ["timeout_cpu", ""],
+        ["exception", ""], ["exception", ""], ["ok", "3\n"],
     ]  # fmt: skip
 
 
@@ -234,7 +259,7 @@ def command(*words: str) -> int:
     parser = argparse.ArgumentParser()
     cli.add_commands(parser.add_subparsers())
     arguments = parser.parse_args(["sandbox", *words])
-    return arguments.func(arguments)
+    return arguments.run(arguments)
 
 
 def test_doctor_passes_here(capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +268,9 @@ def test_doctor_passes_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("doctor", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] and all(check["ok"] for check in report["checks"].values())
-    assert {"platform", "nsjail", "namespaces", "python", "policy", "tier", "self-test"} == set(report["checks"])
+    assert {"platform", "nsjail", "namespaces", "python", "policy", "tier", "self-test"} == set(
+        report["checks"]
+    )
 
 
 def test_doctor_tells_what_is_missing(

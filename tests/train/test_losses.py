@@ -119,27 +119,7 @@ def test_sft_loss_gives_masked_tokens_no_gradient():
     np.testing.assert_array_equal(gradient, -batch["mask_BT"].astype(jnp.float32))
 
 
-# --- rewards and advantages ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("correct", "keeps_format", "turns", "reward"),
-    [
-        (True, True, 1, 1.1),
-        (True, True, 6, 1.1),
-        (True, True, 7, 1.0),
-        (True, False, 2, 0.9),
-        (False, True, 3, 0.1),
-        (False, False, 6, -0.1),
-        (False, False, 9, -0.2),
-    ],
-)
-def test_shaped_reward_is_the_papers(correct, keeps_format, turns, reward):
-    assert losses.shaped_reward(correct, keeps_format, turns) == pytest.approx(reward)
-
-
-def test_turn_penalty_threshold_can_be_moved():
-    assert losses.shaped_reward(True, True, 3, penalty_after=2) == pytest.approx(1.0)
+# --- advantages -----------------------------------------------------------------------------------
 
 
 def test_advantages_by_hand():

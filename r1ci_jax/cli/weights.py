@@ -1,0 +1,144 @@
+"""r1ci weights: Hugging Face safetensors in and out."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r1ci_jax.errors import UserError
+
+_DTYPES = ("float32", "bfloat16")
+# What lies beside the weights in a Hugging Face repository and belongs to the model.
+_COMPANIONS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+# Keys of config.json that the architecture does not need and that must survive.
+_KEPT_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "dual_chunk_attention_config")
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add `weights import` and `weights export`."""
+    parser = subparsers.add_parser("weights", help="Hugging Face safetensors: import, export")
+    commands = parser.add_subparsers(dest="weights_command", metavar="COMMAND")
+
+    importing = commands.add_parser(
+        "import",
+        help="check a checkpoint and write it in one normal form",
+        description="Read a Hugging Face directory or hub id, check it, and write it again: one "
+        "config.json, safetensors files of at most 5 GB, the tokenizer beside them.",
+    )
+    importing.add_argument("source", metavar="DIR_OR_HUB_ID")
+    importing.add_argument("out", metavar="OUT_DIR", type=Path, help="new or empty directory")
+    importing.add_argument("--dtype", choices=_DTYPES, help="default: the checkpoint's own")
+    importing.set_defaults(run=_import)
+
+    exporting = commands.add_parser(
+        "export",
+        help="write a run's model for transformers",
+        description="Write a model of a run directory, with its tokenizer, in Hugging Face layout.",
+    )
+    exporting.add_argument("workdir", metavar="RUN", type=Path, help="e.g. runs/toy")
+    exporting.add_argument("out", metavar="DIR", type=Path, help="new or empty directory")
+    exporting.add_argument("--model", help="sft, grpo_curriculum, ... (default: the newest)")
+    exporting.add_argument("--dtype", choices=_DTYPES, default="float32", help="default: float32")
+    exporting.set_defaults(run=_export)
+
+    for command in (importing, exporting):
+        command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _import(args: argparse.Namespace) -> int:
+    from r1ci_jax.model import hf_config, hub, weights
+
+    source = hub.resolve(args.source)
+    model = weights.load_pretrained(source, args.dtype)
+    raw = hf_config.read_json(source)
+    kept = {key: raw[key] for key in _KEPT_KEYS if raw.get(key) is not None}
+    weights.save_pretrained(model, args.out, extra_config=kept, companions=_companions(source))
+    return _report(model, args.out, args.json)
+
+
+def _export(args: argparse.Namespace) -> int:
+    import jax
+    from flax import nnx
+
+    from r1ci_jax.core.rundir import RunDir
+    from r1ci_jax.model import weights
+    from r1ci_jax.model.qwen2 import Qwen2
+    from r1ci_jax.text import tokenizer as tokenizers
+    from r1ci_jax.train import checkpoint
+
+    run = RunDir.view(args.workdir)
+    config_json = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    source = config_json["experiment"]["model"]
+    name = args.model or _newest(run.checkpoints)
+    config = _architecture(source)
+    abstract = nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0)))
+    graphdef, shapes = nnx.split(abstract)
+    params, _ = checkpoint.load_params(run.checkpoints / name / "final", shapes)
+    if args.dtype != "float32":
+        params = jax.tree.map(lambda x: x.astype(args.dtype), params)
+    model = nnx.merge(graphdef, params)
+    place = source["tokenizer"] or source["checkpoint"] or str(run.path / "tokenizer")
+    tokenizer = tokenizers.load(place)
+    ids = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    files = _companions(_directory(place))
+    weights.save_pretrained(model, args.out, extra_config=ids, companions=files)
+    return _report(model, args.out, args.json)
+
+
+def _architecture(source: Mapping[str, Any]) -> Any:
+    from r1ci_jax.model import hf_config, presets
+
+    if not source["checkpoint"]:
+        return presets.get(source["preset"])
+    directory = _directory(source["checkpoint"])
+    return hf_config.parse(hf_config.read_json(directory), directory)
+
+
+def _directory(path_or_hub_id: str) -> Path:
+    from r1ci_jax.model import hub
+
+    return hub.resolve(path_or_hub_id)
+
+
+def _newest(checkpoints: Path) -> str:
+    finals = sorted(checkpoints.glob("*/final/step.json"), key=lambda path: path.stat().st_mtime)
+    if not finals:
+        raise UserError(f"{checkpoints.parent} has no trained model yet; run its sft stage first")
+    return finals[-1].parent.parent.name
+
+
+def _companions(directory: Path) -> list[Path]:
+    return [directory / name for name in _COMPANIONS if (directory / name).is_file()]
+
+
+def _report(model: Any, out: Path, as_json: bool) -> int:
+    import jax
+    from flax import nnx
+
+    leaves = jax.tree.leaves(nnx.state(model))
+    facts = {
+        "directory": str(out),
+        "parameters": sum(leaf.size for leaf in leaves),
+        "dtype": str(leaves[0].dtype),
+        "layers": model.config.layers,
+        "width": model.config.width,
+        "vocab_size": model.config.vocab_size,
+    }
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        print(
+            f"{out}: {facts['parameters']:,} parameters in {facts['dtype']}, {facts['layers']} "
+            f"layers of width {facts['width']}, vocabulary {facts['vocab_size']}"
+        )
+    return 0

@@ -1,0 +1,354 @@
+"""Checkpoints: bit-exact there and back, streamed, and one clear line for each bad one."""
+
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+import transformers
+from flax import nnx
+
+from r1ci_jax.cli import main as cli
+from r1ci_jax.errors import UserError
+from r1ci_jax.model import qwen2, safetensors_file, weights
+
+GOLDEN = ("untied_gqa", "tied_mqa", "sharded_bf16")
+CONFIG = qwen2.Qwen2Config(
+    vocab_size=64,
+    width=32,
+    layers=2,
+    query_heads=4,
+    kv_heads=2,
+    head_dim=8,
+    mlp_width=48,
+    tied=False,
+)
+
+
+def raw_tensors(directory: pathlib.Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """Every tensor's dtype, shape and bytes, read by the format's own library."""
+    found = {}
+    for path in directory.glob("*.safetensors"):
+        for name, tensor in safetensors.deserialize(path.read_bytes()):
+            found[name] = (tensor["dtype"], tuple(tensor["shape"]), bytes(tensor["data"]))
+    return found
+
+
+@pytest.fixture
+def checkpoint(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A small good checkpoint."""
+    directory = tmp_path / "good"
+    weights.save_pretrained(qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0)), directory)
+    return directory
+
+
+def edit_config(directory: pathlib.Path, **changes: object) -> None:
+    path = directory / "config.json"
+    raw = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in raw.items() if v is not ...}))
+
+
+def edit_tensors(directory: pathlib.Path, edit: Callable[[dict[str, np.ndarray]], object]) -> None:
+    path = directory / "model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    edit(tensors)
+    safetensors.numpy.save_file(tensors, path)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_import_then_export_is_bit_exact(shared_data, tmp_path: pathlib.Path, name: str):
+    source = shared_data / "qwen2_golden" / name
+    model = weights.load_pretrained(source, dtype=None)
+    weights.save_pretrained(model, tmp_path / "out")
+    assert raw_tensors(tmp_path / "out") == raw_tensors(source)
+    ours = transformers.AutoConfig.from_pretrained(tmp_path / "out")
+    theirs = transformers.AutoConfig.from_pretrained(source)
+    for key in (
+        *("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+        *("num_key_value_heads", "intermediate_size", "rms_norm_eps", "tie_word_embeddings"),
+        *("rope_parameters", "max_position_embeddings", "dtype", "layer_types"),
+    ):
+        assert getattr(ours, key) == getattr(theirs, key), key
+
+
+def test_export_in_shards_is_bit_exact(checkpoint, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(weights, "SHARD_BYTES", 20_000)
+    model = weights.load_pretrained(checkpoint)
+    weights.save_pretrained(model, tmp_path / "out")
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(files) > 4 and "model.safetensors.index.json" in files
+    assert raw_tensors(tmp_path / "out") == raw_tensors(checkpoint)
+    again = weights.load_pretrained(tmp_path / "out")
+    np.testing.assert_array_equal(again.embed[...], model.embed[...])
+
+
+def test_blocks_and_slices_reassemble(checkpoint, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(safetensors_file, "_BLOCK_BYTES", 256)  # two rows at a time
+    model = weights.load_pretrained(checkpoint)
+    layer = safetensors.numpy.load_file(checkpoint / "model.safetensors")
+    gate = layer["model.layers.1.mlp.gate_proj.weight"]
+    np.testing.assert_array_equal(model.layers.gate[...][1], gate.T)
+    o = layer["model.layers.1.self_attn.o_proj.weight"]
+    np.testing.assert_array_equal(model.layers.o[...][1].reshape(32, 32), o.T)
+
+
+def test_dtypes_are_cast_when_asked(checkpoint):
+    model = weights.load_pretrained(checkpoint, dtype=jnp.bfloat16)
+    want = safetensors.numpy.load_file(checkpoint / "model.safetensors")["lm_head.weight"].T
+    assert model.head[...].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(model.head[...], want.astype(ml_dtypes.bfloat16))
+
+
+def test_llama_layout_without_bias(tmp_path: pathlib.Path):
+    config = qwen2.Qwen2Config(**{**vars(CONFIG), "qkv_bias": False})
+    model = qwen2.Qwen2(config, rngs=nnx.Rngs(0))
+    weights.save_pretrained(model, tmp_path / "out")
+    assert isinstance(
+        transformers.AutoConfig.from_pretrained(tmp_path / "out"), transformers.LlamaConfig
+    )
+    # What old Llama checkpoints also hold.
+    edit_tensors(
+        tmp_path / "out",
+        lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4, "f4")}),
+    )
+    again = weights.load_pretrained(tmp_path / "out")
+    assert again.config == config
+    np.testing.assert_array_equal(again.layers.q[...], model.layers.q[...])
+
+
+def test_loading_stays_near_the_size_of_the_checkpoint(tmp_path: pathlib.Path):
+    config = {
+        **{"model_type": "qwen2", "vocab_size": 4096, "hidden_size": 1024, "num_hidden_layers": 8},
+        **{"num_attention_heads": 8, "num_key_value_heads": 4, "intermediate_size": 2560},
+        **{"rope_theta": 1e6, "tie_word_embeddings": True},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    parsed = weights.hf_config.parse(config, "test")
+    header, size = {}, 0
+    for name, shape in weights.expected_shapes(parsed).items():
+        end = size + 4 * int(np.prod(shape))
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [size, end]}
+        size = end
+    text = json.dumps(header).encode()
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + size)  # zeros that take no room on disk
+    assert size > 300 << 20
+    source = f"""
+import re, pathlib, jax, jax.numpy as jnp
+from r1ci_jax.model import weights
+def peak():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) << 10
+jnp.zeros(8).block_until_ready()
+before = peak()
+model = weights.load_pretrained({str(tmp_path)!r})
+jax.block_until_ready(model.embed[...])
+print(before, peak())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    before, peak = map(int, done.stdout.split())
+    assert peak < size + (1 << 30)
+    # The promise is about any size: no second copy of what was loaded, only a block or two.
+    assert peak - before < size + (160 << 20)
+
+
+def test_full_disk_leaves_nothing(checkpoint, tmp_path: pathlib.Path):
+    model = weights.load_pretrained(checkpoint)
+    before = sorted(tmp_path.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # the file system gives up early
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*out: .*nothing was kept"):
+            weights.save_pretrained(model, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_too_small_a_disk_is_said_before_writing(checkpoint, tmp_path, monkeypatch):
+    model = weights.load_pretrained(checkpoint)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"needs 0\.0 GB, 0\.0 GB are free"):
+        weights.save_pretrained(model, tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_existing_directory_is_not_overwritten(checkpoint):
+    model = weights.load_pretrained(checkpoint)
+    before = raw_tensors(checkpoint)
+    with pytest.raises(UserError, match="not an empty directory"):
+        weights.save_pretrained(model, checkpoint)
+    assert raw_tensors(checkpoint) == before
+
+
+def test_an_empty_directory_is_filled(checkpoint, tmp_path):
+    (tmp_path / "empty").mkdir()
+    weights.save_pretrained(weights.load_pretrained(checkpoint), tmp_path / "empty")
+    assert raw_tensors(tmp_path / "empty") == raw_tensors(checkpoint)
+
+
+def truncate(size: int) -> Callable[[pathlib.Path], None]:
+    return lambda d: os.truncate(d / "model.safetensors", size)
+
+
+def drop(name: str) -> Callable[[pathlib.Path], None]:
+    return lambda d: edit_tensors(d, lambda tensors: tensors.pop(name))
+
+
+def put(name: str, value: np.ndarray) -> Callable[[pathlib.Path], None]:
+    return lambda d: edit_tensors(d, lambda tensors: tensors.update({name: value}))
+
+
+def config(**changes: object) -> Callable[[pathlib.Path], None]:
+    return lambda d: edit_config(d, **changes)
+
+
+def index_of_absent_file(directory: pathlib.Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def index_of_absent_tensor(directory: pathlib.Path) -> None:
+    index = {"weight_map": {"model.other.weight": "model.safetensors"}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def write(name: str, text: str) -> Callable[[pathlib.Path], object]:
+    return lambda d: (d / name).write_text(text)
+
+
+def damaged_header(directory: pathlib.Path) -> None:
+    body = b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}'
+    (directory / "model.safetensors").write_bytes(len(body).to_bytes(8, "little") + body + b"1234")
+
+
+KINDS_WITH_WINDOW = ["full_attention", "sliding_attention"]
+BAD = {
+    "no weights": (lambda d: (d / "model.safetensors").unlink(), "neither model.safetensors nor"),
+    "no config": (lambda d: (d / "config.json").unlink(), "has no config.json"),
+    "empty file": (truncate(0), "truncated or no safetensors"),
+    "cut in the header": (truncate(500), "truncated or no safetensors"),
+    "cut in a tensor": (truncate(30_000), "is truncated: tensor .* ends at byte"),
+    "header of nonsense": (damaged_header, "damaged safetensors header"),
+    "LFS pointer": (
+        write("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "Git LFS pointer",
+    ),
+    "missing tensor": (
+        drop("model.layers.1.mlp.up_proj.weight"),
+        "lacks tensors .*model.layers.1.mlp.up_proj.weight",
+    ),
+    "missing layer": (
+        config(num_hidden_layers=3),
+        r"lacks tensors .*model\.layers\.2.* and 9 more",
+    ),
+    "wrong shape": (
+        put("model.norm.weight", np.ones(31, "f4")),
+        r"model.norm.weight has shape \[31\], config.json asks for \[32\]",
+    ),
+    "surplus tensor": (put("model.layers.0.q_norm.weight", np.ones(8, "f4")), "has no place for"),
+    "surplus layer": (config(num_hidden_layers=1), r"has no place for.* and 9 more"),
+    "quantised tensor": (put("model.norm.weight", np.ones(32, "i1")), "dtype I8; supported are"),
+    "index of an absent file": (
+        index_of_absent_file,
+        "names files that are not there: model-00001",
+    ),
+    "index of an absent tensor": (index_of_absent_tensor, "names tensors its files do not hold"),
+    "damaged index": (write("model.safetensors.index.json", "{}"), "it has no weight_map"),
+    "config of nonsense": (write("config.json", "{"), "not valid JSON"),
+    "config that is a list": (write("config.json", "[]"), "not a JSON object"),
+    "another family": (config(model_type="mistral"), "model_type is 'mistral'; only Qwen-2"),
+    "no family": (config(model_type=...), "model_type is None"),
+    "missing key": (config(hidden_size=...), "positive integer 'hidden_size', found None"),
+    "wrong type": (config(vocab_size="64"), "positive integer 'vocab_size', found '64'"),
+    "heads that do not fit": (config(num_key_value_heads=3), "do not fit together"),
+    "window": (
+        config(use_sliding_window=True, sliding_window=8, max_window_layers=1),
+        "sliding window attention is not supported",
+    ),
+    "window by layer": (config(layer_types=KINDS_WITH_WINDOW), "sliding window attention"),
+    "yarn": (
+        config(rope_scaling={"type": "yarn", "factor": 4.0}),
+        "rope_scaling 'yarn' is not supported",
+    ),
+    "llama3 rope": (
+        config(rope_parameters={"rope_type": "llama3", "rope_theta": 5e5}),
+        "rope_scaling 'llama3'",
+    ),
+    "another activation": (config(hidden_act="gelu"), "hidden_act 'gelu'"),
+    "quantisation": (config(quantization_config={"bits": 4}), "quantization_config"),
+    "biased Llama": (config(model_type="llama", attention_bias=True), "attention_bias"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_line(checkpoint, name: str):
+    damage, message = BAD[name]
+    damage(checkpoint)
+    with pytest.raises(UserError) as caught:
+        weights.load_pretrained(checkpoint)
+    assert re.search(message, str(caught.value)), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_harmless_settings_load(checkpoint):
+    # As in the -1M checkpoints and older exports: a window that no layer uses.
+    edit_config(
+        checkpoint,
+        use_sliding_window=False,
+        sliding_window=1010000,
+        rope_scaling=None,
+        dual_chunk_attention_config={"chunk_size": 262144},
+    )
+    assert weights.load_pretrained(checkpoint).config == CONFIG
+    edit_config(checkpoint, use_sliding_window=True, sliding_window=64, max_window_layers=2)
+    assert weights.load_pretrained(checkpoint).config == CONFIG
+
+
+def test_a_tied_checkpoint_may_carry_its_head(checkpoint):
+    edit_config(checkpoint, tie_word_embeddings=True)
+    assert weights.load_pretrained(checkpoint).head is None
+
+
+def test_places_that_are_no_checkpoint(tmp_path: pathlib.Path, checkpoint):
+    for place, message in (
+        (tmp_path / "absent", "does not exist"),
+        ("./absent/too", "does not exist"),
+        (checkpoint / "config.json", "is a file"),
+        ("nobody/no-such-model", "cannot be downloaded; go online"),
+    ):
+        with pytest.raises(UserError, match=message):
+            weights.load_pretrained(place)
+
+
+def test_command_import(checkpoint, tmp_path, capsys):
+    edit_config(checkpoint, eos_token_id=5)
+    (checkpoint / "tokenizer.json").write_text("{}")
+    words = ["weights", "import", str(checkpoint), str(tmp_path / "out")]
+    assert cli.main([*words, "--dtype", "bfloat16", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["dtype"] == "bfloat16" and facts["layers"] == 2
+    assert facts["parameters"] == sum(
+        int(np.prod(shape)) for _, shape, _ in raw_tensors(checkpoint).values()
+    )
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] == 5
+    assert cli.main([*words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
