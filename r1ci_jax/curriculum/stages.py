@@ -1,7 +1,7 @@
 """Which questions each stage of reinforcement learning draws from (paper section 4.2).
 
-Stage s trains on groups 1 to s: first the questions with the largest potential, in the end all. A stage is
-a TFDS split, `group1+…+groups`.
+Stage s trains on groups 1 to s: first the questions with the largest potential, in the end all. A
+stage is a TFDS split, such as `group1+group2`.
 """
 
 import dataclasses
@@ -23,7 +23,8 @@ def curriculum(steps_per_stage: Sequence[int], group_sizes: Mapping[int, int]) -
     """Cumulative stages; while the groups so far are empty, the next one is opened early.
 
     Args:
-        group_sizes: questions in each group, by its number.
+        steps_per_stage: One entry a group.
+        group_sizes: Questions in each group, by its number from 1.
     """
     stages = []
     for number, steps in enumerate(steps_per_stage, start=1):

@@ -25,13 +25,13 @@ class PackedRow:
     """True where the policy chose the token, so that predicting it counts."""
 
 
-class PackedBatch(NamedTuple):
-    """`PackedRow`s stacked."""
+class PackedBatch[Array](NamedTuple):
+    """`PackedRow`s stacked, on the host or on devices."""
 
-    tokens_BT: np.ndarray
-    positions_BT: np.ndarray
-    segments_BT: np.ndarray
-    loss_mask_BT: np.ndarray
+    tokens_BT: Array
+    positions_BT: Array
+    segments_BT: Array
+    loss_mask_BT: Array
 
 
 def pack(sequences: Sequence[Encoded], length: int, *, pad_id: int) -> list[PackedRow]:
@@ -80,7 +80,7 @@ def _row(members: Sequence[Encoded], length: int, pad_id: int) -> PackedRow:
 
 def packed_batches(
     rows: Sequence[PackedRow], batch_size: int, *, epochs: int, seed: int
-) -> Batches[PackedBatch]:
+) -> Batches[PackedBatch[np.ndarray]]:
     """Batches of packed rows in a new order each epoch; every row once an epoch.
 
     The last batch is filled up with rows that carry no loss.
@@ -89,7 +89,7 @@ def packed_batches(
         raise UserError("there is no demonstration to train on; ask for more questions")
     shuffled = grain.MapDataset.source(rows).seed(seed).shuffle().repeat(epochs)
 
-    def stack(members: Sequence[PackedRow]) -> PackedBatch:
+    def stack(members: Sequence[PackedRow]) -> PackedBatch[np.ndarray]:
         missing = batch_size - len(members)
         batch = PackedBatch(
             tokens_BT=np.stack([row.tokens_T for row in members]),

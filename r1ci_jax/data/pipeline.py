@@ -1,19 +1,15 @@
 """Batches through Grain: deterministic order, a new one each epoch, resumable at any batch."""
 
 import json
-from typing import Protocol, Self
+from collections.abc import Sequence
+from typing import Self
 
 import grain
 
 from r1ci_jax.errors import UserError
 
-
-class RandomAccess[Row](Protocol):
-    """Rows by number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Row: ...
+type RandomAccess[Row] = Sequence[Row] | grain.sources.RandomAccessDataSource[Row]
+"""Rows by number."""
 
 
 class Batches[Batch]:

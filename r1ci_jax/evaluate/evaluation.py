@@ -45,7 +45,7 @@ def results(
     for task, members in sorted(by_task.items()):
         valid = [member for member in members if member.is_valid]
         levels: dict[str, dict[str, int]] = {}
-        for member in valid:
+        for member in sorted(valid, key=lambda member: difficulty[member.example_id]):
             level = levels.setdefault(str(difficulty[member.example_id]), {"n": 0, "correct": 0})
             level["n"] += 1
             level["correct"] += member.correct
@@ -63,7 +63,7 @@ def results(
                 "stops": dict(collections.Counter(member.stop.value for member in members)),
                 "code_calls_per_trajectory": sum(len(m.turns) for m in valid) / max(len(valid), 1),
                 "used_code_fraction": sum(bool(m.turns) for m in valid) / max(len(valid), 1),
-                "difficulty": dict(sorted(levels.items())),
+                "difficulty": levels,
             }
         )
     return rows

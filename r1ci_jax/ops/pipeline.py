@@ -11,27 +11,30 @@ report      one HTML file
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from r1ci_jax.core import metrics, progress
-from r1ci_jax.core.config import Experiment
+from r1ci_jax.core.config import Experiment, MeshConfig
 from r1ci_jax.core.rundir import RunDir
 from r1ci_jax.curriculum import potential, stages
 from r1ci_jax.data import builders, encoding, prepare
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation, tables
-from r1ci_jax.model import qwen2
+from r1ci_jax.model import presets
 from r1ci_jax.ops import report
 from r1ci_jax.rollout import record
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.sampling import pause
 from r1ci_jax.sampling.engine import Engine
-from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.sandbox import Sandbox, doctor
+from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import protocol
+from r1ci_jax.text import chat, prompts, protocol
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import checkpoint, grpo, policy, sft
 from r1ci_jax.train.policy import Params, Policy
@@ -63,12 +66,12 @@ class Run:
         return prepare.head(self.experiment)
 
     @property
-    def data_dir(self):
+    def data_dir(self) -> Path:
         """Where the run's TFDS datasets lie."""
         return self.directory.path / "data"
 
     @property
-    def tokenizer_dir(self):
+    def tokenizer_dir(self) -> Path:
         """Where the run's own tokenizer lies."""
         return self.directory.path / "tokenizer"
 
@@ -77,6 +80,32 @@ class Run:
         if self._policy is None:
             self._policy = policy.load(self.experiment, self.tokenizer_dir)
         return self._policy
+
+    def refuse_unfit_model(self) -> None:
+        """Say now, not after the data are made, that the model cannot be had."""
+        source = self.experiment.model
+        if source.checkpoint or source.tokenizer:
+            self.policy()
+            return
+        if source.tokenizer_vocab > presets.get(source.preset).vocab_size:
+            raise UserError(
+                f"model.tokenizer_vocab = {source.tokenizer_vocab} is more than the "
+                f"{presets.get(source.preset).vocab_size} embeddings of {source.preset}; lower it"
+            )
+
+    def refuse_long_prompts(self) -> None:
+        """Say now, not after supervised fine-tuning, that a question does not fit the cache."""
+        chosen, _ = self.policy()
+        room = self.experiment.sampler.cache_length
+        for example in self.examples("grpo+eval"):
+            for agent in prompts.HINTS:
+                turn = prompts.user_turn(example.question, agent, head=self.head)
+                size = len(chat.prompt_ids(chosen.tokenizer, turn))
+                if size >= room:
+                    raise UserError(
+                        f"the prompt of {example.id} has {size} tokens and does not fit into "
+                        f"sampler.cache_length = {room}; raise it or ask shorter questions"
+                    )
 
     def weights(self, model: str) -> Params:
         """Final weights of a model by its name in results.jsonl."""
@@ -114,7 +143,7 @@ class Run:
 
     def load_into(self, runner: Runner, params: Params) -> None:
         """Let the runner sample from these weights."""
-        runner.engine.load(qwen2.decoder_weights(params, runner.engine.config))
+        runner.engine.load(self.policy()[0].sampler_weights(params))
 
     def examples(self, split: str) -> list[Example]:
         """Questions of a split of `r1ci_tasks`."""
@@ -135,9 +164,10 @@ def make_data(run: Run) -> None:
         )
     source = run.experiment.model
     if not source.tokenizer and not source.checkpoint:
-        # Also where there is one: a killed run may have written half of it, and it comes out the same.
+        # Also where there is one: a killed run may have written half of it.
         texts = encoding.texts(builders.load_trajectories(run.data_dir))
         tokenizers.train_byte_bpe(texts, source.tokenizer_vocab).save(run.tokenizer_dir)
+    run.refuse_long_prompts()
 
 
 def train_sft(run: Run) -> None:
@@ -267,6 +297,9 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "report": write_report,
 }
 
+LEARNING = {"sft", "potential", "grpo", "eval"}
+"""Stages that need the model."""
+
 
 def run(experiment: Experiment, directory: RunDir, *, only: str | None = None) -> None:
     """Run the unfinished stages in order, or one stage alone (which makes its data first).
@@ -277,24 +310,38 @@ def run(experiment: Experiment, directory: RunDir, *, only: str | None = None) -
     if only is not None:
         _require_finished(names[1 : names.index(only)], only, directory)
         names = ["data", only]
-    with _sandbox(experiment, directory) as sandbox:
-        state = Run(experiment, directory, sandbox)
-        for name in names:
-            if not directory.is_finished(name):
+    names = [name for name in names if not directory.is_finished(name)]
+    try:
+        with _mesh(experiment.mesh), Sandbox(experiment.sandbox) as sandbox:
+            directory.note_machine(sandbox_tier=doctor.tier())
+            state = Run(experiment, directory, sandbox)
+            if set(names) & LEARNING:
+                state.refuse_unfit_model()
+            for name in names:
                 STAGES[name](state)
                 directory.finish(name)
+    except UserError:
+        _forget_if_empty(directory)
+        raise
 
 
 def _require_finished(names: Sequence[str], wanted: str, directory: RunDir) -> None:
     missing = [name for name in names if not directory.is_finished(name)]
     if missing:
         raise UserError(
-            f"stage {wanted} needs {missing[0]} first: run `r1ci {missing[0]}`, or `r1ci run` for all, "
-            "on the same experiment and workdir"
+            f"stage {wanted} needs {missing[0]} first: run `r1ci {missing[0]}`, or `r1ci run` for "
+            "all, on the same experiment and workdir"
         )
 
 
-@contextlib.contextmanager
-def _sandbox(experiment: Experiment, directory: RunDir) -> Iterator[Sandbox]:
-    with Sandbox(experiment.sandbox) as sandbox:
-        yield sandbox
+def _mesh(config: MeshConfig) -> contextlib.AbstractContextManager[Any]:
+    """The mesh of all devices; one device needs none."""
+    if config.devices == 1:
+        return contextlib.nullcontext()
+    return jax.set_mesh(meshes.make_mesh(config.data, config.fsdp, config.tensor))
+
+
+def _forget_if_empty(directory: RunDir) -> None:
+    """A run that could not even start leaves no config behind to refuse the corrected one."""
+    if all(path.name[0] == "." or path.name == "config.json" for path in directory.path.iterdir()):
+        (directory.path / "config.json").unlink()

@@ -5,7 +5,7 @@ trajectory; all it may use is in the `Pause`. The four are those of the paper's 
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, override
 
 from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.text import prompts
@@ -19,8 +19,6 @@ class Pause:
     """The code block that was just closed, if that is why it stopped."""
     answer: str | None
     """The answer that was just closed, if that is why."""
-    code_calls: int
-    """Blocks run so far in this trajectory."""
     answers: int
     """Answers closed so far, this one included."""
 
@@ -72,38 +70,42 @@ def _finish(pause: Pause) -> Finish:
     return Finish(stop=stop, answer=pause.answer)
 
 
-class CodeAgent:
+class CodeAgent(Agent):
     """Text and code in any order, as the policy likes: what is trained."""
 
     name = "code_agent"
 
+    @override
     def act(self, pause: Pause) -> Action:
         return _finish(pause) if pause.code is None else RunCode(code=pause.code)
 
 
-class AllText:
+class AllText(Agent):
     """Words only: a code block ends the attempt."""
 
     name = "all_text"
 
+    @override
     def act(self, pause: Pause) -> Action:
         return _finish(pause)
 
 
-class AllCode:
+class AllCode(Agent):
     """One script, whose output is the answer."""
 
     name = "all_code"
 
+    @override
     def act(self, pause: Pause) -> Action:
         return _finish(pause) if pause.code is None else RunLast(code=pause.code)
 
 
-class CodeSteer:
+class CodeSteer(Agent):
     """A guide sends the first answer back to be checked with code; the second one counts."""
 
     name = "codesteer"
 
+    @override
     def act(self, pause: Pause) -> Action:
         if pause.code is not None:
             return RunCode(code=pause.code)

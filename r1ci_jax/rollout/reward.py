@@ -1,4 +1,4 @@
-"""The reward of one trajectory (paper section 5): correctness, format, number of generation turns."""
+"""Reward of one trajectory (paper section 5): correctness, format, number of generation turns."""
 
 CORRECT_REWARD = 1.0
 """For a correct final answer."""

@@ -1,4 +1,4 @@
-"""What a rollout leaves behind: exact tokens, who wrote them, how likely they were, what was run."""
+"""What a rollout leaves behind: exact tokens, who wrote them, how likely they were, what ran."""
 
 import dataclasses
 import enum
@@ -65,7 +65,7 @@ class Trajectory:
 
     @property
     def is_valid(self) -> bool:
-        """False when the sandbox failed: such a row neither trains nor votes in its group's mean."""
+        """False when the sandbox failed: such a row neither trains nor counts in its group."""
         return self.stop is not StopReason.SANDBOX_FAULT
 
     @property

@@ -21,7 +21,6 @@ from r1ci_jax.core.config import GrpoConfig
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import pipeline
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import qwen2
 from r1ci_jax.rollout import agents, record
 from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.trajectory import Trajectory
@@ -89,7 +88,7 @@ def apply_step(
     *,
     tx: optax.GradientTransformation,
 ) -> tuple[state.TrainState, jax.Array]:
-    """Divide the summed gradients by the number of trajectories and move; returns their norm too."""
+    """Divide the summed gradients by the number of trajectories and move; also their norm."""
     gradients = jax.tree.map(lambda gradient: gradient / jnp.maximum(sequences, 1.0), gradients)
     return state.apply_gradients(train_state, gradients, tx), optax.global_norm(gradients)
 
@@ -108,19 +107,16 @@ def train(
     metrics_path: Path,
     trajectories_path: Path,
 ) -> Params:
-    """Train through all stages, from the last checkpoint if there is one.
+    """Train through all stages, from the last checkpoint if there is one. `params` is used up.
 
-    Args:
-        params: The model after supervised fine-tuning; it stays the reference.
-        questions: Gives the questions of a split.
-        name: Of this training in metrics and trajectories, e.g. `grpo_curriculum`.
+    What `params` holds, the model after supervised fine-tuning, stays the reference. `questions`
+    gives those of a split. `name` is that of this training in metrics and trajectories.
     """
     # A copy: the training state is donated to every step, the reference must outlive it.
     reference = jax.tree.map(jnp.copy, params)
     schedule = state.constant(config.lr, warmup_steps=config.warmup_steps)
     tx = state.make_optimizer(schedule, clip_norm=config.clip_norm)
     train_state = state.start(params, tx)
-    to_sampler = jax.jit(qwen2.decoder_weights, static_argnames=("config", "dtype"))
     total = sum(stage.steps for stage in stages)
 
     with (
@@ -138,7 +134,7 @@ def train(
 
         with progress.Progress(name, total, start=done) as bar:
             if done < total:
-                runner.engine.load(to_sampler(train_state.params, config=policy.config))
+                runner.engine.load(policy.sampler_weights(train_state.params))
                 with bar.compiling("sampler", about=15):
                     runner.engine.warm_up()
                 with bar.compiling("update", about=20):
@@ -158,14 +154,14 @@ def train(
                 for step in range(max(done, first_step), first_step + stage.steps):
                     examples = next(batches)
                     began = time.monotonic()
-                    runner.engine.load(to_sampler(train_state.params, config=policy.config))
+                    runner.engine.load(policy.sampler_weights(train_state.params))
                     with bar.activity(f"sampling {len(examples) * config.rollouts_per_prompt}"):
                         trajectories = runner.run(_requests(examples, step, config))
                     sampled = time.monotonic()
 
                     with bar.activity("updating"):
-                        advantages = _advantages(trajectories, config)
-                        train_state, values = _update(
+                        advantages = relative_advantages(trajectories, config)
+                        train_state, values = update(
                             train_state, reference, trajectories, advantages, policy, config, tx
                         )
                     updated = time.monotonic()
@@ -174,9 +170,9 @@ def train(
                     # --- Log and save ---
                     values |= record.statistics(trajectories)
                     values |= {
-                        "group/flat_fraction": _flat_fraction(advantages, config),
+                        "group/flat_fraction": flat_fraction(advantages),
                         "curriculum/stage": stage.number,
-                        "optim/lr": float(schedule(step)),
+                        "optim/lr": float(np.asarray(schedule(step))),
                         "time/rollout": sampled - began,
                         "time/update": updated - sampled,
                         "rate/tokens_per_second": sum(sum(t.sampled) for t in trajectories)
@@ -219,7 +215,7 @@ def _requests(examples: Sequence[Example], step: int, config: GrpoConfig) -> lis
     ]
 
 
-def _advantages(trajectories: Sequence[Trajectory], config: GrpoConfig) -> np.ndarray:
+def relative_advantages(trajectories: Sequence[Trajectory], config: GrpoConfig) -> np.ndarray:
     """Advantage of each trajectory within its question's group."""
     shape = (-1, config.rollouts_per_prompt)
     rewards_PR = np.asarray([t.reward for t in trajectories], np.float32).reshape(shape)
@@ -227,11 +223,12 @@ def _advantages(trajectories: Sequence[Trajectory], config: GrpoConfig) -> np.nd
     return np.asarray(losses.group_advantages(jnp.asarray(rewards_PR), jnp.asarray(valid_PR)))
 
 
-def _flat_fraction(advantages_PR: np.ndarray, config: GrpoConfig) -> float:
+def flat_fraction(advantages_PR: np.ndarray) -> float:
+    """Share of the questions whose answers teach nothing: all equally good, or none valid."""
     return float((advantages_PR == 0).all(axis=1).mean())
 
 
-def _update(
+def update(
     train_state: state.TrainState,
     reference: Params,
     trajectories: Sequence[Trajectory],
@@ -252,7 +249,11 @@ def _update(
             gradients = jax.tree.map(jnp.add, gradients, more)
             sums = jax.tree.map(jnp.add, sums, batch_sums)
         largest_gap = max(largest_gap, float(gap))
-    assert sums is not None, "a step without trajectories"
+    if gradients is None or sums is None:
+        raise UserError(
+            "the sandbox failed in every trajectory of a step; run `r1ci sandbox doctor`, then the "
+            "same command again: it resumes"
+        )
     train_state, norm = apply_step(train_state, gradients, sums.grpo.sequences, tx=tx)
     tokens = max(float(sums.grpo.tokens), 1.0)
     means = losses.grpo_metrics(sums.grpo, kl_coef=config.kl_coef)
@@ -310,7 +311,8 @@ def _pad(
         sampled_BT[number, :size] = trajectory.sampled
         behaviour_BT[number, :size] = trajectory.logprobs
         advantages_B[number] = advantage
-    return state.place_batch(MicroBatch(tokens_BT, sampled_BT, behaviour_BT, advantages_B))
+    arrays = state.place_batch((tokens_BT, sampled_BT, behaviour_BT, advantages_B))
+    return MicroBatch(*arrays)
 
 
 def _refuse_non_finite(values: dict[str, float], step: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.sharding import NamedSharding
 
 from r1ci_jax.core.config import Experiment
 from r1ci_jax.errors import UserError
@@ -52,6 +53,15 @@ class Policy:
             tokens_BT[:, 1:],
             temperature=temperature,
         )
+
+    def sampler_weights(self, params: Params) -> qwen2.DecoderWeights:
+        """The weights in the sampler's layout; on a mesh every device holds them whole."""
+        weights = _unstacked(params, config=self.config)
+        mesh = jax.sharding.get_mesh()
+        return weights if mesh.empty else jax.device_put(weights, NamedSharding(mesh, jax.P()))
+
+
+_unstacked = jax.jit(qwen2.decoder_weights, static_argnames="config")
 
 
 def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from r1ci_jax.core import metrics, progress
@@ -26,7 +27,7 @@ STAGE = "sft"
 @functools.partial(jax.jit, static_argnames=("policy", "tx"), donate_argnames=("train_state",))
 def sft_step(
     train_state: state.TrainState,
-    batch: packing.PackedBatch,
+    batch: packing.PackedBatch[jax.Array],
     *,
     policy: Policy,
     tx: optax.GradientTransformation,
@@ -102,7 +103,7 @@ def train(
                 values = {name: float(value) for name, value in step_metrics.items()}
                 _refuse_non_finite(values, step + 1)
                 seconds = time.monotonic() - began
-                values["optim/lr"] = float(schedule(step))
+                values["optim/lr"] = float(np.asarray(schedule(step)))
                 values["rate/tokens_per_second"] = batch.tokens_BT.size / seconds
                 writer.write(STAGE, step + 1, values)
                 bar.update(step + 1, {"loss": values["optim/loss"]})
@@ -113,7 +114,7 @@ def train(
 
 
 def _refuse_non_finite(values: dict[str, float], step: int) -> None:
-    if not all(jnp.isfinite(value) for value in values.values()):
+    if not np.isfinite(list(values.values())).all():
         raise UserError(
             f"training diverged at step {step} ({values}): lower sft.lr "
             "or raise sft.warmup_fraction"

@@ -41,7 +41,7 @@ def start(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
     return jax.jit(init, out_shardings=shardings)(params)
 
 
-def place_batch[Batch](batch: Batch) -> Batch:
+def place_batch(batch: PyTree) -> PyTree:
     """Host arrays to the devices: cut by rows over the mesh where one is set."""
     mesh = jax.sharding.get_mesh()
     return jax.device_put(batch, None if mesh.empty else meshes.batch_sharding(mesh))
@@ -54,7 +54,7 @@ def apply_gradients(
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     moved = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
-    mesh = jax.sharding.get_abstract_mesh()
+    mesh: Any = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return moved
     # The new state takes the old one's place: it must lie where that lay.

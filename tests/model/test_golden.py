@@ -15,8 +15,8 @@ TOLERANCE = 1e-4
 NAMES = ("untied_gqa", "tied_mqa", "sharded_bf16")
 ROUNDED_ROPE = (
     "the stored logits of sharded_bf16 came from a reference whose rotary frequencies had been "
-    "rounded to bfloat16 (model.to(bfloat16) before .float()); the reference that loads these files "
-    "in float32 differs from them by 3.6e-4, as we do"
+    "rounded to bfloat16 (model.to(bfloat16) before .float()); the reference that loads the same "
+    "files in float32 differs from them by 3.6e-4, as we do"
 )
 
 

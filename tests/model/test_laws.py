@@ -131,15 +131,15 @@ def test_decoder_weights_come_from_model_state_or_dict_and_in_another_dtype():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_bfloat16_runs_cached_and_uncached_alike(dtype):
-    model = qwen2.Qwen2(TINY, rngs=nnx.Rngs(0), dtype=dtype)
+    model = nnx.jit(lambda: qwen2.Qwen2(TINY, rngs=nnx.Rngs(0), dtype=dtype))()
     tokens_RT = random_tokens(2, 7)
     held = qwen2.decoder_weights(model, TINY)
     cache = cached.init_cache(TINY, 2, 8, dtype)
     positions_RT = jnp.broadcast_to(jnp.arange(7)[None], (2, 7))
-    _, cache = cached.extend(TINY, held, cache, tokens_RT[:, :6], positions_RT[:, :6])
-    x_RTD, _ = cached.extend(TINY, held, cache, tokens_RT[:, 6:], positions_RT[:, 6:])
+    _, cache = extend()(held, cache, tokens_RT[:, :6], positions_RT[:, :6])
+    x_RTD, _ = extend()(held, cache, tokens_RT[:, 6:], positions_RT[:, 6:])
     assert x_RTD.dtype == dtype
-    logits_RTV = model(tokens_RT)
+    logits_RTV = nnx.jit(qwen2.Qwen2.__call__)(model, tokens_RT)
     assert logits_RTV.dtype == jnp.float32
     tolerance = 1e-5 if dtype == jnp.float32 else 3e-2
     close(cached.logits(TINY, held, x_RTD)[:, 0], logits_RTV[:, -1], atol=tolerance)
@@ -228,7 +228,7 @@ def test_only_differences_of_positions_matter():
 
 def test_without_bias_equals_zero_bias():
     plain = shaken(dataclasses.replace(TINY, qkv_bias=False))
-    biased = qwen2.Qwen2(TINY, rngs=nnx.Rngs(0))
+    biased = nnx.jit(lambda: qwen2.Qwen2(TINY, rngs=nnx.Rngs(0)))()
     assert not any("bias" in name for name in nnx.to_pure_dict(nnx.state(plain))["layers"])
     values = nnx.to_pure_dict(nnx.state(plain))
     zeros = {

@@ -21,7 +21,9 @@ from flax import nnx
 
 from r1ci_jax.cli import main as cli
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import qwen2, safetensors_file, weights
+from r1ci_jax.model import presets, qwen2, safetensors_file, weights
+from r1ci_jax.text import tokenizer as tokenizers
+from r1ci_jax.train import checkpoint as checkpoint_files
 
 GOLDEN = ("untied_gqa", "tied_mqa", "sharded_bf16")
 CONFIG = qwen2.Qwen2Config(
@@ -352,3 +354,28 @@ def test_command_import(checkpoint, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] == 5
     assert cli.main([*words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_command_export(tmp_path: pathlib.Path, capsys):
+    """A run directory as the stages leave it, without the hours before."""
+    run = tmp_path / "run"
+    (run / "tokenizer").mkdir(parents=True)
+    tokenizer = tokenizers.train_byte_bpe(["one two three"] * 5, 300)
+    tokenizer.save(run / "tokenizer")
+    source = {"preset": "toy", "checkpoint": "", "tokenizer": ""}
+    (run / "config.json").write_text(json.dumps({"experiment": {"model": source}}))
+    words = ["weights", "export", str(run), str(tmp_path / "out")]
+    assert cli.main(words) == 2
+    assert "no trained model yet" in capsys.readouterr().err
+
+    model = nnx.jit(lambda: qwen2.Qwen2(presets.get("toy"), rngs=nnx.Rngs(3)))()
+    checkpoint_files.save_params(run / "checkpoints" / "sft" / "final", nnx.state(model))
+    assert cli.main([*words, "--model", "grpo_uniform"]) == 2
+    assert cli.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dtype"] == "float32"
+    again = weights.load_pretrained(tmp_path / "out")
+    assert again.config == model.config
+    np.testing.assert_array_equal(again.layers.down[...], model.layers.down[...])
+    described = transformers.AutoConfig.from_pretrained(tmp_path / "out")
+    assert described.eos_token_id == tokenizer.eos_id
+    assert tokenizers.load(str(tmp_path / "out")).encode("one") == tokenizer.encode("one")

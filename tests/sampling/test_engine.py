@@ -1,0 +1,314 @@
+"""Slots against the full forward pass: pausing, chunking and neighbours leave no trace.
+
+The model is random, so its attention matters for every token; a token table with one stop state
+makes it pause every few tokens, as closing a code block would.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from r1ci_jax.core.config import SamplerConfig
+from r1ci_jax.model import qwen2
+from r1ci_jax.sampling import pause
+from r1ci_jax.sampling.engine import Engine, Feed
+
+VOCAB = 300  # not a multiple of the sampler's block
+PAD_ROWS = 20  # embedding rows behind the tokenizer's last id
+EOS = 299
+STOP_TOKENS = (7, 40, 41, 77, 120, 200, 201, 202, 250, 260)
+PAUSE = 2  # the stop value of the table's stop state
+WIDE = {"slots": 5, "chunk": 16}  # another shape; few of them, because each one is compiled
+
+CONFIG = qwen2.Qwen2Config(
+    vocab_size=VOCAB + PAD_ROWS,
+    width=64,
+    layers=2,
+    query_heads=4,
+    kv_heads=2,
+    head_dim=16,
+    mlp_width=96,
+    rope_theta=1e4,
+)
+SAMPLER = SamplerConfig(slots=3, cache_length=64, chunk=7, prefill_buckets=(4, 16), prefill_rows=2)
+
+
+@pytest.fixture(scope="module")
+def model() -> qwen2.Qwen2:
+    """Random, with a head sharp enough to prefer some tokens, and the padding rows most of all."""
+
+    @nnx.jit
+    def make() -> qwen2.Qwen2:
+        model = qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0))
+        assert model.head is not None
+        model.embed[...] = model.embed[...] * 30
+        model.head[...] = (model.head[...] * 12).at[:, VOCAB:].mul(20)
+        return model
+
+    return make()
+
+
+@pytest.fixture(scope="module")
+def table() -> pause.TokenTable:
+    """Goes to the stop state at any of the stop tokens, and stays there."""
+    next_state_AV = np.zeros((2, VOCAB), np.int16)
+    next_state_AV[0, list(STOP_TOKENS)] = 1
+    next_state_AV[1] = 1
+    return pause.TokenTable(
+        next_state_AV=next_state_AV, stop_A=np.array([0, PAUSE], np.int8), start=0
+    )
+
+
+@pytest.fixture(scope="module")
+def make_engine(model: qwen2.Qwen2, table: pause.TokenTable) -> Callable[..., Engine]:
+    weights = nnx.jit(lambda model: qwen2.decoder_weights(model, CONFIG))(model)
+    endless_table = dataclasses.replace(table, stop_A=np.zeros_like(table.stop_A))
+
+    def make(*, seed: int = 0, endless: bool = False, **changes) -> Engine:
+        engine = Engine(
+            CONFIG,
+            dataclasses.replace(SAMPLER, **changes),
+            endless_table if endless else table,
+            eos_id=EOS,
+            seed=seed,
+        )
+        engine.load(weights)
+        return engine
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def next_logits(model: qwen2.Qwen2) -> Callable[[list[int]], np.ndarray]:
+    """Logits [T, VOCAB] after each token of a row, by the full forward pass without a cache."""
+    forward = nnx.jit(lambda model, tokens_BT: model(tokens_BT))
+
+    def logits(tokens: list[int]) -> np.ndarray:
+        padded = np.zeros((1, SAMPLER.cache_length), np.int32)
+        padded[0, : len(tokens)] = tokens
+        return np.asarray(forward(model, jnp.asarray(padded)))[0, : len(tokens), :VOCAB]
+
+    return logits
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """Grows by one entry for every program that is compiled."""
+    found: list[str] = []
+
+    def listen(event: str, _: float, **__: object) -> None:
+        if event.endswith("backend_compile_duration"):
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def prompt_of(number: int, length: int = 9) -> tuple[int, ...]:
+    return tuple(np.random.default_rng(number).integers(0, VOCAB - 1, length).tolist())
+
+
+def feed(slot: int, tokens: tuple[int, ...], *, position: int = 0, **changes) -> Feed:
+    fields = {"budget": 1000, "rollout": (slot, 0), "temperature": 1.0} | changes
+    return Feed(slot=slot, tokens=tokens, position=position, **fields)
+
+
+def until_paused(engine: Engine, slot: int) -> tuple[list[int], list[float], int]:
+    """Decode until the slot pauses: its tokens, their log-probabilities, its stop value."""
+    tokens: list[int] = []
+    logprobs: list[float] = []
+    while True:
+        for emitted in engine.decode():
+            if emitted.slot == slot:
+                tokens += emitted.tokens
+                logprobs += emitted.logprobs
+                if emitted.paused:
+                    return tokens, logprobs, emitted.stop
+
+
+def alone(engine: Engine, given: Feed) -> tuple[list[int], list[float], int]:
+    engine.feed([given])
+    return until_paused(engine, given.slot)
+
+
+def test_a_slot_stops_at_the_automaton_and_nowhere_before(make_engine) -> None:
+    engine = make_engine()
+    stops = []
+    for number in range(12):
+        tokens, _, stop = alone(engine, feed(0, prompt_of(number), rollout=(number, 0)))
+        assert not set(tokens[:-1]) & {*STOP_TOKENS, EOS}
+        reached = 9 + len(tokens) == SAMPLER.cache_length
+        assert (stop == PAUSE) == (tokens[-1] in STOP_TOKENS)
+        assert stop == PAUSE or tokens[-1] == EOS or reached
+        stops.append(stop)
+    assert stops.count(PAUSE) >= 6
+
+
+def test_log_probabilities_are_those_of_the_full_forward(make_engine, next_logits) -> None:
+    engine, checked = make_engine(), 0
+    for number, temperature in enumerate((0.6, 1.0, 1.4, 1.0, 0.8, 1.2)):
+        prompt = prompt_of(number)
+        tokens, logprobs, _ = alone(
+            engine, feed(1, prompt, rollout=(number, 3), temperature=temperature)
+        )
+        logits = next_logits([*prompt, *tokens])[len(prompt) - 1 : -1]
+        expected = jax.nn.log_softmax(jnp.asarray(logits) / temperature, axis=-1)
+        chosen = np.asarray(expected)[np.arange(len(tokens)), tokens]
+        np.testing.assert_allclose(logprobs, chosen, atol=1e-4)
+        checked += len(tokens)
+    assert checked > 40
+
+
+def test_greedy_tokens_are_the_argmax_of_the_full_forward(make_engine, next_logits) -> None:
+    engine = make_engine()
+    for number in range(4):
+        prompt = prompt_of(number)
+        tokens, _, _ = alone(engine, feed(0, prompt, temperature=0.0, budget=20))
+        assert tokens == next_logits([*prompt, *tokens])[len(prompt) - 1 : -1].argmax(-1).tolist()
+
+
+def episode(engine: Engine, slot: int, number: int) -> list[tuple[int, list[int]]]:
+    """Sample, pause, read an observation, go on: (start, tokens) of each stretch, then the whole."""
+    rollout = (number, 1)
+    row = list(prompt_of(number))
+    stretches = []
+    tokens, _, _ = alone(engine, feed(slot, tuple(row), rollout=rollout))
+    for turn in range(4):
+        stretches.append((len(row), tokens))
+        row += tokens
+        observation = prompt_of(1000 * number + turn, length=6)
+        if tokens[-1] not in STOP_TOKENS or len(row) + len(observation) >= SAMPLER.cache_length:
+            break
+        given = feed(slot, (row[-1], *observation), position=len(row) - 1, rollout=rollout)
+        row += observation
+        tokens, _, _ = alone(engine, given)
+    return [*stretches, (0, row)]
+
+
+@pytest.mark.parametrize("changes", [{"chunk": 1}, {"chunk": 7}, WIDE])
+def test_resuming_after_a_pause_equals_having_read_it_all(make_engine, changes) -> None:
+    paused, fresh, resumed = make_engine(**changes), make_engine(), 0
+    for number in range(8):
+        *stretches, (_, row) = episode(paused, number % 3, number)
+        for start, tokens in stretches:
+            again, _, _ = alone(fresh, feed(2, tuple(row[:start]), rollout=(number, 1)))
+            assert again == tokens
+        resumed += len(stretches) - 1
+    assert resumed >= 8
+
+
+def test_chunk_length_slots_and_neighbours_change_nothing(make_engine) -> None:
+    def all_of(engine: Engine, order: list[int]) -> dict[int, list[int]]:
+        """Fill the slots with the next ones as they fall free, whoever the neighbours are."""
+        waiting, owner = list(order), dict[int, int]()
+        tokens: dict[int, list[int]] = {number: [] for number in order}
+        while waiting or owner:
+            feeds = []
+            for slot in range(engine.sampler.slots):
+                if waiting and slot not in owner:
+                    number = owner[slot] = waiting.pop(0)
+                    feeds.append(feed(slot, prompt_of(number, 5 + number), rollout=(number, 0)))
+            engine.feed(feeds)
+            for emitted in engine.decode():
+                tokens[owner[emitted.slot]] += emitted.tokens
+                if emitted.paused:
+                    del owner[emitted.slot]
+        return tokens
+
+    expected = all_of(make_engine(), list(range(10)))
+    assert len({tuple(tokens) for tokens in expected.values()}) == 10
+    for changes in ({"chunk": 1}, WIDE, {"slots": 1}):
+        assert all_of(make_engine(**changes), list(range(10))) == expected
+    assert all_of(make_engine(), [7, 2, 9, 0, 4, 1, 8, 3, 6, 5]) == expected
+
+
+def test_seed_and_member_decide_the_tokens(make_engine) -> None:
+    def sampled(seed: int, member: int) -> tuple[list[int], list[float], int]:
+        return alone(make_engine(seed=seed), feed(0, prompt_of(4), rollout=(4, member)))
+
+    assert sampled(0, 0) == sampled(0, 0)
+    different = [sampled(0, member)[0] for member in range(5)] + [sampled(1, 0)[0]]
+    assert len({tuple(tokens) for tokens in different}) == 6
+
+
+def test_a_long_prompt_in_several_passes_equals_one_pass(make_engine) -> None:
+    prompt = prompt_of(5, length=45)
+    several = alone(make_engine(), feed(0, prompt))
+    one = alone(make_engine(prefill_buckets=(64,)), feed(0, prompt))
+    assert several[0] == one[0]
+    np.testing.assert_allclose(several[1], one[1], atol=1e-4)
+
+
+def test_prompts_of_one_token_and_of_every_length_enter_together(make_engine) -> None:
+    together, by_itself = make_engine(**WIDE), make_engine()
+    for lengths in ((1, 2, 4, 5, 6), (16, 17, 18, 33, 34)):
+        together.feed([feed(slot, prompt_of(slot, length)) for slot, length in enumerate(lengths)])
+        first = {emitted.slot: emitted.tokens[0] for emitted in together.decode()}
+        for slot, length in enumerate(lengths):
+            given = feed(0, prompt_of(slot, length), rollout=(slot, 0))
+            assert alone(by_itself, given)[0][0] == first[slot]
+
+
+def test_budget_and_cache_row_end_a_slot(make_engine) -> None:
+    engine = make_engine(endless=True)
+    for budget in (1, 2, 7, 8):
+        tokens, _, stop = alone(engine, feed(0, (5, 6), budget=budget, temperature=0.0))
+        assert stop == 0 and len(tokens) == budget
+    full, _, stop = alone(engine, feed(0, (5, 6), temperature=0.0))
+    assert stop == 0 and 2 + len(full) == SAMPLER.cache_length
+    last = feed(0, (5, 6, *full[:-1]), temperature=0.0)  # room for exactly one more
+    assert alone(engine, last)[0] == full[-1:]
+    with pytest.raises(AssertionError, match="no room"):
+        engine.feed([feed(0, (5, 6, *full))])
+
+
+def test_rows_behind_the_vocabulary_are_never_sampled(make_engine, model) -> None:
+    logits = np.asarray(model(jnp.asarray([prompt_of(1)])))[0]
+    assert (logits.argmax(-1) >= VOCAB).mean() > 0.8  # they are the most likely ones by far
+    engine = make_engine()
+    for number in range(6):
+        tokens, _, _ = alone(engine, feed(0, prompt_of(number), temperature=5.0))
+        assert max(tokens) < VOCAB
+
+
+def test_cancelled_slots_stay_silent_and_can_be_used_again(make_engine) -> None:
+    engine, expected = make_engine(), alone(make_engine(), feed(1, prompt_of(3)))
+    greedy = {"temperature": 0.0}
+    engine.feed([feed(slot, (5, 6), **greedy) for slot in range(3)])
+    assert [emitted.slot for emitted in engine.decode()] == [0, 1, 2]
+    engine.cancel([0, 2])
+    assert [emitted.slot for emitted in engine.decode()] == [1]
+    engine.cancel([1])
+    assert engine.decode() == []
+    assert alone(engine, feed(1, prompt_of(3))) == expected
+
+
+def test_nothing_compiles_after_the_warm_up(make_engine, compilations: list[str]) -> None:
+    changes = {"slots": 4, "chunk": 5, "cache_length": 60}  # a shape that no other test has
+    engine = make_engine(**changes)
+    engine.warm_up()
+    engine.cancel([0])
+    assert len(compilations) >= 3
+    compilations.clear()
+    for number in range(6):  # ragged: other lengths, other counts, resumed and cancelled slots
+        feeds = [
+            feed(slot, prompt_of(number, 1 + 7 * number + slot), budget=3 + number + slot)
+            for slot in range(1 + number % 4)
+        ]
+        engine.feed(feeds)
+        engine.decode()
+        engine.cancel([0])
+        engine.feed([feed(0, prompt_of(number, 3), position=20, budget=2)])
+        while engine.decode():
+            pass
+    assert compilations == []
+    assert alone(engine, feed(0, prompt_of(3))) == alone(
+        make_engine(**changes), feed(0, prompt_of(3))
+    )

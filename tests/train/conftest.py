@@ -1,0 +1,36 @@
+"""A policy so small that every law about training can be tried on it."""
+
+import jax
+import pytest
+from flax import nnx
+
+from r1ci_jax.model import qwen2
+from r1ci_jax.text import tokenizer as tokenizers
+from r1ci_jax.train.policy import Params, Policy
+
+CONFIG = qwen2.Qwen2Config(
+    vocab_size=320,
+    width=32,
+    layers=2,
+    query_heads=2,
+    kv_heads=2,
+    head_dim=16,
+    mlp_width=64,
+    tied=True,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_policy() -> Policy:
+    """Fewer tokens (about 300) than embeddings (320), as in every published checkpoint."""
+    texts = ["How many 'a' in 'banana'? ```python\nprint(1)\n``` <<<3>>> Execution Results"] * 3
+    tokenizer = tokenizers.train_byte_bpe(texts, 300)
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0))))
+    return Policy(CONFIG, graphdef, tokenizer)
+
+
+@pytest.fixture
+def tiny_params() -> Params:
+    """New every time: trainers use their parameters up."""
+    make = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))
+    return nnx.split(make(jax.random.key(0)))[1]
