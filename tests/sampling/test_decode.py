@@ -91,9 +91,9 @@ def test_rows_of_a_batch_do_not_touch_each_other() -> None:
     key_S = jax.random.split(jax.random.key(0), 6)
     position_S = jnp.arange(6)
     temperature_S = jnp.asarray([0.0, 1.0, 0.5, 1.0, 0.0, 2.0])
-    token_S, _ = decode.sample(logits_SV, key_S, position_S, temperature_S)
+    token_S, _ = jax.jit(decode.sample)(logits_SV, key_S, position_S, temperature_S)
     order = np.array([3, 1, 5, 0, 4, 2])
-    shuffled_S, _ = decode.sample(
+    shuffled_S, _ = jax.jit(decode.sample)(
         logits_SV[order], key_S[order], position_S[order], temperature_S[order]
     )
     assert (np.asarray(token_S)[order] == np.asarray(shuffled_S)).all()

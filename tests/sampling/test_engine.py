@@ -175,7 +175,7 @@ def test_greedy_tokens_are_the_argmax_of_the_full_forward(make_engine, next_logi
 
 
 def episode(engine: Engine, slot: int, number: int) -> list[tuple[int, list[int]]]:
-    """Sample, pause, read an observation, go on: (start, tokens) of each stretch, then the whole."""
+    """Sample, pause, be told more, go on: (start, tokens) of each stretch, then the whole row."""
     rollout = (number, 1)
     row = list(prompt_of(number))
     stretches = []

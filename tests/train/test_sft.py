@@ -1,0 +1,181 @@
+"""Supervised fine-tuning learns the policy's own words, packs without leaking, and resumes."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1ci_jax.core import metrics
+from r1ci_jax.core.config import SftConfig
+from r1ci_jax.data import encoding, packing
+from r1ci_jax.data.demonstrations import Demonstration, mistaken, observed, written
+from r1ci_jax.data.encoding import Encoded
+from r1ci_jax.errors import UserError
+from r1ci_jax.train import losses, sft
+from r1ci_jax.train.policy import Params, Policy
+
+LENGTH = 96
+CODE = "```python\nprint(1)\n```"
+
+
+def demonstration(number: int = 3) -> Demonstration:
+    return Demonstration(
+        example_id=f"e{number}",
+        task="toy_letters",
+        agent="code_agent",
+        kind="repair",
+        prompt=f"How many {number}?",
+        segments=(
+            mistaken("```python\nprint(x)\n```"),
+            observed("\nNo x\n"),
+            written(CODE),
+            observed(f"\n{number}\n"),
+            written(f"<<<{number}>>>"),
+        ),
+        correct=True,
+    )
+
+
+def encoded(policy: Policy, count: int) -> list[Encoded]:
+    return [encoding.encode(demonstration(number), policy.tokenizer) for number in range(count)]
+
+
+def packed_batch(policy: Policy, rows: list[Encoded], length: int) -> Any:
+    packed = packing.pack(rows, length, pad_id=policy.tokenizer.pad_id)
+    return jax.tree.map(
+        jnp.asarray, next(packing.packed_batches(packed, len(packed), epochs=1, seed=0))
+    )
+
+
+def loss(params: Params, policy: Policy, batch: packing.PackedBatch) -> jax.Array:
+    """Summed loss, as the step computes it."""
+    logprobs_BT, _ = policy.logprobs(params, batch.tokens_BT, batch.positions_BT, batch.segments_BT)
+    return losses.sft_loss(logprobs_BT, batch.loss_mask_BT[:, 1:])[0]
+
+
+loss_and_gradients = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+
+
+def test_gradient_reaches_exactly_the_policys_own_words(
+    tiny_policy: Policy, tiny_params: Params
+) -> None:
+    batch = packed_batch(tiny_policy, encoded(tiny_policy, 1), LENGTH)
+    logprobs_BT, _ = tiny_policy.logprobs(tiny_params, *batch[:3])
+    gradient_BT = jax.grad(lambda x_BT: losses.sft_loss(x_BT, batch.loss_mask_BT[:, 1:])[0])(
+        logprobs_BT
+    )
+    assert set(np.unique(gradient_BT)) == {-1.0, 0.0}
+    taught = batch.tokens_BT[:, 1:][gradient_BT == -1.0].tolist()
+    assert tiny_policy.tokenizer.decode(taught) == CODE + "<<<3>>>".replace("3", "0") + "<|im_end|>"
+
+
+def test_output_at_the_end_is_read_by_nobody(tiny_policy: Policy, tiny_params: Params) -> None:
+    row = encoded(tiny_policy, 1)[0]
+    observation = np.array(tiny_policy.tokenizer.encode("\nbanana 3\n"), np.int32)
+
+    def with_output(ids: np.ndarray) -> Any:
+        unsampled = np.zeros(len(ids), bool)
+        longer = Encoded(
+            tokens_T=np.concatenate([row.tokens_T, ids]),
+            sampled_T=np.concatenate([row.sampled_T, unsampled]),
+        )
+        return packed_batch(tiny_policy, [longer], LENGTH + 32)
+
+    left, left_gradients = loss_and_gradients(tiny_params, tiny_policy, with_output(observation))
+    right, right_gradients = loss_and_gradients(
+        tiny_params, tiny_policy, with_output(observation[::-1])
+    )
+    assert left == right
+    for a, b in zip(jax.tree.leaves(left_gradients), jax.tree.leaves(right_gradients), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_packed_equals_separate(tiny_policy: Policy, tiny_params: Params) -> None:
+    rows = encoded(tiny_policy, 3)
+    together = packed_batch(tiny_policy, rows, 3 * LENGTH)
+    assert together.tokens_BT.shape[0] == 1
+    apart = [packed_batch(tiny_policy, [row], LENGTH) for row in rows]
+    loss_together, gradients_together = loss_and_gradients(tiny_params, tiny_policy, together)
+    parts = [loss_and_gradients(tiny_params, tiny_policy, batch) for batch in apart]
+    np.testing.assert_allclose(loss_together, sum(part[0] for part in parts), rtol=1e-5)
+    gradients_apart = jax.tree.map(lambda *leaves: sum(leaves), *(part[1] for part in parts))
+    for a, b in zip(
+        jax.tree.leaves(gradients_together), jax.tree.leaves(gradients_apart), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+# --- the trainer ---------------------------------------------------------------------------------
+
+CONFIG = SftConfig(
+    epochs=6, batch_size=2, sequence_length=LENGTH, lr=1e-2, warmup_fraction=0.1, checkpoint_every=5
+)
+TIMES = ("time", "rate/tokens_per_second")
+
+
+def train(policy: Policy, params: Params, place: Path, **changes: Any) -> Params:
+    config = SftConfig(**{**vars(CONFIG), **changes})
+    place.mkdir(exist_ok=True)
+    return sft.train(
+        policy,
+        jax.tree.map(jnp.copy, params),
+        encoded(policy, 8),
+        config,
+        seed=1,
+        checkpoints_dir=place / "checkpoints",
+        metrics_path=place / "metrics.jsonl",
+    )
+
+
+def timeless(place: Path) -> list[dict[str, Any]]:
+    found = metrics.read(place / "metrics.jsonl")
+    return [{key: row[key] for key in row if key not in TIMES} for row in found]
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a run."""
+
+
+def test_the_loss_falls_and_a_stopped_run_ends_as_an_uninterrupted_one(
+    tiny_policy: Policy, tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tiny_policy, tiny_params, tmp_path / "whole")
+    rows = timeless(tmp_path / "whole")
+    assert [row["step"] for row in rows] == list(range(1, 25))
+    assert rows[0]["optim/loss"] > 4 and rows[-1]["optim/loss"] < 0.5 * rows[0]["optim/loss"]
+
+    write = metrics.MetricsWriter.write
+
+    def write_until_13(writer: metrics.MetricsWriter, stage: str, step: int, values: Any) -> None:
+        if step == 13:
+            raise Stopped
+        write(writer, stage, step, values)
+
+    monkeypatch.setattr(metrics.MetricsWriter, "write", write_until_13)
+    with pytest.raises(Stopped):
+        train(tiny_policy, tiny_params, tmp_path / "stopped")
+    monkeypatch.setattr(metrics.MetricsWriter, "write", write)
+    assert len(timeless(tmp_path / "stopped")) == 12  # two beyond the checkpoint at 10
+    resumed = train(tiny_policy, tiny_params, tmp_path / "stopped")
+
+    assert timeless(tmp_path / "stopped") == rows
+    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # What is finished is not done again.
+    finished = train(tiny_policy, tiny_params, tmp_path / "stopped")
+    for a, b in zip(jax.tree.leaves(finished), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert timeless(tmp_path / "stopped") == rows
+
+
+def test_divergence_is_said_and_not_saved(
+    tiny_policy: Policy, tiny_params: Params, tmp_path: Path
+) -> None:
+    broken = jax.tree.map(lambda leaf: leaf * jnp.inf, tiny_params)
+    with pytest.raises(UserError, match=r"training diverged at step 1 .* lower sft.lr or raise"):
+        train(tiny_policy, broken, tmp_path, checkpoint_every=1)
+    assert metrics.read(tmp_path / "metrics.jsonl") == []
+    assert not list((tmp_path / "checkpoints").glob("*"))
