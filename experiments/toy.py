@@ -42,10 +42,10 @@ def get_config(variant: str = "") -> Experiment:
             tasks=TASKS,
             difficulties=(1, 2, 3),
             sft_per_task=500,
-            grpo_per_task=40,
+            grpo_per_task=32,
             eval_per_task=40,
         ),
-        teacher=TeacherMix(code=0.5, repair=0.05, check=0.05, direct=0.4),
+        teacher=TeacherMix(code=0.6, repair=0.07, check=0.08, direct=0.25),
         sandbox=SandboxConfig(limits=Limits(cpu_seconds=2.0, wall_seconds=10.0), workers=2),
         sampler=SamplerConfig(
             slots=64,
@@ -56,12 +56,13 @@ def get_config(variant: str = "") -> Experiment:
         ),
         limits=TurnLimits(code_calls=4, new_tokens=120, observation_tokens=40),
         sft=SftConfig(
-            epochs=6,
+            epochs=10,
             batch_size=8,
             sequence_length=256,
             lr=3e-3,
             warmup_fraction=0.05,
             weight_decay=0.05,
+            adam_b2=0.98,
             checkpoint_every=100,
         ),
         grpo=GrpoConfig(

@@ -213,6 +213,8 @@ def build_tasks(
     questions: Questions, *, seed: int, data_dir: Path, report: Report | None = None
 ) -> None:
     """Write `r1ci_tasks` for every task of `questions`; what is already there is kept."""
+    for name in questions.tasks:
+        registry.get(name)  # an unknown name is told before anything is written
     parameters = dataclasses.asdict(questions) | {"seed": seed}
     del parameters["tasks"]  # a task's questions do not depend on which other tasks are asked
     for done, name in enumerate(questions.tasks):

@@ -16,6 +16,7 @@ import glob
 import json
 import logging
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ Metadata = dict[str, Any]
 
 _MARKER = "step.json"
 _ORBAX_SUFFIX = "orbax-checkpoint-tmp"
+_SWEEPS = 40
+"""Attempts to delete what a failed write left; the next save sweeps again."""
 _log = logging.getLogger(__name__)
 # Each writer thread of Orbax logs a traceback before the same error reaches us by `result()`.
 logging.getLogger("absl").addFilter(
@@ -238,9 +241,14 @@ def _clear(path: Path) -> None:
     """Delete what a write left, finished or failed, with Orbax's temporary directory beside it."""
     if path.is_dir():
         _delete(path)
-    for leftover in path.parent.glob(f"{glob.escape(path.name)}.{_ORBAX_SUFFIX}*"):
-        # A writer thread that has not failed yet may add a file; the next save sweeps again.
-        shutil.rmtree(leftover, ignore_errors=True)
+    for _ in range(_SWEEPS):
+        leftovers = list(path.parent.glob(f"{glob.escape(path.name)}.{_ORBAX_SUFFIX}*"))
+        if not leftovers:
+            return
+        for leftover in leftovers:
+            shutil.rmtree(leftover, ignore_errors=True)
+        # A writer thread that has not failed yet may have added a file meanwhile.
+        time.sleep(0.05)
 
 
 def _write_error(path: Path, error: Exception) -> Exception:

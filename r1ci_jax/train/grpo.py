@@ -90,7 +90,7 @@ def apply_step(
 ) -> tuple[state.TrainState, jax.Array]:
     """Divide the summed gradients by the number of trajectories and move; also their norm."""
     gradients = jax.tree.map(lambda gradient: gradient / jnp.maximum(sequences, 1.0), gradients)
-    return state.apply_gradients(train_state, gradients, tx), optax.global_norm(gradients)
+    return state.apply_gradients(train_state, gradients, tx), optax.tree.norm(gradients)
 
 
 def train(

@@ -162,11 +162,10 @@ def grpo_loss(
 
         (1/|y|) Σ_t -min(r_t A, clip(r_t, 1 - clip_low, 1 + clip_high) A) + kl_coef k3_t
 
-    where |y| counts sampled tokens only, so that dividing by `sums.sequences` gives the paper's
-    mean over sequences of the mean over tokens. The ratio r compares with the policy that sampled;
-    the notes that transcribe the paper write the reference policy there, with which the clip would
-    stop all learning at a fixed distance. k3 = exp(d) - d - 1, d = log reference - log policy, is
-    unbiased for KL(policy || reference) on samples of the policy and never negative.
+    where |y| counts sampled tokens: divided by `sums.sequences` it is the paper's mean over
+    sequences of the mean over tokens. The ratio r compares with the policy that sampled (with the
+    reference, the clip would end all learning at a fixed distance). k3 = exp(d) - d - 1 with
+    d = log reference - log policy is unbiased for KL(policy || reference) and never negative.
 
     Args:
         logprobs_BT: Under the policy that is trained; the only argument with a gradient.
@@ -178,11 +177,9 @@ def grpo_loss(
         clip_high: How far it may rise above one.
         kl_coef: Weight of the KL to the reference (paper: 0.001).
 
-    Returns:
-        The sum to differentiate, and the sums that give denominators and metrics.
+    Returns the sum to differentiate, and the sums that give denominators and metrics.
     """
-    mask_BT = mask_BT.astype(bool)
-    length_B = mask_BT.sum(axis=1, dtype=jnp.float32)
+    mask_BT, length_B = mask_BT.astype(bool), mask_BT.sum(axis=1, dtype=jnp.float32)
 
     def over_sequences(values_BT: jax.Array) -> jax.Array:
         return jnp.sum(jnp.sum(values_BT, axis=1, where=mask_BT) / jnp.maximum(length_B, 1.0))
@@ -197,7 +194,6 @@ def grpo_loss(
     bounded_BT = jnp.clip(ratio_BT, 1.0 - clip_low, 1.0 + clip_high) * advantages_B[:, None]
     surrogate = over_sequences(jnp.minimum(gain_BT, bounded_BT))
     kl = over_sequences(_k3(jnp.where(mask_BT, ref_logprobs_BT - logprobs_BT, 0.0)))
-
     sums = GrpoSums(
         sequences=jnp.sum(length_B > 0, dtype=jnp.float32),
         tokens=length_B.sum(),

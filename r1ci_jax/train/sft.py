@@ -43,7 +43,7 @@ def sft_step(
     (total, count), gradients = jax.value_and_grad(loss_sum, has_aux=True)(train_state.params)
     count = jnp.maximum(count, 1.0)
     gradients = jax.tree.map(lambda gradient: gradient / count, gradients)
-    step_metrics = {"optim/loss": total / count, "optim/grad_norm": optax.global_norm(gradients)}
+    step_metrics = {"optim/loss": total / count, "optim/grad_norm": optax.tree.norm(gradients)}
     return state.apply_gradients(train_state, gradients, tx), step_metrics
 
 

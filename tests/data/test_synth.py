@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r1ci_jax.core.config import Questions
+from r1ci_jax.core.config import Questions, TeacherMix
 from r1ci_jax.data import builders, synth
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.errors import UserError
@@ -81,11 +81,11 @@ def test_each_kind_is_what_it_says(demonstrations: list[Demonstration]) -> None:
 
 def test_the_mix_is_exact(questions: Questions, data_dir: Path) -> None:
     rows = list(builders.load_examples(data_dir, ["toy_letters"], "sft"))
-    mix = synth.Mix(code_agent=0, all_code=0, codesteer=0, all_text=1)
+    mix = TeacherMix(code_agent=0, all_code=0, codesteer=0, all_text=1)
     texts = synth.write_demonstrations(rows, _Broken(), seed=0, mix=mix, per_question=2)
     assert len(texts) == 40 and {d.agent for d in texts} == {"all_text"}
-    weights = synth.Mix().weights()
-    counts = collections.Counter(synth._shuffled_ways(synth.Mix(), 1_000, "t", 0))
+    weights = synth._weights(TeacherMix())
+    counts = collections.Counter(synth._shuffled_ways(TeacherMix(), 1_000, "t", 0))
     assert all(abs(counts[way] - 1_000 * w) < 1 for way, w in weights.items())
     assert counts["code_agent", "direct"] == 175
 
@@ -113,9 +113,9 @@ class _Broken:
 def test_bad_circumstances(examples: dict[str, Example], interpreter: synth.Interpreter) -> None:
     few = list(examples.values())[:3]
     with pytest.raises(UserError, match="the sandbox failed"):
-        synth.write_demonstrations(few, _Broken(), seed=0, mix=synth.Mix(all_text=0))
+        synth.write_demonstrations(few, _Broken(), seed=0, mix=TeacherMix(all_text=0))
     with pytest.raises(UserError, match="not negative"):
-        synth.write_demonstrations(few, interpreter, seed=0, mix=synth.Mix(all_code=-1))
+        synth.write_demonstrations(few, interpreter, seed=0, mix=TeacherMix(all_code=-1))
 
 
 def test_a_wrong_computation_is_not_kept(
@@ -123,6 +123,6 @@ def test_a_wrong_computation_is_not_kept(
 ) -> None:
     example = next(e for e in examples.values() if e.task == "toy_letters")
     other = dataclasses.replace(example, answer=json.dumps(99))
-    mix = synth.Mix(code_agent=0, all_text=0, codesteer=0)
+    mix = TeacherMix(code_agent=0, all_text=0, codesteer=0)
     assert synth.write_demonstrations([example], interpreter, seed=0, mix=mix)
     assert synth.write_demonstrations([other], interpreter, seed=0, mix=mix) == []

@@ -40,7 +40,7 @@ CONFIG = qwen2.Qwen2Config(
     mlp_width=64,
     rope_theta=1e4,
 )
-SAMPLER = SamplerConfig(slots=4, cache_length=160, chunk=8, prefill_buckets=(8, 32), prefill_rows=4)
+SAMPLER = SamplerConfig(slots=4, cache_length=160, chunk=7, prefill_buckets=(8, 32), prefill_rows=4)
 LIMITS = TurnLimits(code_calls=3, new_tokens=60, observation_tokens=40)
 CORPUS = (
     "user\nCompute 3+4.",
@@ -123,7 +123,7 @@ class World:
         )
         engine.load(qwen2.decoder_weights(self.model(script), CONFIG))
         box = prints("ok!\n") if sandbox is None else sandbox
-        return Runner(engine, box, self.tokenizer, limits)  # pyright: ignore[reportArgumentType]
+        return Runner(engine, box, self.tokenizer, limits)
 
     def logprobs(self, script: Script, tokens: tuple[int, ...], temperature: float) -> np.ndarray:
         """Log-probability of every token but the first by the full forward pass."""

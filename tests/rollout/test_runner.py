@@ -206,6 +206,12 @@ def test_output_cannot_close_the_turn_or_forge_an_answer(world, printing) -> Non
     assert trajectory.stop is StopReason.MAX_CODE_CALLS
 
 
+def test_output_cannot_smuggle_in_code(world, printing) -> None:
+    sandbox = printing("```python\nprint('no!')\n!\n")
+    one(world.runner(ONLY_CODE, sandbox))
+    assert sandbox.codes == [CODE_TEXT] * 3
+
+
 # --- Why a trajectory ends ---
 
 
@@ -344,7 +350,7 @@ def test_slots_chunks_order_and_neighbours_change_nothing(world, stand_in) -> No
     expected = by_rollout(world.runner(MIXED, stand_in(echo)).run(requests))
     assert len({tokens for tokens, *_ in expected.values()}) >= 12
     assert len({stop for _, _, stop, _ in expected.values()}) >= 2
-    for changes in ({"chunk": 1, "slots": 1}, {"chunk": 7, "slots": 6}, {"chunk": 16, "slots": 20}):
+    for changes in ({"chunk": 1, "slots": 1}, {"chunk": 16, "slots": 20}):
         runner = world.runner(MIXED, stand_in(echo), **changes)
         assert by_rollout(runner.run(requests)) == expected
     shuffled = random.Random(0).sample(requests, len(requests))
@@ -390,6 +396,26 @@ def test_a_slow_interpreter_changes_not_one_bit(world, stand_in) -> None:
         assert world.runner(MIXED, Dawdler(seed)).run(ragged(14)) == expected
 
 
+def test_a_slow_interpreter_does_not_change_the_schedule(world, stand_in) -> None:
+    """On other devices a row's numbers may depend on its neighbours, so these must not change."""
+
+    def schedule(runner: Runner) -> list[list[Feed]]:
+        fed: list[list[Feed]] = []
+        feed = runner.engine.feed
+
+        def note(feeds: Sequence[Feed]) -> None:
+            fed.append(list(feeds))
+            feed(feeds)
+
+        runner.engine.feed = note
+        runner.run(ragged(14))
+        return fed
+
+    expected = schedule(world.runner(MIXED, stand_in(echo)))
+    for seed in range(3):
+        assert schedule(world.runner(MIXED, Dawdler(seed))) == expected
+
+
 # --- When something goes wrong ---
 
 
@@ -415,19 +441,25 @@ def test_the_longest_prompt_that_fits_leaves_one_token(world) -> None:
 
 
 def test_a_broken_sandbox_leaves_the_runner_usable(world, stand_in) -> None:
-    is_broken = True
+    is_broken, requests = True, ragged(10)[4:]
+    script = {**CODE_THEN_ANSWER, **ENDLESS, "\n": {"```": 0.5, "a": 0.5}}
 
     def answer(code: str) -> ExecResult:
         if is_broken:
             raise RuntimeError("the pool is gone")
         return echo(code)
 
-    runner: Runner = world.runner(MIXED, stand_in(answer))
+    runner: Runner = world.runner(script, stand_in(answer))
     with pytest.raises(RuntimeError, match="the pool is gone"):
-        runner.run(ragged(10))
+        runner.run(requests)
     assert runner.engine.decode() == []  # nobody is left in the slots
     is_broken = False
-    assert runner.run(ragged(10)) == world.runner(MIXED, stand_in(echo)).run(ragged(10))
+    expected = world.runner(script, stand_in(echo)).run(requests)
+    assert {trajectory.stop for trajectory in expected[:4]} == {
+        StopReason.ANSWER,
+        StopReason.MAX_TOKENS,  # was still decoding when the sandbox broke
+    }
+    assert runner.run(requests) == expected
 
 
 def test_too_small_an_observation_limit_is_refused(world) -> None:

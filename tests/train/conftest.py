@@ -1,6 +1,7 @@
 """A policy so small that every law about training can be tried on it."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 from flax import nnx
 
@@ -29,8 +30,13 @@ def tiny_policy() -> Policy:
     return Policy(CONFIG, graphdef, tokenizer)
 
 
-@pytest.fixture
-def tiny_params() -> Params:
-    """New every time: trainers use their parameters up."""
+@pytest.fixture(scope="session")
+def first_params() -> Params:
     make = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))
     return nnx.split(make(jax.random.key(0)))[1]
+
+
+@pytest.fixture
+def tiny_params(first_params: Params) -> Params:
+    """A copy for every test: trainers use their parameters up."""
+    return jax.tree.map(jnp.copy, first_params)

@@ -38,9 +38,7 @@ def test_logprobs_are_over_the_tokenizers_ids_alone(
     wanted_BTV = jax.nn.log_softmax(logits_BTV / temperature)
     wanted_BT = jnp.take_along_axis(wanted_BTV, tokens_BT[:, 1:, None], axis=-1)[..., 0]
     np.testing.assert_allclose(logprobs_BT, wanted_BT, atol=1e-5)
-    np.testing.assert_allclose(
-        entropy_BT, -(jnp.exp(wanted_BTV) * wanted_BTV).sum(-1), atol=1e-5
-    )
+    np.testing.assert_allclose(entropy_BT, -(jnp.exp(wanted_BTV) * wanted_BTV).sum(-1), atol=1e-5)
 
 
 @pytest.fixture

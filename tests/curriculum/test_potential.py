@@ -1,0 +1,188 @@
+"""Potential and groups by hand, and a measurement that survives interruption."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import pytest
+
+from r1ci_jax.core import metrics
+from r1ci_jax.core.config import PotentialConfig
+from r1ci_jax.curriculum import potential
+from r1ci_jax.errors import UserError
+from r1ci_jax.rollout import agents
+from r1ci_jax.rollout.runner import Request
+from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.tasks.base import Example
+
+CONFIG = PotentialConfig()
+
+
+class CountingRunner:
+    """In the runner's place: answers each question correctly as often as it is told."""
+
+    def __init__(
+        self,
+        correct: Mapping[str, int],
+        faults: Mapping[str, int] | None = None,
+        *,
+        breaks_at: str = "",
+    ) -> None:
+        self.correct = correct
+        self.faults = faults or {}
+        self.breaks_at = breaks_at
+        self.requests: list[Request] = []
+
+    def run(
+        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Trajectory]:
+        made = [self._answer(request) for request in requests]
+        return made
+
+    def _answer(self, request: Request) -> Trajectory:
+        self.requests.append(request)
+        name = request.example.id
+        if name == self.breaks_at:
+            raise KeyboardInterrupt
+        # The last members are those whose interpreter fails, the first ones are correct.
+        member = request.rollout[1]
+        void = member >= 20 - self.faults.get(name, 0)
+        return Trajectory(
+            example_id=name,
+            task=request.example.task,
+            question="",
+            agent=request.agent.name,
+            rollout=request.rollout,
+            tokens=(),
+            sampled=(),
+            logprobs=(),
+            turns=(),
+            stop=StopReason.SANDBOX_FAULT if void else StopReason.ANSWER,
+            answer=None,
+            correct=member < self.correct[name],
+            reward=0.0,
+        )
+
+
+def example(number: int) -> Example:
+    return Example(id=f"q{number}", task="toy_letters", question="?", answer="1", difficulty=1)
+
+
+def measure(runner: CountingRunner, count: int, path: Path, seen: list[int] | None = None):
+    return potential.measure(
+        runner,
+        [example(number) for number in range(count)],
+        CONFIG,
+        path,
+        on_done=(seen if seen is not None else []).append,
+    )
+
+
+# Π = 4p(1-p) for p = k / 20, k = 0 to 10, and the group by edges .64, .48, .32; symmetric in p.
+BY_HAND = [
+    (0, 0.0, 4),
+    (1, 0.19, 4),
+    (2, 0.36, 3),
+    (3, 0.51, 2),
+    (4, 0.64, 1),
+    (5, 0.75, 1),
+    (6, 0.84, 1),
+    (7, 0.91, 1),
+    (8, 0.96, 1),
+    (9, 0.99, 1),
+    (10, 1.0, 1),
+]
+
+
+@pytest.mark.parametrize(("correct", "value", "group"), BY_HAND)
+def test_every_attainable_potential_of_twenty_answers(
+    correct: int, value: float, group: int
+) -> None:
+    for k in (correct, 20 - correct):
+        assert potential.potential(k / 20) == value  # exactly: .64 stands on an edge
+        assert potential.group_of(potential.potential(k / 20), CONFIG.edges) == group
+
+
+@pytest.mark.parametrize(
+    ("value", "group"),
+    [
+        (1.0, 1),
+        (0.64, 1),
+        (0.6399, 2),
+        (0.48, 2),
+        (0.4799, 3),
+        (0.32, 3),
+        (0.3199, 4),
+        (0.0, 4),
+    ],
+)
+def test_an_edge_belongs_to_the_group_above_it(value: float, group: int) -> None:
+    assert potential.group_of(value, (0.64, 0.48, 0.32)) == group
+
+
+def test_measurement_counts_the_answers_of_all_four_ways(tmp_path: Path) -> None:
+    runner = CountingRunner({f"q{k}": k for k in range(21)})
+    seen: list[int] = []
+    graded = measure(runner, 21, tmp_path / "potential.jsonl", seen)
+    expected = [*BY_HAND, *BY_HAND[-2::-1]]
+    assert [(row.potential, row.group) for row in graded] == [pair[1:] for pair in expected]
+    assert [row.accuracy for row in graded] == [k / 20 for k in range(21)]
+    assert seen == [21]
+    rows = metrics.read(tmp_path / "potential.jsonl")
+    assert rows[3] == {
+        "example_id": "q3",
+        "task": "toy_letters",
+        "p": 0.15,
+        "potential": 0.51,
+        "group": 2,
+        "answers": 20,
+    }
+
+
+def test_each_way_answers_at_each_temperature_with_its_own_random_numbers(tmp_path: Path) -> None:
+    runner = CountingRunner({"q0": 1, "q1": 2})
+    measure(runner, 2, tmp_path / "potential.jsonl")
+    assert len({request.rollout for request in runner.requests}) == 40
+    for agent in agents.ALL:
+        asked = [request for request in runner.requests[:20] if request.agent is agent]
+        assert tuple(request.temperature for request in asked) == (0.6, 0.8, 1.0, 1.1, 1.2)
+
+
+def test_answers_that_the_interpreter_lost_do_not_count(tmp_path: Path) -> None:
+    runner = CountingRunner({"q0": 4, "q1": 8}, {"q0": 12, "q1": 4})
+    graded = measure(runner, 2, tmp_path / "potential.jsonl")
+    assert [row.accuracy for row in graded] == [4 / 8, 8 / 16]
+    assert [row["answers"] for row in metrics.read(tmp_path / "potential.jsonl")] == [8, 16]
+
+
+def test_a_question_without_any_verdict_stops_the_measurement(tmp_path: Path) -> None:
+    path = tmp_path / "potential.jsonl"
+    with pytest.raises(UserError, match="q1") as caught:
+        measure(CountingRunner({"q0": 4, "q1": 8}, {"q1": 20}), 2, path)
+    assert "\n" not in str(caught.value)
+    graded = measure(CountingRunner({"q0": 4, "q1": 8}), 2, path)
+    assert [row.accuracy for row in graded] == [0.2, 0.4]
+
+
+def test_a_resumed_measurement_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    count = 2 * potential.QUESTIONS_PER_BLOCK + 5
+    correct = {f"q{number}": number % 21 for number in range(count)}
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    expected = measure(CountingRunner(correct), count, whole)
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(CountingRunner(correct, breaks_at="q40"), count, cut)
+    assert len(metrics.read(cut)) == potential.QUESTIONS_PER_BLOCK
+    # Killed while it wrote the second block: two of its lines, the second one torn.
+    lines = whole.read_bytes().splitlines(keepends=True)
+    cut.write_bytes(b"".join(lines[:33]) + lines[33][:20])
+
+    resumed, seen = CountingRunner(correct), []
+    assert measure(resumed, count, cut, seen) == expected
+    assert cut.read_bytes() == whole.read_bytes()
+    assert seen == [32, 64, count]
+    # The first block is known; the second runs whole, so that its neighbours are the same again.
+    whole_block = [f"q{number}" for number in range(32, 64)]
+    asked = list(dict.fromkeys(request.example.id for request in resumed.requests))
+    assert asked == [*whole_block, *(f"q{number}" for number in range(64, count))]
+    again = CountingRunner(correct)
+    assert measure(again, count, cut) == expected and again.requests == []

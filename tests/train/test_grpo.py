@@ -1,0 +1,346 @@
+"""GRPO: what moves the policy, what must not, and training with the real sampler and jail."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1ci_jax.core import metrics
+from r1ci_jax.core.config import GrpoConfig, SamplerConfig, TurnLimits
+from r1ci_jax.curriculum.stages import Stage
+from r1ci_jax.errors import UserError
+from r1ci_jax.rollout.runner import Request, Runner
+from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.sampling import pause
+from r1ci_jax.sampling.engine import Engine
+from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import protocol
+from r1ci_jax.train import grpo, state
+from r1ci_jax.train.policy import Params, Policy
+
+CONFIG = GrpoConfig(
+    prompts_per_step=2,
+    rollouts_per_prompt=4,
+    steps_per_stage=(2, 2, 0, 0),
+    lr=1e-2,
+    sequence_lengths=(64, 128),
+    micro_batch=4,
+    kl_coef=0.1,
+    checkpoint_every=3,
+)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scores(policy: Policy, params: Params, tokens_BT: jax.Array) -> jax.Array:
+    return policy.logprobs(params, tokens_BT)[0]
+
+
+def scores(policy: Policy, params: Params, tokens: Sequence[int]) -> np.ndarray:
+    """Log-probability of every token but the first."""
+    padded_BT = np.zeros((1, 64), np.int32)
+    padded_BT[0, : len(tokens)] = tokens
+    return np.asarray(_scores(policy, params, padded_BT))[0, : len(tokens) - 1]
+
+
+def trajectory(
+    policy: Policy, params: Params, number: int, reward: float, *, faulted: bool = False
+) -> Trajectory:
+    """Random tokens with the log-probabilities that `params` give them; an observation inside."""
+    rng = np.random.default_rng(number)
+    size = int(rng.integers(12, 40))
+    tokens = rng.integers(0, policy.tokenizer.vocab_size, size)
+    sampled = np.arange(size) >= 4
+    sampled[7:10] = False
+    logprobs = np.where(sampled, np.concatenate([[0.0], scores(policy, params, tokens)]), 0.0)
+    return Trajectory(
+        example_id=f"e{number // CONFIG.rollouts_per_prompt}",
+        task="toy_letters",
+        question="q",
+        agent="code_agent",
+        rollout=divmod(number, CONFIG.rollouts_per_prompt),
+        tokens=tuple(tokens.tolist()),
+        sampled=tuple(sampled.tolist()),
+        logprobs=tuple(logprobs.tolist()),
+        turns=(),
+        stop=StopReason.SANDBOX_FAULT if faulted else StopReason.ANSWER,
+        answer="1",
+        correct=reward > 1,
+        reward=reward,
+    )
+
+
+def summed_gradients(
+    policy: Policy,
+    params: Params,
+    reference: Params,
+    trajectories: list[Trajectory],
+    config: GrpoConfig = CONFIG,
+) -> Params:
+    advantages = grpo.relative_advantages(trajectories, config).reshape(-1)
+    parts = [
+        grpo.micro_gradients(params, reference, batch, policy=policy, config=config)[0]
+        for batch in grpo.micro_batches(trajectories, advantages, policy, config)
+    ]
+    return jax.tree.map(lambda *leaves: sum(leaves), *parts)
+
+
+def assert_close(left: Params, right: Params, atol: float = 1e-6, rtol: float = 1e-4) -> None:
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_allclose(a, b, atol=atol, rtol=rtol)
+
+
+def largest(tree: Params) -> float:
+    return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
+
+
+def moved(params: Params, by: float) -> Params:
+    """Parameters some way off, the same way every time."""
+    return jax.tree.map(lambda leaf: leaf + by * jnp.sin(jnp.arange(leaf.size)).reshape(leaf.shape),
+                        params)  # fmt: skip
+
+
+# --- one update ----------------------------------------------------------------------------------
+
+
+def test_equal_rewards_leave_only_the_kl(tiny_policy: Policy, tiny_params: Params) -> None:
+    same = [trajectory(tiny_policy, tiny_params, number, 1.1) for number in range(8)]
+    assert (grpo.relative_advantages(same, CONFIG) == 0).all()
+    reference = moved(tiny_params, 0.02)
+
+    def gradients(kl_coef: float) -> Params:
+        config = dataclasses.replace(CONFIG, kl_coef=kl_coef)
+        return summed_gradients(tiny_policy, tiny_params, reference, same, config)
+
+    assert largest(gradients(0.0)) == 0.0
+    assert largest(gradients(CONFIG.kl_coef)) > 1e-3
+
+
+def test_better_answers_become_likelier(tiny_policy: Policy, tiny_params: Params) -> None:
+    rewards = [1.1, -0.1, -0.1, 0.1, 0.9, 0.9, 1.1, -0.1]
+    mixed = [trajectory(tiny_policy, tiny_params, n, reward) for n, reward in enumerate(rewards)]
+    tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
+    begun = state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+    advantages = grpo.relative_advantages(mixed, CONFIG)
+    after, values = grpo.update(begun, tiny_params, mixed, advantages, tiny_policy, CONFIG, tx)
+    assert values["check/sampler_trainer_logprob_diff_max"] <= 1e-5
+    np.testing.assert_allclose(values["optim/ratio_mean"], 1.0, atol=1e-6)
+    assert values["optim/kl"] == pytest.approx(0.0, abs=1e-9) and values["optim/grad_norm"] > 0
+
+    def mean_logprob(params: Params, one: Trajectory) -> float:
+        return float(scores(tiny_policy, params, one.tokens)[np.asarray(one.sampled)[1:]].mean())
+
+    change = [mean_logprob(after.params, t) - mean_logprob(tiny_params, t) for t in mixed]
+    assert np.corrcoef(change, advantages.reshape(-1))[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_micro_batches_change_nothing(tiny_policy: Policy, tiny_params: Params, rows: int) -> None:
+    mixed = [trajectory(tiny_policy, tiny_params, n, float(n % 3)) for n in range(8)]
+    reference = moved(tiny_params, 0.02)
+    config = dataclasses.replace(CONFIG, micro_batch=rows)
+    assert_close(
+        summed_gradients(tiny_policy, tiny_params, reference, mixed, config),
+        summed_gradients(tiny_policy, tiny_params, reference, mixed),
+        atol=1e-5,
+    )
+
+
+def test_micro_batches_are_short_where_they_can_be(
+    tiny_policy: Policy, tiny_params: Params
+) -> None:
+    some = [trajectory(tiny_policy, tiny_params, n, 1.0) for n in range(7)]
+    fourth = sorted(len(one.tokens) for one in some)[3]
+    config = dataclasses.replace(CONFIG, sequence_lengths=(fourth, 64))
+    batches = grpo.micro_batches(some, np.arange(7.0), tiny_policy, config)
+    assert [batch.tokens_BT.shape for batch in batches] == [(4, fourth), (4, 64)]
+    found = {}
+    for batch in batches:
+        for tokens_T, sampled_T, old_T, advantage in zip(*map(np.asarray, batch), strict=True):
+            if sampled_T.any():
+                found[float(advantage)] = (tokens_T, sampled_T, old_T)
+    assert sorted(found) == list(range(7))
+    for number, one in enumerate(some):
+        tokens_T, sampled_T, old_T = found[number]
+        size = len(one.tokens)
+        np.testing.assert_array_equal(tokens_T[:size], one.tokens)
+        np.testing.assert_array_equal(sampled_T[:size], one.sampled)
+        np.testing.assert_allclose(old_T[:size], one.logprobs)
+        assert (tokens_T[size:] == tiny_policy.tokenizer.pad_id).all()
+        assert not sampled_T[size:].any() and not old_T[size:].any()
+
+
+def test_faulted_rows_neither_vote_nor_train(tiny_policy: Policy, tiny_params: Params) -> None:
+    def with_fault(tokens_of: int, reward: float) -> list[Trajectory]:
+        rewards = [1.0, 0.0, reward, 1.0, 0.0, 1.0, 1.0, 1.0]
+        rows = [trajectory(tiny_policy, tiny_params, n, r) for n, r in enumerate(rewards)]
+        rows[2] = trajectory(tiny_policy, tiny_params, tokens_of, reward, faulted=True)
+        return rows
+
+    # By hand: 1, 0, 1 have mean 2/3 and deviation √2/3; 0, 1, 1, 1 have mean 3/4 and √3/4.
+    wanted = [0.5**0.5, -(2**0.5), 0.0, 0.5**0.5, -(3**0.5), 3**-0.5, 3**-0.5, 3**-0.5]
+    advantages = grpo.relative_advantages(with_fault(2, 99.0), CONFIG)
+    np.testing.assert_allclose(advantages.reshape(-1), wanted, atol=1e-5)
+    results = [
+        summed_gradients(tiny_policy, tiny_params, moved(tiny_params, 0.02), rows)
+        for rows in (with_fault(2, 99.0), with_fault(77, -5.0))
+    ]
+    assert_close(*results, atol=0.0, rtol=0.0)
+
+
+def test_flat_fraction_by_hand() -> None:
+    advantages_PR = np.array([[0.0, 0.0], [1.0, -1.0], [0.0, 0.0], [0.5, 0.0]])
+    assert grpo.flat_fraction(advantages_PR) == 0.5
+
+
+def test_a_step_in_which_every_jail_failed_is_said(
+    tiny_policy: Policy, tiny_params: Params
+) -> None:
+    rows = [trajectory(tiny_policy, tiny_params, n, 1.0, faulted=True) for n in range(8)]
+    tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
+    begun = state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+    with pytest.raises(UserError, match=r"sandbox failed in every trajectory .* sandbox doctor"):
+        grpo.update(
+            begun,
+            tiny_params,
+            rows,
+            grpo.relative_advantages(rows, CONFIG),
+            tiny_policy,
+            CONFIG,
+            tx,
+        )
+
+
+# --- the trainer with the real sampler and the real jail -----------------------------------------
+
+
+class Noting(Runner):
+    """Notes what it was asked, and likes low tokens: an untrained policy earns nothing else."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.asked: list[list[Request]] = []
+
+    def run(
+        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Trajectory]:
+        self.asked.append(list(requests))
+        made = super().run(self.asked[-1], on_done=on_done)
+        half = self.tokenizer.vocab_size / 2
+        return [
+            dataclasses.replace(t, reward=float(np.mean(np.less(t.tokens, half)))) for t in made
+        ]
+
+
+@pytest.fixture
+def runner(tiny_policy: Policy) -> Iterator[Noting]:
+    table = pause.token_table(protocol.stop_machine(), tiny_policy.tokenizer.token_bytes())
+    sampler = SamplerConfig(
+        slots=8, cache_length=128, chunk=8, prefill_buckets=(64,), prefill_rows=8
+    )
+    engine = Engine(tiny_policy.config, sampler, table, eos_id=tiny_policy.tokenizer.eos_id, seed=5)
+    limits = TurnLimits(code_calls=1, new_tokens=24, observation_tokens=32)
+    with Sandbox(SandboxConfig(limits=Limits(cpu_seconds=2.0), workers=1)) as sandbox:
+        yield Noting(engine, sandbox, tiny_policy.tokenizer, limits)
+
+
+STAGES = [
+    Stage(number=1, split="group1", steps=2),
+    Stage(number=2, split="group1+group2", steps=3),
+]
+
+
+def questions(split: str) -> list[Example]:
+    """Four in group 1, four more in group 2."""
+    count = 4 * len(split.split("+"))
+    return [registry.get("toy_letters").generate(i, seed=0, difficulty=1) for i in range(count)]
+
+
+def train(policy: Policy, params: Params, runner: Runner, place: Path) -> Params:
+    place.mkdir(exist_ok=True)
+    return grpo.train(
+        policy,
+        jax.tree.map(jnp.copy, params),
+        STAGES,
+        questions,
+        runner,
+        CONFIG,
+        name="grpo",
+        seed=3,
+        checkpoints_dir=place / "checkpoints",
+        metrics_path=place / "metrics.jsonl",
+        trajectories_path=place / "trajectories.jsonl",
+    )
+
+
+def test_training_over_two_stages(
+    tiny_policy: Policy, tiny_params: Params, runner: Noting, tmp_path: Path
+) -> None:
+    trained = train(tiny_policy, tiny_params, runner, tmp_path)
+    assert largest(jax.tree.map(jnp.subtract, trained, tiny_params)) > 0
+    rows = metrics.read(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["curriculum/stage"] for row in rows] == [1, 1, 2, 2, 2]
+    # What the sampler noted is what the trainer computes, with weights that have moved.
+    assert max(row["check/sampler_trainer_logprob_diff_max"] for row in rows) <= 1e-4
+    assert all(row["optim/ratio_mean"] == pytest.approx(1.0, abs=1e-4) for row in rows)
+
+    # No two trajectories of the training share their random numbers.
+    ids = [request.rollout for asked in runner.asked for request in asked]
+    assert len(ids) == 5 * 8 == len(set(ids))
+    for asked in runner.asked:
+        examples = [request.example.id for request in asked]
+        assert [examples[i] for i in (0, 4)] == [examples[i] for i in (3, 7)]
+        assert examples[0] != examples[4]
+    first, second = ({example.id for example in questions(stage.split)} for stage in STAGES)
+    assert {request.example.id for asked in runner.asked[:2] for request in asked} == first
+    later = {request.example.id for asked in runner.asked[2:] for request in asked}
+    assert later <= second and later - first
+
+    logged = metrics.read(tmp_path / "trajectories.jsonl")
+    assert [row["step"] for row in logged] == [step for step in range(1, 6) for _ in range(4)]
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a run."""
+
+
+def test_a_stopped_training_ends_as_an_uninterrupted_one(
+    tiny_policy: Policy,
+    tiny_params: Params,
+    runner: Noting,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = train(tiny_policy, tiny_params, runner, tmp_path / "whole")
+    write = metrics.MetricsWriter.write
+
+    def write_until_5(writer: metrics.MetricsWriter, stage: str, step: int, values: Any) -> None:
+        if step == 5:
+            raise Stopped
+        write(writer, stage, step, values)
+
+    monkeypatch.setattr(metrics.MetricsWriter, "write", write_until_5)
+    with pytest.raises(Stopped):
+        train(tiny_policy, tiny_params, runner, tmp_path / "stopped")
+    monkeypatch.setattr(metrics.MetricsWriter, "write", write)
+    resumed = train(tiny_policy, tiny_params, runner, tmp_path / "stopped")
+
+    # Steps 1 to 5, 1 to 5 stopped in its middle, then 4 and 5 again: the checkpoint was that of 3.
+    assert [request[0].rollout[0] // 2 for request in runner.asked] == [
+        *range(5), *range(5), 3, 4,
+    ]  # fmt: skip
+    assert_close(resumed, whole, atol=0.0, rtol=0.0)
+    names = ("step", "optim/loss", "optim/grad_norm", "reward/mean", "len/tokens")
+    left, right = (
+        [[row[name] for name in names] for row in metrics.read(tmp_path / place / "metrics.jsonl")]
+        for place in ("whole", "stopped")
+    )
+    assert left == right
