@@ -1,0 +1,1 @@
+"""Run files and table files: one per experiment, importable from each other."""

@@ -1,4 +1,6 @@
-"""Axis letters used in array names throughout the project: `logits_BTV` is [batch, token, vocabulary].
+"""Axis letters used in array names: `logits_BTV` is [batch, token, vocabulary].
+
+They mean the same everywhere in the project.
 
 B  rows of a batch            T  tokens of a row           V  vocabulary
 D  model width                F  feed-forward width        C  length of a KV-cache row
