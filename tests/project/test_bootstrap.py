@@ -116,15 +116,16 @@ class Tree:
             shutil.copy(ROOT / name, root)
 
     def start(self) -> subprocess.Popen[str]:
+        # A runner in the background ignores SIGINT and would hand that on. Not by preexec_fn: that
+        # forks, of which JAX in the same process warns.
         return subprocess.Popen(
-            ["/bin/sh", "scripts/bootstrap.sh"],
+            ["/usr/bin/env", "--default-signal=INT", "/bin/sh", "scripts/bootstrap.sh"],
             cwd=self.root,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def set_up(self) -> tuple[int, list[str], str]:
