@@ -42,7 +42,7 @@ def get_config(variant: str = "") -> Experiment:
             tasks=TASKS,
             difficulties=(1, 2),
             sft_per_task=1000,
-            grpo_per_task=32,
+            grpo_per_task=24,
             eval_per_task=40,
         ),
         teacher=TeacherMix(
@@ -50,10 +50,10 @@ def get_config(variant: str = "") -> Experiment:
             all_text=0.06,
             all_code=0.12,
             codesteer=0.06,
-            code=0.60,
-            repair=0.06,
-            check=0.06,
-            direct=0.28,
+            code=0.50,
+            repair=0.05,
+            check=0.05,
+            direct=0.40,
         ),
         sandbox=SandboxConfig(limits=Limits(cpu_seconds=2.0, wall_seconds=10.0), workers=2),
         sampler=SamplerConfig(
@@ -65,7 +65,7 @@ def get_config(variant: str = "") -> Experiment:
         ),
         limits=TurnLimits(code_calls=4, new_tokens=120, observation_tokens=40),
         sft=SftConfig(
-            epochs=6,
+            epochs=5,
             batch_size=8,
             sequence_length=256,
             lr=3e-3,
@@ -77,12 +77,12 @@ def get_config(variant: str = "") -> Experiment:
         grpo=GrpoConfig(
             prompts_per_step=16,
             rollouts_per_prompt=8,
-            steps_per_stage=(10, 10, 10, 10),
+            steps_per_stage=(8, 8, 8, 8),
             lr=4e-4,
             kl_coef=0.001,
             sequence_lengths=(96, 160, 256),
             micro_batch=64,
-            checkpoint_every=10,
+            checkpoint_every=8,
         ),
     )
     match variant:

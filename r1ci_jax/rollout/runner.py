@@ -10,6 +10,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import itertools
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from r1ci_jax.core.config import TurnLimits
@@ -96,6 +97,8 @@ class Runner:
         self.head = head
         self.turn_penalty_after = turn_penalty_after
         self.clip_ids = tokenizer.encode(protocol.CLIP_MARK)
+        self.waited_seconds = 0.0
+        """Time that all slots stood still for scripts, since the runner was made."""
         if limits.observation_tokens < len(self.clip_ids) + 2:
             raise UserError(
                 f"limits.observation_tokens = {limits.observation_tokens} leaves no room beside "
@@ -196,7 +199,9 @@ class _Batch:
             due = waiting  # no row would decode in the meantime
         for row in due:
             assert row.future is not None and row.running is not None
+            began = time.monotonic()
             result, running = row.future.result(), row.running
+            self._parts.waited_seconds += time.monotonic() - began
             row.future = row.running = None
             row.turns.append(Turn(code=running.code, result=result))
             if result.status in SANDBOX_FAULTS:

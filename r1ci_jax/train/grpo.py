@@ -153,7 +153,7 @@ def train(
                 # --- Train loop ---
                 for step in range(max(done, first_step), first_step + stage.steps):
                     examples = next(batches)
-                    began = time.monotonic()
+                    began, waited_before = time.monotonic(), runner.waited_seconds
                     runner.engine.load(policy.sampler_weights(train_state.params))
                     with bar.activity(f"sampling {len(examples) * config.rollouts_per_prompt}"):
                         trajectories = runner.run(_requests(examples, step, config))
@@ -174,6 +174,7 @@ def train(
                         "curriculum/stage": stage.number,
                         "optim/lr": float(np.asarray(schedule(step))),
                         "time/rollout": sampled - began,
+                        "time/sandbox": runner.waited_seconds - waited_before,
                         "time/update": updated - sampled,
                         "rate/tokens_per_second": sum(sum(t.sampled) for t in trajectories)
                         / (sampled - began),
