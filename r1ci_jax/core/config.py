@@ -93,9 +93,8 @@ class SamplerConfig:
     """Rows of one prefill call."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.slots > 0 and self.chunk > 0, "sampler.slots and sampler.chunk must be positive"
-        )
+        for name in ("slots", "chunk", "prefill_rows"):
+            _require(getattr(self, name) > 0, f"sampler.{name} must be positive")
         _require(
             tuple(sorted(self.prefill_buckets)) == self.prefill_buckets
             and self.prefill_buckets[0] > 0,
@@ -117,6 +116,10 @@ class TurnLimits:
     """Tokens the policy may sample in one trajectory."""
     observation_tokens: int = 48
     """Tokens of one interpreter output; longer output keeps its head and its tail."""
+
+    def __post_init__(self) -> None:
+        _require(self.code_calls >= 0, "limits.code_calls must not be negative")
+        _require(self.new_tokens > 0, "limits.new_tokens must be positive")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,6 +151,14 @@ class PotentialConfig:
     """Temperature of the i-th answer of an agent."""
     edges: tuple[float, ...] = (0.64, 0.48, 0.32)
     """Lower edges of groups 1 to 3; group 4 takes the rest."""
+
+    def __post_init__(self) -> None:
+        _require(self.answers_per_agent > 0, "potential.answers_per_agent must be positive")
+        _require(len(self.temperatures) > 0, "potential.temperatures must name at least one")
+        _require(
+            tuple(sorted(self.edges, reverse=True)) == self.edges,
+            "potential.edges must descend: the first group has the largest potential",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
