@@ -52,7 +52,7 @@ def get_config(variant=""):
         ),
     )
 """
-TIMES = ("time", "time/rollout", "time/update", "rate/tokens_per_second")
+TIMES = ("time", "time/rollout", "time/sandbox", "time/update", "rate/tokens_per_second")
 STEPS = {"sft": None, "grpo_curriculum": 10, "grpo_uniform": 10}
 
 
