@@ -19,17 +19,10 @@ def prompt_ids(tokenizer: Tokenizer, question: str, *, system: str = "") -> list
     ]
 
 
-def user_turn_ids(tokenizer: Tokenizer, text: str, *, is_turn_closed: bool = False) -> list[int]:
-    """Returns the ids between an assistant turn that is not yet closed and the next one's text.
-
-    Args:
-        tokenizer: The policy's tokenizer.
-        text: What the user says.
-        is_turn_closed: The policy has sampled `<|im_end|>` itself, so it must not stand twice.
-    """
-    end_ids = [] if is_turn_closed else [tokenizer.eos_id]
+def user_turn_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Returns the ids between an assistant turn that is not yet closed and the next one's text."""
     return [
-        *end_ids,
+        tokenizer.eos_id,
         *tokenizer.encode("\n"),
         *_turn_ids(tokenizer, "user", text),
         *_assistant_ids(tokenizer),
