@@ -3,7 +3,7 @@
 Question   Does reinforcement learning with the interpreter in the loop, ordered by improvement
            potential, raise held-out accuracy above supervised fine-tuning?
 Command    r1ci run experiments/toy.py            (or: make demo)
-Needs      2 CPU cores, 4 GiB, about 12 minutes; no accelerator, no network
+Needs      2 CPU cores, 4 GiB, an estimated 12 minutes; no accelerator, no network
 Expect     SFT near 50 % with every second question answered from memory (two fifths of the
            teacher's free trajectories do that), GRPO near 70 % with code in nearly every one
 Variants   :smoke  the same stages in two minutes, too short to learn much
