@@ -43,7 +43,7 @@ def get_config(variant: str = "") -> Experiment:
         questions=Questions(
             tasks=TASKS,
             difficulties=(1, 2),
-            sft_per_task=1000,
+            sft_per_task=1500,
             grpo_per_task=24,
             eval_per_task=40,
         ),
