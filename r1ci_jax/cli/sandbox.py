@@ -1,11 +1,12 @@
-"""`r1ci sandbox doctor` and `r1ci sandbox exec`."""
+"""`r1ci sandbox`: doctor, exec, bench, soak."""
 
 import argparse
 import dataclasses
 import json
 import pathlib
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, SandboxConfig, Status, doctor
@@ -14,6 +15,13 @@ if TYPE_CHECKING:  # the class is private to argparse
     from argparse import _SubParsersAction
 
     Subparsers = _SubParsersAction[argparse.ArgumentParser]
+
+BACKENDS: Final = ("zygote", "cold", "ray")
+RED: Final = "\x1b[31m{}\x1b[0m"
+UNSAFE: Final = (
+    "r1ci: UNSAFE: no isolation at all: the script can read, change and send away everything that "
+    "this user can"
+)
 
 
 def add_commands(subparsers: "Subparsers") -> None:
@@ -24,16 +32,70 @@ def add_commands(subparsers: "Subparsers") -> None:
     doctor_parser = commands.add_parser("doctor", help="check that this machine can run jails")
     doctor_parser.add_argument("--json", action="store_true", help="print one JSON object")
     doctor_parser.set_defaults(run=run_doctor)
+    add_exec(commands)
+    add_bench(commands)
+    add_soak(commands)
 
-    execute = commands.add_parser("exec", help="run one script in a jail")
-    execute.add_argument("file", metavar="FILE", help="the script; - reads it from stdin")
-    execute.add_argument("--json", action="store_true", help="print one JSON object: the result")
+
+def add_exec(commands: "Subparsers") -> None:
+    """Register `exec`."""
+    parser = commands.add_parser("exec", help="run one script in a jail")
+    parser.add_argument("file", metavar="FILE", help="the script; - reads it from stdin")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: the result")
+    add_policy(parser)
+    parser.add_argument("--backend", choices=BACKENDS, default=SandboxConfig().backend)
+    parser.add_argument(
+        "--unsafe", action="store_true", help="run WITHOUT isolation, where jails cannot run"
+    )
+    parser.add_argument(
+        "--collect",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="bring this file of /work back; may be repeated",
+    )
+    parser.add_argument(
+        "--into", metavar="DIR", type=pathlib.Path, help="where collected files are written"
+    )
     for field in dataclasses.fields(Limits):
         kind = float if isinstance(field.default, float) else int
         option = "--" + field.name.replace("_", "-")
-        text = f"limit (default {field.default})"
-        execute.add_argument(option, type=kind, default=field.default, help=text)
-    execute.set_defaults(run=run_exec)
+        parser.add_argument(option, type=kind, help="limit (default: the policy's)")
+    parser.set_defaults(run=run_exec)
+
+
+def add_bench(commands: "Subparsers") -> None:
+    """Register `bench`."""
+    parser = commands.add_parser("bench", help="measure both back ends on this machine")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: the figures")
+    add_policy(parser)
+    parser.add_argument("--workers", type=int, default=2, help="scripts at a time (default 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="of both back ends (default 5)")
+    parser.add_argument(
+        "--tail", type=int, default=1000, help="runs among which slow ones are counted"
+    )
+    parser.add_argument(
+        "--sessions", type=int, default=0, help="also measure so many open at once, e.g. 1000"
+    )
+    parser.set_defaults(run=run_bench)
+
+
+def add_soak(commands: "Subparsers") -> None:
+    """Register `soak`."""
+    parser = commands.add_parser("soak", help="many mixed scripts: nothing is left, nothing grows")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: the report")
+    add_policy(parser)
+    parser.add_argument("--runs", type=int, default=10_000, help="scripts (default 10000)")
+    parser.add_argument("--workers", type=int, default=2, help="scripts at a time (default 2)")
+    parser.add_argument("--backend", choices=BACKENDS, default=SandboxConfig().backend)
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the scripts")
+    parser.set_defaults(run=run_soak)
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Register `--policy`."""
+    text = "a file of sandboxes/ without its ending (default: default)"
+    parser.add_argument("--policy", metavar="NAME", default="default", help=text)
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
@@ -51,17 +113,73 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 def run_exec(arguments: argparse.Namespace) -> int:
     """Run the script; output on its own streams, verdict on stderr, status 0 only for ok."""
+    if bool(arguments.collect) != (arguments.into is not None):
+        raise UserError("--collect NAME and --into DIR need each other; give both or none")
     code = read_code(arguments.file)
-    limits = Limits(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Limits)})
-    with Sandbox(SandboxConfig(limits=limits, workers=1)) as box:
-        result = box.run(code)
+    config = exec_config(arguments)
+    if config.unsafe:
+        print(RED.format(UNSAFE), file=sys.stderr, flush=True)
+    with Sandbox(config) as box:
+        result = box.run(code, collect=arguments.collect)
+    if arguments.into is not None:
+        write_files(arguments.into, result.files)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(result)))
+        sizes = {name: len(data) for name, data in result.files.items()}
+        print(json.dumps({**dataclasses.asdict(result), "files": sizes}))
     else:
         sys.stdout.write(result.stdout)
         sys.stdout.flush()
         print(result.stderr + summary(result), file=sys.stderr)
     return 0 if result.status is Status.OK else 1
+
+
+def exec_config(arguments: argparse.Namespace) -> SandboxConfig:
+    """The policy's settings with what the command line says differently."""
+    config = SandboxConfig.from_policy(
+        arguments.policy, workers=1, backend=arguments.backend, unsafe=arguments.unsafe
+    )
+    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(Limits)}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(config, limits=dataclasses.replace(config.limits, **changes))
+
+
+def write_files(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:
+    """Write collected files; their names are those asked for, never the script's choice.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    for name, data in files.items():
+        path = directory / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path}: {error.strerror}; give another directory with --into"
+            ) from error
+
+
+def run_bench(arguments: argparse.Namespace) -> int:
+    """Print the figures; status 0 whatever they are."""
+    from r1ci_jax.sandbox import bench
+
+    names = ("rounds", "tail", "sessions", "workers", "policy")
+    plan = bench.Plan(**{name: getattr(arguments, name) for name in names})
+    figures = bench.measure(plan, bench.Progress())
+    print(json.dumps(figures) if arguments.json else bench.table(figures))
+    return 0
+
+
+def run_soak(arguments: argparse.Namespace) -> int:
+    """Print the report; status 0 only when everything held."""
+    from r1ci_jax.sandbox import bench, soak
+
+    names = ("runs", "workers", "policy", "backend", "seed")
+    plan = soak.Plan(**{name: getattr(arguments, name) for name in names})
+    report: dict[str, Any] = soak.soak(plan, bench.Progress())
+    print(json.dumps(report) if arguments.json else soak.story(report))
+    return 0 if report["ok"] else 1
 
 
 def read_code(file: str) -> str:

@@ -29,6 +29,11 @@ RATE_WINDOW = 20
 """Steps over which the rate is averaged, so that it follows what goes on now."""
 
 
+def warn(text: str) -> None:
+    """A line in red on stderr."""
+    rich.console.Console(stderr=True, highlight=False).print(text, style="bold red")
+
+
 class Progress:
     """Progress of one stage.
 

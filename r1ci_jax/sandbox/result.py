@@ -18,7 +18,7 @@ class Status(enum.StrEnum):
     TIMEOUT_WALL = "timeout_wall"
     """It slept or waited too long."""
     OOM = "oom"
-    """The kernel killed it for memory. Needs a memory cgroup: no tier of this back end gives it."""
+    """Its processes together used too much memory. Needs a memory cgroup: see `Sandbox.tier`."""
     OUTPUT_LIMIT = "output_limit"
     """It wrote more than the limit to stdout or stderr."""
     KILLED_SIGNAL = "killed_signal"
@@ -41,7 +41,8 @@ class ExecResult:
     signal: int | None = None
     """The signal that ended it, if one did."""
     stdout: str = ""
-    """Decoded as UTF-8, invalid bytes replaced; the first `Limits.output_bytes` bytes."""
+    """Decoded as UTF-8, invalid bytes replaced. Of too long an output, `Limits.output_bytes` bytes:
+    its head, a line that says how much is missing, and its tail."""
     stderr: str = ""
     stdout_truncated: bool = False
     stderr_truncated: bool = False
@@ -56,5 +57,9 @@ class ExecResult:
     """Index of the worker that ran it."""
     attempt: int = 1
     """More than 1: the sandbox failed before and the run was repeated."""
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict[str, bytes])
+    """Collected files by name."""
+    state_lost: bool = False
+    """Of a session: its variables are gone, the next cell starts afresh."""
     detail: str = ""
     """What the sandbox itself has to say; empty unless it failed."""

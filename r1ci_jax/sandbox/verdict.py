@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+from typing import Any
 
 from r1ci_jax.sandbox.config import Limits
 from r1ci_jax.sandbox.result import ExecResult, Status
@@ -41,19 +42,32 @@ class Report:
     rss_kib: int
     wall: float
     exception: int
+    cell: bool = False
+    """Of a session's cell; the others are of scripts."""
+    lost: bool = False
+    """The session's kernel ended."""
 
 
 def parse(line: bytes) -> Report | None:
     """A report, or None when the line is not one."""
     try:
-        fields = json.loads(line)
+        return check(json.loads(line))
+    except ValueError:
+        return None
+
+
+def check(fields: Any) -> Report | None:
+    """A report of these fields, or None when they are not one's."""
+    try:
         report = Report(**fields)
-    except (ValueError, TypeError):
+    except TypeError:
         return None
     counts = (report.wait_status, report.rss_kib, report.exception)
     seconds = (report.cpu, report.wall)
     well_formed = (
-        report.limit in ("", "cpu", "wall")
+        report.limit in ("", "cpu", "wall", "kill")
+        and isinstance(report.cell, bool)
+        and isinstance(report.lost, bool)
         and all(isinstance(n, int) for n in counts)
         and all(isinstance(n, (int, float)) for n in seconds)
     )
@@ -65,21 +79,36 @@ def judge(seen: Observed, limits: Limits) -> ExecResult:
     report = parse(seen.report) if seen.report is not None else None
     if report is None:
         return _without_report(seen)
+    return settle(report, limits, overflow=seen.overflow, memory_kills=0)
+
+
+def settle(report: Report, limits: Limits, *, overflow: bool, memory_kills: int) -> ExecResult:
+    """The result without its output, of a script or cell whose end was seen.
+
+    Args:
+        report: What was seen.
+        limits: What held.
+        overflow: It wrote too much.
+        memory_kills: Its processes that the kernel killed for memory.
+    """
     result = ExecResult(
         status=Status.OK,
         cpu_seconds=report.cpu,
         wall_seconds=report.wall,
         max_rss_bytes=report.rss_kib << 10,
+        state_lost=report.lost,
     )
-    return dataclasses.replace(result, **_ending(report, seen.overflow, limits))
+    return dataclasses.replace(result, **_ending(report, overflow, memory_kills, limits))
 
 
-def _ending(report: Report, overflow: bool, limits: Limits) -> dict[str, object]:
-    """Status, exit status and signal of a script whose end the supervisor saw."""
+def _ending(report: Report, overflow: bool, memory_kills: int, limits: Limits) -> dict[str, object]:
+    """Status, exit status and signal."""
     code = os.waitstatus_to_exitcode(report.wait_status)
     if overflow:
         return {"status": Status.OUTPUT_LIMIT}
-    if report.limit:
+    if memory_kills and code == -signal.SIGKILL and not report.limit:
+        return {"status": Status.OOM, "signal": int(signal.SIGKILL)}
+    if report.limit in ("cpu", "wall"):
         return {"status": Status.TIMEOUT_CPU if report.limit == "cpu" else Status.TIMEOUT_WALL}
     if code < 0:
         # Behind the supervisor's limit stands the kernel's, per process and in whole seconds.
@@ -87,6 +116,8 @@ def _ending(report: Report, overflow: bool, limits: Limits) -> dict[str, object]
             return {"status": Status.TIMEOUT_CPU}
         status = Status.SECCOMP if -code == signal.SIGSYS else Status.KILLED_SIGNAL
         return {"status": status, "signal": -code}
+    if report.cell and not report.lost:
+        return {"status": Status.EXCEPTION if report.exception else Status.OK}
     if code == 0:
         return {"status": Status.OK, "exit_code": 0}
     raised = code == 1 and report.exception

@@ -1,25 +1,105 @@
-"""One sandbox for the whole session, with limits small enough to be hit in tests."""
+"""One sandbox per back end for the whole session, with limits small enough to be hit in tests."""
 
-from collections.abc import Iterator
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
+from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, Session, Status
 
-CONFIG = SandboxConfig(
-    limits=Limits(
-        cpu_seconds=2.0,
-        wall_seconds=10.0,
-        memory_bytes=512 << 20,
-        output_bytes=16 << 10,
-        processes=16,
-        file_bytes=4 << 20,
-    ),
-    workers=2,
+LIMITS = Limits(
+    cpu_seconds=2.0,
+    wall_seconds=10.0,
+    memory_bytes=512 << 20,
+    output_bytes=16 << 10,
+    processes=16,
+    file_bytes=4 << 20,
 )
 
 
-@pytest.fixture(scope="session")
-def box() -> Iterator[Sandbox]:
-    with Sandbox(CONFIG) as sandbox:
+@pytest.fixture(scope="session", params=["zygote", "cold"])
+def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """Every test that uses it runs on both back ends."""
+    with Sandbox(SandboxConfig(limits=LIMITS, workers=2, backend=request.param)) as sandbox:
         yield sandbox
+
+
+@pytest.fixture(scope="session")
+def kernels() -> Iterator[Sandbox]:
+    """The sandbox of the sessions."""
+    with Sandbox(SandboxConfig(limits=LIMITS, workers=2, backend="zygote")) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def session(kernels: Sandbox) -> Iterator[Session]:
+    """A fresh kernel."""
+    with kernels.session() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def policy_limits() -> Limits:
+    """The numbers of the default policy, for the cases that are about these numbers."""
+    return SandboxConfig.from_policy("default").limits
+
+
+@pytest.fixture(scope="session")
+def patient() -> Limits:
+    """Room for scripts that import much on a busy machine."""
+    return dataclasses.replace(LIMITS, cpu_seconds=20.0, wall_seconds=60.0)
+
+
+TRY = """
+import os, errno
+def attempt(name, action):
+    try: print(name, "DONE", action())
+    except OSError as e: print(name, errno.errorcode[e.errno])
+"""
+
+
+@pytest.fixture
+def outcomes(box: Sandbox, patient: Limits) -> Callable[[str], dict[str, str]]:
+    """What each `attempt(name, action)` of some code ends in: an errno's name or DONE."""
+
+    def run(code: str) -> dict[str, str]:
+        result = box.run(TRY + code, patient)
+        assert result.status is Status.OK, result
+        return {line.split()[0]: line.split()[1] for line in result.stdout.splitlines()}
+
+    return run
+
+
+def _descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in path.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        for child in children:
+            found |= {child} | _descendants(child)
+    return found
+
+
+@pytest.fixture(scope="session")
+def descendants() -> Callable[[int], set[int]]:
+    """All processes below one."""
+    return _descendants
+
+
+def _eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., bool]:
+    """Wait until a condition holds; False when it does not in time."""
+    return _eventually

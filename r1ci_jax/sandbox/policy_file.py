@@ -1,0 +1,43 @@
+"""The policies' files in `sandboxes/`, as tables."""
+
+import pathlib
+import tomllib
+from typing import Any
+
+from r1ci_jax.errors import UserError
+
+
+def directory() -> pathlib.Path:
+    """`sandboxes/` stands beside the package, in a checkout and in an installation alike."""
+    return pathlib.Path(__file__).parents[2] / "sandboxes"
+
+
+def names() -> list[str]:
+    """Policies that there are."""
+    return sorted(path.stem for path in directory().glob("*.toml"))
+
+
+def content(name: str) -> dict[str, Any]:
+    """The tables of a policy.
+
+    Raises:
+        UserError: there is no such policy, or its file cannot be read.
+    """
+    file = directory() / f"{name}.toml"
+    if not file.is_file():
+        known = ", ".join(names()) or "none"
+        raise UserError(f"no sandbox policy {name!r} in {directory()} (known: {known})")
+    try:
+        return _tables(file)
+    except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
+        raise UserError(f"{file} is no sandbox policy: {error}; compare default.toml") from error
+
+
+def _tables(file: pathlib.Path) -> dict[str, Any]:
+    """The file's tables, on top of those of the policy that it extends."""
+    own: dict[str, Any] = tomllib.loads(file.read_text())
+    if (base := own.pop("extends", None)) is None:
+        return own
+    under = _tables(file.with_name(f"{base}.toml"))
+    tables = {key: {**under[key], **own.get(key, {})} for key in ("limits", "jail")}
+    return {**under, **own, **tables}

@@ -1,0 +1,131 @@
+"""Inside the jail: turn this process into `python script.py`, run the script, leave.
+
+Sent into the jail as code, like `supervisor`, `kernel` and `zygote`, which share it. Every import
+at the top costs each cold script milliseconds: only modules built into the interpreter, and mmap.
+`_signal` is `signal` without its enums for that reason.
+"""
+
+import _signal  # pyright: ignore[reportMissingImports]  # without stubs: an internal of CPython
+import _sitebuiltins
+import builtins
+import io
+import mmap
+import os
+import sys
+
+LONGEST_TRACEBACK = 200
+"""Lines."""
+LONGEST_LINE = 2000
+"""Characters of a line in a traceback."""
+
+
+def run_script(script: bytes, page: mmap.mmap) -> None:
+    """Become an ordinary `python script.py` on descriptors 0, 1 and 2. Never returns.
+
+    One byte of `page`, shared with the parent, says "an exception reached the top": a page has no
+    descriptor that a script writing everywhere could hit by chance. A script can set it on purpose
+    and gain nothing: it turns one failure into another.
+    """
+    settle()
+    code = 1
+    try:
+        code = execute(script, page)
+    finally:
+        os._exit(code & 0xFF)
+
+
+def settle() -> None:
+    """What a fresh interpreter has and its embedding has changed."""
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    # What was printed before a kill must have left the process.
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    sys.path.insert(0, "/work")
+    sys.path.append(f"{sys.prefix}/lib/python{version}/site-packages")
+    sys.argv[:] = ["<script>"]
+    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D")
+    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D")
+
+
+def fresh_main() -> dict[str, object]:
+    """The names of a new `__main__`."""
+    main_module = type(sys)("__main__")
+    main_module.__builtins__ = sys.modules["builtins"]
+    sys.modules["__main__"] = main_module
+    return main_module.__dict__
+
+
+def execute(script: bytes, page: mmap.mmap) -> int:
+    """Run the script in a fresh `__main__`, then what a normal interpreter does at its end."""
+    names = fresh_main()
+    script_pid = os.getpid()
+    code = 0
+    source = ""
+    try:
+        source = script.decode("utf-8", "surrogatepass")
+        exec(compile(source, "<script>", "exec", dont_inherit=True), names)
+    except SystemExit as stop:
+        code = exit_code(stop.code)
+    except BaseException as error:
+        if os.getpid() == script_pid:  # not for a fork of the script's own making
+            page[0] = 1
+        code = 1
+        show(error, {"<script>": source})
+    return max(code, finish())
+
+
+def exit_code(value: object) -> int:
+    """Exit status of `sys.exit(value)`."""
+    if value is None:
+        return 0
+    if isinstance(value, int):
+        return value & 0xFF
+    print(value, file=sys.stderr)
+    return 1
+
+
+def show(error: BaseException, sources: dict[str, str]) -> None:
+    """Print the traceback as Python does, with the frames and lines of `sources` only."""
+    if sys.excepthook is not sys.__excepthook__:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return
+    import linecache
+    import traceback
+
+    for name, source in sources.items():
+        linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    report = traceback.TracebackException.from_exception(error, compact=True)
+    seen = [report]
+    while seen:
+        part = seen.pop()
+        part.stack[:] = [frame for frame in part.stack if frame.filename in sources]
+        seen += [p for p in (part.__cause__, part.__context__) if p is not None]
+        seen += getattr(part, "exceptions", None) or []
+    text = "".join(report.format())
+    lines = [clipped(line) for line in text.splitlines(keepends=True)]
+    if len(lines) > LONGEST_TRACEBACK:  # functions that call each other without end
+        half = LONGEST_TRACEBACK // 2
+        lines[half:-half] = [f"  ... [{len(lines) - 2 * half} lines left out] ...\n"]
+    print("".join(lines), end="", file=sys.stderr)
+
+
+def clipped(line: str) -> str:
+    """A line that quotes very long source, shortened."""
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ...\n"
+
+
+def finish() -> int:
+    """Join threads, run exit handlers, flush: 120 when output could not be written."""
+    import atexit
+
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        return 120
+    return 0
