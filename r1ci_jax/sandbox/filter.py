@@ -9,6 +9,7 @@ where a condition is `arg != number` or `(arg & number) != 0` on the first argum
 """
 
 import dataclasses
+import itertools
 import platform
 import re
 import struct
@@ -113,12 +114,22 @@ def program(text: str) -> bytes:
         _instruction(_RETURN, _KILL_PROCESS),
         _instruction(_LOAD, _NUMBER_AT),
     ]
-    for rule in rules(text):
-        refuse = _instruction(_RETURN, _ERRNO | rule.errno)
+    found = rules(text)
+    for errno in dict.fromkeys(rule.errno for rule in found):
+        numbers = [rule.number for rule in found if rule.errno == errno and rule.mask is None]
+        refuse = _instruction(_RETURN, _ERRNO | errno)
+        # A jump reaches 255 instructions. The program is compiled for every script: short is fast.
+        for part in itertools.batched(numbers, 200):
+            left = len(part)
+            for number in part:
+                code.append(_instruction(_JUMP_EQUAL, number, yes=left))
+                left -= 1
+            code += [_instruction(_JUMP, 1), refuse]
+    for rule in found:
         if rule.mask is None:
-            code += [_instruction(_JUMP_EQUAL, rule.number, no=1), refuse]
             continue
         low, high = rule.mask & 0xFFFFFFFF, rule.mask >> 32
+        refuse = _instruction(_RETURN, _ERRNO | rule.errno)
         code += [
             _instruction(_JUMP_EQUAL, rule.number, no=6),
             _instruction(_LOAD, _FIRST_ARGUMENT_AT),

@@ -1,8 +1,8 @@
 """Inside a worker's jail: fresh namespaces and how a child enters them for good.
 
 Process 1 of the new namespaces is made by clone(2) with CLONE_VM: it shares the fork server's
-memory, so making it copies no page tables, and it runs no Python; all it ever does is sleep in
-pause(2). The script is forked next to it, as process 2, like under a cold jail's supervisor. When
+memory, so making it copies no page tables, and it runs no Python; all it ever does is sleep. The
+script is forked next to it, as process 2, like under a cold jail's supervisor. When
 process 1 is killed the kernel ends every process of the pid namespace.
 
 A script can neither signal process 1 (the kernel protects it) nor trace it: process 1 holds
@@ -19,6 +19,7 @@ import struct
 from collections.abc import Iterable
 
 CLONE_VM = 0x100
+CLONE_FILES = 0x400
 CLONE_NEWNS = 0x20000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
@@ -45,12 +46,42 @@ _libc.mount.argtypes = [
     ctypes.c_char_p,
 ]
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_pause = ctypes.cast(_libc.pause, ctypes.c_void_p)
+_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+# All that process 1 ever runs, without libc, whose variables it would share with the fork server:
+# ignore SIGCHLD, so that the kernel reaps the orphans that end up here, then sleep for ever.
+_SLEEP = bytes.fromhex(
+    "4889fe"  # mov rsi, rdi      the argument, a struct sigaction
+    "bf11000000"  # mov edi, 17       SIGCHLD
+    "31d2"  # xor edx, edx
+    "41ba08000000"  # mov r10d, 8
+    "b80d000000"  # mov eax, 13       rt_sigaction
+    "0f05"  # syscall
+    "b822000000"  # mov eax, 34       pause
+    "0f05"  # syscall
+    "ebf7"  # jmp to the second mov eax
+)
+_IGNORE = struct.pack("QQQQ", signal.SIG_IGN, 0, 0, 0)
 
 
 def _refused(call: str) -> OSError:
     number = ctypes.get_errno()
     return OSError(number, f"{call}: {os.strerror(number)}")
+
+
+def _code_page() -> int:
+    """Address of the code in a page that can be run and no longer written."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    page.write(_SLEEP.ljust(1024, b"\xcc") + _IGNORE)
+    anchor = ctypes.c_char.from_buffer(page)  # keeps the page for ever
+    _kept.append(anchor)
+    if _libc.mprotect(ctypes.addressof(anchor), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
+        raise _refused("mprotect")
+    return ctypes.addressof(anchor)
+
+
+_kept: list[object] = []
+_CODE = _code_page()
 
 
 class Namespaces:
@@ -63,11 +94,9 @@ class Namespaces:
         anchor = ctypes.c_char.from_buffer(self._stack)
         top = ctypes.addressof(anchor) + _STACK_BYTES - 64
         del anchor  # or the stack could not be given back
-        flags = CLONE_VM | CLONE_NEWPID | _ENTERED | signal.SIGCHLD
-        # Inherited by process 1: orphans that end there need nobody to wait for them.
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        self.pid: int = _libc.clone(_pause, top, flags, None)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Sharing the descriptors too, it keeps no pipe open by a copy of its own.
+        flags = CLONE_VM | CLONE_FILES | CLONE_NEWPID | _ENTERED | signal.SIGCHLD
+        self.pid: int = _libc.clone(_CODE, top, flags, _CODE + 1024)
         if self.pid < 0:
             raise _refused("clone")
         self.pidfd = os.pidfd_open(self.pid)

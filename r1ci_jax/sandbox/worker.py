@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import select
+import signal
 import socket
 import subprocess
 import threading
@@ -32,6 +33,8 @@ GRACE_SECONDS: Final = 10.0
 """The fork server enforces the wall limit; this much later it counts as lost."""
 RECYCLE_AFTER: Final = 5000
 """Scripts after which a fork server without sessions is replaced."""
+SLACK_BYTES: Final = 64 << 20
+"""How far the scripts' memory limit may lie too high; saves writing it for every script."""
 LOG_TAIL: Final = 2000
 MESSAGE_BYTES: Final = 1 << 16
 DAY: Final = 86_400
@@ -83,7 +86,7 @@ class Worker:
         self._passed: tuple[int, ...] = ()
         self._served = 0
         self._next_kernel = 0
-        self._group_bytes = self._server_bytes = 0
+        self._group_bytes = self._killed = 0
         self._stopped = False
         self._executing: int | None = None
         self._lock = threading.Lock()
@@ -109,7 +112,7 @@ class Worker:
     ) -> tuple[dict[str, Any], int]:
         size = _write(self._code, code)
         self._files.begin(files.room(collect, limits.file_bytes))
-        killed_before = self._prepare_group(limits)
+        self._make_room(limits)
         order = {
             "op": "run",
             "size": size,
@@ -121,16 +124,24 @@ class Worker:
         }
         report = self._execute(order, limits, (self._stdout, self._stderr), (self._files,))
         self._served += 1
-        return report, self._kills(SCRIPTS) - killed_before
+        killed = 0
+        if self.groups is not None and report.get("wait_status") == signal.SIGKILL:
+            before, self._killed = self._killed, self._kills(SCRIPTS)
+            killed = self._killed - before
+        return report, killed
 
-    def _prepare_group(self, limits: Limits) -> int:
-        """Set the scripts' memory limit; returns the kills so far."""
+    def _make_room(self, limits: Limits) -> None:
+        """Limit the scripts' group to what it holds now, the fork server mostly, and one script.
+
+        That changes all the time: the kernel charges namespaces and page tables to who made them,
+        and takes namespaces down a while after their end.
+        """
         if self.groups is None:
-            return 0
-        if self._group_bytes != limits.memory_bytes:
-            self.groups.limit(SCRIPTS, self._server_bytes + limits.memory_bytes)
-            self._group_bytes = limits.memory_bytes
-        return self._kills(SCRIPTS)
+            return
+        wanted = self.groups.used_bytes(SCRIPTS) + limits.memory_bytes
+        if not wanted <= self._group_bytes <= wanted + SLACK_BYTES:
+            self._group_bytes = wanted + SLACK_BYTES // 2
+            self.groups.limit(SCRIPTS, self._group_bytes)
 
     def _kills(self, group: str) -> int:
         return self.groups.kills(group) if self.groups else 0
@@ -144,6 +155,7 @@ class Worker:
             Lost, OSError: it could not be started.
         """
         self.start()
+        self._make_room(limits)
         number = self._next_kernel = self._next_kernel + 1
         group = f"session-{number}" if self.groups else ""
         if self.groups:
@@ -257,7 +269,7 @@ class Worker:
             self.stop_server()
             raise Lost(f"the fork server did not start ({error}): {said}") from error
         self._served = self._group_bytes = 0
-        self._server_bytes = self.groups.used_bytes(SCRIPTS) if self.groups else 0
+        self._killed = self._kills(SCRIPTS)
         self.generation += 1
 
     def _launch(self) -> socket.socket:

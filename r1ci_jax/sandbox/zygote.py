@@ -30,6 +30,8 @@ from r1ci_jax.sandbox import collect, kernel, namespaces, script
 INTERRUPT_SECONDS = 0.5
 """Between the interrupt of a cell and the end of its kernel."""
 STRAY_ROUNDS = 100
+BARE_BYTES = 16 << 20
+"""Address space of an interpreter that has loaded nothing."""
 COLLECT_SECONDS = 10.0
 LONGEST_WAIT = 0.5
 SHORTEST_WAIT = 0.005
@@ -44,6 +46,8 @@ class Child:
     pid: int
     pidfd: int
     world: namespaces.Namespaces
+    trouble_fd: int = -1
+    gate_fd: int = -1
     orders_fd: int = -1
     done_fd: int = -1
     word: bytes = b""
@@ -52,6 +56,31 @@ class Child:
     def cpu_seconds(self) -> float:
         """CPU time of the process and its threads."""
         return time.clock_gettime((~self.pid << 3) | 2)
+
+    def trouble(self) -> str:
+        """What kept it from starting; empty when it started."""
+        try:
+            said = os.read(self.trouble_fd, 1000).decode(errors="replace")
+        except BlockingIOError:
+            said = "its set-up did not end"
+        os.close(self.trouble_fd)
+        self.trouble_fd = -1
+        return said
+
+    def open_gate(self, size: int) -> None:
+        """Let it go on, to a script of so many bytes."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended; whoever watches it sees that
+            os.write(self.gate_fd, size.to_bytes(8, "little"))
+
+    def ended(self) -> bool:
+        """It has ended and waits to be reaped."""
+        return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def discard(self) -> None:
+        """End it and all that is in its namespaces."""
+        self.signal(_signal.SIGKILL)
+        self.reap()
+        self.close()
 
     def signal(self, number: int) -> None:
         """Send a signal to this process; one that has just ended takes none."""
@@ -69,28 +98,16 @@ class Child:
         It has been reaped before: the end of a pid namespace waits for that.
         """
         self.world.end()
-        for fd in (self.pidfd, self.orders_fd, self.done_fd):
+        for fd in (self.pidfd, self.trouble_fd, self.gate_fd, self.orders_fd, self.done_fd):
             if fd >= 0:
                 os.close(fd)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a forked child becomes."""
-
-    output_fds: tuple[int, int]
-    """Its stdout and stderr."""
-    other_fds: tuple[int, ...] = ()
-    """Kept as 3 and following."""
-    script_bytes: int | None = None
-    """Size of the script; None: a session's kernel."""
 
 
 class Become(BaseException):
     """Unwinds a new child's stack: scripts have as much of it as in a cold jail."""
 
-    def __init__(self, plan: Plan, code: bytes):
-        self.plan = plan
+    def __init__(self, kernel_fds: tuple[int, ...], code: bytes):
+        self.kernel_fds = kernel_fds
         self.code = code
 
 
@@ -118,15 +135,18 @@ class Server:
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.cores = len(os.sched_getaffinity(0))
         self.page = mmap.mmap(-1, 1)
+        self.loaded_bytes = 0
         self.sessions: dict[int, Child] = {}
-        self.spare: namespaces.Namespaces | None = None
+        self.ready: Child | None = None
+        """Made ahead: set up under `ready_limits`, waiting for its script."""
+        self.ready_limits: dict[str, int] = {}
 
     def serve(self) -> None:
         """Answer orders until the host is gone."""
+        # A script may map as much as in a cold jail, where it loads its modules itself.
+        self.loaded_bytes = max(0, mapped_bytes() - BARE_BYTES)
         self.say({"ready": True, "modules": len(sys.modules)})
         while True:
-            if self.spare is None:  # made while the host is busy with the last result
-                self.spare = namespaces.Namespaces()
             data, fds, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES, 3)
             if not data:
                 os._exit(0)  # as process 1: everything in this jail ends with it
@@ -139,10 +159,7 @@ class Server:
                 case "cell":
                     self.say(self.cell(order))
                 case "close":
-                    child = self.sessions.pop(order["session"])
-                    child.signal(_signal.SIGKILL)
-                    child.reap()
-                    child.close()
+                    self.sessions.pop(order["session"]).discard()
                     self.say({})
                 case "kill" | "interrupt":
                     pass  # came after the end of what it was meant for
@@ -151,27 +168,42 @@ class Server:
         """Tell the host."""
         self.control.send(json.dumps(message).encode())
 
+    def fresh_output(self) -> tuple[int, ...]:
+        """Streams for a child, opened anew: flags set on the last one's are not its."""
+        return tuple(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY) for fd in self.output_fds)
+
+    def take(self, limits: dict[str, int]) -> Child:
+        """A child that waits for a script under these limits."""
+        child, self.ready = self.ready, None
+        if child is not None and (self.ready_limits != limits or child.ended()):
+            child.discard()
+            child = None
+        return child or self.fork(limits, "", self.fresh_output())
+
     def run(self, order: dict[str, Any]) -> dict[str, Any]:
-        """One script from fork to the end of its last process."""
+        """One script from its first instruction to the end of its last process."""
+        child = self.take(order["limits"])
         self.page[0] = 0
-        world, self.spare = self.spare or namespaces.Namespaces(), None
-        plan = Plan(output_fds=self.output_fds, script_bytes=order["size"])
-        child, problem = self.fork(world, order, plan)
-        if problem:
-            return {"setup": problem}
-        begin = time.monotonic()
-        seen = self.watch(child, order, begin, 0.0)
+        output = self.fresh_output()  # before the script could change their mode
+        begin, cpu_before = time.monotonic(), child.cpu_seconds()
+        child.open_gate(order["size"])
+        # Beside this script, the next one's child.
+        self.ready, self.ready_limits = self.fork(order["limits"], "", output), order["limits"]
+        seen = self.watch(child, order, begin, cpu_before)
         if seen.limit:
             child.signal(_signal.SIGKILL)
         wait_status, usage = child.reap()
         wall = time.monotonic() - begin
+        if problem := child.trouble():
+            child.close()
+            return {"setup": problem}
         if order["collect"] and end_strays(child):
             self.collect(child.world, order)
         child.close()
         return {
             "limit": seen.limit,
             "wait_status": wait_status,
-            "cpu": usage.ru_utime + usage.ru_stime,
+            "cpu": max(0.0, usage.ru_utime + usage.ru_stime - cpu_before),
             "rss_kib": usage.ru_maxrss,
             "wall": wall,
             "exception": self.page[0],
@@ -184,12 +216,13 @@ class Server:
         theirs, orders = os.pipe()
         done, says = os.pipe()
         fds = (theirs, says, code_fd)
-        world, self.spare = self.spare or namespaces.Namespaces(), None
-        plan = Plan(output_fds=(stdout_fd, stderr_fd), other_fds=fds)
-        child, problem = self.fork(world, order, plan)
-        for fd in (*fds, stdout_fd, stderr_fd):
+        child = self.fork(order["limits"], order["group"], (stdout_fd, stderr_fd), fds)
+        for fd in fds:
             os.close(fd)
-        if problem:
+        child.open_gate(0)
+        os.set_blocking(child.trouble_fd, True)
+        if problem := child.trouble():
+            child.discard()
             os.close(orders)
             os.close(done)
             return {"setup": problem}
@@ -244,49 +277,60 @@ class Server:
         }
 
     def fork(
-        self, world: namespaces.Namespaces, order: dict[str, Any], plan: Plan
-    ) -> tuple[Child, str]:
-        """A child inside `world` that goes by `plan`, or what kept it from that.
+        self,
+        limits: dict[str, int],
+        group: str,
+        output: tuple[int, ...],
+        kernel_fds: tuple[int, ...] = (),
+    ) -> Child:
+        """A child in fresh namespaces that waits at its gate; takes and closes `output`.
 
-        The child tells of trouble over a pipe that it closes before any foreign code runs.
+        It tells of trouble over a pipe that it closes before any foreign code runs.
         """
-        reading, writing = os.pipe()
+        world = namespaces.Namespaces()
+        trouble, says = os.pipe()
+        gate, opens = os.pipe()
         pid = namespaces.fork_into(world, self.own_pid_namespace)
         if pid == 0:
-            self.become(world, order, plan, writing)
-        os.close(writing)
-        child = Child(pid=pid, pidfd=os.pidfd_open(pid), world=world)
-        problem = os.read(reading, 1000)
-        os.close(reading)
-        if problem:
-            child.reap()
-            child.close()
-        return child, problem.decode(errors="replace")
+            self.become(world, limits, group, (*output, *kernel_fds), (says, gate))
+        for fd in (says, gate, *output):
+            os.close(fd)
+        os.set_blocking(trouble, False)
+        return Child(
+            pid=pid, pidfd=os.pidfd_open(pid), world=world, trouble_fd=trouble, gate_fd=opens
+        )
 
     def become(
-        self, world: namespaces.Namespaces, order: dict[str, Any], plan: Plan, trouble_fd: int
+        self,
+        world: namespaces.Namespaces,
+        limits: dict[str, int],
+        group: str,
+        fds: tuple[int, ...],
+        own_fds: tuple[int, int],
     ) -> NoReturn:
-        """The child's last trusted steps: descriptors, namespaces, random numbers."""
+        """The child's last trusted steps; `own_fds` are the pipe for trouble and the gate."""
+        trouble_fd, gate_fd = own_fds
         try:
-            # Read here and not before the fork: what the fork server reads, later children can find
-            # in the memory that they inherit.
-            code = os.pread(self.code_fd, plan.script_bytes or 0, 0)
-            null = os.open("/dev/null", os.O_RDONLY)
-            # Opened anew: flags that a script sets on its streams are not the next one's.
-            output = [os.open(f"/proc/self/fd/{fd}", os.O_WRONLY) for fd in plan.output_fds]
-            kept = (null, *output, *plan.other_fds)
-            place_descriptors((*kept, world.pidfd, trouble_fd))
-            pidfd, trouble_fd = len(kept), len(kept) + 1
-            namespaces.enter(pidfd, order["limits"], self.filter, order["group"])
-            if "numpy.random" in sys.modules:
-                seed = int.from_bytes(os.urandom(4))  # `random` sees to itself after a fork
-                sys.modules["numpy.random"].seed(seed)
+            kept = (os.open("/dev/null", os.O_RDONLY), *fds)
+            place_descriptors((*kept, *own_fds, world.pidfd, self.code_fd))
+            trouble_fd, gate_fd, pidfd, code_fd = range(len(kept), len(kept) + 4)
+            memory = limits["memory"] + self.loaded_bytes
+            namespaces.enter(pidfd, {**limits, "memory": memory}, self.filter, group)
         except BaseException as error:
             os.write(trouble_fd, f"{type(error).__name__}: {error}".encode())
+            os.read(gate_fd, 8)
             os._exit(1)
-        os.close(pidfd)
-        os.close(trouble_fd)
-        raise Become(plan, code)
+        size = os.read(gate_fd, 8)
+        if len(size) != 8:
+            os._exit(0)
+        # Read only now: what the fork server had read, later children could find in its memory.
+        code = os.pread(code_fd, int.from_bytes(size, "little"), 0)
+        if "numpy.random" in sys.modules and (len(fds) > 2 or b"random" in code):
+            seed = int.from_bytes(os.urandom(4))  # `random` sees to itself after a fork
+            sys.modules["numpy.random"].seed(seed)
+        for fd in (trouble_fd, gate_fd, pidfd, code_fd):
+            os.close(fd)
+        raise Become(tuple(range(3, len(kept))), code)
 
     def collect(self, world: namespaces.Namespaces, order: dict[str, Any]) -> None:
         """Let a child, as confined as the script was, send the files that are asked for."""
@@ -363,6 +407,12 @@ def place_descriptors(wanted: tuple[int, ...]) -> None:
     os.closerange(len(wanted), 1 << 30)
 
 
+def mapped_bytes() -> int:
+    """Address space of this process."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[0]) * mmap.PAGESIZE
+
+
 def end_strays(child: Child) -> bool:
     """End processes that a cell or script left behind; False when they multiply faster."""
     for _ in range(STRAY_ROUNDS):
@@ -394,6 +444,27 @@ def preload(modules: list[str], warm_up: str) -> None:
     sys.path.remove(packages)
 
 
+def make_immortal() -> None:
+    """Let every object that there is now live for ever, as None does.
+
+    Python then leaves their reference counts alone, so a child that uses a module does not write to
+    the pages it lies in, and the kernel does not copy them.
+    """
+    for_ever = ctypes.c_uint32.from_address(id(None)).value
+    seen = set[int]()
+    found = gc.get_objects()
+    while found:
+        fresh = []
+        for thing in found:
+            if id(thing) not in seen:
+                seen.add(id(thing))
+                fresh.append(thing)
+        found = gc.get_referents(*fresh)
+        del fresh
+    for address in seen:
+        ctypes.c_uint32.from_address(address).value = for_ever
+
+
 def main(boot: dict[str, Any]) -> None:
     """Get ready, then serve. Never returns."""
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
@@ -401,14 +472,15 @@ def main(boot: dict[str, Any]) -> None:
     preload(boot["preload"], boot["warm_up"])
     server = Server(boot)
     gc.collect()
+    make_immortal()
     gc.freeze()  # a collection in a child would otherwise touch, and so copy, every object
     namespaces.use_huge_pages()
     try:
         server.serve()
     except Become as become:
-        plan, code = become.plan, become.code
+        kernel_fds, code = become.kernel_fds, become.code
     # Outside the handler, or every exception of a script would have this one as its context.
-    if plan.script_bytes is not None:
+    if not kernel_fds:
         script.run_script(code, server.page)
     server.page.close()  # it belongs to the scripts
-    kernel.serve(*range(3, 3 + len(plan.other_fds)))
+    kernel.serve(*kernel_fds)

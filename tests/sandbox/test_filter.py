@@ -30,6 +30,8 @@ def decide(program: bytes, number: int, argument: int = 0, architecture: int = X
                 at += yes if accumulator == value else no
             case 0x45:
                 at += yes if accumulator & value else no
+            case 0x05:
+                at += value
             case 0x06:
                 return value
             case _:
