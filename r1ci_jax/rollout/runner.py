@@ -19,7 +19,7 @@ from r1ci_jax.rollout import agents, reward
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn
 from r1ci_jax.sampling.engine import Emitted, Engine, Feed
 from r1ci_jax.sandbox import ExecResult, Sandbox
-from r1ci_jax.sandbox.box import SANDBOX_FAULTS
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chat, prompts, protocol

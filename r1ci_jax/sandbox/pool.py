@@ -12,13 +12,12 @@ from typing import Final, Protocol, Self
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.config import Limits
-from r1ci_jax.sandbox.result import ExecResult, Status
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
 from r1ci_jax.sandbox.session import Session
 from r1ci_jax.sandbox.worker import Lost, Worker
 
 ATTEMPTS: Final = 3
 """Runs of a script whose worker was lost; scripts that merely fail run once."""
-FAULTS: Final = (Status.SETUP_ERROR, Status.INFRA_ERROR)
 
 Future = concurrent.futures.Future[ExecResult]
 
@@ -176,7 +175,7 @@ class LocalPool:
 
     def _again(self, job: _Job, result: ExecResult, index: int) -> bool:
         """Queue a job once more, first in line, for another worker, when the sandbox failed."""
-        if result.status not in FAULTS or not job.retried or job.attempt >= ATTEMPTS:
+        if result.status not in SANDBOX_FAULTS or not job.retried or job.attempt >= ATTEMPTS:
             return False
         with self._changed:
             if self._closing:

@@ -20,7 +20,7 @@ from r1ci_jax.sandbox.config import Limits, SandboxConfig
 from r1ci_jax.sandbox.remote_fleet import Deserted, Fleet, Host, HostLost
 from r1ci_jax.sandbox.remote_link import LINK, import_ray
 from r1ci_jax.sandbox.remote_node import pack_text, unpack_result
-from r1ci_jax.sandbox.result import ExecResult, Status
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
 
 ATTEMPTS: Final = 3
 """Nodes that a script is tried on when the sandbox fails it; its own failures are final."""
@@ -28,7 +28,6 @@ PATIENCE_SECONDS: Final = 120.0
 """With no node at all for so long, what waits comes back as infra_error."""
 ANSWER_SECONDS: Final = 10.0
 """Longest wait for a session to be interrupted or closed."""
-SANDBOX_FAULTS: Final = (Status.SETUP_ERROR, Status.INFRA_ERROR)
 CLOSED: Final = "the sandbox is closed"
 LOST: Final = "the session's variables are lost, its next cell starts afresh"
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from typing import Final
 
 
 class Status(enum.StrEnum):
@@ -29,6 +30,10 @@ class Status(enum.StrEnum):
     """The jail could not be built; the script never ran."""
     INFRA_ERROR = "infra_error"
     """The jail was lost through no fault of the script: no verdict about it."""
+
+
+SANDBOX_FAULTS: Final = (Status.SETUP_ERROR, Status.INFRA_ERROR)
+"""No verdict about the script."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
