@@ -43,12 +43,14 @@ setup(
         "numpy>=2",
         "tyro",
         "rich",
+        "math-verify",
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.11"],
         "cuda": ["jax[cuda13]>=0.11"],
         "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
         "tensorboard": ["tensorboardX"],
+        "tasks": ["reasoning-gym>=0.1.25"],  # its pycosat is compiled on installation
         "dev": [
             "hypothesis",
             "import-linter",

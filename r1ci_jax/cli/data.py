@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from r1ci_jax.core.progress import Progress
 from r1ci_jax.data import builders, prepare, questions, stats
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.tasks import bbh, loaded, sources
 
 
 def add_commands(subparsers: Any) -> None:
     """Add `data` and its sub-commands."""
-    parser = subparsers.add_parser("data", help="datasets: build, stats")
+    parser = subparsers.add_parser("data", help="datasets: build, fetch, stats")
     commands = parser.add_subparsers(dest="data_command", metavar="COMMAND")
 
     build = commands.add_parser(
@@ -30,11 +32,19 @@ def add_commands(subparsers: Any) -> None:
     )
     build.set_defaults(run=_build, takes_overrides=True)
 
+    fetch = commands.add_parser(
+        "fetch", help="published questions: BIG-Bench-Hard, GSM-Hard, MATH, from the network"
+    )
+    fetch.add_argument(
+        "--data-dir", type=Path, help=f"where to (default ${sources.VARIABLE}, else the cache)"
+    )
+    fetch.set_defaults(run=_fetch)
+
     show = commands.add_parser("stats", help="counts, lengths, duplicates, commonest answers")
     show.add_argument("where", metavar="RUN", type=Path, help="run directory, or its data/")
     show.set_defaults(run=_stats)
 
-    for command in (build, show):
+    for command in (build, fetch, show):
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -66,6 +76,20 @@ def _build(args: argparse.Namespace) -> int:
 def _show(bar: Progress, done: int, total: int) -> None:
     bar.total = total
     bar.update(done)
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    place = sources.folder(args.data_dir)
+    files = []
+    for remote, fresh in sources.fetch_all(bbh.remotes(), place):
+        files.append(remote.path)
+        print(f"{remote.path}: {'downloaded' if fresh else 'there'}", file=sys.stderr)
+    for name in loaded.NAMES:
+        loaded.fetch(name, place)
+        files.append(f"symbench/{name}.jsonl")
+        print(f"{files[-1]}: written", file=sys.stderr)
+    print(json.dumps({"data_dir": str(place), "files": files}) if args.json else f"{place}: filled")
+    return 0
 
 
 def _stats(args: argparse.Namespace) -> int:

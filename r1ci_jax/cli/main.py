@@ -24,7 +24,7 @@ COMMANDS = {
     "grpo": ("r1ci_jax.cli.run", "reinforcement learning only"),
     "eval": ("r1ci_jax.cli.run", "evaluation only"),
     "tasks": ("r1ci_jax.cli.tasks", "the task registry: list, show, sample, check"),
-    "data": ("r1ci_jax.cli.data", "datasets: build, stats"),
+    "data": ("r1ci_jax.cli.data", "datasets: build, fetch, stats"),
     "sandbox": ("r1ci_jax.cli.sandbox", "the interpreter jail: doctor, exec, bench, soak"),
     "weights": ("r1ci_jax.cli.weights", "Hugging Face safetensors: import, export"),
     "report": ("r1ci_jax.cli.report", "one static HTML file about a run"),

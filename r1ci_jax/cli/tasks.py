@@ -1,13 +1,15 @@
 """r1ci tasks: the task registry."""
 
 import argparse
+import collections
 import dataclasses
 import json
+import pathlib
 import random
 from typing import Any
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import check, registry
+from r1ci_jax.tasks import catalogue, check, registry, released, sources
 from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.toy.puzzle import ToyTask
 
@@ -19,6 +21,12 @@ def add_commands(subparsers: Any) -> None:
 
     listing = commands.add_parser("list", help="all tasks")
     listing.add_argument("--suite", help=f"only one suite: {', '.join(registry.suites())}")
+    listing.add_argument(
+        "--markdown", action="store_true", help="the catalogue of the paper's 144: docs/tasks.md"
+    )
+    listing.add_argument(
+        "--dropped", action="store_true", help="published questions never asked: docs/dropped.md"
+    )
     listing.set_defaults(run=_list)
 
     show = commands.add_parser("show", help="one task, with a question of each difficulty")
@@ -36,25 +44,50 @@ def add_commands(subparsers: Any) -> None:
     checking.add_argument("names", metavar="NAME", nargs="*", help="default: all tasks")
     checking.add_argument("--seed", type=int, default=0)
     checking.add_argument("--items", type=int, default=check.ITEMS, help="questions a task")
+    checking.add_argument(
+        "--released",
+        metavar="DIR",
+        type=pathlib.Path,
+        help="instead: let our scorers judge the released SymBench items in DIR",
+    )
     checking.set_defaults(run=_check)
 
     for command in (listing, show, sample, checking):
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        command.add_argument(
+            "--data-dir",
+            metavar="DIR",
+            type=pathlib.Path,
+            help=f"published questions (default: ${sources.VARIABLE}, else the cache)",
+        )
 
 
 def _list(args: argparse.Namespace) -> int:
+    if args.data_dir is not None:
+        sources.choose(args.data_dir)
+    if args.markdown or args.dropped:
+        print(catalogue.markdown() if args.markdown else catalogue.dropped(), end="")
+        return 0
     tasks = [_facts(registry.get(name)) for name in registry.names(suite=args.suite)]
+    suites = collections.Counter(task["suite"] for task in tasks)
+    paper = [task for task in tasks if task["suite"] in registry.PAPER_SUITES]
+    splits = collections.Counter(task["split"] for task in paper)
     if args.json:
-        print(json.dumps({"tasks": tasks}))
+        counts = {"paper": len(paper), "suites": dict(suites), "paper_splits": dict(splits)}
+        print(json.dumps({"counts": counts, "tasks": tasks}))
         return 0
     for task in tasks:
-        print(f"{task['name']:<24}{task['suite']:<15}{task['split']:<7}{task['answer_format']}")
-    print(f"{len(tasks)} tasks")
+        print(f"{task['name']:<40}{task['suite']:<15}{task['split']:<7}{task['answer_format']}")
+    told = ", ".join(f"{count} {suite}" for suite, count in suites.items())
+    print(
+        f"{len(tasks)} tasks: {told}; of the paper's {len(paper)}: "
+        f"{splits['train']} for training, {splits['test']} for testing"
+    )
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
-    task = registry.get(args.name)
+    task = _chosen(args)
     examples = [task.generate(0, 0, difficulty) for difficulty in task.difficulties]
     if args.json:
         facts = _facts(task) | {"examples": [dataclasses.asdict(example) for example in examples]}
@@ -70,10 +103,18 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
+def _chosen(args: argparse.Namespace) -> Task:
+    if args.data_dir is not None:
+        sources.choose(args.data_dir)
+    return registry.get(args.name)
+
+
 def _sample(args: argparse.Namespace) -> int:
-    task = registry.get(args.name)
+    task = _chosen(args)
     if args.n < 1:
         raise UserError(f"-n {args.n}: ask for at least one question")
+    if (count := task.count()) is not None and args.n > count:
+        raise UserError(f"-n {args.n}: {task.name} has {count} questions; ask for fewer")
     levels = task.difficulties if args.difficulty is None else (args.difficulty,)
     if not set(levels) <= set(task.difficulties):
         known = ", ".join(map(str, task.difficulties))
@@ -89,6 +130,10 @@ def _sample(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    if args.data_dir is not None:
+        sources.choose(args.data_dir)
+    if args.released is not None:
+        return _check_released(args)
     names = tuple(args.names) or registry.names()
     if args.items < 1:
         raise UserError(f"--items {args.items}: look at at least one question")
@@ -105,6 +150,26 @@ def _check(args: argparse.Namespace) -> int:
         print(json.dumps({"passed": not failed, "tasks": rows}))
     else:
         print(f"{len(reports) - len(failed)} of {len(reports)} tasks pass")
+    return 1 if failed else 0
+
+
+def _check_released(args: argparse.Namespace) -> int:
+    judged = released.judge(args.released)
+    failed = [one.task for one in judged if not one.passed]
+    if args.json:
+        rows = [dataclasses.asdict(one) | {"passed": one.passed} for one in judged]
+        print(json.dumps({"passed": not failed, "tasks": rows}))
+    else:
+        for one in judged:
+            print(
+                f"{one.task:<40}{'ok' if one.passed else 'FAILED':<8}"
+                f"golds {one.scored}/{one.golds} of {one.items} items"
+            )
+            for why, count in one.defects.items():
+                print(f"    known defect, {count} items: {why}")
+            for failure in one.failures if not one.passed else ():
+                print(f"    {failure}")
+        print(f"{len(judged) - len(failed)} of {len(judged)} tasks pass")
     return 1 if failed else 0
 
 
@@ -128,7 +193,7 @@ def _print_examples(task: Task, examples: list[Example]) -> None:
 
 def _print_report(report: check.Report) -> None:
     print(
-        f"{report.task:<24}{'ok' if report.passed else 'FAILED':<8}"
+        f"{report.task:<40}{'ok' if report.passed else 'FAILED':<8}"
         f"golds {report.golds_correct}/{report.items}  distinct {report.distinct}  "
         f"commonest gold {report.majority_share:.0%}"
     )

@@ -41,17 +41,21 @@ def split_of(question: str, counts: dict[str, int]) -> str:
 
 def draw(task: Task, questions: Questions, *, seed: int) -> dict[str, list[Example]]:
     """All splits of one task; difficulties alternate within each split."""
-    unknown = sorted(set(questions.difficulties) - set(task.difficulties))
+    # Published questions come in one level only.
+    chosen = questions.difficulties if len(task.difficulties) > 1 else task.difficulties
+    unknown = sorted(set(chosen) - set(task.difficulties))
     if unknown:
         raise UserError(
             f"{task.name} has no difficulty {unknown[0]}; "
             f"choose questions.difficulties from {', '.join(map(str, task.difficulties))}"
         )
     counts = wanted(questions)
-    levels = len(questions.difficulties)
+    if task.split == "test":
+        counts = {split: n if split == "eval" else 0 for split, n in counts.items()}
+    levels = len(chosen)
     by_level: list[dict[str, list[Example]]] = []
     seen: set[str] = set()
-    for rank, difficulty in enumerate(questions.difficulties):
+    for rank, difficulty in enumerate(chosen):
         # The first levels take what an even share leaves over.
         shares = {split: (n - rank + levels - 1) // levels for split, n in counts.items()}
         by_level.append(_fill(task, difficulty, shares, counts, seed, seen))
@@ -69,7 +73,10 @@ def _fill(
     """Questions of one level, in order of their index, until every split has its share."""
     chosen: dict[str, list[Example]] = {split: [] for split in shares}
     missing = sum(shares.values())
-    for index in range(max(_MIN_TRIES, _TRIES_PER_QUESTION * missing)):
+    tries = max(_MIN_TRIES, _TRIES_PER_QUESTION * missing)
+    if (count := task.count()) is not None:
+        tries = min(tries, count)
+    for index in range(tries):
         if missing == 0:
             return chosen
         example = task.generate(index, seed, difficulty)

@@ -55,6 +55,10 @@ class Task(abc.ABC):
     def score(self, example: Example, answer_text: str) -> Verdict:
         """Judge the text between the answer marks by rules alone; never raises, never runs it."""
 
+    def count(self) -> int | None:
+        """How many questions a seed gives at one difficulty; None: as many as one likes."""
+        return None
+
     def gold(self, example: Example) -> str | None:
         """A text that scores correct, or None where the example stores no answer."""
         if not example.answer:

@@ -53,6 +53,8 @@ def check(names: Sequence[str], *, seed: int = 0, items: int = ITEMS) -> Iterato
 def sample(task: Task, seed: int, items: int) -> list[Example]:
     """Questions spread evenly over the difficulties."""
     levels = task.difficulties
+    count = task.count()
+    items = items if count is None else min(items, count * len(levels))
     return [task.generate(i // len(levels), seed, levels[i % len(levels)]) for i in range(items)]
 
 
@@ -64,6 +66,7 @@ def digest(examples: Sequence[Example]) -> str:
 
 def _check_task(task: Task, seed: int, items: int, elsewhere: str) -> Report:
     examples = sample(task, seed, items)
+    items = len(examples)
     golds = [task.gold(example) for example in examples]
     problems = list(_wrong_golds(task, examples, golds))
     golds_correct = len(examples) - len(problems)

@@ -3,20 +3,73 @@
 import difflib
 import functools
 import importlib
+import importlib.util
+from typing import Final
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import split
 from r1ci_jax.tasks.base import Task
+from r1ci_jax.tasks.bbh_files import PUBLISHED as _BBH
+from r1ci_jax.tasks.reasoning_gym_algorithms import CHOSEN as _RG_ALGORITHMS
+from r1ci_jax.tasks.reasoning_gym_arithmetic import CHOSEN as _RG_ARITHMETIC
+from r1ci_jax.tasks.reasoning_gym_puzzles import CHOSEN as _RG_PUZZLES
 
-_SUITES: dict[str, dict[str, str]] = {
+_SYMBENCH: Final = {
+    "2048": "tile_2048:Tile2048",
+    "blocksworld": "blocksworld:Blocksworld",
+    "boxlift": "boxlift:BoxLift",
+    "boxnet": "boxnet:BoxNet",
+    "combinatorial_calculation": "combinatorial_calculation:CombinatorialCalculation",
+    "constrained_linear_arrangement": "constrained_linear_arrangement:ConstrainedLinearArrangement",
+    "cryptanalysis": "cryptanalysis:Cryptanalysis",
+    "eight_queens": "eight_queens:EightQueens",
+    "game24": "game24:Game24",
+    "gridworld": "gridworld:GridWorld",
+    "letter_logic_diagram": "letter_logic_diagram:LetterLogicDiagram",
+    "letters": "letters:Letters",
+    "light_puzzles": "light_puzzles:LightPuzzles",
+    "logic_puzzle": "logic_puzzle:LogicPuzzle",
+    "logical_equation": "logical_equation:LogicalEquation",
+    "mahjong_pattern": "mahjong_pattern:MahjongPattern",
+    "matrix_transformation": "matrix_transformation:MatrixTransformation",
+    "new_operator": "new_operator:NewOperator",
+    "number_multiply": "number_multiply:NumberMultiply",
+    "pattern_recognition": "pattern_recognition:PatternRecognition",
+    "permutations_and_combinations": "permutations_and_combinations:PermutationsAndCombinations",
+    "pooling": "pooling:Pooling",
+    "reversi": "reversi:Reversi",
+    "standard_sudoku": "standard_sudoku:StandardSudoku",
+    "statistical_counting": "statistical_counting:StatisticalCounting",
+    "string_deletion_and_modification": "string_deletion_and_modification:"
+    "StringDeletionAndModification",
+    "string_insertion": "string_insertion:StringInsertion",
+    "string_splitting": "string_splitting:StringSplitting",
+    "string_synthesis": "string_synthesis:StringSynthesis",
+    "synthesis_decomposition": "synthesis_decomposition:SynthesisDecomposition",
+}
+
+_SUITES: Final[dict[str, dict[str, str]]] = {
     "toy": {
-        "toy_arithmetic": "r1ci_jax.tasks.toy.arithmetic:Arithmetic",
-        "toy_letters": "r1ci_jax.tasks.toy.letters:Letters",
-        "toy_sorting": "r1ci_jax.tasks.toy.sorting:Sorting",
-        "toy_gcd_lcm": "r1ci_jax.tasks.toy.gcd_lcm:GcdLcm",
-        "toy_base_conversion": "r1ci_jax.tasks.toy.base_conversion:BaseConversion",
-        "toy_search": "r1ci_jax.tasks.toy.search:Search",
+        "toy_arithmetic": "toy.arithmetic:Arithmetic",
+        "toy_letters": "toy.letters:Letters",
+        "toy_sorting": "toy.sorting:Sorting",
+        "toy_gcd_lcm": "toy.gcd_lcm:GcdLcm",
+        "toy_base_conversion": "toy.base_conversion:BaseConversion",
+        "toy_search": "toy.search:Search",
+    },
+    "symbench": {name: f"symbench.{place}" for name, place in _SYMBENCH.items()}
+    | dict.fromkeys(("gsm_hard", "math_geometry", "math_counting_and_probability"), "loaded:make"),
+    "bbh": {f"bbh_{file}": "bbh:make" for file in _BBH},
+    "reasoning_gym": {
+        f"rg_{dataset}": "reasoning_gym:make"
+        for chosen in (_RG_ALGORITHMS, _RG_ARITHMETIC, _RG_PUZZLES)
+        for dataset in chosen
     },
 }
+"""Where each task is made: a class, or `make`, which takes the name."""
+
+PAPER_SUITES: Final = ("symbench", "bbh", "reasoning_gym")
+"""The paper's 144 tasks; the others are ours."""
 
 
 def suites() -> tuple[str, ...]:
@@ -32,15 +85,33 @@ def names(*, suite: str | None = None) -> tuple[str, ...]:
     return tuple(name for tasks in chosen for name in tasks)
 
 
+def register(name: str, place: str, *, suite: str) -> None:
+    """Add a task of one's own: `place` is "package.module:Class", the class takes no arguments.
+
+    Raises:
+        UserError: there is a task of that name.
+    """
+    if name in names():
+        raise UserError(f"there is a task {name!r} already; choose another name")
+    _SUITES.setdefault(suite, {})[name] = place
+
+
 @functools.cache
 def get(name: str) -> Task:
     """The task of that name."""
     for tasks in _SUITES.values():
         if name in tasks:
-            module, _, attribute = tasks[name].partition(":")
-            task = getattr(importlib.import_module(module), attribute)()
-            assert isinstance(task, Task) and task.name == name
-            return task
+            return _make(name, tasks[name])
     close = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}?" if close else "see r1ci tasks list"
     raise UserError(f"unknown task {name!r}; {hint}")
+
+
+def _make(name: str, place: str) -> Task:
+    module, _, attribute = place.partition(":")
+    package = "" if importlib.util.find_spec(module.partition(".")[0]) else f"{__package__}."
+    maker = getattr(importlib.import_module(package + module), attribute)
+    task = maker(name) if attribute == "make" else maker()
+    assert isinstance(task, Task) and task.name == name
+    task.split = split.of(name)
+    return task

@@ -1,0 +1,108 @@
+"""The catalogue of the paper's 144 tasks, as Markdown: docs/tasks.md is made from it."""
+
+import collections
+from collections.abc import Iterator
+from typing import Final
+
+from r1ci_jax.tasks import registry, released
+from r1ci_jax.tasks.base import Task
+from r1ci_jax.tasks.stored import StoredTask
+
+_SOURCES: Final = {
+    "symbench": "own generator",
+    "bbh": "published questions (MIT)",
+    "reasoning_gym": "package `reasoning-gym` (Apache-2.0)",
+}
+_PUBLISHED: Final = {
+    "gsm_hard": "GSM-Hard (MIT)",
+    "math_geometry": "MATH (MIT)",
+    "math_counting_and_probability": "MATH (MIT)",
+}
+
+
+def markdown() -> str:
+    """The whole page."""
+    tasks = [
+        registry.get(name)
+        for suite in registry.PAPER_SUITES
+        for name in registry.names(suite=suite)
+    ]
+    return "\n".join([*_head(tasks), *_tables(tasks), *_defects(tasks), ""])
+
+
+def _head(tasks: list[Task]) -> Iterator[str]:
+    suites = collections.Counter(task.suite for task in tasks)
+    splits = collections.Counter(task.split for task in tasks)
+    yield "# The 144 tasks"
+    yield ""
+    yield "Made by `r1ci tasks list --markdown > docs/tasks.md`; a test compares."
+    yield ""
+    told = ", ".join(f"{count} {suite}" for suite, count in suites.items())
+    yield (
+        f"{len(tasks)} tasks: {told}. {splits['train']} are trained on, {splits['test']} are only "
+        "tested on (`r1ci_jax/tasks/split.py` says how they were drawn)."
+    )
+    yield ""
+    yield (
+        "Every answer is judged by rules, never by a model and never by running it. Judged by "
+        "*rules*: any answer that obeys the question's rules is right; by *answer*: one value is."
+    )
+
+
+def _tables(tasks: list[Task]) -> Iterator[str]:
+    for suite in registry.PAPER_SUITES:
+        yield ""
+        yield f"## {suite}"
+        yield ""
+        yield "| task | split | kind | levels | answer format | judged by | source |"
+        yield "|---|---|---|---:|---|---|---|"
+        for task in tasks:
+            if task.suite == suite:
+                yield _row(task)
+
+
+def _row(task: Task) -> str:
+    judged = "rules" if task.many_answers else "answer"
+    source = _PUBLISHED.get(task.name, _SOURCES[task.suite])
+    form = task.answer_format.replace("|", "\\|").replace("\n", " ")
+    cells = (task.name, task.split, task.kind, len(task.difficulties), form, judged, source)
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _defects(tasks: list[Task]) -> Iterator[str]:
+    yield ""
+    yield "## Defects of the released items"
+    yield ""
+    yield (
+        "Found when our scorers judged the golds of a sample of the released SymBench items "
+        "(`r1ci tasks check --released DIR`). The scorers follow the rules that the released "
+        "question states."
+    )
+    yield ""
+    yield "| task | items | what |"
+    yield "|---|---:|---|"
+    for task in tasks:
+        for why, count in released.defects(task).items():
+            yield f"| {task.name} | {count} | gold wrong: {why} |"
+        for why, count in released.remarks(task).items():
+            yield f"| {task.name} | {count} | gold right, question weak: {why} |"
+
+
+def dropped() -> str:
+    """The published questions that are never asked; reads the published files."""
+    lines = [
+        "# Published questions that are never asked",
+        "",
+        "Made by `r1ci tasks list --dropped > docs/dropped.md`; a test compares. BIG-Bench-Hard;",
+        "the number is the item's position in its file, from 0.",
+        "",
+        "| task | item | why |",
+        "|---|---:|---|",
+    ]
+    for name in registry.names(suite="bbh"):
+        task = registry.get(name)
+        assert isinstance(task, StoredTask)
+        for item in task.dropped():
+            reason = item.reason.replace("|", "\\|")
+            lines.append(f"| {name} | {item.index} | {reason} |")
+    return "\n".join([*lines, ""])

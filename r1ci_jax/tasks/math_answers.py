@@ -1,0 +1,255 @@
+"""Reading the answers of mathematical questions: what needs no parser is settled here.
+
+The published answers are LaTeX. `value` frees one from units and decoration, `judge` compares an
+answer text with it: lists part by part and in order, plain numbers exactly, all else by the checker
+that is passed in (`math_checker`), after the text has shown that it is one mathematical expression.
+"""
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Final
+
+from r1ci_jax.tasks import answers
+from r1ci_jax.tasks.base import Verdict
+
+Check = Callable[[str, str], bool | None]
+"""From the expected and the given LaTeX to whether they are equal; None where it gave up."""
+
+_FUNCTIONS: Final = re.compile("pi|theta|sqrt|sin|cos|tan|sec|csc|cot|log|ln")
+"""Names that count without a backslash too."""
+_COMMANDS: Final = re.compile(
+    f"frac|{_FUNCTIONS.pattern}|arc(?:sin|cos|tan)|alpha|beta|gamma|phi|varphi|"
+    "cdot|times|div|pm|infty|leq?|geq?|neq?|in|cup|cap"
+)
+"""LaTeX commands of an answer: values and relations, nothing that defines or computes at length."""
+_SYMBOLS: Final = frozenset(r"0123456789+-*/^_()[]{}\.,=<>| ")
+_RELATION = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|in)(?![A-Za-z])")
+_NUMBER = re.compile(r"([+-]?)([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,3}))?")
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+_RATIO = re.compile(r"([+-]?)\\frac(?:\{([0-9]+)\}|([0-9]))(?:\{([0-9]+)\}|([0-9]))")
+_SPACING = re.compile(r"\\[!,;: ]|\\quad|~")
+_TEXT = re.compile(r"\\(?:text|mbox|textrm|textbf|mathrm)\s*\{([^{}]*)\}")
+_UNIT = re.compile(r"(?:\s*\\(?:text|mbox|textrm|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?)+\s*\.?\s*$")
+_DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?|°")
+_NAMED = re.compile(r"[A-Za-z]{1,3}\s*=\s*(?=[^=]*$)(?![^=]*(?<![\\A-Za-z])[A-Za-z](?![A-Za-z]))")
+_WORDS = re.compile(r"\\?[A-Za-z]+")
+_TOWER = re.compile(r"\^(?:\{[^{}]*|\([^()]*|\\?[A-Za-z0-9]+ ?)\^|\^[{(]?-?[0-9]{4,}")
+"""Powers that nobody means and that would keep the checker busy."""
+_ROUNDED = re.compile(r"\.[0-9]{7,}")
+"""A decimal of so many places beside other signs stands for a value that it only comes near to."""
+_TWO_NUMBERS = re.compile(r"[0-9.] +[0-9.]")
+_IDLE_BLANK = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
+_PLAIN_NAME = re.compile(
+    r"(?<!\\)(?<![A-Za-z])(pi|theta|sin|cos|tan|sec|csc|cot|log|ln)(?![A-Za-z])"
+)
+
+
+def boxed(solution: str) -> str | None:
+    r"""What the last `\boxed` of a worked solution holds, or None."""
+    start = solution.rfind("\\boxed")
+    content = solution[start + len("\\boxed") :].lstrip() if start >= 0 else ""
+    if not content.startswith("{"):
+        return None
+    depth = 0
+    for place, char in enumerate(content):
+        depth += (char == "{") - (char == "}")
+        if depth == 0:
+            return content[1:place]
+    return None
+
+
+def value(content: str) -> str | None:
+    """The value in a published answer: without units, signs of degree or percent, or its name.
+
+    None where it is not one value.
+    """
+    text = _SPACING.sub("", content).replace("\\$", "").strip().removesuffix(".").strip()
+    if (whole := _TEXT.fullmatch(text)) is not None:
+        return whole[1].strip() or None
+    text = _DEGREES.sub("", _UNIT.sub("", text))
+    first, equals, second = text.partition("=")
+    if equals and rational(first) is not None and second.rstrip().endswith("\\%"):
+        text = first  # the same value twice, as in 0.56 = 56\%
+    elif (named := _NAMED.match(text)) is not None:
+        text = text[named.end() :]
+    text = text.replace("\\%", "").strip()
+    return None if not text or _TEXT.search(text) else text
+
+
+def number(text: str) -> Fraction | None:
+    """The number that the text is in digits, with a decimal point or an exponent, or None."""
+    if len(text) > answers.MAX_ANSWER_CHARS:
+        return None
+    text = text.strip()
+    if (found := _NUMBER.fullmatch(text)) is None:
+        return None
+    exponent = int(found[3] or 0)
+    return Fraction(found[1] + found[2]) * Fraction(10) ** exponent
+
+
+def rational(text: str) -> Fraction | None:
+    """The number that the text is: as in `number`, with thousands commas, or a quotient of two."""
+    text = canonical(text)
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
+    if (ratio := _RATIO.fullmatch(text)) is not None:
+        sign, above, below = ratio[1], ratio[2] or ratio[3], ratio[4] or ratio[5]
+    else:
+        sign, (above, below) = "", _quotient(text)
+    top, bottom = number(above), number(below)
+    if top is None or not bottom:
+        return None
+    return -top / bottom if sign == "-" else top / bottom
+
+
+def canonical(text: str) -> str:
+    """One spelling of what differs in looks alone."""
+    if len(text) > answers.MAX_ANSWER_CHARS:
+        return ""
+    text = _SPACING.sub("", text).replace("\\left", "").replace("\\right", "")
+    text = re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", text).replace("\N{MINUS SIGN}", "-")
+    text = _PLAIN_NAME.sub(r"\\\1 ", text.replace("π", "\\pi ").replace("**", "^"))
+    return _IDLE_BLANK.sub("", " ".join(text.split()))
+
+
+def unwrapped(text: str) -> str:
+    """The answer without the marks of a formula around the whole of it."""
+    text = text.strip()
+    for opening, closing in (("\\boxed{", "}"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+        if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening):
+            inner = text[len(opening) : -len(closing)]
+            if _balanced(inner) and "$" not in inner:
+                return inner.strip()
+    return text
+
+
+def judge(expected: str, answer_text: str, check: Check) -> Verdict:
+    """Whether the text is the expected value, written in any exact form."""
+    if len(answer_text) > answers.MAX_ANSWER_CHARS:
+        return _wrong("the answer is too long")
+    text = unwrapped(answer_text)
+    shown = answers.shown(text)
+    if not text or len(text.splitlines()) != 1:
+        return _wrong(f"{shown} is not one line with one expression")
+    fold = str.casefold if _is_name(expected) else str
+    if fold(canonical(text)) == fold(canonical(expected)):
+        return Verdict(correct=True, reason=f"{shown} is the expected answer")
+    ours, theirs = parts(canonical(expected)), parts(canonical(text))
+    if ours[0] != theirs[0] or len(ours[1]) != len(theirs[1]):
+        return _wrong(f"{shown} has not the expected form: one value, or a list in its brackets")
+    return _judge_parts(ours, theirs[1], shown, check)
+
+
+def parts(text: str) -> tuple[str, list[str]]:
+    """The outer brackets of a list ("" around a single value or a bare list) and its parts."""
+    if rational(text) is not None:  # its commas part thousands
+        return "", [text]
+    pairs = (("\\{", "\\}"), ("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"))
+    for opening, closing in pairs:
+        if text.startswith(opening) and text.endswith(closing):
+            inner = text[len(opening) : -len(closing)]
+            listed = _at_commas(inner)
+            if _closed(inner) and (len(listed) > 1 or opening in ("\\{", "[")):
+                return opening + closing, listed
+    return "", _at_commas(text)
+
+
+def _judge_parts(
+    ours: tuple[str, list[str]], theirs: list[str], shown: str, check: Check
+) -> Verdict:
+    brackets, expected = ours
+    open_ones = list(theirs)
+    for place, part in enumerate(expected):
+        # Only a set's parts may stand in any order.
+        candidates = open_ones if brackets == "\\{\\}" else [theirs[place]]
+        for candidate in candidates:
+            verdict = _judge_value(part, candidate, check)
+            if verdict is None:
+                return _wrong(f"comparing {shown} took too long")
+            if verdict:
+                open_ones.remove(candidate)
+                break
+        else:
+            return _wrong(f"{shown} is not the expected value")
+    return Verdict(correct=True, reason=f"{shown} equals the expected value")
+
+
+def _judge_value(expected: str, text: str, check: Check) -> bool | None:
+    ours, theirs = rational(expected), rational(text)
+    if ours is not None and theirs is not None:
+        return ours == theirs
+    if _is_name(expected) or not _readable(expected, expected) or not _readable(text, expected):
+        return False
+    return check(expected, text)
+
+
+def _readable(text: str, expected: str) -> bool:
+    """One mathematical expression with the expected answer's letters and relations alone."""
+    if not text or not _balanced(text) or not _closed(text) or _TOWER.search(text):
+        return False
+    if _TWO_NUMBERS.search(text) or _ROUNDED.search(text):
+        return False
+    if _RELATION.search(text) and not _RELATION.search(expected):
+        return False
+    if "\\pm" in text and "\\pm" not in expected:
+        return False
+    variables = {char for word in _plain_words(expected) for char in word}
+    for word in _WORDS.findall(text):
+        if word.startswith("\\"):
+            if _COMMANDS.fullmatch(word[1:]) is None:
+                return False
+        elif _FUNCTIONS.fullmatch(word) is None and not variables.issuperset(word):
+            return False
+    return _SYMBOLS.issuperset(char for char in text if not ("a" <= char.lower() <= "z"))
+
+
+def _is_name(expected: str) -> bool:
+    """The expected answer is a word or an option such as (B): nothing else is equal to it."""
+    if re.fullmatch(r"\(?[A-Z]\)?", expected) is not None:
+        return True
+    return any(len(word) > 2 for word in _plain_words(expected))
+
+
+def _plain_words(text: str) -> list[str]:
+    words = [word for word in _WORDS.findall(text) if word[0] != "\\"]
+    return [word for word in words if _FUNCTIONS.fullmatch(word) is None]
+
+
+def _quotient(text: str) -> tuple[str, str]:
+    above, slash, below = text.partition("/")
+    return (above, below) if slash else (above, "1")
+
+
+def _at_commas(text: str) -> list[str]:
+    """The parts between commas outside all brackets."""
+    found, depth, start = [], 0, 0
+    for place, char in enumerate(text):
+        depth += (char in "([{") - (char in ")]}")
+        if char == "," and depth == 0:
+            found.append(text[start:place])
+            start = place + 1
+    return [part.strip() for part in (*found, text[start:])]
+
+
+def _closed(text: str) -> bool:
+    """No bracket in the text closes one before it."""
+    depth = 0
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _balanced(text: str) -> bool:
+    depth = 0
+    for char in text:
+        depth += (char == "{") - (char == "}")
+        if depth < 0 or depth > 20:
+            return False
+    return depth == 0
+
+
+def _wrong(reason: str) -> Verdict:
+    return Verdict(correct=False, reason=reason)

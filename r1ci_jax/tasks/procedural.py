@@ -1,0 +1,42 @@
+"""What tasks with an own generator share: a drawn puzzle becomes an example."""
+
+import abc
+import dataclasses
+import json
+import random
+from typing import Any, override
+
+from r1ci_jax.tasks import base
+from r1ci_jax.tasks.base import Example
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Puzzle:
+    """One drawn question."""
+
+    question: str
+    answer: Any
+    """A right answer, of JSON's types; None where the scorer alone decides and none is known."""
+    metadata: dict[str, Any]
+    """What the scorer needs, of JSON's types."""
+
+
+class Procedural(base.Task):
+    """A task whose questions are drawn from a seed."""
+
+    @abc.abstractmethod
+    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+        """Make one puzzle."""
+
+    @override
+    def generate(self, index: int, seed: int, difficulty: int) -> Example:
+        assert difficulty in self.difficulties, f"{self.name} has no difficulty {difficulty}"
+        puzzle = self.draw(base.example_rng(self.name, seed, difficulty, index), difficulty)
+        return Example(
+            id=f"{self.name}/d{difficulty}/s{seed}/{index}",
+            task=self.name,
+            question=puzzle.question,
+            answer="" if puzzle.answer is None else json.dumps(puzzle.answer),
+            difficulty=difficulty,
+            metadata=json.dumps(puzzle.metadata, sort_keys=True),
+        )

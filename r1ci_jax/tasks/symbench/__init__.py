@@ -1,0 +1,1 @@
+"""The 33 symbolic tasks of SymBench."""

@@ -1,0 +1,125 @@
+"""Formulas of whole numbers with + - * / and parentheses, with exact values."""
+
+import dataclasses
+import random
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+OPERATORS = "+-*/"
+_RANK = {"+": 1, "-": 1, "*": 2, "/": 2}
+_NUMBER_RANK = 3
+_TOKEN = re.compile(r"[ \t]*((?:0|[1-9][0-9]{0,3})(?![0-9])|[-+*/()])[ \t]*")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Formula:
+    """A formula and its value."""
+
+    tokens: tuple[str, ...]
+    value: Fraction
+    rank: int = _NUMBER_RANK
+    """How strongly its last operation binds; decides where parentheses are needed."""
+
+
+def number(value: int) -> Formula:
+    """A formula of one number."""
+    return Formula(tokens=(str(value),), value=Fraction(value))
+
+
+def combined(left: Formula, operator: str, right: Formula) -> Formula | None:
+    """Both joined, with parentheses where needed; None for a division by zero."""
+    value = applied(left.value, operator, right.value)
+    if value is None:
+        return None
+    rank = _RANK[operator]
+    # A right side of equal rank changes its meaning only after - and /.
+    right_open = right.rank < rank or (right.rank == rank and operator in "-/")
+    tokens = (
+        *_wrapped(left.tokens, left.rank < rank),
+        operator,
+        *_wrapped(right.tokens, right_open),
+    )
+    return Formula(tokens=tokens, value=value, rank=rank)
+
+
+def drawn(rng: random.Random, numbers: Sequence[int]) -> Formula | None:
+    """A random formula of the numbers in their order; None where it divides by zero."""
+    parts = [number(value) for value in numbers]
+    while len(parts) > 1:
+        spot = rng.randrange(len(parts) - 1)
+        joined = combined(parts[spot], rng.choice(OPERATORS), parts[spot + 1])
+        if joined is None:
+            return None
+        parts[spot : spot + 2] = [joined]
+    return parts[0]
+
+
+def tokens(text: str) -> list[str] | None:
+    """The numbers and symbols of an infix formula, or None where it has anything else."""
+    found, position = [], 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            return None
+        found.append(match[1])
+        position = match.end()
+    return found
+
+
+def value(row: Sequence[str]) -> Fraction | None:
+    """The exact value of a row of tokens, or None: not a formula, or it divides by zero.
+
+    An operator stands between two operands, always: there are no signs and no implied products.
+    """
+    operands: list[Fraction] = []
+    waiting: list[str] = []
+    operand_due = True
+    for token in row:
+        if operand_due != (token == "(" or token.isdigit()):
+            return None
+        if token.isdigit():
+            operands.append(Fraction(int(token)))
+            operand_due = False
+        elif token == "(":
+            waiting.append(token)
+        elif token == ")":
+            if not _reduce(operands, waiting, 1) or not waiting:
+                return None
+            waiting.pop()
+        else:
+            if not _reduce(operands, waiting, _RANK[token]):
+                return None
+            waiting.append(token)
+            operand_due = True
+    if operand_due or not _reduce(operands, waiting, 1) or waiting:
+        return None
+    return operands[0]
+
+
+def applied(left: Fraction, operator: str, right: Fraction) -> Fraction | None:
+    """One operation; None for a division by zero."""
+    match operator:
+        case "+":
+            return left + right
+        case "-":
+            return left - right
+        case "*":
+            return left * right
+        case _:
+            return left / right if right else None
+
+
+def _reduce(operands: list[Fraction], waiting: list[str], rank: int) -> bool:
+    """Do the waiting operations that bind at least so strongly, back to a parenthesis."""
+    while waiting and waiting[-1] != "(" and _RANK[waiting[-1]] >= rank:
+        right = operands.pop()
+        result = applied(operands.pop(), waiting.pop(), right)
+        if result is None:
+            return False
+        operands.append(result)
+    return True
+
+
+def _wrapped(row: tuple[str, ...], needed: bool) -> tuple[str, ...]:
+    return ("(", *row, ")") if needed else row

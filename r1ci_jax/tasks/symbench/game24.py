@@ -1,0 +1,166 @@
+"""Numbers in any order are joined to a formula with the value 24."""
+
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any, Final, override
+
+from r1ci_jax.tasks import answers
+from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
+from r1ci_jax.tasks.symbench import family, formula
+from r1ci_jax.tasks.symbench.family import Released
+from r1ci_jax.tasks.symbench.formula import Formula
+
+RELEASED_DEFECTS: Final[dict[str, int]] = {}
+"""Released puzzles of the sample without a solution: none. The release stores no golds."""
+
+_TARGET = 24
+_SHAPE = {1: (4, 16), 2: (4, 16), 3: (4, 40), 4: (5, 40), 5: (6, 60)}
+"""How many numbers there are, and the largest."""
+_FREE_LEVEL = 1
+"""The level whose numbers give 24 without division and parentheses; above it none do."""
+
+_QUESTION = """\
+Make {target} out of these {count} numbers: {numbers}
+
+Write a formula that uses each of them exactly once (a number that is listed twice is used twice), \
+in any order, and no other numbers. It may contain the operators +, -, * and / and parentheses, \
+nothing else: numbers are neither joined to longer numbers nor given a sign, and every product is \
+written with *. Multiplication and division bind more strongly than addition and subtraction; \
+operators that bind equally strongly are done from left to right. Calculate exactly: intermediate \
+results may be negative or fractions, but nothing may be divided by zero.
+
+Answer with the formula alone, without an equals sign, for example (7 - 2) * 3 / 5. There may be \
+several right answers; give one."""
+
+
+class Game24(family.SymbenchTask):
+    """Make 24 from numbers in any order."""
+
+    name = "game24"
+    kind = "planning"
+    answer_format = "a formula"
+    many_answers = True
+
+    @override
+    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+        count, high = _SHAPE[difficulty]
+        while True:
+            made = _aimed(rng, count, high)
+            if made is None:
+                continue
+            # Sorted, because the order of the formula would give it away.
+            numbers = sorted(int(token) for token in made.tokens if token.isdigit())
+            if plainly_reachable(numbers, _TARGET) == (difficulty == _FREE_LEVEL):
+                break
+        return Puzzle(
+            question=_question(numbers),
+            answer=" ".join(made.tokens).replace("( ", "(").replace(" )", ")"),
+            metadata={"numbers": numbers, "target": _TARGET},
+        )
+
+    @override
+    def score(self, example: Example, answer_text: str) -> Verdict:
+        short = len(answer_text) <= answers.MAX_ANSWER_CHARS
+        row = formula.tokens(answer_text.strip()) if short else None
+        if not row:
+            return family.wrong(f"{answers.shown(answer_text)} is not a formula")
+        given = json.loads(example.metadata)
+        if sorted(int(token) for token in row if token.isdigit()) != given["numbers"]:
+            return family.wrong("not each of the given numbers exactly once")
+        value = formula.value(row)
+        if value is None:
+            return family.wrong("not a formula, or it divides by zero")
+        if value != given["target"]:
+            return family.wrong(f"the value is {value}, not {given['target']}")
+        return family.right(f"the value is {value}")
+
+    @override
+    def released(self, number: int, question: str, solution: Any) -> Released:
+        """The release stores four numbers, as the question or under `puzzle`, and no gold."""
+        raw = solution.get("puzzle", question) if isinstance(solution, dict) else question
+        if re.fullmatch(r"\s*\d{1,3}(\s+\d{1,3})+\s*", str(raw)) is None:
+            raise self.malformed(number, "the puzzle is not a row of numbers")
+        numbers = sorted(int(part) for part in str(raw).split())
+        metadata = {"numbers": numbers, "target": _TARGET}
+        return self.item(number, _question(numbers), metadata, None)
+
+
+def plainly_reachable(numbers: Sequence[int], target: int) -> bool:
+    """Whether the numbers, in some order, give the target with + - * and no parentheses.
+
+    Both must be positive: then a formula that only subtracts is out of the question.
+    """
+    # Such a formula adds and subtracts products: a way to part the numbers, and a sign for each.
+    for products in _products(tuple(numbers)):
+        sums = {0}
+        for product in products:
+            sums = {total + signed for total in sums for signed in (product, -product)}
+        if target in sums:
+            return True
+    return False
+
+
+def _aimed(rng: random.Random, count: int, high: int) -> Formula | None:
+    """A random formula of so many numbers up to `high` with the value 24, or None by bad luck.
+
+    All numbers but one are drawn; the last must be what the formula around it needs.
+    """
+    known = [rng.randint(1, high) for _ in range(count - 1)]
+    needed = Fraction(_TARGET)
+    around: list[tuple[Formula, str, bool]] = []  # from the outermost operation inwards
+    while known:
+        size = rng.randint(1, len(known))
+        beside, known = formula.drawn(rng, known[:size]), known[size:]
+        operator, left = rng.choice(formula.OPERATORS), rng.random() < 0.5
+        if beside is None:
+            return None
+        inner = _missing(needed, beside.value, operator, left)
+        if inner is None:
+            return None
+        needed = inner
+        around.append((beside, operator, left))
+    if needed.denominator != 1 or not 1 <= needed <= high:
+        return None
+    made: Formula | None = formula.number(int(needed))
+    for beside, operator, left in reversed(around):
+        pair = (made, beside) if left else (beside, made)
+        made = formula.combined(pair[0], operator, pair[1])
+        if made is None:
+            return None
+    return made
+
+
+def _missing(needed: Fraction, beside: Fraction, operator: str, left: bool) -> Fraction | None:
+    """The operand on the left (or right) that gives the needed value with the one beside it."""
+    match operator:
+        case "+":
+            return needed - beside
+        case "-":
+            return needed + beside if left else beside - needed
+        case "*":
+            return needed / beside if beside else None
+        case _ if left:
+            return needed * beside if beside else None
+        case _:
+            return beside / needed if beside and needed else None
+
+
+def _products(numbers: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """The products of each way to part the numbers into groups."""
+    if not numbers:
+        yield ()
+        return
+    first, *rest = numbers
+    for products in _products(tuple(rest)):
+        yield (first, *products)
+        for spot, product in enumerate(products):
+            yield (*products[:spot], product * first, *products[spot + 1 :])
+
+
+def _question(numbers: Sequence[int]) -> str:
+    listed = ", ".join(map(str, numbers))
+    return _QUESTION.format(target=_TARGET, count=len(numbers), numbers=listed)

@@ -1,0 +1,164 @@
+"""Lead a robot over a grid with obstacles to all goals."""
+
+import collections
+import json
+import random
+from typing import Any, Final, override
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import answers
+from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
+from r1ci_jax.tasks.symbench import family
+
+Spot = tuple[int, int]
+"""Row and column, from 0."""
+
+RELEASED_DEFECTS: Final[dict[str, int]] = {}
+"""None: the release holds no items of this task."""
+
+_MOVES: Final = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+_LEVELS: Final = {
+    1: (5, 5, 6, 2),
+    2: (6, 7, 12, 3),
+    3: (8, 8, 20, 4),
+    4: (10, 11, 36, 6),
+    5: (13, 14, 62, 8),
+}
+"""Rows, columns, obstacles, goals."""
+_SLACK: Final = 4
+"""One move in so many may be wasted."""
+_MAX_CHARS: Final = 20_000
+
+_QUESTION: Final = """\
+A robot stands on a grid of {rows} rows and {columns} columns. R is the robot, G a goal, # an \
+obstacle and . a free cell:
+{picture}
+
+The robot knows four moves, each to the neighbouring cell: up (to the row above), down (to the \
+row below), left and right. It must never leave the grid or enter a cell with an obstacle; it may \
+enter a cell more than once. A goal counts as visited as soon as the robot enters its cell.
+
+Find moves that visit all {goals} goals, in any order, with at most {limit} moves in all. The \
+robot may stop anywhere.
+
+Answer with the list of moves in their order, separated by commas, for example [left, left, up]; \
+the brackets, and quotation marks around the words, may be there or not."""
+
+
+def _cells(grid: list[str], mark: str) -> list[Spot]:
+    return [(r, c) for r, row in enumerate(grid) for c, cell in enumerate(row) if cell == mark]
+
+
+def _free(grid: list[str], spot: Spot) -> bool:
+    row, column = spot
+    return 0 <= row < len(grid) and 0 <= column < len(grid[row]) and grid[row][column] != "#"
+
+
+def _routes(grid: list[str], start: Spot) -> dict[Spot, list[str]]:
+    """A shortest way to every cell that can be reached."""
+    ways: dict[Spot, list[str]] = {start: []}
+    queue = collections.deque([start])
+    while queue:
+        here = queue.popleft()
+        for move, (down, right) in _MOVES.items():
+            after = here[0] + down, here[1] + right
+            if after not in ways and _free(grid, after):
+                ways[after] = [*ways[here], move]
+                queue.append(after)
+    return ways
+
+
+def tour(grid: list[str]) -> list[str] | None:
+    """The fewest moves from the robot over all goals; None: a goal cannot be reached."""
+    (robot,), goals = _cells(grid, "R"), _cells(grid, "G")
+    first = _routes(grid, robot)
+    if any(goal not in first for goal in goals):
+        return None
+    between = [_routes(grid, goal) for goal in goals]
+    # The best way that visits a set of goals and ends at one of them, for ever larger sets.
+    best = {(1 << last, last): first[goal] for last, goal in enumerate(goals)}
+    for visited in range(1, 1 << len(goals)):
+        for last in range(len(goals)):
+            way = best.get((visited, last))
+            for after, goal in enumerate(goals):
+                if way is None or visited >> after & 1:
+                    continue
+                leg, known = between[last][goal], best.get((visited | 1 << after, after))
+                if known is None or len(way) + len(leg) < len(known):
+                    best[visited | 1 << after, after] = way + leg
+    everything = (1 << len(goals)) - 1
+    return min((best[everything, last] for last in range(len(goals))), key=len)
+
+
+def _scatter(rng: random.Random, rows: int, columns: int, obstacles: int, goals: int) -> list[str]:
+    marks = "R" + "G" * goals + "#" * obstacles
+    cells = list(marks.ljust(rows * columns, "."))
+    rng.shuffle(cells)
+    return ["".join(cells[row * columns : (row + 1) * columns]) for row in range(rows)]
+
+
+def _read(text: str) -> list[str] | None:
+    """The moves, or None if the text is anything else."""
+    if len(text) > _MAX_CHARS:
+        return None
+    text = text.strip()
+    if (text[:1], text[-1:]) in {("[", "]"), ("(", ")")}:
+        text = text[1:-1]
+    moves = [_unquoted(word.strip()) for word in text.split(",")]
+    return moves if all(move in _MOVES for move in moves) else None
+
+
+def _unquoted(word: str) -> str:
+    quoted = len(word) > 2 and word[0] == word[-1] and word[0] in "'\""
+    return word[1:-1] if quoted else word
+
+
+class GridWorld(family.SymbenchTask):
+    """Lead a robot over a grid with obstacles to all goals."""
+
+    name = "gridworld"
+    kind = "planning"
+    answer_format = "a list of the moves up, down, left and right"
+    many_answers = True
+
+    @override
+    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+        rows, columns, obstacles, goals = _LEVELS[difficulty]
+        while True:
+            grid = _scatter(rng, rows, columns, obstacles, goals)
+            moves = tour(grid)
+            if moves is not None and len(moves) >= rows:
+                break
+        limit = len(moves) + len(moves) // _SLACK
+        return Puzzle(
+            question=_QUESTION.format(
+                rows=rows, columns=columns, picture="\n".join(grid), goals=goals, limit=limit
+            ),
+            answer=f"[{', '.join(moves)}]",
+            metadata={"grid": grid, "limit": limit},
+        )
+
+    @override
+    def score(self, example: Example, answer_text: str) -> Verdict:
+        moves = _read(answer_text)
+        if moves is None:
+            return family.wrong(f"{answers.shown(answer_text)} is not a list of moves")
+        drawn = json.loads(example.metadata)
+        grid, limit = drawn["grid"], drawn["limit"]
+        if len(moves) > limit:
+            return family.wrong(f"{len(moves)} moves, not at most {limit}")
+        (here,), left = _cells(grid, "R"), set(_cells(grid, "G"))
+        for number, move in enumerate(moves, 1):
+            down, right = _MOVES[move]
+            here = here[0] + down, here[1] + right
+            if not _free(grid, here):
+                return family.wrong(f"move {number} ({move}) leaves the grid or hits an obstacle")
+            left.discard(here)
+        if left:
+            return family.wrong(f"{len(left)} goals are not visited")
+        return family.right(f"all goals are visited in {len(moves)} moves")
+
+    @override
+    def released(self, number: int, question: str, solution: Any) -> family.Released:
+        raise UserError(f"released item {number} of gridworld: no public item of it is known")

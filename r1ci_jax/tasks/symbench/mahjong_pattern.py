@@ -1,0 +1,149 @@
+"""Follow a hand of letter cards through rounds; judge the card that the last round adds."""
+
+import dataclasses
+import json
+import random
+import re
+import string
+from collections.abc import Sequence
+from typing import Any, Final, override
+
+from r1ci_jax.tasks import answers
+from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
+from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, right, wrong
+
+RELEASED_DEFECTS: Final[dict[str, int]] = {
+    "a run is missed because one of its letters is held twice": 5,
+    "a run is judged Chi though the question knows only Pass and Peng": 3,
+    "a run goes beyond Z to a card that is no letter": 1,
+}
+
+PASS: Final = 0
+PENG: Final = 1
+CHI: Final = 2
+
+_NAMES: Final = ("Pass", "Peng", "Chi")
+_HAND: Final = 13
+_ROUNDS: Final = {1: 1, 2: 2, 3: 4, 4: 7, 5: 12}
+
+_MISLEADING: Final = 0.6
+"""Share of the questions whose last card the first hand would judge differently."""
+
+_ROUND = re.compile(r"^Round \d+: Add an? (\S) card(?: and remove an? (\S) card)?", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Game:
+    """A hand and what happens to it."""
+
+    hand: str
+    rounds: tuple[tuple[str, str], ...]
+    """The added and the removed card of each round; nothing is removed in the last one."""
+
+
+def judged(hand: Sequence[str], card: str, *, runs: bool = True) -> int:
+    """What the added card makes of the hand it comes to; a run has letters only."""
+    if hand.count(card) >= 2:
+        return PENG
+    place = string.ascii_uppercase.find(card)
+    if not runs or place < 0:
+        return PASS
+    held = {string.ascii_uppercase.find(letter) for letter in hand} - {-1}
+    pairs = ((place - 2, place - 1), (place - 1, place + 1), (place + 1, place + 2))
+    return CHI if any(held.issuperset(pair) for pair in pairs) else PASS
+
+
+def final_hand(game: Game) -> list[str] | None:
+    """The hand to which the last card comes; None where a card is removed that is not held."""
+    hand = list(game.hand)
+    for added, removed in game.rounds[:-1]:
+        hand.append(added)
+        if removed not in hand:
+            return None
+        hand.remove(removed)
+    return hand
+
+
+def _drawn(rounds: int, rng: random.Random) -> Game:
+    letters = string.ascii_uppercase
+    first = "".join(rng.choices(letters, k=_HAND))
+    hand = list(first)
+    played: list[tuple[str, str]] = []
+    for _ in range(rounds - 1):
+        added = rng.choice(letters)
+        hand.append(added)
+        removed = hand.pop(rng.randrange(len(hand)))
+        played.append((added, removed))
+    return Game(hand=first, rounds=(*played, (rng.choice(letters), "")))
+
+
+def _question(game: Game) -> str:
+    *earlier, (last, _) = game.rounds
+    lines = [f"Round {n}: add {a}, then remove {r}" for n, (a, r) in enumerate(earlier, 1)]
+    lines.append(f"Round {len(game.rounds)}: add {last}")
+    played = "\n".join(lines)
+    return (
+        f"A player holds {_HAND} cards, each with a letter from A to Z; several cards may have the "
+        "same letter. Every round one card is added to the hand and judged. Then one card is "
+        "removed from the hand, except in the last round, which ends with the judgement.\n\n"
+        f"The added card is judged by the {_HAND} cards held just before it is added:\n"
+        "1 (Peng): at least two of them have the letter of the added card.\n"
+        "2 (Chi): it is not Peng, and two of them make a run with the added card: three letters "
+        "that follow one another directly in the alphabet. The added card may be the first, the "
+        "middle or the last of the run. The alphabet ends at Z, so Y, Z, A is no run.\n"
+        "0 (Pass): it is neither Peng nor Chi.\n\n"
+        f"The hand at the start: {' '.join(game.hand)}\n"
+        f"{played}\n\n"
+        "How is the card judged that the last round adds? Answer with 0, 1 or 2 alone."
+    )
+
+
+class MahjongPattern(SymbenchTask):
+    """Judge the last card."""
+
+    name = "mahjong_pattern"
+    kind = "execution"
+    answer_format = "0, 1 or 2"
+
+    @override
+    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+        # Random cards are mostly passed: the judgement is drawn first, so that each is as common.
+        result = rng.choice((PASS, PENG, CHI))
+        misleading = _ROUNDS[difficulty] > 1 and rng.random() < _MISLEADING
+        while True:
+            game = _drawn(_ROUNDS[difficulty], rng)
+            last = game.rounds[-1][0]
+            hand = final_hand(game)
+            assert hand is not None
+            differs = judged(game.hand, last) != result
+            if judged(hand, last) == result and differs == misleading:
+                break
+        return Puzzle(question=_question(game), answer=result, metadata={"result": result})
+
+    @override
+    def score(self, example: Example, answer_text: str) -> Verdict:
+        result = json.loads(example.metadata)["result"]
+        given = answers.integer(answer_text)
+        if given is None or given not in (PASS, PENG, CHI):
+            return wrong(f"{answers.shown(answer_text)} is not 0, 1 or 2")
+        if given != result:
+            return wrong(f"the card is judged {_NAMES[result]}, not {_NAMES[given]}")
+        return right(f"the card is judged {_NAMES[result]}")
+
+    @override
+    def released(self, number: int, question: str, solution: Any) -> Released:
+        first = re.search(r"initial cards:\s*([A-Z]+)", question)
+        rounds = tuple(_ROUND.findall(question))
+        if first is None or not rounds:
+            raise self.malformed(number, "no cards or no rounds in the question")
+        game = Game(hand=first[1], rounds=rounds)
+        hand = final_hand(game)
+        if hand is None:
+            raise self.malformed(number, "a card is removed that is not held")
+        stored = solution.get("solution") if isinstance(solution, dict) else None
+        if not isinstance(stored, int):
+            raise self.malformed(number, "no number in the solution")
+        # The shorter of the two released texts has no rule about runs.
+        result = judged(hand, rounds[-1][0], runs='"Chi,"' in question)
+        return self.item(number, question, {"result": result}, str(stored))

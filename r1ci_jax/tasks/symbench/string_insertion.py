@@ -1,0 +1,139 @@
+"""Insert letters behind given pieces of a string."""
+
+import itertools
+import json
+import random
+import re
+from typing import Any, Final, override
+
+from r1ci_jax.tasks import answers
+from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
+from r1ci_jax.tasks.symbench import family
+
+RELEASED_DEFECTS: Final[dict[str, int]] = {}
+
+_LEVELS: Final = {
+    1: (3, 3, 3, 10, 1),
+    2: (4, 3, 4, 18, 1),
+    3: (4, 3, 5, 24, 2),
+    4: (5, 4, 6, 32, 2),
+    5: (5, 4, 8, 48, 3),
+}
+"""Letters in use, length of the pieces, number of rules, length of the string, rounds."""
+
+_PLANTED: Final = 0.6
+"""How likely a drawn stretch of the string is one of the pieces, not a single letter."""
+_FEWEST: Final = 2
+"""Letters inserted at least in the first round, and one at least in each later round."""
+_TIMES: Final = {1: "once", 2: "twice, the second time on the result of the first,"}
+
+_RELEASED_RULE = re.compile(
+    r"a substring ([A-Z]+) in the string, insert the character ([A-Z]) after"
+)
+_RELEASED_STRING = re.compile(r"Given the string ([A-Z]+), what will")
+
+_QUESTION = """\
+The operation T inserts letters into a string by these rules:
+
+{rules}
+
+T first finds every occurrence of these pieces in the string as it is; occurrences may overlap, \
+and each of them counts. Then it inserts all the letters at once, each directly behind the last \
+letter of its occurrence. Letters that T itself inserts form no new occurrences while it runs.
+
+Apply T {times} to the string {string}.
+
+Which string comes out? Answer with that string alone, for example XYZZY."""
+
+
+class StringInsertion(family.SymbenchTask):
+    """Insert letters behind given pieces of a string."""
+
+    name = "string_insertion"
+    kind = "execution"
+    answer_format = "a string of letters, with or without quotes"
+
+    @override
+    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+        count, size, rules, length, rounds = _LEVELS[difficulty]
+        letters = "ABCDE"[:count]
+        while True:
+            pieces = _pieces(rng, letters, size, rules)
+            string = _string(rng, letters, pieces, length)
+            states = _rounds(string, pieces, rounds)
+            gains = [len(b) - len(a) for a, b in itertools.pairwise(states)]
+            if gains[0] >= _FEWEST and min(gains) > 0:
+                break
+        listed = (
+            f"- behind each occurrence of {piece}, insert {letter}"
+            for piece, letter in pieces.items()
+        )
+        return Puzzle(
+            question=_QUESTION.format(
+                rules="\n".join(listed),
+                times=_TIMES.get(rounds, f"{rounds} times, each time on the result before,"),
+                string=string,
+            ),
+            answer=states[-1],
+            metadata={"rounds": rounds, "rules": pieces, "string": string},
+        )
+
+    @override
+    def score(self, example: Example, answer_text: str) -> Verdict:
+        drawn = json.loads(example.metadata)
+        expected = _rounds(drawn["string"], drawn["rules"], drawn["rounds"])[-1]
+        if len(answer_text) > answers.MAX_ANSWER_CHARS or _unquoted(answer_text) != expected:
+            shown = answers.shown(answer_text)
+            return family.wrong(f"{shown} is not {answers.shown(expected)}")
+        return family.right(f"is {answers.shown(expected)}")
+
+    @override
+    def released(self, number: int, question: str, solution: Any) -> family.Released:
+        rules = dict(_RELEASED_RULE.findall(question))
+        string = _RELEASED_STRING.search(question)
+        if string is None or len({len(piece) for piece in rules}) != 1:
+            raise self.malformed(number, "the question shows no string or no pieces of one length")
+        if not isinstance(solution, dict) or not isinstance(solution.get("modified_string"), str):
+            raise self.malformed(number, "the solution holds no answer")
+        drawn = {"rounds": 1, "rules": rules, "string": string[1]}
+        return self.item(number, question, drawn, solution["modified_string"])
+
+
+def inserted(string: str, rules: dict[str, str]) -> str:
+    """The string after one operation. All pieces are of one length, so no two end together."""
+    size = len(next(iter(rules)))
+    return "".join(
+        letter + rules.get(string[max(0, end - size) : end], "")
+        for end, letter in enumerate(string, 1)
+    )
+
+
+def _rounds(string: str, rules: dict[str, str], rounds: int) -> list[str]:
+    states = [string]
+    for _ in range(rounds):
+        states.append(inserted(states[-1], rules))
+    return states
+
+
+def _pieces(rng: random.Random, letters: str, size: int, count: int) -> dict[str, str]:
+    """Different pieces and the letter that each calls for."""
+    rules: dict[str, str] = {}
+    while len(rules) < count:
+        rules["".join(rng.choices(letters, k=size))] = rng.choice(letters)
+    return rules
+
+
+def _string(rng: random.Random, letters: str, pieces: dict[str, str], length: int) -> str:
+    string = ""
+    while len(string) < length:
+        string += rng.choice(list(pieces) if rng.random() < _PLANTED else letters)
+    return string[:length]
+
+
+def _unquoted(text: str) -> str:
+    """The text without the white space and the one pair of quotes around it."""
+    text = text.strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip()
+    return text

@@ -1,0 +1,180 @@
+"""Exchange goods by methods taken in turn, one use each a round, until none can be used."""
+
+import json
+import random
+import re
+from typing import Any, Final, override
+
+from r1ci_jax.tasks import answers
+from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
+from r1ci_jax.tasks.symbench import family
+
+Amounts = dict[str, int]
+"""How many units of which good."""
+Method = tuple[Amounts, Amounts]
+"""What is paid and what is received."""
+
+RELEASED_DEFECTS: Final[dict[str, int]] = {}
+"""None."""
+
+_LEVELS: Final = {
+    1: ("ABX", 2, 3, 9, 3),
+    2: ("ABCX", 3, 4, 12, 5),
+    3: ("ABCXY", 3, 5, 16, 8),
+    4: ("ABCXY", 4, 8, 24, 14),
+    5: ("ABCDXY", 5, 12, 36, 24),
+}
+"""Goods, methods, least and largest stock of a crop, least number of uses."""
+_MOST_USES: Final = 120
+_RELEASED_GOODS: Final = "ABCXY"
+_ENDLESS: Final = 10_000
+
+_SIDES = re.compile(r"Method \d+: (.+?) can be exchanged for (.+?)(?:, and|\.|$)", re.MULTILINE)
+_UNITS = re.compile(r"(\d+) units? of (?:crop|product) ([A-Z])")
+_HELD = re.compile(r"^Initially there are (.+)$", re.MULTILINE)
+_ASKED = re.compile(r"(?:remaining|obtained)_([A-Z])")
+
+_QUESTION: Final = """\
+A farmer grows the crops {crops} and trades them at a market{products}. The market offers these \
+exchanges:
+{methods}
+
+The farmer goes through the list from exchange 1 to exchange {last}, again and again. When the \
+turn of an exchange comes, it is made exactly once if everything to be paid is there, and left out \
+if not; then it is the next one's turn. The farmer goes home after a whole pass through the list \
+in which no exchange could be made. What is received can be used to pay from the next turn on.
+
+At the start there are {held}{nothing}.
+
+How many units of each are there at the end? Answer with a list of {count} whole numbers in the \
+order [{order}]. For example, [{example}] would mean {meaning}."""
+
+
+def trade(start: Amounts, methods: list[Method]) -> tuple[Amounts, list[int]]:
+    """The goods at the end, and how often each method was used.
+
+    Raises:
+        ValueError: there is no end.
+    """
+    held, uses = dict(start), [0] * len(methods)
+    idle = turn = 0
+    while idle < len(methods):
+        paid, received = methods[turn]
+        idle += 1
+        if all(held.get(good, 0) >= units for good, units in paid.items()):
+            for good, units in paid.items():
+                held[good] -= units
+            for good, units in received.items():
+                held[good] = held.get(good, 0) + units
+            uses[turn] += 1
+            idle = 0
+            if sum(uses) > _ENDLESS:
+                raise ValueError("the exchanges never end")
+        turn = (turn + 1) % len(methods)
+    return held, uses
+
+
+def _methods(rng: random.Random, goods: str, count: int) -> list[Method]:
+    """Different methods. The first good in order that one touches is paid, so trading ends."""
+    methods: list[Method] = []
+    while len(methods) < count:
+        touched = sorted(rng.sample(range(len(goods)), 3 if rng.random() < 0.7 else 2))
+        target = touched.pop(-1 if rng.random() < 0.8 else 1)
+        paid = {goods[index]: rng.randint(1, 3) for index in touched}
+        received = {goods[target]: rng.randint(1, min(3, sum(paid.values())))}
+        if all(set(paid) != set(other) or received != gain for other, gain in methods):
+            methods.append((paid, received))
+    return methods
+
+
+def _worth_asking(goods: str, methods: list[Method], uses: list[int]) -> bool:
+    """Goods or methods that never matter would make the question smaller than it looks."""
+    touched = {good for sides in methods for side in sides for good in side}
+    return touched == set(goods) and uses.count(0) <= len(uses) // 3
+
+
+def _listed(amounts: Amounts) -> str:
+    return " + ".join(f"{units} {good}" for good, units in amounts.items())
+
+
+def _question(goods: str, start: Amounts, methods: list[Method]) -> str:
+    products = [good for good in goods if good not in start]
+    lines = [
+        f"{number}. pay {_listed(paid)}, receive {_listed(received)}"
+        for number, (paid, received) in enumerate(methods, 1)
+    ]
+    example = [(2 * place + 1) % 4 if place else 0 for place in range(len(goods))]
+    meaning = [f"{units} of {good}" for units, good in zip(example, goods, strict=True)]
+    return _QUESTION.format(
+        crops=_joined(list(start)),
+        products=f", where they also get {_joined(products)}",
+        methods="\n".join(lines),
+        last=len(methods),
+        held=_joined([f"{units} units of {good}" for good, units in start.items()]),
+        nothing=f", and nothing of {_joined(products, 'or')}",
+        count=len(goods),
+        order=", ".join(goods),
+        example=", ".join(map(str, example)),
+        meaning=_joined(meaning),
+    )
+
+
+def _joined(parts: list[str], word: str = "and") -> str:
+    return f" {word} ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
+
+
+class SynthesisDecomposition(family.SymbenchTask):
+    """Exchange goods by methods taken in turn."""
+
+    name = "synthesis_decomposition"
+    kind = "execution"
+    answer_format = "a list of whole numbers, one for each good"
+
+    @override
+    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+        goods, count, low, high, least = _LEVELS[difficulty]
+        while True:
+            methods = _methods(rng, goods, count)
+            start = {good: rng.randint(low, high) for good in goods if good < "X"}
+            end, uses = trade(start, methods)
+            if _worth_asking(goods, methods, uses) and least <= sum(uses) <= _MOST_USES:
+                break
+        return Puzzle(
+            question=_question(goods, start, methods),
+            answer=[end.get(good, 0) for good in goods],
+            metadata={"goods": goods, "start": start, "methods": methods},
+        )
+
+    @override
+    def score(self, example: Example, answer_text: str) -> Verdict:
+        found = answers.integers(answer_text)
+        if found is None:
+            return family.wrong(f"{answers.shown(answer_text)} is not a list of whole numbers")
+        drawn = json.loads(example.metadata)
+        end, _ = trade(drawn["start"], drawn["methods"])
+        if found != [end.get(good, 0) for good in drawn["goods"]]:
+            return family.wrong("not what is there at the end")
+        return family.right("what is there at the end")
+
+    @override
+    def released(self, number: int, question: str, solution: Any) -> family.Released:
+        methods = [(_amounts(left), _amounts(right)) for left, right in _SIDES.findall(question)]
+        start = _amounts(" ".join(_HELD.findall(question)))
+        goods = "".join(dict.fromkeys(_ASKED.findall(question)))
+        gold = solution.get("solution") if isinstance(solution, dict) else None
+        gold = gold.get("answer") if isinstance(gold, dict) else None
+        if not methods or not start or not goods or not isinstance(gold, list):
+            raise self.malformed(number, "methods, crops or answer are missing")
+        try:
+            trade(start, methods)
+            # The answer lists five goods, whether or not the question knows them all.
+            kept = [gold[_RELEASED_GOODS.index(good)] for good in goods]
+        except (ValueError, IndexError) as error:
+            raise self.malformed(number, str(error)) from None
+        metadata = {"goods": goods, "start": start, "methods": methods}
+        return self.item(number, question, metadata, f"[{', '.join(map(str, kept))}]")
+
+
+def _amounts(text: str) -> Amounts:
+    return {good: int(units) for units, good in _UNITS.findall(text)}

@@ -1,0 +1,179 @@
+"""pattern_recognition: golds against a search through all squares, the scorer by hand."""
+
+import itertools
+import json
+import pathlib
+import time
+
+import pytest
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.symbench import pattern_recognition
+
+TASK = pattern_recognition.PatternRecognition()
+LEVELS = TASK.difficulties
+
+
+def examples(count: int, seed: int = 3) -> list[Example]:
+    """Neighbours are of one level, so that another item's gold looks alike."""
+    return [TASK.generate(i, seed, level) for level in LEVELS for i in range(count)]
+
+
+def gold(example: Example) -> str:
+    text = TASK.gold(example)
+    assert text is not None
+    return text
+
+
+def correct(example: Example, text: str) -> bool:
+    verdict = TASK.score(example, text)
+    assert verdict.reason and "\n" not in verdict.reason and len(verdict.reason) < 120
+    return verdict.correct
+
+
+def squares(rows: list[str]) -> set[frozenset[tuple[int, int]]]:
+    """The cells of every filled square that is part of no other, by trying all of them."""
+    found: set[frozenset[tuple[int, int]]] = set()
+    for top, left in itertools.product(range(len(rows)), range(len(rows[0]))):
+        for side in range(3, min(len(rows) - top, len(rows[0]) - left) + 1):
+            band = [row[left : left + side] for row in rows[top : top + side]]
+            if len(set("".join(band))) != 1:
+                break  # a larger one would hold this one
+            cells = itertools.product(range(top, top + side), range(left, left + side))
+            found.add(frozenset(cells))
+    return {cells for cells in found if not any(cells < other for other in found)}
+
+
+def grid_of(example: Example) -> list[str]:
+    return [line.replace(" ", "") for line in example.question.split("\n\n")[1].split("\n")]
+
+
+def test_golds_agree_with_trying_all_squares() -> None:
+    for example in examples(40):
+        (only,) = squares(grid_of(example))
+        assert gold(example) == "{},{}".format(*max(only))
+
+
+@pytest.mark.parametrize(
+    ("picture", "found"),
+    [
+        ("XXX XXX XXX", [(2, 2, 3)]),
+        ("XXX XXX XXY", []),
+        ("XX XX", []),
+        ("AXXX AXXX AXXX", [(2, 3, 3)]),
+        ("XXXX XXXX XXXX", [(2, 2, 3), (2, 3, 3)]),
+        ("XXXX XXXX XXXX XXXX", [(3, 3, 4)]),
+        ("XXXX XYYX XYYX XXXX", []),
+        ("XXXXX XXXXX XXXXX XXXXX BAAAX", [(3, 3, 4), (3, 4, 4)]),
+        ("XXXAA XXXAA XXXXX AAXXX AAXXX", [(2, 2, 3), (4, 4, 3)]),
+    ],
+)
+def test_blocks_by_hand(picture: str, found: list[tuple[int, int, int]]) -> None:
+    rows = picture.split()
+    assert pattern_recognition.blocks([list(row) for row in rows]) == found
+    assert {(*max(cells), round(len(cells) ** 0.5)) for cells in squares(rows)} == set(found)
+
+
+QUESTION = "If the matrix is\n\n{}\n\nPlease provide the row"
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("2,3", True),
+        (" 2, 3\n", True),
+        ("[2, 3]", True),
+        ("(2,3)", True),
+        ("2 3", True),
+        ("3,2", False),
+        ("3,4", False),
+        ("2,2", False),
+        ("2", False),
+        ("2,3,3", False),
+        ("2,3\n2,3", False),
+        ("row 2, column 3", False),
+        ("2;3", False),
+        ("[2,3", False),
+        ("[[2,3]]", False),
+        ("2,3 or 3,3", False),
+        ("'2','3'", False),
+        ("2.5,3", False),
+    ],
+)
+def test_the_scorer_by_hand(text: str, right: bool) -> None:
+    question = QUESTION.format("A X X X\nB X X X\nC X X X\nX X Y X")
+    item = TASK.released(0, question, {"row": 2, "column": 3})
+    assert correct(item.example, text) is right
+
+
+def test_golds_score_and_cheap_answers_do_not() -> None:
+    items = examples(20)
+    golds = [gold(example) for example in items]
+    for i, example in enumerate(items):
+        mine, other = golds[i], golds[(i + 1) % len(golds)]
+        assert correct(example, mine) and correct(example, f" {mine}\n")
+        cheap = ("", "0", "None", "0,1", example.question, f"{mine}\n{mine}", f"{mine}\n1")
+        for text in (*cheap, f"{mine} or {other}", f"{mine}\n{mine}1", f"{mine} or 1"):
+            assert not correct(example, text)
+        assert correct(example, other) is (other == mine)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_grow_and_hold_many_questions(level: int) -> None:
+    drawn = [TASK.generate(i, 0, level) for i in range(300)]
+    assert len({example.question for example in drawn}) == 300
+    golds = [gold(example) for example in drawn]
+    assert max(map(golds.count, golds)) <= 30
+    sides = {len(grid_of(example)) for example in drawn}
+    low, high = {1: (6, 8), 2: (8, 10), 3: (10, 13), 4: (13, 16), 5: (16, 20)}[level]
+    assert sides == set(range(low, high + 1))
+    assert drawn[7] == TASK.generate(7, 0, level) != TASK.generate(7, 1, level)
+
+
+def test_hostile_answers_are_wrong_at_once() -> None:
+    example = TASK.generate(0, 0, 5)
+    start = time.perf_counter()
+    for text in (
+        "9" * 10_000_000,
+        "9" * 390 + ",1",
+        "[" * 10_000_000,
+        "9**9**9**9",
+        '__import__("os").system("true")',
+        "\0",
+        "٣,٣",
+        "nan,nan",
+        ",",
+        "[]",
+        "-1,-1",
+        "(" * 200 + ")" * 200,
+    ):
+        assert not correct(example, text)
+    assert time.perf_counter() - start < 0.5
+
+
+def test_released_items(shared_data: pathlib.Path) -> None:
+    lines = (shared_data / "symbench" / "pattern_recognition.jsonl").read_text().splitlines()
+    scored = 0
+    for number, line in enumerate(lines):
+        row = json.loads(line)
+        item = TASK.released(number, row["question"], row["solution"])
+        assert item.gold is not None
+        scored += correct(item.example, item.gold)
+        assert len(json.loads(item.example.metadata)["corners"]) == 1
+    assert (len(lines), scored) == (50, 50)
+    assert sum(pattern_recognition.RELEASED_DEFECTS.values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("question", "solution"),
+    [
+        ("no matrix", {"row": 1, "column": 1}),
+        (QUESTION.format("A B\nC"), {"row": 1, "column": 1}),
+        (QUESTION.format("A B\nC D"), {"row": 1}),
+        (QUESTION.format("A B\nC D"), None),
+    ],
+)
+def test_a_malformed_item_says_so(question: str, solution: object) -> None:
+    with pytest.raises(UserError, match="released item 3 of pattern_recognition"):
+        TASK.released(3, question, solution)

@@ -1,0 +1,331 @@
+"""The Reasoning-Gym tasks. Without the package every test here fails; none is skipped."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import reasoning_gym, reasoning_gym_judge
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.reasoning_gym import CHOSEN, NAMES, make
+from r1ci_jax.tasks.reasoning_gym_choice import LEFT_OUT
+from r1ci_jax.tasks.reasoning_gym_judge import Job, ProcessJudge, numbers
+
+ENTRIES = 20
+DIGEST_ENTRIES = 2
+PACKAGED = tuple(name for name in NAMES if CHOSEN[name[3:]].rule == "package")
+EVALUATING = (
+    "rg_simple_integration",
+    "rg_intermediate_integration",
+    "rg_polynomial_multiplication",
+    "rg_countdown",
+    "rg_spiral_matrix",
+    "rg_binary_matrix",
+)
+"""Their scorers in the package hand the answer to eval or sympy."""
+HOSTILE = (
+    '__import__("os").system("touch /tmp/r1ci_rg_was_here")',
+    '().__class__.__base__.__subclasses__()[0].__init__.__globals__["os"].abort()',
+    "9**9**9**9",
+    "(9**9)**(9**9)",
+    "factorial(9**9)",
+    "x" * 10_000_000,
+    "(" * 100_000,
+    "[" * 1000 + "]" * 1000,
+    "-" * 3999 + "1",
+    "**" * 190 + "!",
+    "1" * 390 + "!",
+    "\x00",
+)
+
+
+def sample(name: str, count: int) -> list[Example]:
+    task = make(name)
+    levels = task.difficulties
+    return [task.generate(i // len(levels), 7, levels[i % len(levels)]) for i in range(count)]
+
+
+def judged(name: str, pairs: Sequence[tuple[Example, str]]) -> list[bool]:
+    return [verdict.correct for verdict in make(name).score_all(pairs)]
+
+
+@pytest.fixture(scope="module")
+def examples() -> dict[str, list[Example]]:
+    return {name: sample(name, ENTRIES) for name in NAMES}
+
+
+@pytest.fixture
+def judge() -> Iterator[ProcessJudge]:
+    judge = ProcessJudge()
+    yield judge
+    judge.close()
+
+
+def test_eighty_four_are_chosen_and_the_rest_is_left_out_with_a_reason() -> None:
+    assert importlib.metadata.version("reasoning_gym") == "0.1.25"
+    program = (
+        "import json; from reasoning_gym.factory import DATASETS; print(json.dumps([*DATASETS]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    registered = set(json.loads(done.stdout)) - {"composite"}
+    assert len(NAMES) == len(set(NAMES)) == 84
+    assert {*CHOSEN, *LEFT_OUT} == registered
+    assert not set(CHOSEN) & set(LEFT_OUT)
+    assert all(LEFT_OUT.values()) and all(choice.why for choice in CHOSEN.values())
+    for choice in CHOSEN.values():
+        assert choice.kind in {"execution", "planning", "reasoning"}
+        assert choice.form and choice.levels in {1, 2, 5}
+        assert {len(values) for values in choice.ladder.values()} <= {choice.levels}
+        assert (choice.rule == "package") == bool(choice.shape)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golds_are_right_also_with_white_space_around(
+    name: str, examples: dict[str, list[Example]]
+) -> None:
+    task = make(name)
+    golds = [(example, task.gold(example) or "") for example in examples[name]]
+    assert all(gold for _, gold in golds)
+    assert judged(name, golds) == [True] * ENTRIES
+    assert judged(name, [(example, f" {gold}\n") for example, gold in golds]) == [True] * ENTRIES
+    assert len({example.question for example, _ in golds}) >= 0.9 * ENTRIES
+    assert all(example.question.strip() == example.question for example, _ in golds)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cheap_answers_are_wrong(name: str, examples: dict[str, list[Example]]) -> None:
+    task = make(name)
+    for example in examples[name]:
+        gold = task.gold(example) or ""
+        cheap = ("", " ", "0", "None", "I do not know", example.question, f"{gold}\n{gold}1")
+        own = numbers(gold)  # 0 is 0.0
+        pairs = [
+            (example, text)
+            for text in (*cheap, f"{gold} or 1")
+            if text != gold and (own is None or numbers(text) != own)
+        ]
+        assert not any(judged(name, pairs)), example.id
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gold_of_another_item_is_wrong(name: str, examples: dict[str, list[Example]]) -> None:
+    task, items = make(name), examples[name]
+    step = len(task.difficulties)
+    golds = [task.gold(example) or "" for example in items]
+    shifted = golds[step:] + golds[:step]
+    pairs = [
+        (item, other)
+        for item, own, other in zip(items, golds, shifted, strict=True)
+        if own != other
+    ]
+    allowed = CHOSEN[name[3:]].foreign
+    assert sum(judged(name, pairs)) <= allowed * len(items), name
+
+
+def test_answers_with_the_largest_share() -> None:
+    """A constant scores less than the share that the table names for the task, or than 30 %."""
+    for name in NAMES:
+        task, count = make(name), 60
+        golds = [task.gold(example) for example in sample(name, count)]
+        share = max(map(golds.count, golds)) / count
+        assert share <= CHOSEN[name[3:]].constant, (name, share)
+
+
+# ---- the same questions everywhere -------------------------------------------------------------
+
+_ELSEWHERE = """
+import json, sys
+from r1ci_jax.tasks.reasoning_gym import NAMES
+from tests_reasoning_gym import digest
+print(json.dumps({name: digest(name) for name in NAMES}))
+"""
+
+
+def digest(name: str) -> str:
+    task = make(name)
+    rows = [
+        json.dumps([example.question, example.answer, example.metadata])
+        for level in task.difficulties[:: max(1, len(task.difficulties) - 1)]
+        for example in (task.generate(index, 3, level) for index in range(DIGEST_ENTRIES))
+    ]
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def test_another_process_with_another_hash_seed_draws_the_same(tmp_path: Path) -> None:
+    (tmp_path / "tests_reasoning_gym.py").write_bytes(Path(__file__).read_bytes())
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE],
+        env={**os.environ, "PYTHONHASHSEED": "5", "PYTHONPATH": path},
+        capture_output=True,
+        check=True,
+    )
+    # Backwards, so that what a data set leaves behind in the process would show.
+    here = {name: digest(name) for name in reversed(NAMES)}
+    assert json.loads(done.stdout) == here
+
+
+def test_indices_seeds_and_difficulties_are_unrelated() -> None:
+    for name in ("rg_ransom_note", "rg_chain_sum", "rg_acre"):
+        task = make(name)
+        here = {task.generate(index, 0, 1).question for index in range(30)}
+        there = {task.generate(index, 1, 1).question for index in range(30)}
+        assert len(here) == len(there) == 30 and not here & there
+    seeds = {
+        reasoning_gym.dataset_seed(name, seed, level)
+        for name in NAMES
+        for seed in range(20)
+        for level in range(1, 6)
+    }
+    assert len(seeds) == len(NAMES) * 100
+
+
+@pytest.mark.parametrize("name", ("rg_ab", "rg_acre", "rg_gsm_symbolic", "rg_list_functions"))
+def test_a_large_index_costs_no_more_than_a_small_one(name: str) -> None:
+    task = make(name)
+    task.generate(0, 0, 1)
+    begin = time.monotonic()
+    example = task.generate(10**9, 0, 1)
+    assert time.monotonic() - begin < 5
+    assert example == task.generate(10**9, 0, 1)
+    assert judged(name, [(example, task.gold(example) or "")]) == [True]
+
+
+# ---- hostile answers and the child -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EVALUATING)
+def test_hostile_answers_are_wrong_and_the_next_is_judged(
+    name: str, examples: dict[str, list[Example]]
+) -> None:
+    task, example = make(name), examples[name][0]
+    gold = task.gold(example) or ""
+    for text in HOSTILE:
+        task.score(example, gold)  # the child is there
+        begin = time.monotonic()
+        assert not task.score(example, text).correct
+        assert time.monotonic() - begin < 3, text[:40]
+    assert task.score(example, gold).correct
+    assert not os.path.exists("/tmp/r1ci_rg_was_here")
+
+
+def test_no_task_lets_hostile_text_pass(examples: dict[str, list[Example]]) -> None:
+    for name in NAMES:
+        assert not any(judged(name, [(examples[name][0], text) for text in HOSTILE])), name
+
+
+def test_an_answer_that_hangs_is_killed_and_the_next_is_judged(
+    judge: ProcessJudge, examples: dict[str, list[Example]]
+) -> None:
+    example = examples["rg_simple_integration"][0]
+    entry = json.loads(example.metadata)["entry"]
+
+    def job(answer: str) -> Job:
+        return Job(dataset="simple_integration", config="{}", entry=entry, answer=answer)
+
+    gold = job(entry["answer"])
+    assert judge.scores([gold]) == [1.0]
+    begin = time.monotonic()
+    assert judge.scores([job("9**9**9**9")]) == [None]
+    assert time.monotonic() - begin < 3
+    assert judge.scores([gold, job("0"), gold]) == [1.0, 0.0, 1.0]
+    assert judge._child._worker is not None
+    judge._child._worker._process.kill()  # as its limit of CPU time would
+    assert judge.scores([gold]) == [1.0]
+
+
+def test_the_child_refuses_processes_and_writing(
+    judge: ProcessJudge, examples: dict[str, list[Example]], tmp_path: Path
+) -> None:
+    """Past the shape check, as if it had a hole."""
+    example = examples["rg_simple_integration"][0]
+    entry = json.loads(example.metadata)["entry"]
+    mark = tmp_path / "mark"
+    for text in (
+        f'__import__("os").system("touch {mark}")',
+        f'open("{mark}", "w").close()',
+        f'__import__("os").mkdir("{mark}")',
+        f'__import__("subprocess").run(["touch", "{mark}"])',
+    ):
+        job = Job(dataset="simple_integration", config="{}", entry=entry, answer=text)
+        assert judge.scores([job]) == [0.0]
+    assert not mark.exists()
+
+
+def test_another_judge_can_be_plugged_in(examples: dict[str, list[Example]]) -> None:
+    asked: list[Job] = []
+
+    class Strict:
+        def scores(self, jobs: Sequence[Job]) -> list[float | None]:
+            asked.extend(jobs)
+            return [None for _ in jobs]
+
+    example = examples["rg_jugs"][0]
+    task = make("rg_jugs", Strict())
+    assert not task.score(example, task.gold(example) or "").correct
+    assert [job.dataset for job in asked] == ["jugs"]
+
+
+def test_a_missing_package_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reasoning_gym_judge, "_WORKER", "/nowhere/reasoning_gym_worker.py")
+    with pytest.raises(UserError, match="reasoning-gym"):
+        reasoning_gym_judge.Worker("score")
+
+
+def test_ten_thousand_answers_take_at_most_a_minute(examples: dict[str, list[Example]]) -> None:
+    begin = time.monotonic()
+    for name in NAMES:
+        task = make(name)
+        golds = [(example, task.gold(example) or "") for example in examples[name]]
+        assert all(judged(name, golds + golds))
+    taken = time.monotonic() - begin
+    assert taken * 10_000 / (2 * ENTRIES * len(NAMES)) < 60
+
+
+# ---- single rules ------------------------------------------------------------------------------
+
+
+def test_numbers_are_read_strictly() -> None:
+    assert numbers("['-1.50', '2']") == numbers("-1.5, 2.0")
+    assert numbers("[1,2") is None
+    assert numbers("1 or 2") is None
+    assert numbers("nan") is None
+    assert numbers("1e5") is None
+
+
+def test_a_survo_answer_may_differ_from_the_stored_one() -> None:
+    puzzle = [[1, 0, 0, 6], [3, 0, 0, 6], [5, 6, 7, 18], [9, 9, 12, 30]]
+    example = Example(
+        id="x",
+        task="rg_survo",
+        question="?",
+        answer=json.dumps("1 2 3 6\n3 1 2 6\n5 6 7 18\n9 9 12 30"),
+        difficulty=1,
+        metadata=json.dumps(
+            {"entry": {"metadata": {"puzzle": puzzle, "candidate_numbers": [2, 3, 1, 2]}}}
+        ),
+    )
+    task = make("rg_survo")
+    right = "1 2 3 6\n3 1 2 6\n5 6 7 18\n9 9 12 30"
+    assert task.score(example, right).correct
+    assert not task.score(example, right.replace("1 2 3 6", "1 3 2 6")).correct  # column sums
+    assert not task.score(example, right.replace("5 6 7 18", "5 7 6 18")).correct  # given cells
+    assert not task.score(example, right + "\n1").correct
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_package_scores_below_one_are_wrong(name: str, examples: dict[str, list[Example]]) -> None:
+    class Nearly:
+        def scores(self, jobs: Sequence[Job]) -> list[float | None]:
+            return [0.99 for _ in jobs]
+
+    task, example = make(name, Nearly()), examples[name][0]
+    assert not task.score(example, task.gold(example) or "").correct

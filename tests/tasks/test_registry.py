@@ -1,0 +1,140 @@
+"""The registry: the paper's 144 tasks, their fixed split, the pages made from them."""
+
+import json
+import pathlib
+import random
+import subprocess
+import sys
+
+import pytest
+
+from r1ci_jax.core.config import Questions
+from r1ci_jax.data import questions
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import catalogue, check, registry, released, split
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def paper_names() -> list[str]:
+    return [name for suite in registry.PAPER_SUITES for name in registry.names(suite=suite)]
+
+
+def test_the_papers_144_tasks() -> None:
+    counts = {suite: len(registry.names(suite=suite)) for suite in registry.PAPER_SUITES}
+    assert counts == {"symbench": 33, "bbh": 27, "reasoning_gym": 84}
+    assert len(set(registry.names())) == len(registry.names()) == 144 + 6
+
+
+def test_the_split_is_the_one_that_its_file_says_was_drawn() -> None:
+    drawn = random.Random("r1ci_jax 107/37").sample(sorted(paper_names()), 37)
+    assert sorted(drawn) == sorted(split.TEST) == list(split.TEST)
+    splits = [registry.get(name).split for name in paper_names()]
+    assert (splits.count("train"), splits.count("test")) == (107, 37)
+
+
+def test_every_task_says_what_it_is() -> None:
+    for name in paper_names():
+        task = registry.get(name)
+        assert task.kind in ("execution", "planning", "reasoning"), name
+        assert task.answer_format and task.difficulties, name
+
+
+def test_the_pages_are_those_of_the_registry() -> None:
+    assert (ROOT / "docs/tasks.md").read_text() == catalogue.markdown()
+
+
+def test_the_list_of_dropped_questions_is_that_of_the_files(
+    shared_data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R1CI_DATA", str(shared_data))
+    assert (ROOT / "docs/dropped.md").read_text() == catalogue.dropped()
+
+
+def test_released_golds_obey_the_released_rules(shared_data: pathlib.Path) -> None:
+    judged = released.judge(shared_data / "symbench")
+    assert len(judged) == 29, "30 procedural tasks, of gridworld nothing was released"
+    assert [one for one in judged if not one.passed] == []
+    golds, scored = sum(one.golds for one in judged), sum(one.scored for one in judged)
+    defects = sum(sum(one.defects.values()) for one in judged if one.golds)
+    assert golds - scored == defects == 156
+
+
+def test_released_layout_of_folders(tmp_path: pathlib.Path, shared_data: pathlib.Path) -> None:
+    lines = (shared_data / "symbench/pooling.jsonl").read_text().splitlines()[:3]
+    for number, line in enumerate(lines):
+        place = tmp_path / "pooling" / f"sample_{number}"
+        place.mkdir(parents=True)
+        row = json.loads(line)
+        (place / "question.txt").write_text(row["question"])
+        (place / "solution.json").write_text(json.dumps(row["solution"]))
+    (judged,) = released.judge(tmp_path)
+    assert (judged.task, judged.items, judged.scored) == ("pooling", 3, 3)
+
+
+def test_a_folder_without_items_is_a_users_mistake(tmp_path: pathlib.Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UserError):
+            released.judge(folder)
+
+
+def test_tasks_for_testing_give_questions_for_evaluation_only() -> None:
+    wanted = Questions(
+        tasks=("pooling",), difficulties=(1,), sft_per_task=5, grpo_per_task=4, eval_per_task=3
+    )
+    drawn = questions.draw(registry.get("reversi"), wanted, seed=0)
+    assert {name: len(rows) for name, rows in drawn.items()} == {"sft": 0, "grpo": 0, "eval": 3}
+    drawn = questions.draw(registry.get("pooling"), wanted, seed=0)
+    assert {name: len(rows) for name, rows in drawn.items()} == {"sft": 5, "grpo": 4, "eval": 3}
+
+
+def test_published_questions_are_split_without_overlap(
+    shared_data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R1CI_DATA", str(shared_data))
+    wanted = Questions(
+        tasks=("pooling",),
+        difficulties=(1, 2),
+        sft_per_task=100,
+        grpo_per_task=50,
+        eval_per_task=20,
+    )
+    drawn = questions.draw(registry.get("bbh_navigate"), wanted, seed=3)
+    asked = [example.question for rows in drawn.values() for example in rows]
+    assert len(asked) == len(set(asked)) == 170
+    greedy = Questions(
+        tasks=("pooling",), difficulties=(1,), sft_per_task=500, grpo_per_task=50, eval_per_task=20
+    )
+    with pytest.raises(UserError, match="too few different questions"):
+        questions.draw(registry.get("bbh_navigate"), greedy, seed=3)
+
+
+def test_a_task_of_ones_own_in_forty_lines(tmp_path: pathlib.Path) -> None:
+    """The example of CONTRIBUTING, as it stands there, is a task that passes the check."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    code = text.split("```python\n# my_tasks.py\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 40
+    (tmp_path / "my_tasks.py").write_text(code)
+    program = """
+from r1ci_jax.tasks import check, registry
+registry.register("digit_sum", "my_tasks:DigitSum", suite="mine")
+task = registry.get("digit_sum")
+report = check._check_task(task, 0, 200, check.digest(check.sample(task, 0, 200)))
+assert report.passed, report
+assert "digit_sum" in registry.names(suite="mine") and task.split == "train"
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", registry.names(suite="symbench")[:30])
+def test_the_check_passes(name: str) -> None:
+    task = registry.get(name)
+    report = check._check_task(task, 7, 60, check.digest(check.sample(task, 7, 60)))
+    assert report.passed, report
