@@ -33,6 +33,12 @@ from r1ci_jax.sandbox.remote_node import (
 ray = import_ray()
 from ray import cluster_utils  # noqa: E402  # after the telemetry is switched off
 
+# Ray forks to start its nodes. Other tests of this process may have used JAX, which then warns.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in.*_at_fork"),
+]
+
 ROOT = pathlib.Path(__file__).parents[2]
 WORKERS = 2
 LIMITS = Limits(cpu_seconds=2.0, wall_seconds=10.0, output_bytes=16 << 10, processes=16)

@@ -409,8 +409,11 @@ def proportional_bytes(pids: set[int]) -> int:
         if any(same_memory(pid, other) for other in counted):
             continue
         counted.append(pid)
-        text = (pathlib.Path(f"/proc/{pid}") / "smaps_rollup").read_text()
-        text += (pathlib.Path(f"/proc/{pid}") / "status").read_text()
+        try:
+            text = (pathlib.Path(f"/proc/{pid}") / "smaps_rollup").read_text()
+            text += (pathlib.Path(f"/proc/{pid}") / "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended since it was listed
         words = (line.split() for line in text.splitlines())
         total += sum(int(line[1]) << 10 for line in words if line[0] in ("Pss:", "VmPTE:"))
     return total
