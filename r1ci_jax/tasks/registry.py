@@ -3,7 +3,6 @@
 import difflib
 import functools
 import importlib
-import importlib.util
 from typing import Final
 
 from r1ci_jax.errors import UserError
@@ -50,18 +49,20 @@ _SYMBENCH: Final = {
 
 _SUITES: Final[dict[str, dict[str, str]]] = {
     "toy": {
-        "toy_arithmetic": "toy.arithmetic:Arithmetic",
-        "toy_letters": "toy.letters:Letters",
-        "toy_sorting": "toy.sorting:Sorting",
-        "toy_gcd_lcm": "toy.gcd_lcm:GcdLcm",
-        "toy_base_conversion": "toy.base_conversion:BaseConversion",
-        "toy_search": "toy.search:Search",
+        "toy_arithmetic": "r1ci_jax.tasks.toy.arithmetic:Arithmetic",
+        "toy_letters": "r1ci_jax.tasks.toy.letters:Letters",
+        "toy_sorting": "r1ci_jax.tasks.toy.sorting:Sorting",
+        "toy_gcd_lcm": "r1ci_jax.tasks.toy.gcd_lcm:GcdLcm",
+        "toy_base_conversion": "r1ci_jax.tasks.toy.base_conversion:BaseConversion",
+        "toy_search": "r1ci_jax.tasks.toy.search:Search",
     },
-    "symbench": {name: f"symbench.{place}" for name, place in _SYMBENCH.items()}
-    | dict.fromkeys(("gsm_hard", "math_geometry", "math_counting_and_probability"), "loaded:make"),
-    "bbh": {f"bbh_{file}": "bbh:make" for file in _BBH},
+    "symbench": {name: f"r1ci_jax.tasks.symbench.{place}" for name, place in _SYMBENCH.items()}
+    | dict.fromkeys(
+        ("gsm_hard", "math_geometry", "math_counting_and_probability"), "r1ci_jax.tasks.loaded:make"
+    ),
+    "bbh": {f"bbh_{file}": "r1ci_jax.tasks.bbh:make" for file in _BBH},
     "reasoning_gym": {
-        f"rg_{dataset}": "reasoning_gym:make"
+        f"rg_{dataset}": "r1ci_jax.tasks.reasoning_gym:make"
         for chosen in (_RG_ALGORITHMS, _RG_ARITHMETIC, _RG_PUZZLES)
         for dataset in chosen
     },
@@ -109,8 +110,7 @@ def get(name: str) -> Task:
 
 def _make(name: str, place: str) -> Task:
     module, _, attribute = place.partition(":")
-    package = "" if importlib.util.find_spec(module.partition(".")[0]) else f"{__package__}."
-    maker = getattr(importlib.import_module(package + module), attribute)
+    maker = getattr(importlib.import_module(module), attribute)
     task = maker(name) if attribute == "make" else maker()
     assert isinstance(task, Task) and task.name == name
     task.split = split.of(name)

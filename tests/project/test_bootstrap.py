@@ -88,7 +88,8 @@ def test_the_answer_is_never_a_virtual_environment(tmp_path: pathlib.Path) -> No
 
 
 # An interpreter that notes what it is asked for. `-c` really runs; venv makes a folder of itself;
-# pip fails while `pip-fails` is there and takes long while `pip-hangs` is.
+# pip fails while `pip-fails` is there, for what needs a compiler while `no-compiler` is, and takes
+# long while `pip-hangs` is.
 STUB = f"""#!/bin/sh
 case "$1 $2" in
     *ensurepip*) echo {{stub}}; exit ;;
@@ -100,7 +101,7 @@ case "$2" in
     venv) mkdir -p .venv/bin && cp "$0" .venv/bin/python
           echo "#!$PWD/.venv/bin/python" >.venv/bin/pip ;;
     pip) [ ! -e pip-hangs ] || exec sleep 60
-         [ ! -e pip-fails ] ;;
+         case "$*" in *requirements-tasks*) [ ! -e no-compiler ] ;; *) [ ! -e pip-fails ] ;; esac ;;
 esac
 """
 
@@ -112,8 +113,8 @@ class Tree:
         self.root = root
         self.environment = {**os.environ, "PYTHON": str(stub)}
         shutil.copytree(ROOT / "scripts", root / "scripts")
-        for name in ("requirements.txt", "requirements-dev.txt", "setup.py"):
-            shutil.copy(ROOT / name, root)
+        for path in (*ROOT.glob("requirements*.txt"), ROOT / "setup.py"):
+            shutil.copy(path, root)
 
     def start(self) -> subprocess.Popen[str]:
         # A runner in the background ignores SIGINT and would hand that on. Not by preexec_fn: that
@@ -144,7 +145,7 @@ def tree(tmp_path: pathlib.Path) -> Tree:
     return Tree(tmp_path / "tree", tmp_path / "stub")
 
 
-FULL = ["venv", "pip", "pip", "r1ci_jax.sandbox.prepare", "r1ci_jax.sandbox.prepare"]
+FULL = ["venv", "pip", "pip", "pip", "r1ci_jax.sandbox.prepare", "r1ci_jax.sandbox.prepare"]
 
 
 def test_a_second_call_does_nothing(tree: Tree) -> None:
@@ -193,6 +194,17 @@ def test_a_failed_step_leaves_no_stamp_and_is_tried_again(tree: Tree) -> None:
     assert not (tree.root / ".venv/r1ci-stamp").exists()
     (tree.root / "pip-fails").unlink()
     assert tree.set_up()[:2] == (0, FULL[1:])
+
+
+def test_without_a_compiler_all_but_one_suite_is_there(tree: Tree) -> None:
+    (tree.root / "no-compiler").touch()
+    (tree.root / ".cache").mkdir()
+    process = tree.start()
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "WITHOUT the 84 Reasoning-Gym tasks" in said + errors
+    assert "apt-get install gcc" in said + errors
+    assert (tree.root / ".venv/r1ci-stamp").exists()
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
