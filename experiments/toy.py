@@ -3,7 +3,7 @@
 Question   Does reinforcement learning with the interpreter in the loop, ordered by improvement
            potential, raise held-out accuracy above supervised fine-tuning?
 Command    r1ci run experiments/toy.py            (or: make demo)
-Needs      2 CPU cores, 4 GiB, 13 minutes; no accelerator, no network
+Needs      2 CPU cores, 4 GiB, 10 minutes; no accelerator, no network
 Expect     SFT near 50 % with two questions in five answered from memory (the teacher shows that in
            as many of its free trajectories), GRPO near 80 % with code in every one
 Variants   :smoke  the same stages in two minutes, too short to learn much

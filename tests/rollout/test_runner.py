@@ -263,7 +263,9 @@ def test_a_budget_that_ends_with_a_script_does_not_run_it(world, printing) -> No
 
 
 @pytest.mark.parametrize("status", [Status.INFRA_ERROR, Status.SETUP_ERROR])
-def test_u8_a_failed_sandbox_is_no_verdict_about_the_policy(world, printing, status: Status) -> None:
+def test_u8_a_failed_sandbox_is_no_verdict_about_the_policy(
+    world, printing, status: Status
+) -> None:
     runner = world.runner(CODE_THEN_ANSWER, printing("", status))
     trajectory = one(runner)
     assert trajectory.stop is StopReason.SANDBOX_FAULT
