@@ -242,10 +242,10 @@ SESSIONS: Final = (
 
 TOGETHER: Final = """
 import os, time
-hog = bytes(1) * (300 << 20)
+hog = bytes(1) * (420 << 20)
 if os.fork() == 0:
     del hog
-    more = bytes(1) * (280 << 20); time.sleep(1); os._exit(0)
+    more = bytes(1) * (380 << 20); time.sleep(1); os._exit(0)
 os.wait()
 """
 """Neither process breaks its own limit; the kernel kills the larger one, which is the script."""

@@ -152,7 +152,7 @@ def counts_together(box: Sandbox) -> bool:
 def test_m2_memory_and_files_count_together(box: Sandbox) -> None:
     size = 128 << 20  # with half a gibibyte a process alone meets its own limit first
     code = f"""
-kept = bytearray(b"x") * {box.config.limits.memory_bytes - (184 << 20)}
+kept = bytearray(b"x") * {box.config.limits.memory_bytes - (100 << 20)}
 for name in "ab":
     with open(name, "wb") as file:
         for _ in range({(size >> 20) - 1}): file.write(bytes(1 << 20))
