@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from r1ci_jax.cli import experiment as experiments
-from r1ci_jax.core import rundir
+from r1ci_jax.core import progress, rundir
 from r1ci_jax.core.progress import Progress
 from r1ci_jax.data import builders, prepare, questions, stats
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.sandbox.tiers import UNSAFE_WARNING
 from r1ci_jax.tasks import bbh, loaded, sources
 
 
@@ -57,6 +58,8 @@ def _build(args: argparse.Namespace) -> int:
         with Progress("questions", len(experiment.questions.tasks), unit="tasks") as bar:
             prepare.questions(experiment, data_dir, report=lambda done, _: bar.update(done))
         if not args.questions_only:
+            if experiment.sandbox.unsafe:
+                progress.warn(UNSAFE_WARNING)
             with Sandbox(experiment.sandbox) as sandbox, Progress("demonstrations") as bar:
                 prepare.demonstrations(
                     experiment,

@@ -4,11 +4,13 @@ import argparse
 import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from r1ci_jax.core import rundir
 from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox import Sandbox
 
 SUMMARIES = {
     "run": "every stage of an experiment in order: data, sft, potential, grpo, eval, table, report",
@@ -68,14 +70,19 @@ def _run_stages(
 ) -> dict[str, Any]:
     """Open the run directory, run what is left to do, show the table."""
     path = args.workdir or rundir.default_path(experiment)
-    with rundir.RunDir.open(path, experiment, changes=changed) as directory:
-        # Imported only now: a refused directory is reported before JAX has started.
+    with (
+        rundir.RunDir.open(path, experiment, changes=changed) as directory,
+        _sandbox(experiment, directory) as sandbox,
+    ):
+        # Imported only now: a refused directory is reported before JAX has started, and the
+        # sandbox's fork servers are no children of a process with JAX's threads.
         import jax
 
         from r1ci_jax.ops import pipeline
 
         directory.note_machine(devices=sorted({device.device_kind for device in jax.devices()}))
-        pipeline.run(experiment, directory, only=None if args.command == "run" else args.command)
+        only = None if args.command == "run" else args.command
+        pipeline.run(experiment, directory, sandbox, only=only)
         summary: dict[str, Any] = {
             "workdir": str(directory.path),
             "stages": list(directory.finished_stages()),
@@ -91,6 +98,18 @@ def _run_stages(
             summary["report"] = str(directory.report_path)
             print(f"report: {directory.report_path}", file=sys.stderr)
         return summary
+
+
+@contextlib.contextmanager
+def _sandbox(experiment: Any, directory: rundir.RunDir) -> Iterator[Sandbox]:
+    """Where the run's scripts run."""
+    try:
+        with Sandbox(experiment.sandbox) as sandbox:
+            directory.note_machine(sandbox_tier=sandbox.tier)
+            yield sandbox
+    except UserError:
+        directory.forget_if_empty()
+        raise
 
 
 def _print_help(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, SandboxConfig, Status, doctor
+from r1ci_jax.sandbox.tiers import UNSAFE_WARNING
 
 if TYPE_CHECKING:  # the class is private to argparse
     from argparse import _SubParsersAction
@@ -18,10 +19,6 @@ if TYPE_CHECKING:  # the class is private to argparse
 
 BACKENDS: Final = ("zygote", "cold", "ray")
 RED: Final = "\x1b[31m{}\x1b[0m"
-UNSAFE: Final = (
-    "r1ci: UNSAFE: no isolation at all: the script can read, change and send away everything that "
-    "this user can"
-)
 
 
 def add_commands(subparsers: "Subparsers") -> None:
@@ -52,7 +49,7 @@ def add_exec(commands: "Subparsers") -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="bring this file of /work back; may be repeated",
+        help="bring this file of /scratch back; may be repeated",
     )
     parser.add_argument(
         "--into", metavar="DIR", type=pathlib.Path, help="where collected files are written"
@@ -118,7 +115,7 @@ def run_exec(arguments: argparse.Namespace) -> int:
     code = read_code(arguments.file)
     config = exec_config(arguments)
     if config.unsafe:
-        print(RED.format(UNSAFE), file=sys.stderr, flush=True)
+        print(RED.format(UNSAFE_WARNING), file=sys.stderr, flush=True)
     with Sandbox(config) as box:
         result = box.run(code, collect=arguments.collect)
     if arguments.into is not None:

@@ -161,6 +161,11 @@ class RunDir:
         done = {**self.finished_stages(), stage: {"time": round(time.time(), 3), **facts}}
         files.write_json(self.path / "stages.json", done)
 
+    def forget_if_empty(self) -> None:
+        """A run that could not even start leaves no config behind to refuse the corrected one."""
+        if all(path.name[0] == "." or path.name == "config.json" for path in self.path.iterdir()):
+            (self.path / "config.json").unlink()
+
     def close(self) -> None:
         """Release the directory to other processes."""
         if self._lock is not None:

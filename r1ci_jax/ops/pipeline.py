@@ -32,6 +32,7 @@ from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.sampling import pause
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.sandbox.tiers import UNSAFE_WARNING
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chat, prompts, protocol
@@ -301,7 +302,9 @@ LEARNING = {"sft", "potential", "grpo", "eval"}
 """Stages that need the model."""
 
 
-def run(experiment: Experiment, directory: RunDir, *, only: str | None = None) -> None:
+def run(
+    experiment: Experiment, directory: RunDir, sandbox: Sandbox, *, only: str | None = None
+) -> None:
     """Run the unfinished stages in order, or one stage alone (which makes its data first).
 
     Raises UserError when `only` names a stage whose predecessors are not finished.
@@ -311,20 +314,15 @@ def run(experiment: Experiment, directory: RunDir, *, only: str | None = None) -
         _require_finished(names[1 : names.index(only)], only, directory)
         names = ["data", only]
     names = [name for name in names if not directory.is_finished(name)]
-    try:
-        with _mesh(experiment.mesh), Sandbox(experiment.sandbox) as sandbox:
-            directory.note_machine(sandbox_tier=sandbox.tier)
-            state = Run(experiment, directory, sandbox)
-            if set(names) & LEARNING:
-                state.refuse_unfit_model()
-            for name in names:
-                if experiment.sandbox.unsafe:
-                    progress.warn(f"{name}: scripts run WITHOUT isolation, as this user")
-                STAGES[name](state)
-                directory.finish(name)
-    except UserError:
-        _forget_if_empty(directory)
-        raise
+    with _mesh(experiment.mesh):
+        state = Run(experiment, directory, sandbox)
+        if set(names) & LEARNING:
+            state.refuse_unfit_model()
+        for name in names:
+            if experiment.sandbox.unsafe:
+                progress.warn(f"{name}: {UNSAFE_WARNING}")
+            STAGES[name](state)
+            directory.finish(name)
 
 
 def _require_finished(names: Sequence[str], wanted: str, directory: RunDir) -> None:
@@ -341,9 +339,3 @@ def _mesh(config: MeshConfig) -> contextlib.AbstractContextManager[Any]:
     if config.devices == 1:
         return contextlib.nullcontext()
     return jax.set_mesh(meshes.make_mesh(config.data, config.fsdp, config.tensor))
-
-
-def _forget_if_empty(directory: RunDir) -> None:
-    """A run that could not even start leaves no config behind to refuse the corrected one."""
-    if all(path.name[0] == "." or path.name == "config.json" for path in directory.path.iterdir()):
-        (directory.path / "config.json").unlink()

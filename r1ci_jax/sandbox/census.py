@@ -19,14 +19,21 @@ class Memory:
     """Resident, of this process."""
     pss: int | None
     """Of all descendants, shared pages divided among their users; None where unreadable."""
+    written: int | None
+    """The part of `pss` that is not file pages: a strange process that maps or unmaps the same
+    libraries changes our share of those, but not of this."""
 
     @classmethod
     def now(cls) -> "Memory":
         """Look."""
+        texts = _smaps_of_descendants()
         return cls(
             available=_kib(pathlib.Path("/proc/meminfo").read_text(), "MemAvailable:"),
             host=_kib(pathlib.Path("/proc/self/status").read_text(), "VmRSS:"),
-            pss=descendants_pss(),
+            pss=None if texts is None else sum(_kib(text, "Pss:") for text in texts),
+            written=None
+            if texts is None
+            else sum(_kib(text, "Pss_Anon:") + _kib(text, "Pss_Shmem:") for text in texts),
         )
 
 
@@ -55,8 +62,8 @@ def _parents() -> dict[int, int]:
     return found
 
 
-def descendants_pss() -> int | None:
-    """Proportional share of memory of all descendants; None when it may not be read."""
+def _smaps_of_descendants() -> list[str] | None:
+    """What /proc says of each one's memory, every memory once; None when it may not be read."""
     read: dict[int, str] = {}
     parents = _parents()
     for pid, parent in parents.items():
@@ -68,7 +75,7 @@ def descendants_pss() -> int | None:
         # and would be counted twice.
         if text and text != read.get(parent):
             read[pid] = text
-    return sum(_kib(text, "Pss:") for text in read.values()) if read or not parents else None
+    return list(read.values()) if read or not parents else None
 
 
 def _kib(text: str, key: str) -> int:

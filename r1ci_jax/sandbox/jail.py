@@ -27,6 +27,7 @@ from r1ci_jax.sandbox.config import Limits
 from r1ci_jax.sandbox.policy import Policy
 from r1ci_jax.sandbox.prefix import JailPython
 from r1ci_jax.sandbox.result import ExecResult, Status
+from r1ci_jax.sandbox.script import SCRATCH
 from r1ci_jax.sandbox.streams import Stream
 
 SETUP_SECONDS: Final = 30.0
@@ -122,7 +123,7 @@ class ColdJail:
         self._python = python
         self._policy = chosen
         # In a jail, a file system of its own is mounted there.
-        self._scratch = "/work" if nsjail else tempfile.mkdtemp(prefix="r1ci-unsafe-")
+        self._scratch = SCRATCH if nsjail else tempfile.mkdtemp(prefix="r1ci-unsafe-")
         self._log = os.memfd_create("nsjail-log", os.MFD_CLOEXEC)
         self._configs: dict[Limits, int] = {}
         self._running = -1
@@ -141,8 +142,8 @@ class ColdJail:
     def _run(self, code: str, limits: Limits, collect: tuple[str, ...]) -> ExecResult:
         order = {
             "code": code.encode("utf-8", "surrogatepass"),
-            "cpu": limits.cpu_seconds,
-            "wall": limits.wall_seconds,
+            "cpu": float(limits.cpu_seconds),
+            "wall": float(limits.wall_seconds),
             "collect": collect,
             "scratch": self._scratch,
             "file_bytes": limits.file_bytes,

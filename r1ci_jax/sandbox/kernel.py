@@ -8,6 +8,7 @@ and `exception`. What ends a kernel, and every limit, is seen from outside.
 import _signal  # pyright: ignore[reportMissingImports]  # see script.py
 import ast
 import builtins
+import contextlib
 import os
 import sys
 from types import CodeType
@@ -54,10 +55,9 @@ def run_cell(cell: bytes, names: dict[str, object], sources: dict[str, str]) -> 
         ended = RAISED
         script.show(error, sources)
     for stream in (sys.stdout, sys.stderr):
-        try:  # noqa: SIM105  # as in a script, a closed stream is no error
+        # As in a script, a closed stream is no error.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass
     return ended
 
 

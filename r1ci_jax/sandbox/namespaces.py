@@ -18,6 +18,8 @@ import signal
 import struct
 from collections.abc import Iterable
 
+from r1ci_jax.sandbox import script
+
 CLONE_VM = 0x100
 CLONE_FILES = 0x400
 CLONE_NEWNS = 0x20000
@@ -120,9 +122,9 @@ class Namespaces:
         found: list[int] = []
         unseen = [self.pid, known]
         while unseen:
-            children = _children(unseen.pop())
-            found += (pid for pid in children if pid != known)
-            unseen += (pid for pid in children if pid != known)
+            children = [pid for pid in _children(unseen.pop()) if pid != known]
+            found += children
+            unseen += children
         return found
 
 
@@ -179,11 +181,11 @@ def enter(
     os.setsid()
     os.setns(pidfd, _ENTERED)
     held = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    scratch = f"size={limits['scratch']},nr_inodes={limits['inodes']},mode=1777"
-    _mount_tmpfs(b"/work", held, scratch)
-    for hidden in (b"/proc", b"/cgroup"):
+    options = f"size={limits['scratch']},nr_inodes={limits['inodes']},mode=1777"
+    _mount_tmpfs(script.SCRATCH, held, options)
+    for hidden in ("/proc", "/cgroup"):
         _mount_tmpfs(hidden, held | _MS_RDONLY, "size=4k,nr_inodes=2,mode=555")
-    os.chdir("/work")
+    os.chdir(script.SCRATCH)
     _confine(limits, program)
 
 
@@ -199,9 +201,9 @@ def _confine(limits: dict[str, int], program: ctypes.Array[ctypes.c_char]) -> No
     _filter_calls(program)
 
 
-def _mount_tmpfs(where: bytes, flags: int, options: str) -> None:
-    if _libc.mount(b"tmpfs", where, b"tmpfs", flags, options.encode()):
-        raise _refused(f"mount {where.decode()}")
+def _mount_tmpfs(where: str, flags: int, options: str) -> None:
+    if _libc.mount(b"tmpfs", where.encode(), b"tmpfs", flags, options.encode()):
+        raise _refused(f"mount {where}")
 
 
 def _limit_resources(limits: dict[str, int]) -> None:

@@ -6,9 +6,8 @@ import contextlib
 import dataclasses
 import threading
 import time
-import types
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, override
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.config import Limits
@@ -187,7 +186,7 @@ class LocalPool:
         return True
 
 
-class LocalSession:
+class LocalSession(Session):
     """A session whose kernel lives in one of the workers; opened by its first cell."""
 
     def __init__(self, pool: LocalPool, index: int, limits: Limits):
@@ -197,32 +196,20 @@ class LocalSession:
         self._kernel: int | None = None
         self._closed = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def run(self, code: str) -> ExecResult:
-        """Run one cell and wait for it."""
-        return self.submit(code).result()
-
+    @override
     def submit(self, code: str) -> Future:
         """Queue one cell."""
         if self._closed:
             raise RuntimeError("the session is closed")
         return self._pool.pin(self._index, lambda worker: self._cell(worker, code))
 
+    @override
     def interrupt(self) -> None:
         """Interrupt the cell that runs."""
         if self._kernel is not None:
             self._worker.interrupt(self._kernel)
 
+    @override
     def close(self) -> None:
         """End the kernel."""
         if self._closed:

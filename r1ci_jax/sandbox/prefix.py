@@ -15,7 +15,7 @@ import sys
 
 from r1ci_jax.errors import UserError
 
-LAYOUT = 2
+LAYOUT = 3
 """Raised when the content of the directory changes in a way that needs a new one."""
 PACKAGES = ("numpy==2.5.5", "sympy==1.14.0", "mpmath==1.3.0")
 STAMP = "stamp.json"

@@ -35,6 +35,9 @@ NOT_COPIED: Final = (
     "dist-packages", "config-*", "EXTERNALLY-MANAGED", "_tkinter.*", "_test*.so", "_ctypes_test.*",
     "_xxtestfuzz.*", "xxlimited*", "xxsubtype.*", "nis.*", "ossaudiodev.*", "*.opt-?.pyc",
 )  # fmt: skip
+DIRECTORIES: Final = (
+    "scratch", "proc", "cgroup", "dev", "usr", "lib", "lib64", "python/bin", "python/lib",
+)  # fmt: skip
 HEARTBEAT_SECONDS: Final = 10.0
 PROOF: Final = """
 import numpy, sympy
@@ -177,22 +180,12 @@ def step(what: str) -> Iterator[None]:
 
 def lay_out(root: pathlib.Path) -> None:
     """The directories and links that the policy mounts over or scripts expect."""
-    for name in (
-        "work",
-        "proc",
-        "cgroup",
-        "dev",
-        "python/bin",
-        "python/lib",
-        "lib",
-        "lib64",
-        "usr",
-    ):
+    for name in DIRECTORIES:
         (root / name).mkdir(parents=True)
     for name in ("dev/null", "dev/urandom"):
         (root / name).touch()
-    (root / "tmp").symlink_to("/work")
-    (root / "dev/shm").symlink_to("/work")
+    (root / "tmp").symlink_to("/scratch")
+    (root / "dev/shm").symlink_to("/scratch")
     (root / "usr/lib").symlink_to("/lib")
 
 

@@ -12,15 +12,15 @@ import dataclasses
 import itertools
 import threading
 import time
-import types
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, override
 
 from r1ci_jax.sandbox.config import Limits, SandboxConfig
 from r1ci_jax.sandbox.remote_fleet import Deserted, Fleet, Host, HostLost
 from r1ci_jax.sandbox.remote_link import LINK, import_ray
 from r1ci_jax.sandbox.remote_node import pack_text, unpack_result
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
+from r1ci_jax.sandbox.session import Session
 
 ATTEMPTS: Final = 3
 """Nodes that a script is tried on when the sandbox fails it; its own failures are final."""
@@ -236,7 +236,7 @@ def infra_error(detail: str, **fields: Any) -> ExecResult:
     return ExecResult(status=Status.INFRA_ERROR, detail=detail, **fields)
 
 
-class RaySession:
+class RaySession(Session):
     """A kernel that keeps its variables across cells, on one node for as long as that lives.
 
     When the node is lost, the cell under way, or else the next one, comes back as infra_error with
@@ -251,31 +251,19 @@ class RaySession:
         self._host: Host | None = None
         self._closed = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def run(self, code: str) -> ExecResult:
-        """Run one cell and wait for it."""
-        return self.submit(code).result()
-
+    @override
     def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
         """Queue one cell behind the session's earlier ones."""
         if self._closed:
             raise RuntimeError("the session is closed")
         return self._pool.start(self._cell(pack_text(code), time.monotonic()))
 
+    @override
     def interrupt(self) -> None:
         """Interrupt the cell that runs, as Ctrl-C does; its variables stay."""
         self._pool.start(self._interrupt()).result()
 
+    @override
     def close(self) -> None:
         """End the kernel; a cell that runs comes back as infra_error."""
         if not self._closed:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.config import Limits, SandboxConfig
-from r1ci_jax.sandbox.result import ExecResult, Status
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
 
 if TYPE_CHECKING:  # the sandbox's facade imports this side when Ray is asked for
     from r1ci_jax.sandbox.box import Sandbox
@@ -115,7 +115,7 @@ class NodeSandbox:
             self._sessions[session] = opened
         future = self._sessions[session].submit(unpack_text(code))
         result = await asyncio.wrap_future(future)
-        if is_new and result.status in (Status.SETUP_ERROR, Status.INFRA_ERROR):
+        if is_new and result.status in SANDBOX_FAULTS:
             await self.end(session)  # the driver tries another node
         return pack_result(result)
 

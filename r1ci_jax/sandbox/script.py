@@ -13,6 +13,8 @@ import mmap
 import os
 import sys
 
+SCRATCH = "/scratch"
+"""A script's working directory."""
 LONGEST_TRACEBACK = 200
 """Lines."""
 LONGEST_LINE = 2000
@@ -41,7 +43,7 @@ def settle() -> None:
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(line_buffering=True)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    sys.path.insert(0, "/work")
+    sys.path.insert(0, SCRATCH)
     sys.path.append(f"{sys.prefix}/lib/python{version}/site-packages")
     sys.argv[:] = ["<script>"]
     builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D")

@@ -3,6 +3,7 @@
 import enum
 import functools
 import os
+from typing import Final
 
 from r1ci_jax.sandbox.cgroup import Groups
 
@@ -16,6 +17,12 @@ class Tier(enum.StrEnum):
     """The same without control groups: memory is limited for each process."""
     UNSAFE = "unsafe"
     """No isolation."""
+
+
+UNSAFE_WARNING: Final = (
+    "UNSAFE: scripts run without any isolation: they can read, change and send away everything "
+    "that this user can"
+)
 
 
 @functools.cache

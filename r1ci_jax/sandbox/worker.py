@@ -48,7 +48,6 @@ class Lost(Exception):
 class Kernel:
     """A session's kernel, as the host holds it."""
 
-    number: int
     group: str
     code: int
     """Descriptor of the memory file with the cell."""
@@ -75,8 +74,6 @@ class Worker:
     ):
         self.worker = index
         self.groups = groups
-        self.generation = 0
-        """Counts fork servers; a kernel belongs to one of them."""
         self.kernels: dict[int, Kernel] = {}
         self._nsjail = nsjail
         self._python = python
@@ -161,7 +158,6 @@ class Worker:
         if self.groups:
             self.groups.add(group, limits.memory_bytes)
         kernel = Kernel(
-            number=number,
             group=group,
             code=os.memfd_create("cell", os.MFD_CLOEXEC),
             stdout=Stream(),
@@ -270,7 +266,6 @@ class Worker:
             raise Lost(f"the fork server did not start ({error}): {said}") from error
         self._served = self._group_bytes = 0
         self._killed = self._kills(SCRIPTS)
-        self.generation += 1
 
     def _launch(self) -> socket.socket:
         """Start nsjail; returns the socket over which it takes its program."""

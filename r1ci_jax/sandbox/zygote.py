@@ -121,6 +121,11 @@ class Watched:
     wall: float = 0.0
     cpu: float = 0.0
 
+    @property
+    def verdict(self) -> str:
+        """The limit that counts against the code: an interrupt is an exception like any other."""
+        return "" if self.limit == "interrupt" else self.limit
+
 
 class Server:
     """Takes orders from the host, one after the other."""
@@ -250,10 +255,10 @@ class Server:
         if not end_strays(child):
             return self.bury(order["session"], seen)
         return {
-            "limit": seen.limit if seen.limit != "interrupt" else "",
+            "limit": seen.verdict,
             "wait_status": 0,
             "cpu": seen.cpu,
-            "rss_kib": 0,
+            "rss_kib": peak_kib(child.pid),
             "wall": seen.wall,
             "exception": seen.done,
             "cell": True,
@@ -266,7 +271,7 @@ class Server:
         wait_status, usage = child.reap()
         child.close()
         return {
-            "limit": seen.limit if seen.limit != "interrupt" else "",
+            "limit": seen.verdict,
             "wait_status": wait_status,
             "cpu": seen.cpu,
             "rss_kib": usage.ru_maxrss,
@@ -333,15 +338,16 @@ class Server:
         raise Become(tuple(range(3, len(kept))), code)
 
     def collect(self, world: namespaces.Namespaces, order: dict[str, Any]) -> None:
-        """Let a child, as confined as the script was, send the files that are asked for."""
+        """Let a child, as confined as the script was, send the files that are asked for.
+
+        Nobody is left in the script's namespaces who could change a file meanwhile.
+        """
         pid = namespaces.fork_into(world, self.own_pid_namespace)
         if pid == 0:
             try:
                 place_descriptors((self.files_fd, world.pidfd))
                 namespaces.follow(1, order["limits"], self.filter)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(-1, _signal.SIGKILL)  # nobody changes a file meanwhile
-                collect.send("/work", tuple(order["collect"]), order["limits"]["file"], 0)
+                collect.send(script.SCRATCH, tuple(order["collect"]), order["limits"]["file"], 0)
             finally:
                 os._exit(0)
         pidfd = os.pidfd_open(pid)
@@ -407,6 +413,13 @@ def place_descriptors(wanted: tuple[int, ...]) -> None:
     os.closerange(len(wanted), 1 << 30)
 
 
+def peak_kib(pid: int) -> int:
+    """Largest resident memory of a process so far; 0 when it has just ended."""
+    with open(f"/proc/{pid}/status") as status:
+        lines = (line.split() for line in status)
+        return next((int(words[1]) for words in lines if words[0] == "VmHWM:"), 0)
+
+
 def mapped_bytes() -> int:
     """Address space of this process."""
     with open("/proc/self/statm") as statm:
@@ -468,7 +481,7 @@ def make_immortal() -> None:
 def main(boot: dict[str, Any]) -> None:
     """Get ready, then serve. Never returns."""
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    os.chdir("/work")
+    os.chdir(script.SCRATCH)
     preload(boot["preload"], boot["warm_up"])
     server = Server(boot)
     gc.collect()
@@ -480,7 +493,9 @@ def main(boot: dict[str, Any]) -> None:
     except Become as become:
         kernel_fds, code = become.kernel_fds, become.code
     # Outside the handler, or every exception of a script would have this one as its context.
+    page = server.page
+    del server  # the numbers of other sessions are nobody's business
     if not kernel_fds:
-        script.run_script(code, server.page)
-    server.page.close()  # it belongs to the scripts
+        script.run_script(code, page)
+    page.close()  # it belongs to the scripts
     kernel.serve(*kernel_fds)

@@ -11,6 +11,7 @@ import pytest
 import r1ci_jax.ops
 from r1ci_jax.cli.main import main
 from r1ci_jax.core import metrics, rundir
+from r1ci_jax.sandbox import Sandbox
 
 FILE = """
 from r1ci_jax.core.config import Experiment, Questions
@@ -28,9 +29,12 @@ class Recorder(types.ModuleType):
         self.calls: list[tuple[Any, str | None]] = []
         self.interrupt = False
 
-    def run(self, experiment: Any, directory: rundir.RunDir, only: str | None = None) -> None:
+    def run(
+        self, experiment: Any, directory: rundir.RunDir, sandbox: Sandbox, only: str | None = None
+    ) -> None:
         """Finish the stage `eval`, noisily."""
         self.calls.append((experiment, only))
+        assert sandbox.run("print(1)").stdout == "1\n"
         print("noise of a library")
         if self.interrupt:
             raise KeyboardInterrupt

@@ -7,8 +7,6 @@ import pytest
 
 from r1ci_jax.cli.main import main
 from r1ci_jax.data import builders
-from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox import Sandbox, SandboxConfig
 
 _EXPERIMENT = """
 from r1ci_jax.core.config import Experiment, Questions
@@ -39,10 +37,6 @@ def _run(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
 def test_build_then_stats(
     experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        Sandbox(SandboxConfig()).close()
-    except UserError as error:
-        pytest.skip(f"THE JAIL DOES NOT WORK HERE, real outputs untested: {error}")
     run = tmp_path / "run"
     _run(capsys, "build", experiment, "--workdir", str(run))
     shown = _run(capsys, "stats", str(run))

@@ -16,7 +16,6 @@ import pytest
 from flax import nnx
 
 from r1ci_jax.core.config import SamplerConfig, TurnLimits
-from r1ci_jax.errors import UserError
 from r1ci_jax.model import qwen2
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.sampling import pause
@@ -153,9 +152,5 @@ def printing() -> Callable[..., StandIn]:
 
 @pytest.fixture(scope="session")
 def box() -> Iterator[Sandbox]:
-    try:
-        sandbox = Sandbox(SandboxConfig(workers=2))
-    except UserError as error:
-        pytest.skip(f"NOT TESTED WITH A REAL INTERPRETER: {error}")
-    with sandbox:
+    with Sandbox(SandboxConfig(workers=2)) as sandbox:
         yield sandbox

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from r1ci_jax.sandbox import ExecResult, Sandbox, Status
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS
 
-FAULTS = (Status.SETUP_ERROR, Status.INFRA_ERROR)
 FEW = settings(
     max_examples=40,
     deadline=None,
@@ -97,7 +97,7 @@ PROGRAMS = st.lists(STATEMENTS, min_size=1, max_size=5).map("\n".join)
 def is_honest(result: ExecResult, limit: int) -> bool:
     """A verdict about the script, within its limits."""
     return (
-        result.status not in FAULTS
+        result.status not in SANDBOX_FAULTS
         and (result.attempt, result.detail) == (1, "")
         and len(result.stdout.encode("utf-8", "replace")) <= 3 * limit + 200
         and (result.exit_code is None or 0 <= result.exit_code <= 255)
@@ -151,7 +151,7 @@ def test_any_cells_are_survived(kernels: Sandbox, cells: list[str]) -> None:
         for cell in cells:
             assert is_honest(session.run(cell), limits.output_bytes), cells
         final = [session.run("'alive'") for _ in range(2)]
-        assert not [result for result in final if result.status in FAULTS], (cells, final)
+        assert not [result for result in final if result.status in SANDBOX_FAULTS], (cells, final)
     with kernels.session() as other:
         assert other.run("6 * 7").stdout == "42\n", cells
 

@@ -145,7 +145,8 @@ def test_s1_nothing_but_the_scratch_directory_is_writable(outcomes: Outcomes) ->
     places = ["/", "/lib", "/usr", "/python", "/python/lib", "/dev", "/proc"]
     code = "".join(f"attempt({p!r}, lambda: open({p + '/x'!r}, 'w'))\n" for p in places)
     assert outcomes(code) == dict.fromkeys(places, "EROFS")
-    assert outcomes("attempt('work', lambda: open('/work/x', 'w').write('1'))") == {"work": "DONE"}
+    own = "attempt('own', lambda: open('/scratch/x', 'w').write('1'))"
+    assert outcomes(own) == {"own": "DONE"}
     assert outcomes("attempt('tmp', lambda: open('/tmp/x', 'w').write('1'))") == {"tmp": "DONE"}
 
 
@@ -174,17 +175,17 @@ def test_s2_no_file_of_the_host_exists(box: Sandbox, outcomes: Outcomes) -> None
     code = "".join(f"attempt({p!r}, lambda: os.stat({p!r}))\n" for p in places)
     assert outcomes(code) == dict.fromkeys(places, "ENOENT")
     listing = box.run(
-        "import os; print(sorted(os.listdir('/')), os.listdir('/proc'), os.listdir('/work'))"
+        "import os; print(sorted(os.listdir('/')), os.listdir('/proc'), os.listdir('/scratch'))"
     )
-    top = ["dev", "lib", "lib64", "proc", "python", "tmp", "usr", "work"]
-    assert listing.stdout.replace("'cgroup', ", "") == f"{top} [] []\n"
-    assert box.run("import os; print(os.listdir('/cgroup'))").stdout in ("[]\n", "")
+    top = ["cgroup", "dev", "lib", "lib64", "proc", "python", "scratch", "tmp", "usr"]
+    assert listing.stdout == f"{top} [] []\n"
+    assert box.run("import os; print(os.listdir('/cgroup'))").stdout == "[]\n"
 
 
 def test_s3_files_of_the_script_before_are_gone(box: Sandbox) -> None:
     for _ in range(box.config.workers):
-        box.run("for place in ('/work', '/tmp', '/dev/shm'): open(f'{place}/a', 'w').write('a')")
-    look = "import os; print(*(os.listdir(p) for p in ('.', '/work', '/tmp', '/dev/shm')))"
+        box.run("for place in ('/scratch', '/tmp', '/dev/shm'): open(f'{place}/a', 'w').write('a')")
+    look = "import os; print(*(os.listdir(p) for p in ('.', '/scratch', '/tmp', '/dev/shm')))"
     for _ in range(box.config.workers):
         assert box.run(look).stdout == "[] [] [] []\n"
 
@@ -230,8 +231,8 @@ def test_s3_text_of_the_script_before_is_not_in_memory(
 
 def test_s4_files_of_the_script_cannot_be_executed(outcomes: Outcomes) -> None:
     code = """
-open("/work/x", "w").write("#!/python/bin/python\\nprint(1)"); os.chmod("/work/x", 0o755)
-attempt("script", lambda: os.execv("/work/x", ["x"]))
+open("/scratch/x", "w").write("#!/python/bin/python\\nprint(1)"); os.chmod("/scratch/x", 0o755)
+attempt("script", lambda: os.execv("/scratch/x", ["x"]))
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
 def memfd():
@@ -244,7 +245,7 @@ attempt("memfd", memfd)
 def test_s6_devices(box: Sandbox, outcomes: Outcomes) -> None:
     listing = box.run("import os; print(sorted(os.listdir('/dev')))")
     assert listing.stdout == "['null', 'shm', 'urandom']\n"
-    code = "attempt('mknod', lambda: os.mknod('/work/d', 0o20666, os.makedev(1, 1)))"
+    code = "attempt('mknod', lambda: os.mknod('/scratch/d', 0o20666, os.makedev(1, 1)))"
     assert outcomes(code) == {"mknod": "EPERM"}
 
 
@@ -252,7 +253,7 @@ def test_s7_a_setuid_bit_gives_nothing(outcomes: Outcomes) -> None:
     code = """
 import ctypes, os
 open("x", "w").write("#!/python/bin/python\\n"); os.chmod("x", 0o6755)
-attempt("run", lambda: os.execv("/work/x", ["x"]))
+attempt("run", lambda: os.execv("/scratch/x", ["x"]))
 attempt("root", lambda: os.setuid(0))
 print("nnp", ctypes.CDLL(None).prctl(39, 0, 0, 0, 0), os.getuid() == os.geteuid())
 """

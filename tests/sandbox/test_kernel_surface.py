@@ -108,7 +108,7 @@ MOUNTS = {
     "mount": (165, "0, 0, 0, 0, 0"),
     "umount2": (166, "b'/proc', 0"),
     "pivot_root": (155, "b'/', b'/'"),
-    "chroot": (161, "b'/work'"),
+    "chroot": (161, "b'/scratch'"),
     "move_mount": (429, "0, b'', 0, b'', 0"),
     "open_tree": (428, "-100, b'/', 1"),
     "fsopen": (430, "b'proc', 0"),

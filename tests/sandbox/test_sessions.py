@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, Session, Status
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS
 
-FAULTS = (Status.SETUP_ERROR, Status.INFRA_ERROR)
 SLACK = 2.0
 
 
@@ -282,7 +282,7 @@ def test_o8_a_cell_cannot_break_the_worker(kernels: Sandbox, name: str) -> None:
         # What a cell may ruin is its own session, until that is ended by a limit or by its death.
         while len(results) < 6 and not results[-1].state_lost:
             results.append(session.run("print('after')"))
-        assert not [result for result in results if result.status in FAULTS], results
+        assert not [result for result in results if result.status in SANDBOX_FAULTS], results
         assert all(result.attempt == 1 for result in results)
     with kernels.session() as other:
         assert usable(other)
@@ -346,7 +346,7 @@ time.sleep(0.2)
 """
     begin = time.monotonic()
     result = session.run(code)
-    assert result.status not in FAULTS and time.monotonic() - begin < 5
+    assert result.status not in SANDBOX_FAULTS and time.monotonic() - begin < 5
     assert honest(session.run(WATCH), "True\n")
     assert usable(session)
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import pytest
 
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, Status
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-FAULTS = (Status.SETUP_ERROR, Status.INFRA_ERROR)
 Descendants = Callable[[int], set[int]]
 Eventually = Callable[..., bool]
 
@@ -308,7 +308,7 @@ def test_u5_a_closed_sandbox_leaves_nothing(
 def test_u6_two_scripts_at_once_do_not_see_each_other(box: Sandbox) -> None:
     stay = """
 import os, time
-for place in ("/work", "/tmp", "/dev/shm"): open(f"{place}/mine", "w").write("x")
+for place in ("/scratch", "/tmp", "/dev/shm"): open(f"{place}/mine", "w").write("x")
 if os.fork() == 0: time.sleep(9)
 time.sleep(0.8); print("undisturbed")
 """
@@ -339,7 +339,7 @@ def test_u9_a_short_soak(box: Sandbox, descendants: Descendants, eventually: Eve
 
     def rounds(count: int) -> None:
         futures = [box.submit(code) for _ in range(count) for code in MIXED]
-        assert not [f for f in futures if f.result().status in FAULTS]
+        assert not [f for f in futures if f.result().status in SANDBOX_FAULTS]
         done = concurrent.futures.wait(futures)
         assert not done.not_done
 
