@@ -4,9 +4,8 @@ It has the policy's modules (numpy, sympy) loaded and warm, so a script that imp
 within milliseconds. Each script, and each session's kernel, is a forked child in fresh namespaces
 (`namespaces.py`) that gave up its capabilities and took the system-call filter before it saw any
 foreign code. The fork server reads nothing that a script wrote: it counts time, waits, and reports
-to the host over a socket that no child holds.
-
-One order is executed at a time; kernels of sessions between two cells are stopped.
+to the host over a socket that no child holds. One order is executed at a time; kernels of sessions
+between two cells are stopped.
 """
 
 import _signal  # pyright: ignore[reportMissingImports]  # see script.py
