@@ -1,12 +1,24 @@
 """Reading an answer text strictly: it is a value of the expected form, or it is wrong."""
 
+import json
 import re
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Final
 
-MAX_ANSWER_CHARS = 400
+from r1ci_jax.tasks.base import Verdict
+
+MAX_ANSWER_CHARS: Final = 400
 """A longer answer is wrong unread, so hostile text costs nothing."""
+MAX_PLAN_CHARS: Final = 20_000
+"""The same for plans, which name many steps."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(?:\.0+)?")
+_DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _SEPARATOR = re.compile(r"\s*,\s*|\s+")
+_BRACKETS: Final = ("[]", "()")
+_NOISE: Final = Fraction(1, 10**9)
+"""How far, relatively, a float printed in full may be off."""
 
 
 def integer(text: str) -> int | None:
@@ -23,12 +35,109 @@ def integers(text: str) -> list[int] | None:
     """A list of integers parted by commas or blanks, with or without brackets, or None."""
     if len(text) > MAX_ANSWER_CHARS:
         return None
-    text = text.strip()
-    if (text[:1], text[-1:]) in {("[", "]"), ("(", ")")}:
-        text = text[1:-1].strip()
+    text = unbracketed(text).strip()
     found = [integer(part) for part in _SEPARATOR.split(text)]
     values = [value for value in found if value is not None]
     return values if len(values) == len(found) else None
+
+
+def unbracketed(text: str, brackets: Sequence[str] = _BRACKETS) -> str:
+    """The text without the white space and one pair of the brackets around it."""
+    text = text.strip()
+    return text[1:-1] if text[:1] + text[-1:] in brackets else text
+
+
+def unquoted(text: str) -> str:
+    """The text without the white space and one pair of quotes around it."""
+    text = text.strip()
+    quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
+
+
+def parts(text: str, *, limit: int = MAX_ANSWER_CHARS) -> list[str] | None:
+    """What stands between the commas of a list, with or without brackets; None: too long."""
+    if len(text) > limit:
+        return None
+    return [part.strip() for part in unbracketed(text).split(",")]
+
+
+def matches(
+    text: str,
+    form: re.Pattern[str],
+    *,
+    limit: int = MAX_ANSWER_CHARS,
+    brackets: Sequence[str] = _BRACKETS,
+) -> list[re.Match[str]] | None:
+    """The parts of a list, blanks and all, if each of them is of this form; else None."""
+    if len(text) > limit:
+        return None
+    found = [form.fullmatch(part) for part in unbracketed(text, brackets).split(",")]
+    fitting = [match for match in found if match is not None]
+    return fitting if len(fitting) == len(found) else None
+
+
+def json_value(text: str, *, limit: int = MAX_ANSWER_CHARS) -> Any:
+    """The JSON value that the text is; None where it is too long, null or anything else."""
+    if len(text) > limit:
+        return None
+    try:
+        return json.loads(text, object_pairs_hook=_named_once)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; where a name occurs twice it is not clear which value counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
+
+
+def rounds_to(exact: Fraction, text: str, *, places: int) -> bool:
+    """The text is this number, or its rounding to as many decimal places as the text has.
+
+    Args:
+        exact: The right number.
+        text: A short text; anything but a plain decimal number is not the number.
+        places: How many decimal places a text that is not exact must have at least.
+    """
+    if _DECIMAL.fullmatch(text) is None:
+        return False
+    value = Fraction(text)
+    if value == exact:
+        return True
+    decimals = len(text.partition(".")[2])
+    # A tie may be rounded up or down, and floats printed in full are off in their last digits.
+    allowed = max(Fraction(1, 2 * 10**decimals), _NOISE * max(1, abs(exact)))
+    return decimals >= places and abs(value - exact) <= allowed
+
+
+def judge_integer(expected: int, text: str) -> Verdict:
+    """Right when the text is that integer."""
+    value = integer(text)
+    if value is None:
+        return Verdict(correct=False, reason=f"{shown(text)} is not a single integer")
+    if value != expected:
+        return Verdict(correct=False, reason=f"{shown(text)} is not {expected}")
+    return Verdict(correct=True, reason=f"equals {expected}")
+
+
+def judge_integers(expected: Sequence[int], text: str, what: str) -> Verdict:
+    """Right when the text lists those whole numbers; `what` names them for the reason."""
+    found = integers(text)
+    if found is None:
+        return Verdict(correct=False, reason=f"{shown(text)} is not a list of whole numbers")
+    if found != list(expected):
+        return Verdict(correct=False, reason=f"not {what}")
+    return Verdict(correct=True, reason=what)
+
+
+def judge_word(expected: str, text: str) -> Verdict:
+    """Right when the text is that word, with or without quotes."""
+    if len(text) > MAX_ANSWER_CHARS or unquoted(text).strip() != expected:
+        return Verdict(correct=False, reason=f"{shown(text)} is not {shown(expected)}")
+    return Verdict(correct=True, reason=f"is {shown(expected)}")
 
 
 def shown(text: str) -> str:

@@ -25,7 +25,6 @@ _LEVELS: Final = {1: (4, 3, 3), 2: (5, 3, 4), 3: (6, 4, 5), 4: (8, 4, 7), 5: (11
 _MOVES_A_BLOCK: Final = 4
 _PATIENCE: Final = 4_000
 """States after which the search for a plan gives up."""
-_MAX_CHARS: Final = 20_000
 _RELEASED_LIMIT: Final = 1_000
 
 _LINE = re.compile(r"Move ([A-Z]) from ([0-9]{1,2}) to ([0-9]{1,2})")
@@ -163,7 +162,7 @@ class Blocksworld(family.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        if len(answer_text) > _MAX_CHARS:
+        if len(answer_text) > answers.MAX_PLAN_CHARS:
             return family.wrong("the answer is far too long")
         drawn = json.loads(example.metadata)
         lines = answer_text.strip().splitlines()

@@ -26,7 +26,6 @@ _LEVELS: Final = {
     5: (26, 6, (50, 200), (40, 400)),
 }
 """Boxes, lifters, range of capacities, range of weights."""
-_MAX_CHARS: Final = 20_000
 
 _ITEM = r"\(\s*[0-9]{1,6}\s*,\s*\[\s*[0-9]{1,3}(?:\s*,\s*[0-9]{1,3})*\s*\]\s*\)"
 _LINE = re.compile(rf"Step ([0-9]{{1,4}}):\s*\[\s*({_ITEM}(?:\s*,\s*{_ITEM})*)\s*\]")
@@ -138,7 +137,7 @@ class BoxLift(family.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        if len(answer_text) > _MAX_CHARS:
+        if len(answer_text) > answers.MAX_PLAN_CHARS:
             return family.wrong("the answer is far too long")
         drawn = json.loads(example.metadata)
         lines = answer_text.strip().splitlines()
@@ -168,8 +167,7 @@ class BoxLift(family.SymbenchTask):
         Raises:
             UserError: these are not there, or a box is too heavy.
         """
-        parts = solution if isinstance(solution, dict) else {}
-        boxes, lifters = _weights(parts.get("boxes")), _weights(parts.get("lifters"))
+        boxes, lifters = (_weights(family.field(solution, key)) for key in ("boxes", "lifters"))
         if not boxes or not lifters or max(boxes) > sum(lifters):
             raise self.malformed(number, "boxes and lifters are missing, or a box is too heavy")
         limit = len(schedule(boxes, lifters, tight=False))
@@ -181,7 +179,8 @@ def _lift(left: list[int], lifters: list[int], step: str) -> str:
     """Carry out one step; returns what is wrong with it, if anything."""
     used: set[int] = set()
     for box, team in _LIFT.findall(step):
-        weight, numbers = int(box), [int(number) for number in team.split(",")]
+        # Not split and read by int(), which refuses some white space that \s takes.
+        weight, numbers = int(box), [int(number) for number in re.findall(r"[0-9]+", team)]
         if weight not in left:
             return f"no box of weight {weight} is left"
         if max(numbers) >= len(lifters):

@@ -23,7 +23,6 @@ RELEASED_DEFECTS: Final[dict[str, int]] = {}
 _COLOURS: Final = ("blue", "red", "green", "purple", "orange")
 _LEVELS: Final = {1: (2, 2, 3), 2: (2, 3, 4), 3: (3, 3, 5), 4: (3, 4, 7), 5: (4, 5, 10)}
 """Rows, columns, boxes."""
-_MAX_CHARS: Final = 20_000
 _RELEASED_LIMIT: Final = 1_000
 
 _PLACE = r"\[([0-9]{1,2})\.5, ?([0-9]{1,2})\.5\]"
@@ -210,23 +209,11 @@ class BoxNet(family.SymbenchTask):
 
 def _read(text: str) -> Plan | None:
     """The steps, or None if the text is anything else."""
-    if len(text) > _MAX_CHARS:
-        return None
-    try:
-        steps = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
-        return None
+    # An agent that is named twice in a step would act twice; that is no JSON value here.
+    steps = answers.json_value(text, limit=answers.MAX_PLAN_CHARS)
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         return None
     return steps if all(isinstance(act, str) for step in steps for act in step.values()) else None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; an agent that is named twice would act twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name occurs twice")
-    return found
 
 
 def _act(squares: Squares, step: dict[str, str]) -> str:

@@ -38,7 +38,7 @@ for example [8, -, (, 1, +, 9, ), /, 5] for 8-(1+9)/5. There may be several righ
 one."""
 
 _RELEASED = re.compile(r"input numbers are: ([\d, ]+), the target values is: (\d+)")
-_TOKEN = re.compile(r"[-+*/()]|0|[1-9][0-9]{0,3}", re.ASCII)
+_TOKEN = re.compile(r" *(['\"]?)([-+*/()]|0|[1-9][0-9]{0,3})\1 *", re.ASCII)
 
 
 def plainly_reachable(numbers: Sequence[int], target: int) -> bool:
@@ -98,19 +98,14 @@ class CombinatorialCalculation(family.SymbenchTask):
         given = json.loads(example.metadata)
         if [int(token) for token in row if token.isdigit()] != given["numbers"]:
             return family.wrong("not the given numbers in their order")
-        value = formula.value(row)
-        if value is None:
-            return family.wrong("not a formula, or it divides by zero")
-        if value != given["target"]:
-            return family.wrong(f"the value is {value}, not {given['target']}")
-        return family.right(f"the value is {value}")
+        return formula.judged(row, given["target"])
 
     @override
     def released(self, number: int, question: str, solution: Any) -> Released:
         match = _RELEASED.search(question)
         if match is None:
             raise self.malformed(number, "the question has no numbers and target")
-        tokens = solution.get("solution") if isinstance(solution, dict) else None
+        tokens = family.field(solution)
         if not isinstance(tokens, list):
             raise self.malformed(number, "the solution is not a list of symbols")
         metadata = {"numbers": [int(n) for n in match[1].split(",")], "target": int(match[2])}
@@ -123,15 +118,5 @@ def _listed(tokens: Sequence[str]) -> str:
 
 def _read(text: str) -> list[str] | None:
     """The tokens; the list may lack its brackets, and a token may stand in quotes."""
-    if len(text) > answers.MAX_ANSWER_CHARS:
-        return None
-    text = text.strip()
-    if (text[:1], text[-1:]) == ("[", "]"):
-        text = text[1:-1]
-    row = [_unquoted(part.strip(" ")) for part in text.split(",")]
-    return row if all(_TOKEN.fullmatch(token) for token in row) else None
-
-
-def _unquoted(token: str) -> str:
-    quoted = len(token) > 2 and token[0] == token[-1] and token[0] in "'\""
-    return token[1:-1] if quoted else token
+    found = answers.matches(text, _TOKEN, brackets=("[]",))
+    return None if found is None else [token[2] for token in found]

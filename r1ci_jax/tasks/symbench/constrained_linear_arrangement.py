@@ -98,6 +98,7 @@ Which cards can your opponent have played? Answer with the list of their letters
 the order of the rounds, separated by commas, for example [{sample}] for {length} rounds. Where \
 several lists fit all results, each of them is right; give one."""
 
+_LETTER = re.compile(r" *(['\"]?)([A-Z])\1 *")
 _RELEASED_ROUND = re.compile(r"Round \d+: ([A-H]), (win|draw|loss)\.")
 _RELEASED_GAMES = {"five-element": "elements", "Stick, Tiger": "stick", "Jungle Chess": "animals"}
 
@@ -156,7 +157,7 @@ class ConstrainedLinearArrangement(family.SymbenchTask):
         rounds = _RELEASED_ROUND.findall(question)
         if len(games) != 1 or not rounds:
             raise self.malformed(number, "the question has no known game with rounds")
-        gold = solution.get("solution") if isinstance(solution, dict) else None
+        gold = family.field(solution)
         if not isinstance(gold, list):
             raise self.malformed(number, "the solution is not a list of letters")
         metadata = {
@@ -214,11 +215,5 @@ def _listed(letters: Sequence[str]) -> str:
 
 def _read(text: str) -> list[str] | None:
     """The letters; the list may lack its brackets, and a letter may stand in quotes."""
-    if len(text) > answers.MAX_ANSWER_CHARS:
-        return None
-    text = text.strip()
-    if (text[:1], text[-1:]) == ("[", "]"):
-        text = text[1:-1]
-    found = [re.fullmatch(r" *(['\"]?)([A-Z])\1 *", part) for part in text.split(",")]
-    letters = [match[2] for match in found if match is not None]
-    return letters if len(letters) == len(found) else None
+    found = answers.matches(text, _LETTER, brackets=("[]",))
+    return None if found is None else [letter[2] for letter in found]

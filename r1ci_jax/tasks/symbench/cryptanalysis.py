@@ -146,7 +146,7 @@ class Cryptanalysis(family.SymbenchTask):
             [guess, _released_feedback(text, "number"), _released_feedback(text, "letter")]
             for guess, text in found
         ]
-        signs = solution.get("answer") if isinstance(solution, dict) else None
+        signs = family.field(solution, "answer")
         if not isinstance(signs, list):
             raise self.malformed(number, "the solution is not a list of signs")
         metadata = {"digits": 2, "alphabet": 26, "guesses": told}

@@ -137,11 +137,5 @@ def _written(queens: Sequence[Cell]) -> str:
 
 def _read(text: str) -> list[Cell] | None:
     """The cells; brackets around the whole list are allowed."""
-    if len(text) > answers.MAX_ANSWER_CHARS:
-        return None
-    text = text.strip()
-    if (text[:1], text[-1:]) == ("[", "]"):
-        text = text[1:-1]
-    found = [_PAIR.fullmatch(part) for part in text.split(",")]
-    cells = [(int(match[1]), int(match[2])) for match in found if match is not None]
-    return cells if len(cells) == len(found) else None
+    found = answers.matches(text, _PAIR, brackets=("[]",))
+    return None if found is None else [(int(cell[1]), int(cell[2])) for cell in found]

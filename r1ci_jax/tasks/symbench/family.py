@@ -60,6 +60,11 @@ class SymbenchTask(Procedural):
         return UserError(f"released item {number} of {self.name}: {why}; is the folder complete?")
 
 
+def field(solution: Any, key: str = "solution") -> Any:
+    """What a released solution holds under a key; None where it is no object or lacks the key."""
+    return solution.get(key) if isinstance(solution, dict) else None
+
+
 def wrong(reason: str) -> Verdict:
     """A wrong answer."""
     return Verdict(correct=False, reason=reason)

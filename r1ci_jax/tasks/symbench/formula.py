@@ -6,6 +6,9 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from r1ci_jax.tasks.base import Verdict
+from r1ci_jax.tasks.symbench import family
+
 OPERATORS = "+-*/"
 _RANK = {"+": 1, "-": 1, "*": 2, "/": 2}
 _NUMBER_RANK = 3
@@ -95,6 +98,16 @@ def value(row: Sequence[str]) -> Fraction | None:
     if operand_due or not _reduce(operands, waiting, 1) or waiting:
         return None
     return operands[0]
+
+
+def judged(tokens: Sequence[str], target: int) -> Verdict:
+    """Right when the tokens are a formula with that value."""
+    found = value(tokens)
+    if found is None:
+        return family.wrong("not a formula, or it divides by zero")
+    if found != target:
+        return family.wrong(f"the value is {found}, not {target}")
+    return family.right(f"the value is {found}")
 
 
 def applied(left: Fraction, operator: str, right: Fraction) -> Fraction | None:

@@ -71,12 +71,7 @@ class Game24(family.SymbenchTask):
         given = json.loads(example.metadata)
         if sorted(int(token) for token in row if token.isdigit()) != given["numbers"]:
             return family.wrong("not each of the given numbers exactly once")
-        value = formula.value(row)
-        if value is None:
-            return family.wrong("not a formula, or it divides by zero")
-        if value != given["target"]:
-            return family.wrong(f"the value is {value}, not {given['target']}")
-        return family.right(f"the value is {value}")
+        return formula.judged(row, given["target"])
 
     @override
     def released(self, number: int, question: str, solution: Any) -> Released:

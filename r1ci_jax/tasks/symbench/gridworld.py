@@ -3,6 +3,7 @@
 import collections
 import json
 import random
+import re
 from typing import Any, Final, override
 
 from r1ci_jax.errors import UserError
@@ -28,7 +29,7 @@ _LEVELS: Final = {
 """Rows, columns, obstacles, goals."""
 _SLACK: Final = 4
 """One move in so many may be wasted."""
-_MAX_CHARS: Final = 20_000
+_MOVE = re.compile(rf"\s*(['\"]?)({'|'.join(_MOVES)})\1\s*")
 
 _QUESTION: Final = """\
 A robot stands on a grid of {rows} rows and {columns} columns. R is the robot, G a goal, # an \
@@ -100,18 +101,8 @@ def _scatter(rng: random.Random, rows: int, columns: int, obstacles: int, goals:
 
 def _read(text: str) -> list[str] | None:
     """The moves, or None if the text is anything else."""
-    if len(text) > _MAX_CHARS:
-        return None
-    text = text.strip()
-    if (text[:1], text[-1:]) in {("[", "]"), ("(", ")")}:
-        text = text[1:-1]
-    moves = [_unquoted(word.strip()) for word in text.split(",")]
-    return moves if all(move in _MOVES for move in moves) else None
-
-
-def _unquoted(word: str) -> str:
-    quoted = len(word) > 2 and word[0] == word[-1] and word[0] in "'\""
-    return word[1:-1] if quoted else word
+    found = answers.matches(text, _MOVE, limit=answers.MAX_PLAN_CHARS)
+    return None if found is None else [move[2] for move in found]
 
 
 class GridWorld(family.SymbenchTask):

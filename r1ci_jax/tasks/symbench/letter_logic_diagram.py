@@ -11,7 +11,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, right, wrong
+from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, field, right, wrong
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -211,7 +211,7 @@ class LetterLogicDiagram(SymbenchTask):
         grid = ["".join(cell or BLANK for cell in row.split(",")) for row in shown[1].split()]
         if len(grid) != 7 or any(len(row) != 7 for row in grid):
             raise self.malformed(number, "the grid has not 7 rows of 7 cells")
-        stored = solution.get("solution") if isinstance(solution, dict) else None
+        stored = field(solution)
         if not isinstance(stored, list) or not all(isinstance(row, list) for row in stored):
             raise self.malformed(number, "no grid in the solution")
         gold = "\n".join(",".join(map(str, row)) for row in stored)

@@ -10,7 +10,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, right, wrong
+from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, field, right, wrong
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -128,7 +128,7 @@ class LightPuzzles(SymbenchTask):
         square = len(grid) == size and all(len(row) == size for row in grid)
         if not (presses and square and inside and set(presses) <= set(buttons)):
             raise self.malformed(number, "grid, buttons and rounds do not fit each other")
-        stored = solution.get("solution") if isinstance(solution, dict) else None
+        stored = field(solution)
         if not isinstance(stored, list):
             raise self.malformed(number, "no list of lights in the solution")
         # The question alone decides; the stored answer has to agree with it.

@@ -11,7 +11,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, right, wrong
+from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, field, right, wrong
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {
     "the stored cells break the stated rule of a row or column": 13
@@ -161,14 +161,8 @@ def _question(rules: Rules) -> str:
 
 
 def _read(text: str) -> list[Cell] | None:
-    if len(text) > answers.MAX_ANSWER_CHARS:
-        return None
-    text = text.strip()
-    if text[:1] == "[" and text[-1:] == "]":
-        text = text[1:-1]
-    pairs = [_PAIR.fullmatch(part) for part in text.split(",")]
-    cells = [(int(pair[1]), int(pair[2])) for pair in pairs if pair is not None]
-    return cells if len(cells) == len(pairs) else None
+    found = answers.matches(text, _PAIR, brackets=("[]",))
+    return None if found is None else [(int(cell[1]), int(cell[2])) for cell in found]
 
 
 class LogicPuzzle(SymbenchTask):
@@ -211,7 +205,7 @@ class LogicPuzzle(SymbenchTask):
         cell = [int(first[1]), int(first[2])]
         if any(len(row) != len(grid) for row in grid) or max(cell) >= len(grid):
             raise self.malformed(number, "the grid is not square or lacks the first cell")
-        stored = solution.get("solution") if isinstance(solution, dict) else None
+        stored = field(solution)
         if not isinstance(stored, list) or not all(isinstance(c, list) for c in stored):
             raise self.malformed(number, "no list of cells in the solution")
         rules = Rules(

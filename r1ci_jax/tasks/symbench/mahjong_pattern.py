@@ -11,7 +11,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, right, wrong
+from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, field, right, wrong
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {
     "a run is missed because one of its letters is held twice": 5,
@@ -141,7 +141,7 @@ class MahjongPattern(SymbenchTask):
         hand = final_hand(game)
         if hand is None:
             raise self.malformed(number, "a card is removed that is not held")
-        stored = solution.get("solution") if isinstance(solution, dict) else None
+        stored = field(solution)
         if not isinstance(stored, int):
             raise self.malformed(number, "no number in the solution")
         # The shorter of the two released texts has no rule about runs.

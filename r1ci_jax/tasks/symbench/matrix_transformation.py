@@ -99,9 +99,10 @@ class MatrixTransformation(family.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         expected = json.loads(example.metadata)["entries"]
-        if len(answer_text) > answers.MAX_ANSWER_CHARS:
+        parts = answers.parts(answer_text)
+        if parts is None:
             return family.wrong("the answer is too long")
-        found = entries(answer_text)
+        found = list(map(answers.unquoted, parts))
         if len(found) != len(expected):
             return family.wrong(f"{len(found)} entries, not {len(expected)}")
         for place, (entry, right) in enumerate(zip(found, expected, strict=True), start=1):
@@ -117,7 +118,7 @@ class MatrixTransformation(family.SymbenchTask):
         matrix = [line.split() for line in body[1].splitlines()]
         if len({len(row) for row in matrix}) != 1:
             raise self.malformed(number, "rows of different lengths")
-        gold = solution.get("formatted_solution") if isinstance(solution, dict) else None
+        gold = family.field(solution, "formatted_solution")
         if not isinstance(gold, str):
             raise self.malformed(number, "no formatted_solution")
         return self.item(
@@ -143,15 +144,3 @@ def _question(matrix: Matrix, steps: list[str]) -> str:
         "flat list, row by row from the top and each row from left to right, with a comma between "
         "entries. A result with the rows X Y Z and 1 2 3 would be written X,Y,Z,1,2,3."
     )
-
-
-def entries(text: str) -> list[str]:
-    """The parts of a list parted by commas; brackets around all and quotes around each may be."""
-    text = text.strip()
-    if (text[:1], text[-1:]) in {("[", "]"), ("(", ")")}:
-        text = text[1:-1]
-    parts = [part.strip() for part in text.split(",")]
-    return [
-        part[1] if len(part) == 3 and part[0] == part[2] and part[0] in "'\"" else part
-        for part in parts
-    ]

@@ -11,7 +11,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family, pooling
+from r1ci_jax.tasks.symbench import family
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {
     "of the two operators outside the brackets the gold applies one only": 99,
@@ -169,7 +169,7 @@ class NewOperator(family.SymbenchTask):
         if parts is not None:
             same = int(parts[2]) != 0 and Fraction(int(parts[1]), int(parts[2])) == exact
         else:
-            same = pooling.rounds_to(exact, text, places=_PLACES)
+            same = answers.rounds_to(exact, text, places=_PLACES)
         if not same:
             return family.wrong(f"{answers.shown(text)} is not {exact}")
         return family.right(f"equals {exact}")
@@ -178,7 +178,7 @@ class NewOperator(family.SymbenchTask):
     def released(self, number: int, question: str, solution: Any) -> family.Released:
         definitions = re.findall(r"Define a(.)b to be (.+?)\.\n", question)
         asked = re.search(r"Calculate (.+)\.\s*\n", question)
-        gold = solution.get("solution") if isinstance(solution, dict) else None
+        gold = family.field(solution)
         if not definitions or asked is None or not isinstance(gold, int | float):
             raise self.malformed(number, "no definitions, no expression or no number")
         try:

@@ -49,12 +49,7 @@ class NumberMultiply(family.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         product = math.prod(json.loads(example.metadata)["factors"])
-        value = answers.integer(answer_text)
-        if value is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not a single integer")
-        if value != product:
-            return family.wrong(f"{answers.shown(answer_text)} is not {product}")
-        return family.right(f"equals {product}")
+        return answers.judge_integer(product, answer_text)
 
     @override
     def released(self, number: int, question: str, solution: Any) -> family.Released:

@@ -11,7 +11,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family, matrix_transformation
+from r1ci_jax.tasks.symbench import family
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -147,10 +147,11 @@ class PermutationsAndCombinations(family.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        if len(answer_text) > answers.MAX_ANSWER_CHARS:
+        parts = answers.parts(answer_text)
+        if parts is None:
             return family.wrong("the answer is too long")
         drawn = json.loads(example.metadata)
-        found = matrix_transformation.entries(answer_text)
+        found = list(map(answers.unquoted, parts))
         if sorted(found) != sorted(drawn["items"]):
             return family.wrong(f"{answers.shown(answer_text)} does not name each item once")
         row = "".join(found)
@@ -163,7 +164,7 @@ class PermutationsAndCombinations(family.SymbenchTask):
     def released(self, number: int, question: str, solution: Any) -> family.Released:
         labelled = re.search(r"books labeled ([A-Z](?:, [A-Z])+)", question)
         listed = re.search(r"constraints are:\s*\n(.+?)\n\s*\nQuestion", question, re.DOTALL)
-        gold = solution.get("correct_solution") if isinstance(solution, dict) else None
+        gold = family.field(solution, "correct_solution")
         if labelled is None or listed is None or not isinstance(gold, list):
             raise self.malformed(number, "no items, no constraints or no arrangement")
         items = labelled[1].replace(", ", "")

@@ -21,8 +21,6 @@ MAX_ANSWER_CHARS: Final = 2000
 """49 averages as Python prints them take a thousand characters."""
 
 _PLACES: Final = 2
-_NOISE: Final = Fraction(1, 10**9)
-_DECIMAL: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,25 +53,6 @@ def pooled(grid: Grid, window: int, stride: int, kind: str) -> list[Fraction]:
     return values
 
 
-def rounds_to(exact: Fraction, text: str, *, places: int) -> bool:
-    """The text is this number, or its rounding to as many decimal places as the text has.
-
-    Args:
-        exact: The right number.
-        text: A short text; anything but a plain decimal number is not the number.
-        places: How many decimal places a text that is not exact must have at least.
-    """
-    if _DECIMAL.fullmatch(text) is None:
-        return False
-    value = Fraction(text)
-    if value == exact:
-        return True
-    shown = len(text.partition(".")[2])
-    # A tie may be rounded up or down, and floats printed in full are off in their last digits.
-    allowed = max(Fraction(1, 2 * 10**shown), _NOISE * max(1, abs(exact)))
-    return shown >= places and abs(value - exact) <= allowed
-
-
 class Pooling(family.SymbenchTask):
     """Max pooling and average pooling."""
 
@@ -98,18 +77,15 @@ class Pooling(family.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        if len(answer_text) > MAX_ANSWER_CHARS:
+        found = answers.parts(answer_text, limit=MAX_ANSWER_CHARS)
+        if found is None:
             return family.wrong("the answer is too long")
         drawn = json.loads(example.metadata)
         expected = pooled(drawn["grid"], drawn["window"], drawn["stride"], drawn["kind"])
-        text = answer_text.strip()
-        if (text[:1], text[-1:]) in {("[", "]"), ("(", ")")}:
-            text = text[1:-1]
-        found = [part.strip() for part in text.split(",")]
         if len(found) != len(expected):
             return family.wrong(f"{len(found)} values, not {len(expected)}")
         for place, (part, exact) in enumerate(zip(found, expected, strict=True), start=1):
-            if not rounds_to(exact, part, places=_PLACES):
+            if not answers.rounds_to(exact, part, places=_PLACES):
                 return family.wrong(f"value {place} is {answers.shown(part)}, not {_shown(exact)}")
         return family.right(f"all {len(expected)} values are right")
 
@@ -127,7 +103,7 @@ class Pooling(family.SymbenchTask):
         grid = [row for row in rows if row is not None]
         if len(grid) != len(rows) or any(len(row) != len(grid) for row in grid):
             raise self.malformed(number, "the grid is not square")
-        values = solution.get("solution") if isinstance(solution, dict) else None
+        values = family.field(solution)
         if not isinstance(values, list) or not all(isinstance(row, list) for row in values):
             raise self.malformed(number, "no rows of pooled values")
         # The release never says how far the window moves: its golds take every place.

@@ -36,7 +36,7 @@ _LEVELS: Final = {
 
 _DIRECTIONS: Final = tuple((dr, dc) for dr in (-1, 0, 1) for dc in (-1, 0, 1) if dr or dc)
 _NAMES: Final = {"0": "Black", "1": "White"}
-_CELLS: Final = frozenset("01*")
+_CELL = re.compile(r"\s*(['\"]?)([01*])\1\s*")
 _CHARS_PER_CELL: Final = 6
 """A cell written as a quoted item of a list, with some room."""
 
@@ -117,9 +117,10 @@ class Reversi(family.SymbenchTask):
             raise self.malformed(number, "the question shows no square grid or no moves")
         if not all(1 <= row <= size and 1 <= column <= size for _, row, column in moves):
             raise self.malformed(number, "a move leaves the grid")
-        if not isinstance(solution, dict) or not isinstance(solution.get("solution"), str):
+        gold = family.field(solution)
+        if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
-        return self.item(number, question, {"grid": grid, "moves": moves}, solution["solution"])
+        return self.item(number, question, {"grid": grid, "moves": moves}, gold)
 
 
 def played(grid: list[str], moves: list[Move]) -> list[str]:
@@ -196,13 +197,5 @@ def _puzzle(grid: list[str], moves: list[Move], final: list[str]) -> Puzzle:
 
 def _cells(text: str, expected: int) -> list[str] | None:
     """The cells that the text lists; brackets around all and quotes around each are optional."""
-    if len(text) > _CHARS_PER_CELL * expected:
-        return None
-    text = text.strip()
-    if (text[:1], text[-1:]) == ("[", "]"):
-        text = text[1:-1]
-    cells = [part.strip() for part in text.split(",")]
-    bare = [
-        cell[1:-1] if cell[:1] in {"'", '"'} and cell[-1:] == cell[0] else cell for cell in cells
-    ]
-    return bare if all(cell in _CELLS for cell in bare) else None
+    found = answers.matches(text, _CELL, limit=_CHARS_PER_CELL * expected, brackets=("[]",))
+    return None if found is None else [cell[2] for cell in found]

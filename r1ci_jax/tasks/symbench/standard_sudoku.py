@@ -89,9 +89,10 @@ class StandardSudoku(family.SymbenchTask):
         ]
         if len(rows) != 9:
             raise self.malformed(number, f"the question shows {len(rows)} rows instead of 9")
-        if not isinstance(solution, dict) or not isinstance(solution.get("solution"), list):
+        gold = family.field(solution)
+        if not isinstance(gold, list):
             raise self.malformed(number, "the solution holds no answer")
-        return self.item(number, question, {"grid": rows}, json.dumps(solution["solution"]))
+        return self.item(number, question, {"grid": rows}, json.dumps(gold))
 
 
 def _rows(cells: Sequence[int]) -> list[list[int]]:
@@ -112,11 +113,10 @@ def _cells(text: str) -> list[int] | None:
 
 
 def _cells_of_lists(text: str) -> list[int] | None:
-    try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError):
+    rows = answers.json_value(text)
+    if rows is None or len(rows) != 9:
         return None
-    if len(rows) != 9 or any(not isinstance(row, list) or len(row) != 9 for row in rows):
+    if any(not isinstance(row, list) or len(row) != 9 for row in rows):
         return None
     cells = [cell for row in rows for cell in row]
     return cells if all(type(cell) is int and 1 <= cell <= 9 for cell in cells) else None

@@ -74,12 +74,7 @@ class StatisticalCounting(family.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         drawn = json.loads(example.metadata)
         expected = total_points(drawn["string"], drawn["rules"])
-        value = answers.integer(answer_text)
-        if value is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not a single integer")
-        if value != expected:
-            return family.wrong(f"{answers.shown(answer_text)} is not {expected}")
-        return family.right(f"equals {expected}")
+        return answers.judge_integer(expected, answer_text)
 
     @override
     def released(self, number: int, question: str, solution: Any) -> family.Released:
@@ -87,10 +82,11 @@ class StatisticalCounting(family.SymbenchTask):
         string = _RELEASED_STRING.search(question)
         if not rules or string is None or not set(string[1]) <= set(rules):
             raise self.malformed(number, "the question shows no string with rules for its letters")
-        if not isinstance(solution, dict) or not isinstance(solution.get("solution"), int):
+        gold = family.field(solution)
+        if not isinstance(gold, int):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {"rules": rules, "string": string[1]}
-        return self.item(number, question, drawn, str(solution["solution"]))
+        return self.item(number, question, drawn, str(gold))
 
 
 def total_points(string: str, rules: dict[str, list[int]]) -> int:

@@ -123,11 +123,7 @@ class StringDeletionAndModification(family.SymbenchTask):
         states = rewritten(drawn["string"], [Rule(**rule) for rule in drawn["rules"]])
         if states is None:
             return family.wrong("the rules of this question never end")
-        expected = states[-1]
-        if len(answer_text) > answers.MAX_ANSWER_CHARS or _unquoted(answer_text) != expected:
-            shown = answers.shown(answer_text)
-            return family.wrong(f"{shown} is not {answers.shown(expected)}")
-        return family.right(f"is {answers.shown(expected)}")
+        return answers.judge_word(states[-1], answer_text)
 
     @override
     def released(self, number: int, question: str, solution: Any) -> family.Released:
@@ -136,10 +132,11 @@ class StringDeletionAndModification(family.SymbenchTask):
         known = [dataclasses.asdict(rule) for rule in rules if rule is not None]
         if string is None or not known or len(known) < len(rules):
             raise self.malformed(number, "the question shows no string or an unknown operation")
-        if not isinstance(solution, dict) or not isinstance(solution.get("final_string"), str):
+        gold = family.field(solution, "final_string")
+        if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {"rules": known, "string": string[1]}
-        return self.item(number, question, drawn, solution["final_string"])
+        return self.item(number, question, drawn, gold)
 
 
 def applied(rule: Rule, string: str) -> str | None:
@@ -273,11 +270,3 @@ def _released_replacement(text: str, change: str) -> str:
         spot = {"first": 0, "second": 1, "last": len(text) - 1}[one[1]]
         return text[:spot] + text[spot + 1 :]
     return ""
-
-
-def _unquoted(text: str) -> str:
-    """The text without the white space and the one pair of quotes around it."""
-    text = text.strip()
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1].strip()
-    return text

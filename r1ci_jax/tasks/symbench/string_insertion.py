@@ -83,10 +83,7 @@ class StringInsertion(family.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         drawn = json.loads(example.metadata)
         expected = _rounds(drawn["string"], drawn["rules"], drawn["rounds"])[-1]
-        if len(answer_text) > answers.MAX_ANSWER_CHARS or _unquoted(answer_text) != expected:
-            shown = answers.shown(answer_text)
-            return family.wrong(f"{shown} is not {answers.shown(expected)}")
-        return family.right(f"is {answers.shown(expected)}")
+        return answers.judge_word(expected, answer_text)
 
     @override
     def released(self, number: int, question: str, solution: Any) -> family.Released:
@@ -94,10 +91,11 @@ class StringInsertion(family.SymbenchTask):
         string = _RELEASED_STRING.search(question)
         if string is None or len({len(piece) for piece in rules}) != 1:
             raise self.malformed(number, "the question shows no string or no pieces of one length")
-        if not isinstance(solution, dict) or not isinstance(solution.get("modified_string"), str):
+        gold = family.field(solution, "modified_string")
+        if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {"rounds": 1, "rules": rules, "string": string[1]}
-        return self.item(number, question, drawn, solution["modified_string"])
+        return self.item(number, question, drawn, gold)
 
 
 def inserted(string: str, rules: dict[str, str]) -> str:
@@ -129,11 +127,3 @@ def _string(rng: random.Random, letters: str, pieces: dict[str, str], length: in
     while len(string) < length:
         string += rng.choice(list(pieces) if rng.random() < _PLANTED else letters)
     return string[:length]
-
-
-def _unquoted(text: str) -> str:
-    """The text without the white space and the one pair of quotes around it."""
-    text = text.strip()
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1].strip()
-    return text

@@ -100,13 +100,14 @@ class StringSplitting(family.SymbenchTask):
         named = tuple("".join(sorted(set(re.findall(r"\b[ABCXYZ]\b", text)))) for _, text in listed)
         if start is None or named != _RELEASED_NAMED:
             raise self.malformed(number, "the question shows no machines or other methods")
-        if not isinstance(solution, dict) or not isinstance(solution.get("expected_answer"), list):
+        gold = family.field(solution, "expected_answer")
+        if not isinstance(gold, list):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {
             "methods": _RELEASED,
             "start": dict(zip("ABC", map(int, start.groups()), strict=True)),
         }
-        return self.item(number, question, drawn, ", ".join(map(str, solution["expected_answer"])))
+        return self.item(number, question, drawn, ", ".join(map(str, gold)))
 
 
 def worked(start: Amounts, methods: list[Method]) -> list[int]:

@@ -138,20 +138,16 @@ class StringSynthesis(family.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        found = answers.integers(answer_text)
-        if found is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not a list of whole numbers")
         drawn = json.loads(example.metadata)
         end, _ = synthesise(drawn["start"], drawn["methods"])
-        if found != [end.get(block, 0) for block in BLOCKS]:
-            return family.wrong("not the numbers of blocks at the end")
-        return family.right("the numbers of blocks at the end")
+        expected = [end.get(block, 0) for block in BLOCKS]
+        return answers.judge_integers(expected, answer_text, "the numbers of blocks at the end")
 
     @override
     def released(self, number: int, question: str, solution: Any) -> family.Released:
         methods = [(_spelt(left), _spelt(right)) for left, right in _METHOD.findall(question)]
         start = {block: int(held) for held, block in _HELD.findall(question)}
-        final = solution.get("final_counts") if isinstance(solution, dict) else None
+        final = family.field(solution, "final_counts")
         if not methods or len(start) != 3 or not isinstance(final, list):
             raise self.malformed(number, "methods, blocks or final counts are missing")
         gold = " ".join(map(str, final))

@@ -148,22 +148,17 @@ class SynthesisDecomposition(family.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        found = answers.integers(answer_text)
-        if found is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not a list of whole numbers")
         drawn = json.loads(example.metadata)
         end, _ = trade(drawn["start"], drawn["methods"])
-        if found != [end.get(good, 0) for good in drawn["goods"]]:
-            return family.wrong("not what is there at the end")
-        return family.right("what is there at the end")
+        expected = [end.get(good, 0) for good in drawn["goods"]]
+        return answers.judge_integers(expected, answer_text, "what is there at the end")
 
     @override
     def released(self, number: int, question: str, solution: Any) -> family.Released:
         methods = [(_amounts(left), _amounts(right)) for left, right in _SIDES.findall(question)]
         start = _amounts(" ".join(_HELD.findall(question)))
         goods = "".join(dict.fromkeys(_ASKED.findall(question)))
-        gold = solution.get("solution") if isinstance(solution, dict) else None
-        gold = gold.get("answer") if isinstance(gold, dict) else None
+        gold = family.field(family.field(solution), "answer")
         if not methods or not start or not goods or not isinstance(gold, list):
             raise self.malformed(number, "methods, crops or answer are missing")
         try:

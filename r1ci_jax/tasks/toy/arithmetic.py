@@ -4,6 +4,7 @@ import json
 import random
 from typing import override
 
+from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.toy import puzzle
 
@@ -42,7 +43,7 @@ class Arithmetic(puzzle.ToyTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        return puzzle.judge_integer(json.loads(example.answer), answer_text)
+        return answers.judge_integer(json.loads(example.answer), answer_text)
 
     @override
     def worked(self, example: Example, rng: random.Random) -> puzzle.Worked:

@@ -5,6 +5,7 @@ import math
 import random
 from typing import override
 
+from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.toy import puzzle
 
@@ -31,7 +32,7 @@ class GcdLcm(puzzle.ToyTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        return puzzle.judge_integer(json.loads(example.answer), answer_text)
+        return answers.judge_integer(json.loads(example.answer), answer_text)
 
     @override
     def worked(self, example: Example, rng: random.Random) -> puzzle.Worked:

@@ -6,8 +6,8 @@ import json
 import random
 from typing import Any, override
 
-from r1ci_jax.tasks import answers, base
-from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks import base
+from r1ci_jax.tasks.base import Example
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,18 +61,6 @@ class ToyTask(base.Task):
             difficulty=difficulty,
             metadata=json.dumps(puzzle.metadata, sort_keys=True),
         )
-
-
-def judge_integer(expected: int, answer_text: str) -> Verdict:
-    """Right when the text is that integer."""
-    value = answers.integer(answer_text)
-    if value is None:
-        return Verdict(
-            correct=False, reason=f"{answers.shown(answer_text)} is not a single integer"
-        )
-    if value != expected:
-        return Verdict(correct=False, reason=f"{answers.shown(answer_text)} is not {expected}")
-    return Verdict(correct=True, reason=f"equals {expected}")
 
 
 def misspelt(code: str, rng: random.Random, *names: str) -> str:
