@@ -10,7 +10,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, right, wrong
+from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, field, right, wrong
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -67,7 +67,8 @@ def _read(text: str) -> tuple[int, list[int]] | None:
     listed = form[2].strip()
     if listed and _LISTED.fullmatch(listed) is None:
         return None
-    return int(form[1]), [int(place) for place in listed.split(",")] if listed else []
+    # Not split and read by int(), which refuses some white space that \s takes.
+    return int(form[1]), [int(place) for place in re.findall(r"[0-9]+", listed)]
 
 
 class Letters(SymbenchTask):
@@ -111,8 +112,8 @@ class Letters(SymbenchTask):
     @override
     def released(self, number: int, question: str, solution: Any) -> Released:
         # The release stores words, not questions: a folder of lengths, a file of a letter.
-        word = solution.get("word") if isinstance(solution, dict) else None
-        letter = solution.get("letter") if isinstance(solution, dict) else None
+        word = field(solution, "word")
+        letter = field(solution, "letter")
         if not isinstance(word, str) or not isinstance(letter, str) or len(letter) != 1:
             raise self.malformed(number, "it needs a word and a letter")
         return self.item(
