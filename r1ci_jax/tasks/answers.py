@@ -142,4 +142,5 @@ def judge_word(expected: str, text: str) -> Verdict:
 
 def shown(text: str) -> str:
     """The answer for a reason line: one line, shortened."""
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+    seen = repr(text if len(text) <= 40 else text[:37] + "...")
+    return seen if len(seen) <= 60 else seen[:57] + "..."  # unprintable characters take four places

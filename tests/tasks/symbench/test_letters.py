@@ -1,16 +1,18 @@
 """Letters: counts and positions, in the one form that is asked for."""
 
-import collections
 import json
 import pathlib
 import re
+from collections.abc import Callable
 
 import pytest
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import check
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import letters
+
+type Drawn = Callable[[Task, int, int], list[Example]]
 
 TASK = letters.Letters()
 
@@ -72,51 +74,19 @@ def test_golds_agree_with_another_way_of_counting() -> None:
         assert TASK.gold(example) == f"Count: {len(ends)}, Positions: {ends}"
 
 
-def test_golds_score_and_nothing_else_does() -> None:
-    examples = check.sample(TASK, 0, 100)
-    golds = [TASK.gold(example) or "" for example in examples]
-    for position, (example, gold) in enumerate(zip(examples, golds, strict=True)):
-        assert TASK.score(example, gold).correct
-        assert TASK.score(example, f" {gold}\n").correct
-        other = golds[(position + 5) % 100]
-        rejected = (other, "", "0", "None", example.question, f"{gold}\n1", f"{gold} or 1")
-        assert not any(TASK.score(example, text).correct for text in rejected if text != gold)
-
-
-def test_levels_grow_and_no_constant_pays() -> None:
-    lengths = []
-    for level in TASK.difficulties:
-        examples = [TASK.generate(i, 0, level) for i in range(400)]
-        assert len({example.question for example in examples}) == 400
-        golds = collections.Counter(TASK.gold(example) for example in examples)
-        assert golds.most_common(1)[0][1] < 40
-        lengths.append(sum(len(json.loads(example.metadata)["word"]) for example in examples))
+def test_words_grow_with_the_level(drawn: Drawn) -> None:
+    lengths = [
+        sum(len(json.loads(example.metadata)["word"]) for example in drawn(TASK, level, 400))
+        for level in TASK.difficulties
+    ]
     assert lengths == sorted(lengths) and lengths[-1] > 5 * lengths[0]
 
 
-def test_hostile_answers() -> None:
-    example = asking("a", "banana")
-    start = "Count: 3, Positions: ["
-    for text in (
-        "9**9**9**9",
-        "__import__('os').system('true')",
-        "[" * 10_000_000,
-        start + "2, " * 3_000_000,
-        start + "9" * 3_900 + "]",
-        start + " " * 3_900,
-        start + "², 4, 6]",
-    ):
-        verdict = TASK.score(example, text)
-        assert not verdict.correct and "\n" not in verdict.reason and len(verdict.reason) < 120
-
-
-def test_released_items(shared_data: pathlib.Path) -> None:
+def test_released_counts_are_those_of_the_files(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "letters.jsonl").read_text().splitlines()
-    items = [TASK.released(n, "", json.loads(line)) for n, line in enumerate(lines)]
-    scored = sum(TASK.score(item.example, item.gold or "").correct for item in items)
-    assert (len(items), scored, letters.RELEASED_DEFECTS) == (221, 221, {})
-    # The file's name holds the count that the release meant.
-    for line, item in zip(lines, items, strict=True):
+    for number, line in enumerate(lines):
+        item = TASK.released(number, "", json.loads(line))
+        # The file's name holds the count that the release meant.
         count = json.loads(line)["id"].split("_")[-2]
         assert (item.gold or "").startswith(f"Count: {count}, ")
 

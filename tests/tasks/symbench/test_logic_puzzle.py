@@ -12,8 +12,10 @@ import pytest
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import check
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import logic_puzzle
+
+type Drawn = Callable[[Task, int, int], list[Example]]
 
 TASK = logic_puzzle.LogicPuzzle()
 
@@ -132,33 +134,19 @@ def test_golds_keep_the_rules_of_the_question() -> None:
         assert all(number for row in grid for number in row)
 
 
-def test_golds_score_and_nothing_else_does() -> None:
-    examples = check.sample(TASK, 0, 100)
-    golds = [TASK.gold(example) or "" for example in examples]
-    foreign = 0
-    for position, (example, gold) in enumerate(zip(examples, golds, strict=True)):
-        assert TASK.score(example, gold).correct
-        assert TASK.score(example, f" {gold}\n").correct
-        foreign += TASK.score(example, golds[(position + 5) % 100]).correct
+def test_choosing_every_cell_is_wrong(drawn: Drawn) -> None:
+    for example in (one for level in TASK.difficulties for one in drawn(TASK, level, 20)):
         size = len(json.loads(example.metadata)["grid"])
         everything = ", ".join(f"{r} {c}" for r in range(size) for c in range(size))
-        rejected = (everything, "", "0", "None", example.question, f"{gold}\n1", f"{gold} or 1")
-        assert not any(TASK.score(example, text).correct for text in rejected)
-    assert foreign <= 2
+        assert not TASK.score(example, everything).correct
 
 
-def test_levels_grow_and_no_constant_pays() -> None:
+def test_levels_grow_and_both_rules_are_as_common(drawn: Drawn) -> None:
     sizes = []
     for level in TASK.difficulties:
-        examples = [TASK.generate(i, 0, level) for i in range(400)]
-        assert len({example.question for example in examples}) == 400
-        golds = collections.Counter(TASK.gold(example) for example in examples)
-        commonest, times = golds.most_common(1)[0]
-        assert times < 20
-        assert sum(TASK.score(e, commonest or "").correct for e in examples) < 40
-        sizes.append(json.loads(examples[0].metadata)["chosen"])
-        share = sum(json.loads(e.metadata)["limit"] is None for e in examples) / 400
-        assert 0.4 < share < 0.6
+        rules = [json.loads(example.metadata) for example in drawn(TASK, level, 400)]
+        sizes.append(rules[0]["chosen"])
+        assert 0.4 < sum(one["limit"] is None for one in rules) / 400 < 0.6
     assert sizes == [6, 9, 13, 18, 24]
 
 
@@ -168,21 +156,6 @@ def test_positive_numbers_alone_never_suffice_under_the_product_rule() -> None:
         if rules["limit"] is None:
             positive = {number for row in rules["grid"] for number in row if number > 0}
             assert len(positive) < rules["chosen"]
-
-
-def test_hostile_answers() -> None:
-    example = TASK.generate(0, 0, 3)
-    for text in (
-        "9**9**9**9",
-        "__import__('os').system('true')",
-        "0 3," * 3_000_000,
-        "[" * 10_000,
-        "0 " + " " * 390 + "x",
-        "99 99",
-        "² ³",
-    ):
-        verdict = TASK.score(example, text)
-        assert not verdict.correct and "\n" not in verdict.reason and len(verdict.reason) < 120
 
 
 def test_released_items(shared_data: pathlib.Path) -> None:

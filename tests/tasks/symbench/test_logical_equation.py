@@ -1,20 +1,21 @@
 """Logical equations: relations by hand, golds against a search over all permutations."""
 
-import collections
 import itertools
 import json
 import pathlib
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import check
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import logical_equation
 from r1ci_jax.tasks.symbench.logical_equation import Relation
+
+type Drawn = Callable[[Task, int, int], list[Example]]
 
 TASK = logical_equation.LogicalEquation()
 
@@ -159,39 +160,15 @@ def test_the_solver_finds_every_solution() -> None:
     assert {0, 1, 2, 60, 120} <= counts
 
 
-def test_golds_score_and_nothing_else_does() -> None:
-    examples = check.sample(TASK, 0, 100)
-    golds = [TASK.gold(example) or "" for example in examples]
-    for position, (example, gold) in enumerate(zip(examples, golds, strict=True)):
-        assert TASK.score(example, gold).correct
-        assert TASK.score(example, f" {gold}\n").correct
-        other, options = golds[(position + 5) % 100], str(json.loads(example.metadata)["values"])
-        rejected = (other, options, "", "0", "None", example.question, f"{gold}\n1", f"{gold} or 1")
-        assert not any(TASK.score(example, text).correct for text in rejected if text != gold)
+def test_the_numbers_in_their_order_are_wrong(drawn: Drawn) -> None:
+    for example in (one for level in TASK.difficulties for one in drawn(TASK, level, 20)):
+        options = str(json.loads(example.metadata)["values"])
+        assert options == TASK.gold(example) or not TASK.score(example, options).correct
 
 
-def test_levels_grow_and_no_constant_pays() -> None:
-    sizes = []
-    for level, count in zip(TASK.difficulties, (400, 400, 60, 20, 8), strict=True):
-        examples = [TASK.generate(i, 0, level) for i in range(count)]
-        assert len({example.question for example in examples}) == count
-        golds = collections.Counter(TASK.gold(example) for example in examples)
-        assert golds.most_common(1)[0][1] < 10
-        sizes.append(len(json.loads(examples[0].answer)))
-    assert sizes == [4, 6, 8, 10, 13]
-
-
-def test_hostile_answers() -> None:
-    for text in (
-        "9**9**9**9",
-        "__import__('os').system('true')",
-        "2," * 5_000_000,
-        "[" * 300,
-        "9" * 390,
-        "1e5, 2, 3",
-    ):
-        verdict = TASK.score(THREE, text)
-        assert not verdict.correct and "\n" not in verdict.reason and len(verdict.reason) < 120
+def test_letters_grow_with_the_level() -> None:
+    golds = [json.loads(TASK.generate(0, 0, level).answer) for level in TASK.difficulties]
+    assert [len(gold) for gold in golds] == [4, 6, 8, 10, 13]
 
 
 def test_released_items(shared_data: pathlib.Path) -> None:

@@ -4,14 +4,17 @@ import collections
 import json
 import pathlib
 import re
+from collections.abc import Callable
 
 import pytest
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import check
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import mahjong_pattern
 from r1ci_jax.tasks.symbench.mahjong_pattern import CHI, PASS, PENG, Game
+
+type Drawn = Callable[[Task, int, int], list[Example]]
 
 TASK = mahjong_pattern.MahjongPattern()
 
@@ -97,47 +100,21 @@ def test_golds_agree_with_a_replay_of_the_question() -> None:
         assert TASK.gold(example) == str(replayed(example.question)[0])
 
 
-def test_the_first_hand_does_not_tell_the_answer() -> None:
+def test_the_first_hand_does_not_tell_the_answer(drawn: Drawn) -> None:
     for level in TASK.difficulties[1:]:
-        examples = [TASK.generate(i, 0, level) for i in range(300)]
+        examples = drawn(TASK, level, 300)
         told = sum(now == first for now, first in (replayed(e.question) for e in examples))
         assert told < 0.5 * len(examples)
 
 
-def test_levels_grow_and_judgements_are_balanced() -> None:
+def test_levels_grow_and_judgements_are_balanced(drawn: Drawn) -> None:
     rounds = []
     for level in TASK.difficulties:
-        examples = [TASK.generate(i, 0, level) for i in range(600)]
-        assert len({example.question for example in examples}) == 600
+        examples = drawn(TASK, level, 450)
         golds = collections.Counter(TASK.gold(example) for example in examples)
-        assert set(golds) == {"0", "1", "2"}
-        assert max(golds.values()) < 0.4 * 600
+        assert set(golds) == {"0", "1", "2"} and max(golds.values()) < 0.4 * 450
         rounds.append(examples[0].question.count("\nRound "))
     assert rounds == [1, 2, 4, 7, 12]
-
-
-def test_golds_score_and_nothing_else_does() -> None:
-    examples = check.sample(TASK, 0, 100)
-    golds = [TASK.gold(example) or "" for example in examples]
-    for position, (example, gold) in enumerate(zip(examples, golds, strict=True)):
-        assert TASK.score(example, gold).correct
-        other = golds[(position + 5) % 100]
-        rejected = (other, "", "0", "None", example.question, f"{gold}\n{gold}", f"{gold} or 1")
-        assert not any(TASK.score(example, text).correct for text in rejected if text != gold)
-
-
-def test_hostile_answers() -> None:
-    for text in (
-        "9**9**9**9",
-        "__import__('os').system('true')",
-        "0" * 10_000_000,
-        "[" * 10_000,
-        "9" * 390,
-        "²",
-        "1\x002",
-    ):
-        verdict = TASK.score(judging(PENG), text)
-        assert not verdict.correct and "\n" not in verdict.reason and len(verdict.reason) < 120
 
 
 def test_released_items(shared_data: pathlib.Path) -> None:

@@ -1,15 +1,16 @@
 """matrix_transformation: golds against index arithmetic, the scorer against near misses."""
 
 import json
-import pathlib
 import re
-import time
+from collections.abc import Callable
 
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import matrix_transformation
+
+type Drawn = Callable[[Task, int, int], list[Example]]
 
 TASK = matrix_transformation.MatrixTransformation()
 LEVELS = TASK.difficulties
@@ -125,67 +126,19 @@ def test_symbols_may_be_entries() -> None:
     assert not correct(example, "@,&,&,@,%,*")
 
 
-def test_golds_score_and_cheap_answers_do_not() -> None:
-    items = examples(20)
-    golds = [gold(example) for example in items]
-    for i, example in enumerate(items):
-        mine, other = golds[i], golds[(i + 1) % len(golds)]
-        assert correct(example, mine) and correct(example, f" {mine}\n")
-        entries = ",".join(
-            entry
-            for line in example.question.split("\n\n")[1].split("\n")
-            for entry in line.split(" ")
-        )
-        cheap = ("", "0", "None", example.question, entries, f"{mine}\n{mine}", f"{mine}\n1")
-        for text in (*cheap, f"{mine} or {other}", f"{mine}\n{mine}1", f"{mine} or 1"):
-            assert not correct(example, text)
-        assert correct(example, other) is (other == mine)
+def test_the_entries_as_shown_are_wrong() -> None:
+    for example in examples(20):
+        rows = example.question.split("\n\n")[1].split("\n")
+        assert not correct(example, ",".join(",".join(row.split(" ")) for row in rows))
+        assert not correct(example, gold(example) + " " * 400)
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_levels_grow_and_hold_many_questions(level: int) -> None:
-    drawn = [TASK.generate(i, 0, level) for i in range(500)]
-    assert len({example.question for example in drawn}) >= 400
-    golds = [gold(example) for example in drawn]
-    assert max(map(golds.count, golds)) <= 5
-    assert "X,Y,Z,1,2,3" not in golds
+def test_matrices_grow_with_the_level(level: int, drawn: Drawn) -> None:
+    items = drawn(TASK, level, 450)
+    assert "X,Y,Z,1,2,3" not in map(gold, items)
     low, high = {1: (4, 9), 2: (9, 16), 3: (16, 25), 4: (25, 36), 5: (36, 49)}[level]
-    assert all(low <= len(json.loads(e.metadata)["entries"]) <= high for e in drawn)
-    assert drawn[7] == TASK.generate(7, 0, level) != TASK.generate(7, 1, level)
-
-
-def test_hostile_answers_are_wrong_at_once() -> None:
-    example = TASK.generate(0, 0, 5)
-    start = time.perf_counter()
-    for text in (
-        "[" * 10_000_000,
-        "a," * 5_000_000,
-        "[" * 200 + "]" * 200,
-        "9**9**9**9",
-        '__import__("os").system("true")',
-        "\0",
-        "," * 48,
-        "'''",
-        "'",
-        "[",
-        "[]",
-        gold(example) + " " * 400,
-    ):
-        assert not correct(example, text)
-    assert time.perf_counter() - start < 0.5
-
-
-def test_released_items(shared_data: pathlib.Path) -> None:
-    lines = (shared_data / "symbench" / "matrix_transformation.jsonl").read_text().splitlines()
-    scored = 0
-    for number, line in enumerate(lines):
-        row = json.loads(line)
-        item = TASK.released(number, row["question"], row["solution"])
-        assert item.gold is not None
-        scored += correct(item.example, item.gold)
-        assert not correct(item.example, "A,B,C,D")
-    assert (len(lines), scored) == (100, 100)
-    assert sum(matrix_transformation.RELEASED_DEFECTS.values()) == 0
+    assert all(low <= len(json.loads(e.metadata)["entries"]) <= high for e in items)
 
 
 @pytest.mark.parametrize(

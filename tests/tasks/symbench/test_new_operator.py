@@ -4,14 +4,16 @@ import ast
 import json
 import pathlib
 import re
-import time
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import new_operator
+
+type Drawn = Callable[[Task, int, int], list[Example]]
 
 TASK = new_operator.NewOperator()
 LEVELS = TASK.difficulties
@@ -160,53 +162,13 @@ def test_the_scorer_by_hand(expression: str, text: str, right: bool) -> None:
     assert correct(item.example, text) is right
 
 
-def test_golds_score_and_cheap_answers_do_not() -> None:
-    items = examples(20)
-    golds = [gold(example) for example in items]
-    for i, example in enumerate(items):
-        mine, other = golds[i], golds[(i + 1) % len(golds)]
-        assert correct(example, mine) and correct(example, f" {mine}\n")
-        cheap = ("", "0", "0.0", "0.000", "None", example.question, f"{mine}\n{mine}", f"{mine}\n1")
-        for text in (*cheap, f"{mine} or {other}", f"{mine}\n{mine}1", f"{mine} or 1"):
-            assert not correct(example, text)
-        assert correct(example, other) is (other == mine)
-
-
 @pytest.mark.parametrize("level", LEVELS)
-def test_levels_grow_and_hold_many_questions(level: int) -> None:
-    drawn = [TASK.generate(i, 0, level) for i in range(500)]
-    assert len({example.question for example in drawn}) >= 480
-    golds = [gold(example) for example in drawn]
-    assert max(map(golds.count, golds)) <= 15
+def test_expressions_grow_with_the_level(level: int, drawn: Drawn) -> None:
     operators, operations = {1: (1, 2), 2: (2, 3), 3: (3, 4), 4: (3, 6), 5: (4, 8)}[level]
-    for example in drawn:
+    for example in drawn(TASK, level, 450):
         assert len(re.findall(r"^a \S b = ", example.question, re.MULTILINE)) == operators
         asked = re.findall(r"^Calculate (.+)$", example.question, re.MULTILINE)[0]
         assert len(re.findall(r"[#@$&%~]", asked)) == operations
-    assert drawn[7] == TASK.generate(7, 0, level) != TASK.generate(7, 1, level)
-
-
-def test_hostile_answers_are_wrong_at_once() -> None:
-    example = TASK.generate(0, 0, 5)
-    start = time.perf_counter()
-    for text in (
-        "9" * 10_000_000,
-        "9" * 400,
-        "1/" + "9" * 398,
-        "0." + "9" * 398,
-        "[" * 10_000_000,
-        "9**9**9**9",
-        "1e999999999",
-        '__import__("os").system("true")',
-        "\0",
-        "٣",
-        "nan",
-        "inf",
-        "0/0",
-        "(" * 200 + ")" * 200,
-    ):
-        assert not correct(example, text)
-    assert time.perf_counter() - start < 0.5
 
 
 def test_released_items(shared_data: pathlib.Path) -> None:

@@ -3,13 +3,15 @@
 import itertools
 import json
 import pathlib
-import time
+from collections.abc import Callable
 
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import pattern_recognition
+
+type Drawn = Callable[[Task, int, int], list[Example]]
 
 TASK = pattern_recognition.PatternRecognition()
 LEVELS = TASK.difficulties
@@ -107,62 +109,19 @@ def test_the_scorer_by_hand(text: str, right: bool) -> None:
     assert correct(item.example, text) is right
 
 
-def test_golds_score_and_cheap_answers_do_not() -> None:
-    items = examples(20)
-    golds = [gold(example) for example in items]
-    for i, example in enumerate(items):
-        mine, other = golds[i], golds[(i + 1) % len(golds)]
-        assert correct(example, mine) and correct(example, f" {mine}\n")
-        cheap = ("", "0", "None", "0,1", example.question, f"{mine}\n{mine}", f"{mine}\n1")
-        for text in (*cheap, f"{mine} or {other}", f"{mine}\n{mine}1", f"{mine} or 1"):
-            assert not correct(example, text)
-        assert correct(example, other) is (other == mine)
-
-
 @pytest.mark.parametrize("level", LEVELS)
-def test_levels_grow_and_hold_many_questions(level: int) -> None:
-    drawn = [TASK.generate(i, 0, level) for i in range(300)]
-    assert len({example.question for example in drawn}) == 300
-    golds = [gold(example) for example in drawn]
-    assert max(map(golds.count, golds)) <= 30
-    sides = {len(grid_of(example)) for example in drawn}
+def test_grids_grow_with_the_level(level: int, drawn: Drawn) -> None:
+    sides = {len(grid_of(example)) for example in drawn(TASK, level, 300)}
     low, high = {1: (6, 8), 2: (8, 10), 3: (10, 13), 4: (13, 16), 5: (16, 20)}[level]
     assert sides == set(range(low, high + 1))
-    assert drawn[7] == TASK.generate(7, 0, level) != TASK.generate(7, 1, level)
 
 
-def test_hostile_answers_are_wrong_at_once() -> None:
-    example = TASK.generate(0, 0, 5)
-    start = time.perf_counter()
-    for text in (
-        "9" * 10_000_000,
-        "9" * 390 + ",1",
-        "[" * 10_000_000,
-        "9**9**9**9",
-        '__import__("os").system("true")',
-        "\0",
-        "٣,٣",
-        "nan,nan",
-        ",",
-        "[]",
-        "-1,-1",
-        "(" * 200 + ")" * 200,
-    ):
-        assert not correct(example, text)
-    assert time.perf_counter() - start < 0.5
-
-
-def test_released_items(shared_data: pathlib.Path) -> None:
+def test_released_grids_have_one_square(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "pattern_recognition.jsonl").read_text().splitlines()
-    scored = 0
     for number, line in enumerate(lines):
         row = json.loads(line)
         item = TASK.released(number, row["question"], row["solution"])
-        assert item.gold is not None
-        scored += correct(item.example, item.gold)
         assert len(json.loads(item.example.metadata)["corners"]) == 1
-    assert (len(lines), scored) == (50, 50)
-    assert sum(pattern_recognition.RELEASED_DEFECTS.values()) == 0
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,16 @@ import itertools
 import json
 import pathlib
 import re
-import time
+from collections.abc import Callable
 
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import permutations_and_combinations
 from r1ci_jax.tasks.symbench.permutations_and_combinations import Rule
+
+type Drawn = Callable[[Task, int, int], list[Example]]
 
 TASK = permutations_and_combinations.PermutationsAndCombinations()
 LEVELS = TASK.difficulties
@@ -152,70 +154,33 @@ def test_the_scorer_by_hand(text: str, right: bool) -> None:
     assert correct(item.example, text) is right
 
 
-def test_golds_score_and_cheap_answers_do_not() -> None:
-    items = examples(20)
-    golds = [gold(example) for example in items]
-    foreign = 0
+def test_orders_of_other_items_score_only_where_they_fit(drawn: Drawn) -> None:
+    items = drawn(TASK, 1, 20) + drawn(TASK, 2, 20)
     for i, example in enumerate(items):
-        mine, other = golds[i], golds[(i + 1) % len(golds)]
-        assert correct(example, mine) and correct(example, f" {mine}\n")
-        cheap = ("", "0", "None", example.question, f"{mine}\n{mine}", f"{mine}\n1", "C,A,B")
-        for text in (*cheap, f"{mine} or {other}", f"{mine}\n{mine}1", f"{mine} or 1"):
-            assert not correct(example, text)
-        foreign += correct(example, other)
+        mine, other = gold(example), gold(items[(i + 1) % len(items)])
         letters = tuple(other.split(","))
-        if len(letters) <= 6 and len(letters) == mine.count(",") + 1:
+        if len(letters) == mine.count(",") + 1:
             assert correct(example, other) is (letters in solutions(example.question))
-    assert foreign <= 5
+        assert not correct(example, mine + " " * 400)
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_levels_grow_and_hold_many_questions(level: int) -> None:
-    drawn = [TASK.generate(i, 1, level) for i in range(450 if level == 1 else 40)]
-    assert len({example.question for example in drawn}) >= 0.98 * len(drawn)
-    golds = [gold(example) for example in drawn]
-    assert max(map(golds.count, golds)) <= max(2, 0.05 * len(golds))
-    assert {text.count(",") + 1 for text in golds} == {level + 4}
-    rules = [len(json.loads(example.metadata)["rules"]) for example in drawn]
+def test_items_and_rules_grow_with_the_level(level: int, drawn: Drawn) -> None:
+    items = drawn(TASK, level, 40)
+    assert {gold(example).count(",") + 1 for example in items} == {level + 4}
+    rules = [len(json.loads(example.metadata)["rules"]) for example in items]
     low, high = {1: (4, 5), 2: (5, 7), 3: (6, 8), 4: (7, 10), 5: (9, 12)}[level]
     assert low <= sum(rules) / len(rules) <= high
-    assert drawn[7] == TASK.generate(7, 1, level) != TASK.generate(7, 2, level)
 
 
-def test_hostile_answers_are_wrong_at_once() -> None:
-    example = TASK.generate(0, 0, 5)
-    start = time.perf_counter()
-    for text in (
-        "A," * 5_000_000,
-        "[" * 10_000_000,
-        "[" * 200 + "]" * 200,
-        "9**9**9**9",
-        '__import__("os").system("true")',
-        "\0",
-        ",,,,,,,,",
-        "[]",
-        "'''",
-        "A,B,C,D,E,F,G,H,",
-        gold(example) + " " * 400,
-    ):
-        assert not correct(example, text)
-    assert time.perf_counter() - start < 0.5
-
-
-def test_released_items(shared_data: pathlib.Path) -> None:
+def test_released_rules_are_all_read(shared_data: pathlib.Path) -> None:
     path = shared_data / "symbench" / "permutations_and_combinations.jsonl"
-    lines = path.read_text().splitlines()
-    scored = 0
-    for number, line in enumerate(lines):
+    for number, line in enumerate(path.read_text().splitlines()):
         row = json.loads(line)
         item = TASK.released(number, row["question"], row["solution"])
-        assert item.gold is not None
-        scored += correct(item.example, item.gold)
         read = json.loads(item.example.metadata)
         assert list(read["items"]) == row["solution"]["items"]
         assert len(read["rules"]) == len(row["solution"]["constraints_text"].splitlines())
-    assert (len(lines), scored) == (100, 100)
-    assert sum(permutations_and_combinations.RELEASED_DEFECTS.values()) == 0
 
 
 GOOD = released_question("Book A must be adjacent to book D.")

@@ -4,14 +4,16 @@ import dataclasses
 import json
 import pathlib
 import re
-import time
+from collections.abc import Callable
 
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import string_deletion_and_modification as module
 from r1ci_jax.tasks.symbench.string_deletion_and_modification import Rule
+
+type Drawn = Callable[[Task, int, int], list[Example]]
 
 TASK = module.StringDeletionAndModification()
 QUOTED = '"([a-d]+)"'
@@ -145,23 +147,10 @@ def test_rules_that_never_end_are_wrong() -> None:
     assert not correct(example, "ab") and not correct(example, "")
 
 
-def test_golds_score_and_cheap_answers_do_not() -> None:
-    drawn = examples()
-    golds = [str(TASK.gold(example)) for example in drawn]
-    for i, (example, gold) in enumerate(zip(drawn, golds, strict=True)):
-        assert correct(example, gold) and correct(example, f" {gold}\n")
+def test_the_string_at_the_start_is_wrong(drawn: Drawn) -> None:
+    for example in (one for level in TASK.difficulties for one in drawn(TASK, level, 20)):
         start = json.loads(example.metadata)["string"]
-        cheap = ("", "0", "None", example.question, f"{gold}\n{gold}", f"{gold}\n0", "xyzzy", start)
-        for text in (*cheap, golds[i - 1]):
-            assert text == gold or not correct(example, text)
-
-
-@pytest.mark.parametrize("level", [1, 2])
-def test_levels_have_many_questions_with_spread_answers(level: int) -> None:
-    drawn = [TASK.generate(i, 0, level) for i in range(120)]
-    assert len({example.question for example in drawn}) == 120
-    golds = [example.answer for example in drawn]
-    assert max(map(golds.count, golds)) <= 6
+        assert start == TASK.gold(example) or not correct(example, start)
 
 
 def test_released_golds(shared_data: pathlib.Path) -> None:
@@ -198,19 +187,3 @@ def test_released_items_of_another_form_are_refused() -> None:
         with pytest.raises(UserError, match="released item 7 of string_deletion"):
             TASK.released(7, question, {"final_string": "abc"})
     assert TASK.released(7, known + asked, {"final_string": "abc"}).gold == "abc"
-
-
-def test_released_items_without_an_answer_are_refused(shared_data: pathlib.Path) -> None:
-    path = shared_data / "symbench" / "string_deletion_and_modification.jsonl"
-    question = json.loads(path.read_text().partition("\n")[0])["question"]
-    for solution in ({}, [], None, {"final_string": None}):
-        with pytest.raises(UserError, match="released item 7 of string_deletion_and_modification"):
-            TASK.released(7, question, solution)
-
-
-def test_hostile_answers_are_wrong_at_once() -> None:
-    example = TASK.generate(0, 0, 5)
-    hostile = ("9**9**9**9", '__import__("os").system("x")', "[" * 10**7, "a" * 10**7, '"', "''")
-    start = time.perf_counter()
-    assert not any(correct(example, text) for text in hostile)
-    assert time.perf_counter() - start < 0.5

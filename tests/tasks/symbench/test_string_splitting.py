@@ -1,10 +1,7 @@
 """Machines and parts: golds against vectors read from the text, the scorer against near misses."""
 
 import itertools
-import json
-import pathlib
 import re
-import time
 
 import pytest
 
@@ -108,51 +105,8 @@ def test_forms_of_an_answer() -> None:
         assert not correct(example, text)
 
 
-def test_golds_score_and_cheap_answers_do_not() -> None:
-    drawn = examples()
-    golds = [str(TASK.gold(example)) for example in drawn]
-    for i, (example, gold) in enumerate(zip(drawn, golds, strict=True)):
-        assert correct(example, gold) and correct(example, f" {gold}\n")
-        shown = "4, 0, 1, 12, 0, 3"
-        cheap = ("", "0", "None", example.question, f"{gold}\n{gold}", f"{gold}\n0", shown)
-        assert not any(correct(example, text) for text in (*cheap, "0, 0, 0, 0, 0, 0"))
-        assert golds[i - 1] == gold or not correct(example, golds[i - 1])
-
-
-@pytest.mark.parametrize("level", TASK.difficulties)
-def test_levels_have_many_questions_with_spread_answers(level: int) -> None:
-    drawn = [TASK.generate(i, 0, level) for i in range(450)]
-    assert len({example.question for example in drawn}) >= 400
-    golds = [example.answer for example in drawn]
-    assert max(map(golds.count, golds)) <= 0.05 * len(golds)
-
-
-def test_released_golds(shared_data: pathlib.Path) -> None:
-    lines = (shared_data / "symbench" / "string_splitting.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    items = [TASK.released(i, r["question"], r["solution"]) for i, r in enumerate(rows)]
-    assert (len(items), sum(correct(item.example, str(item.gold)) for item in items)) == (100, 100)
-    assert string_splitting.RELEASED_DEFECTS == {}
-
-
 def test_released_items_of_another_form_are_refused() -> None:
     start = "there are 2 units of Machine A, 2 units of Machine B, and 3 units of Machine C"
     for question in ("", start, f"Method 1: machine A is dismantled into part X.\n{start}"):
         with pytest.raises(UserError, match="released item 7 of string_splitting"):
             TASK.released(7, question, {"expected_answer": ["0"]})
-
-
-def test_released_items_without_an_answer_are_refused(shared_data: pathlib.Path) -> None:
-    path = shared_data / "symbench" / "string_splitting.jsonl"
-    question = json.loads(path.read_text().partition("\n")[0])["question"]
-    for solution in ({}, [], None, {"expected_answer": None}):
-        with pytest.raises(UserError, match="released item 7 of string_splitting"):
-            TASK.released(7, question, solution)
-
-
-def test_hostile_answers_are_wrong_at_once() -> None:
-    example = TASK.generate(0, 0, 5)
-    hostile = ("9**9**9**9", '__import__("os").system("x")', "[" * 10**7, "0," * 10**7)
-    start = time.perf_counter()
-    assert not any(correct(example, text) for text in (*hostile, "9" * 60 + ",0" * 5))
-    assert time.perf_counter() - start < 0.5
