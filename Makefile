@@ -2,6 +2,7 @@
 # make test   every test
 # make setup  only the installation, which the others do first by themselves
 # make lint   style, types and the import rule
+# make peers  what the benchmarks are compared with: torch (under Python 3.11) and google-tunix
 # make clean  remove what was installed or cached; runs/ stays
 
 # JAX's persistent compilation cache stays off: it writes its entries in place, so a killed process
@@ -13,7 +14,7 @@ BIN := .venv/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format peers clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -37,6 +38,9 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+peers:
+	@sh scripts/peers.sh
+
 clean:
-	rm -rf .venv .cache build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers-* .cache build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

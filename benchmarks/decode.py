@@ -1,0 +1,171 @@
+"""`python benchmarks/decode.py [--json]`: tokens a second, against Hugging Face and tunix.
+
+SmolLM2-135M's shape with random weights, float32, two cores, temperature 1 over the whole
+vocabulary, no end of text. Decode alone is every token after the first; the whole call has the
+prefill, too.
+"""
+
+import argparse
+import functools
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import alternate
+from peers.shapes import SHAPES
+
+from r1ci_jax.errors import UserError
+
+PEERS = {
+    "hf": alternate.Peer(environment=".venv-peers-torch", script="hf_decode.py"),
+    "tunix": alternate.Peer(environment=".venv-peers-tunix", script="tunix_decode.py"),
+}
+PROMPT, NEW = 64, 64
+FIGURES = {"": "decode_tokens_per_s", "call_": "call_tokens_per_s"}
+"""Infix of the report's keys -> figure of an answer."""
+
+
+@functools.cache
+def engine(batch: int, prompt: int, new: int) -> Any:
+    """Our engine with random weights, compiled for these sizes."""
+    import jax
+    import numpy as np
+    from flax import nnx
+
+    from r1ci_jax.core.config import SamplerConfig
+    from r1ci_jax.model import qwen2
+    from r1ci_jax.sampling import engine, pause
+
+    shape = SHAPES["smollm2"]
+    config = qwen2.Qwen2Config(
+        vocab_size=shape.vocab,
+        width=shape.width,
+        layers=shape.layers,
+        query_heads=shape.query_heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        mlp_width=shape.mlp_width,
+        rope_theta=shape.rope_theta,
+        norm_eps=shape.norm_eps,
+        tied=True,
+        qkv_bias=False,
+    )
+    model = nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
+    never = pause.TokenTable(  # one state, in which nothing stops
+        next_state_AV=np.zeros((1, shape.vocab), np.int16), stop_A=np.zeros(1, np.int8), start=0
+    )
+    sampler = SamplerConfig(
+        slots=batch,
+        cache_length=prompt + new,
+        chunk=new,
+        prefill_buckets=(prompt,),
+        prefill_rows=batch,
+    )
+    built = engine.Engine(config, sampler, never, eos_id=-1, seed=0)
+    built.load(jax.jit(qwen2.decoder_weights, static_argnames="config")(nnx.state(model), config))
+    built.warm_up()
+    return built
+
+
+def ours(batch: int, prompt: int, new: int) -> dict[str, float]:
+    """One call of our engine: a batch of prompts in, every token out."""
+    import jax
+    import numpy as np
+
+    from r1ci_jax.sampling.engine import Feed
+
+    built = engine(batch, prompt, new)
+    seed = time.time_ns() % 2**31
+    prompts_BT = np.random.default_rng(seed).integers(1, SHAPES["smollm2"].vocab, (batch, prompt))
+    began = time.perf_counter()
+    feeds = [
+        Feed(
+            slot=row,
+            tokens=tuple(tokens_T),
+            position=0,
+            budget=new,
+            rollout=(seed, row),
+            temperature=1.0,
+        )
+        for row, tokens_T in enumerate(prompts_BT.tolist())
+    ]
+    built.feed(feeds)
+    jax.block_until_ready(built._state)
+    prefilled = time.perf_counter()
+    emitted = built.decode()
+    ended = time.perf_counter()
+    assert [len(row.tokens) for row in emitted] == [new] * batch, "a row ended early"
+    return {
+        # The prefill leaves the last token of the prompt to the loop, whose steps are thus as many
+        # as the tokens: the first is counted with the step that it took.
+        "decode_tokens_per_s": batch * new / (ended - prefilled),
+        "call_seconds": ended - began,
+        "call_tokens_per_s": batch * new / (ended - began),
+    }
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """`ours`, as a peer's script would answer."""
+    return dict(ours(request["batch"], request["prompt"], request["new"]))
+
+
+def measure(batches: list[int], rounds: int) -> dict[str, Any]:
+    """The report: medians and ratios under flat keys, every answer under `rounds`."""
+    report: dict[str, Any] = {"host": alternate.host(), "prompt": PROMPT, "new": NEW, "rounds": {}}
+    with alternate.opened(answer, PEERS) as sides:
+        for batch in batches:
+            request = {"batch": batch, "prompt": PROMPT, "new": NEW}
+            engine(**request)  # compiled before the first round
+            answers = alternate.ask_in_turn(sides, request, rounds)
+            report["rounds"][f"b{batch}"] = answers
+            for infix, key in FIGURES.items():
+                for side in sides:
+                    name = f"{infix}tokens_per_s_{side}_b{batch}"
+                    report[name] = alternate.median(answers, side, key)
+                for peer in PEERS:
+                    name = f"ratio_{infix}{peer}_b{batch}"
+                    report[name] = alternate.ratio(answers, peer, key)
+    report["host"]["load_average_after"] = alternate.host()["load_average"]
+    return report
+
+
+def table(report: Mapping[str, Any], batches: list[int]) -> str:
+    """The report as text: a line a side and batch."""
+
+    def shown(value: float | None, places: int) -> str:
+        return f"{'absent':>9}" if value is None else f"{value:9.{places}f}"
+
+    lines = [f"{'':>13}{'decode':>9}{'ratio':>9}{'call':>9}{'ratio':>9}   (tokens/s, ours/theirs)"]
+    for batch in batches:
+        for side in (alternate.OURS, *PEERS):
+            cells = []
+            for infix in FIGURES:
+                cells.append(shown(report[f"{infix}tokens_per_s_{side}_b{batch}"], 1))
+                is_ours = side == alternate.OURS
+                ratio = 1.0 if is_ours else report[f"ratio_{infix}{side}_b{batch}"]
+                cells.append(shown(ratio, 2))
+            lines.append(f"{side:>7} b{batch:<4}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--batch", type=int, nargs="+", default=[16, 64], metavar="B")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken")
+    args = parser.parse_args()
+    try:
+        alternate.bind_to_cores()
+        report = measure(args.batch, args.rounds)
+    except UserError as error:
+        print(f"benchmarks/decode.py: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report) if args.json else table(report, args.batch))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the benchmarks are compared with: scripts run by their own environment's Python."""

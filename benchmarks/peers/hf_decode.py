@@ -1,0 +1,83 @@
+"""Hugging Face `generate` on torch: sampling at temperature 1 from the whole vocabulary.
+
+`{"batch": 16, "prompt": 64, "new": 64}` is answered with tokens a second. The time of the first
+token is that of the streamer's first call, so decode alone and the whole call come from one run.
+"""
+
+# pyright: reportMissingImports=false
+# Its packages are in .venv-peers-torch.
+
+import functools
+import time
+from typing import Any
+
+import hf_model
+import torch
+import wire
+from transformers.generation.streamers import BaseStreamer
+
+
+class Clock(BaseStreamer):
+    """Notes when tokens arrive; the prompt comes first."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        """One call for the prompt and one for each position of the batch."""
+        self.seconds.append(time.perf_counter())
+
+    def end(self) -> None:
+        """Nothing is held back."""
+
+
+@functools.cache
+def model() -> Any:
+    """The model, built once."""
+    return hf_model.build("smollm2").eval()
+
+
+def generate(batch: int, prompt: int, new: int) -> tuple[float, float]:
+    """Seconds until the first token and until the last."""
+    tokens_BT = torch.randint(1, model().config.vocab_size, (batch, prompt))
+    clock = Clock()
+    began = time.perf_counter()
+    with torch.inference_mode():
+        output_BT = model().generate(
+            tokens_BT,
+            attention_mask=torch.ones_like(tokens_BT),
+            max_new_tokens=new,
+            min_new_tokens=new,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            eos_token_id=None,
+            pad_token_id=0,
+            streamer=clock,
+        )
+    assert output_BT.shape == (batch, prompt + new), "another number of tokens than asked for"
+    assert len(clock.seconds) == 1 + new, "the streamer is not called once a position"
+    return clock.seconds[1] - began, time.perf_counter() - began
+
+
+@functools.cache
+def warm_up(batch: int, prompt: int) -> None:
+    """Allocators and thread pools, at this batch; nothing depends on the number of new tokens."""
+    generate(batch, prompt, 4)
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """One call of `generate`."""
+    batch, prompt, new = request["batch"], request["prompt"], request["new"]
+    warm_up(batch, prompt)
+    first, last = generate(batch, prompt, new)
+    return {
+        "decode_tokens_per_s": batch * (new - 1) / (last - first),
+        "call_seconds": last,
+        "call_tokens_per_s": batch * new / last,
+    }
+
+
+if __name__ == "__main__":
+    wire.serve(answer, hf_model.PACKAGES)

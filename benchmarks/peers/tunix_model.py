@@ -1,0 +1,43 @@
+"""google-tunix's Qwen2 at a benchmark's shape, with random weights in float32.
+
+Qwen2 rather than tunix's Llama: it computes the rotary angles once a step and not once a layer. Its
+three biases a layer cannot be left out; they cost nothing that can be measured.
+"""
+
+# pyright: reportMissingImports=false
+# Its packages are in .venv-peers-tunix.
+
+import jax
+from flax import nnx
+from shapes import SHAPES
+from tunix.models.qwen2 import model as qwen2
+
+PACKAGES = ("google-tunix", "jax", "flax")
+
+
+def build(name: str) -> qwen2.Qwen2:
+    """The model of `shapes.SHAPES[name]`; no rematerialisation, which is tunix's default."""
+    shape = SHAPES[name]
+    config = qwen2.ModelConfig(
+        num_layers=shape.layers,
+        vocab_size=shape.vocab,
+        embed_dim=shape.width,
+        hidden_dim=shape.mlp_width,
+        num_heads=shape.query_heads,
+        head_dim=shape.head_dim,
+        num_kv_heads=shape.kv_heads,
+        rope_theta=int(shape.rope_theta),
+        norm_eps=shape.norm_eps,
+        use_tied_embedding=True,
+    )
+    model = qwen2.Qwen2(config, rngs=nnx.Rngs(0))
+    # tunix starts the feed-forward weights at zero, to be overwritten by a checkpoint's.
+    state = nnx.state(model, nnx.Param)
+    leaves, tree = jax.tree.flatten(state)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    filled = [
+        0.02 * jax.random.normal(key, leaf.shape, leaf.dtype) if leaf.ndim > 1 else leaf
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    nnx.update(model, jax.tree.unflatten(tree, filled))
+    return model

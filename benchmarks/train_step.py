@@ -1,0 +1,176 @@
+"""`python benchmarks/train_step.py [--json]`: tokens a second and memory of a supervised step.
+
+Random weights, float32, two cores, 4 rows of 512 tokens, clipped AdamW, against Hugging Face on
+torch and google-tunix: SmolLM2-135M's shape, and the `_vocab` twin with Qwen-2.5's 151,936 tokens
+on a narrow body. Every side of every shape is a process of its own, whose largest resident memory
+is thus that of this step. All sides of a shape live at once: at most 20 GiB.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import alternate
+from peers import wire
+from peers.shapes import SHAPES
+
+from r1ci_jax.errors import UserError
+
+PEERS = {
+    "hf": alternate.Peer(environment=".venv-peers-torch", script="hf_train.py"),
+    "tunix": alternate.Peer(environment=".venv-peers-tunix", script="tunix_train.py"),
+}
+ROWS, LENGTH = 4, 512
+SUFFIXES = {"smollm2": "", "vocab": "_vocab"}
+"""Shape -> suffix of the report's keys."""
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeVocabulary:
+    """All that a step asks of a tokenizer: every embedding is one of its tokens."""
+
+    vocab_size: int
+
+
+@functools.cache
+def trainee(name: str) -> Any:
+    """Our model and step, compiled: a function batch -> loss that moves the weights."""
+    import jax
+    import optax
+    from flax import nnx
+
+    from r1ci_jax.model import qwen2
+    from r1ci_jax.train import sft, state
+    from r1ci_jax.train.policy import Policy
+
+    shape = SHAPES[name]
+    config = qwen2.Qwen2Config(
+        vocab_size=shape.vocab,
+        width=shape.width,
+        layers=shape.layers,
+        query_heads=shape.query_heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        mlp_width=shape.mlp_width,
+        rope_theta=shape.rope_theta,
+        norm_eps=shape.norm_eps,
+        tied=True,
+        qkv_bias=False,
+    )
+    model = nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
+    graphdef, params = nnx.split(model)
+    tokenizer: Any = WholeVocabulary(shape.vocab)
+    policy = Policy(config, graphdef, tokenizer)
+    schedule = optax.constant_schedule(1e-5)
+    tx = state.make_optimizer(schedule, clip_norm=1.0, weight_decay=0.01)
+    train_state = state.start(params, tx)
+
+    def step(batch: Any) -> float:
+        nonlocal train_state
+        train_state, metrics = sft.sft_step(train_state, batch, policy=policy, tx=tx)
+        jax.block_until_ready(train_state)
+        return float(metrics["optim/loss"])
+
+    return step
+
+
+def ours(shape: str, batch: int, length: int) -> dict[str, float]:
+    """One step of ours on random tokens; every row is one segment."""
+    import jax
+    import numpy as np
+
+    from r1ci_jax.data.packing import PackedBatch
+
+    generator = np.random.default_rng(time.time_ns())
+    tokens_BT = generator.integers(0, SHAPES[shape].vocab, (batch, length), np.int32)
+    packed = PackedBatch(
+        tokens_BT=tokens_BT,
+        positions_BT=np.broadcast_to(np.arange(length, dtype=np.int32), (batch, length)),
+        segments_BT=np.ones((batch, length), np.int32),
+        loss_mask_BT=np.ones((batch, length), bool),
+    )
+    step = trainee(shape)
+    inputs = jax.device_put(packed)
+    began = time.perf_counter()
+    loss = step(inputs)
+    seconds = time.perf_counter() - began
+    return {"tokens_per_s": batch * length / seconds, "step_seconds": seconds, "loss": loss}
+
+
+@functools.cache
+def warm_up(shape: str, batch: int, length: int) -> None:
+    """Compile."""
+    ours(shape, batch, length)
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """`ours` as a peer's script would answer."""
+    sizes = request["shape"], request["batch"], request["length"]
+    warm_up(*sizes)
+    return {**ours(*sizes), "peak_bytes": wire.peak_bytes()}
+
+
+def measure(shapes: list[str], rounds: int) -> dict[str, Any]:
+    """The report: medians and ratios under flat keys, every answer under `rounds`."""
+    report: dict[str, Any] = {"host": alternate.host(), "rows": ROWS, "length": LENGTH}
+    report["rounds"] = {}
+    for shape in shapes:
+        request = {"shape": shape, "batch": ROWS, "length": LENGTH}
+        with alternate.opened([sys.executable, __file__, "--serve"], PEERS) as sides:
+            answers = alternate.ask_in_turn(sides, request, rounds)
+        report["rounds"][shape] = answers
+        suffix = SUFFIXES[shape]
+        for side in sides:
+            report[f"tokens_per_s_{side}{suffix}"] = alternate.median(answers, side, "tokens_per_s")
+            report[f"peak_bytes_{side}{suffix}"] = alternate.median(answers, side, "peak_bytes")
+        for peer in PEERS:
+            report[f"ratio_{peer}{suffix}"] = alternate.ratio(answers, peer, "tokens_per_s")
+    report["host"]["load_average_after"] = alternate.host()["load_average"]
+    return report
+
+
+def table(report: Mapping[str, Any], shapes: list[str]) -> str:
+    """The report as text: a line a side and shape."""
+    lines = [f"{'':>16}{'tokens/s':>9}{'ratio':>9}{'GiB':>9}   (ratio: ours/theirs)"]
+    for shape in shapes:
+        for side in (alternate.OURS, *PEERS):
+            suffix = SUFFIXES[shape]
+            speed = report[f"tokens_per_s_{side}{suffix}"]
+            if speed is None:
+                lines.append(f"{side:>7} {shape:<8}   absent")
+                continue
+            ratio = 1.0 if side == alternate.OURS else report[f"ratio_{side}{suffix}"]
+            peak = report[f"peak_bytes_{side}{suffix}"] / GIB
+            lines.append(f"{side:>7} {shape:<8}{speed:9.1f}{ratio:9.2f}{peak:9.2f}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--shape", nargs="+", default=[*SUFFIXES], choices=SUFFIXES)
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken")
+    parser.add_argument("--serve", action="store_true", help="be one side: requests on stdin")
+    args = parser.parse_args()
+    if args.serve:
+        wire.serve(answer, ("jax", "flax"))
+        return 0
+    try:
+        alternate.bind_to_cores()
+        report = measure(args.shape, args.rounds)
+    except UserError as error:
+        print(f"benchmarks/train_step.py: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report) if args.json else table(report, args.shape))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
