@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import pathlib
 import types
 from collections.abc import Sequence
@@ -123,7 +124,12 @@ def _backend(config: SandboxConfig, python: prefix.JailPython | None) -> Backend
     if config.unsafe:
         return _cold(config, None, prefix.this_python(), chosen)
     nsjail = binary.find_nsjail()
-    python = python or prefix.find()
+    python = dataclasses.replace(python or prefix.find(), tree=chosen.tree)
+    if not python.root.is_dir():
+        raise UserError(
+            f"the sandbox's Python in {python.directory} has no {chosen.tree!r}, which the policy "
+            f"{chosen.name} needs; remove it and {prefix.HOW}"
+        )
     if config.backend == "cold":
         return _cold(config, nsjail, python, chosen)
     tier, _ = tiers.local()

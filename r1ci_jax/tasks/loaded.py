@@ -14,9 +14,8 @@ from fractions import Fraction
 from typing import Any, Final, override
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import answers, math_answers, sources, stored
+from r1ci_jax.tasks import answers, math_answers, math_equality, sources, stored
 from r1ci_jax.tasks.base import Example, Verdict
-from r1ci_jax.tasks.math_checker import CHECKER
 from r1ci_jax.tasks.stored import Contents, Dropped, Item
 
 TOLERANCE: Final = Fraction(1, 10**6)
@@ -153,9 +152,9 @@ class MathSubject(Loaded):
         """Judge the text.
 
         Raises:
-            UserError: math-verify, which compares what is not a plain number, does not start.
+            UserError: the jail, where what is no plain number is compared, does not start.
         """
-        return math_answers.judge(json.loads(example.answer), answer_text, CHECKER.equal)
+        return math_answers.judge(json.loads(example.answer), answer_text, math_equality.equal)
 
 
 NAMES: Final = tuple(HUB)

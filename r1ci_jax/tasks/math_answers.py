@@ -2,7 +2,7 @@
 
 The published answers are LaTeX. `value` frees one from units and decoration, `judge` compares an
 answer text with it: lists part by part and in order, plain numbers exactly, all else by the checker
-that is passed in (`math_checker`), after the text has shown that it is one mathematical expression.
+passed in (`math_equality`), after the text has shown that it is one mathematical expression.
 """
 
 import re

@@ -17,7 +17,7 @@ from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.reasoning_gym_algorithms import CHOSEN as _ALGORITHMS
 from r1ci_jax.tasks.reasoning_gym_arithmetic import CHOSEN as _ARITHMETIC
 from r1ci_jax.tasks.reasoning_gym_choice import Choice
-from r1ci_jax.tasks.reasoning_gym_judge import RULES, Drawer, Job, Judge, ProcessJudge
+from r1ci_jax.tasks.reasoning_gym_judge import RULES, Drawer, JailJudge, Job, Judge
 from r1ci_jax.tasks.reasoning_gym_puzzles import CHOSEN as _PUZZLES
 
 CHOSEN: Final[dict[str, Choice]] = {**_ALGORITHMS, **_ARITHMETIC, **_PUZZLES}
@@ -25,7 +25,7 @@ NAMES: Final = tuple(f"rg_{dataset}" for dataset in CHOSEN)
 """The tasks' names; `make` makes each."""
 
 _drawer: Final = Drawer()
-_judge: Final = ProcessJudge()
+_judge: Final = JailJudge()
 
 
 def make(name: str, judge: Judge = _judge) -> "ReasoningGym":

@@ -1,17 +1,12 @@
-"""Judging answers to Reasoning-Gym questions.
+"""Judging answers to Reasoning-Gym questions, and the child process that draws the questions.
 
 Most answers are judged here, by comparing values with the stored gold. Where several answers are
 right the package's own scorer decides, and some of its scorers hand the answer to `eval` or sympy:
-they run in a child process.
+they run in the jail.
 
 What stands between a hostile answer and the machine, in this order: its length; the shape that the
 task's answers have, so that names, attributes and calls other than the listed ones never reach
-`eval`; the child's hard limits on memory, CPU time, file size (0) and processes; an audit hook
-that refuses processes, sockets and writing; two seconds of wall time, after which the child is
-killed; an empty environment. What this does NOT give: a file system, network or user of its own.
-The child reads what its user may read, limits on processes do not bind root, an audit hook is no
-security boundary against native code, and text that ran in the child could make it report any
-score, for later answers too. Put a sandbox behind `Judge` where that matters.
+`eval`; the sandbox (`jailed` says what that leaves).
 """
 
 import atexit
@@ -30,11 +25,21 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.tasks.jailed import JAIL, Jail
 
-ANSWER_SECONDS: Final = 2.0
-"""Wall time that an answer may take in the package's scorer."""
-START_SECONDS: Final = 120.0
-"""Wall time for importing the package, building a dataset or drawing an entry."""
+DRAW_SECONDS: Final = 120.0
+"""Wall time for importing the package, or for building a dataset and drawing an entry."""
+PROGRAM: Final = """
+from reasoning_gym.factory import create_dataset
+# In the order of the policy's warm-up, which keeps what this returns.
+dataset = create_dataset(request["dataset"], seed=0, size=1, **json.loads(request["config"]))
+number = dataset.score_answer(answer=request["answer"], entry=request["entry"])
+"""
+"""`request` is a job's fields."""
+CURE: Final = (
+    "with a network, remove the directory that `python -m r1ci_jax.sandbox.prepare` names and run "
+    "that again"
+)
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _WORKER = Path(__file__).with_name("reasoning_gym_worker.py")
 
@@ -62,19 +67,18 @@ class Dead(Exception):
     """The child ended or had to be killed."""
 
 
-class Slow(Dead):
-    """It had to be killed, because it took too long."""
-
-
 class Worker:
-    """The child process: requests go in and replies come out, one JSON object a line."""
+    """The child process: requests go in and replies come out, one JSON object a line.
 
-    def __init__(self, role: str) -> None:
-        assert role in {"draw", "score"}
+    Raises:
+        UserError: the package does not start.
+    """
+
+    def __init__(self) -> None:
         self._buffer = b""
         self._process = subprocess.Popen(
             # -P: the script's folder holds a module that has the package's name.
-            [sys.executable, "-P", "-s", "-B", str(_WORKER), role],
+            [sys.executable, "-P", "-s", "-B", str(_WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -87,7 +91,7 @@ class Worker:
             start_new_session=True,
         )
         try:
-            self._read(START_SECONDS)
+            self._read(DRAW_SECONDS)
         except Dead:
             self._process.kill()
             errors = self._process.stderr.read().decode() if self._process.stderr else ""
@@ -128,7 +132,7 @@ class Worker:
         poll.register(number, select.POLLIN | select.POLLHUP)
         while b"\n" not in self._buffer:
             if not poll.poll(seconds * 1000):
-                raise Slow("too slow")
+                raise Dead("too slow")
             piece = os.read(number, 1 << 16)
             if not piece:
                 raise Dead("the process ended")
@@ -137,51 +141,14 @@ class Worker:
         return line
 
 
-class Child:
-    """A worker that is started when first asked, and anew after it had to be killed."""
-
-    def __init__(self, role: str) -> None:
-        self._role = role
-        self._worker: Worker | None = None
-        self._owner = 0
-        self.started = 0
-        """How many workers there have been: a new one remembers nothing."""
-        atexit.register(self.close)
-
-    def start(self) -> None:
-        """Make sure that there is one."""
-        if self._worker is None or self._owner != os.getpid():
-            # After a fork the old one's pipes belong to the parent process.
-            self._worker, self._owner = Worker(self._role), os.getpid()
-            self.started += 1
-
-    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send a request and wait for the reply.
-
-        Raises:
-            Dead: there was none in time; the next request goes to a new worker.
-        """
-        self.start()
-        assert self._worker is not None
-        try:
-            return self._worker.ask(request, seconds)
-        except Dead:
-            self._worker = None
-            raise
-
-    def close(self) -> None:
-        """End it; the next request starts another."""
-        if self._worker is not None and self._owner == os.getpid():
-            self._worker.close()
-        self._worker = None
-
-
 class Drawer:
-    """Draws entries in a child process that never sees an answer."""
+    """Draws entries in a child process, started when first asked, that never sees an answer."""
 
     def __init__(self) -> None:
-        self._child = Child("draw")
+        self._worker: Worker | None = None
+        self._owner = 0
         self._lock = threading.Lock()
+        atexit.register(self.close)
 
     def entry(self, request: dict[str, Any]) -> dict[str, Any]:
         """The entry that `reasoning_gym_worker.draw` describes.
@@ -190,61 +157,40 @@ class Drawer:
             UserError: the package cannot draw it.
         """
         with self._lock:
+            if self._worker is None or self._owner != os.getpid():
+                # After a fork the old one's pipes belong to the parent process.
+                self._worker, self._owner = Worker(), os.getpid()
             try:
-                reply = self._child.ask({"do": "draw", **request}, START_SECONDS)
+                reply = self._worker.ask(request, DRAW_SECONDS)
             except Dead as error:
+                self._worker = None
                 raise UserError(f"reasoning-gym cannot draw {request}: {error}") from error
         if "entry" not in reply:
             raise UserError(f"reasoning-gym cannot draw {request}: {reply['error']}")
         return reply["entry"]
 
+    def close(self) -> None:
+        """End it; the next request starts another."""
+        if self._worker is not None and self._owner == os.getpid():
+            self._worker.close()
+        self._worker = None
 
-class ProcessJudge:
-    """Runs the scorers in a child process on this machine."""
 
-    def __init__(self, seconds: float = ANSWER_SECONDS) -> None:
-        self._seconds = seconds
-        self._child = Child("score")
-        self._opened: set[tuple[int, str, str]] = set()
-        self._lock = threading.Lock()
+class JailJudge:
+    """Runs the scorers in the jail, each answer in a process of its own."""
+
+    def __init__(self, jail: Jail = JAIL) -> None:
+        self._jail = jail
 
     def scores(self, jobs: Sequence[Job]) -> list[float | None]:
-        """Judge one after another; a child that had to be killed is replaced by a new one."""
-        with self._lock:
-            return [self._score(job) for job in jobs]
+        """Judge several at a time.
 
-    def close(self) -> None:
-        """End the child; the next answer starts another."""
-        self._child.close()
-
-    def _score(self, job: Job) -> float | None:
-        named = {"dataset": job.dataset, "config": job.config}
-        request = {"do": "score", **named, "entry": job.entry, "answer": job.answer}
-        for _ in range(2):  # twice, since the child may have ended at its limit of CPU time
-            self._open(named)
-            try:
-                found = self._child.ask(request, self._seconds).get("score")
-            except Slow:
-                return None
-            except Dead:
-                continue
-            return found if isinstance(found, float) else None
-        return None
-
-    def _open(self, named: dict[str, str]) -> None:
-        """Have the dataset built beforehand, which is not on the answer's time."""
-        for _ in range(2):  # likewise
-            self._child.start()
-            key = (self._child.started, named["dataset"], named["config"])
-            if key in self._opened:
-                return
-            try:
-                self._child.ask({"do": "open", **named}, START_SECONDS)
-            except Dead:
-                continue
-            self._opened.add(key)
-            return
-        raise UserError(f"reasoning-gym cannot build {named['dataset']}")
+        Raises:
+            UserError: there is no jail on this machine, it failed, or it lacks the package.
+        """
+        if jobs:
+            self._jail.require("reasoning_gym", CURE)
+        return self._jail.numbers(PROGRAM, [dataclasses.asdict(job) for job in jobs])
 
 
 # ---- rules that need no child ------------------------------------------------------------------

@@ -1,9 +1,8 @@
-"""The child program that runs the package `reasoning-gym`, for drawing and for scoring.
+"""The child program in which the package `reasoning-gym` draws questions.
 
 Started by `reasoning_gym_judge.Worker` as a script of its own with an emptied environment and a
 fixed hash seed, because some of its data sets iterate over sets of strings. Reads one JSON object
-a line from stdin, writes one a line to what was stdout. Imports nothing of this project, so a
-sandbox needs to hold this file and the package only.
+a line from stdin, writes one a line to what was stdout. It never sees an answer.
 """
 
 import datetime
@@ -16,7 +15,6 @@ import importlib.machinery
 import json
 import os
 import random
-import resource
 import sys
 import types
 from collections.abc import Callable
@@ -27,41 +25,6 @@ SIZE = 2**62
 _REDRAW = 2**40
 """Distance of the index that replaces one without a usable question."""
 _DRAWS = 20
-_MEMORY = 4 * 2**30
-_CPU_SECONDS = 3600
-_FILES = 64
-
-
-def limit() -> None:
-    """Set the limits that this process cannot raise again (unless it is root)."""
-    for kind, most in (
-        (resource.RLIMIT_CPU, _CPU_SECONDS),
-        (resource.RLIMIT_AS, _MEMORY),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, _FILES),
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
-
-
-def refuse_effects() -> None:
-    """Make the interpreter refuse what no scorer needs: processes, sockets, writing files."""
-    prefixes = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "signal.", "pty.")
-    harmless = {"os.listdir", "os.scandir", "os.walk", "os.fwalk"}
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            mode, flags = arguments[1], arguments[2]
-            writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-            if (mode and set(mode) & set("wxa+")) or flags & writing:
-                raise PermissionError("no writing here")
-        elif event.startswith(prefixes) and event not in harmless:
-            raise PermissionError(f"no {event} here")
-
-    sys.addaudithook(hook)
 
 
 class _Anything(types.ModuleType):
@@ -129,15 +92,10 @@ def package() -> Any:
     return importlib.import_module("reasoning_gym.factory")
 
 
+@functools.lru_cache(maxsize=32)
 def dataset(name: str, config: str, seed: int, size: int) -> Any:
-    """The package's dataset object; building one may read word lists."""
+    """The package's dataset object: few are kept, because some hold megabytes of words."""
     return package().create_dataset(name, **json.loads(config), seed=seed, size=size)
-
-
-drawing = functools.lru_cache(maxsize=32)(dataset)
-"""Datasets that questions are being drawn from: few, because some hold megabytes of words."""
-scoring = functools.cache(dataset)
-"""Datasets whose scorers are in use: one a task."""
 
 
 def draw(request: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +112,7 @@ def draw(request: dict[str, Any]) -> dict[str, Any]:
         number = request["index"] + attempt * _REDRAW
         part, number = divmod(number, chunk) if chunk else (0, number)
         try:
-            entries = drawing(name, config, seed + part * 2**33, chunk or SIZE)
+            entries = dataset(name, config, seed + part * 2**33, chunk or SIZE)
             # One data set (list_functions) also draws from the global generator.
             random.seed(f"{name}/{seed}/{part}/{number}")
             entry = entries[number]
@@ -166,46 +124,24 @@ def draw(request: dict[str, Any]) -> dict[str, Any]:
     raise RuntimeError(f"{name}: no usable entry in {_DRAWS} draws")
 
 
-def answer_to(request: dict[str, Any]) -> dict[str, Any]:
-    """Carry out one request."""
-    name, config = request["dataset"], request["config"]
-    match request["do"]:
-        case "draw":
-            return {"entry": draw(request)}
-        case "open":
-            scoring(name, config, 0, 1)
-            return {"opened": name}
-        case "score":
-            score = scoring(name, config, 0, 1).score_answer(
-                answer=request["answer"], entry=request["entry"]
-            )
-            return {"score": float(score)}
-    raise ValueError(request["do"])
-
-
 def serve(lines: Any, reply: Callable[[str], None]) -> None:
     """Answer requests until the other side closes."""
     for line in lines:
         try:
-            answer = answer_to(json.loads(line))
-        except Exception as error:  # the package's scorers raise all kinds of errors
+            answer = {"entry": draw(json.loads(line))}
+        except Exception as error:  # the package raises all kinds of errors
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
         reply(json.dumps(answer) + "\n")
 
 
 def main() -> None:
     """Set up and serve. Prints of the package must not mix with the replies."""
-    role = sys.argv[1]
-    if role == "score":
-        limit()
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     sys.meta_path.insert(0, NoPlots())
     registered = len(package().DATASETS)  # what goes wrong here is for the parent to read
     os.dup2(silence, 2)
-    if role == "score":
-        refuse_effects()
 
     def reply(text: str) -> None:
         replies.write(text)

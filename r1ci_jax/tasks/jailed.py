@@ -1,0 +1,148 @@
+"""Other people's scorers, run in the jail: an answer goes in as data, one number comes out.
+
+`reasoning_gym` and `math_verify` hand answers to `eval` or to sympy's parsers, which is `eval` as
+well. So they run in the project's own sandbox (policy `grader`): for each answer a fresh process in
+fresh namespaces, without network, files or further processes, for two seconds at most.
+
+What a script prints is no verdict by itself. Before the scorer starts, standard output and error
+are led nowhere; the number goes, after a word that was drawn for this answer, to a descriptor that
+was put aside, and is believed only if nothing else arrived there and the process ended by itself
+with status 0. So no answer can touch another's number or the host, and printing, exiting or
+crashing gives none. What remains: text that ran as code inside the scorer's process could search
+that process for the word and report a number for itself. Hence the checks of an answer's shape
+before it gets here (`Choice.shape`, `math_answers`): they let no names through that could do so.
+"""
+
+import atexit
+import collections
+import json
+import os
+import re
+import secrets
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, SandboxConfig, Status
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS
+
+POLICY: Final = "grader"
+WORKERS: Final = 2
+"""Fork servers, each of 200 MB, that judge at the same time."""
+AHEAD: Final = 64
+"""Answers handed in before the first one's number is awaited: each holds its script in memory."""
+_SCRIPT: Final = """\
+import json, os
+aside = os.dup(1)
+nowhere = os.open(os.devnull, os.O_WRONLY)
+os.dup2(nowhere, 1)
+os.dup2(nowhere, 2)
+request = json.loads({request!r})
+{program}
+os.write(aside, ("{word} %r" % float(number)).encode())
+os._exit(0)
+"""
+_NUMBER: Final = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-][0-9]{1,3})?")
+_MISSING: Final = "import importlib.util as u; print(u.find_spec({module!r}) is None)"
+
+
+class Jail:
+    """A sandbox for scorers, opened when first asked; threads share it, a fork opens its own."""
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        self._workers = workers
+        self._sandbox: Sandbox | None = None
+        self._found: set[str] = set()
+        self._abandoned: list[Sandbox] = []
+        self._lock = threading.Lock()
+
+    def numbers(
+        self, program: str, requests: Sequence[Any], limits: Limits | None = None
+    ) -> list[float | None]:
+        """Run the program once for each request, several at a time.
+
+        Args:
+            program: Python that sets `number` from `request`.
+            requests: Values of JSON's types.
+            limits: Instead of the policy's.
+
+        Returns:
+            The numbers; None where the program was ended, crashed, raised, or said anything else.
+
+        Raises:
+            UserError: there is no jail on this machine, or it failed.
+        """
+        if not requests:
+            return []
+        sandbox = self._opened()
+        found: list[float | None] = []
+        waiting = collections.deque[tuple[str, Any]]()
+        for request in requests:
+            word = secrets.token_hex(16)
+            script = _SCRIPT.format(request=json.dumps(request), program=program, word=word)
+            waiting.append((word, sandbox.submit(script, limits)))
+            if len(waiting) >= AHEAD:
+                word, future = waiting.popleft()
+                found.append(read(future.result(), word))
+        return found + [read(future.result(), word) for word, future in waiting]
+
+    def require(self, module: str, cure: str) -> None:
+        """Make sure that the jail's Python has a module.
+
+        Raises:
+            UserError: it has not, followed by the cure.
+        """
+        if module in self._found:
+            return
+        result = self._opened().run(_MISSING.format(module=module))
+        if result.stdout != "False\n":
+            raise UserError(f"the sandbox's Python lacks {module}; {cure}")
+        self._found.add(module)
+
+    def close(self) -> None:
+        """End it; the next request opens another."""
+        with self._lock:
+            sandbox, self._sandbox = self._sandbox, None
+            self._found.clear()
+        if sandbox is not None:
+            sandbox.close()
+
+    def forget(self) -> None:
+        """In a forked process: leave the parent's sandbox to the parent."""
+        self._lock = threading.Lock()
+        if self._sandbox is not None:
+            self._abandoned.append(self._sandbox)  # deleting it would look for its processes
+            self._sandbox = None
+
+    def _opened(self) -> Sandbox:
+        with self._lock:
+            if self._sandbox is None:
+                config = SandboxConfig.from_policy(POLICY, workers=self._workers)
+                self._sandbox = Sandbox(config)
+            return self._sandbox
+
+
+def read(result: ExecResult, word: str) -> float | None:
+    """The number that a run reported after its word, if it did nothing else.
+
+    Raises:
+        UserError: the sandbox failed, which says nothing about the answer.
+    """
+    if result.status in SANDBOX_FAULTS:
+        raise UserError(
+            f"an answer could not be judged: the sandbox failed ({result.status}: "
+            f"{result.detail}); see `r1ci sandbox doctor`"
+        )
+    if result.status is not Status.OK:
+        return None
+    said, _, number = result.stdout.partition(" ")
+    if said != word or _NUMBER.fullmatch(number) is None:
+        return None
+    return float(number)
+
+
+JAIL: Final = Jail()
+"""The process's own."""
+atexit.register(JAIL.close)
+os.register_at_fork(after_in_child=JAIL.forget)
