@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from r1ci_jax.tasks import reasoning_gym, reasoning_gym_judge
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.tasks.reasoning_gym import CHOSEN, NAMES, make
 from r1ci_jax.tasks.reasoning_gym_choice import LEFT_OUT
-from r1ci_jax.tasks.reasoning_gym_judge import Job, ProcessJudge, numbers
+from r1ci_jax.tasks.reasoning_gym_judge import JailJudge, Job, numbers
 
 ENTRIES = 20
 DIGEST_ENTRIES = 2
@@ -60,13 +60,6 @@ def judged(name: str, pairs: Sequence[tuple[Example, str]]) -> list[bool]:
 @pytest.fixture(scope="module")
 def examples() -> dict[str, list[Example]]:
     return {name: sample(name, ENTRIES) for name in NAMES}
-
-
-@pytest.fixture
-def judge() -> Iterator[ProcessJudge]:
-    judge = ProcessJudge()
-    yield judge
-    judge.close()
 
 
 def test_eighty_four_are_chosen_and_the_rest_is_left_out_with_a_reason() -> None:
@@ -199,7 +192,7 @@ def test_a_large_index_costs_no_more_than_a_small_one(name: str) -> None:
     assert judged(name, [(example, task.gold(example) or "")]) == [True]
 
 
-# ---- hostile answers and the child -------------------------------------------------------------
+# ---- hostile answers and the jail ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EVALUATING)
@@ -209,7 +202,7 @@ def test_hostile_answers_are_wrong_and_the_next_is_judged(
     task, example = make(name), examples[name][0]
     gold = task.gold(example) or ""
     for text in HOSTILE:
-        task.score(example, gold)  # the child is there
+        task.score(example, gold)  # the jail is there
         begin = time.monotonic()
         assert not task.score(example, text).correct
         assert time.monotonic() - begin < 3, text[:40]
@@ -222,42 +215,16 @@ def test_no_task_lets_hostile_text_pass(examples: dict[str, list[Example]]) -> N
         assert not any(judged(name, [(examples[name][0], text) for text in HOSTILE])), name
 
 
-def test_an_answer_that_hangs_is_killed_and_the_next_is_judged(
-    judge: ProcessJudge, examples: dict[str, list[Example]]
+def test_an_answer_that_hangs_is_ended_and_the_next_is_judged(
+    examples: dict[str, list[Example]],
 ) -> None:
-    example = examples["rg_simple_integration"][0]
-    entry = json.loads(example.metadata)["entry"]
-
-    def job(answer: str) -> Job:
-        return Job(dataset="simple_integration", config="{}", entry=entry, answer=answer)
-
-    gold = job(entry["answer"])
-    assert judge.scores([gold]) == [1.0]
-    begin = time.monotonic()
-    assert judge.scores([job("9**9**9**9")]) == [None]
-    assert time.monotonic() - begin < 3
-    assert judge.scores([gold, job("0"), gold]) == [1.0, 0.0, 1.0]
-    assert judge._child._worker is not None
-    judge._child._worker._process.kill()  # as its limit of CPU time would
-    assert judge.scores([gold]) == [1.0]
-
-
-def test_the_child_refuses_processes_and_writing(
-    judge: ProcessJudge, examples: dict[str, list[Example]], tmp_path: Path
-) -> None:
-    """Past the shape check, as if it had a hole."""
-    example = examples["rg_simple_integration"][0]
-    entry = json.loads(example.metadata)["entry"]
-    mark = tmp_path / "mark"
-    for text in (
-        f'__import__("os").system("touch {mark}")',
-        f'open("{mark}", "w").close()',
-        f'__import__("os").mkdir("{mark}")',
-        f'__import__("subprocess").run(["touch", "{mark}"])',
-    ):
-        job = Job(dataset="simple_integration", config="{}", entry=entry, answer=text)
-        assert judge.scores([job]) == [0.0]
-    assert not mark.exists()
+    entry = json.loads(examples["rg_simple_integration"][0].metadata)["entry"]
+    right = entry["answer"]
+    jobs = [
+        Job(dataset="simple_integration", config="{}", entry=entry, answer=answer)
+        for answer in (right, "9**9**9**9", right, "0", right)
+    ]
+    assert JailJudge().scores(jobs) == [1.0, None, 1.0, 0.0, 1.0]
 
 
 def test_another_judge_can_be_plugged_in(examples: dict[str, list[Example]]) -> None:
@@ -277,7 +244,7 @@ def test_another_judge_can_be_plugged_in(examples: dict[str, list[Example]]) -> 
 def test_a_missing_package_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reasoning_gym_judge, "_WORKER", "/nowhere/reasoning_gym_worker.py")
     with pytest.raises(UserError, match="reasoning-gym"):
-        reasoning_gym_judge.Worker("score")
+        reasoning_gym_judge.Worker()
 
 
 def test_ten_thousand_answers_take_at_most_a_minute(examples: dict[str, list[Example]]) -> None:
