@@ -9,7 +9,6 @@ fingerprint of what it was made from, so that a directory is never taken for som
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import shutil
@@ -18,122 +17,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from r1ci_jax.core.config import Questions
-from r1ci_jax.data import questions as drawing
-from r1ci_jax.data.demonstrations import Demonstration, Segment
+from r1ci_jax.data import drawing, records
+from r1ci_jax.data import questions as asking
+from r1ci_jax.data.demonstrations import Demonstration
+from r1ci_jax.data.records import Graded, Record, Source
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 
 VERSION = tfds.core.Version("1.0.0")
 
-Record = dict[str, Any]
 Report = Callable[[int, int], None]
 """Called with (done, total)."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Graded:
-    """A question with its measured potential."""
-
-    example: Example
-    group: int
-    """1 (largest potential) to the number of groups."""
-    accuracy: float
-    """p: share of the model's answers that were correct."""
-    potential: float
-    """Π = 4p(1-p)."""
-
-
-class Source[Row]:
-    """Random access to the rows of one or more splits; a row is read when it is asked for."""
-
-    def __init__(self, parts: Sequence[Any], decode: Callable[[Record], Row]) -> None:
-        self._parts = tuple(parts)
-        self._ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
-        self._decode = decode
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    def __getitem__(self, index: int) -> Row:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        start = 0 if part == 0 else int(self._ends[part - 1])
-        return self._decode(self._parts[part][index - start])
-
-    def __iter__(self) -> Iterator[Row]:
-        return (self[index] for index in range(len(self)))
-
-
-# --- what a row looks like on disk ---
-
-_TEXT = tfds.features.Text
-
-
-def _example_features() -> dict[str, Any]:
-    return {
-        "id": _TEXT(),
-        "task": _TEXT(),
-        "question": _TEXT(),
-        "answer": _TEXT(),
-        "difficulty": tfds.features.Scalar(np.int32),
-        "metadata": _TEXT(),
-    }
-
-
-def _trajectory_features() -> dict[str, Any]:
-    names = ("example_id", "task", "agent", "kind", "prompt", "segments")
-    return {**{name: _TEXT() for name in names}, "correct": tfds.features.Scalar(np.bool_)}
-
-
-def _graded_features() -> dict[str, Any]:
-    scalars = {"group": np.int32, "accuracy": np.float32, "potential": np.float32}
-    return _example_features() | {k: tfds.features.Scalar(kind) for k, kind in scalars.items()}
-
-
-def _text(row: Record, name: str) -> str:
-    return row[name].decode("utf-8")
-
-
-def _encode_example(example: Example) -> Record:
-    return dataclasses.asdict(example)
-
-
-def _decode_example(row: Record) -> Example:
-    texts = {name: _text(row, name) for name in ("id", "task", "question", "answer", "metadata")}
-    return Example(**texts, difficulty=int(row["difficulty"]))
-
-
-def _encode_demonstration(demonstration: Demonstration) -> Record:
-    row = dataclasses.asdict(demonstration)
-    return row | {"segments": json.dumps(row["segments"], ensure_ascii=False)}
-
-
-def _decode_demonstration(row: Record) -> Demonstration:
-    texts: Any = {
-        name: _text(row, name) for name in ("example_id", "task", "agent", "kind", "prompt")
-    }
-    segments = tuple(Segment(**segment) for segment in json.loads(_text(row, "segments")))
-    return Demonstration(**texts, segments=segments, correct=bool(row["correct"]))
-
-
-def _encode_graded(graded: Graded) -> Record:
-    numbers = {"group": graded.group, "accuracy": graded.accuracy, "potential": graded.potential}
-    return _encode_example(graded.example) | numbers
-
-
-def _decode_graded(row: Record) -> Graded:
-    return Graded(
-        example=_decode_example(row),
-        group=int(row["group"]),
-        accuracy=float(row["accuracy"]),
-        potential=float(row["potential"]),
-    )
 
 
 # --- builders ---
@@ -157,14 +55,14 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def __init__(
         self,
         *,
-        rows: Callable[[], Mapping[str, Iterable[Record]]],
+        rows: Mapping[str, Sequence[Record]],
         features: dict[str, Any],
-        fingerprint: str,
+        facts: Mapping[str, Any],
         **settings: Any,
     ) -> None:
         self._rows = rows
         self._row_features = features
-        self._fingerprint = fingerprint
+        self._facts = facts
         super().__init__(file_format="array_record", **settings)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -172,15 +70,14 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             builder=self,
             description=type(self).__doc__,
             features=tfds.features.FeaturesDict(self._row_features),
-            metadata=tfds.core.MetadataDict(fingerprint=self._fingerprint),
+            metadata=tfds.core.MetadataDict(self._facts),
             disable_shuffling=True,
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Record]]]:
         del dl_manager  # nothing is downloaded
         # TFDS refuses a split without rows; readers take an absent one as empty.
-        filled = {split: list(rows) for split, rows in self._rows().items()}
-        return {split: self._generate_examples(rows) for split, rows in filled.items() if rows}
+        return {split: self._generate_examples(rows) for split, rows in self._rows.items() if rows}
 
     def _generate_examples(self, rows: Iterable[Record]) -> Iterator[tuple[int, Record]]:
         yield from enumerate(rows)
@@ -195,8 +92,6 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 class R1ciTasks(_LocalBuilder):
     """Questions of one task in the splits sft, grpo and eval."""
 
-    BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name) for name in registry.names())
-
 
 class R1ciTrajectories(_LocalBuilder):
     """Worked trajectories for supervised fine-tuning."""
@@ -210,40 +105,84 @@ class R1ciCurriculum(_LocalBuilder):
 
 
 def build_tasks(
-    questions: Questions, *, seed: int, data_dir: Path, report: Report | None = None
-) -> None:
-    """Write `r1ci_tasks` for every task of `questions`; what is already there is kept."""
-    for name in questions.tasks:
-        registry.get(name)  # an unknown name is told before anything is written
+    questions: Questions,
+    *,
+    seed: int,
+    data_dir: Path,
+    jobs: int | None = 1,
+    report: Report | None = None,
+) -> dict[str, float]:
+    """Write `r1ci_tasks` for every task of `questions`; what is already there is kept.
+
+    The datasets are the same for any number of processes `jobs` (None: by the processors). Tasks
+    for testing come first: what they ask is then kept out of the training splits of the others.
+    Returns the seconds that drawing took, by task that was drawn.
+    """
+    # Told before anything is written: an unknown name, a dataset with other settings.
+    todo = [
+        name
+        for name in questions.tasks
+        if not _there(data_dir, "r1ci_tasks", name, _tasks_mark(name, questions, seed))
+    ]
+    done = len(questions.tasks) - len(todo)
+    testing = _testing(questions)
+    seconds: dict[str, float] = {}
+    for trained in (False, True):
+        names = [name for name in todo if (name not in testing) == trained]
+        reserved = _identities(data_dir, testing) if trained and names else frozenset()
+        for drawn in drawing.draw_all(names, questions, seed=seed, jobs=jobs, reserved=reserved):
+            _write_task(drawn, questions, seed, data_dir)
+            seconds[drawn.task] = drawn.seconds
+            if report is not None:
+                report(done + len(seconds), len(questions.tasks))
+    return seconds
+
+
+def _write_task(drawn: drawing.Drawn, questions: Questions, seed: int, data_dir: Path) -> None:
+    rows = {
+        split: [records.encode_example(example) for example in examples]
+        for split, examples in drawn.splits.items()
+    }
+    _prepare(
+        R1ciTasks,
+        rows,
+        features=records.example_features(),
+        fingerprint=_tasks_mark(drawn.task, questions, seed),
+        data_dir=data_dir,
+        config=drawn.task,
+        facts={"asked": asking.asked(registry.get(drawn.task), questions)},
+    )
+
+
+def _testing(questions: Questions) -> list[str]:
+    return [name for name in questions.tasks if registry.get(name).split == "test"]
+
+
+def _identities(data_dir: Path, names: Sequence[str]) -> frozenset[bytes]:
+    """What the tasks for testing ask."""
+    rows = load_examples(data_dir, names, "eval")
+    return frozenset(asking.identity(example.question) for example in rows)
+
+
+def _tasks_mark(name: str, questions: Questions, seed: int) -> str:
+    """The fingerprint of a task's dataset."""
     parameters = dataclasses.asdict(questions) | {"seed": seed}
-    del parameters["tasks"]  # a task's questions do not depend on which other tasks are asked
-    for done, name in enumerate(questions.tasks):
-        _prepare(
-            R1ciTasks,
-            functools.partial(_question_rows, name, questions, seed),
-            features=_example_features(),
-            fingerprint=_digest([name, parameters]),
-            data_dir=data_dir,
-            config=name,
-        )
-        if report is not None:
-            report(done + 1, len(questions.tasks))
-
-
-def _question_rows(name: str, questions: Questions, seed: int) -> dict[str, list[Record]]:
-    splits = drawing.draw(registry.get(name), questions, seed=seed)
-    return {split: [_encode_example(example) for example in rows] for split, rows in splits.items()}
+    del parameters["tasks"]  # a task's questions depend on no other task but those for testing
+    testing = sorted(_testing(questions))
+    if testing and name not in testing:
+        parameters["reserved"] = testing
+    return _digest([name, parameters])
 
 
 def build_trajectories(demonstrations: Sequence[Demonstration], *, data_dir: Path) -> None:
     """Write `r1ci_trajectories`."""
-    rows = [_encode_demonstration(demonstration) for demonstration in demonstrations]
+    rows = [records.encode_demonstration(demonstration) for demonstration in demonstrations]
     if not rows:
         raise UserError("there is no demonstration to write; ask for more questions")
     _prepare(
         R1ciTrajectories,
-        lambda: {"train": rows},
-        features=_trajectory_features(),
+        {"train": rows},
+        features=records.trajectory_features(),
         fingerprint=_digest(rows),
         data_dir=data_dir,
     )
@@ -253,13 +192,13 @@ def build_curriculum(graded: Sequence[Graded], *, data_dir: Path) -> None:
     """Write `r1ci_curriculum`: one split a group, rows in the given order."""
     groups: dict[str, list[Record]] = {}
     for row in graded:
-        groups.setdefault(f"group{row.group}", []).append(_encode_graded(row))
+        groups.setdefault(f"group{row.group}", []).append(records.encode_graded(row))
     if not groups:
         raise UserError("no question has a measured potential; run the potential stage first")
     _prepare(
         R1ciCurriculum,
-        lambda: dict(sorted(groups.items())),
-        features=_graded_features(),
+        dict(sorted(groups.items())),
+        features=records.graded_features(),
         fingerprint=_digest(groups),
         data_dir=data_dir,
     )
@@ -269,34 +208,41 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _there(data_dir: Path, dataset: str, config: str, fingerprint: str) -> bool:
+    """Whether that dataset is there; raises UserError when it is another one."""
+    place = _place(data_dir, dataset, config)
+    if not place.exists():
+        return False
+    present = _open(place).info.metadata or {}
+    if present.get("fingerprint") != fingerprint:
+        raise UserError(
+            f"{place} was built with other settings; delete {data_dir} or choose another directory"
+        )
+    return True
+
+
 def _prepare(
     kind: type[_LocalBuilder],
-    rows: Callable[[], Mapping[str, Iterable[Record]]],
+    rows: Mapping[str, Sequence[Record]],
     *,
     features: dict[str, Any],
     fingerprint: str,
     data_dir: Path,
     config: str = "",
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     tfds.disable_progress_bar()
-    place = _place(data_dir, kind.name, config)
-    if place.exists():
-        present = _open(place).info.metadata or {}
-        if present.get("fingerprint") != fingerprint:
-            raise UserError(
-                f"{place} was built with other settings; "
-                f"delete {data_dir} or choose another directory"
-            )
+    if _there(data_dir, kind.name, config, fingerprint):
         return
     # What a killed build left; the caller holds the run directory's lock.
-    for part in place.parent.glob("incomplete.*"):
+    for part in _place(data_dir, kind.name, config).parent.glob("incomplete.*"):
         shutil.rmtree(part)
     builder = kind(
         rows=rows,
         features=features,
-        fingerprint=fingerprint,
+        facts={"fingerprint": fingerprint, **(facts or {})},
         data_dir=data_dir,
-        config=config or None,
+        config=tfds.core.BuilderConfig(name=config) if config else None,
     )
     with tempfile.TemporaryDirectory() as downloads:
         builder.download_and_prepare(download_dir=downloads)
@@ -308,17 +254,17 @@ def _prepare(
 def load_examples(data_dir: Path, tasks: Sequence[str], split: str) -> Source[Example]:
     """Rows of one split (sft, grpo or eval), or of several as `sft+grpo`, task after task."""
     parts = [part for task in tasks for part in _parts(data_dir, "r1ci_tasks", split, task)]
-    return Source(parts, _decode_example)
+    return Source(parts, records.decode_example)
 
 
 def load_trajectories(data_dir: Path) -> Source[Demonstration]:
     """All demonstrations."""
-    return Source(_parts(data_dir, "r1ci_trajectories", "train"), _decode_demonstration)
+    return Source(_parts(data_dir, "r1ci_trajectories", "train"), records.decode_demonstration)
 
 
 def load_curriculum(data_dir: Path, split: str) -> Source[Graded]:
     """Rows of the groups named in TFDS split syntax (`group1+group2`); an empty group has none."""
-    return Source(_parts(data_dir, "r1ci_curriculum", split), _decode_graded)
+    return Source(_parts(data_dir, "r1ci_curriculum", split), records.decode_graded)
 
 
 def built(data_dir: Path, dataset: str, config: str = "") -> bool:
@@ -348,4 +294,5 @@ def _parts(data_dir: Path, dataset: str, split: str, config: str = "") -> list[A
         raise UserError(f"{data_dir} holds no {what}; build it first (r1ci data build EXP)")
     builder = _open(place)
     names = [name for name in split.split("+") if name.partition("[")[0] in builder.info.splits]
-    return [builder.as_data_source(split=name) for name in names]
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES  # `records` takes them apart, and faster
+    return [builder.as_data_source(split=name, deserialize_method=raw) for name in names]

@@ -1,15 +1,25 @@
 """Batches through Grain: deterministic order, a new one each epoch, resumable at any batch."""
 
+import hashlib
 import json
-from collections.abc import Sequence
-from typing import Self
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, Self
 
 import grain
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.base import Example
 
 type RandomAccess[Row] = Sequence[Row] | grain.sources.RandomAccessDataSource[Row]
 """Rows by number."""
+
+Trait = Literal["task", "suite", "difficulty"]
+"""What a mixture weights."""
+
+_NAMED: Final = 12
+"""Names listed in one error message."""
 
 
 class Batches[Batch]:
@@ -46,5 +56,85 @@ def prompt_batches[Row](
     """
     if len(source) == 0:
         raise UserError("there is no question to train on; choose other groups or more questions")
-    shuffled = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-    return Batches(shuffled.batch(batch_size, batch_fn=list), steps=None)
+    numbers = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    return _batches(source, numbers, batch_size)
+
+
+def mixed_batches(
+    source: RandomAccess[Example],
+    batch_size: int,
+    *,
+    by: Trait,
+    weights: Mapping[str, float] | None = None,
+    seed: int,
+) -> Batches[list[Example]]:
+    """Endless batches that hold tasks, suites or difficulties in given proportions.
+
+    Args:
+        source: The questions; all are read once, to learn where each belongs.
+        batch_size: Questions a batch; every batch is full.
+        by: What is weighted.
+        weights: Share of each task, suite or difficulty ("1", "2", …), up to a common factor; what
+            is not named is left out. None: all equally often, however many questions they have.
+        seed: Decides the order. After any number of questions each share is met to within one, and
+            each group repeats itself in a new order only when all its questions were asked.
+
+    Raises:
+        UserError: a weight that is not positive, or of something without questions.
+    """
+    members: dict[str, list[int]] = {}
+    for number in range(len(source)):
+        members.setdefault(trait(source[number], by), []).append(number)
+    chosen = dict.fromkeys(members, 1.0) if weights is None else weights
+    _refuse_weights(chosen, members, by)
+    groups = [
+        grain.MapDataset.source(members[name]).seed(_group_seed(seed, name)).shuffle().repeat()
+        for name in sorted(chosen)
+    ]
+    numbers = grain.MapDataset.mix(groups, [chosen[name] for name in sorted(chosen)])
+    return _batches(source, numbers, batch_size)
+
+
+def trait(example: Example, by: Trait) -> str:
+    """The task, the suite or the difficulty of a question."""
+    match by:
+        case "task":
+            return example.task
+        case "suite":
+            return registry.get(example.task).suite
+        case "difficulty":
+            return str(example.difficulty)
+
+
+def _refuse_weights(
+    weights: Mapping[str, float], members: Mapping[str, Sequence[int]], by: Trait
+) -> None:
+    for name, weight in weights.items():
+        if name not in members:
+            known = ", ".join(sorted(members)[:_NAMED])
+            raise UserError(f"no question of {by} {name!r} is there; choose among {known}")
+        if not 0 < weight < math.inf:
+            raise UserError(f"the weight of {by} {name!r} is {weight}; it must be positive")
+    if not weights:
+        raise UserError(f"no {by} to train on; name at least one, or make more questions")
+
+
+def _group_seed(seed: int, name: str) -> int:
+    """Groups of equal size would otherwise all be shuffled alike."""
+    digest = hashlib.sha256(f"{seed}\x1f{name}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def _batches[Row](
+    source: RandomAccess[Row], numbers: grain.MapDataset[int], batch_size: int
+) -> Batches[list[Row]]:
+    """Batches of the rows with these numbers.
+
+    Grain orders numbers and the rows are read a batch at a time: what Grain does with each element
+    that passes through it takes longer than reading one.
+    """
+
+    def read(batch: list[int]) -> list[Row]:
+        return [source[number] for number in batch]
+
+    return Batches(numbers.batch(batch_size, batch_fn=list).map(read), steps=None)

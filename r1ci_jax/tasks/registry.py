@@ -69,6 +69,8 @@ _SUITES: Final[dict[str, dict[str, str]]] = {
 }
 """Where each task is made: a class, or `make`, which takes the name."""
 
+_ADDED: Final[dict[str, tuple[str, str]]] = {}
+
 PAPER_SUITES: Final = ("symbench", "bbh", "reasoning_gym")
 """The paper's 144 tasks; the others are ours."""
 
@@ -95,6 +97,12 @@ def register(name: str, place: str, *, suite: str) -> None:
     if name in names():
         raise UserError(f"there is a task {name!r} already; choose another name")
     _SUITES.setdefault(suite, {})[name] = place
+    _ADDED[name] = (place, suite)
+
+
+def added() -> dict[str, tuple[str, str]]:
+    """Place and suite of what `register` added: another process does not know of it."""
+    return dict(_ADDED)
 
 
 @functools.cache
