@@ -5,17 +5,20 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from r1ci_jax.cli import experiment as experiments
 from r1ci_jax.core import progress, rundir
+from r1ci_jax.core.config import Experiment
 from r1ci_jax.core.progress import Progress
-from r1ci_jax.data import builders, prepare, questions, stats
+from r1ci_jax.data import builders, drawing, prepare, questions, stats
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sandbox.tiers import UNSAFE_WARNING
 from r1ci_jax.tasks import bbh, loaded, sources
+from r1ci_jax.text import tokenizer as tokenizers
 
 
 def add_commands(subparsers: Any) -> None:
@@ -31,6 +34,13 @@ def add_commands(subparsers: Any) -> None:
     build.add_argument(
         "--questions-only", action="store_true", help="no demonstrations, no sandbox"
     )
+    build.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes that draw questions (default: one a processor, but none for fewer than "
+        f"{drawing.TASKS_PER_PROCESS} tasks); the datasets are the same for any number",
+    )
     build.set_defaults(run=_build, takes_overrides=True)
 
     fetch = commands.add_parser(
@@ -43,6 +53,11 @@ def add_commands(subparsers: Any) -> None:
 
     show = commands.add_parser("stats", help="counts, lengths, duplicates, commonest answers")
     show.add_argument("where", metavar="RUN", type=Path, help="run directory, or its data/")
+    show.add_argument(
+        "--tokenizer",
+        metavar="DIR_OR_HUB_ID",
+        help="count tokens with this one (default: the experiment's)",
+    )
     show.set_defaults(run=_stats)
 
     for command in (build, fetch, show):
@@ -51,29 +66,42 @@ def add_commands(subparsers: Any) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     experiment = experiments.load(args.experiment, args.overrides)
+    names = experiment.questions.tasks
+    jobs = drawing.processes(len(names), args.jobs)
     path = args.workdir or rundir.default_path(experiment)
     began = time.monotonic()
     with rundir.RunDir.open(path, experiment):
         data_dir = path / "data"
-        with Progress("questions", len(experiment.questions.tasks), unit="tasks") as bar:
-            prepare.questions(experiment, data_dir, report=lambda done, _: bar.update(done))
+        with Progress("questions", len(names), unit="tasks") as bar:
+            drawn = prepare.questions(
+                experiment, data_dir, jobs=jobs, report=lambda done, _: bar.update(done)
+            )
         if not args.questions_only:
-            if experiment.sandbox.unsafe:
-                progress.warn(UNSAFE_WARNING)
-            with Sandbox(experiment.sandbox) as sandbox, Progress("demonstrations") as bar:
-                prepare.demonstrations(
-                    experiment,
-                    data_dir,
-                    sandbox,
-                    report=lambda done, total: _show(bar, done, total),
-                )
+            _demonstrate(experiment, data_dir)
+    seconds = round(time.monotonic() - began, 1)
+    fewer = builders.fewer(data_dir, names)
     if args.json:
-        print(
-            json.dumps({"data_dir": str(data_dir), "seconds": round(time.monotonic() - began, 1)})
-        )
-    else:
-        print(f"{data_dir}: built in {time.monotonic() - began:.1f} s; see r1ci data stats {path}")
+        facts = {"data_dir": str(data_dir), "seconds": seconds, "jobs": jobs}
+        drawn = {name: round(taken, 2) for name, taken in drawn.items()}
+        print(json.dumps(facts | {"tasks": len(names), "drawn_seconds": drawn, "fewer": fewer}))
+        return 0
+    for name, splits in fewer.items():
+        there = ", ".join(f"{split} {have} of {asked}" for split, (have, asked) in splits.items())
+        print(f"{name}: fewer questions than asked: {there}")
+    print(f"{data_dir}: {len(names)} tasks built in {seconds} s; see r1ci data stats {path}")
     return 0
+
+
+def _demonstrate(experiment: Experiment, data_dir: Path) -> None:
+    if experiment.sandbox.unsafe:
+        progress.warn(UNSAFE_WARNING)
+    with Sandbox(experiment.sandbox) as sandbox, Progress("demonstrations") as bar:
+        prepare.demonstrations(
+            experiment,
+            data_dir,
+            sandbox,
+            report=lambda done, total: _show(bar, done, total),
+        )
 
 
 def _show(bar: Progress, done: int, total: int) -> None:
@@ -100,34 +128,67 @@ def _stats(args: argparse.Namespace) -> int:
     names = builders.task_names(data_dir)
     if not names:
         raise UserError(f"{args.where} holds no datasets; build them first (r1ci data build EXP)")
-    splits = {
-        name: {s: list(builders.load_examples(data_dir, [name], s)) for s in questions.SPLITS}
-        for name in names
-    }
-    rows = [stats.task_stats(name, splits[name]) for name in names]
-    by_split = {s: [e for name in names for e in splits[name][s]] for s in questions.SPLITS}
-    shared = stats.shared_questions(by_split)
+    tokenizer = args.tokenizer or _own_tokenizer(data_dir.parent)
+    count = _counter(tokenizer) if tokenizer else None
+    rows, owners = [], stats.Owners()
+    with Progress("stats", len(names), unit="tasks") as bar:
+        for done, name in enumerate(names, start=1):
+            splits = {
+                s: list(builders.load_examples(data_dir, [name], s)) for s in questions.SPLITS
+            }
+            asked = builders.asked(data_dir, name)
+            rows.append(stats.task_stats(name, splits, asked=asked, tokens=count))
+            owners.add(splits)
+            bar.update(done)
     written = builders.built(data_dir, "r1ci_trajectories")
     kinds = stats.demonstration_counts(builders.load_trajectories(data_dir)) if written else {}
     if args.json:
         tasks = [dataclasses.asdict(row) for row in rows]
-        print(json.dumps({"tasks": tasks, "in_two_splits": shared, "demonstrations": kinds}))
+        facts = {"tasks": tasks, "in_two_splits": owners.shared(), "demonstrations": kinds}
+        print(json.dumps(facts | {"tokenizer": tokenizer}))
     else:
-        _print(rows, shared, kinds)
+        _print(rows, owners.shared(), kinds, tokenizer)
     return 0
 
 
-def _print(rows: list[stats.TaskStats], shared: int, kinds: dict[str, int]) -> None:
+def _own_tokenizer(run: Path) -> str | None:
+    """The tokenizer of the experiment that a run directory is of; None: there is none yet."""
+    if not (run / "config.json").is_file():
+        return None
+    model = rundir.RunDir.view(run).config["experiment"]["model"]
+    trained = str(run / "tokenizer") if (run / "tokenizer").is_dir() else None
+    return model["tokenizer"] or model["checkpoint"] or trained
+
+
+def _counter(name: str) -> Callable[[str], int]:
+    loaded_tokenizer = tokenizers.load(name)
+    return lambda text: len(loaded_tokenizer.encode(text))
+
+
+def _print(
+    rows: list[stats.TaskStats], shared: int, kinds: dict[str, int], tokenizer: str | None
+) -> None:
+    unit = "tokens" if tokenizer else "chars"
     print(
-        f"{'task':<24}{'sft':>6}{'grpo':>6}{'eval':>6}{'chars':>7}{'max':>5}{'answers':>9}{'commonest':>11}"
+        f"{'task':<36}{'sft':>6}{'grpo':>6}{'eval':>6}{unit:>9}{'max':>7}{'answers':>9}"
+        f"{'commonest':>11}{'repeated':>10}"
     )
     for row in rows:
         counts = "".join(f"{row.counts[split]:>6}" for split in questions.SPLITS)
+        lengths = row.question_tokens or row.question_chars
         print(
-            f"{row.task:<24}{counts}{row.question_chars_mean:>7}{row.question_chars_max:>5}"
-            f"{row.answers:>9}{row.majority_share:>11.1%}"
+            f"{row.task:<36}{counts}{lengths.mean:>9}{lengths.max:>7}{row.answers:>9}"
+            f"{row.majority_share:>11.1%}{row.duplicates:>10}"
         )
-    repeated = sum(row.duplicates for row in rows)
-    print(f"questions in two splits: {shared}; repeated within a task: {repeated}")
+    for row in rows:
+        for split, asked in row.fewer.items():
+            print(f"{row.task}: {split} has {row.counts[split]} questions of {asked} asked")
+    total = sum(sum(row.counts.values()) for row in rows)
+    print(f"{len(rows)} tasks, {total} questions; questions in two splits: {shared}")
+    print(
+        f"lengths of the question in tokens of {tokenizer}"
+        if tokenizer
+        else "lengths in characters: the run has no tokenizer yet; name one by --tokenizer"
+    )
     for kind, count in kinds.items():
-        print(f"{kind:<28}{count:>6}")
+        print(f"{kind:<36}{count:>6}")

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, override
 
 import tensorflow_datasets as tfds
 
@@ -91,6 +91,13 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 class R1ciTasks(_LocalBuilder):
     """Questions of one task in the splits sft, grpo and eval."""
+
+    @classmethod
+    @override
+    def get_builder_config(cls, name: str, version: Any = None) -> tfds.core.BuilderConfig:
+        """The config of any task, also of one that was registered after this module was read."""
+        del version
+        return tfds.core.BuilderConfig(name=name)
 
 
 class R1ciTrajectories(_LocalBuilder):
@@ -242,7 +249,7 @@ def _prepare(
         features=features,
         facts={"fingerprint": fingerprint, **(facts or {})},
         data_dir=data_dir,
-        config=tfds.core.BuilderConfig(name=config) if config else None,
+        config=config or None,
     )
     with tempfile.TemporaryDirectory() as downloads:
         builder.download_and_prepare(download_dir=downloads)
@@ -276,6 +283,22 @@ def task_names(data_dir: Path) -> tuple[str, ...]:
     """Tasks whose questions are there."""
     places = (data_dir / "r1ci_tasks").glob(f"*/{VERSION}")
     return tuple(sorted(place.parent.name for place in places))
+
+
+def asked(data_dir: Path, task: str) -> dict[str, int]:
+    """How many questions were asked of a task when it was built, by split."""
+    return _open(_place(data_dir, "r1ci_tasks", task)).info.metadata["asked"]
+
+
+def fewer(data_dir: Path, tasks: Iterable[str]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Tasks whose source had fewer questions than were asked: by split, what is there and was."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for task in tasks:
+        wanted = asked(data_dir, task)
+        there = {split: len(load_examples(data_dir, [task], split)) for split in wanted}
+        if short := {s: (there[s], n) for s, n in wanted.items() if there[s] < n}:
+            found[task] = short
+    return found
 
 
 def _place(data_dir: Path, dataset: str, config: str = "") -> Path:

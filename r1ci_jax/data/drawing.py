@@ -85,8 +85,8 @@ def draw_all(
                 yield ready.pop().result()
     except BrokenProcessPool:
         raise UserError(
-            "a process that drew questions was killed, perhaps for want of memory; "
-            "run the same command again with a smaller --jobs: it resumes"
+            "a process that drew questions ended (what it said stands above; when nothing, it was "
+            "killed, perhaps for want of memory); run the same again with --jobs 1: it resumes"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -13,11 +13,18 @@ def head(experiment: Experiment) -> str:
 
 
 def questions(
-    experiment: Experiment, data_dir: Path, *, report: builders.Report | None = None
-) -> None:
-    """Build `r1ci_tasks`; what is there already is kept."""
-    builders.build_tasks(
-        experiment.questions, seed=experiment.seed, data_dir=data_dir, report=report
+    experiment: Experiment,
+    data_dir: Path,
+    *,
+    jobs: int | None = None,
+    report: builders.Report | None = None,
+) -> dict[str, float]:
+    """Build `r1ci_tasks` by `jobs` processes (None: by the processors); what is there is kept.
+
+    Returns the seconds that drawing took, by task that was drawn.
+    """
+    return builders.build_tasks(
+        experiment.questions, seed=experiment.seed, data_dir=data_dir, jobs=jobs, report=report
     )
 
 

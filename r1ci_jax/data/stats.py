@@ -1,13 +1,28 @@
-"""What a dataset holds: counts, lengths, duplicates, how far one constant answer gets."""
+"""What a dataset holds: counts, lengths, answers, duplicates, how far one constant answer gets."""
 
 import collections
 import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
+from r1ci_jax.data import questions
 from r1ci_jax.data.demonstrations import Demonstration
-from r1ci_jax.tasks import base, registry
+from r1ci_jax.tasks import answers, registry
 from r1ci_jax.tasks.base import Example
+
+COMMONEST: Final = 5
+"""Answers listed of each task."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Lengths of a task's questions."""
+
+    mean: float
+    p95: int
+    """At least 95 of 100 questions are no longer."""
+    max: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,48 +30,91 @@ class TaskStats:
     """One task."""
 
     task: str
+    suite: str
+    kept_for: str
+    """train | test: whether the task's questions are ever trained on."""
     counts: dict[str, int]
     """Questions by split."""
+    fewer: dict[str, int]
+    """By split, how many questions were asked, where the source had fewer."""
     difficulties: dict[int, int]
     """Questions by difficulty."""
-    question_chars_mean: float
-    question_chars_max: int
+    question_chars: Lengths
+    question_tokens: Lengths | None
+    """None: there is no tokenizer."""
     answers: int
     """Different golds."""
+    commonest: dict[str, int]
+    """The commonest golds, long ones shortened, with how often they occur."""
     majority_share: float
-    """Share of the commonest gold."""
+    """Share of the commonest gold: what naming one constant would score."""
     duplicates: int
-    """Questions that occur more than once within the task, splits together."""
+    """Questions that occur again within the task, splits together."""
 
 
-def task_stats(task_name: str, splits: Mapping[str, Sequence[Example]]) -> TaskStats:
-    """Statistics of one task."""
+def task_stats(
+    task_name: str,
+    splits: Mapping[str, Sequence[Example]],
+    *,
+    asked: Mapping[str, int],
+    tokens: Callable[[str], int] | None = None,
+) -> TaskStats:
+    """Statistics of one task.
+
+    Args:
+        task_name: The task.
+        splits: Its questions.
+        asked: How many questions were asked of each split.
+        tokens: Counts the tokens of a text.
+    """
     examples = [example for rows in splits.values() for example in rows]
+    assert examples, f"{task_name} has no questions"
     task = registry.get(task_name)
-    golds = collections.Counter(task.gold(example) for example in examples)
-    lengths = [len(example.question) for example in examples]
+    golds = collections.Counter(gold for e in examples if (gold := task.gold(e)) is not None)
+    texts = [example.question for example in examples]
     return TaskStats(
         task=task_name,
+        suite=task.suite,
+        kept_for=task.split,
         counts={split: len(rows) for split, rows in splits.items()},
+        fewer={split: n for split, n in asked.items() if n > len(splits.get(split, ()))},
         difficulties=dict(sorted(collections.Counter(e.difficulty for e in examples).items())),
-        question_chars_mean=round(statistics.fmean(lengths), 1),
-        question_chars_max=max(lengths),
+        question_chars=_lengths([len(text) for text in texts]),
+        question_tokens=_lengths([tokens(text) for text in texts]) if tokens else None,
         answers=len(golds),
-        majority_share=round(max(golds.values()) / len(examples), 4),
-        duplicates=len(examples) - len({base.normalised(e.question) for e in examples}),
+        commonest={answers.shown(gold): n for gold, n in golds.most_common(COMMONEST)},
+        majority_share=round(max(golds.values(), default=0) / len(examples), 4),
+        duplicates=len(examples) - len({questions.identity(text) for text in texts}),
     )
 
 
-def shared_questions(splits: Mapping[str, Iterable[Example]]) -> int:
-    """Questions that stand in more than one split, tasks together. Must be 0."""
-    owners: dict[str, set[str]] = collections.defaultdict(set)
-    for split, examples in splits.items():
-        for example in examples:
-            owners[base.normalised(example.question)].add(split)
-    return sum(len(names) > 1 for names in owners.values())
+class Owners:
+    """In which splits each question stands, over all tasks."""
+
+    def __init__(self) -> None:
+        self._splits: dict[bytes, set[str]] = collections.defaultdict(set)
+
+    def add(self, splits: Mapping[str, Iterable[Example]]) -> None:
+        """Take a task's questions in."""
+        for split, examples in splits.items():
+            for example in examples:
+                self._splits[questions.identity(example.question)].add(split)
+
+    def shared(self) -> int:
+        """Questions that stand in more than one split. Must be 0."""
+        return sum(len(names) > 1 for names in self._splits.values())
 
 
 def demonstration_counts(demonstrations: Iterable[Demonstration]) -> dict[str, int]:
     """Demonstrations by `agent/kind`."""
     counts = collections.Counter(f"{d.agent}/{d.kind}" for d in demonstrations)
     return dict(sorted(counts.items()))
+
+
+def _lengths(values: Sequence[int]) -> Lengths:
+    ordered = sorted(values)
+    return Lengths(
+        mean=round(statistics.fmean(ordered), 1),
+        p95=ordered[-(len(ordered) // 20) - 1],
+        max=ordered[-1],
+    )

@@ -1,0 +1,188 @@
+"""`python benchmarks/data.py --json`: building, reading and scoring the suite's questions.
+
+Prints one JSON object on stdout (without --json a few lines), progress on stderr. The figures are
+described in benchmarks/README.md.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from r1ci_jax.cli import experiment as experiments
+from r1ci_jax.core.config import Questions
+from r1ci_jax.core.progress import Progress
+from r1ci_jax.data import builders, drawing, pipeline, questions
+from r1ci_jax.tasks import registry
+
+BUILD_SECONDS = 15 * 60
+EXAMPLES_PER_SECOND = 20_000
+SCORE_SECONDS = 60
+GROWTH_BYTES = 16 << 20
+"""What an epoch may add to the memory and still count as nothing."""
+
+BATCH = 128
+SHOWN = 12
+"""Slowest tasks listed."""
+
+
+def main() -> int:
+    """Measure and print."""
+    args = _arguments()
+    wanted = experiments.default(args.experiment).questions
+    # Training tasks get a third more than --questions, test tasks as many.
+    wanted = dataclasses.replace(
+        wanted,
+        sft_per_task=max(1, args.questions // 6),
+        grpo_per_task=max(1, args.questions // 6),
+        eval_per_task=args.questions,
+    )
+    with _directory(args.data_dir) as data_dir:
+        facts: dict[str, Any] = {"host": _host()}
+        facts["build"] = _build(wanted, data_dir, args.jobs)
+        facts["read"] = _read(wanted, data_dir, args.epochs)
+        if args.answers:
+            facts["score"] = _score(wanted, data_dir, args.answers)
+    facts["bars"] = _bars(facts)
+    print(json.dumps(facts) if args.json else json.dumps(facts, indent=1))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--experiment", default="experiments/tasks.py:offline", metavar="EXP")
+    parser.add_argument("--questions", type=int, default=300, help="at least so many of each task")
+    parser.add_argument("--answers", type=int, default=10_000, help="scored; 0: no scoring")
+    parser.add_argument("--epochs", type=int, default=2, help="read at full speed")
+    parser.add_argument("--jobs", type=int, help="processes that draw (default: the processors)")
+    parser.add_argument("--data-dir", type=Path, help="keep the datasets; one that is there stays")
+    parser.add_argument("--json", action="store_true", help="one line")
+    return parser.parse_args()
+
+
+@contextlib.contextmanager
+def _directory(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+def _host() -> dict[str, Any]:
+    return {"processors": len(os.sched_getaffinity(0)), "load_average": os.getloadavg()}
+
+
+def _build(wanted: Questions, data_dir: Path, jobs: int | None) -> dict[str, Any]:
+    jobs = drawing.processes(len(wanted.tasks), jobs)
+    began = time.monotonic()
+    with Progress("build", len(wanted.tasks), unit="tasks") as bar:
+        drawn = builders.build_tasks(
+            wanted,
+            seed=0,
+            data_dir=data_dir,
+            jobs=jobs,
+            report=lambda done, _: bar.update(done),
+        )
+    return {
+        "tasks": len(wanted.tasks),
+        "built": len(drawn),
+        "questions": len(_all_examples(wanted, data_dir)),
+        "jobs": jobs,
+        "seconds": round(time.monotonic() - began, 1),
+        "drawing_seconds": round(sum(drawn.values()), 1),
+        "slowest": _slowest(drawn),
+        "bytes": sum(path.stat().st_size for path in data_dir.rglob("*") if path.is_file()),
+    }
+
+
+def _read(wanted: Questions, data_dir: Path, epochs: int) -> dict[str, Any]:
+    source = _all_examples(wanted, data_dir)
+    steps = len(source) // BATCH
+    batches = pipeline.prompt_batches(source, BATCH, seed=0)
+    memory = [_resident_bytes()]
+    rates: list[tuple[float, float]] = []
+    # The first epoch opens the files and is not timed.
+    for _ in range(epochs + 1):
+        began, used = time.perf_counter(), time.process_time()
+        for _ in range(steps):
+            next(batches)
+        rates.append((time.perf_counter() - began, time.process_time() - used))
+        memory.append(_resident_bytes())
+    mixed = pipeline.mixed_batches(source, BATCH, by="task", seed=0)
+    began = time.perf_counter()
+    for _ in range(steps):
+        next(mixed)
+    read = BATCH * steps
+    return {
+        "examples": read,
+        "per_second": round(max(read / wall for wall, _ in rates[1:])),
+        "per_cpu_second": round(max(read / cpu for _, cpu in rates[1:])),
+        "mixed_by_task_per_second": round(read / (time.perf_counter() - began)),
+        "memory_bytes": {"before": memory[0], "after_epochs": memory[1:]},
+        "last_epoch_growth_bytes": memory[-1] - memory[-2],
+    }
+
+
+def _score(wanted: Questions, data_dir: Path, answers: int) -> dict[str, Any]:
+    """Golds of the own question and of the next one in turn, spread evenly over the tasks."""
+    seconds: dict[str, float] = {}
+    right = scored = 0
+    with Progress("score", len(wanted.tasks), unit="tasks") as bar:
+        for number, name in enumerate(wanted.tasks):
+            task = registry.get(name)
+            share = (number + 1) * answers // len(wanted.tasks) - scored
+            examples = list(builders.load_examples(data_dir, [name], "eval"))
+            pairs = [
+                (i // 2 % len(examples), (i // 2 + i % 2) % len(examples)) for i in range(share)
+            ]
+            texts = [(examples[asked], task.gold(examples[told])) for asked, told in pairs]
+            began = time.perf_counter()
+            right += sum(task.score(example, text or "0").correct for example, text in texts)
+            seconds[name] = time.perf_counter() - began
+            scored += share
+            bar.update(number + 1)
+    return {
+        "answers": scored,
+        "correct": right,
+        "seconds": round(sum(seconds.values()), 1),
+        "slowest": _slowest(seconds),
+    }
+
+
+def _bars(facts: dict[str, Any]) -> dict[str, bool]:
+    build, read, score = facts["build"], facts["read"], facts.get("score")
+    bars = {
+        "examples_per_second": read["per_second"] >= EXAMPLES_PER_SECOND,
+        "memory_flat": read["last_epoch_growth_bytes"] <= GROWTH_BYTES,
+    }
+    if build["built"] == build["tasks"]:
+        bars["build_seconds"] = build["seconds"] <= BUILD_SECONDS
+    if score:
+        bars["score_seconds"] = score["seconds"] <= SCORE_SECONDS
+    return bars
+
+
+def _all_examples(wanted: Questions, data_dir: Path) -> Any:
+    return builders.load_examples(data_dir, wanted.tasks, "+".join(questions.SPLITS))
+
+
+def _slowest(seconds: dict[str, float]) -> dict[str, float]:
+    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    return {name: round(taken, 2) for name, taken in ordered[:SHOWN]}
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

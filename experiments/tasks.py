@@ -1,0 +1,56 @@
+"""The paper's whole suite as datasets: 144 tasks, at least 200 different questions of each.
+
+Question   What is asked: how many questions, how long, how often is one constant answer right?
+Command    r1ci data fetch && r1ci data build experiments/tasks.py --questions-only
+           r1ci data stats runs/tasks
+Needs      2 CPU cores, 4 GiB, 15 minutes; the published questions (GSM-Hard, MATH, BIG-Bench-Hard)
+Expect     107 training tasks with 70 questions for supervised fine-tuning (the paper keeps at most
+           that many trajectories a task), 50 for reinforcement learning and 200 for evaluation; 37
+           test tasks with 200 for evaluation. Published tasks have fewer where there are fewer
+Variants   :offline  the 114 tasks that are drawn from a seed and need no download
+
+This file is for data: the scripted teacher knows the toy tasks only, so `r1ci run` on it ends at
+the demonstrations. Other experiments take `QUESTIONS` from here.
+"""
+
+import dataclasses
+
+from r1ci_jax.core.config import Experiment, GrpoConfig, ModelSource, Questions, SamplerConfig
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.stored import StoredTask
+
+VARIANTS = ("", "offline")
+
+TASKS = tuple(name for suite in registry.PAPER_SUITES for name in registry.names(suite=suite))
+
+OFFLINE = tuple(name for name in TASKS if not isinstance(registry.get(name), StoredTask))
+
+QUESTIONS = Questions(
+    tasks=TASKS,
+    difficulties=(1, 2, 3, 4, 5),
+    sft_per_task=70,
+    grpo_per_task=50,
+    eval_per_task=200,
+)
+
+
+def get_config(variant: str = "") -> Experiment:
+    """All tasks, or those that need no download."""
+    whole = Experiment(
+        name="tasks",
+        model=ModelSource(checkpoint="Qwen/Qwen2.5-3B-Instruct"),
+        questions=QUESTIONS,
+        sampler=SamplerConfig(cache_length=8192, prefill_buckets=(128, 512, 2048)),
+        grpo=GrpoConfig(sequence_lengths=(2048, 8192)),
+    )
+    match variant:
+        case "":
+            return whole
+        case "offline":
+            return dataclasses.replace(
+                whole,
+                name="tasks-offline",
+                questions=dataclasses.replace(QUESTIONS, tasks=OFFLINE),
+            )
+        case _:
+            raise ValueError(f"no variant {variant!r}; there are: offline")
