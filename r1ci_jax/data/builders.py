@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, override
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import writer
 
 from r1ci_jax.core.config import Questions
 from r1ci_jax.data import drawing, records
@@ -42,6 +43,14 @@ class _LocalInfo(tfds.core.DatasetInfo):
 
     def initialize_from_bucket(self) -> None:
         """Nothing: our datasets are published nowhere (TFDS would leave a temporary folder)."""
+
+
+class _Writer(writer.ExampleWriter):
+    """Writes the same bytes in every process."""
+
+    @override
+    def write(self, path: Any, examples: Iterable[tuple[Any, Any]]) -> Any:
+        return super().write(path, ((key, records.canonical(row)) for key, row in examples))
 
 
 class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -81,6 +90,10 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, rows: Iterable[Record]) -> Iterator[tuple[int, Record]]:
         yield from enumerate(rows)
+
+    def _example_writer(self) -> writer.ExampleWriter:
+        assert self.info.file_format is not None
+        return _Writer(self.info.file_format)
 
     def _log_download_bytes(self) -> None:
         """Silent: standard output belongs to the caller."""

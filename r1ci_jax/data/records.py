@@ -147,6 +147,11 @@ def decode_graded(record: bytes) -> Graded:
 _Message: Any = getattr(tf_example_pb2, "Example")  # noqa: B009
 
 
+def canonical(record: bytes) -> bytes:
+    """The same fields in the order of their names: protobuf's own differs between processes."""
+    return _Message.FromString(record).SerializeToString(deterministic=True)
+
+
 def _fields(record: bytes) -> Any:
     return _Message.FromString(record).features.feature
 

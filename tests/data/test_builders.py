@@ -12,6 +12,7 @@ from r1ci_jax.core.config import Questions
 from r1ci_jax.data import builders
 from r1ci_jax.data import questions as drawing
 from r1ci_jax.data.demonstrations import Demonstration
+from r1ci_jax.data.records import Graded, Record
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
@@ -46,9 +47,9 @@ def test_demonstrations_round_trip(demonstrations: list[Demonstration], tmp_path
     assert list(builders.load_trajectories(tmp_path)) == demonstrations
 
 
-def _graded(count: int, groups: tuple[int, ...]) -> list[builders.Graded]:
+def _graded(count: int, groups: tuple[int, ...]) -> list[Graded]:
     return [
-        builders.Graded(
+        Graded(
             example=Example(
                 id=f"t/{i}", task="toy_letters", question=f"q{i} é\n", answer="1", difficulty=2
             ),
@@ -64,7 +65,7 @@ def test_curriculum_reads_by_split_syntax_and_allows_empty_groups(tmp_path: Path
     graded = _graded(9, (4, 1, 2))
     builders.build_curriculum(graded, data_dir=tmp_path)
 
-    def of(*groups: int) -> list[builders.Graded]:
+    def of(*groups: int) -> list[Graded]:
         return [row for group in groups for row in graded if row.group == group]
 
     assert list(builders.load_curriculum(tmp_path, "group1")) == of(1)
@@ -82,9 +83,7 @@ def test_an_interrupted_build_leaves_no_dataset(
 ) -> None:
     one = dataclasses.replace(questions, tasks=("toy_letters",))
 
-    def dies(
-        self: builders.R1ciTasks, rows: list[builders.Record]
-    ) -> Iterator[tuple[int, builders.Record]]:
+    def dies(self: builders.R1ciTasks, rows: list[Record]) -> Iterator[tuple[int, Record]]:
         yield 0, rows[0]
         raise _PowerCut
 
