@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from r1ci_jax.cli.main import main
 from r1ci_jax.data import builders
+from r1ci_jax.tasks import registry
+from r1ci_jax.text import tokenizer
 
 _EXPERIMENT = """
 from r1ci_jax.core.config import Experiment, Questions
@@ -29,7 +32,7 @@ def experiment(tmp_path: Path) -> str:
     return str(path)
 
 
-def _run(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
+def _run(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     assert main(["data", *words, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
@@ -41,6 +44,7 @@ def test_build_then_stats(
     _run(capsys, "build", experiment, "--workdir", str(run))
     shown = _run(capsys, "stats", str(run))
     assert shown["in_two_splits"] == 0
+    assert shown["tokenizer"] is None
     assert isinstance(shown["demonstrations"], dict)
     assert sum(shown["demonstrations"].values()) == 16
     rows = builders.load_trajectories(run / "data")
@@ -62,3 +66,41 @@ def test_questions_only_and_errors(
     assert main(["data", "build", experiment, "--workdir", run, "--config.seed=1"]) == 2
     assert main(["data", "build", "nothing.py"]) == 2
     assert all(line.startswith("r1ci: ") for line in capsys.readouterr().err.splitlines()[-3:])
+
+
+def test_stats_count_tokens_and_say_of_which_tokenizer(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    built = _run(capsys, "build", experiment, "--workdir", str(run), "--questions-only")
+    assert (built["tasks"], built["jobs"], built["fewer"]) == (2, 1, {})
+    rows = list(builders.load_examples(run / "data", ["toy_sorting"], "sft+grpo+eval"))
+    for place, vocabulary in ((other, 300), (run / "tokenizer", 400)):
+        place.mkdir()
+        trained = tokenizer.train_byte_bpe([row.question for row in rows], vocabulary)
+        trained.save(place)
+        named = ["--tokenizer", str(other)] if place == other else []
+        shown = _run(capsys, "stats", str(run), *named)
+        assert shown["tokenizer"] == str(place)
+        (found,) = [task for task in shown["tasks"] if task["task"] == "toy_sorting"]
+        lengths = [len(trained.encode(row.question)) for row in rows]
+        assert found["question_tokens"]["max"] == max(lengths)
+        assert found["question_tokens"]["mean"] == round(sum(lengths) / len(lengths), 1)
+    assert main(["data", "stats", str(run)]) == 0
+    assert f"in tokens of {run / 'tokenizer'}" in capsys.readouterr().out
+
+
+def test_build_with_jobs_and_a_source_with_few_questions(
+    experiment: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry.get("toy_gcd_lcm"), "count", lambda: 3)
+    words = ["build", experiment, "--workdir", str(tmp_path / "run"), "--questions-only"]
+    assert main(["data", *words, "--jobs", "1"]) == 0
+    assert "toy_gcd_lcm: fewer questions than asked: " in capsys.readouterr().out
+    assert main(["data", "stats", str(tmp_path / "run")]) == 0
+    assert "toy_gcd_lcm: sft has " in capsys.readouterr().out
+    assert main(["data", *words, "--jobs", "0"]) == 2
+    assert "--jobs 0: at least one process" in capsys.readouterr().err

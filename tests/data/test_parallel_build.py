@@ -42,7 +42,7 @@ def test_three_processes_write_the_bytes_of_one(
 
 def test_an_error_in_a_process_is_told_as_it_is(tmp_path: Path) -> None:
     wrong = Questions(tasks=("toy_letters", "toy_sorting"), difficulties=(6,))
-    with pytest.raises(UserError, match="^toy_[a-z]+ has no difficulty 6; choose"):
+    with pytest.raises(UserError, match=r"^toy_[a-z]+ has no difficulty 6; choose"):
         builders.build_tasks(wrong, seed=0, data_dir=tmp_path, jobs=2)
     with pytest.raises(UserError, match="--jobs 0: at least one process"):
         drawing.processes(6, 0)
