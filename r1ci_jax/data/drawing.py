@@ -5,6 +5,7 @@ whatever the number of processes, and a process needs neither TFDS nor JAX.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 
 from r1ci_jax.core.config import Questions
 from r1ci_jax.data import questions as drawing
@@ -67,12 +69,14 @@ def draw_all(
         for name in names:
             yield _draw(name, questions, seed, reserved)
         return
+    # Not forked: the caller may run JAX, whose threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    lifeline, ours = context.Pipe(duplex=False)
     pool = concurrent.futures.ProcessPoolExecutor(
         processes(len(names), jobs),
-        # Not forked: the caller may run JAX, whose threads do not survive a fork.
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=_begin,
-        initargs=(registry.added(), reserved),
+        initargs=(lifeline, registry.added(), reserved),
     )
     try:
         waiting = {pool.submit(_draw_here, name, questions, seed) for name in names}
@@ -83,13 +87,18 @@ def draw_all(
             )
             while ready:
                 yield ready.pop().result()
-    except BrokenProcessPool:
+    except BaseException as error:
+        ours.close()  # nobody waits for what is being drawn
+        if not isinstance(error, BrokenProcessPool):
+            raise
         raise UserError(
             "a process that drew questions ended (what it said stands above; when nothing, it was "
             "killed, perhaps for want of memory); run the same again with --jobs 1: it resumes"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        ours.close()
+        lifeline.close()
 
 
 def _draw(name: str, questions: Questions, seed: int, reserved: frozenset[bytes]) -> Drawn:
@@ -103,24 +112,25 @@ def _draw(name: str, questions: Questions, seed: int, reserved: frozenset[bytes]
 _reserved: frozenset[bytes] = frozenset()
 
 
-def _begin(added: Mapping[str, tuple[str, str]], reserved: frozenset[bytes]) -> None:
+def _begin(
+    lifeline: Connection, added: Mapping[str, tuple[str, str]], reserved: frozenset[bytes]
+) -> None:
     """Set a new process up."""
     global _reserved  # what every task of this process needs, sent once
     _reserved = reserved
     # An interrupt reaches the whole group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True, name="end with parent").start()
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True, name="lifeline").start()
     for name, (place, suite) in added.items():
         # The main module, which a new process imports too, may have registered it already.
         if name not in registry.names():
             registry.register(name, place, suite=suite)
 
 
-def _end_with_parent() -> None:
-    """A pool's process would otherwise wait for ever when its parent is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _end_with(lifeline: Connection) -> None:
+    """End with the parent, or when it gives up: a pool's process would draw, or wait, for ever."""
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()  # nothing is ever sent
     os._exit(1)
 
 
