@@ -13,6 +13,8 @@ SPLITS = ("sft", "grpo", "eval")
 _TRIES_PER_QUESTION = 40
 """Indices looked at for one wanted question before the task counts as exhausted."""
 _MIN_TRIES = 2_000
+_REPETITIONS = 400
+"""Questions in a row that were met before, after which there are taken to be no new ones."""
 
 
 def wanted(questions: Questions) -> dict[str, int]:
@@ -79,6 +81,8 @@ def draw(
         seed: Decides the questions.
         reserved: Identities of questions that tasks for testing ask; they are never trained on.
 
+    A level with too few different questions gives all it has and the others make up for it.
+
     A task of published questions may have fewer than are asked. Then each of its questions still
     goes where its text says, so that its splits shrink in proportion, up to what is asked of each.
 
@@ -86,50 +90,74 @@ def draw(
         UserError: an unknown difficulty, or a generator with too few different questions.
     """
     counts = asked(task, questions)
-    chosen = levels(task, questions)
-    by_level: list[dict[str, list[Example]]] = []
+    chosen = [_Level(task, level, seed, counts, reserved) for level in levels(task, questions)]
     seen: set[str] = set()
-    for rank, difficulty in enumerate(chosen):
-        # The first levels take what an even share leaves over.
-        shares = {split: (n - rank + len(chosen) - 1) // len(chosen) for split, n in counts.items()}
-        by_level.append(_fill(task, difficulty, shares, counts, seed, seen, reserved))
-    return {split: list(_alternate([level[split] for level in by_level])) for split in counts}
+    missing, live = counts, chosen
+    while live and any(missing.values()):
+        for rank, level in enumerate(live):
+            # The first levels take what an even share leaves over.
+            level.fill(
+                {s: (n - rank + len(live) - 1) // len(live) for s, n in missing.items()}, seen
+            )
+        # What a level does not have the others make up for.
+        missing = {s: n - sum(len(level.rows[s]) for level in chosen) for s, n in counts.items()}
+        live = [level for level in live if not level.is_spent]
+    if any(missing.values()) and task.count() is None:
+        found = ", ".join(f"{s} {n - missing[s]} of {n}" for s, n in counts.items())
+        named = ", ".join(str(level.difficulty) for level in chosen)
+        raise UserError(
+            f"{task.name} at difficulty {named} has too few different questions ({found}); "
+            "lower questions.*_per_task or add difficulties"
+        )
+    return {split: list(_alternate([level.rows[split] for level in chosen])) for split in counts}
 
 
-def _fill(
-    task: Task,
-    difficulty: int,
-    shares: dict[str, int],
-    counts: dict[str, int],
-    seed: int,
-    seen: set[str],
-    reserved: Collection[bytes],
-) -> dict[str, list[Example]]:
-    """Questions of one level, in order of their index, until every split has its share."""
-    chosen: dict[str, list[Example]] = {split: [] for split in shares}
-    missing = sum(shares.values())
-    published = task.count()
-    tries = max(_MIN_TRIES, _TRIES_PER_QUESTION * missing) if published is None else published
-    for index in range(tries):
-        if missing == 0:
-            return chosen
-        example = task.generate(index, seed, difficulty)
-        text = base.normalised(example.question)
-        split = split_of(text, counts)
-        if text in seen or len(chosen[split]) == shares[split]:
-            continue
-        if split != "eval" and identity(text) in reserved:
-            continue
-        seen.add(text)
-        chosen[split].append(example)
-        missing -= 1
-    if missing == 0 or published is not None:
-        return chosen
-    found = ", ".join(f"{split} {len(chosen[split])} of {n}" for split, n in shares.items())
-    raise UserError(
-        f"{task.name} at difficulty {difficulty} has too few different questions ({found}); "
-        "lower questions.*_per_task or add difficulties"
-    )
+class _Level:
+    """The questions of one difficulty, taken in the order of their index."""
+
+    def __init__(
+        self,
+        task: Task,
+        difficulty: int,
+        seed: int,
+        counts: dict[str, int],
+        reserved: Collection[bytes],
+    ) -> None:
+        self.difficulty = difficulty
+        self.rows: dict[str, list[Example]] = {split: [] for split in counts}
+        self.is_spent = False
+        """There are no more, or it would take too long to find them."""
+        self._task = task
+        self._seed = seed
+        self._counts = counts
+        self._reserved = reserved
+        self._published = task.count()
+        self._index = 0
+        self._met: set[str] = set()
+
+    def fill(self, shares: dict[str, int], seen: set[str]) -> None:
+        """Take so many more of each split; `seen` are the questions of all levels so far."""
+        full = {split: len(self.rows[split]) + share for split, share in shares.items()}
+        missing = sum(shares.values())
+        last = self._index + max(_MIN_TRIES, _TRIES_PER_QUESTION * missing)
+        if self._published is not None:
+            last = self._published
+        repeated = 0
+        while missing and self._index < last and repeated < _REPETITIONS:
+            example = self._task.generate(self._index, self._seed, self.difficulty)
+            self._index += 1
+            text = base.normalised(example.question)
+            repeated = repeated + 1 if text in self._met else 0
+            self._met.add(text)
+            split = split_of(text, self._counts)
+            if text in seen or len(self.rows[split]) == full[split]:
+                continue
+            if split != "eval" and identity(text) in self._reserved:
+                continue
+            seen.add(text)
+            self.rows[split].append(example)
+            missing -= 1
+        self.is_spent = missing > 0
 
 
 def _alternate(levels: list[list[Example]]) -> Iterator[Example]:

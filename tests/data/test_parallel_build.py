@@ -239,3 +239,22 @@ def test_a_task_takes_the_usual_levels_that_it_has() -> None:
     assert asking.levels(toy, Questions(tasks=("x",), difficulties=(2, 4))) == (2, 4)
     with pytest.raises(UserError, match="published has no difficulty 7"):
         asking.levels(task, Questions(tasks=("x",), difficulties=(1, 7)))
+
+
+def test_what_a_level_lacks_the_others_make_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = registry.get("toy_letters")
+    plain = task.generate
+
+    def narrow(index: int, seed: int, difficulty: int) -> Example:
+        return plain(index % 10 if difficulty == 2 else index, seed, difficulty)
+
+    monkeypatch.setattr(task, "generate", narrow)
+    wanted = Questions(
+        tasks=("x",), difficulties=(1, 2, 3), sft_per_task=40, grpo_per_task=30, eval_per_task=20
+    )
+    splits = asking.draw(task, wanted, seed=0)
+    assert {split: len(rows) for split, rows in splits.items()} == asking.wanted(wanted)
+    levels = collections.Counter(e.difficulty for rows in splits.values() for e in rows)
+    assert levels[2] == 10 and levels[1] + levels[3] == 80 and abs(levels[1] - levels[3]) <= 3
+    texts = [base.normalised(e.question) for rows in splits.values() for e in rows]
+    assert len(set(texts)) == len(texts)
