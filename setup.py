@@ -43,7 +43,6 @@ setup(
         "numpy>=2",
         "tyro",
         "rich",
-        "math-verify",
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.11"],

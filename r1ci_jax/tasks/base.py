@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import random
+from collections.abc import Sequence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def score(self, example: Example, answer_text: str) -> Verdict:
         """Judge the text between the answer marks by rules alone; never raises, never runs it."""
+
+    def score_all(self, pairs: Sequence[tuple[Example, str]]) -> list[Verdict]:
+        """Judge many answers; a task whose answers are judged in the jail does so side by side."""
+        return [self.score(example, text) for example, text in pairs]
 
     def count(self) -> int | None:
         """How many questions a seed gives at one difficulty; None: as many as one likes."""

@@ -69,7 +69,7 @@ def _check_task(task: Task, seed: int, items: int, elsewhere: str) -> Report:
     items = len(examples)
     golds = [task.gold(example) for example in examples]
     problems = list(_wrong_golds(task, examples, golds))
-    golds_correct = len(examples) - len(problems)
+    golds_correct = len(examples) - len({problem.partition(": gold")[0] for problem in problems})
     problems += _lucky_answers(task, examples, golds)
     foreign = list(_foreign_golds(task, examples, golds))
     if len(foreign) > (_FOREIGN_SHARE * items if task.many_answers else 0):
@@ -92,31 +92,47 @@ def _check_task(task: Task, seed: int, items: int, elsewhere: str) -> Report:
 def _wrong_golds(
     task: Task, examples: Sequence[Example], golds: Sequence[str | None]
 ) -> Iterator[str]:
-    for example, gold in zip(examples, golds, strict=True):
-        if gold is not None:
-            # Answers come out of sampled text with blanks and line ends around them.
-            verdicts = [task.score(example, text) for text in (gold, f" {gold}\n")]
-            if not all(verdict.correct for verdict in verdicts):
-                yield f"{example.id}: gold {gold!r} is judged wrong: {verdicts[0].reason}"
+    # Answers come out of sampled text with blanks and line ends around them.
+    pairs = [
+        (example, text)
+        for example, gold in zip(examples, golds, strict=True)
+        if gold is not None
+        for text in (gold, f" {gold}\n")
+    ]
+    for (example, text), verdict in zip(pairs, task.score_all(pairs), strict=True):
+        if not verdict.correct:
+            yield f"{example.id}: gold {text!r} is judged wrong: {verdict.reason}"
 
 
 def _lucky_answers(
     task: Task, examples: Sequence[Example], golds: Sequence[str | None]
 ) -> Iterator[str]:
+    cases = []
     for example, gold in zip(examples, golds, strict=True):
         hedged = (f"{gold}\n{gold}1", f"{gold} or 1") if gold else ()
-        for text in (*_CONSTANTS, example.question, *hedged):
-            if text != gold and task.score(example, text).correct:
-                yield f"{example.id}: {text!r} is judged correct, the gold is {gold!r}"
+        cases += [
+            (example, text, gold)
+            for text in (*_CONSTANTS, example.question, *hedged)
+            if text != gold
+        ]
+    verdicts = task.score_all([(example, text) for example, text, _ in cases])
+    for (example, text, gold), verdict in zip(cases, verdicts, strict=True):
+        if verdict.correct:
+            yield f"{example.id}: {text!r} is judged correct, the gold is {gold!r}"
 
 
 def _foreign_golds(
     task: Task, examples: Sequence[Example], golds: Sequence[str | None]
 ) -> Iterator[str]:
+    cases = []
     for position, (example, gold) in enumerate(zip(examples, golds, strict=True)):
         # The next item of the same difficulty looks most alike.
         other = golds[(position + len(task.difficulties)) % len(golds)]
-        if other is not None and other != gold and task.score(example, other).correct:
+        if other is not None and other != gold:
+            cases.append((example, other, gold))
+    verdicts = task.score_all([(example, other) for example, other, _ in cases])
+    for (example, other, gold), verdict in zip(cases, verdicts, strict=True):
+        if verdict.correct:
             yield f"{example.id}: {other!r}, the gold is {gold!r}"
 
 

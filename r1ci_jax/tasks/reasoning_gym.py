@@ -88,8 +88,8 @@ class ReasoningGym(base.Task):
     def score(self, example: Example, answer_text: str) -> Verdict:
         return self.score_all([(example, answer_text)])[0]
 
+    @override
     def score_all(self, pairs: Sequence[tuple[Example, str]]) -> list[Verdict]:
-        """Judge many answers to this task's questions."""
         verdicts = [self._without_package(example, text) for example, text in pairs]
         waiting = [i for i, verdict in enumerate(verdicts) if verdict is None]
         scores = self._judge.scores([self._job(*pairs[i]) for i in waiting])
