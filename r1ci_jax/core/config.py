@@ -107,19 +107,49 @@ class SamplerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn. The filters apply in this order, after the temperature."""
+
+    temperature: float = 1.0
+    """0 takes the most likely token."""
+    top_k: int = 0
+    """Keep so many of the most likely tokens, and those that tie with the last; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the fewest most likely tokens whose probabilities reach this sum."""
+    min_p: float = 0.0
+    """Keep tokens at least this fraction as likely as the most likely one."""
+
+    def __post_init__(self) -> None:
+        _require(self.temperature >= 0, "temperature must not be negative")
+        _require(self.top_k >= 0, "top_k must not be negative (0 keeps all tokens)")
+        _require(0 < self.top_p <= 1, "top_p must be above 0 and at most 1")
+        _require(0 <= self.min_p <= 1, "min_p must lie between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TurnLimits:
     """Where a trajectory ends. Each limit has its own stop reason."""
 
     code_calls: int = 8
     """Code blocks run in one trajectory (paper: 8)."""
+    turns: int | None = None
+    """Stretches that the policy may sample, one more than the observations between; None: any."""
+    turn_tokens: int | None = None
+    """Tokens of one such stretch; None: as many as the trajectory has left."""
     new_tokens: int = 128
     """Tokens the policy may sample in one trajectory."""
+    wall_seconds: float | None = None
+    """Time of one trajectory. Which ones exceed it depends on the machine: a run that sets it is
+    not reproduced bit for bit. Scripts have limits of their own, which do not depend on it."""
     observation_tokens: int = 48
     """Tokens of one interpreter output; longer output keeps its head and its tail."""
 
     def __post_init__(self) -> None:
         _require(self.code_calls >= 0, "limits.code_calls must not be negative")
         _require(self.new_tokens > 0, "limits.new_tokens must be positive")
+        for name in ("turns", "turn_tokens", "wall_seconds"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"limits.{name} must be positive, or None")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,7 +222,7 @@ class GrpoConfig:
 class EvalConfig:
     """Accuracy on held-out questions."""
 
-    temperature: float = 0.6
+    sampling: Sampling = Sampling(temperature=0.6)
     samples_per_question: int = 1
 
 

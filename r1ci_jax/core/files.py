@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` beside `path` and rename it over; on failure the old file stays as it was."""
+def write_atomic(path: Path, text: str | bytes) -> None:
+    """Write text (as UTF-8) or bytes beside `path` and rename it over; on failure the old file stays as it was."""
     part = path.with_name(f".{path.name}.part")
     try:
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(part, "wb") as file:
+            file.write(text.encode("utf-8") if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from r1ci_jax.core import metrics
-from r1ci_jax.core.config import PotentialConfig
+from r1ci_jax.core.config import PotentialConfig, Sampling
 from r1ci_jax.data.builders import Graded
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
@@ -124,5 +124,7 @@ def _requests(number: int, example: Example, config: PotentialConfig) -> Iterato
                 example=example,
                 agent=agent,
                 rollout=(number, way * config.answers_per_agent + answer),
-                temperature=config.temperatures[answer % len(config.temperatures)],
+                sampling=Sampling(
+                    temperature=config.temperatures[answer % len(config.temperatures)]
+                ),
             )

@@ -25,7 +25,7 @@ def evaluate(
             example=example,
             agent=agents.CodeAgent(),
             rollout=(number, sample),
-            temperature=config.temperature,
+            sampling=config.sampling,
         )
         for number, example in enumerate(examples)
         for sample in range(config.samples_per_question)

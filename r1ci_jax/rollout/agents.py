@@ -5,6 +5,7 @@ trajectory; all it may use is in the `Pause`. The four are those of the paper's 
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol, override
 
 from r1ci_jax.rollout.trajectory import StopReason
@@ -21,6 +22,8 @@ class Pause:
     """The answer that was just closed, if that is why."""
     answers: int
     """Answers closed so far, this one included."""
+    text: str
+    """All that the policy wrote since the prompt or the last observation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,18 @@ class Finish:
     answer: str | None
 
 
-Action = RunCode | RunLast | Say | Finish
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UseTool:
+    """Call a tool of one's own beside the decoding; the policy reads its text and goes on.
+
+    An exception of the call ends the batch. A tool whose text does not depend on the question and
+    the code alone makes a run that cannot be replayed.
+    """
+
+    call: Callable[[], str]
+
+
+Action = RunCode | RunLast | UseTool | Say | Finish
 
 
 class Agent(Protocol):

@@ -17,11 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from r1ci_jax.core.config import Sampling
 from r1ci_jax.model import cached, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
-
-CDF_BLOCK = 256
-"""Vocabulary entries a block of the two-level inverse-CDF search."""
+from r1ci_jax.sampling import draw
 
 
 class SlotState(NamedTuple):
@@ -41,8 +40,8 @@ class SlotState(NamedTuple):
     """Tokens the slot may still sample."""
     key_S: jax.Array
     """PRNG key of the trajectory in the slot."""
-    temperature_S: jax.Array
-    """Sampling temperature; 0 takes the most likely token."""
+    rows: draw.Rows
+    """How the slot's tokens are drawn."""
 
 
 class PauseTable(NamedTuple):
@@ -77,62 +76,8 @@ def init_slots(config: Qwen2Config, slots: int, length: int, dtype: DTypeLike) -
         active_S=jnp.zeros((slots,), bool),
         budget_S=jnp.zeros_like(zeros_S),
         key_S=jax.random.split(jax.random.key(0), slots),
-        temperature_S=jnp.ones((slots,), jnp.float32),
+        rows=draw.Rows.of([Sampling()] * slots),
     )
-
-
-def inverse_cdf(weights_SV: jax.Array, uniform_S: jax.Array) -> jax.Array:
-    """Index v drawn with probability proportional to weights_SV, by inverting the cumulative sum.
-
-    One uniform number a row replaces a vocabulary of Gumbel noise. The sum is taken over blocks
-    first, then inside the chosen block: one pass over the row and two short scans.
-    """
-    rows, vocab = weights_SV.shape
-    padded = -(-vocab // CDF_BLOCK) * CDF_BLOCK
-    blocks_SMb = jnp.pad(weights_SV, ((0, 0), (0, padded - vocab))).reshape(rows, -1, CDF_BLOCK)
-    block_cdf_SM = jnp.cumsum(blocks_SMb.sum(-1), axis=-1)
-    target_S = uniform_S * block_cdf_SM[:, -1]
-    block_S = _first_above(block_cdf_SM, target_S)
-    before_SM = jnp.pad(block_cdf_SM, ((0, 0), (1, 0)))
-    before_S = jnp.take_along_axis(before_SM, block_S[:, None], axis=1)[:, 0]
-    chosen_Sb = jnp.take_along_axis(blocks_SMb, block_S[:, None, None], axis=1)[:, 0]
-    inside_S = _first_above(jnp.cumsum(chosen_Sb, axis=-1), target_S - before_S)
-    index_S = block_S * CDF_BLOCK + inside_S
-    # Rounding can push the target past the last entry of positive weight of a block, or onto one of
-    # weight zero; the heaviest token of the row is then the answer that cannot be impossible.
-    inside_vocab_S = jnp.minimum(index_S, vocab - 1)
-    weight_S = jnp.take_along_axis(weights_SV, inside_vocab_S[:, None], axis=1)[:, 0]
-    is_possible_S = (index_S < vocab) & (weight_S > 0)
-    return jnp.where(is_possible_S, index_S, weights_SV.argmax(-1)).astype(jnp.int32)
-
-
-def _first_above(cdf_SX: jax.Array, target_S: jax.Array) -> jax.Array:
-    """First index whose cumulative sum exceeds the target, at most the last index."""
-    count_S = (cdf_SX <= target_S[:, None]).sum(-1)
-    return jnp.minimum(count_S, cdf_SX.shape[-1] - 1)
-
-
-def sample(
-    logits_SV: jax.Array, key_S: jax.Array, position_S: jax.Array, temperature_S: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """One token a row and its log-probability under the distribution it was drawn from.
-
-    The random number of a row depends on its trajectory's key and the token's position only, never
-    on the slot or on the rest of the batch. At temperature 0 the log-probability is that of
-    temperature 1.
-    """
-    is_greedy_S = temperature_S == 0.0
-    scale_S1 = jnp.where(is_greedy_S, 1.0, temperature_S)[:, None]
-    logprobs_SV = jax.nn.log_softmax(logits_SV / scale_S1, axis=-1)
-    uniform_S = jax.vmap(
-        lambda key, position: jax.random.uniform(jax.random.fold_in(key, position))
-    )(key_S, position_S)
-    token_S = jnp.where(
-        is_greedy_S,
-        logits_SV.argmax(-1).astype(jnp.int32),
-        inverse_cdf(jnp.exp(logprobs_SV), uniform_S),
-    )
-    return token_S, jnp.take_along_axis(logprobs_SV, token_S[:, None], axis=1)[:, 0]
 
 
 @functools.partial(
@@ -202,7 +147,7 @@ def _step(
     # Checkpoints have more embedding rows than the tokenizer has tokens: those are never sampled.
     logits_SV = cached.logits(config, weights, x_S1D[:, 0])[:, :vocab]
     position_S = state.position_S + 1
-    token_S, logprob_S = sample(logits_SV, state.key_S, position_S, state.temperature_S)
+    token_S, logprob_S = draw.sample(logits_SV, state.key_S, position_S, state.rows)
     automaton_S = table.next_state_AV[state.automaton_S, token_S].astype(jnp.int32)
     budget_S = state.budget_S - 1
     goes_on_S = (
@@ -237,6 +182,25 @@ def write_tokens(
     return state._replace(cache=cache)
 
 
+@functools.partial(jax.jit, static_argnames=("length",), donate_argnames=("state",))
+def copy_rows(
+    state: SlotState, source_R: jax.Array, target_R: jax.Array, *, length: int
+) -> SlotState:
+    """Copy the first `length` cache positions of some slots to others; target S marks padding."""
+
+    def copy(cache_SKCH: jax.Array) -> jax.Array:
+        head_RKTH = cache_SKCH[source_R, :, :length]
+        return cache_SKCH.at[target_R, :, :length].set(head_RKTH, mode="drop")
+
+    return state._replace(cache=jax.tree.map(copy, state.cache))
+
+
+@functools.partial(jax.jit, donate_argnames=("state",))
+def deactivate(state: SlotState, slot_S: jax.Array) -> SlotState:
+    """Stop decoding in some slots, padded to S entries; slot S marks padding."""
+    return state._replace(active_S=state.active_S.at[slot_S].set(False, mode="drop"))
+
+
 class Entry(NamedTuple):
     """New control values of some slots, padded to S entries; slot S marks padding."""
 
@@ -245,7 +209,7 @@ class Entry(NamedTuple):
     position_S: jax.Array
     budget_S: jax.Array
     key_S: jax.Array
-    temperature_S: jax.Array
+    rows: draw.Rows
 
 
 @functools.partial(jax.jit, donate_argnames=("state",), static_argnames=("start",))
@@ -262,7 +226,7 @@ def activate(state: SlotState, entry: Entry, *, start: int) -> SlotState:
         active_S=put(state.active_S, jnp.ones_like(entry.slot_S, bool)),
         budget_S=put(state.budget_S, entry.budget_S),
         key_S=put(state.key_S, entry.key_S),
-        temperature_S=put(state.temperature_S, entry.temperature_S),
+        rows=jax.tree.map(put, state.rows, entry.rows),
     )
 
 

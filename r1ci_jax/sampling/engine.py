@@ -3,8 +3,12 @@
 The engine holds the device state and the policy's weights in decoder layout. It does not decide
 what a pause means, who enters a free slot, or when: that is the rollout's business. Every call's
 shapes come from the configuration, so after the first use of each bucket nothing compiles again.
+
+A prompt that is already in the cache, in any slot, is copied from there and not computed again: the
+members of a group share one prefill, whenever they enter.
 """
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Sequence
@@ -15,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from r1ci_jax.core.config import SamplerConfig
+from r1ci_jax.core.config import SamplerConfig, Sampling
 from r1ci_jax.model import qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
-from r1ci_jax.sampling import decode, pause
+from r1ci_jax.sampling import decode, draw, pause
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ class Feed:
     """Tokens the slot may sample from here on."""
     rollout: tuple[int, int]
     """(rollout id, member): with the run's seed the only source of randomness."""
-    temperature: float
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,17 +80,29 @@ class Engine:
         self._run_key = jax.random.key(seed)
         self._weights: qwen2.DecoderWeights | None = None
         self._state = decode.init_slots(config, sampler.slots, sampler.cache_length, dtype)
+        self._prompts: dict[int, tuple[int, ...]] = {}
+        """What stands at the beginning of each slot's cache row, computed with these weights."""
+        self._chunks: collections.deque[decode.Chunk] = collections.deque()
+        """Dispatched and not yet read, oldest first."""
+        self.prefilled_tokens = 0
+        """Tokens computed by prefill since the engine was made."""
+        self.copied_tokens = 0
+        """Prompt tokens that were copied instead."""
 
     def load(self, weights: qwen2.DecoderWeights) -> None:
         """Sample from these weights from now on; what the cache holds stays as it is."""
         self._weights = weights
+        self._prompts.clear()
 
     def warm_up(self) -> None:
         """Compile every shape that will be used; no slot may be decoding, and none is changed."""
         assert not np.asarray(self._state.active_S).any(), "warm up before feeding tokens"
         for bucket in self.sampler.prefill_buckets:
             self._write(_pad((), bucket, self.sampler))
+        for length in self._copy_lengths():
+            self._copy((), length)
         self._activate(())
+        self.cancel(())
         self.decode()
 
     def feed(self, feeds: Sequence[Feed]) -> None:
@@ -95,19 +111,29 @@ class Engine:
             return
         room = self.sampler.cache_length - 1
         assert all(feed.position + len(feed.tokens) <= room for feed in feeds), "no room in a slot"
+        copies, late_copies, rest = self._share_prompts(feeds)
+        self._copy_prompts(copies)
         longest_piece = self.sampler.prefill_buckets[-1]
-        for first in range(0, max(len(feed.tokens) for feed in feeds) - 1, longest_piece):
+        for first in range(0, max((len(f.tokens) for f in rest), default=1) - 1, longest_piece):
             pieces = [
                 (feed.slot, feed.tokens[first:-1][:longest_piece], feed.position + first)
-                for feed in feeds
+                for feed in rest
                 if len(feed.tokens) - 1 > first
             ]
             for rows in _prefill_calls(pieces, self.sampler):
                 self._write(rows)
+        self._copy_prompts(late_copies)
+        self.prefilled_tokens += sum(len(feed.tokens) - 1 for feed in rest)
         self._activate(feeds)
 
     def decode(self) -> list[Emitted]:
         """Decode one chunk; returns what each slot produced, in slot order."""
+        assert not self._chunks, "collect() what was dispatched before"
+        self.dispatch()
+        return self.collect()
+
+    def dispatch(self) -> None:
+        """Let the device decode one chunk; does not wait for it."""
         assert self._weights is not None, "load() weights before anything else"
         self._state, chunk = decode.decode_chunk(
             self._state,
@@ -117,7 +143,11 @@ class Engine:
             steps=self.sampler.chunk,
             eos_id=self._eos_id,
         )
-        chunk = jax.device_get(chunk)
+        self._chunks.append(chunk)
+
+    def collect(self) -> list[Emitted]:
+        """Wait for the oldest dispatched chunk; what each slot produced, in slot order."""
+        chunk = jax.device_get(self._chunks.popleft())
         return [
             Emitted(
                 slot=slot,
@@ -131,10 +161,68 @@ class Engine:
         ]
 
     def cancel(self, slots: Sequence[int]) -> None:
-        """Stop decoding in these slots."""
-        active_S = np.array(self._state.active_S)
-        active_S[list(slots)] = False
-        self._state = self._state._replace(active_S=jnp.asarray(active_S))
+        """Stop decoding in these slots, from the next chunk on."""
+        padded = [*slots, *[self.sampler.slots] * (self.sampler.slots - len(slots))]
+        self._state = decode.deactivate(self._state, jnp.asarray(padded, jnp.int32))
+
+    def abandon(self) -> None:
+        """Stop decoding in all slots and forget what was dispatched."""
+        self.cancel(range(self.sampler.slots))
+        self._chunks.clear()
+
+    def _share_prompts(
+        self, feeds: Sequence[Feed]
+    ) -> tuple[list["_CopyOf"], list["_CopyOf"], list[Feed]]:
+        """Copies from slots that hold the prompt, copies of what is prefilled now, and the rest.
+
+        A slot that already holds its own prompt, from a member that is done, needs neither.
+        """
+        fresh = [feed for feed in feeds if feed.position == 0]
+        targets = {feed.slot for feed in fresh}
+        holders = {prompt: slot for slot, prompt in self._prompts.items() if slot not in targets}
+        leaders: dict[tuple[int, ...], int] = {}
+        copies: list[_CopyOf] = []
+        late: list[_CopyOf] = []
+        spared: set[int] = set()
+        for feed in fresh:
+            prompt = feed.tokens[:-1]
+            if self._prompts.get(feed.slot) == prompt:
+                leaders.setdefault(prompt, feed.slot)
+            elif prompt in holders:
+                copies.append(_CopyOf(prompt, holders[prompt], feed.slot))
+            elif prompt in leaders:
+                late.append(_CopyOf(prompt, leaders[prompt], feed.slot))
+            else:
+                leaders[prompt] = feed.slot
+                self._prompts[feed.slot] = prompt
+                continue
+            self._prompts[feed.slot] = prompt
+            spared.add(feed.slot)
+            self.copied_tokens += len(prompt)
+        return copies, late, [feed for feed in feeds if feed.slot not in spared]
+
+    def _copy_lengths(self) -> tuple[int, ...]:
+        return (*self.sampler.prefill_buckets, self.sampler.cache_length)
+
+    def _copy_prompts(self, copies: Sequence["_CopyOf"]) -> None:
+        """Copy each, those of the same padded length together."""
+        lengths = self._copy_lengths()
+        grouped: dict[int, list[_CopyOf]] = {length: [] for length in lengths}
+        for copy in copies:
+            grouped[next(length for length in lengths if len(copy.prompt) <= length)].append(copy)
+        for length, waiting in grouped.items():
+            for members in itertools.batched(waiting, self.sampler.prefill_rows):
+                self._copy(members, length)
+
+    def _copy(self, members: Sequence["_CopyOf"], length: int) -> None:
+        padding = self.sampler.prefill_rows - len(members)
+        source_R = np.asarray([m.source for m in members] + [0] * padding, np.int32)
+        target_R = np.asarray(
+            [m.target for m in members] + [self.sampler.slots] * padding, np.int32
+        )
+        self._state = decode.copy_rows(
+            self._state, jnp.asarray(source_R), jnp.asarray(target_R), length=length
+        )
 
     def _write(self, rows: "_Rows") -> None:
         assert self._weights is not None, "load() weights before anything else"
@@ -157,9 +245,17 @@ class Engine:
             position_S=column([f.position + len(f.tokens) - 1 for f in feeds], 0, np.int32),
             budget_S=column([feed.budget for feed in feeds], 0, np.int32),
             key_S=decode.trajectory_keys(self._run_key, jnp.asarray(ids_N2)),
-            temperature_S=column([feed.temperature for feed in feeds], 1.0, np.float32),
+            rows=draw.Rows.of([f.sampling for f in feeds] + [Sampling()] * padding),
         )
         self._state = decode.activate(self._state, entry, start=self._start)
+
+
+class _CopyOf(NamedTuple):
+    """A prompt that is taken over from another slot."""
+
+    prompt: tuple[int, ...]
+    source: int
+    target: int
 
 
 type _Piece = tuple[int, tuple[int, ...], int]

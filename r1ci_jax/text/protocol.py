@@ -248,6 +248,11 @@ def observation(result: ExecResult) -> str:
     return f"\n{OBSERVATION_PREFIX}\n" + ("\n".join(parts) or "(no output)") + "\n"
 
 
+def tool_text(text: str) -> str:
+    """Returns the text appended after the use of a tool that is not the interpreter."""
+    return f"\n{_printable(text).rstrip() or '(no output)'}\n"
+
+
 def _complaint(result: ExecResult) -> str:
     """Returns what went wrong, short; empty when nothing did."""
     match result.status:

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from r1ci_jax.core import metrics, progress
-from r1ci_jax.core.config import GrpoConfig
+from r1ci_jax.core.config import GrpoConfig, Sampling
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import pipeline
 from r1ci_jax.errors import UserError
@@ -209,7 +209,7 @@ def _requests(examples: Sequence[Example], step: int, config: GrpoConfig) -> lis
             example=example,
             agent=agents.CodeAgent(),
             rollout=(step * config.prompts_per_step + number, member),
-            temperature=config.temperature,
+            sampling=Sampling(temperature=config.temperature),
         )
         for number, example in enumerate(examples)
         for member in range(config.rollouts_per_prompt)

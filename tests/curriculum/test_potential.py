@@ -144,7 +144,7 @@ def test_each_way_answers_at_each_temperature_with_its_own_random_numbers(tmp_pa
     assert len({request.rollout for request in runner.requests}) == 40
     for agent in agents.ALL:
         asked = [request for request in runner.requests[:20] if request.agent is agent]
-        assert tuple(request.temperature for request in asked) == (0.6, 0.8, 1.0, 1.1, 1.2)
+        assert tuple(request.sampling.temperature for request in asked) == (0.6, 0.8, 1.0, 1.1, 1.2)
 
 
 def test_answers_that_the_interpreter_lost_do_not_count(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from r1ci_jax.core.config import EvalConfig
+from r1ci_jax.core.config import EvalConfig, Sampling
 from r1ci_jax.evaluate import evaluation
 from r1ci_jax.rollout.runner import Request
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn
@@ -58,7 +58,7 @@ def test_every_question_is_asked_as_often_as_configured() -> None:
     made = evaluation.evaluate(
         listener,
         asked,
-        EvalConfig(temperature=0.6, samples_per_question=2),
+        EvalConfig(sampling=Sampling(temperature=0.6), samples_per_question=2),
         on_done=done.append,
     )
     assert len(made) == 6 and done == [6]
@@ -66,7 +66,7 @@ def test_every_question_is_asked_as_often_as_configured() -> None:
         each.id for each in asked for _ in range(2)
     ]
     assert len({request.rollout for request in listener.requests}) == 6
-    assert {request.temperature for request in listener.requests} == {0.6}
+    assert {request.sampling.temperature for request in listener.requests} == {0.6}
     assert {request.agent.name for request in listener.requests} == {"code_agent"}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from r1ci_jax.core.config import TurnLimits
+from r1ci_jax.core.config import Sampling, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request, Runner
@@ -61,7 +61,12 @@ def request(
     question: str = EXAMPLE.question,
 ) -> Request:
     example = Example(**{**vars(EXAMPLE), "question": question})
-    return Request(example=example, agent=agent, rollout=(rollout, member), temperature=temperature)
+    return Request(
+        example=example,
+        agent=agent,
+        rollout=(rollout, member),
+        sampling=Sampling(temperature=temperature),
+    )
 
 
 def ragged(count: int) -> list[Request]:
@@ -169,7 +174,6 @@ def test_every_turn_equals_an_uninterrupted_sample(world, stand_in) -> None:
                 position=0,
                 budget=100,
                 rollout=trajectory.rollout,
-                temperature=1.0,
             )
             engine.feed([given])
             again: list[int] = []

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from r1ci_jax.core.config import Sampling
 from r1ci_jax.sampling import decode
+from r1ci_jax.sampling import draw as drawing
 
 DRAWS = 200_000
 
@@ -13,8 +15,9 @@ DRAWS = 200_000
 def draw(weights_V: np.ndarray, uniform_S: np.ndarray) -> np.ndarray:
     """Indices drawn from one row of weights, a uniform number each."""
     weights_SV = jnp.broadcast_to(jnp.asarray(weights_V)[None, :], (1, len(weights_V)))
-    one = jax.jit(jax.vmap(lambda u: decode.inverse_cdf(weights_SV, u[None])[0]))
-    return np.asarray(one(jnp.asarray(uniform_S, jnp.float32)))
+    # The weights are an argument: XLA would spend minutes on folding a constant row.
+    one = jax.jit(jax.vmap(lambda row_SV, u: drawing.inverse_cdf(row_SV, u[None])[0][0], (None, 0)))
+    return np.asarray(one(weights_SV, jnp.asarray(uniform_S, jnp.float32)))
 
 
 def uniforms(count: int, seed: int = 0) -> np.ndarray:
@@ -27,8 +30,8 @@ def sample(
     keys_S = jax.random.split(jax.random.key(seed), rows)
     logits_SV = jnp.broadcast_to(jnp.asarray(logits_V, jnp.float32)[None, :], (rows, len(logits_V)))
     position_S = jnp.full((rows,), position, jnp.int32)
-    temperature_S = jnp.full((rows,), temperature, jnp.float32)
-    token_S, logprob_S = jax.jit(decode.sample)(logits_SV, keys_S, position_S, temperature_S)
+    settings = drawing.Rows.of([Sampling(temperature=temperature)] * rows)
+    token_S, logprob_S = jax.jit(drawing.sample)(logits_SV, keys_S, position_S, settings)
     return np.asarray(token_S), np.asarray(logprob_S)
 
 
@@ -90,11 +93,14 @@ def test_rows_of_a_batch_do_not_touch_each_other() -> None:
     logits_SV = jnp.asarray(rng.normal(size=(6, 300)), jnp.float32)
     key_S = jax.random.split(jax.random.key(0), 6)
     position_S = jnp.arange(6)
-    temperature_S = jnp.asarray([0.0, 1.0, 0.5, 1.0, 0.0, 2.0])
-    token_S, _ = jax.jit(decode.sample)(logits_SV, key_S, position_S, temperature_S)
+    rows = drawing.Rows.of([Sampling(temperature=t) for t in (0.0, 1.0, 0.5, 1.0, 0.0, 2.0)])
+    token_S, _ = jax.jit(drawing.sample)(logits_SV, key_S, position_S, rows)
     order = np.array([3, 1, 5, 0, 4, 2])
-    shuffled_S, _ = jax.jit(decode.sample)(
-        logits_SV[order], key_S[order], position_S[order], temperature_S[order]
+    shuffled_S, _ = jax.jit(drawing.sample)(
+        logits_SV[order],
+        key_S[order],
+        position_S[order],
+        jax.tree.map(lambda column_S: column_S[order], rows),
     )
     assert (np.asarray(token_S)[order] == np.asarray(shuffled_S)).all()
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.core.config import SamplerConfig
+from r1ci_jax.core.config import SamplerConfig, Sampling
 from r1ci_jax.model import qwen2
 from r1ci_jax.sampling import pause
 from r1ci_jax.sampling.engine import Engine, Feed
@@ -115,8 +115,14 @@ def prompt_of(number: int, length: int = 9) -> tuple[int, ...]:
     return tuple(np.random.default_rng(number).integers(0, VOCAB - 1, length).tolist())
 
 
-def feed(slot: int, tokens: tuple[int, ...], *, position: int = 0, **changes) -> Feed:
-    fields = {"budget": 1000, "rollout": (slot, 0), "temperature": 1.0} | changes
+def feed(
+    slot: int, tokens: tuple[int, ...], *, position: int = 0, temperature: float = 1.0, **changes
+) -> Feed:
+    fields = {
+        "budget": 1000,
+        "rollout": (slot, 0),
+        "sampling": Sampling(temperature=temperature),
+    } | changes
     return Feed(slot=slot, tokens=tokens, position=position, **fields)
 
 
@@ -312,3 +318,64 @@ def test_nothing_compiles_after_the_warm_up(make_engine, compilations: list[str]
     assert alone(engine, feed(0, prompt_of(3))) == alone(
         make_engine(**changes), feed(0, prompt_of(3))
     )
+
+
+def test_members_of_a_group_share_one_prefill_whenever_they_enter(make_engine) -> None:
+    prompt, engine = prompt_of(1, 12), make_engine(**WIDE)
+    expected = {
+        member: alone(make_engine(**WIDE), feed(0, prompt, rollout=(0, member)))
+        for member in range(5)
+    }
+    engine.feed([feed(slot, prompt, rollout=(0, slot)) for slot in (0, 1)])
+    assert (engine.prefilled_tokens, engine.copied_tokens) == (11, 11)
+    assert until_paused(engine, 0) == expected[0]
+    # Into its own slot again, into a slot beside a busy one, and from one that another prompt takes.
+    engine.feed([feed(0, prompt, rollout=(0, 2)), feed(3, prompt, rollout=(0, 3))])
+    assert (engine.prefilled_tokens, engine.copied_tokens) == (11, 33)
+    assert until_paused(engine, 3) == expected[3]
+    while engine.decode():
+        pass
+    engine.feed([feed(slot, prompt_of(2, 12), rollout=(1, slot)) for slot in (0, 1, 3)])
+    assert (engine.prefilled_tokens, engine.copied_tokens) == (22, 55)
+    while engine.decode():
+        pass
+    engine.feed([feed(4, prompt, rollout=(0, 4))])
+    assert (engine.prefilled_tokens, engine.copied_tokens) == (33, 55)
+    assert until_paused(engine, 4) == expected[4]
+
+
+def test_prompts_that_swap_their_slots_are_not_mixed_up(make_engine) -> None:
+    first, second = prompt_of(1, 12), prompt_of(2, 12)
+    engine = make_engine()
+    engine.feed([feed(0, first), feed(1, second)])
+    while engine.decode():
+        pass
+    engine.feed([feed(0, second), feed(1, first), feed(2, second)])
+    found = {slot: ([], []) for slot in range(3)}
+    while emitted := engine.decode():
+        for row in emitted:
+            found[row.slot][0].extend(row.tokens)
+            found[row.slot][1].extend(row.logprobs)
+    for slot, prompt in enumerate((second, first, second)):
+        tokens, logprobs, _ = alone(make_engine(), feed(slot, prompt))
+        assert found[slot][0] == tokens
+        np.testing.assert_allclose(found[slot][1], logprobs, atol=1e-5)
+
+
+def test_new_weights_forget_the_prompts_of_the_old_ones(make_engine, model) -> None:
+    engine = make_engine()
+    engine.feed([feed(0, prompt_of(1, 12))])
+    engine.load(nnx.jit(lambda model: qwen2.decoder_weights(model, CONFIG))(model))
+    engine.feed([feed(1, prompt_of(1, 12))])
+    assert engine.copied_tokens == 0
+
+
+def test_a_chunk_that_is_dispatched_ahead_is_the_same(make_engine) -> None:
+    ahead, plain = make_engine(endless=True), make_engine(endless=True)
+    for engine in (ahead, plain):
+        engine.feed([feed(slot, prompt_of(slot), budget=20) for slot in range(3)])
+    ahead.dispatch()
+    for _ in range(4):
+        ahead.dispatch()
+        assert ahead.collect() == plain.decode()
+    assert ahead.collect() == []

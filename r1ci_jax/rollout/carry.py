@@ -1,0 +1,151 @@
+"""Carrying unfinished trajectories over to the next step, with a bound on how stale they get.
+
+A step that waits for its longest trajectory leaves most slots empty. With more groups in flight
+than a step needs, it can end as soon as enough of them are complete; the others go on under the
+next weights. Each token keeps the log-probability under the weights that sampled it, which is what
+the policy ratio of GRPO needs. No group is older than `max_age` steps when it is trained on: a step
+waits for groups that would be.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from r1ci_jax.core.config import Sampling
+from r1ci_jax.rollout import agents, dump
+from r1ci_jax.rollout.live import Live, Request
+from r1ci_jax.rollout.runner import Batch, Runner
+from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.tasks.base import Example
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A trajectory of a group that was not complete."""
+
+    born: int
+    """Step in which its group began."""
+    row: Live
+    done: Trajectory | None
+    """What came of it, if it has ended."""
+
+    @property
+    def group(self) -> int:
+        """The group's rollout id."""
+        return self.row.request.rollout[0]
+
+
+def run_groups(
+    runner: Runner,
+    requests: Iterable[Request],
+    carried: Sequence[Carried],
+    *,
+    groups: int,
+    step: int,
+    max_age: int,
+    on_done: Callable[[int], None] | None = None,
+) -> tuple[list[Trajectory], list[Carried]]:
+    """Make trajectories until `groups` groups are complete, and all that began max_age steps ago.
+
+    Returns the trajectories of the `groups` oldest complete groups, in the order of their rollouts,
+    and everything else, to be handed in at the next step.
+
+    Raises:
+        UserError: A prompt does not fit into the cache.
+    """
+    known = list(carried)
+    known += [
+        Carried(born=step, row=runner.new_row(0, request), done=None) for request in requests
+    ]
+    rows = [entry.row for entry in known]
+    for index, row in enumerate(rows):
+        row.index = index
+    sizes: dict[int, int] = {}
+    born: dict[int, int] = {}
+    missing: dict[int, int] = {}
+    for entry in known:
+        sizes[entry.group] = sizes.get(entry.group, 0) + 1
+        born[entry.group] = entry.born
+        missing[entry.group] = missing.get(entry.group, 0) + (entry.done is None)
+    assert groups <= len(sizes), "fewer groups in flight than the step needs"
+
+    ended = {index: entry.done for index, entry in enumerate(known) if entry.done is not None}
+    batch = Batch(runner, [row for index, row in enumerate(rows) if index not in ended])
+
+    def enough() -> bool:
+        left = dict(missing)
+        for index in batch.done:
+            left[known[index].group] -= 1
+        complete = sum(count == 0 for count in left.values())
+        due = all(left[g] == 0 for g, began in born.items() if step - began >= max_age)
+        return complete >= groups and due
+
+    if not enough():
+        chunks = batch.chunks()
+        for finished in chunks:
+            if on_done is not None:
+                on_done(finished)
+            if enough():
+                break
+        batch.settle()
+        chunks.close()
+    ended |= batch.done
+    unfinished = {known[i].group for i in range(len(known)) if i not in ended}
+    taken = set(sorted(set(sizes) - unfinished)[:groups])
+    order = sorted(range(len(known)), key=lambda i: rows[i].request.rollout)
+    trained = [ended[i] for i in order if known[i].group in taken]
+    left = [
+        dataclasses.replace(known[i], done=ended.get(i))
+        for i in order
+        if known[i].group not in taken
+    ]
+    return trained, left
+
+
+def carried_row(entry: Carried) -> dict[str, Any]:
+    """As JSON, for the checkpoint."""
+    row = entry.row
+    return {
+        "born": entry.born,
+        "done": None if entry.done is None else dump.trajectory_row(entry.done),
+        "example": dataclasses.asdict(row.request.example),
+        "agent": row.request.agent.name,
+        "rollout": list(row.request.rollout),
+        "sampling": dataclasses.asdict(row.request.sampling),
+        "tokens": row.tokens,
+        "sampled": row.sampled,
+        "logprobs": row.logprobs,
+        "turn_start": row.turn_start,
+        "turns": [dump.turn_row(turn) for turn in row.turns],
+        "said": row.said,
+        "answers": row.answers,
+        "seconds": row.seconds_before,
+    }
+
+
+def carried_of(saved: dict[str, Any]) -> Carried:
+    """The inverse of `carried_row`."""
+    by_name = {agent.name: agent for agent in agents.ALL}
+    rollout, member = saved["rollout"]
+    request = Request(
+        example=Example(**saved["example"]),
+        agent=by_name[saved["agent"]],
+        rollout=(rollout, member),
+        sampling=Sampling(**saved["sampling"]),
+    )
+    row = Live(
+        index=0,
+        request=request,
+        tokens=list(saved["tokens"]),
+        sampled=list(saved["sampled"]),
+        logprobs=list(saved["logprobs"]),
+        turn_start=saved["turn_start"],
+        turns=[dump.turn_of(turn) for turn in saved["turns"]],
+        said=saved["said"],
+        answers=saved["answers"],
+        seconds_before=saved["seconds"],
+    )
+    done = saved["done"]
+    return Carried(
+        born=saved["born"], row=row, done=None if done is None else dump.trajectory_of(done)
+    )

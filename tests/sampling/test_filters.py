@@ -1,0 +1,115 @@
+"""top-k, top-p and min-p keep what sorting the probabilities says, each row by its own settings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies
+
+from r1ci_jax.core.config import Sampling
+from r1ci_jax.errors import UserError
+from r1ci_jax.sampling import draw
+
+VOCAB = 60
+
+
+def kept(logits_V: np.ndarray, how: Sampling) -> np.ndarray:
+    """Which tokens may be drawn, by sorting in float64."""
+    scaled_V = logits_V.astype(np.float64) / how.temperature
+    keep_V = np.ones(len(scaled_V), bool)
+    if how.top_k:
+        keep_V &= scaled_V >= np.sort(scaled_V)[::-1][min(how.top_k, len(scaled_V)) - 1]
+    weights_V = np.where(keep_V, np.exp(scaled_V - scaled_V.max()), 0.0)
+    if how.top_p < 1:
+        probabilities_V = weights_V / weights_V.sum()
+        order = np.argsort(-probabilities_V, kind="stable")
+        needed = int(np.searchsorted(np.cumsum(probabilities_V[order]), how.top_p - 1e-7)) + 1
+        keep_V &= probabilities_V >= probabilities_V[order[needed - 1]]
+    return keep_V & (np.exp(scaled_V - scaled_V.max()) >= how.min_p * (1 - 1e-6))
+
+
+def draws(logits_V: np.ndarray, how: Sampling, rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    keys_S = jax.random.split(jax.random.key(1), rows)
+    logits_SV = jnp.tile(jnp.asarray(logits_V, jnp.float32)[None], (rows, 1))
+    token_S, logprob_S = jax.jit(draw.sample)(
+        logits_SV, keys_S, jnp.zeros(rows, jnp.int32), draw.Rows.of([how] * rows)
+    )
+    return np.asarray(token_S), np.asarray(logprob_S)
+
+
+def threshold_mask(logits_V: np.ndarray, how: Sampling) -> np.ndarray:
+    logits_SV = jnp.asarray(logits_V, jnp.float32)[None] / how.temperature
+    weights_SV = jnp.exp(logits_SV - logits_SV.max())
+    cut_S = jax.jit(draw.threshold)(logits_SV, weights_SV, draw.Rows.of([how]))
+    return np.asarray(logits_SV[0] >= cut_S[0])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Sampling(top_k=1),
+        Sampling(top_k=7),
+        Sampling(top_k=1000),
+        Sampling(top_p=0.5),
+        Sampling(top_p=0.001),
+        Sampling(min_p=0.2),
+        Sampling(min_p=1.0),
+        Sampling(temperature=0.6, top_k=20, top_p=0.9, min_p=0.05),
+        Sampling(temperature=1.8, top_k=5, top_p=0.7),
+    ],
+    ids=str,
+)
+def test_draws_and_log_probabilities_are_those_of_what_is_kept(how: Sampling) -> None:
+    logits_V = np.random.default_rng(0).normal(size=VOCAB) * 2
+    keep_V = kept(logits_V, how)
+    weights_V = np.where(keep_V, np.exp(logits_V / how.temperature), 0.0)
+    token_S, logprob_S = draws(logits_V, how)
+    assert set(token_S) <= set(np.flatnonzero(keep_V))
+    likely_V = weights_V / weights_V.sum() > 0.05
+    assert set(np.flatnonzero(likely_V)) <= set(token_S)
+    expected_V = np.log(np.where(keep_V, weights_V, 1.0) / weights_V.sum())
+    np.testing.assert_allclose(logprob_S, expected_V[token_S], atol=2e-5)
+
+
+@given(
+    seed=strategies.integers(0, 10_000),
+    top_k=strategies.integers(0, VOCAB + 5),
+    top_p=strategies.sampled_from([0.01, 0.3, 0.8, 0.95, 1.0]),
+    min_p=strategies.sampled_from([0.0, 0.02, 0.5]),
+    ties=strategies.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_threshold_equals_sorting(
+    seed: int, top_k: int, top_p: float, min_p: float, ties: bool
+) -> None:
+    logits_V = np.random.default_rng(seed).normal(size=VOCAB) * 3
+    logits_V = np.round(logits_V if not ties else logits_V.round(), 4).astype(np.float32)
+    how = Sampling(top_k=top_k, top_p=top_p, min_p=min_p)
+    np.testing.assert_array_equal(threshold_mask(logits_V, how), kept(logits_V, how))
+
+
+def test_rows_keep_their_own_settings_in_one_call() -> None:
+    logits_V = np.random.default_rng(3).normal(size=VOCAB)
+    hows = [Sampling(), Sampling(temperature=0), Sampling(top_k=3), Sampling(top_p=0.4)] * 100
+    keys_S = jax.random.split(jax.random.key(2), len(hows))
+    logits_SV = jnp.tile(jnp.asarray(logits_V, jnp.float32)[None], (len(hows), 1))
+    position_S = jnp.arange(len(hows))
+    token_S, _ = jax.jit(draw.sample)(logits_SV, keys_S, position_S, draw.Rows.of(hows))
+    for row, how in enumerate(hows):
+        alone, _ = draw.sample(
+            logits_SV[row : row + 1], keys_S[row : row + 1], position_S[row : row + 1],
+            draw.Rows.of([how]),
+        ) if row < 8 else (token_S[row : row + 1], None)  # fmt: skip
+        assert alone[0] == token_S[row]
+        if how.temperature == 0:
+            assert token_S[row] == logits_V.argmax()
+        else:
+            assert kept(logits_V, how)[token_S[row]]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": 2.0}]
+)
+def test_impossible_settings_are_refused_in_one_line(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        Sampling(**wrong)  # type: ignore[arg-type]  # floats for ints, too
