@@ -54,9 +54,7 @@ def run_groups(
         UserError: A prompt does not fit into the cache.
     """
     known = list(carried)
-    known += [
-        Carried(born=step, row=runner.new_row(0, request), done=None) for request in requests
-    ]
+    known += [Carried(born=step, row=runner.new_row(0, request), done=None) for request in requests]
     rows = [entry.row for entry in known]
     for index, row in enumerate(rows):
         row.index = index

@@ -34,9 +34,7 @@ def turn_of(row: dict[str, Any]) -> Turn:
     result = row["result"]
     found = {name: base64.b64decode(data) for name, data in result["files"].items()}
     status = Status(result["status"])
-    return Turn(
-        code=row["code"], result=ExecResult(**{**result, "status": status, "files": found})
-    )
+    return Turn(code=row["code"], result=ExecResult(**{**result, "status": status, "files": found}))
 
 
 def trajectory_row(trajectory: Trajectory) -> dict[str, Any]:
@@ -79,7 +77,9 @@ def read(path: Path) -> list[Trajectory]:
         lines = gzip.decompress(path.read_bytes()).decode("ascii").splitlines()
         return [trajectory_of(json.loads(line)) for line in lines]
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: dump rollouts first (grpo.dump_rollouts)") from None
+        raise UserError(
+            f"{path} does not exist: dump rollouts first (grpo.dump_rollouts)"
+        ) from None
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no dump of rollouts ({error}); delete it") from error
 
@@ -95,7 +95,9 @@ class Replay:
     def __init__(self, directory: Path) -> None:
         """`directory` is that of `dump.write`."""
         if not directory.is_dir():
-            raise UserError(f"{directory} holds no dumped rollouts (grpo.dump_rollouts writes them)")
+            raise UserError(
+                f"{directory} holds no dumped rollouts (grpo.dump_rollouts writes them)"
+            )
         self._directory = directory
         self._files = sorted(directory.glob("step_*.jsonl.gz"))
         self._known: dict[tuple[int, int], Trajectory] = {}

@@ -101,6 +101,7 @@ class Live:
             tokens=tuple(self.tokens[-count:]),
             position=len(self.tokens) - count,
             budget=self.left_in_turn(limits),
+            turn=len(self.tokens) - self.turn_start,
             rollout=self.request.rollout,
             sampling=self.request.sampling,
         )

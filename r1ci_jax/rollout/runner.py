@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from r1ci_jax.core.config import TurnLimits
 from r1ci_jax.errors import UserError
+from r1ci_jax.model import qwen2
 from r1ci_jax.rollout import agents, reward
 from r1ci_jax.rollout.live import Live, Request, Waiting
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn
@@ -61,6 +62,14 @@ class Runner:
                 f"limits.observation_tokens = {limits.observation_tokens} leaves no room beside "
                 f"the {len(self.clip_ids)} tokens that mark shortened output; raise it"
             )
+
+    def load(self, weights: qwen2.DecoderWeights) -> None:
+        """Sample from these weights from now on."""
+        self.engine.load(weights)
+
+    def warm_up(self) -> None:
+        """Compile all that will be used."""
+        self.engine.warm_up()
 
     def run(
         self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
@@ -125,10 +134,15 @@ class Batch:
         finally:
             self._abandon()
 
-    @property
-    def unfinished(self) -> list[Live]:
-        """Rows that have begun or wait for a slot, in order."""
-        return sorted([*self._live.values(), *self._queue], key=lambda row: row.index)
+    def settle(self) -> None:
+        """Let the rows that have begun read what they wait for, so that each can go on elsewhere.
+
+        What the chunks under way would have added is not waited for: it would be sampled again.
+        """
+        for _, row in sorted(self._live.items()):
+            row.seconds_before = row.seconds
+            if row.waiting is not None:
+                self._read_result(row, row.waiting)
 
     def _advance(self) -> None:
         """Dispatch one chunk, then handle every pause in the one before it."""
@@ -172,14 +186,14 @@ class Batch:
         if not due and len(waiting) == len(self._live):
             due = waiting  # no row would decode in the meantime
         for row, what in due:
-            began = time.monotonic()
-            result = what.future.result()
-            self._parts.waited_seconds += time.monotonic() - began
-            row.waiting = None
-            self._observe(row, what.action, result)
+            self._read_result(row, what)
 
-    def _observe(self, row: Live, action: agents.Action, result: ExecResult | str) -> None:
+    def _read_result(self, row: Live, what: Waiting) -> None:
         """Let the policy read what came out, or end the trajectory with it."""
+        began = time.monotonic()
+        action, result = what.action, what.future.result()
+        self._parts.waited_seconds += time.monotonic() - began
+        row.waiting = None
         if isinstance(result, str):
             row.said += 1
             self._continue(row, self._clipped(protocol.tool_text(result)))

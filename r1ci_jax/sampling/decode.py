@@ -207,14 +207,15 @@ class Entry(NamedTuple):
     slot_S: jax.Array
     pending_S: jax.Array
     position_S: jax.Array
+    automaton_S: jax.Array
     budget_S: jax.Array
     key_S: jax.Array
     rows: draw.Rows
 
 
-@functools.partial(jax.jit, donate_argnames=("state",), static_argnames=("start",))
-def activate(state: SlotState, entry: Entry, *, start: int) -> SlotState:
-    """Set slots decoding from the given pending tokens, with the pause automaton at its start."""
+@functools.partial(jax.jit, donate_argnames=("state",))
+def activate(state: SlotState, entry: Entry) -> SlotState:
+    """Set slots decoding from the given pending tokens."""
 
     def put(values_S, new_S):
         return values_S.at[entry.slot_S].set(new_S, mode="drop")
@@ -222,7 +223,7 @@ def activate(state: SlotState, entry: Entry, *, start: int) -> SlotState:
     return state._replace(
         pending_S=put(state.pending_S, entry.pending_S),
         position_S=put(state.position_S, entry.position_S),
-        automaton_S=put(state.automaton_S, jnp.full_like(entry.slot_S, start)),
+        automaton_S=put(state.automaton_S, entry.automaton_S),
         active_S=put(state.active_S, jnp.ones_like(entry.slot_S, bool)),
         budget_S=put(state.budget_S, entry.budget_S),
         key_S=put(state.key_S, entry.key_S),

@@ -37,6 +37,9 @@ class Feed:
     position: int
     budget: int
     """Tokens the slot may sample from here on."""
+    turn: int = 0
+    """So many of the last tokens are the policy's own unfinished turn: the automaton has read
+    them."""
     rollout: tuple[int, int]
     """(rollout id, member): with the run's seed the only source of randomness."""
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
@@ -73,7 +76,7 @@ class Engine:
         self.config = config
         self.sampler = sampler
         self._eos_id = eos_id
-        self._start = table.start
+        self._host_table = table
         self._table = decode.PauseTable(
             next_state_AV=jnp.asarray(table.next_state_AV), stop_A=jnp.asarray(table.stop_A)
         )
@@ -230,6 +233,13 @@ class Engine:
             self._state, self._weights, *map(jnp.asarray, rows), config=self.config
         )
 
+    def _state_after(self, feed: Feed) -> int:
+        """Where the pause automaton stands behind the tokens of the turn under way."""
+        state = self._host_table.start
+        for token in feed.tokens[len(feed.tokens) - feed.turn :]:
+            state = int(self._host_table.next_state_AV[state, token])
+        return state
+
     def _activate(self, feeds: Sequence[Feed]) -> None:
         slots = self.sampler.slots
         padding = slots - len(feeds)
@@ -243,11 +253,12 @@ class Engine:
             slot_S=column([feed.slot for feed in feeds], slots, np.int32),
             pending_S=column([feed.tokens[-1] for feed in feeds], 0, np.int32),
             position_S=column([f.position + len(f.tokens) - 1 for f in feeds], 0, np.int32),
+            automaton_S=column([self._state_after(feed) for feed in feeds], 0, np.int32),
             budget_S=column([feed.budget for feed in feeds], 0, np.int32),
             key_S=decode.trajectory_keys(self._run_key, jnp.asarray(ids_N2)),
             rows=draw.Rows.of([f.sampling for f in feeds] + [Sampling()] * padding),
         )
-        self._state = decode.activate(self._state, entry, start=self._start)
+        self._state = decode.activate(self._state, entry)
 
 
 class _CopyOf(NamedTuple):
