@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_atomic(path: Path, text: str | bytes) -> None:
-    """Write text (as UTF-8) or bytes beside `path` and rename it over; on failure the old file stays as it was."""
+    """Write beside `path`, text as UTF-8, and rename; on failure the old file stays as it was."""
     part = path.with_name(f".{path.name}.part")
     try:
         with open(part, "wb") as file:

@@ -70,9 +70,16 @@ Action = RunCode | RunLast | UseTool | Say | Finish
 
 
 class Agent(Protocol):
-    """One way of answering."""
+    """One way of answering.
+
+    The policy reads the question with the agent's hint; whenever it pauses (it closed a code block
+    or an answer, or ended its turn), `act` says what follows. An agent of one's own is such a class:
+    CONTRIBUTING.md shows one.
+    """
 
     name: str
+    hint: str = ""
+    """What stands behind every question."""
 
     def act(self, pause: Pause) -> Action:
         """What follows a pause that no limit caused."""
@@ -88,6 +95,7 @@ class CodeAgent(Agent):
     """Text and code in any order, as the policy likes: what is trained."""
 
     name = "code_agent"
+    hint = prompts.HINTS["code_agent"]
 
     @override
     def act(self, pause: Pause) -> Action:
@@ -98,6 +106,7 @@ class AllText(Agent):
     """Words only: a code block ends the attempt."""
 
     name = "all_text"
+    hint = prompts.HINTS["all_text"]
 
     @override
     def act(self, pause: Pause) -> Action:
@@ -108,6 +117,7 @@ class AllCode(Agent):
     """One script, whose output is the answer."""
 
     name = "all_code"
+    hint = prompts.HINTS["all_code"]
 
     @override
     def act(self, pause: Pause) -> Action:
@@ -118,6 +128,7 @@ class CodeSteer(Agent):
     """A guide sends the first answer back to be checked with code; the second one counts."""
 
     name = "codesteer"
+    hint = prompts.HINTS["codesteer"]
 
     @override
     def act(self, pause: Pause) -> Action:

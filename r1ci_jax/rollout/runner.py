@@ -24,7 +24,7 @@ from r1ci_jax.sampling.engine import Emitted, Engine, Feed
 from r1ci_jax.sandbox import ExecResult, Sandbox
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS
 from r1ci_jax.tasks import registry
-from r1ci_jax.text import chat, prompts, protocol
+from r1ci_jax.text import chat, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 __all__ = ["Request", "Runner"]
@@ -92,7 +92,7 @@ class Runner:
 
     def new_row(self, index: int, request: Request) -> Live:
         """A trajectory that is its prompt, with room for one token of the policy behind it."""
-        question = prompts.user_turn(request.example.question, request.agent.name, head=self.head)
+        question = self.head + request.example.question + request.agent.hint
         prompt = chat.prompt_ids(self.tokenizer, question)
         capacity = self.engine.sampler.cache_length
         if len(prompt) >= capacity:
@@ -190,10 +190,17 @@ class Batch:
 
     def _read_result(self, row: Live, what: Waiting) -> None:
         """Let the policy read what came out, or end the trajectory with it."""
-        began = time.monotonic()
-        action, result = what.action, what.future.result()
-        self._parts.waited_seconds += time.monotonic() - began
+        began, limit = time.monotonic(), self._parts.limits.wall_seconds
         row.waiting = None
+        try:
+            left = None if limit is None else max(0.0, limit - row.seconds)
+            action, result = what.action, what.future.result(left)
+        except TimeoutError:
+            what.future.cancel()
+            self._finish(row, StopReason.WALL_TIME, None)
+            return
+        finally:
+            self._parts.waited_seconds += time.monotonic() - began
         if isinstance(result, str):
             row.said += 1
             self._continue(row, self._clipped(protocol.tool_text(result)))

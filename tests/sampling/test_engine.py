@@ -329,7 +329,7 @@ def test_members_of_a_group_share_one_prefill_whenever_they_enter(make_engine) -
     engine.feed([feed(slot, prompt, rollout=(0, slot)) for slot in (0, 1)])
     assert (engine.prefilled_tokens, engine.copied_tokens) == (11, 11)
     assert until_paused(engine, 0) == expected[0]
-    # Into its own slot again, into a slot beside a busy one, and from one that another prompt takes.
+    # Into its own slot again, and into one beside a busy one.
     engine.feed([feed(0, prompt, rollout=(0, 2)), feed(3, prompt, rollout=(0, 3))])
     assert (engine.prefilled_tokens, engine.copied_tokens) == (11, 33)
     assert until_paused(engine, 3) == expected[3]

@@ -1,0 +1,142 @@
+"""Every limit of a trajectory ends it with a reason of its own; a tool of one's own is a turn."""
+
+import concurrent.futures
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import override
+
+import pytest
+
+from r1ci_jax.core.config import TurnLimits
+from r1ci_jax.errors import UserError
+from r1ci_jax.rollout import agents
+from r1ci_jax.rollout.trajectory import StopReason
+from r1ci_jax.sandbox import ExecResult, Status
+from tests.rollout.scripts import CODE_THEN_ANSWER, ENDLESS, MIXED, ONLY_CODE, echo, ragged, request
+
+LIMITS = TurnLimits(code_calls=9, new_tokens=80, observation_tokens=40)
+
+
+def limits(**changes: float) -> TurnLimits:
+    return dataclasses.replace(LIMITS, **changes)  # type: ignore[arg-type]  # floats for ints
+
+
+def test_a_turn_has_its_own_number_of_tokens(world) -> None:
+    (cut,) = world.runner(ENDLESS, limits=limits(turn_tokens=13)).run([request()])
+    assert cut.stop is StopReason.MAX_TURN_TOKENS and sum(cut.sampled) == 13
+    # Nine tokens are a script: three turns of nine each pass, though they are 27 together.
+    (whole,) = world.runner(
+        ONLY_CODE, limits=limits(turn_tokens=10, new_tokens=28, code_calls=3)
+    ).run([request()])
+    assert len(whole.turns) == 3 and whole.stop is StopReason.MAX_TOKENS
+
+
+def test_turns_are_limited(world) -> None:
+    for most in (1, 2, 4):
+        (trajectory,) = world.runner(ONLY_CODE, limits=limits(turns=most)).run([request()])
+        assert trajectory.stop is StopReason.MAX_TURNS
+        assert trajectory.generation_turns == most
+
+
+class Hanging:
+    """An interpreter that never answers scripts that print `no`."""
+
+    def __init__(self) -> None:
+        self.hung: list[concurrent.futures.Future[ExecResult]] = []
+
+    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
+        future: concurrent.futures.Future[ExecResult] = concurrent.futures.Future()
+        if "no!" in code:
+            self.hung.append(future)
+        else:
+            future.set_result(echo(code))
+        return future
+
+
+def test_wall_time_ends_a_trajectory_and_leaves_the_others(world, stand_in) -> None:
+    box = Hanging()
+    runner = world.runner(MIXED, box, limits=limits(wall_seconds=5.0))
+    runner.warm_up()
+    found = runner.run(ragged(14))
+    whole = world.runner(MIXED, stand_in(echo), limits=limits()).run(ragged(14))
+    hung = 0
+    for trajectory, expected in zip(found, whole, strict=True):
+        if any("no!" in turn.code for turn in expected.turns):
+            assert trajectory.stop is StopReason.WALL_TIME
+            hung += 1
+        else:
+            assert trajectory == expected
+    assert 2 <= hung == len(box.hung) <= 12
+    assert all(future.cancelled() for future in box.hung)
+    assert runner.engine.decode() == []
+
+
+@pytest.mark.parametrize("name", ["turns", "turn_tokens", "wall_seconds"])
+def test_limits_of_nothing_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"limits.{name}"):
+        limits(**{name: 0})
+
+
+class Calculator(agents.Agent):
+    """A tool loop of one's own: sums what the block prints, without the interpreter."""
+
+    name = "calculator"
+
+    def __init__(self, result: Callable[[], str]) -> None:
+        self.result = result
+
+    @override
+    def act(self, pause: agents.Pause) -> agents.Action:
+        if pause.code is not None:
+            assert pause.code in pause.text
+            return agents.UseTool(call=self.result)
+        return agents.Finish(stop=StopReason.ANSWER, answer=pause.answer)
+
+
+def test_a_tool_of_ones_own_is_read_like_an_observation(world, printing) -> None:
+    sandbox = printing("never asked")
+    runner = world.runner(CODE_THEN_ANSWER, sandbox)
+    (trajectory,) = runner.run([request(agent=Calculator(lambda: "\x1bok!"))])
+    text = world.tokenizer.decode(
+        [t for t, own in zip(trajectory.tokens, trajectory.sampled, strict=True) if not own]
+    )
+    assert text.endswith("\n\\x1bok!\n") and sandbox.codes == []
+    assert (trajectory.stop, trajectory.turns) == (StopReason.ANSWER, ())
+
+
+def test_a_tool_that_raises_ends_the_batch_and_leaves_the_runner_usable(world) -> None:
+    def fails() -> str:
+        raise RuntimeError("the calculator is gone")
+
+    runner = world.runner(CODE_THEN_ANSWER)
+    with pytest.raises(RuntimeError, match="the calculator is gone"):
+        runner.run([request(agent=Calculator(fails))])
+    (trajectory,) = runner.run([request()])
+    assert trajectory.stop is StopReason.ANSWER
+
+
+def test_an_interrupt_leaves_nothing_behind(world, stand_in) -> None:
+    runner, expected = world.runner(MIXED, stand_in(echo)), None
+    expected = world.runner(MIXED, stand_in(echo)).run(ragged(9))
+
+    def interrupt(done: int) -> None:
+        if done >= 3:
+            raise KeyboardInterrupt
+
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(ragged(9), on_done=interrupt)
+    assert runner.engine.decode() == [] and threading.active_count() <= threads + 1
+    assert runner.run(ragged(9)) == expected
+
+
+def test_a_lost_worker_marks_its_rows_only(world, stand_in) -> None:
+    def answer(code: str) -> ExecResult:
+        return ExecResult(status=Status.INFRA_ERROR) if "no!" in code else echo(code)
+
+    found = world.runner(MIXED, stand_in(answer)).run(ragged(14))
+    for trajectory in found:
+        lost = any(turn.result.status is Status.INFRA_ERROR for turn in trajectory.turns)
+        assert lost == (trajectory.stop is StopReason.SANDBOX_FAULT) == (not trajectory.is_valid)
+    assert 0 < sum(trajectory.is_valid for trajectory in found) < 14
