@@ -73,8 +73,7 @@ class Agent(Protocol):
     """One way of answering.
 
     The policy reads the question with the agent's hint; whenever it pauses (it closed a code block
-    or an answer, or ended its turn), `act` says what follows. An agent of one's own is such a class:
-    CONTRIBUTING.md shows one.
+    or an answer, or ended its turn), `act` says what follows. CONTRIBUTING.md shows one more.
     """
 
     name: str

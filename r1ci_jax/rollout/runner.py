@@ -182,25 +182,28 @@ class Batch:
         waiting = [
             (row, row.waiting) for _, row in sorted(self._live.items()) if row.waiting is not None
         ]
-        due = [(row, what) for row, what in waiting if what.due <= self._chunk]
-        if not due and len(waiting) == len(self._live):
-            due = waiting  # no row would decode in the meantime
+        nobody_decodes = len(waiting) == len(self._live)
+        limit = self._parts.limits.wall_seconds
+        if limit is None:
+            due = [(row, what) for row, what in waiting if what.due <= self._chunk]
+            if not due and nobody_decodes:
+                due = waiting
+        else:
+            # Time counts, so nobody waits for another's script: whoever is ready goes on.
+            if nobody_decodes and waiting:
+                left = max(0.0, limit - max(row.seconds for row, _ in waiting))
+                futures = [what.future for _, what in waiting]
+                concurrent.futures.wait(futures, left, concurrent.futures.FIRST_COMPLETED)
+            due = [(row, what) for row, what in waiting if what.future.done()]
         for row, what in due:
             self._read_result(row, what)
 
     def _read_result(self, row: Live, what: Waiting) -> None:
         """Let the policy read what came out, or end the trajectory with it."""
-        began, limit = time.monotonic(), self._parts.limits.wall_seconds
+        began = time.monotonic()
+        action, result = what.action, what.future.result()
+        self._parts.waited_seconds += time.monotonic() - began
         row.waiting = None
-        try:
-            left = None if limit is None else max(0.0, limit - row.seconds)
-            action, result = what.action, what.future.result(left)
-        except TimeoutError:
-            what.future.cancel()
-            self._finish(row, StopReason.WALL_TIME, None)
-            return
-        finally:
-            self._parts.waited_seconds += time.monotonic() - began
         if isinstance(result, str):
             row.said += 1
             self._continue(row, self._clipped(protocol.tool_text(result)))
