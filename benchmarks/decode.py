@@ -87,7 +87,6 @@ def ours(batch: int, prompt: int, new: int) -> dict[str, float]:
             position=0,
             budget=new,
             rollout=(seed, row),
-            temperature=1.0,
         )
         for row, tokens_T in enumerate(prompts_BT.tolist())
     ]
