@@ -72,7 +72,7 @@ def run_groups(
 
     def enough() -> bool:
         left = dict(missing)
-        for index in batch.done:
+        for index in batch.ended:
             left[known[index].group] -= 1
         complete = sum(count == 0 for count in left.values())
         due = all(left[g] == 0 for g, began in born.items() if step - began >= max_age)
@@ -87,7 +87,7 @@ def run_groups(
                 break
         batch.settle()
         chunks.close()
-    ended |= batch.done
+    ended |= batch.done()
     unfinished = {known[i].group for i in range(len(known)) if i not in ended}
     taken = set(sorted(set(sizes) - unfinished)[:groups])
     order = sorted(range(len(known)), key=lambda i: rows[i].request.rollout)

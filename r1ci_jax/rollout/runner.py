@@ -32,6 +32,7 @@ __all__ = ["Request", "Runner"]
 OBSERVATION_LAG = 1
 """Chunks decoded by the other rows between a pause and its observation's entry."""
 TOOL_THREADS = 8
+JUDGE_THREADS = 4
 
 
 class Runner:
@@ -88,7 +89,8 @@ class Runner:
         for finished in batch.chunks():
             if on_done is not None:
                 on_done(finished)
-        return [batch.done[index] for index in sorted(batch.done)]
+        done = batch.done()
+        return [done[index] for index in sorted(done)]
 
     def new_row(self, index: int, request: Request) -> Live:
         """A trajectory that is its prompt, with room for one token of the policy behind it."""
@@ -119,7 +121,10 @@ class Batch:
         self._owners: collections.deque[dict[int, Live]] = collections.deque()
         """Who was in which slot, for each chunk that is dispatched and not read."""
         self._tools = concurrent.futures.ThreadPoolExecutor(TOOL_THREADS, "tool")
-        self.done: dict[int, Trajectory] = {}
+        # Some tasks judge an answer in the jail, which may take seconds: decoding does not wait.
+        self._judges = concurrent.futures.ThreadPoolExecutor(JUDGE_THREADS, "judge")
+        self.ended: dict[int, concurrent.futures.Future[Trajectory]] = {}
+        """By index; the future is that of the verdict."""
 
     def chunks(self) -> Iterator[int]:
         """Go on chunk by chunk until all is done; yields how many trajectories are.
@@ -130,9 +135,13 @@ class Batch:
         try:
             while self._queue or self._live:
                 self._advance()
-                yield len(self.done)
+                yield len(self.ended)
         finally:
             self._abandon()
+
+    def done(self) -> dict[int, Trajectory]:
+        """What has ended, by index, judged."""
+        return {index: verdict.result() for index, verdict in self.ended.items()}
 
     def settle(self) -> None:
         """Let the rows that have begun read what they wait for, so that each can go on elsewhere.
@@ -167,6 +176,7 @@ class Batch:
             if row.waiting is not None:
                 row.waiting.future.cancel()
         self._tools.shutdown(wait=False, cancel_futures=True)
+        self._judges.shutdown()
 
     def _admit(self) -> None:
         """Put the next requests into the free slots, lowest slot first."""
@@ -291,8 +301,8 @@ class Batch:
             self._finish(row, StopReason.WALL_TIME, None)
 
     def _finish(self, row: Live, stop: StopReason, answer: str | None) -> None:
-        """Judge the trajectory and free its slot."""
-        self.done[row.index] = self._judged(row, stop, answer)
+        """Have the trajectory judged and free its slot."""
+        self.ended[row.index] = self._judges.submit(self._judged, row, stop, answer)
         row.is_done = True
         del self._live[row.slot]
         self._free.append(row.slot)

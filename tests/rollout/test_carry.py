@@ -39,7 +39,7 @@ def test_under_the_same_weights_carried_over_equals_uninterrupted(
 ) -> None:
     requests = [r for step in range(4) for r in step_requests(step)]
     expected = {t.rollout: t for t in world.runner(MIXED, stand_in(echo)).run(requests)}
-    runner = world.runner(MIXED, stand_in(echo), slots=7, chunk=2)
+    runner = world.runner(MIXED, stand_in(echo))
     carried: list[Carried] = []
     trained: list[Trajectory] = []
     stopped_in_the_middle = 0
@@ -54,7 +54,7 @@ def test_under_the_same_weights_carried_over_equals_uninterrupted(
         trained += found
         if resumes:
             carried = saved(carried)
-            runner = world.runner(MIXED, stand_in(echo), slots=7, chunk=2)
+            runner = world.runner(MIXED, stand_in(echo))
     assert carried == [] and stopped_in_the_middle > 0
     assert {t.rollout for t in trained} == {r.rollout for r in requests}
     for trajectory in trained:
@@ -63,7 +63,7 @@ def test_under_the_same_weights_carried_over_equals_uninterrupted(
 
 
 def test_groups_are_whole_in_order_and_never_too_old(world, stand_in) -> None:
-    runner = world.runner(MIXED, stand_in(echo), slots=5, chunk=2)
+    runner = world.runner(MIXED, stand_in(echo))
     carried: list[Carried] = []
     born: dict[int, int] = {}
     for step in range(6):

@@ -303,9 +303,16 @@ def test_nothing_compiles_after_the_warm_up(make_engine, compilations: list[str]
     engine.cancel([0])
     assert len(compilations) >= 3
     compilations.clear()
-    for number in range(6):  # ragged: other lengths, other counts, resumed and cancelled slots
+    for number in range(50):  # ragged: other lengths, other counts, resumed and cancelled slots
         feeds = [
-            feed(slot, prompt_of(number, 1 + 7 * number + slot), budget=3 + number + slot)
+            feed(
+                slot,
+                prompt_of(number // 2, 1 + 7 * (number % 6) + slot),
+                budget=3 + number % 5 + slot,
+                sampling=Sampling(
+                    top_k=number % 3, top_p=1 - number % 2 / 4, temperature=number % 4
+                ),
+            )
             for slot in range(1 + number % 4)
         ]
         engine.feed(feeds)
