@@ -216,6 +216,16 @@ class GrpoConfig:
     """Steps between checkpoints."""
     trajectories_logged: int = 4
     """Trajectories a step written to trajectories.jsonl: best, worst, and a spread between."""
+    carry_over: int = 0
+    """Steps by which a group may be older than the weights it is trained on. 0: each step waits for
+    its own questions. Else one batch more is in flight, and a step ends when enough groups have."""
+    dump_rollouts: bool = False
+    """Keep what each step was trained on, exactly, in rollouts/<training>/ of the run directory."""
+    replay_rollouts: str = ""
+    """The rollouts/ of such a run: train on what lies there, without sampler and interpreter."""
+
+    def __post_init__(self) -> None:
+        _require(self.carry_over >= 0, "grpo.carry_over must not be negative (0 switches it off)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

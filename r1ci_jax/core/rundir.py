@@ -108,6 +108,11 @@ class RunDir:
         return self.path / "trajectories.jsonl"
 
     @property
+    def rollouts(self) -> Path:
+        """What GRPO was trained on, a folder a training, if the experiment asks for it."""
+        return self.path / "rollouts"
+
+    @property
     def results_path(self) -> Path:
         """One object per model, method and task."""
         return self.path / "results.jsonl"

@@ -27,7 +27,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation, tables
 from r1ci_jax.model import presets
 from r1ci_jax.ops import report
-from r1ci_jax.rollout import record
+from r1ci_jax.rollout import dump, record
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.sampling import pause
 from r1ci_jax.sampling.engine import Engine
@@ -144,7 +144,7 @@ class Run:
 
     def load_into(self, runner: Runner, params: Params) -> None:
         """Let the runner sample from these weights."""
-        runner.engine.load(self.policy()[0].sampler_weights(params))
+        runner.load(self.policy()[0].sampler_weights(params))
 
     def examples(self, split: str) -> list[Example]:
         """Questions of a split of `r1ci_tasks`."""
@@ -200,7 +200,7 @@ def measure_potential(run: Run) -> None:
     run.load_into(runner, run.weights("sft"))
     with progress.Progress("potential", len(examples), unit="questions") as bar:
         with bar.compiling("sampler", about=15):
-            runner.engine.warm_up()
+            runner.warm_up()
         graded = potential.measure(
             runner,
             examples,
@@ -237,15 +237,22 @@ def train_grpo(run: Run) -> None:
             run.weights("sft"),
             plans[arm],
             lambda split: [row.example for row in builders.load_curriculum(run.data_dir, split)],
-            run.runner(_SEED_GRPO),
+            _rollouts(run, arm),
             config,
             name=arm,
             seed=run.seed(_SEED_GRPO),
             checkpoints_dir=run.directory.checkpoints / arm,
             metrics_path=run.directory.metrics_path,
             trajectories_path=run.directory.trajectories_path,
+            rollouts_dir=run.directory.rollouts / arm,
         )
         run.save_weights(arm, trained)
+
+
+def _rollouts(run: Run, arm: str) -> Runner | dump.Replay:
+    """Where a training's trajectories come from."""
+    replayed = run.experiment.grpo.replay_rollouts
+    return dump.Replay(Path(replayed) / arm) if replayed else run.runner(_SEED_GRPO)
 
 
 def evaluate_models(run: Run) -> None:

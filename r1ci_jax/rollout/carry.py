@@ -13,26 +13,10 @@ from typing import Any
 
 from r1ci_jax.core.config import Sampling
 from r1ci_jax.rollout import agents, dump
-from r1ci_jax.rollout.live import Live, Request
+from r1ci_jax.rollout.live import Carried, Live, Request
 from r1ci_jax.rollout.runner import Batch, Runner
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.tasks.base import Example
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Carried:
-    """A trajectory of a group that was not complete."""
-
-    born: int
-    """Step in which its group began."""
-    row: Live
-    done: Trajectory | None
-    """What came of it, if it has ended."""
-
-    @property
-    def group(self) -> int:
-        """The group's rollout id."""
-        return self.row.request.rollout[0]
 
 
 def run_groups(
@@ -53,7 +37,7 @@ def run_groups(
     Raises:
         UserError: A prompt does not fit into the cache.
     """
-    known = list(carried)
+    known = [_aged(entry) for entry in carried]
     known += [Carried(born=step, row=runner.new_row(0, request), done=None) for request in requests]
     rows = [entry.row for entry in known]
     for index, row in enumerate(rows):
@@ -100,8 +84,17 @@ def run_groups(
     return trained, left
 
 
+def _aged(entry: Carried) -> Carried:
+    """What there is of it was sampled under older weights."""
+    entry.row.stale = len(entry.row.tokens)
+    if entry.done is None:
+        return entry
+    done = dataclasses.replace(entry.done, stale=len(entry.done.tokens))
+    return dataclasses.replace(entry, done=done)
+
+
 def carried_row(entry: Carried) -> dict[str, Any]:
-    """As JSON, for the checkpoint."""
+    """As JSON, for the checkpoint; a copy, which may be written while the row goes on."""
     row = entry.row
     return {
         "born": entry.born,
@@ -110,9 +103,9 @@ def carried_row(entry: Carried) -> dict[str, Any]:
         "agent": row.request.agent.name,
         "rollout": list(row.request.rollout),
         "sampling": dataclasses.asdict(row.request.sampling),
-        "tokens": row.tokens,
-        "sampled": row.sampled,
-        "logprobs": row.logprobs,
+        "tokens": list(row.tokens),
+        "sampled": list(row.sampled),
+        "logprobs": list(row.logprobs),
         "turn_start": row.turn_start,
         "turns": [dump.turn_row(turn) for turn in row.turns],
         "said": row.said,

@@ -15,7 +15,7 @@ from typing import Any
 from r1ci_jax.core import files
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import DecoderWeights
-from r1ci_jax.rollout.live import Request
+from r1ci_jax.rollout.live import Carried, Live, Request
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn
 from r1ci_jax.sandbox import ExecResult, Status
 
@@ -40,7 +40,9 @@ def turn_of(row: dict[str, Any]) -> Turn:
 def trajectory_row(trajectory: Trajectory) -> dict[str, Any]:
     """A trajectory as JSON; floats keep every bit."""
     row = {f.name: getattr(trajectory, f.name) for f in dataclasses.fields(trajectory)}
-    return {**row, "turns": [turn_row(turn) for turn in trajectory.turns]}
+    # Lists, as they read back: what a checkpoint holds must equal what was handed in.
+    lists = {name: list(row[name]) for name in ("rollout", "tokens", "sampled", "logprobs")}
+    return {**row, **lists, "turns": [turn_row(turn) for turn in trajectory.turns]}
 
 
 def trajectory_of(row: dict[str, Any]) -> Trajectory:
@@ -132,3 +134,29 @@ class Replay:
         if on_done is not None:
             on_done(len(found))
         return found
+
+    def run_groups(
+        self, requests: Iterable[Request], carried: Sequence[Carried], *, step: int
+    ) -> tuple[list[Trajectory], list[Carried]]:
+        """What `carry.run_groups` gave in this step (from 0), and everything else in flight.
+
+        Raises:
+            UserError: the dump of the step holds something that is not in flight.
+        """
+        known = list(carried)
+        known += [
+            Carried(born=step, row=Live(index=0, request=request), done=None)
+            for request in requests
+        ]
+        asked = {entry.row.request.rollout: entry.row.request.example.id for entry in known}
+        path = step_path(self._directory, step + 1)
+        trained = read(path)
+        for trajectory in trained:
+            if asked.get(trajectory.rollout) != trajectory.example_id:
+                raise UserError(
+                    f"{path} holds rollout {trajectory.rollout} of question "
+                    f"{trajectory.example_id}, which this training has not asked: it was dumped by "
+                    "another experiment or seed"
+                )
+        taken = {trajectory.rollout for trajectory in trained}
+        return trained, [entry for entry in known if entry.row.request.rollout not in taken]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from r1ci_jax.core.config import Sampling, TurnLimits
 from r1ci_jax.rollout import agents
-from r1ci_jax.rollout.trajectory import StopReason, Turn
+from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn
 from r1ci_jax.sampling.engine import Feed
 from r1ci_jax.sandbox import ExecResult
 from r1ci_jax.tasks.base import Example
@@ -51,6 +51,11 @@ class Live:
     """User turns and tool results that were put in besides scripts' output."""
     answers: int = 0
     slot: int = -1
+    cached: int = 0
+    """So many of its first tokens stand in the cache row of `slot`, where it then goes on; 0: it
+    enters any slot."""
+    stale: int = 0
+    """So many of its first tokens were there before the weights of this step."""
     waiting: Waiting | None = None
     is_done: bool = False
     began: float = dataclasses.field(default_factory=time.monotonic)
@@ -105,3 +110,19 @@ class Live:
             rollout=self.request.rollout,
             sampling=self.request.sampling,
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A trajectory of a group that was not complete when its step ended."""
+
+    born: int
+    """Step in which its group began."""
+    row: Live
+    done: Trajectory | None
+    """What came of it, if it has ended."""
+
+    @property
+    def group(self) -> int:
+        """The group's rollout id."""
+        return self.row.request.rollout[0]

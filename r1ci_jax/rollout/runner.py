@@ -13,6 +13,7 @@ import concurrent.futures
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 from r1ci_jax.core.config import TurnLimits
 from r1ci_jax.errors import UserError
@@ -27,12 +28,32 @@ from r1ci_jax.tasks import registry
 from r1ci_jax.text import chat, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
-__all__ = ["Request", "Runner"]
+__all__ = ["Batch", "Observer", "Request", "Runner"]
 
 OBSERVATION_LAG = 1
 """Chunks decoded by the other rows between a pause and its observation's entry."""
 TOOL_THREADS = 8
 JUDGE_THREADS = 4
+
+
+class Observer(Protocol):
+    """Is told what happens to the trajectories of a batch as soon as the host knows it."""
+
+    def on_tokens(self, row: Live, ids: Sequence[int]) -> None:
+        """The policy sampled these."""
+        ...
+
+    def on_code(self, row: Live, code: str) -> None:
+        """A script was handed to the interpreter."""
+        ...
+
+    def on_observation(self, row: Live, text: str) -> None:
+        """The policy reads this; the script it comes from, if one, is the last of `row.turns`."""
+        ...
+
+    def on_stop(self, row: Live, stop: StopReason, answer: str | None) -> None:
+        """The trajectory ended."""
+        ...
 
 
 class Runner:
@@ -73,19 +94,24 @@ class Runner:
         self.engine.warm_up()
 
     def run(
-        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
+        self,
+        requests: Iterable[Request],
+        *,
+        on_done: Callable[[int], None] | None = None,
+        observer: Observer | None = None,
     ) -> list[Trajectory]:
         """Make all trajectories; the result is in the order of the requests.
 
         Args:
             requests: May outnumber the slots.
             on_done: Called with the number of finished trajectories after every chunk.
+            observer: Is told what happens to each.
 
         Raises:
             UserError: A prompt does not fit into the cache; nothing has been sampled yet.
         """
         rows = [self.new_row(index, request) for index, request in enumerate(requests)]
-        batch = Batch(self, rows)
+        batch = Batch(self, rows, observer)
         for finished in batch.chunks():
             if on_done is not None:
                 on_done(finished)
@@ -106,12 +132,60 @@ class Runner:
         row.append_given(prompt)
         return row
 
+    def user_turn(self, row: Live, text: str) -> list[int]:
+        """What closes the policy's turn, if it has not done so itself, and opens its next one."""
+        ids = chat.user_turn_ids(self.tokenizer, text)
+        return ids[1:] if row.tokens[-1] == self.tokenizer.eos_id else ids
+
+    def judged(self, row: Live, stop: StopReason, answer: str | None) -> Trajectory:
+        """What came of a row; an answer to a question of no task is not judged."""
+        example, request = row.request.example, row.request
+        correct = (
+            answer is not None
+            and example.task != ""
+            and registry.get(example.task).score(example, answer).correct
+        )
+        return Trajectory(
+            example_id=example.id,
+            task=example.task,
+            question=example.question,
+            agent=request.agent.name,
+            rollout=request.rollout,
+            tokens=tuple(row.tokens),
+            sampled=tuple(row.sampled),
+            logprobs=tuple(row.logprobs),
+            turns=tuple(row.turns),
+            stop=stop,
+            answer=answer,
+            correct=correct,
+            reward=reward.shaped_reward(
+                correct,
+                protocol.keeps_format(self._own_text(row)),
+                len(row.turns) + 1,
+                penalty_after=self.turn_penalty_after,
+            ),
+            stale=row.stale,
+        )
+
+    def _own_text(self, row: Live) -> str:
+        """What the policy wrote; an observation in between leaves a line break."""
+        written = zip(row.tokens, row.sampled, strict=True)
+        stretches: Sequence[list[int]] = [
+            [token for token, _ in members if token != self.tokenizer.eos_id]
+            for sampled, members in itertools.groupby(written, key=lambda pair: pair[1])
+            if sampled
+        ]
+        return "\n".join(self.tokenizer.decode(ids) for ids in stretches)
+
 
 class Batch:
     """Trajectories that share the slots until all are done, or the caller stops."""
 
-    def __init__(self, parts: Runner, rows: Iterable[Live]) -> None:
+    def __init__(
+        self, parts: Runner, rows: Iterable[Live], observer: Observer | None = None
+    ) -> None:
         self._parts = parts
+        self._observer = observer
         self._queue = collections.deque(rows)
         self._live: dict[int, Live] = {}
         self._free = list(range(parts.engine.sampler.slots))
@@ -183,9 +257,13 @@ class Batch:
         self._free.sort(reverse=True)
         while self._queue and self._free:
             row = self._queue.popleft()
-            row.slot, row.began = self._free.pop(), time.monotonic()
+            if row.cached:
+                self._free.remove(row.slot)
+            else:
+                row.slot = self._free.pop()
+            row.began = time.monotonic()
             self._live[row.slot] = row
-            self._feeds.append(row.feed(len(row.tokens), self._parts.limits))
+            self._feeds.append(row.feed(len(row.tokens) - row.cached, self._parts.limits))
 
     def _resume_due(self) -> None:
         """Give rows whose time has come the output of their script, waiting for it if need be."""
@@ -216,7 +294,7 @@ class Batch:
         row.waiting = None
         if isinstance(result, str):
             row.said += 1
-            self._continue(row, self._clipped(protocol.tool_text(result)))
+            self._observe(row, protocol.tool_text(result))
             return
         assert isinstance(action, agents.RunCode | agents.RunLast)
         row.turns.append(Turn(code=action.code, result=result))
@@ -226,12 +304,16 @@ class Batch:
             answer = protocol.final_answer(result.stdout) or result.stdout.strip()
             self._finish(row, StopReason.ANSWER, answer)
         else:
-            self._continue(row, self._clipped(protocol.observation(result)))
+            self._observe(row, protocol.observation(result))
 
-    def _clipped(self, text: str) -> list[int]:
+    def _observe(self, row: Live, text: str) -> None:
+        """Let the policy read what a script or a tool said, and go on."""
         ids = self._parts.tokenizer.encode(text)
         limit = self._parts.limits.observation_tokens
-        return protocol.clip_observation_ids(ids, limit, self._parts.clip_ids)
+        ids = protocol.clip_observation_ids(ids, limit, self._parts.clip_ids)
+        if self._observer is not None:
+            self._observer.on_observation(row, self._parts.tokenizer.decode(ids))
+        self._continue(row, ids)
 
     def _continue(self, row: Live, ids: list[int]) -> None:
         """Append tokens that the policy did not choose, and let it go on behind them."""
@@ -247,6 +329,8 @@ class Batch:
         if row.is_done:  # ended while this chunk was under way
             return
         row.append_sampled(emitted.tokens, emitted.logprobs)
+        if self._observer is not None:
+            self._observer.on_tokens(row, emitted.tokens)
         if not emitted.paused:
             return
         match self._decide(row, protocol.Stop(emitted.stop)):
@@ -254,17 +338,20 @@ class Batch:
                 self._finish(row, stop, answer)
             case agents.Say(text=text):
                 row.said += 1
-                self._continue(row, chat.user_turn_ids(self._parts.tokenizer, text))
+                self._continue(row, self._parts.user_turn(row, text))
             case action:
+                future = self._start(row, action)
                 row.waiting = Waiting(
-                    action=action, future=self._start(action), due=self._chunk + OBSERVATION_LAG
+                    action=action, future=future, due=self._chunk + OBSERVATION_LAG
                 )
 
     def _start(
-        self, action: agents.RunCode | agents.RunLast | agents.UseTool
+        self, row: Live, action: agents.RunCode | agents.RunLast | agents.UseTool
     ) -> concurrent.futures.Future[ExecResult] | concurrent.futures.Future[str]:
         if isinstance(action, agents.UseTool):
             return self._tools.submit(action.call)
+        if self._observer is not None:
+            self._observer.on_code(row, action.code)
         return self._parts.sandbox.submit(action.code)
 
     def _decide(self, row: Live, stop: protocol.Stop) -> agents.Action:
@@ -302,42 +389,9 @@ class Batch:
 
     def _finish(self, row: Live, stop: StopReason, answer: str | None) -> None:
         """Have the trajectory judged and free its slot."""
-        self.ended[row.index] = self._judges.submit(self._judged, row, stop, answer)
+        self.ended[row.index] = self._judges.submit(self._parts.judged, row, stop, answer)
+        if self._observer is not None:
+            self._observer.on_stop(row, stop, answer)
         row.is_done = True
         del self._live[row.slot]
         self._free.append(row.slot)
-
-    def _judged(self, row: Live, stop: StopReason, answer: str | None) -> Trajectory:
-        example, request = row.request.example, row.request
-        correct = answer is not None and registry.get(example.task).score(example, answer).correct
-        return Trajectory(
-            example_id=example.id,
-            task=example.task,
-            question=example.question,
-            agent=request.agent.name,
-            rollout=request.rollout,
-            tokens=tuple(row.tokens),
-            sampled=tuple(row.sampled),
-            logprobs=tuple(row.logprobs),
-            turns=tuple(row.turns),
-            stop=stop,
-            answer=answer,
-            correct=correct,
-            reward=reward.shaped_reward(
-                correct,
-                protocol.keeps_format(self._own_text(row)),
-                len(row.turns) + 1,
-                penalty_after=self._parts.turn_penalty_after,
-            ),
-        )
-
-    def _own_text(self, row: Live) -> str:
-        """What the policy wrote; an observation in between leaves a line break."""
-        eos_id = self._parts.tokenizer.eos_id
-        written = zip(row.tokens, row.sampled, strict=True)
-        stretches: Sequence[list[int]] = [
-            [token for token, _ in members if token != eos_id]
-            for sampled, members in itertools.groupby(written, key=lambda pair: pair[1])
-            if sampled
-        ]
-        return "\n".join(self._parts.tokenizer.decode(ids) for ids in stretches)

@@ -65,6 +65,9 @@ class Trajectory:
     """Text between the answer marks, or None."""
     correct: bool
     reward: float
+    stale: int = 0
+    """So many of its first tokens were there before the weights that it is trained on: it was
+    carried over from an earlier step."""
 
     def __post_init__(self) -> None:
         assert len(self.tokens) == len(self.sampled) == len(self.logprobs)

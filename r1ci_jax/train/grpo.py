@@ -17,15 +17,15 @@ import numpy as np
 import optax
 
 from r1ci_jax.core import metrics, progress
-from r1ci_jax.core.config import GrpoConfig, Sampling
+from r1ci_jax.core.config import GrpoConfig
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import pipeline
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents, record
-from r1ci_jax.rollout.runner import Request, Runner
+from r1ci_jax.rollout import dump, record
+from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.train import checkpoint, losses, state
+from r1ci_jax.train import checkpoint, collect, losses, state
 from r1ci_jax.train.policy import Params, Policy
 
 
@@ -37,6 +37,8 @@ class MicroBatch(NamedTuple):
     """True where the policy chose the token."""
     behaviour_BT: jax.Array
     """Log-probabilities recorded while sampling."""
+    fresh_BT: jax.Array
+    """True where the policy chose the token under the weights of this step."""
     advantages_B: jax.Array
 
 
@@ -46,7 +48,9 @@ class MicroSums(NamedTuple):
     grpo: losses.GrpoSums
     entropy: jax.Array
     logprob_gap: jax.Array
-    """Over sampled tokens, of |trainer - sampler| log-probability."""
+    """Over tokens sampled under the same weights, of |trainer - sampler| log-probability."""
+    fresh: jax.Array
+    """Number of such tokens."""
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "config"))
@@ -72,9 +76,11 @@ def micro_gradients(
             clip_high=config.clip_high,
             kl_coef=config.kl_coef,
         )
-        gap_BT = jnp.where(mask_BT, jnp.abs(logprobs_BT - old_BT), 0.0)
+        fresh_BT = batch.fresh_BT[:, 1:]
+        gap_BT = jnp.where(fresh_BT, jnp.abs(logprobs_BT - old_BT), 0.0)
         entropy = jnp.sum(entropy_BT, where=mask_BT)
-        return loss, (MicroSums(sums, entropy, gap_BT.sum()), gap_BT.max())
+        fresh = fresh_BT.sum(dtype=jnp.float32)
+        return loss, (MicroSums(sums, entropy, gap_BT.sum(), fresh), gap_BT.max())
 
     gradients, (sums, largest_gap) = jax.grad(loss_sum, has_aux=True)(params)
     return gradients, sums, largest_gap
@@ -98,7 +104,7 @@ def train(
     params: Params,
     stages: Sequence[Stage],
     questions: Callable[[str], pipeline.RandomAccess[Example]],
-    runner: Runner,
+    runner: Runner | dump.Replay,
     config: GrpoConfig,
     *,
     name: str,
@@ -106,11 +112,13 @@ def train(
     checkpoints_dir: Path,
     metrics_path: Path,
     trajectories_path: Path,
+    rollouts_dir: Path,
 ) -> Params:
     """Train through all stages, from the last checkpoint if there is one. `params` is used up.
 
     What `params` holds, the model after supervised fine-tuning, stays the reference. `questions`
     gives those of a split. `name` is that of this training in metrics and trajectories.
+    `rollouts_dir` is where `config.dump_rollouts` keeps what each step was trained on.
     """
     # A copy: the training state is donated to every step, the reference must outlive it.
     reference = jax.tree.map(jnp.copy, params)
@@ -125,59 +133,56 @@ def train(
         metrics.JsonlLog(trajectories_path) as trajectory_log,
     ):
         # --- Resume ---
-        done, saved_place = checkpoints.latest() or 0, None
+        done, saved = checkpoints.latest() or 0, None
         if done:
             train_state, saved = checkpoints.restore(done, checkpoint.abstract(train_state))
-            saved_place = saved["batches"]
         writer.truncate_after(name, done)
         trajectory_log.truncate_after(name, done)
 
         with progress.Progress(name, total, start=done) as bar:
             if done < total:
-                runner.engine.load(policy.sampler_weights(train_state.params))
+                runner.load(policy.sampler_weights(train_state.params))
                 with bar.compiling("sampler", about=15):
-                    runner.engine.warm_up()
+                    runner.warm_up()
                 with bar.compiling("update", about=20):
                     _warm_up(train_state.params, reference, policy, config)
             for stage, first_step in _with_first_steps(stages):
                 if done >= first_step + stage.steps:
                     continue
-                batches = pipeline.prompt_batches(
-                    questions(stage.split), config.prompts_per_step, seed=seed + stage.number
+                steps = range(first_step, first_step + stage.steps)
+                collector = collect.Collector(
+                    runner, questions(stage.split), config, steps=steps, seed=seed + stage.number
                 )
                 if done > first_step:
-                    assert saved_place is not None, "a checkpoint without its place in the data"
-                    batches.set_state(saved_place.encode())
+                    assert saved is not None, "a checkpoint without its place in the data"
+                    collector.restore(saved)
                 bar.note(f"stage {stage.number}: {stage.steps} steps on {stage.split}")
 
                 # --- Train loop ---
-                for step in range(max(done, first_step), first_step + stage.steps):
-                    examples = next(batches)
-                    began, waited_before = time.monotonic(), runner.waited_seconds
-                    runner.engine.load(policy.sampler_weights(train_state.params))
-                    with bar.activity(f"sampling {len(examples) * config.rollouts_per_prompt}"):
-                        trajectories = runner.run(_requests(examples, step, config))
-                    sampled = time.monotonic()
+                for step in steps[max(done - first_step, 0) :]:
+                    runner.load(policy.sampler_weights(train_state.params))
+                    wanted = config.prompts_per_step * config.rollouts_per_prompt
+                    with bar.activity(f"sampling {wanted}"):
+                        trajectories, values = collector.collect(step)
+                    if config.dump_rollouts:
+                        dump.write(dump.step_path(rollouts_dir, step + 1), trajectories)
 
+                    sampled = time.monotonic()
                     with bar.activity("updating"):
                         advantages = relative_advantages(trajectories, config)
-                        train_state, values = update(
+                        train_state, learnt = update(
                             train_state, reference, trajectories, advantages, policy, config, tx
                         )
                     updated = time.monotonic()
-                    _refuse_non_finite(values, step + 1)
+                    _refuse_non_finite(learnt, step + 1)
 
                     # --- Log and save ---
-                    values |= record.statistics(trajectories)
+                    values |= learnt | record.statistics(trajectories)
                     values |= {
                         "group/flat_fraction": flat_fraction(advantages),
                         "curriculum/stage": stage.number,
                         "optim/lr": float(np.asarray(schedule(step))),
-                        "time/rollout": sampled - began,
-                        "time/sandbox": runner.waited_seconds - waited_before,
                         "time/update": updated - sampled,
-                        "rate/tokens_per_second": sum(sum(t.sampled) for t in trajectories)
-                        / (sampled - began),
                     }
                     writer.write(name, step + 1, values)
                     for kept in record.representative(trajectories, config.trajectories_logged):
@@ -187,8 +192,7 @@ def train(
                     shown = ("reward/mean", "accuracy", "tool/calls_per_traj")
                     bar.update(step + 1, {key: values[key] for key in shown})
                     if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
-                        saved = {"batches": batches.get_state().decode()}
-                        checkpoints.save(step + 1, train_state, saved)
+                        checkpoints.save(step + 1, train_state, collector.saved())
     return train_state.params
 
 
@@ -200,20 +204,6 @@ def _with_first_steps(stages: Sequence[Stage]) -> list[tuple[Stage, int]]:
         pairs.append((stage, before))
         before += stage.steps
     return pairs
-
-
-def _requests(examples: Sequence[Example], step: int, config: GrpoConfig) -> list[Request]:
-    """R requests a question, with rollout ids that no other step uses."""
-    return [
-        Request(
-            example=example,
-            agent=agents.CodeAgent(),
-            rollout=(step * config.prompts_per_step + number, member),
-            sampling=Sampling(temperature=config.temperature),
-        )
-        for number, example in enumerate(examples)
-        for member in range(config.rollouts_per_prompt)
-    ]
 
 
 def relative_advantages(trajectories: Sequence[Trajectory], config: GrpoConfig) -> np.ndarray:
@@ -258,13 +248,15 @@ def update(
     train_state, norm = apply_step(train_state, gradients, sums.grpo.sequences, tx=tx)
     tokens = max(float(sums.grpo.tokens), 1.0)
     means = losses.grpo_metrics(sums.grpo, kl_coef=config.kl_coef)
-    return train_state, {
+    values = {
         **{f"optim/{key}": float(value) for key, value in means.items()},
         "optim/grad_norm": float(norm),
         "optim/entropy": float(sums.entropy) / tokens,
-        "check/sampler_trainer_logprob_diff": float(sums.logprob_gap) / tokens,
-        "check/sampler_trainer_logprob_diff_max": largest_gap,
     }
+    if fresh := float(sums.fresh):
+        values["check/sampler_trainer_logprob_diff"] = float(sums.logprob_gap) / fresh
+        values["check/sampler_trainer_logprob_diff_max"] = largest_gap
+    return train_state, values
 
 
 def _warm_up(params: Params, reference: Params, policy: Policy, config: GrpoConfig) -> None:
@@ -305,14 +297,16 @@ def _pad(
     tokens_BT = np.full(shape, policy.tokenizer.pad_id, np.int32)
     sampled_BT = np.zeros(shape, bool)
     behaviour_BT = np.zeros(shape, np.float32)
+    fresh_BT = np.zeros(shape, bool)
     advantages_B = np.zeros(config.micro_batch, np.float32)
     for number, (trajectory, advantage) in enumerate(members):
         size = len(trajectory.tokens)
         tokens_BT[number, :size] = trajectory.tokens
         sampled_BT[number, :size] = trajectory.sampled
         behaviour_BT[number, :size] = trajectory.logprobs
+        fresh_BT[number, trajectory.stale : size] = trajectory.sampled[trajectory.stale :]
         advantages_B[number] = advantage
-    arrays = state.place_batch((tokens_BT, sampled_BT, behaviour_BT, advantages_B))
+    arrays = state.place_batch((tokens_BT, sampled_BT, behaviour_BT, fresh_BT, advantages_B))
     return MicroBatch(*arrays)
 
 

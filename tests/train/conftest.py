@@ -1,13 +1,17 @@
 """A policy so small that every law about training can be tried on it."""
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
 
 from r1ci_jax.model import qwen2
+from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train.policy import Params, Policy
+from tests.train.asking import Noting, noting
 
 CONFIG = qwen2.Qwen2Config(
     vocab_size=320,
@@ -40,3 +44,14 @@ def first_params() -> Params:
 def tiny_params(first_params: Params) -> Params:
     """A copy for every test: trainers use their parameters up."""
     return jax.tree.map(jnp.copy, first_params)
+
+
+@pytest.fixture(scope="session")
+def box() -> Iterator[Sandbox]:
+    with Sandbox(SandboxConfig(limits=Limits(cpu_seconds=2.0), workers=1)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def runner(tiny_policy: Policy, box: Sandbox) -> Noting:
+    return noting(tiny_policy, box)

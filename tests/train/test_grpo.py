@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,30 +11,12 @@ import numpy as np
 import pytest
 
 from r1ci_jax.core import metrics
-from r1ci_jax.core.config import GrpoConfig, SamplerConfig, TurnLimits
-from r1ci_jax.curriculum.stages import Stage
+from r1ci_jax.core.config import GrpoConfig
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
-from r1ci_jax.sampling import pause
-from r1ci_jax.sampling.engine import Engine
-from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
-from r1ci_jax.tasks import registry
-from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import protocol
 from r1ci_jax.train import grpo, state
 from r1ci_jax.train.policy import Params, Policy
-
-CONFIG = GrpoConfig(
-    prompts_per_step=2,
-    rollouts_per_prompt=4,
-    steps_per_stage=(2, 2, 0, 0),
-    lr=1e-2,
-    sequence_lengths=(64, 128),
-    micro_batch=4,
-    kl_coef=0.1,
-    checkpoint_every=3,
-)
+from tests.train.asking import CONFIG, STAGES, Noting, Stopped, questions, train, write_until
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -163,7 +144,9 @@ def test_micro_batches_are_short_where_they_can_be(
     assert [batch.tokens_BT.shape for batch in batches] == [(4, fourth), (4, 64)]
     found = {}
     for batch in batches:
-        for tokens_T, sampled_T, old_T, advantage in zip(*map(np.asarray, batch), strict=True):
+        for row in zip(*map(np.asarray, batch), strict=True):
+            tokens_T, sampled_T, old_T, fresh_T, advantage = row
+            np.testing.assert_array_equal(fresh_T, sampled_T)
             if sampled_T.any():
                 found[float(advantage)] = (tokens_T, sampled_T, old_T)
     assert sorted(found) == list(range(7))
@@ -221,65 +204,6 @@ def test_a_step_in_which_every_jail_failed_is_said(
 # --- the trainer with the real sampler and the real jail -----------------------------------------
 
 
-class Noting(Runner):
-    """Notes what it was asked, and likes low tokens: an untrained policy earns nothing else."""
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self.asked: list[list[Request]] = []
-
-    def run(
-        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
-    ) -> list[Trajectory]:
-        self.asked.append(list(requests))
-        made = super().run(self.asked[-1], on_done=on_done)
-        half = self.tokenizer.vocab_size / 2
-        return [
-            dataclasses.replace(t, reward=float(np.mean(np.less(t.tokens, half)))) for t in made
-        ]
-
-
-@pytest.fixture
-def runner(tiny_policy: Policy) -> Iterator[Noting]:
-    table = pause.token_table(protocol.stop_machine(), tiny_policy.tokenizer.token_bytes())
-    sampler = SamplerConfig(
-        slots=8, cache_length=128, chunk=8, prefill_buckets=(64,), prefill_rows=8
-    )
-    engine = Engine(tiny_policy.config, sampler, table, eos_id=tiny_policy.tokenizer.eos_id, seed=5)
-    limits = TurnLimits(code_calls=1, new_tokens=24, observation_tokens=32)
-    with Sandbox(SandboxConfig(limits=Limits(cpu_seconds=2.0), workers=1)) as sandbox:
-        yield Noting(engine, sandbox, tiny_policy.tokenizer, limits)
-
-
-STAGES = [
-    Stage(number=1, split="group1", steps=2),
-    Stage(number=2, split="group1+group2", steps=3),
-]
-
-
-def questions(split: str) -> list[Example]:
-    """Four in group 1, four more in group 2."""
-    count = 4 * len(split.split("+"))
-    return [registry.get("toy_letters").generate(i, seed=0, difficulty=1) for i in range(count)]
-
-
-def train(policy: Policy, params: Params, runner: Runner, place: Path) -> Params:
-    place.mkdir(exist_ok=True)
-    return grpo.train(
-        policy,
-        jax.tree.map(jnp.copy, params),
-        STAGES,
-        questions,
-        runner,
-        CONFIG,
-        name="grpo",
-        seed=3,
-        checkpoints_dir=place / "checkpoints",
-        metrics_path=place / "metrics.jsonl",
-        trajectories_path=place / "trajectories.jsonl",
-    )
-
-
 def test_training_over_two_stages(
     tiny_policy: Policy, tiny_params: Params, runner: Noting, tmp_path: Path
 ) -> None:
@@ -308,10 +232,6 @@ def test_training_over_two_stages(
     assert [row["step"] for row in logged] == [step for step in range(1, 6) for _ in range(4)]
 
 
-class Stopped(Exception):
-    """Stands for whatever ends a run."""
-
-
 def test_a_stopped_training_ends_as_an_uninterrupted_one(
     tiny_policy: Policy,
     tiny_params: Params,
@@ -320,17 +240,9 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = train(tiny_policy, tiny_params, runner, tmp_path / "whole")
-    write = metrics.MetricsWriter.write
-
-    def write_until_5(writer: metrics.MetricsWriter, stage: str, step: int, values: Any) -> None:
-        if step == 5:
-            raise Stopped
-        write(writer, stage, step, values)
-
-    monkeypatch.setattr(metrics.MetricsWriter, "write", write_until_5)
-    with pytest.raises(Stopped):
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(metrics.MetricsWriter, "write", write_until(5))
         train(tiny_policy, tiny_params, runner, tmp_path / "stopped")
-    monkeypatch.setattr(metrics.MetricsWriter, "write", write)
     resumed = train(tiny_policy, tiny_params, runner, tmp_path / "stopped")
 
     # Steps 1 to 5, 1 to 5 stopped in its middle, then 4 and 5 again: the checkpoint was that of 3.

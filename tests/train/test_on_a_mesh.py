@@ -36,7 +36,7 @@ segments_BT = 1 + (np.arange(24) >= 11).astype(np.int32) + np.zeros((8, 1), np.i
 positions_BT = np.where(segments_BT == 1, np.arange(24), np.arange(24) - 11)
 batch = PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT)
 rollouts = grpo.MicroBatch(tokens_BT, mask_BT, np.where(mask_BT, -5.0, 0.0).astype(np.float32),
-                           rng.normal(size=8).astype(np.float32))
+                           mask_BT, rng.normal(size=8).astype(np.float32))
 
 def steps(mesh):
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):

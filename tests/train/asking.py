@@ -1,0 +1,119 @@
+"""A small training with the real sampler and the real jail, for the tests of the trainer."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, override
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from r1ci_jax.core import metrics
+from r1ci_jax.core.config import GrpoConfig, SamplerConfig, TurnLimits
+from r1ci_jax.curriculum.stages import Stage
+from r1ci_jax.rollout.dump import Replay
+from r1ci_jax.rollout.live import Live
+from r1ci_jax.rollout.runner import Request, Runner
+from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.sampling import pause
+from r1ci_jax.sampling.engine import Engine
+from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import protocol
+from r1ci_jax.train import grpo
+from r1ci_jax.train.policy import Params, Policy
+
+CONFIG = GrpoConfig(
+    prompts_per_step=2,
+    rollouts_per_prompt=4,
+    steps_per_stage=(2, 2, 0, 0),
+    lr=1e-2,
+    sequence_lengths=(64, 128),
+    micro_batch=4,
+    kl_coef=0.1,
+    checkpoint_every=3,
+)
+STAGES = [
+    Stage(number=1, split="group1", steps=2),
+    Stage(number=2, split="group1+group2", steps=3),
+]
+
+
+def questions(split: str) -> list[Example]:
+    """Four in group 1, four more in group 2."""
+    count = 4 * len(split.split("+"))
+    return [registry.get("toy_letters").generate(i, seed=0, difficulty=1) for i in range(count)]
+
+
+class Noting(Runner):
+    """Notes what it was asked, and likes low tokens: an untrained policy earns nothing else."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.asked: list[list[Request]] = []
+
+    def run(
+        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Trajectory]:
+        self.asked.append(list(requests))
+        return super().run(self.asked[-1], on_done=on_done)
+
+    @override
+    def judged(self, row: Live, stop: StopReason, answer: str | None) -> Trajectory:
+        low = np.less(row.tokens, self.tokenizer.vocab_size / 2)
+        return dataclasses.replace(super().judged(row, stop, answer), reward=float(np.mean(low)))
+
+
+SAMPLER = SamplerConfig(slots=8, cache_length=128, chunk=8, prefill_buckets=(64,), prefill_rows=8)
+LIMITS = TurnLimits(code_calls=1, new_tokens=24, observation_tokens=32)
+
+
+def noting(
+    policy: Policy, box: Sandbox, sampler: SamplerConfig = SAMPLER, limits: TurnLimits = LIMITS
+) -> Noting:
+    table = pause.token_table(protocol.stop_machine(), policy.tokenizer.token_bytes())
+    engine = Engine(policy.config, sampler, table, eos_id=policy.tokenizer.eos_id, seed=5)
+    return Noting(engine, box, policy.tokenizer, limits)
+
+
+def train(
+    policy: Policy,
+    params: Params,
+    runner: Runner | Replay,
+    place: Path,
+    config: GrpoConfig = CONFIG,
+    stages: list[Stage] = STAGES,
+) -> Params:
+    place.mkdir(exist_ok=True)
+    return grpo.train(
+        policy,
+        jax.tree.map(jnp.copy, params),
+        stages,
+        questions,
+        runner,
+        config,
+        name="grpo",
+        seed=3,
+        checkpoints_dir=place / "checkpoints",
+        metrics_path=place / "metrics.jsonl",
+        trajectories_path=place / "trajectories.jsonl",
+        rollouts_dir=place / "rollouts",
+    )
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a run."""
+
+
+def write_until(last: int) -> Callable[..., None]:
+    """In the place of `MetricsWriter.write`: the run ends in its middle of step `last`."""
+    write = metrics.MetricsWriter.write
+
+    def write_some(writer: metrics.MetricsWriter, stage: str, step: int, values: Any) -> None:
+        if step == last:
+            raise Stopped
+        write(writer, stage, step, values)
+
+    return write_some
