@@ -39,28 +39,21 @@ def run_groups(
     """
     known = [_aged(entry) for entry in carried]
     known += [Carried(born=step, row=runner.new_row(0, request), done=None) for request in requests]
-    rows = [entry.row for entry in known]
-    for index, row in enumerate(rows):
-        row.index = index
-    sizes: dict[int, int] = {}
-    born: dict[int, int] = {}
-    missing: dict[int, int] = {}
-    for entry in known:
-        sizes[entry.group] = sizes.get(entry.group, 0) + 1
-        born[entry.group] = entry.born
-        missing[entry.group] = missing.get(entry.group, 0) + (entry.done is None)
-    assert groups <= len(sizes), "fewer groups in flight than the step needs"
-
+    for index, entry in enumerate(known):
+        entry.row.index = index
+    assert groups <= len({entry.group for entry in known}), "fewer groups in flight than needed"
     ended = {index: entry.done for index, entry in enumerate(known) if entry.done is not None}
-    batch = Batch(runner, [row for index, row in enumerate(rows) if index not in ended])
+    batch = Batch(runner, [entry.row for entry in known if entry.done is None])
+
+    def complete() -> set[int]:
+        all_ended = ended.keys() | batch.ended.keys()
+        open_groups = {entry.group for entry in known if entry.row.index not in all_ended}
+        return {entry.group for entry in known} - open_groups
 
     def enough() -> bool:
-        left = dict(missing)
-        for index in batch.ended:
-            left[known[index].group] -= 1
-        complete = sum(count == 0 for count in left.values())
-        due = all(left[g] == 0 for g, began in born.items() if step - began >= max_age)
-        return complete >= groups and due
+        due = {entry.group for entry in known if step - entry.born >= max_age}
+        found = complete()
+        return len(found) >= groups and due <= found
 
     if not enough():
         chunks = batch.chunks()
@@ -71,17 +64,17 @@ def run_groups(
                 break
         batch.settle()
         chunks.close()
+    taken = set(sorted(complete())[:groups])
     ended |= batch.done()
-    unfinished = {known[i].group for i in range(len(known)) if i not in ended}
-    taken = set(sorted(set(sizes) - unfinished)[:groups])
-    order = sorted(range(len(known)), key=lambda i: rows[i].request.rollout)
-    trained = [ended[i] for i in order if known[i].group in taken]
-    left = [
-        dataclasses.replace(known[i], done=ended.get(i))
-        for i in order
-        if known[i].group not in taken
-    ]
-    return trained, left
+    known.sort(key=lambda entry: entry.row.request.rollout)
+    return (
+        [ended[entry.row.index] for entry in known if entry.group in taken],
+        [
+            dataclasses.replace(entry, done=ended.get(entry.row.index))
+            for entry in known
+            if entry.group not in taken
+        ],
+    )
 
 
 def _aged(entry: Carried) -> Carried:

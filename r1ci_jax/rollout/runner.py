@@ -12,8 +12,8 @@ import collections
 import concurrent.futures
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, Protocol
 
 from r1ci_jax.core.config import TurnLimits
 from r1ci_jax.errors import UserError
@@ -200,7 +200,7 @@ class Batch:
         self.ended: dict[int, concurrent.futures.Future[Trajectory]] = {}
         """By index; the future is that of the verdict."""
 
-    def chunks(self) -> Iterator[int]:
+    def chunks(self) -> Generator[int]:
         """Go on chunk by chunk until all is done; yields how many trajectories are.
 
         Whatever ends the loop (the last trajectory, an error, an interrupt, a caller who stops
@@ -280,7 +280,7 @@ class Batch:
             # Time counts, so nobody waits for another's script: whoever is ready goes on.
             if nobody_decodes and waiting:
                 left = max(0.0, limit - max(row.seconds for row, _ in waiting))
-                futures = [what.future for _, what in waiting]
+                futures: list[concurrent.futures.Future[Any]] = [w.future for _, w in waiting]
                 concurrent.futures.wait(futures, left, concurrent.futures.FIRST_COMPLETED)
             due = [(row, what) for row, what in waiting if what.future.done()]
         for row, what in due:

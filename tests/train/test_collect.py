@@ -29,7 +29,9 @@ from tests.train.asking import (
     write_until,
 )
 
-CARRYING = dataclasses.replace(CONFIG, carry_over=2, dump_rollouts=True, checkpoint_every=2)
+CARRYING = dataclasses.replace(
+    CONFIG, carry_over=2, dump_rollouts=True, checkpoint_every=2, sequence_lengths=(128,)
+)
 STAGES = [
     Stage(number=1, split="group1", steps=2),
     Stage(number=2, split="group1+group2", steps=4),
@@ -101,6 +103,7 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
     tiny_policy: Policy, tiny_params: Params, ragged: Noting
 ) -> None:
     other = jax.tree.map(lambda leaf: leaf * 1.05, tiny_params)
+    scores = jax.jit(tiny_policy.logprobs)
     collector = collect.Collector(
         ragged, questions("group1+group2"), CARRYING, steps=range(5), seed=3
     )
@@ -119,9 +122,10 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
         is_stale = np.arange(1, len(each.tokens)) < each.stale
         recorded = np.array(each.logprobs[1:])
         for params, chosen in ((tiny_params, sampled & is_stale), (other, sampled & ~is_stale)):
-            tokens_BT = np.array([each.tokens], np.int32)
-            computed_BT, _ = tiny_policy.logprobs(params, tokens_BT)
-            np.testing.assert_allclose(recorded[chosen], computed_BT[0][chosen], atol=1e-4)
+            tokens_BT = np.zeros((1, 128), np.int32)
+            tokens_BT[0, : len(each.tokens)] = each.tokens
+            computed_T = np.asarray(scores(params, tokens_BT)[0])[0, : len(recorded)]
+            np.testing.assert_allclose(recorded[chosen], computed_T[chosen], atol=1e-4)
         fresh_tokens += int((sampled & ~is_stale).sum())
     # The ratio of the loss is to those; the check is over tokens of the same weights alone.
     (batch, *_) = grpo.micro_batches(stale, np.ones(len(stale)), tiny_policy, CARRYING)
