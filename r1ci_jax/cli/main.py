@@ -23,6 +23,7 @@ COMMANDS = {
     "potential": ("r1ci_jax.cli.run", "improvement potential of the questions only"),
     "grpo": ("r1ci_jax.cli.run", "reinforcement learning only"),
     "eval": ("r1ci_jax.cli.run", "evaluation only"),
+    "chat": ("r1ci_jax.cli.chat", "talk to a model, with the interpreter live"),
     "tasks": ("r1ci_jax.cli.tasks", "the task registry: list, show, sample, check"),
     "data": ("r1ci_jax.cli.data", "datasets: build, fetch, stats"),
     "sandbox": ("r1ci_jax.cli.sandbox", "the interpreter jail: doctor, exec, bench, soak"),

@@ -2,11 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from r1ci_jax.errors import UserError
 
 _DTYPES = ("float32", "bfloat16")
 # What lies beside the weights in a Hugging Face repository and belongs to the model.
@@ -67,54 +64,16 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    import jax
-    from flax import nnx
-
     from r1ci_jax.core.rundir import RunDir
-    from r1ci_jax.model import weights
-    from r1ci_jax.model.qwen2 import Qwen2
-    from r1ci_jax.text import tokenizer as tokenizers
-    from r1ci_jax.train import checkpoint
+    from r1ci_jax.model import hub, weights
+    from r1ci_jax.ops import models
 
     run = RunDir.view(args.workdir)
-    config_json = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
-    source = config_json["experiment"]["model"]
-    name = args.model or _newest(run.checkpoints)
-    config = _architecture(source)
-    abstract = nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0)))
-    graphdef, shapes = nnx.split(abstract)
-    params, _ = checkpoint.load_params(run.checkpoints / name / "final", shapes)
-    if args.dtype != "float32":
-        params = jax.tree.map(lambda x: x.astype(args.dtype), params)
-    model = nnx.merge(graphdef, params)
-    place = source["tokenizer"] or source["checkpoint"] or str(run.path / "tokenizer")
-    tokenizer = tokenizers.load(place)
+    model, tokenizer = models.of_run(run, args.model, args.dtype)
     ids = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    files = _companions(_directory(place))
+    files = _companions(hub.resolve(models.tokenizer_place(run)))
     weights.save_pretrained(model, args.out, extra_config=ids, companions=files)
     return _report(model, args.out, args.json)
-
-
-def _architecture(source: Mapping[str, Any]) -> Any:
-    from r1ci_jax.model import hf_config, presets
-
-    if not source["checkpoint"]:
-        return presets.get(source["preset"])
-    directory = _directory(source["checkpoint"])
-    return hf_config.parse(hf_config.read_json(directory), directory)
-
-
-def _directory(path_or_hub_id: str) -> Path:
-    from r1ci_jax.model import hub
-
-    return hub.resolve(path_or_hub_id)
-
-
-def _newest(checkpoints: Path) -> str:
-    finals = sorted(checkpoints.glob("*/final/step.json"), key=lambda path: path.stat().st_mtime)
-    if not finals:
-        raise UserError(f"{checkpoints.parent} has no trained model yet; run its sft stage first")
-    return finals[-1].parent.parent.name
 
 
 def _companions(directory: Path) -> list[Path]:

@@ -97,6 +97,14 @@ class RunDir:
             )
         return cls(path, _load_json(path / "config.json"), None)
 
+    @staticmethod
+    def is_at(path: Path) -> bool:
+        """Whether this is a run: a checkpoint has a config.json too, but without an experiment."""
+        try:
+            return "experiment" in json.loads((path / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError):
+            return False
+
     @property
     def metrics_path(self) -> Path:
         """One object per logged step."""

@@ -1,0 +1,204 @@
+"""`r1ci chat MODEL`: talk to a model, with the interpreter live."""
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r1ci_jax.core.config import Sampling, TurnLimits
+from r1ci_jax.core.rundir import RunDir
+from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
+from r1ci_jax.text import prompts
+
+if TYPE_CHECKING:  # both import JAX
+    from r1ci_jax.ops.chat import Conversation
+    from r1ci_jax.ops.chat_view import View
+
+PROMPT = "> "
+HELP = """\
+/reset          begin a new conversation
+/system TEXT    begin a new one with these instructions; without TEXT, with none
+/quit           leave (Ctrl-D does too)
+Ctrl-C          stop the answer"""
+_CONTEXT, _OBSERVATION, _ANSWER = 4096, 512, 1024
+"""Tokens where no run says otherwise: of a conversation, of a script's output, of an answer."""
+
+
+def add_commands(subparsers: Any) -> None:
+    """Register `chat`."""
+    parser = subparsers.add_parser(
+        "chat",
+        help="talk to a model, with the interpreter live",
+        description="Talk to a model. Its scripts are run in the jail as soon as they are closed, "
+        "and it reads what they print. Messages are lines of standard input.",
+        epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "place",
+        metavar="MODEL",
+        help="a run directory, a Hugging Face directory or hub id, or a preset (qwen2.5-0.5b-...)",
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help="of a run: sft, curriculum, uniform (default: the newest)"
+    )
+    parser.add_argument("--temperature", type=float, default=0.6, help="default 0.6")
+    parser.add_argument("--top-k", type=int, default=0, help="keep the K likeliest tokens; 0: all")
+    parser.add_argument("--top-p", type=float, default=1.0, help="keep this much probability")
+    parser.add_argument("--min-p", type=float, default=0.0, help="against the likeliest token")
+    parser.add_argument("--greedy", action="store_true", help="always the likeliest token")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="of one answer")
+    parser.add_argument("--context", type=int, metavar="N", help="tokens of one conversation")
+    parser.add_argument("--system", default="", metavar="TEXT", help="instructions before all")
+    parser.add_argument(
+        "--bare", action="store_true", help="do not tell a published model how to use scripts"
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line: the events")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    sampling = Sampling(
+        temperature=0.0 if args.greedy else args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        min_p=args.min_p,
+    )
+    place = Path(args.place)
+    run = RunDir.view(place) if RunDir.is_at(place) else None
+    if run is None and args.model is not None:
+        raise UserError(f"--model names one of a run's models, but {args.place} is no run")
+    experiment = {} if run is None else run.config["experiment"]
+    # Before JAX: the sandbox's fork servers are no children of a process with JAX's threads.
+    with Sandbox(_sandbox_config(experiment)) as sandbox:
+        conversation, view = _open(args, run, sandbox, sampling)
+        conversation.reset(args.system)
+        return _talk(conversation, view, is_json=args.json)
+
+
+def _sandbox_config(experiment: dict[str, Any]) -> SandboxConfig:
+    """That of the run, with one worker: scripts come one at a time."""
+    saved = experiment.get("sandbox", {})
+    limits = Limits(**saved.get("limits", {}))
+    return SandboxConfig(**{**saved, "limits": limits, "workers": 1})
+
+
+def _open(
+    args: argparse.Namespace, run: RunDir | None, sandbox: Sandbox, sampling: Sampling
+) -> tuple["Conversation", "View"]:
+    """Load the model; answers are as long as in its training unless the arguments say else."""
+    from r1ci_jax.ops import chat, chat_view, models
+
+    print(f"r1ci: loading {args.place}", file=sys.stderr)
+    if run is None:
+        model, tokenizer = models.published(args.place, args.dtype)
+        head = "" if args.bare else prompts.HEAD_PROMPT
+        context = min(_CONTEXT, model.config.max_positions)
+        limits = TurnLimits(new_tokens=_ANSWER, observation_tokens=_OBSERVATION)
+    else:
+        model, tokenizer = models.of_run(run, args.model, args.dtype)
+        experiment = run.config["experiment"]
+        head = prompts.HEAD_PROMPT if experiment["model"]["checkpoint"] and not args.bare else ""
+        context = experiment["sampler"]["cache_length"]
+        limits = TurnLimits(
+            code_calls=experiment["limits"]["code_calls"],
+            new_tokens=experiment["limits"]["new_tokens"],
+            observation_tokens=experiment["limits"]["observation_tokens"],
+        )
+    if args.context is not None:
+        if not 0 < args.context <= model.config.max_positions:
+            raise UserError(f"--context {args.context}: 1 to {model.config.max_positions} tokens")
+        context = args.context
+    if args.max_tokens is not None:
+        limits = TurnLimits(
+            code_calls=limits.code_calls,
+            new_tokens=args.max_tokens,
+            observation_tokens=limits.observation_tokens,
+        )
+    print("r1ci: compiling; /help lists the commands", file=sys.stderr)
+    runner = chat.runner(model, tokenizer, sandbox, limits, context=context, seed=args.seed)
+    if args.json:
+        view: View = chat_view.JsonView(sys.stdout, tokenizer)
+    else:
+        view = chat_view.TextView(sys.stdout, tokenizer, colour=sys.stdout.isatty())
+    return chat.Conversation(runner, sampling, view, head=head), view
+
+
+def _talk(conversation: "Conversation", view: "View", *, is_json: bool) -> int:
+    """Message by message; 1 when one could not be answered and nobody was there to read why."""
+    is_person = sys.stdin.isatty() and not is_json
+    failed = False
+    for message in _typed() if is_person else _piped():
+        command, _, rest = message.partition(" ")
+        match command:
+            case "/quit":
+                break
+            case "/reset":
+                conversation.reset()
+            case "/system":
+                conversation.reset(rest.strip())
+            case "/help":
+                print(HELP, file=sys.stderr)
+            case _ if command.startswith("/"):
+                view.problem(f"there is no command {command}; /help lists them")
+                failed = True
+            case _:
+                failed |= not _answer(conversation, view, message)
+    return int(failed and not is_person)
+
+
+def _answer(conversation: "Conversation", view: "View", message: str) -> bool:
+    """False if the message cannot be answered."""
+    try:
+        with _ctrl_c() as is_stopped:
+            if not conversation.ask(message, is_stopped):
+                view.interrupted()
+    except UserError as error:
+        view.problem(str(error))
+        return False
+    return True
+
+
+def _typed() -> Iterator[str]:
+    """What a person types; Ctrl-C drops the line, Ctrl-D ends."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # input() uses it, for history and editing
+    while True:
+        try:
+            line = input(PROMPT).strip()
+        except KeyboardInterrupt:
+            print()
+        except EOFError:
+            print()
+            return
+        else:
+            if line:
+                yield line
+
+
+def _piped() -> Iterator[str]:
+    while line := sys.stdin.readline():
+        if line.strip():
+            yield line.strip()
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Inside, Ctrl-C only makes the function true: no computation is torn in its middle."""
+    pressed = False
+
+    def note(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
