@@ -5,9 +5,13 @@ field. A knob that a single experiment needs belongs into that experiment's file
 """
 
 import dataclasses
+from typing import Literal, get_args
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.config import SandboxConfig
+
+Storage = Literal["full", "int8"]
+"""How the sampler holds an array: as it comes, or in eight bits with scales."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -91,10 +95,19 @@ class SamplerConfig:
     """Lengths to which prompts and observations are padded; a longer input takes several passes."""
     prefill_rows: int = 16
     """Rows of one prefill call."""
+    weights: Storage = "full"
+    """"int8": every matrix in eight bits, one factor an output channel; norms and biases stay."""
+    cache: Storage = "full"
+    """"int8": keys and values in eight bits, one factor a slot, head and position."""
 
     def __post_init__(self) -> None:
         for name in ("slots", "chunk", "prefill_rows"):
             _require(getattr(self, name) > 0, f"sampler.{name} must be positive")
+        for name in ("weights", "cache"):
+            _require(
+                getattr(self, name) in get_args(Storage),
+                f"sampler.{name} must be one of {', '.join(get_args(Storage))}",
+            )
         _require(
             tuple(sorted(self.prefill_buckets)) == self.prefill_buckets
             and self.prefill_buckets[0] > 0,
@@ -295,6 +308,7 @@ class Experiment:
             "grpo.sequence_lengths must ascend to at least sampler.cache_length",
         )
         for name, rows in (
+            ("sampler.slots", self.sampler.slots),
             ("sft.batch_size", self.sft.batch_size),
             ("grpo.micro_batch", self.grpo.micro_batch),
         ):

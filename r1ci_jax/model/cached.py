@@ -11,16 +11,30 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from r1ci_jax.model import attention, qwen2
+from r1ci_jax.core.config import Storage
+from r1ci_jax.model import attention, int8, qwen2
+from r1ci_jax.model.int8 import MaybeInt8
 
-type Cache = tuple[tuple[jax.Array, jax.Array], ...]
-"""(k_SKCH, v_SKCH) of each layer."""
+type Cache = tuple[tuple[MaybeInt8, MaybeInt8], ...]
+"""(k_SKCH, v_SKCH) of each layer; in eight bits with one scale [S, K, C] a head and position."""
 
 
-def init_cache(config: qwen2.Qwen2Config, rows: int, length: int, dtype: DTypeLike) -> Cache:
-    """Zeros for `rows` slots of `length` tokens."""
+def init_cache(
+    config: qwen2.Qwen2Config,
+    rows: int,
+    length: int,
+    dtype: DTypeLike,
+    storage: Storage = "full",
+) -> Cache:
+    """Zeros for `rows` slots of `length` tokens; `dtype` is that of full storage."""
     shape = (rows, config.kv_heads, length, config.head_dim)
-    return tuple((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.layers))
+
+    def zeros() -> MaybeInt8:
+        if storage == "full":
+            return jnp.zeros(shape, dtype)
+        return int8.Int8(jnp.zeros(shape, jnp.int8), jnp.zeros(shape[:-1], jnp.float32))
+
+    return tuple((zeros(), zeros()) for _ in range(config.layers))
 
 
 def extend(
@@ -40,16 +54,14 @@ def extend(
     length = cache[0][0].shape[2]
     rotary = attention.rotary_BTH(positions_RT, config.head_dim, config.rope_theta)
     visible_RTC = jnp.arange(length)[None, None, :] <= positions_RT[:, :, None]
-    x_RTD = weights.embed_VD[tokens_RT]
+    x_RTD = int8.rows(weights.embed_VD, tokens_RT, weights.norm_D.dtype)
     new_cache = []
     for layer, (k_SKCH, v_SKCH) in zip(weights.layers, cache, strict=True):
 
         def attend(q_RTNH, k_RTKH, v_RTKH, k_SKCH=k_SKCH, v_SKCH=v_SKCH):
             k_SKCH = _write(k_SKCH, k_RTKH, positions_RT, slots_R)
             v_SKCH = _write(v_SKCH, v_RTKH, positions_RT, slots_R)
-            k_RKCH, v_RKCH = (
-                (k_SKCH, v_SKCH) if slots_R is None else (k_SKCH[slots_R], v_SKCH[slots_R])
-            )
+            k_RKCH, v_RKCH = (_read(half, slots_R, q_RTNH.dtype) for half in (k_SKCH, v_SKCH))
             return attention.attend(q_RTNH, k_RKCH, v_RKCH, visible_RTC), (k_SKCH, v_SKCH)
 
         x_RTD, pair = qwen2.layer_forward(config, layer, x_RTD, rotary, attend)
@@ -64,9 +76,21 @@ def logits(config: qwen2.Qwen2Config, weights: qwen2.DecoderWeights, x: jax.Arra
 
 
 def _write(
-    cache_SKCH: jax.Array, new_RTKH: jax.Array, positions_RT: jax.Array, slots_R: jax.Array | None
-) -> jax.Array:
+    cache_SKCH: MaybeInt8, new_RTKH: jax.Array, positions_RT: jax.Array, slots_R: jax.Array | None
+) -> MaybeInt8:
     """Scatter each token's heads to its slot and position; positions outside are dropped."""
     slots_R = jnp.arange(cache_SKCH.shape[0]) if slots_R is None else slots_R
-    target = cache_SKCH.at[slots_R[:, None], :, positions_RT, :]
-    return target.set(new_RTKH.astype(cache_SKCH.dtype), mode="drop")
+
+    def put(old: jax.Array, new: jax.Array) -> jax.Array:
+        target = old.at[slots_R[:, None], :, positions_RT]
+        return target.set(new.astype(old.dtype), mode="drop")
+
+    if isinstance(cache_SKCH, int8.Int8):
+        return jax.tree.map(put, cache_SKCH, int8.quantise(new_RTKH, (3,)))
+    return put(cache_SKCH, new_RTKH)
+
+
+def _read(cache_SKCH: MaybeInt8, slots_R: jax.Array | None, dtype: DTypeLike) -> jax.Array:
+    """Rows of the cache [R, K, C, H]; `dtype` is that of what was eight bits."""
+    rows = cache_SKCH if slots_R is None else jax.tree.map(lambda x: x[slots_R], cache_SKCH)
+    return int8.dequantise(rows, (3,), dtype) if isinstance(rows, int8.Int8) else rows

@@ -144,7 +144,7 @@ class Run:
 
     def load_into(self, runner: Runner, params: Params) -> None:
         """Let the runner sample from these weights."""
-        runner.load(self.policy()[0].sampler_weights(params))
+        runner.load(self.policy()[0].sampler_weights(params, runner.storage))
 
     def examples(self, split: str) -> list[Example]:
         """Questions of a split of `r1ci_tasks`."""

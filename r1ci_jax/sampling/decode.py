@@ -11,16 +11,19 @@ prefill.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
-from r1ci_jax.core.config import Sampling
+from r1ci_jax.core.config import Sampling, Storage
 from r1ci_jax.model import cached, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import draw
+from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.sharding import rules
 
 
 class SlotState(NamedTuple):
@@ -65,11 +68,13 @@ class Chunk(NamedTuple):
     """`PauseTable.stop_A` of the automaton's state after the last token."""
 
 
-def init_slots(config: Qwen2Config, slots: int, length: int, dtype: DTypeLike) -> SlotState:
+def init_slots(
+    config: Qwen2Config, slots: int, length: int, dtype: DTypeLike, storage: Storage = "full"
+) -> SlotState:
     """Empty slots: every row inactive."""
     zeros_S = jnp.zeros((slots,), jnp.int32)
     return SlotState(
-        cache=cached.init_cache(config, slots, length, dtype),
+        cache=cached.init_cache(config, slots, length, dtype, storage),
         pending_S=zeros_S,
         position_S=jnp.zeros_like(zeros_S),
         automaton_S=jnp.zeros_like(zeros_S),
@@ -239,3 +244,53 @@ def trajectory_keys(run_key: jax.Array, ids_N2: jax.Array) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(run_key, ids_2[0]), ids_2[1])
 
     return jax.vmap(one)(ids_N2)
+
+
+class Programs(NamedTuple):
+    """The jitted pieces above, with results that stay where the state lies."""
+
+    decode_chunk: Any
+    write_tokens: Any
+    copy_rows: Any
+    deactivate: Any
+    activate: Any
+
+
+ON_ONE_DEVICE = Programs(decode_chunk, write_tokens, copy_rows, deactivate, activate)
+
+
+def state_shardings(mesh: Mesh, state: SlotState) -> SlotState:
+    """Where the slots lie on a mesh: rows over data and fsdp, heads over tensor."""
+    axes = ("slots", "kv_heads", "cache", "head")
+
+    def place(leaf: jax.Array) -> NamedSharding:
+        table = rules.SAMPLING_AXES
+        return meshes.array_sharding(mesh, "sampler", axes[: leaf.ndim], leaf.shape, table)
+
+    return jax.tree.map(place, state)
+
+
+@functools.lru_cache(maxsize=8)
+def programs_on(mesh: Mesh, state: SlotState) -> Programs:
+    """The pieces for slots that lie so (`state_shardings`).
+
+    Results are pinned: a compiler's own choice could differ from the donated argument, which would
+    cost a copy of the cache, and a second compilation in the next call.
+    """
+    chunk = NamedSharding(mesh, jax.P())  # every host reads all of it
+
+    def pinned(program: Any, static: tuple[str, ...], out_shardings: Any) -> Any:
+        return jax.jit(
+            program.__wrapped__,
+            static_argnames=static,
+            donate_argnames=("state",),
+            out_shardings=out_shardings,
+        )
+
+    return Programs(
+        decode_chunk=pinned(decode_chunk, ("config", "steps", "eos_id"), (state, chunk)),
+        write_tokens=pinned(write_tokens, ("config",), state),
+        copy_rows=pinned(copy_rows, ("length",), state),
+        deactivate=pinned(deactivate, (), state),
+        activate=pinned(activate, (), state),
+    )

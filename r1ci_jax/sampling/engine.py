@@ -17,10 +17,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from r1ci_jax.core.config import SamplerConfig, Sampling
-from r1ci_jax.model import qwen2
+from r1ci_jax.model import int8, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import decode, draw, pause
 
@@ -71,7 +72,7 @@ class Engine:
         seed: int,
         dtype: DTypeLike = jnp.float32,
     ) -> None:
-        """Empty slots, without weights; `dtype` is that of the cache."""
+        """Empty slots, without weights, on the mesh that is set; `dtype` is that of the cache."""
         assert table.next_state_AV.shape[1] <= config.vocab_size, "more tokens than embeddings"
         self.config = config
         self.sampler = sampler
@@ -82,7 +83,10 @@ class Engine:
         )
         self._run_key = jax.random.key(seed)
         self._weights: qwen2.DecoderWeights | None = None
-        self._state = decode.init_slots(config, sampler.slots, sampler.cache_length, dtype)
+        self._state, self._table, self._programs = _placed(
+            decode.init_slots(config, sampler.slots, sampler.cache_length, dtype, sampler.cache),
+            self._table,
+        )
         self._prompts: dict[int, tuple[int, ...]] = {}
         """What stands at the beginning of each slot's cache row, computed with these weights."""
         self._chunks: collections.deque[decode.Chunk] = collections.deque()
@@ -94,6 +98,8 @@ class Engine:
 
     def load(self, weights: qwen2.DecoderWeights) -> None:
         """Sample from these weights from now on; what the cache holds stays as it is."""
+        is_int8 = isinstance(weights.embed_VD, int8.Int8)
+        assert is_int8 == (self.sampler.weights == "int8"), "weights of another sampler.weights"
         self._weights = weights
         self._prompts.clear()
 
@@ -138,7 +144,7 @@ class Engine:
     def dispatch(self) -> None:
         """Let the device decode one chunk; does not wait for it."""
         assert self._weights is not None, "load() weights before anything else"
-        self._state, chunk = decode.decode_chunk(
+        self._state, chunk = self._programs.decode_chunk(
             self._state,
             self._weights,
             self._table,
@@ -166,7 +172,7 @@ class Engine:
     def cancel(self, slots: Sequence[int]) -> None:
         """Stop decoding in these slots, from the next chunk on."""
         padded = [*slots, *[self.sampler.slots] * (self.sampler.slots - len(slots))]
-        self._state = decode.deactivate(self._state, jnp.asarray(padded, jnp.int32))
+        self._state = self._programs.deactivate(self._state, jnp.asarray(padded, jnp.int32))
 
     def abandon(self) -> None:
         """Stop decoding in all slots and forget what was dispatched."""
@@ -223,13 +229,13 @@ class Engine:
         target_R = np.asarray(
             [m.target for m in members] + [self.sampler.slots] * padding, np.int32
         )
-        self._state = decode.copy_rows(
+        self._state = self._programs.copy_rows(
             self._state, jnp.asarray(source_R), jnp.asarray(target_R), length=length
         )
 
     def _write(self, rows: "_Rows") -> None:
         assert self._weights is not None, "load() weights before anything else"
-        self._state = decode.write_tokens(
+        self._state = self._programs.write_tokens(
             self._state, self._weights, *map(jnp.asarray, rows), config=self.config
         )
 
@@ -258,7 +264,20 @@ class Engine:
             key_S=decode.trajectory_keys(self._run_key, jnp.asarray(ids_N2)),
             rows=draw.Rows.of([f.sampling for f in feeds] + [Sampling()] * padding),
         )
-        self._state = decode.activate(self._state, entry)
+        self._state = self._programs.activate(self._state, entry)
+
+
+def _placed(
+    state: decode.SlotState, table: decode.PauseTable
+) -> tuple[decode.SlotState, decode.PauseTable, decode.Programs]:
+    """The slots and the pause table on the mesh, if one is set, and the programs for them."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return state, table, decode.ON_ONE_DEVICE
+    wanted = decode.state_shardings(mesh, state)
+    state = jax.device_put(state, wanted)
+    table = jax.device_put(table, NamedSharding(mesh, jax.P()))
+    return state, table, decode.programs_on(mesh, wanted)
 
 
 class _CopyOf(NamedTuple):

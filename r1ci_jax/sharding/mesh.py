@@ -1,7 +1,7 @@
 """The device mesh: data (replicas), fsdp (cuts parameters, batch), tensor (cuts heads, mlp)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,19 +31,34 @@ def make_mesh(
 
 
 def parameter_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSharding:
-    """Sharding of one parameter; an axis that the mesh cannot cut evenly is the user's error."""
-    axes = rules.logical_axes(path)
-    assert len(axes) == len(shape), f"{path} has {len(shape)} axes, its rule {axes}"
+    """Sharding of one parameter of a trainer."""
+    return array_sharding(mesh, path, rules.logical_axes(path), shape)
+
+
+def array_sharding(
+    mesh: Mesh,
+    name: str,
+    axes: Sequence[str],
+    shape: tuple[int, ...],
+    table: Mapping[str, rules.MeshAxes] = rules.AXES,
+) -> NamedSharding:
+    """Sharding of an array with these logical axes.
+
+    An axis that the mesh cannot cut evenly is the user's error, unless it may stay whole.
+    """
+    assert len(axes) == len(shape), f"{name} has {len(shape)} axes, its rule {axes}"
+    cuts: list[rules.MeshAxes] = []
     for axis, size in zip(axes, shape, strict=True):
-        mesh_axes = rules.AXES[axis]
+        mesh_axes = table[axis]
         names = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
-        parts = math.prod(mesh.shape[name] for name in names)
-        if size % parts:
+        parts = math.prod(mesh.shape[part] for part in names)
+        if size % parts and axis not in rules.WHOLE_WHERE_UNEVEN:
             raise UserError(
-                f"mesh axis {'x'.join(names)} of {parts} does not divide {axis}={size} of {path}; "
+                f"mesh axis {'x'.join(names)} of {parts} does not divide {axis}={size} of {name}; "
                 f"choose a size that divides {size}"
             )
-    return NamedSharding(mesh, rules.spec(*axes))
+        cuts.append(None if size % parts else mesh_axes)
+    return NamedSharding(mesh, jax.P(*cuts))
 
 
 def param_shardings[T](mesh: Mesh, abstract_state: T) -> T:

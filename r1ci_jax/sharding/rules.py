@@ -14,6 +14,8 @@ type MeshAxes = str | tuple[str, ...] | None
 AXES: Mapping[str, MeshAxes] = {
     "batch": ("data", "fsdp"),
     "time": None,
+    "slots": ("data", "fsdp"),
+    "cache": None,
     "layers": None,
     "vocab": "tensor",
     "width": "fsdp",
@@ -25,6 +27,14 @@ AXES: Mapping[str, MeshAxes] = {
     "activation_width": None,
     "norm": None,
 }
+
+SAMPLING_AXES: Mapping[str, MeshAxes] = {**AXES, "width": None}
+"""What the sampler holds: every token reads every weight, so what fsdp cuts would be gathered at
+every token. All else lies as in training."""
+
+WHOLE_WHERE_UNEVEN = frozenset({"kv_heads"})
+"""Axes that stay whole where the mesh does not divide them: key/value heads are few and small, and
+a mesh is chosen for the query heads."""
 
 # Path suffix -> logical axes. Suffixes, so that optimiser moments ("0/mu/layers/q") follow.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {

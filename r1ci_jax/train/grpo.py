@@ -141,7 +141,7 @@ def train(
 
         with progress.Progress(name, total, start=done) as bar:
             if done < total:
-                runner.load(policy.sampler_weights(train_state.params))
+                runner.load(policy.sampler_weights(train_state.params, runner.storage))
                 with bar.compiling("sampler", about=15):
                     runner.warm_up()
                 with bar.compiling("update", about=20):
@@ -160,7 +160,7 @@ def train(
 
                 # --- Train loop ---
                 for step in steps[max(done - first_step, 0) :]:
-                    runner.load(policy.sampler_weights(train_state.params))
+                    runner.load(policy.sampler_weights(train_state.params, runner.storage))
                     wanted = config.prompts_per_step * config.rollouts_per_prompt
                     with bar.activity(f"sampling {wanted}"):
                         trajectories, values = collector.collect(step)

@@ -6,11 +6,10 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax.sharding import NamedSharding
 
-from r1ci_jax.core.config import Experiment
+from r1ci_jax.core.config import Experiment, Storage
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import presets, qwen2, weights
+from r1ci_jax.model import held, presets, qwen2, weights
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
@@ -54,14 +53,10 @@ class Policy:
             temperature=temperature,
         )
 
-    def sampler_weights(self, params: Params) -> qwen2.DecoderWeights:
-        """The weights in the sampler's layout; on a mesh every device holds them whole."""
-        weights = _unstacked(params, config=self.config)
+    def sampler_weights(self, params: Params, storage: Storage = "full") -> qwen2.DecoderWeights:
+        """The weights in the sampler's layout, cut over the mesh if there is one."""
         mesh = jax.sharding.get_mesh()
-        return weights if mesh.empty else jax.device_put(weights, NamedSharding(mesh, jax.P()))
-
-
-_unstacked = jax.jit(qwen2.decoder_weights, static_argnames="config")
+        return held.take(params, self.config, storage=storage, mesh=None if mesh.empty else mesh)
 
 
 def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:

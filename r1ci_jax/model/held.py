@@ -1,0 +1,118 @@
+"""The policy's weights as the sampler holds them, taken from the trainer's parameters.
+
+One jitted call unstacks the layers, casts or quantises, and moves what the sampler cuts otherwise
+than the trainer. An array that is the same on both sides is not copied: both hold one buffer, and
+nothing of the trainer's is donated.
+"""
+
+import functools
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.typing import DTypeLike
+
+from r1ci_jax.core.config import Storage
+from r1ci_jax.model import qwen2
+from r1ci_jax.model.int8 import Int8, quantise
+from r1ci_jax.model.qwen2 import DecoderWeights, LayerWeights, Qwen2Config
+from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.sharding import rules
+
+SUMMED = {
+    "embed": (1,), "head": (0,), "q": (0,), "k": (0,), "v": (0,), "o": (0, 1),
+    "gate": (0,), "up": (0,), "down": (0,),
+}  # fmt: skip
+"""Axes that a product sums over, which share a factor; norms and biases stay as they are."""
+
+
+def take(
+    params: Any,
+    config: Qwen2Config,
+    *,
+    dtype: DTypeLike | None = None,
+    storage: Storage = "full",
+    mesh: Mesh | None = None,
+) -> DecoderWeights:
+    """Weights for the sampler from a model, its state or a nested dict.
+
+    Args:
+        params: parameters of the trainer, wherever they lie on `mesh`.
+        config: their architecture.
+        dtype: that of the result, None for the parameters' own.
+        storage: "int8" quantises every matrix, one factor an output channel.
+        mesh: the result is cut over it as `rules.SAMPLING_AXES` says; None is a single device.
+    """
+    values = qwen2.parameters(params)
+    if mesh is None:
+        return _taken(config, dtype, storage, None)(values)
+    shapes = jax.eval_shape(_taken(config, dtype, storage, None), values)
+    wanted = shardings(mesh, shapes)
+    # Only an output without a sharding of its own can be the input itself.
+    top = {"embed": "embed_VD", "norm": "norm_D", "head": "head_DV"}
+    stay = {
+        field: None
+        for name, field in top.items()
+        if name in values and _agree(values[name], getattr(shapes, field), getattr(wanted, field))
+    }
+    return _taken(config, dtype, storage, wanted._replace(**stay))(values)
+
+
+def _agree(held: jax.Array, shape: Any, wanted: Any) -> bool:
+    return (
+        not isinstance(shape, Int8)
+        and held.dtype == shape.dtype
+        and wanted.is_equivalent_to(held.sharding, held.ndim)
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _taken(
+    config: Qwen2Config,
+    dtype: DTypeLike | None,
+    storage: Storage,
+    out_shardings: DecoderWeights | None,
+) -> Any:
+    def take(values: Any) -> DecoderWeights:
+        weights = qwen2.decoder_weights(values, config, dtype)
+        return weights if storage == "full" else quantised(weights)
+
+    return jax.jit(take, out_shardings=out_shardings)
+
+
+def quantised(weights: DecoderWeights) -> DecoderWeights:
+    """All matrices in eight bits; the layers stay a tuple, norms and biases as they are."""
+    return _each(lambda name, array: quantise(array, SUMMED[name]), weights, only=SUMMED)
+
+
+def shardings(mesh: Mesh, weights: DecoderWeights) -> DecoderWeights:
+    """Where the sampler's weights lie on a mesh, from arrays or their shapes."""
+
+    def place(name: str, array: Any) -> Any:
+        stacked = () if name in ("embed", "norm", "head") else ("layers",)
+        path = "/".join((*stacked, name))
+        axes = rules.logical_axes(path)[len(stacked) :]
+
+        def one(axes: tuple[str, ...], shape: tuple[int, ...]) -> NamedSharding:
+            return meshes.array_sharding(mesh, path, axes, shape, rules.SAMPLING_AXES)
+
+        if not isinstance(array, Int8):
+            return one(axes, array.shape)
+        kept = tuple(axis for dim, axis in enumerate(axes) if dim not in SUMMED[name])
+        return Int8(one(axes, array.values.shape), one(kept, array.scale.shape))  # type: ignore[arg-type]  # shardings in the place of arrays
+
+    return _each(place, weights)
+
+
+def _each(change: Any, weights: DecoderWeights, only: Any = None) -> DecoderWeights:
+    """`change(name, array)` for every array (of the named ones), in the same tree."""
+
+    def at(name: str, array: Any) -> Any:
+        return array if array is None or (only and name not in only) else change(name, array)
+
+    return DecoderWeights(
+        at("embed", weights.embed_VD),
+        tuple(LayerWeights(*map(at, qwen2.LAYER_NAMES, layer)) for layer in weights.layers),
+        at("norm", weights.norm_D),
+        at("head", weights.head_DV),
+    )

@@ -1,0 +1,84 @@
+"""Eight-bit integers with scales: symmetric, rounded to nearest, the largest entry becomes 127.
+
+A quantised array stands where the plain one would, as one leaf of the same tree; `product` and
+`rows` take either, so that the layers are written once. With a plain array they are the plain
+operation and nothing else.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from r1ci_jax.model import attention
+
+LARGEST = 127
+
+
+class Int8(NamedTuple):
+    """An array as whole numbers and the factors that give it back."""
+
+    values: jax.Array
+    """int8; -127 to 127."""
+    scale: jax.Array
+    """float32; the shape of `values` without the axes that share a factor."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the array it stands for."""
+        return self.values.shape
+
+
+type MaybeInt8 = jax.Array | Int8
+
+
+def quantise(x: jax.Array, shared: tuple[int, ...]) -> Int8:
+    """Round `x`; the entries along the axes `shared` have one factor."""
+    x = x.astype(jnp.float32)
+    scale = jnp.abs(x).max(axis=shared, keepdims=True) / LARGEST
+    # Where all is zero any factor will do.
+    values = jnp.round(x / jnp.where(scale == 0, 1.0, scale))
+    return Int8(values.astype(jnp.int8), jnp.squeeze(scale, shared))
+
+
+def dequantise(x: Int8, shared: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+    """What `quantise` over these axes rounded to."""
+    scale = jnp.expand_dims(x.scale, shared)
+    return (x.values.astype(jnp.float32) * scale).astype(dtype)
+
+
+def product(x: jax.Array, weight: MaybeInt8, summed: int = 1) -> jax.Array:
+    """Activations times a weight: the last `summed` axes of `x` with the first of the weight.
+
+    As one matrix each: XLA's CPU backend takes three times as long with a weight of three axes.
+    """
+    values = weight.values if isinstance(weight, Int8) else weight
+    batch, outputs = x.shape[: x.ndim - summed], values.shape[summed:]
+    inputs = math.prod(values.shape[:summed])
+    x, matrix = x.reshape(*batch, inputs), values.reshape(inputs, -1)
+    if not isinstance(weight, Int8):
+        return (x @ matrix).reshape(*batch, *outputs)
+    # The factors belong to output channels: they multiply sums, not every entry.
+    sums = attention.einsum_float32("...D,DX->...X", x, matrix.astype(x.dtype))
+    out = sums * weight.scale.reshape((1,) * len(batch) + (-1,))
+    return out.astype(x.dtype).reshape(*batch, *outputs)
+
+
+def product_float32(equation: str, x: jax.Array, weight: MaybeInt8) -> jax.Array:
+    """`einsum` of activations and a weight whose output axes come last, in float32."""
+    if not isinstance(weight, Int8):
+        return attention.einsum_float32(equation, x, weight)
+    # The factors belong to output channels: they multiply sums, not every entry.
+    out = attention.einsum_float32(equation, x, weight.values.astype(x.dtype))
+    leading = (1,) * (out.ndim - weight.scale.ndim)
+    return out * weight.scale.reshape(leading + weight.scale.shape)
+
+
+def rows(table_VD: MaybeInt8, ids: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Rows [..., D] of an embedding; `dtype` is that of a quantised one's result."""
+    if not isinstance(table_VD, Int8):
+        return table_VD[ids]
+    picked = Int8(table_VD.values[ids], table_VD.scale[ids])
+    return dequantise(picked, (picked.values.ndim - 1,), dtype)
