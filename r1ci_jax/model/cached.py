@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from r1ci_jax.core.config import Storage
 from r1ci_jax.model import attention, int8, qwen2
 from r1ci_jax.model.int8 import MaybeInt8
+from r1ci_jax.sharding import mesh
 
 type Cache = tuple[tuple[MaybeInt8, MaybeInt8], ...]
 """(k_SKCH, v_SKCH) of each layer; in eight bits with one scale [S, K, C] a head and position."""
@@ -54,7 +55,9 @@ def extend(
     length = cache[0][0].shape[2]
     rotary = attention.rotary_BTH(positions_RT, config.head_dim, config.rope_theta)
     visible_RTC = jnp.arange(length)[None, None, :] <= positions_RT[:, :, None]
+    rows = "slots" if slots_R is None else "prefill_rows"
     x_RTD = int8.rows(weights.embed_VD, tokens_RT, weights.norm_D.dtype)
+    x_RTD = mesh.constrain(x_RTD, rows, "time", "activation_width")
     new_cache = []
     for layer, (k_SKCH, v_SKCH) in zip(weights.layers, cache, strict=True):
 
@@ -79,11 +82,14 @@ def _write(
     cache_SKCH: MaybeInt8, new_RTKH: jax.Array, positions_RT: jax.Array, slots_R: jax.Array | None
 ) -> MaybeInt8:
     """Scatter each token's heads to its slot and position; positions outside are dropped."""
-    slots_R = jnp.arange(cache_SKCH.shape[0]) if slots_R is None else slots_R
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:
-        target = old.at[slots_R[:, None], :, positions_RT]
-        return target.set(new.astype(old.dtype), mode="drop")
+        new = new.astype(old.dtype)
+        if slots_R is not None:
+            return old.at[slots_R[:, None], :, positions_RT].set(new, mode="drop")
+        # Row by row, so that a mesh that cuts the slots sees that no row needs another.
+        one = jax.vmap(lambda row_KCH, at_T, new_TKH: row_KCH.at[:, at_T].set(new_TKH, mode="drop"))
+        return one(old, positions_RT, new.swapaxes(1, 2))
 
     if isinstance(cache_SKCH, int8.Int8):
         return jax.tree.map(put, cache_SKCH, int8.quantise(new_RTKH, (3,)))
@@ -92,5 +98,8 @@ def _write(
 
 def _read(cache_SKCH: MaybeInt8, slots_R: jax.Array | None, dtype: DTypeLike) -> jax.Array:
     """Rows of the cache [R, K, C, H]; `dtype` is that of what was eight bits."""
-    rows = cache_SKCH if slots_R is None else jax.tree.map(lambda x: x[slots_R], cache_SKCH)
+    rows = cache_SKCH
+    if slots_R is not None:
+        axes = ("prefill_rows", "kv_heads", "cache", "head")
+        rows = jax.tree.map(lambda x: mesh.constrain(x[slots_R], *axes[: x.ndim]), cache_SKCH)
     return int8.dequantise(rows, (3,), dtype) if isinstance(rows, int8.Int8) else rows

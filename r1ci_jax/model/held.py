@@ -5,14 +5,18 @@ than the trainer. An array that is the same on both sides is not copied: both ho
 nothing of the trainer's is donated.
 """
 
+import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
 from r1ci_jax.core.config import Storage
+from r1ci_jax.errors import UserError
 from r1ci_jax.model import qwen2
 from r1ci_jax.model.int8 import Int8, quantise
 from r1ci_jax.model.qwen2 import DecoderWeights, LayerWeights, Qwen2Config
@@ -44,6 +48,7 @@ def take(
         mesh: the result is cut over it as `rules.SAMPLING_AXES` says; None is a single device.
     """
     values = qwen2.parameters(params)
+    config = config_on(mesh, config)
     if mesh is None:
         return _taken(config, dtype, storage, None)(values)
     shapes = jax.eval_shape(_taken(config, dtype, storage, None), values)
@@ -74,10 +79,37 @@ def _taken(
     out_shardings: DecoderWeights | None,
 ) -> Any:
     def take(values: Any) -> DecoderWeights:
-        weights = qwen2.decoder_weights(values, config, dtype)
+        weights = _repeated(qwen2.decoder_weights(values, config, dtype), config)
         return weights if storage == "full" else quantised(weights)
 
     return jax.jit(take, out_shardings=out_shardings)
+
+
+def config_on(mesh: Mesh | None, config: Qwen2Config) -> Qwen2Config:
+    """The architecture with key/value heads repeated until the tensor axis divides them.
+
+    Each device then has those that its query heads read, and no others: its part of the cache is
+    never larger than with whole heads everywhere, and attention needs no exchange.
+    """
+    if mesh is None:
+        return config
+    heads = math.lcm(config.kv_heads, mesh.shape["tensor"])
+    if config.query_heads % heads:
+        raise UserError(
+            f"mesh axis tensor of {mesh.shape['tensor']} does not divide the "
+            f"{config.query_heads} query heads; choose a size that does"
+        )
+    return dataclasses.replace(config, kv_heads=heads)
+
+
+def _repeated(weights: DecoderWeights, config: Qwen2Config) -> DecoderWeights:
+    """Key/value heads of the weights as many as the configuration has."""
+
+    def repeat(name: str, array: jax.Array) -> jax.Array:
+        times = config.kv_heads // array.shape[-2]
+        return array if times == 1 else jnp.repeat(array, times, axis=-2)
+
+    return _each(repeat, weights, only=("k", "v", "k_bias", "v_bias"))
 
 
 def quantised(weights: DecoderWeights) -> DecoderWeights:

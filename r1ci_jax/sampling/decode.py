@@ -191,13 +191,26 @@ def write_tokens(
 def copy_rows(
     state: SlotState, source_R: jax.Array, target_R: jax.Array, *, length: int
 ) -> SlotState:
-    """Copy the first `length` cache positions of some slots to others; target S marks padding."""
+    """Copy the first `length` cache positions of some slots to others.
 
-    def copy(cache_SKCH: jax.Array) -> jax.Array:
-        head_RKTH = cache_SKCH[source_R, :, :length]
-        return cache_SKCH.at[target_R, :, :length].set(head_RKTH, mode="drop")
+    Padding stands at the end, with S as its target.
+    """
+    slots = state.pending_S.shape[0]
 
-    return state._replace(cache=jax.tree.map(copy, state.cache))
+    def copy_row(row: jax.Array, cache: cached.Cache) -> cached.Cache:
+        # Indices in an array, though there is one: a mesh that cuts the slots would bring all of
+        # them together for a scalar index, and brings this row alone.
+        source_1, target_1 = source_R[row][None], target_R[row][None]
+
+        def copy(cache_SKCH: jax.Array) -> jax.Array:
+            head_1KTH = cache_SKCH[source_1, :, :length]
+            return cache_SKCH.at[target_1, :, :length].set(head_1KTH, mode="drop")
+
+        return jax.tree.map(copy, cache)
+
+    # One after the other: all at once would need the memory of so many rows of every layer.
+    cache = jax.lax.fori_loop(0, (target_R < slots).sum(), copy_row, state.cache)
+    return state._replace(cache=cache)
 
 
 @functools.partial(jax.jit, donate_argnames=("state",))

@@ -11,7 +11,7 @@ members of a group share one prefill, whenever they enter.
 import collections
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from r1ci_jax.core.config import SamplerConfig, Sampling
-from r1ci_jax.model import int8, qwen2
+from r1ci_jax.model import held, int8, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import decode, draw, pause
 
@@ -74,7 +74,8 @@ class Engine:
     ) -> None:
         """Empty slots, without weights, on the mesh that is set; `dtype` is that of the cache."""
         assert table.next_state_AV.shape[1] <= config.vocab_size, "more tokens than embeddings"
-        self.config = config
+        mesh = jax.sharding.get_mesh()
+        config = self.config = held.config_on(None if mesh.empty else mesh, config)
         self.sampler = sampler
         self._eos_id = eos_id
         self._host_table = table
@@ -84,7 +85,9 @@ class Engine:
         self._run_key = jax.random.key(seed)
         self._weights: qwen2.DecoderWeights | None = None
         self._state, self._table, self._programs = _placed(
-            decode.init_slots(config, sampler.slots, sampler.cache_length, dtype, sampler.cache),
+            lambda: decode.init_slots(
+                config, sampler.slots, sampler.cache_length, dtype, sampler.cache
+            ),
             self._table,
         )
         self._prompts: dict[int, tuple[int, ...]] = {}
@@ -268,14 +271,15 @@ class Engine:
 
 
 def _placed(
-    state: decode.SlotState, table: decode.PauseTable
+    make: Callable[[], decode.SlotState], table: decode.PauseTable
 ) -> tuple[decode.SlotState, decode.PauseTable, decode.Programs]:
     """The slots and the pause table on the mesh, if one is set, and the programs for them."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
-        return state, table, decode.ON_ONE_DEVICE
-    wanted = decode.state_shardings(mesh, state)
-    state = jax.device_put(state, wanted)
+        return make(), table, decode.ON_ONE_DEVICE
+    wanted = decode.state_shardings(mesh, jax.eval_shape(make))
+    # Made where it will lie: no single device could hold all of the cache.
+    state = jax.jit(make, out_shardings=wanted)()
     table = jax.device_put(table, NamedSharding(mesh, jax.P()))
     return state, table, decode.programs_on(mesh, wanted)
 

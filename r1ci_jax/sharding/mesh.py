@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sharding import rules
@@ -36,7 +36,7 @@ def parameter_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSh
 
 
 def array_sharding(
-    mesh: Mesh,
+    mesh: Mesh | AbstractMesh,
     name: str,
     axes: Sequence[str],
     shape: tuple[int, ...],
@@ -59,6 +59,15 @@ def array_sharding(
             )
         cuts.append(None if size % parts else mesh_axes)
     return NamedSharding(mesh, jax.P(*cuts))
+
+
+def constrain[A: jax.Array](x: A, *axes: str) -> A:
+    """Pin what the sampler computes inside jit; without a mesh it returns `x` itself."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    sharding = array_sharding(mesh, "sampler", axes, x.shape, rules.SAMPLING_AXES)
+    return jax.lax.with_sharding_constraint(x, sharding)
 
 
 def param_shardings[T](mesh: Mesh, abstract_state: T) -> T:

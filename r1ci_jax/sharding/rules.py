@@ -15,6 +15,7 @@ AXES: Mapping[str, MeshAxes] = {
     "batch": ("data", "fsdp"),
     "time": None,
     "slots": ("data", "fsdp"),
+    "prefill_rows": ("data", "fsdp"),
     "cache": None,
     "layers": None,
     "vocab": "tensor",
@@ -32,9 +33,9 @@ SAMPLING_AXES: Mapping[str, MeshAxes] = {**AXES, "width": None}
 """What the sampler holds: every token reads every weight, so what fsdp cuts would be gathered at
 every token. All else lies as in training."""
 
-WHOLE_WHERE_UNEVEN = frozenset({"kv_heads"})
-"""Axes that stay whole where the mesh does not divide them: key/value heads are few and small, and
-a mesh is chosen for the query heads."""
+WHOLE_WHERE_UNEVEN = frozenset({"kv_heads", "prefill_rows"})
+"""Axes that stay whole where the mesh does not divide them: key/value heads are few, and a mesh is
+chosen for the query heads; rows of a prefill are no more than there are prompts."""
 
 # Path suffix -> logical axes. Suffixes, so that optimiser moments ("0/mu/layers/q") follow.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
