@@ -29,6 +29,7 @@ COMMANDS = {
     "sandbox": ("r1ci_jax.cli.sandbox", "the interpreter jail: doctor, exec, bench, soak"),
     "weights": ("r1ci_jax.cli.weights", "Hugging Face safetensors: import, export"),
     "report": ("r1ci_jax.cli.report", "one static HTML file about a run"),
+    "plan": ("r1ci_jax.cli.plan", "memory and time on a TPU topology that is not there"),
     "table": ("r1ci_jax.cli.table", "a paper table: ours, paper, difference"),
 }
 """Command -> module with `add_commands(subparsers)`, and its line in `r1ci --help`."""

@@ -1,0 +1,95 @@
+"""`r1ci plan MODEL_OR_EXP --topology v5e:2x4`: memory and time on TPUs that are not there."""
+
+import argparse
+import json
+from typing import Any
+
+from r1ci_jax.errors import UserError
+
+EXIT_DOES_NOT_FIT = 1
+
+
+def add_commands(subparsers: Any) -> None:
+    """Register `r1ci plan`."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="memory, collectives and estimated time on a TPU topology",
+        description="Compile a run's programs for a TPU topology, on this machine and without a "
+        "TPU: memory of each device, what does not fit and what to change, operations, bytes, "
+        "collectives, and the time of a step by a roofline. Exit status 1: something does not fit.",
+    )
+    parser.add_argument(
+        "target",
+        metavar="MODEL_OR_EXP",
+        help="a preset such as qwen2.5-7b, or experiments/file.py[:variant]; both take "
+        "--config.a.b=value, for example --config.sampler.slots=128 --config.mesh.tensor=4",
+    )
+    parser.add_argument("--topology", required=True, metavar="T", help="v5e:2x4, v5p:2x2x1, ...")
+    parser.add_argument(
+        "--part",
+        default="decode,prefill",
+        metavar="P,P",
+        help="of decode, prefill, sft, grpo (default: decode,prefill)",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="bfloat16",
+        choices=("bfloat16", "float32"),
+        help="of the sampler's weights and cache (default: bfloat16)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(run=_run, takes_overrides=True)
+
+
+def _run(args: argparse.Namespace) -> int:
+    import jax
+
+    # The compiler for TPUs needs no device, and this machine's would be taken from a run.
+    jax.config.update("jax_platforms", "cpu")
+    from r1ci_jax.cli import experiment as experiments
+    from r1ci_jax.model import hf_config, hub, presets
+    from r1ci_jax.ops import plan, plan_parts
+
+    parts = tuple(args.part.split(","))
+    unknown = [part for part in parts if part not in plan_parts.PARTS]
+    if unknown:
+        raise UserError(f"no part {unknown[0]!r} to plan; there are: {', '.join(plan_parts.PARTS)}")
+    if args.target in presets.PRESETS:
+        experiment = experiments.override(_of_preset(args.target), args.overrides)
+    elif ".py" in args.target:
+        experiment = experiments.load(args.target, args.overrides)
+    else:
+        raise UserError(
+            f"{args.target!r} is neither an experiment file nor a preset; presets: "
+            f"{', '.join(presets.PRESETS)}"
+        )
+    source = experiment.model
+    if source.checkpoint:
+        directory = hub.resolve(source.checkpoint)
+        config = hf_config.parse(hf_config.read_json(directory), directory)
+    else:
+        config = presets.get(source.preset)
+    made = plan.make(experiment, config, topology=args.topology, parts=parts, dtype=args.dtype)
+    print(json.dumps(plan.report(made)) if args.json else plan.text(made))
+    return 0 if made.fits else EXIT_DOES_NOT_FIT
+
+
+def _of_preset(preset: str) -> Any:
+    """Trajectories of 8,192 tokens, as the paper has them."""
+    from r1ci_jax.core import config
+
+    length = 8192
+    return config.Experiment(
+        name=preset,
+        model=config.ModelSource(preset=preset),
+        questions=config.Questions(tasks=("toy_arithmetic",)),  # nothing is asked
+        sampler=config.SamplerConfig(
+            slots=64,
+            cache_length=length,
+            chunk=32,
+            prefill_buckets=(128, 512, 2048),
+            prefill_rows=4,
+        ),
+        sft=config.SftConfig(sequence_length=length),
+        grpo=config.GrpoConfig(sequence_lengths=(length,), micro_batch=32),
+    )

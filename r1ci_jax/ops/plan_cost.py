@@ -1,0 +1,101 @@
+"""How much a step computes and reads at the least, and how long that takes: arithmetic only.
+
+Operations are counted for the products alone, two for each multiplication with its addition, over
+all devices together. Times are those of a roofline: a chip at its peak, or its memory at its full
+bandwidth, whichever takes longer; collectives are added, for in a decode step nothing can be done
+meanwhile. Latencies count nothing, so a real step takes longer.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from r1ci_jax.model.qwen2 import Qwen2Config
+from r1ci_jax.ops.plan_chips import Chip
+from r1ci_jax.ops.plan_hlo import Collective
+
+
+def layer_parameters(config: Qwen2Config) -> int:
+    """Entries of one layer's matrices."""
+    heads = config.query_heads * config.head_dim
+    kv_heads = config.kv_heads * config.head_dim
+    return 2 * config.width * (heads + kv_heads) + 3 * config.width * config.mlp_width
+
+
+def attention_flops(config: Qwen2Config, keys: float) -> float:
+    """One token's scores and mix over so many keys, in one layer."""
+    return 4 * config.query_heads * config.head_dim * keys
+
+
+def decode_flops(config: Qwen2Config, slots: int, length: int) -> float:
+    """One step of all slots; attention runs over the whole cache row, as the program does."""
+    layer = 2 * layer_parameters(config) + attention_flops(config, length)
+    return slots * (config.layers * layer + 2 * config.width * config.vocab_size)
+
+
+def prefill_flops(config: Qwen2Config, rows: int, tokens: int, length: int) -> float:
+    """One prefill call; of the last layer only keys and values are needed, and no head."""
+    layer = 2 * layer_parameters(config) + attention_flops(config, length)
+    last = 4 * config.width * config.kv_heads * config.head_dim
+    return rows * tokens * ((config.layers - 1) * layer + last)
+
+
+def forward_flops(config: Qwen2Config, rows: int, tokens: int) -> float:
+    """All logits of rows of text; a token sees the half of its row on average."""
+    layer = 2 * layer_parameters(config) + attention_flops(config, tokens / 2)
+    return rows * tokens * (config.layers * layer + 2 * config.width * config.vocab_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Roofline:
+    """Seconds of one step on one chip, and what bounds them."""
+
+    compute_seconds: float
+    memory_seconds: float
+    """For the bytes that must be read."""
+    compiled_memory_seconds: float
+    """For the bytes that the compiler says its program reads and writes."""
+    collective_seconds: float
+
+    @property
+    def least_seconds(self) -> float:
+        """No program on this chip does the same in less."""
+        return max(self.compute_seconds, self.memory_seconds)
+
+    @property
+    def step_seconds(self) -> float:
+        """The estimate for the compiled program."""
+        memory = max(self.memory_seconds, self.compiled_memory_seconds)
+        return max(self.compute_seconds, memory) + self.collective_seconds
+
+    @property
+    def share(self) -> float:
+        """Of the least time in the estimated one."""
+        return self.least_seconds / self.step_seconds
+
+    @property
+    def bound(self) -> str:
+        """What takes longest."""
+        parts = {
+            "compute": self.compute_seconds,
+            "memory": max(self.memory_seconds, self.compiled_memory_seconds),
+            "collectives": self.collective_seconds,
+        }
+        return max(parts, key=parts.__getitem__)
+
+
+def roofline(
+    chip: Chip,
+    *,
+    flops: float,
+    least_bytes: float,
+    compiled_bytes: float,
+    exchanged: Sequence[Collective],
+) -> Roofline:
+    """Times of one step; everything for one device, `flops` too."""
+    moved = sum(collective.moved_bytes for collective in exchanged)
+    return Roofline(
+        compute_seconds=flops / chip.flops,
+        memory_seconds=least_bytes / chip.hbm_bandwidth,
+        compiled_memory_seconds=compiled_bytes / chip.hbm_bandwidth,
+        collective_seconds=moved / chip.axis_bandwidth,
+    )

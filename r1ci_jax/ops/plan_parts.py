@@ -1,0 +1,231 @@
+"""The programs of a run, lowered for a mesh of devices that need not be there.
+
+Each part is the jitted function that the run itself calls, on shapes in the place of arrays. A new
+part is a function `(Setup) -> Part` in PARTS.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+
+from r1ci_jax.core.config import Experiment
+from r1ci_jax.data import packing
+from r1ci_jax.model import held, qwen2
+from r1ci_jax.model.qwen2 import Qwen2Config
+from r1ci_jax.ops import plan_cost
+from r1ci_jax.sampling import decode
+from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.text import protocol
+from r1ci_jax.train import grpo, sft, state
+from r1ci_jax.train.policy import Policy
+
+QWEN_TOKENS = 151_665
+"""Ids of Qwen2.5's tokenizer; its embeddings have more rows."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What is planned."""
+
+    experiment: Experiment
+    config: Qwen2Config
+    mesh: Mesh
+    dtype: str
+    """Of the sampler's weights and cache; the trainers hold float32."""
+
+    @property
+    def tokens(self) -> int:
+        """Size of the tokenizer's vocabulary."""
+        return min(self.config.vocab_size, QWEN_TOKENS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """One program, ready to be compiled, and what it must do at the least."""
+
+    lower: Callable[[], Any]
+    step: str
+    """What one step is, in words."""
+    flops: float
+    """Of one step, over all devices."""
+    least_bytes: float
+    """That one device must read and write in a step."""
+    beside_bytes: float = 0
+    """On each device while the program runs, though it is no argument of it."""
+    is_scanned: bool = False
+    """Layers or passes are in loops, so the compiler's own count of bytes holds one round only."""
+
+
+def decode_part(setup: Setup) -> Part:
+    """A chunk of decode steps; a step is one token in every slot."""
+    sampler, config = setup.experiment.sampler, setup.config
+    slots, weights, programs = _sampler(setup)
+    table = decode.PauseTable(*(_on(setup.mesh, leaf, jax.P()) for leaf in _table(setup)))
+    return Part(
+        lower=lambda: programs.decode_chunk.lower(
+            slots, weights, table, config=config, steps=sampler.chunk, eos_id=setup.tokens - 1
+        ),
+        step=f"one token in each of {sampler.slots} slots of {sampler.cache_length}",
+        flops=plan_cost.decode_flops(config, sampler.slots, sampler.cache_length),
+        least_bytes=_read_bytes(setup, weights) + device_bytes(slots.cache),
+    )
+
+
+def prefill_part(setup: Setup) -> Part:
+    """One prefill call of the largest bucket."""
+    sampler, config = setup.experiment.sampler, setup.config
+    slots, weights, programs = _sampler(setup)
+    rows, tokens = sampler.prefill_rows, sampler.prefill_buckets[-1]
+    inputs = [
+        _on(setup.mesh, jax.ShapeDtypeStruct(shape, jnp.int32), jax.P())
+        for shape in ((rows, tokens), (rows, tokens), (rows,))
+    ]
+    return Part(
+        lower=lambda: programs.write_tokens.lower(slots, weights, *inputs, config=config),
+        step=f"{rows} rows of {tokens} tokens",
+        flops=plan_cost.prefill_flops(config, rows, tokens, sampler.cache_length),
+        least_bytes=_read_bytes(setup, weights),
+    )
+
+
+def sft_part(setup: Setup) -> Part:
+    """One supervised step."""
+    settings = setup.experiment.sft
+    shape = (settings.batch_size, settings.sequence_length)
+    train_state, tx, policy = _trainer(setup)
+    kinds = (jnp.int32, jnp.int32, jnp.int32, jnp.bool_)
+    batch = packing.PackedBatch(*(_rows(setup.mesh, shape, kind) for kind in kinds))
+    return Part(
+        lower=lambda: sft.sft_step.lower(train_state, batch, policy=policy, tx=tx),
+        step=f"{shape[0]} rows of {shape[1]} tokens",
+        flops=3 * plan_cost.forward_flops(setup.config, *shape),
+        # Weights are read forwards and backwards; gradients, two moments and weights are read and
+        # written by the optimiser. Activations are not counted.
+        least_bytes=10 * device_bytes(train_state.params),
+        is_scanned=True,
+    )
+
+
+def grpo_part(setup: Setup) -> Part:
+    """Gradients of one micro-batch of the longest rows."""
+    settings = setup.experiment.grpo
+    rows, length = settings.micro_batch, settings.sequence_lengths[-1]
+    train_state, _, policy = _trainer(setup)
+    slots, weights, _ = _sampler(setup)
+    kinds = ((rows, length), jnp.int32), ((rows, length), jnp.bool_), ((rows, length), jnp.float32)
+    arrays = [_rows(setup.mesh, shape, kind) for shape, kind in kinds]
+    batch = grpo.MicroBatch(*arrays, _rows(setup.mesh, (rows,), jnp.float32))
+    params = train_state.params
+    return Part(
+        lower=lambda: grpo.micro_gradients.lower(
+            params, params, batch, policy=policy, config=settings
+        ),
+        step=f"a micro-batch of {rows} rows of {length} tokens",
+        flops=4 * plan_cost.forward_flops(setup.config, rows, length),  # the reference's is one
+        least_bytes=4 * device_bytes(params),
+        # Two moments, the gradients of the micro-batches before, and the sampler.
+        beside_bytes=device_bytes(train_state.opt_state)
+        + device_bytes(params)
+        + device_bytes((slots, weights)),
+        is_scanned=True,
+    )
+
+
+PARTS: Mapping[str, Callable[[Setup], Part]] = {
+    "decode": decode_part,
+    "prefill": prefill_part,
+    "sft": sft_part,
+    "grpo": grpo_part,
+}
+
+
+def device_bytes(tree: Any) -> float:
+    """Bytes of one device's share of arrays, or of their shapes with shardings."""
+
+    def one(leaf: Any) -> float:
+        shape = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
+        return float(np.prod(shape)) * leaf.dtype.itemsize
+
+    return sum(map(one, jax.tree.leaves(tree)))
+
+
+def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, decode.Programs]:
+    """Shapes of the sampler's state and weights where they lie on the mesh, and its programs."""
+    sampler, mesh, config = setup.experiment.sampler, setup.mesh, setup.config
+    slots = jax.eval_shape(
+        functools.partial(
+            decode.init_slots,
+            config,
+            sampler.slots,
+            sampler.cache_length,
+            setup.dtype,
+            sampler.cache,
+        )
+    )
+
+    def taken() -> qwen2.DecoderWeights:
+        model = qwen2.Qwen2(config, rngs=nnx.Rngs(0))
+        return held.take(model, config, dtype=setup.dtype, storage=sampler.weights)
+
+    weights = jax.eval_shape(taken)
+    lie = decode.state_shardings(mesh, slots)
+    return (
+        _placed(slots, lie),
+        _placed(weights, held.shardings(mesh, weights)),
+        decode.programs_on(mesh, lie),
+    )
+
+
+def _trainer(setup: Setup) -> tuple[state.TrainState, Any, Policy]:
+    """Shapes of the training state on the mesh, its optimiser, and the policy."""
+    config = setup.config
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0))))
+    settings = setup.experiment.sft
+    tx = state.make_optimizer(state.constant(settings.lr), clip_norm=settings.clip_norm)
+    shapes = jax.eval_shape(functools.partial(state.init_state, tx=tx), params)
+    placed = _placed(shapes, meshes.param_shardings(setup.mesh, shapes))
+    # Of its tokenizer the policy reads the size alone.
+    vocabulary: Any = _Vocabulary(vocab_size=setup.tokens)
+    return placed, tx, Policy(config, graphdef, vocabulary)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Vocabulary:
+    vocab_size: int
+
+
+def _table(setup: Setup) -> decode.PauseTable[Any] | Any:
+    states = len(protocol.stop_machine().stop_A)
+    return decode.PauseTable(
+        jax.ShapeDtypeStruct((states, setup.tokens), jnp.int16),  # type: ignore[arg-type]  # shapes for arrays
+        jax.ShapeDtypeStruct((states,), jnp.int8),  # type: ignore[arg-type]
+    )
+
+
+def _read_bytes(setup: Setup, weights: qwen2.DecoderWeights) -> float:
+    """Weights that every step reads whole: all but an embedding that is not the head, too."""
+    spared = 0.0 if setup.config.tied else device_bytes(weights.embed_VD)
+    return device_bytes(weights) - spared
+
+
+def _placed(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, lie: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lie),
+        shapes,
+        shardings,
+    )
+
+
+def _on(mesh: Mesh, leaf: Any, spec: jax.P) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+
+
+def _rows(mesh: Mesh, shape: tuple[int, ...], kind: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, kind, sharding=meshes.batch_sharding(mesh))
