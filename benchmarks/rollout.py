@@ -13,19 +13,25 @@ tool time, prompt and observation, so that their ratios stay; a step of the tiny
 nothing. A tool takes 100 decode steps (divided likewise) on a clock that counts decode steps: a
 stand-in for the sandbox holds back its result until the clock is there, and where the loop waits
 for it, the steps that could have been decoded meanwhile count as lost. Prefill takes no time on
-that clock; the processor seconds have it.
+that clock; the processor seconds have it. A batch of four trajectories a slot ends when its longest
+does, and how long that takes is chance: figures are sums over `--seeds` batches.
+
+`carried` is ours as GRPO may run it (rollout/carry.py): steps that each end when as many groups are
+complete as a batch has, with half as many more in flight, whose unfinished ones go on in the next.
 
 `--sandbox` runs the scripts in the real sandbox instead: tokens a second and seconds waited for.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import dataclasses
 import itertools
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, override
 
 import alternate
@@ -33,7 +39,7 @@ import scripted
 
 from r1ci_jax.core.config import SamplerConfig, TurnLimits
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents
+from r1ci_jax.rollout import agents, carry
 from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.live import Request
 from r1ci_jax.sampling import pause
@@ -45,7 +51,9 @@ from r1ci_jax.text import chat, protocol
 MEDIAN, SIGMA, CAP, MEAN_TURNS, TOOL_STEPS = 350, 0.8, 1500, 2.0, 100
 NEW_TOKENS, CACHE_TOKENS = 6144, 9216
 GROUP = 8
-BARS = {"useful_per_slot_step": 0.50, "ratio_lockstep": 3.0}
+MAX_GROUPS = 100_000
+"""Of one seed."""
+CARRIED_STEPS, EXTRA = 4, 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +66,8 @@ class Setting:
     chunk: int
     lag: int
     """Chunks between a pause and its observation's entry: `runner.OBSERVATION_LAG`."""
-    seed: int = 0
+    seeds: int = 3
+    """Batches, each with random numbers of its own."""
 
     @property
     def tool_steps(self) -> int:
@@ -105,8 +114,9 @@ class SteppedEngine(Engine):
 
     @override
     def abandon(self) -> None:
+        while self._dispatched:  # the device has run what nobody will read
+            self.collect()
         super().abandon()
-        self._dispatched.clear()
 
     def wait_until(self, step: int) -> None:
         """The host waits for something that is not the device."""
@@ -159,25 +169,28 @@ class World:
             prefill_rows=8,
         )
         table = pause.token_table(protocol.stop_machine(), self.tokenizer.token_bytes())
-        self.engine = SteppedEngine(
-            config, sampler, table, eos_id=self.tokenizer.eos_id, seed=setting.seed
-        )
+        self.engine = SteppedEngine(config, sampler, table, eos_id=self.tokenizer.eos_id, seed=0)
         self.limits = TurnLimits(
             code_calls=8, new_tokens=NEW_TOKENS // scale, observation_tokens=48
         )
         self.engine.load(self.weights)
         self.engine.warm_up()
 
-    def requests(self) -> list[Request]:
-        """Questions of about 400 unscaled tokens, asked `GROUP` times each."""
-        count = self.setting.slots * self.setting.per_slot
-        agent = agents.CodeAgent()
+    def requests(self, seed: int, batches: float = 1.0, first: int = 0) -> list[Request]:
+        """Whole groups, enough for so many batches, from group `first` on."""
+        setting, agent = self.setting, agents.CodeAgent()
+        groups = round(batches * setting.slots * setting.per_slot / GROUP)
         return [
-            Request(example=_example(number // GROUP), agent=agent, rollout=divmod(number, GROUP))
-            for number in range(count)
+            Request(
+                example=_example(number),
+                agent=agent,
+                rollout=(seed * MAX_GROUPS + number, member),
+            )
+            for number in range(first, first + groups)
+            for member in range(GROUP)
         ]
 
-    def runner(self, box: Sandbox | StandIn) -> runners.Runner:
+    def runner(self, box: Sandbox) -> runners.Runner:
         """Ours."""
         return runners.Runner(self.engine, box, self.tokenizer, self.limits)
 
@@ -199,13 +212,31 @@ type Made = list[tuple[int, ...]]
 """Tokens of every trajectory, prompt and observations included."""
 
 
-def ours(world: World, box: Sandbox | StandIn) -> tuple[Made, list[int], float]:
-    """Tokens of the trajectories, how many of each were sampled, and seconds waited for scripts."""
+def ours(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
+    """Tokens of the trajectories, how many were sampled, and seconds waited for scripts."""
     runner = world.runner(box)
     world.engine.load(world.weights)
-    trajectories = runner.run(world.requests())
-    sampled = [sum(trajectory.sampled) for trajectory in trajectories]
+    trajectories = runner.run(world.requests(seed))
+    sampled = sum(sum(trajectory.sampled) for trajectory in trajectories)
     return [trajectory.tokens for trajectory in trajectories], sampled, runner.waited_seconds
+
+
+def carried(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
+    """`CARRIED_STEPS` steps of a batch each; counts what is unfinished at the end as it stands."""
+    runner = world.runner(box)
+    wanted = world.setting.slots * world.setting.per_slot // GROUP
+    trained, left = [], []
+    for step in range(CARRIED_STEPS):
+        runner.load(world.weights)  # as new weights would be
+        first = 0 if step == 0 else round((step + EXTRA) * wanted)
+        new = world.requests(seed, 1 + EXTRA if step == 0 else 1, first)
+        done, left = carry.run_groups(
+            runner, new, left, groups=wanted, step=step, max_age=CARRIED_STEPS
+        )
+        trained += done
+    sampled = sum(sum(trajectory.sampled) for trajectory in trained)
+    sampled += sum(sum((entry.done or entry.row).sampled) for entry in left)
+    return [trajectory.tokens for trajectory in trained], sampled, runner.waited_seconds
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -219,11 +250,11 @@ class _Row:
     is_done: bool = False
 
 
-def lockstep(world: World, box: Sandbox | StandIn) -> tuple[Made, list[int], float]:
+def lockstep(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
     """The same by turns of a whole batch; what is not finished is prefilled anew every turn."""
     rows = [
         _Row(request=request, tokens=chat.prompt_ids(world.tokenizer, request.example.question))
-        for request in world.requests()
+        for request in world.requests(seed)
     ]
     waited = 0.0
     for batch in itertools.batched(rows, world.setting.slots):
@@ -235,7 +266,7 @@ def lockstep(world: World, box: Sandbox | StandIn) -> tuple[Made, list[int], flo
             for row in going:
                 _observe(world, row)
             waited += time.monotonic() - began
-    return [tuple(row.tokens) for row in rows], [row.sampled for row in rows], waited
+    return [tuple(row.tokens) for row in rows], sum(row.sampled for row in rows), waited
 
 
 def _turn(world: World, rows: Sequence[_Row]) -> None:
@@ -265,7 +296,7 @@ def _turn(world: World, rows: Sequence[_Row]) -> None:
         going = any(not part.paused for part in emitted)
 
 
-def _after_turn(world: World, row: _Row, box: Sandbox | StandIn) -> None:
+def _after_turn(world: World, row: _Row, box: Sandbox) -> None:
     """Start the row's script, or end the row."""
     code = protocol.last_code(world.tokenizer.decode(row.tokens[row.turn_start :]))
     left = world.limits.new_tokens - row.sampled
@@ -286,40 +317,50 @@ def _observe(world: World, row: _Row) -> None:
     row.pending = None
 
 
-type Loop = Callable[[World, Sandbox | StandIn], tuple[Made, list[int], float]]
-LOOPS: dict[str, Loop] = {"ours": ours, "lockstep": lockstep}
+type Loop = Callable[[World, Sandbox, int], tuple[Made, int, float]]
+LOOPS: Mapping[str, Loop] = {"ours": ours, "lockstep": lockstep, "carried": carried}
 
 
 # --- report --------------------------------------------------------------------------------------
 
 
 def simulated(world: World) -> dict[str, Any]:
-    """Both loops on the clock of decode steps; checks that they made the same tokens."""
-    report: dict[str, Any] = {}
-    made = {}
-    engine, slots = world.engine, world.setting.slots
-    for name, loop in LOOPS.items():
-        engine.reset()
-        began = time.monotonic()
-        made[name], sampled, _ = loop(world, StandIn(engine, world.setting.tool_steps))
-        seconds = time.monotonic() - began
-        tokens = sum(sampled)
+    """All loops on the clock of decode steps; checks that ours and lock-step made the same."""
+    engine, setting = world.engine, world.setting
+    sums: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in LOOPS}
+    for seed in range(setting.seeds):
+        made = {}
+        for name, loop in LOOPS.items():
+            engine.reset()
+            # The runner asks its sandbox for nothing but `submit`.
+            box: Any = StandIn(engine, setting.tool_steps)
+            began = time.monotonic()
+            made[name], sampled, _ = loop(world, box, seed)
+            sums[name] += collections.Counter(
+                seconds=time.monotonic() - began,  # type: ignore[arg-type]  # a sum of floats
+                tokens=sampled,
+                steps=engine.now,
+                decoded_steps=engine.decoded_steps,
+                prefilled_tokens=engine.prefilled_tokens,
+                copied_prompt_tokens=engine.copied_tokens,
+            )
+        if made["ours"] != made["lockstep"]:
+            raise AssertionError("the two loops made different tokens and cannot be compared")
+    report = {}
+    for name, found in sums.items():
         report |= {
-            f"useful_per_slot_step_{name}": tokens / (slots * engine.now),
-            f"useful_per_decoded_slot_step_{name}": tokens / (slots * engine.decoded_steps),
-            f"steps_{name}": engine.now,
-            f"decoded_steps_{name}": engine.decoded_steps,
-            f"prefilled_tokens_{name}": engine.prefilled_tokens,
-            f"copied_prompt_tokens_{name}": engine.copied_tokens,
-            f"tokens_per_s_{name}": tokens / seconds,
-            f"seconds_{name}": seconds,
+            f"useful_per_slot_step_{name}": found["tokens"] / found["steps"] / setting.slots,
+            f"useful_per_decoded_slot_step_{name}": found["tokens"]
+            / found["decoded_steps"]
+            / setting.slots,
+            f"tokens_per_s_{name}": found["tokens"] / found["seconds"],
+            **{f"{key}_{name}": value for key, value in found.items()},
         }
-        report["tokens"] = tokens
-    if made["ours"] != made["lockstep"]:
-        raise AssertionError("the two loops made different tokens, so they cannot be compared")
-    for key in ("useful_per_slot_step", "useful_per_decoded_slot_step"):
-        report[f"{key}_ratio"] = report[f"{key}_ours"] / report[f"{key}_lockstep"]
-    report["ratio_lockstep"] = report["useful_per_slot_step_ratio"]
+    for infix in ("", "decoded_"):
+        report[f"ratio_{infix}lockstep"] = (
+            report[f"useful_per_{infix}slot_step_ours"]
+            / report[f"useful_per_{infix}slot_step_lockstep"]
+        )
     report["ratio_lockstep_tokens_per_s"] = (
         report["tokens_per_s_ours"] / report["tokens_per_s_lockstep"]
     )
@@ -327,17 +368,18 @@ def simulated(world: World) -> dict[str, Any]:
 
 
 def with_sandbox(world: World, workers: int) -> dict[str, Any]:
-    """Both loops with real scripts in the real sandbox."""
+    """Ours and lock-step with real scripts in the real sandbox."""
     report: dict[str, Any] = {}
     with Sandbox(SandboxConfig(workers=workers)) as sandbox:
         sandbox.submit("print(1)").result()
-        for name, loop in LOOPS.items():
-            world.engine.reset()
-            began = time.monotonic()
-            _, sampled, waited = loop(world, sandbox)
+        for name in ("ours", "lockstep"):
+            tokens, waited, began = 0, 0.0, time.monotonic()
+            for seed in range(world.setting.seeds):
+                _, more, longer = LOOPS[name](world, sandbox, seed)
+                tokens, waited = tokens + more, waited + longer
             seconds = time.monotonic() - began
             report |= {
-                f"sandbox_tokens_per_s_{name}": sum(sampled) / seconds,
+                f"sandbox_tokens_per_s_{name}": tokens / seconds,
                 f"sandbox_waited_seconds_{name}": waited,
                 f"sandbox_seconds_{name}": seconds,
             }
@@ -355,12 +397,11 @@ def measure(setting: Setting, sandbox: bool) -> dict[str, Any]:
     return {"setting": dataclasses.asdict(setting), **figures}
 
 
-def table(reports: Sequence[dict[str, Any]]) -> str:
-    """A line a chunk length."""
-    keys = list(reports[0])[1:]
-    lines = ["figure".ljust(40) + "".join(f"chunk {r['setting']['chunk']:>4}  " for r in reports)]
-    for key in keys:
-        lines.append(key.ljust(40) + "".join(f"{r[key]:>10.3f}  " for r in reports))
+def table(reports: Sequence[Mapping[str, Any]]) -> str:
+    """A column a chunk length."""
+    lines = ["".ljust(40) + "".join(f"{'chunk':>7} {r['setting']['chunk']:<4}" for r in reports)]
+    for key in list(reports[0])[1:]:
+        lines.append(key.ljust(40) + "".join(f"{r[key]:>12.3f}" for r in reports))
     return "\n".join(lines)
 
 
@@ -370,30 +411,33 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--sandbox", action="store_true", help="real scripts in the real sandbox")
     parser.add_argument("--chunk", type=int, nargs="+", default=[32], help="before scaling")
-    parser.add_argument("--lag", type=int, default=runners.OBSERVATION_LAG, metavar="CHUNKS")
-    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--lag", type=int, help="chunks; default: as many as a tool takes")
+    parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--per-slot", type=int, default=4, help="trajectories a slot")
     parser.add_argument("--scale", type=int, default=8, help="lengths are divided by it")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="batches over which is summed")
     args = parser.parse_args()
     try:
         alternate.bind_to_cores()
         reports = []
         for chunk in args.chunk:
-            alternate.say(f"chunk {chunk}")
+            lag = args.lag if args.lag is not None else math.ceil(TOOL_STEPS / chunk)
             setting = Setting(
                 scale=args.scale,
                 slots=args.slots,
                 per_slot=args.per_slot,
                 chunk=chunk,
-                lag=args.lag,
-                seed=args.seed,
+                lag=lag,
+                seeds=args.seeds,
             )
+            alternate.say(f"{setting}")
             reports.append(measure(setting, args.sandbox))
     except UserError as error:
         print(f"benchmarks/rollout.py: {error}", file=sys.stderr)
         return 2
-    print(json.dumps({"host": alternate.host(), "runs": reports}) if args.json else table(reports))
+    # The first chunk length's figures stand on top, for who looks for one key.
+    told = {"host": alternate.host(), **reports[0], "runs": reports}
+    print(json.dumps(told) if args.json else table(reports))
     return 0
 
 

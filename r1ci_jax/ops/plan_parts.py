@@ -67,7 +67,11 @@ def decode_part(setup: Setup) -> Part:
     """A chunk of decode steps; a step is one token in every slot."""
     sampler, config = setup.experiment.sampler, setup.config
     slots, weights, programs = _sampler(setup)
-    table = decode.PauseTable(*(_on(setup.mesh, leaf, jax.P()) for leaf in _table(setup)))
+    states = len(protocol.stop_machine().stop_A)
+    table: Any = decode.PauseTable(
+        next_state_AV=_whole(setup.mesh, (states, setup.tokens), jnp.int16),
+        stop_A=_whole(setup.mesh, (states,), jnp.int8),
+    )
     return Part(
         lower=lambda: programs.decode_chunk.lower(
             slots, weights, table, config=config, steps=sampler.chunk, eos_id=setup.tokens - 1
@@ -83,10 +87,8 @@ def prefill_part(setup: Setup) -> Part:
     sampler, config = setup.experiment.sampler, setup.config
     slots, weights, programs = _sampler(setup)
     rows, tokens = sampler.prefill_rows, sampler.prefill_buckets[-1]
-    inputs = [
-        _on(setup.mesh, jax.ShapeDtypeStruct(shape, jnp.int32), jax.P())
-        for shape in ((rows, tokens), (rows, tokens), (rows,))
-    ]
+    shapes = (rows, tokens), (rows, tokens), (rows,)
+    inputs = [_whole(setup.mesh, shape, jnp.int32) for shape in shapes]
     return Part(
         lower=lambda: programs.write_tokens.lower(slots, weights, *inputs, config=config),
         step=f"{rows} rows of {tokens} tokens",
@@ -100,8 +102,9 @@ def sft_part(setup: Setup) -> Part:
     settings = setup.experiment.sft
     shape = (settings.batch_size, settings.sequence_length)
     train_state, tx, policy = _trainer(setup)
-    kinds = (jnp.int32, jnp.int32, jnp.int32, jnp.bool_)
-    batch = packing.PackedBatch(*(_rows(setup.mesh, shape, kind) for kind in kinds))
+    tokens, positions, segments = (_rows(setup.mesh, shape, jnp.int32) for _ in range(3))
+    mask = _rows(setup.mesh, shape, jnp.bool_)
+    batch = packing.PackedBatch(tokens, positions, segments, mask)
     return Part(
         lower=lambda: sft.sft_step.lower(train_state, batch, policy=policy, tx=tx),
         step=f"{shape[0]} rows of {shape[1]} tokens",
@@ -119,9 +122,13 @@ def grpo_part(setup: Setup) -> Part:
     rows, length = settings.micro_batch, settings.sequence_lengths[-1]
     train_state, _, policy = _trainer(setup)
     slots, weights, _ = _sampler(setup)
-    kinds = ((rows, length), jnp.int32), ((rows, length), jnp.bool_), ((rows, length), jnp.float32)
-    arrays = [_rows(setup.mesh, shape, kind) for shape, kind in kinds]
-    batch = grpo.MicroBatch(*arrays, _rows(setup.mesh, (rows,), jnp.float32))
+    shape = (rows, length)
+    batch = grpo.MicroBatch(
+        tokens_BT=_rows(setup.mesh, shape, jnp.int32),
+        sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
+        behaviour_BT=_rows(setup.mesh, shape, jnp.float32),
+        advantages_B=_rows(setup.mesh, (rows,), jnp.float32),
+    )
     params = train_state.params
     return Part(
         lower=lambda: grpo.micro_gradients.lower(
@@ -201,14 +208,6 @@ class _Vocabulary:
     vocab_size: int
 
 
-def _table(setup: Setup) -> decode.PauseTable[Any] | Any:
-    states = len(protocol.stop_machine().stop_A)
-    return decode.PauseTable(
-        jax.ShapeDtypeStruct((states, setup.tokens), jnp.int16),  # type: ignore[arg-type]  # shapes for arrays
-        jax.ShapeDtypeStruct((states,), jnp.int8),  # type: ignore[arg-type]
-    )
-
-
 def _read_bytes(setup: Setup, weights: qwen2.DecoderWeights) -> float:
     """Weights that every step reads whole: all but an embedding that is not the head, too."""
     spared = 0.0 if setup.config.tied else device_bytes(weights.embed_VD)
@@ -223,9 +222,9 @@ def _placed(shapes: Any, shardings: Any) -> Any:
     )
 
 
-def _on(mesh: Mesh, leaf: Any, spec: jax.P) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+def _whole(mesh: Mesh, shape: tuple[int, ...], kind: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, kind, sharding=NamedSharding(mesh, jax.P()))
 
 
-def _rows(mesh: Mesh, shape: tuple[int, ...], kind: Any) -> jax.ShapeDtypeStruct:
+def _rows(mesh: Mesh, shape: tuple[int, ...], kind: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, kind, sharding=meshes.batch_sharding(mesh))
