@@ -412,7 +412,7 @@ def main() -> int:
     parser.add_argument("--sandbox", action="store_true", help="real scripts in the real sandbox")
     parser.add_argument("--chunk", type=int, nargs="+", default=[32], help="before scaling")
     parser.add_argument("--lag", type=int, help="chunks; default: as many as a tool takes")
-    parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--per-slot", type=int, default=4, help="trajectories a slot")
     parser.add_argument("--scale", type=int, default=8, help="lengths are divided by it")
     parser.add_argument("--seeds", type=int, default=3, help="batches over which is summed")

@@ -178,18 +178,19 @@ def _plan_part(name: str, setup: plan_parts.Setup, chip: plan_chips.Chip) -> Par
         )
     devices = setup.mesh.size
     exchanged = tuple(plan_hlo.collectives(compiled.as_text(), devices))
-    counted = None if part.is_scanned else float(compiled.cost_analysis()["bytes accessed"])
+    counts = {} if part.is_scanned else compiled.cost_analysis()
     return PartPlan(
         **known,
         memory=_memory(compiled.memory_analysis(), part, chip),
         refusal="",
-        compiled_bytes=counted,
+        compiled_bytes=counts.get("bytes accessed"),
         collectives=exchanged,
         roofline=plan_cost.roofline(
             chip,
             flops=part.flops / devices,
             least_bytes=part.least_bytes,
-            compiled_bytes=counted or 0.0,
+            compiled_flops=counts.get("flops", 0.0),
+            compiled_bytes=counts.get("bytes accessed", 0.0),
             exchanged=exchanged,
         ),
     )
@@ -309,8 +310,9 @@ def _part_lines(part: PartPlan) -> list[str]:
         f"  operations  {part.flops / 1e12:.3g} TFLOP a step, all devices",
         f"  bytes       {_gb(part.least_bytes)} a step and device at the least{counted}",
         f"  collectives {kinds or 'none'}; {moved / 1e6:.1f} MB a device",
-        f"  time        {1e3 * times.step_seconds:.3g} ms a step by the roofline "
-        f"({times.bound}), {100 * times.share:.0f} % of it necessary",
+        f"  time        {1e3 * times.step_seconds:.3g} ms a step at most by the roofline "
+        f"({times.bound}), {1e3 * times.least_seconds:.3g} ms at the least: "
+        f"{100 * times.share:.0f} %",
     ]
     return lines if part.fits else [*lines, f"  {advice(part)}"]
 
