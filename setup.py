@@ -46,7 +46,9 @@ setup(
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.11"],
-        "plan": ["libtpu"],  # the TPU compiler alone; `pip install jax[tpu]` names the fitting release
+        "plan": [
+            "libtpu"
+        ],  # the TPU compiler alone; `pip install jax[tpu]` names the fitting release
         "cuda": ["jax[cuda13]>=0.11"],
         "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
         "tensorboard": ["tensorboardX"],

@@ -56,8 +56,9 @@ class Roofline:
     compiled_compute_seconds: float
     """For the operations that the compiler counts; more where devices do the same twice."""
     compiled_memory_seconds: float
-    """For the bytes that the compiler counts. It counts on-chip memory, too, so what is fetched
-    ahead of its use counts three times: this is a bound from above."""
+    """For the bytes that the compiler counts: on-chip memory, too, so what is fetched ahead of its
+    use counts more than once, and what a chunk does once counts for each of its steps. A bound from
+    above."""
     collective_seconds: float
 
     @property

@@ -74,7 +74,12 @@ def test_roofline_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "moved"),
-    [("all-gather", 6.0), ("reduce-scatter", 6.0), ("all-to-all", 6.0), ("collective-permute", 8.0)],
+    [
+        ("all-gather", 6.0),
+        ("reduce-scatter", 6.0),
+        ("all-to-all", 6.0),
+        ("collective-permute", 8.0),
+    ],
 )
 def test_what_each_device_sends(kind: str, moved: float) -> None:
     each = plan_hlo.Collective(kind=kind, devices=4, count=1, payload_bytes=8.0)
@@ -161,7 +166,8 @@ from jax.sharding import NamedSharding
 from r1ci_jax.ops import plan_hlo
 from r1ci_jax.sharding import mesh as meshes
 mesh = meshes.make_mesh(1, 1, 4)
-cut = jax.ShapeDtypeStruct((6, 16), jnp.float32, sharding=NamedSharding(mesh, jax.P(None, "tensor")))
+lie = NamedSharding(mesh, jax.P(None, "tensor"))
+cut = jax.ShapeDtypeStruct((6, 16), jnp.float32, sharding=lie)
 def step(x):
     def turn(total, _):
         total = total + jax.lax.with_sharding_constraint(total @ x.T @ x, cut.sharding)

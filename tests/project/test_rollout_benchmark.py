@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 def rollout(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import rollout
+
     from r1ci_jax.rollout import runner
 
     monkeypatch.setattr(runner, "OBSERVATION_LAG", 4)
