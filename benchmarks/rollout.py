@@ -65,7 +65,7 @@ class Setting:
     per_slot: int
     chunk: int
     lag: int
-    """Chunks between a pause and its observation's entry: `runner.OBSERVATION_LAG`."""
+    """Chunks between a pause and its observation's entry: `sampler.observation_lag`."""
     seeds: int = 3
     """Batches, each with random numbers of its own."""
 
@@ -165,6 +165,7 @@ class World:
             slots=setting.slots,
             cache_length=CACHE_TOKENS // scale,
             chunk=setting.chunk // scale,
+            observation_lag=setting.lag,
             prefill_buckets=(32, 64, 256),
             prefill_rows=8,
         )
@@ -391,7 +392,6 @@ def with_sandbox(world: World, workers: int) -> dict[str, Any]:
 
 def measure(setting: Setting, sandbox: bool) -> dict[str, Any]:
     """The report of one chunk length."""
-    runners.OBSERVATION_LAG = setting.lag
     world = World(setting)
     figures = with_sandbox(world, workers=2) if sandbox else simulated(world)
     return {"setting": dataclasses.asdict(setting), **figures}

@@ -95,13 +95,16 @@ class SamplerConfig:
     """Lengths to which prompts and observations are padded; a longer input takes several passes."""
     prefill_rows: int = 16
     """Rows of one prefill call."""
+    observation_lag: int = 1
+    """Chunks that the other rows decode between a pause and its observation's entry. Scripts should
+    take about as long: a shorter lag waits for them, a longer one leaves their slots empty."""
     weights: Storage = "full"
     """"int8": every matrix in eight bits, one factor an output channel; norms and biases stay."""
     cache: Storage = "full"
     """"int8": keys and values in eight bits, one factor a slot, head and position."""
 
     def __post_init__(self) -> None:
-        for name in ("slots", "chunk", "prefill_rows"):
+        for name in ("slots", "chunk", "prefill_rows", "observation_lag"):
             _require(getattr(self, name) > 0, f"sampler.{name} must be positive")
         for name in ("weights", "cache"):
             _require(

@@ -30,8 +30,6 @@ from r1ci_jax.text.tokenizer import Tokenizer
 
 __all__ = ["Batch", "Observer", "Request", "Runner"]
 
-OBSERVATION_LAG = 1
-"""Chunks decoded by the other rows between a pause and its observation's entry."""
 TOOL_THREADS = 8
 JUDGE_THREADS = 4
 
@@ -342,9 +340,8 @@ class Batch:
                 self._continue(row, self._parts.user_turn(row, text))
             case action:
                 future = self._start(row, action)
-                row.waiting = Waiting(
-                    action=action, future=future, due=self._chunk + OBSERVATION_LAG
-                )
+                lag = self._parts.engine.sampler.observation_lag
+                row.waiting = Waiting(action=action, future=future, due=self._chunk + lag)
 
     def _start(
         self, row: Live, action: agents.RunCode | agents.RunLast | agents.UseTool

@@ -14,9 +14,6 @@ def rollout(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import rollout
 
-    from r1ci_jax.rollout import runner
-
-    monkeypatch.setattr(runner, "OBSERVATION_LAG", 4)
     return rollout
 
 
