@@ -1,8 +1,8 @@
 """The policy's weights as the sampler holds them, taken from the trainer's parameters.
 
 One jitted call unstacks the layers, casts or quantises, and moves what the sampler cuts otherwise
-than the trainer. An array that is the same on both sides is not copied: both hold one buffer, and
-nothing of the trainer's is donated.
+than the trainer. An array that is the same on both sides is not copied: both hold one buffer. So
+what was taken is good until the trainer's next step, which donates its parameters.
 """
 
 import dataclasses
@@ -28,6 +28,8 @@ SUMMED = {
     "gate": (0,), "up": (0,), "down": (0,),
 }  # fmt: skip
 """Axes that a product sums over, which share a factor; norms and biases stay as they are."""
+UNSTACKED = {"embed": "embed_VD", "norm": "norm_D", "head": "head_DV"}
+"""Parameters that the trainer may hold as the sampler does: name -> field of `DecoderWeights`."""
 
 
 def take(
@@ -49,25 +51,28 @@ def take(
     """
     values = qwen2.parameters(params)
     config = config_on(mesh, config)
-    if mesh is None:
-        return _taken(config, dtype, storage, None)(values)
-    shapes = jax.eval_shape(_taken(config, dtype, storage, None), values)
-    wanted = shardings(mesh, shapes)
-    # Only an output without a sharding of its own can be the input itself.
-    top = {"embed": "embed_VD", "norm": "norm_D", "head": "head_DV"}
-    stay = {
-        field: None
-        for name, field in top.items()
-        if name in values and _agree(values[name], getattr(shapes, field), getattr(wanted, field))
+    shapes = jax.eval_shape(_taken(config, dtype, storage, frozenset(), None), values)
+    wanted = None if mesh is None else shardings(mesh, shapes)
+    # The output of a jitted call is a new buffer even where it is its input, so what stays as it is
+    # does not go through the call.
+    alike = {
+        field: values[name]
+        for name, field in UNSTACKED.items()
+        if name in values and _agree(values[name], field, shapes, wanted)
     }
-    return _taken(config, dtype, storage, wanted._replace(**stay))(values)
+    if wanted is not None:
+        wanted = wanted._replace(**dict.fromkeys(alike))
+    return _taken(config, dtype, storage, frozenset(alike), wanted)(values)._replace(**alike)
 
 
-def _agree(held: jax.Array, shape: Any, wanted: Any) -> bool:
+def _agree(
+    held: jax.Array, field: str, shapes: DecoderWeights, wanted: DecoderWeights | None
+) -> bool:
+    shape = getattr(shapes, field)
     return (
         not isinstance(shape, Int8)
         and held.dtype == shape.dtype
-        and wanted.is_equivalent_to(held.sharding, held.ndim)
+        and (wanted is None or getattr(wanted, field).is_equivalent_to(held.sharding, held.ndim))
     )
 
 
@@ -76,11 +81,15 @@ def _taken(
     config: Qwen2Config,
     dtype: DTypeLike | None,
     storage: Storage,
+    without: frozenset[str],
     out_shardings: DecoderWeights | None,
 ) -> Any:
+    """The jitted call; the fields `without` are None in its result."""
+
     def take(values: Any) -> DecoderWeights:
         weights = _repeated(qwen2.decoder_weights(values, config, dtype), config)
-        return weights if storage == "full" else quantised(weights)
+        weights = weights if storage == "full" else quantised(weights)
+        return weights._replace(**dict.fromkeys(without))
 
     return jax.jit(take, out_shardings=out_shardings)
 

@@ -127,6 +127,7 @@ def grpo_part(setup: Setup) -> Part:
         tokens_BT=_rows(setup.mesh, shape, jnp.int32),
         sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
         behaviour_BT=_rows(setup.mesh, shape, jnp.float32),
+        fresh_BT=_rows(setup.mesh, shape, jnp.bool_),
         advantages_B=_rows(setup.mesh, (rows,), jnp.float32),
     )
     params = train_state.params

@@ -116,8 +116,8 @@ from r1ci_jax.model import presets, qwen2
 from r1ci_jax.sharding import mesh
 shapes = nnx.state(nnx.eval_shape(lambda: qwen2.Qwen2(presets.get("toy"), rngs=nnx.Rngs(0))))
 try:
-    mesh.param_shardings(mesh.make_mesh(tensor=4), shapes)
+    mesh.param_shardings(mesh.make_mesh(tensor=8), shapes)
 except UserError as error:
     print(error)
 """
-    assert "does not divide kv_heads=2 of layers/k" in run_on_devices(4, source)
+    assert "does not divide query_heads=4 of layers/" in run_on_devices(8, source)
