@@ -60,6 +60,7 @@ def product(x: jax.Array, weight: MaybeInt8, summed: int = 1) -> jax.Array:
     x, matrix = x.reshape(*batch, inputs), values.reshape(inputs, -1)
     if not isinstance(weight, Int8):
         return (x @ matrix).reshape(*batch, *outputs)
+    x, matrix = _bound(x, matrix)
     # The factors belong to output channels: they multiply sums, not every entry.
     sums = attention.einsum_float32("...D,DX->...X", x, matrix.astype(x.dtype))
     out = sums * weight.scale.reshape((1,) * len(batch) + (-1,))
@@ -70,10 +71,15 @@ def product_float32(equation: str, x: jax.Array, weight: MaybeInt8) -> jax.Array
     """`einsum` of activations and a weight whose output axes come last, in float32."""
     if not isinstance(weight, Int8):
         return attention.einsum_float32(equation, x, weight)
-    # The factors belong to output channels: they multiply sums, not every entry.
-    out = attention.einsum_float32(equation, x, weight.values.astype(x.dtype))
+    x, values = _bound(x, weight.values)
+    out = attention.einsum_float32(equation, x, values.astype(x.dtype))
     leading = (1,) * (out.ndim - weight.scale.ndim)
     return out * weight.scale.reshape(leading + weight.scale.shape)
+
+
+def _bound(x: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Bind the weight to its use: a compiler would widen all weights ahead of the decode loop."""
+    return jax.lax.optimization_barrier((x, values))
 
 
 def rows(table_VD: MaybeInt8, ids: jax.Array, dtype: DTypeLike) -> jax.Array:
