@@ -105,7 +105,9 @@ def compare(model: qwen2.Qwen2, tokens_RT: np.ndarray) -> dict[str, Any]:
             "logprob_difference_max": float(difference_RT.max()),
             "kl_mean": float(kl_RT.mean()),
             "greedy_agreement": float(agree_RT.mean()),
-            "greedy_agreement_where_sure": float(agree_RT[sure_RT].mean()),
+            "greedy_agreement_where_sure": (
+                float(agree_RT[sure_RT].mean()) if sure_RT.any() else None
+            ),
             "weights_bytes": weights_bytes,
             "cache_bytes": cache_bytes,
         }
@@ -137,11 +139,13 @@ def table(report: dict[str, Any]) -> str:
             if name == "full":
                 lines.append(f"{name:>9}{'':>48}{size}")
                 continue
+            sure = row["greedy_agreement_where_sure"]
+            sure = "none" if sure is None else f"{sure:.4f}"
             lines.append(
                 f"{name:>9}{row['logprob_difference_mean']:10.5f}"
                 f"{row['logprob_difference_max']:9.4f}{row['kl_mean']:11.7f}"
                 f"{row['greedy_agreement']:9.4f}"
-                f"{row['greedy_agreement_where_sure']:9.4f}{size}"
+                f"{sure:>9}{size}"
             )
     return "\n".join(lines)
 
