@@ -83,7 +83,7 @@ def get_config(variant: str = "") -> Experiment:
             lr=4e-4,
             kl_coef=0.001,
             sequence_lengths=(96, 160, 256),
-            micro_batch=64,
+            micro_tokens=64 * 160,
             checkpoint_every=8,
         ),
     )
@@ -107,7 +107,7 @@ def get_config(variant: str = "") -> Experiment:
                     prompts_per_step=4,
                     rollouts_per_prompt=4,
                     steps_per_stage=(1, 1, 1, 1),
-                    micro_batch=16,
+                    micro_tokens=16 * 160,
                     checkpoint_every=2,
                 ),
             )

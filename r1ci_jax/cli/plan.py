@@ -91,5 +91,5 @@ def _of_preset(preset: str) -> Any:
             prefill_rows=4,
         ),
         sft=config.SftConfig(sequence_length=length),
-        grpo=config.GrpoConfig(sequence_lengths=(length,), micro_batch=32),
+        grpo=config.GrpoConfig(sequence_lengths=(length,), micro_tokens=32 * length),
     )

@@ -12,6 +12,9 @@ from r1ci_jax.sandbox.config import SandboxConfig
 
 Storage = Literal["full", "int8"]
 """How the sampler holds an array: as it comes, or in eight bits with scales."""
+Dtype = Literal["float32", "bfloat16"]
+Attention = Literal["auto", "dense", "blocked", "splash"]
+Remat = Literal["none", "dots", "attention", "layer"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -98,6 +101,8 @@ class SamplerConfig:
     observation_lag: int = 1
     """Chunks that the other rows decode between a pause and its observation's entry. Scripts should
     take about as long: a shorter lag waits for them, a longer one leaves their slots empty."""
+    dtype: Dtype = "float32"
+    """Of weights, activations, and a cache that is held in full."""
     weights: Storage = "full"
     """"int8": every matrix in eight bits, one factor an output channel; norms and biases stay."""
     cache: Storage = "full"
@@ -106,10 +111,10 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         for name in ("slots", "chunk", "prefill_rows", "observation_lag"):
             _require(getattr(self, name) > 0, f"sampler.{name} must be positive")
-        for name in ("weights", "cache"):
+        for name, choices in (("dtype", Dtype), ("weights", Storage), ("cache", Storage)):
             _require(
-                getattr(self, name) in get_args(Storage),
-                f"sampler.{name} must be one of {', '.join(get_args(Storage))}",
+                getattr(self, name) in get_args(choices),
+                f"sampler.{name} must be one of {', '.join(get_args(choices))}",
             )
         _require(
             tuple(sorted(self.prefill_buckets)) == self.prefill_buckets
@@ -169,15 +174,50 @@ class TurnLimits:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How both trainers compute; none of it changes what is computed, but for rounding and LoRA."""
+
+    dtype: Dtype = "float32"
+    """Of activations and products. Weights, moments and summed gradients are float32 all the same;
+    the gradient of one layer in one micro-batch comes out in this type."""
+    remat: Remat = "none"
+    """What the backward pass finds, and what it computes again. "none": all that it needs is kept.
+    "dots": products of weights are kept. "attention": inputs of each layer and what attention gave.
+    "layer": the inputs alone, least memory and a third more operations."""
+    attention: Attention = "auto"
+    """"dense": all scores at once. "blocked": those of a block of queries. "splash": the TPU
+    kernel. "auto": splash on TPUs, elsewhere dense for short rows and blocked for long ones."""
+    head_chunk: int = 1024
+    """Positions of a device whose logits exist at the same time: so many x vocabulary x 4 bytes."""
+    lora_rank: int = 0
+    """0 trains all weights; else low-rank additions of this rank to every matrix of the layers."""
+    lora_alpha: float = 16.0
+    """The additions count lora_alpha / lora_rank times."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (("dtype", Dtype), ("remat", Remat), ("attention", Attention)):
+            _require(
+                getattr(self, name) in get_args(choices),
+                f"train.{name} must be one of {', '.join(get_args(choices))}",
+            )
+        _require(self.head_chunk > 0, "train.head_chunk must be positive")
+        _require(self.lora_rank >= 0, "train.lora_rank must not be negative (0 trains all weights)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SftConfig:
     """Multi-turn supervised fine-tuning."""
 
     epochs: int = 3
     batch_size: int = 32
     """Rows a step; each is packed with as many demonstrations as fit."""
+    micro_batches: int = 1
+    """Parts of a batch that go through the model one after the other; the step is the same."""
     sequence_length: int = 256
     """Tokens a row; a longer demonstration is an error, not a truncation."""
     lr: float = 1e-5
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up: down to zero by the last step, or no change."""
     warmup_fraction: float = 0.03
     weight_decay: float = 0.0
     adam_b2: float = 0.999
@@ -185,6 +225,14 @@ class SftConfig:
     clip_norm: float = 1.0
     checkpoint_every: int = 100
     """Steps between checkpoints."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.micro_batches > 0 and self.batch_size % self.micro_batches == 0,
+            f"sft.micro_batches = {self.micro_batches} does not divide "
+            f"sft.batch_size = {self.batch_size}",
+        )
+        _require(self.schedule in ("cosine", "constant"), "sft.schedule must be cosine or constant")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -224,8 +272,17 @@ class GrpoConfig:
     temperature: float = 1.0
     sequence_lengths: tuple[int, ...] = (128, 256)
     """Lengths to which the rows of a micro-batch are padded; the last holds any trajectory."""
-    micro_batch: int = 128
-    """Rows of one forward and backward pass; gradients are summed over micro-batches."""
+    micro_tokens: int = 16384
+    """Tokens of one forward and backward pass, padding counted: as many rows as that makes at the
+    length to which they are padded. Gradients are summed over the passes."""
+    minibatches: int = 1
+    """Optimiser steps that share the questions of a step, each with its part of them."""
+    passes: int = 1
+    """How often the questions of a step are gone through."""
+    behaviour: Literal["sampled", "recomputed"] = "sampled"
+    """Log-probabilities that ratios start from: those noted while sampling, or the trainer's own
+    under the same weights (worth a pass where the sampler rounds: bfloat16, eight bits). Tokens
+    carried over from older weights keep what was noted."""
     turn_penalty_after: int = 6
     """More generation turns than this cost 0.1 of reward."""
     checkpoint_every: int = 10
@@ -242,6 +299,20 @@ class GrpoConfig:
 
     def __post_init__(self) -> None:
         _require(self.carry_over >= 0, "grpo.carry_over must not be negative (0 switches it off)")
+        _require(
+            self.minibatches > 0 and self.prompts_per_step % self.minibatches == 0,
+            f"grpo.minibatches = {self.minibatches} does not divide "
+            f"grpo.prompts_per_step = {self.prompts_per_step}",
+        )
+        _require(self.passes > 0, "grpo.passes must be positive")
+        _require(
+            self.behaviour in ("sampled", "recomputed"),
+            "grpo.behaviour must be sampled or recomputed",
+        )
+
+    def rows(self, length: int, parts: int) -> int:
+        """Rows of a micro-batch of this padded length, a multiple of the mesh's `parts`."""
+        return max(self.micro_tokens // length // parts, 1) * parts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -256,6 +327,9 @@ class EvalConfig:
 class MeshConfig:
     """How many devices each axis of the mesh has; all ones: the first device alone."""
 
+    slices: int = 1
+    """TPU slices, joined by the data-centre network: replicas of everything within one, so that
+    only gradients cross."""
     data: int = 1
     """Replicas of the parameters, each with its part of the batch."""
     fsdp: int = 1
@@ -265,19 +339,19 @@ class MeshConfig:
 
     def __post_init__(self) -> None:
         _require(
-            min(self.data, self.fsdp, self.tensor) > 0,
-            "mesh.data, mesh.fsdp and mesh.tensor must be positive",
+            min(self.slices, self.data, self.fsdp, self.tensor) > 0,
+            "mesh.slices, mesh.data, mesh.fsdp and mesh.tensor must be positive",
         )
 
     @property
     def devices(self) -> int:
         """Devices in all."""
-        return self.data * self.fsdp * self.tensor
+        return self.slices * self.data * self.fsdp * self.tensor
 
     @property
     def batch_parts(self) -> int:
         """Parts that a batch is cut into."""
-        return self.data * self.fsdp
+        return self.slices * self.data * self.fsdp
 
 
 _SANDBOX = SandboxConfig()
@@ -299,6 +373,7 @@ class Experiment:
     sandbox: SandboxConfig = _SANDBOX
     sampler: SamplerConfig = SamplerConfig()
     limits: TurnLimits = TurnLimits()
+    train: TrainConfig = TrainConfig()
     sft: SftConfig = SftConfig()
     potential: PotentialConfig = PotentialConfig()
     grpo: GrpoConfig = GrpoConfig()
@@ -310,15 +385,16 @@ class Experiment:
             tuple(sorted(lengths)) == lengths and lengths[-1] >= self.sampler.cache_length,
             "grpo.sequence_lengths must ascend to at least sampler.cache_length",
         )
+        parts = self.mesh.batch_parts
         for name, rows in (
             ("sampler.slots", self.sampler.slots),
             ("sft.batch_size", self.sft.batch_size),
-            ("grpo.micro_batch", self.grpo.micro_batch),
+            ("sft.batch_size / sft.micro_batches", self.sft.batch_size // self.sft.micro_batches),
         ):
-            parts = self.mesh.batch_parts
             _require(
                 rows % parts == 0,
-                f"{name} = {rows} is not a multiple of mesh.data x mesh.fsdp = {parts}",
+                f"{name} = {rows} is not a multiple of "
+                f"mesh.slices x mesh.data x mesh.fsdp = {parts}",
             )
         stages = len(self.potential.edges) + 1
         _require(

@@ -345,4 +345,4 @@ def _mesh(config: MeshConfig) -> contextlib.AbstractContextManager[Any]:
     """The mesh of all devices; one device needs none."""
     if config.devices == 1:
         return contextlib.nullcontext()
-    return jax.set_mesh(meshes.make_mesh(config.data, config.fsdp, config.tensor))
+    return jax.set_mesh(meshes.of(config))

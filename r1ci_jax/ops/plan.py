@@ -117,7 +117,7 @@ def make(
     chosen = experiment.mesh
     if chosen.devices == 1:
         chosen = choose_mesh(config, len(devices))
-    mesh = meshes.make_mesh(chosen.data, chosen.fsdp, chosen.tensor, devices=devices)
+    mesh = meshes.of(chosen, devices)
     experiment = dataclasses.replace(experiment, mesh=chosen)
     setup = plan_parts.Setup(experiment=experiment, config=config, mesh=mesh, dtype=dtype)
     # Constraints inside the programs look for the mesh that is set.
@@ -277,7 +277,7 @@ def advice(part: PartPlan) -> str:
                 else ""
             )
         )
-    smaller = "sft.batch_size" if part.part == "sft" else "grpo.micro_batch"
+    smaller = "sft.batch_size" if part.part == "sft" else "grpo.micro_tokens"
     return f"lower {smaller}, raise mesh.fsdp, or take a larger topology"
 
 

@@ -119,7 +119,8 @@ def sft_part(setup: Setup) -> Part:
 def grpo_part(setup: Setup) -> Part:
     """Gradients of one micro-batch of the longest rows."""
     settings = setup.experiment.grpo
-    rows, length = settings.micro_batch, settings.sequence_lengths[-1]
+    length = settings.sequence_lengths[-1]
+    rows = settings.rows(length, meshes.batch_parts(setup.mesh))
     train_state, _, policy = _trainer(setup)
     slots, weights, _ = _sampler(setup)
     shape = (rows, length)

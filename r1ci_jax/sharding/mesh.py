@@ -1,33 +1,60 @@
-"""The device mesh: data (replicas), fsdp (cuts parameters, batch), tensor (cuts heads, mlp)."""
+"""The device mesh: slice and data (replicas), fsdp (cuts parameters), tensor (cuts heads, mlp)."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
+from r1ci_jax.core.config import MeshConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.sharding import rules
 
-MESH_AXES = ("data", "fsdp", "tensor")
+MESH_AXES = ("slice", "data", "fsdp", "tensor")
 
 
 def make_mesh(
-    data: int = 1, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None
+    data: int = 1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    *,
+    slices: int = 1,
+    devices: Sequence[Any] | None = None,
 ) -> Mesh:
-    """A mesh over all devices (or the given ones); the three sizes multiply to their number.
+    """A mesh over all devices (or the given ones); the sizes multiply to their number.
 
-    Use it with `jax.set_mesh(mesh)`.
+    Use it with `jax.set_mesh(mesh)`. Neighbours on the mesh are neighbours in the hardware; what
+    lies in one slice of several TPU slices keeps one place on the slice axis.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = (data, fsdp, tensor)
+    sizes = (slices, data, fsdp, tensor)
     if min(sizes) < 1 or math.prod(sizes) != len(devices):
         raise UserError(
-            f"mesh data={data} fsdp={fsdp} tensor={tensor} needs {math.prod(sizes)} devices, there "
-            f"are {len(devices)}; choose positive sizes that multiply to {len(devices)}"
+            f"mesh slices={slices} data={data} fsdp={fsdp} tensor={tensor} needs "
+            f"{math.prod(sizes)} devices, there are {len(devices)}; choose positive sizes that "
+            f"multiply to {len(devices)}"
         )
-    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    found = len({getattr(device, "slice_index", 0) for device in devices})
+    if found > 1 and found != slices:
+        raise UserError(f"the devices lie in {found} TPU slices; set mesh.slices = {found}")
+    types = (AxisType.Auto,) * len(sizes)
+    if found > 1:
+        within, between = (1, data, fsdp, tensor), (slices, 1, 1, 1)
+        placed = mesh_utils.create_hybrid_device_mesh(within, between, devices)
+        return Mesh(placed, MESH_AXES, axis_types=types)
+    return jax.make_mesh(sizes, MESH_AXES, axis_types=types, devices=devices)
+
+
+def of(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh that an experiment names."""
+    return make_mesh(config.data, config.fsdp, config.tensor, slices=config.slices, devices=devices)
+
+
+def batch_parts(mesh: Mesh) -> int:
+    """Parts that the rows of a batch are cut into."""
+    return math.prod(mesh.shape[axis] for axis in rules.BATCH)
 
 
 def parameter_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSharding:

@@ -11,11 +11,14 @@ import jax
 
 type MeshAxes = str | tuple[str, ...] | None
 
+BATCH = ("slice", "data", "fsdp")
+"""What cuts rows. Parameters are whole on every slice, so between slices only gradients travel."""
+
 AXES: Mapping[str, MeshAxes] = {
-    "batch": ("data", "fsdp"),
+    "batch": BATCH,
     "time": None,
-    "slots": ("data", "fsdp"),
-    "prefill_rows": ("data", "fsdp"),
+    "slots": BATCH,
+    "prefill_rows": BATCH,
     "cache": None,
     "layers": None,
     "vocab": "tensor",

@@ -262,7 +262,7 @@ def update(
 def _warm_up(params: Params, reference: Params, policy: Policy, config: GrpoConfig) -> None:
     """Compile the update for every row length, on rows of padding."""
     for length in config.sequence_lengths:
-        batch = _pad([], length, policy, config)
+        batch = _pad([], (config.rows(length, state.batch_parts()), length), policy)
         jax.block_until_ready(
             micro_gradients(params, reference, batch, policy=policy, config=config)
         )
@@ -274,31 +274,31 @@ def micro_batches(
     policy: Policy,
     config: GrpoConfig,
 ) -> list[MicroBatch]:
-    """Valid trajectories by length, `micro_batch` rows at a time, padded to a configured length.
+    """Valid trajectories from the longest down, padded to a configured length.
 
-    Sorting keeps long rows together, so that most micro-batches are short; the loss is a sum, so
-    the order does not matter.
+    Long rows go together, so that most micro-batches are short and have many rows; the loss is a
+    sum, so the order does not matter.
     """
     pairs = [pair for pair in zip(trajectories, advantages, strict=True) if pair[0].is_valid]
-    pairs.sort(key=lambda pair: (len(pair[0].tokens), pair[0].rollout))
+    pairs.sort(key=lambda pair: (-len(pair[0].tokens), pair[0].rollout))
     batches = []
-    for first in range(0, len(pairs), config.micro_batch):
-        members = pairs[first : first + config.micro_batch]
-        longest = len(members[-1][0].tokens)
+    while pairs:
+        longest = len(pairs[0][0].tokens)
         length = next(size for size in config.sequence_lengths if size >= longest)
-        batches.append(_pad(members, length, policy, config))
+        rows = config.rows(length, state.batch_parts())
+        batches.append(_pad(pairs[:rows], (rows, length), policy))
+        pairs = pairs[rows:]
     return batches
 
 
 def _pad(
-    members: Sequence[tuple[Trajectory, float]], length: int, policy: Policy, config: GrpoConfig
+    members: Sequence[tuple[Trajectory, float]], shape: tuple[int, int], policy: Policy
 ) -> MicroBatch:
-    shape = (config.micro_batch, length)
     tokens_BT = np.full(shape, policy.tokenizer.pad_id, np.int32)
     sampled_BT = np.zeros(shape, bool)
     behaviour_BT = np.zeros(shape, np.float32)
     fresh_BT = np.zeros(shape, bool)
-    advantages_B = np.zeros(config.micro_batch, np.float32)
+    advantages_B = np.zeros(shape[0], np.float32)
     for number, (trajectory, advantage) in enumerate(members):
         size = len(trajectory.tokens)
         tokens_BT[number, :size] = trajectory.tokens

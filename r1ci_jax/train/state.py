@@ -41,6 +41,12 @@ def start(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
     return jax.jit(init, out_shardings=shardings)(params)
 
 
+def batch_parts() -> int:
+    """Parts that the mesh cuts a batch into; 1 without a mesh."""
+    mesh = jax.sharding.get_mesh()
+    return 1 if mesh.empty else meshes.batch_parts(mesh)
+
+
 def place_batch(batch: PyTree) -> PyTree:
     """Host arrays to the devices: cut by rows over the mesh where one is set."""
     mesh = jax.sharding.get_mesh()

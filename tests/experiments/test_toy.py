@@ -65,5 +65,5 @@ def test_the_schedule_uses_every_question_and_saves_in_between(experiment: Exper
     assert asked >= 16
     assert experiment.grpo.checkpoint_every < sum(experiment.grpo.steps_per_stage)
     whole_batches = experiment.grpo.prompts_per_step * experiment.grpo.rollouts_per_prompt
-    assert whole_batches % experiment.grpo.micro_batch == 0
+    assert whole_batches % experiment.grpo.rows(160, parts=1) == 0
     assert experiment.potential.answers_per_agent == len(experiment.potential.temperatures)

@@ -48,7 +48,7 @@ def get_config(variant=""):
         potential=PotentialConfig(answers_per_agent=1, temperatures=(1.0,)),
         grpo=GrpoConfig(
             prompts_per_step=3, rollouts_per_prompt=4, steps_per_stage=(2, 6, 1, 1), lr=1e-3,
-            sequence_lengths=(192,), micro_batch=8, checkpoint_every=3,
+            sequence_lengths=(192,), micro_tokens=8 * 192, checkpoint_every=3,
         ),
     )
 """

@@ -31,7 +31,7 @@ CONFIG = GrpoConfig(
     steps_per_stage=(2, 2, 0, 0),
     lr=1e-2,
     sequence_lengths=(64, 128),
-    micro_batch=4,
+    micro_tokens=4 * 128,
     kl_coef=0.1,
     checkpoint_every=3,
 )

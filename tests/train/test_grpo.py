@@ -126,7 +126,7 @@ def test_better_answers_become_likelier(tiny_policy: Policy, tiny_params: Params
 def test_micro_batches_change_nothing(tiny_policy: Policy, tiny_params: Params, rows: int) -> None:
     mixed = [trajectory(tiny_policy, tiny_params, n, float(n % 3)) for n in range(8)]
     reference = moved(tiny_params, 0.02)
-    config = dataclasses.replace(CONFIG, micro_batch=rows)
+    config = dataclasses.replace(CONFIG, micro_tokens=rows * 64)
     assert_close(
         summed_gradients(tiny_policy, tiny_params, reference, mixed, config),
         summed_gradients(tiny_policy, tiny_params, reference, mixed),
@@ -139,9 +139,9 @@ def test_micro_batches_are_short_where_they_can_be(
 ) -> None:
     some = [trajectory(tiny_policy, tiny_params, n, 1.0) for n in range(7)]
     fourth = sorted(len(one.tokens) for one in some)[3]
-    config = dataclasses.replace(CONFIG, sequence_lengths=(fourth, 64))
+    config = dataclasses.replace(CONFIG, sequence_lengths=(fourth, 64), micro_tokens=4 * 64)
     batches = grpo.micro_batches(some, np.arange(7.0), tiny_policy, config)
-    assert [batch.tokens_BT.shape for batch in batches] == [(4, fourth), (4, 64)]
+    assert [batch.tokens_BT.shape for batch in batches] == [(4, 64), (256 // fourth, fourth)]
     found = {}
     for batch in batches:
         for row in zip(*map(np.asarray, batch), strict=True):
