@@ -33,6 +33,12 @@ def read(path: Path) -> list[Row]:
     return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
 
 
+def column(path: Path, stage: str, name: str) -> list[float]:
+    """A metric of a stage, in the order of its rows; rows without it are left out."""
+    rows = (row for row in read(path) if row.get("stage") == stage)
+    return [row[name] for row in rows if row.get(name) is not None]
+
+
 def _parse(path: Path, number: int, line: bytes) -> Row:
     try:
         row = json.loads(line)

@@ -116,6 +116,11 @@ class RunDir:
         return self.path / "trajectories.jsonl"
 
     @property
+    def diverged(self) -> Path:
+        """Batches on which a training broke."""
+        return self.path / "diverged"
+
+    @property
     def rollouts(self) -> Path:
         """What GRPO was trained on, a folder a training, if the experiment asks for it."""
         return self.path / "rollouts"

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from r1ci_jax.model import attention, int8
+from r1ci_jax.core.config import TrainConfig
+from r1ci_jax.model import attention, int8, remat, self_attention
 from r1ci_jax.sharding import rules
 
 
@@ -78,6 +79,11 @@ class DecoderWeights(NamedTuple):
 LAYER_NAMES = (
     "norm1", "q", "q_bias", "k", "k_bias", "v", "v_bias", "o", "norm2", "gate", "up", "down",
 )  # fmt: skip
+
+PLAIN = TrainConfig(attention="dense")
+"""Nothing rounded, nothing computed twice."""
+
+type Adapt = Callable[[LayerWeights, Any], LayerWeights]
 
 type Attend[C] = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, C]]
 
@@ -167,14 +173,10 @@ def default_positions(mask_BT: jax.Array, segments_BT: jax.Array | None) -> jax.
     return jnp.maximum(positions_BT - base_BT, 0)
 
 
-def visible_BTT(mask_BT: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
-    """Which key each query may see: an earlier or the same token, real, of the same segment."""
-    tokens = mask_BT.shape[1]
-    causal_TT = jnp.tril(jnp.ones((tokens, tokens), dtype=bool))
-    visible = causal_TT[None, :, :] & mask_BT[:, None, :]
-    if segments_BT is not None:
-        visible = visible & (segments_BT[:, :, None] == segments_BT[:, None, :])
-    return visible
+def as_they_are(weights: LayerWeights, adapters: None) -> LayerWeights:
+    """The `Adapt` of a model without adapters."""
+    assert adapters is None
+    return weights
 
 
 class Layers(nnx.Module):
@@ -225,29 +227,43 @@ class Qwen2(nnx.Module):
         positions_BT: jax.Array | None = None,
         mask_BT: jax.Array | None = None,
         segments_BT: jax.Array | None = None,
+        *,
+        adapt: Adapt = as_they_are,
+        adapters: Any = None,
+        how: TrainConfig = PLAIN,
     ) -> jax.Array:
-        """Activations [B, T, D] after the final norm, before the head.
+        """Activations [B, T, D] after the final norm, before the head, in `how.dtype`.
 
         `segments_BT` numbers the sequences packed into a row: tokens of different numbers do not
         see each other. Positions count the real tokens of a row, or of a segment, unless given.
+        `adapt` changes each layer's weights by its part of `adapters` (stacked as they are).
         """
-        config = self.config
+        config, dtype = self.config, jnp.dtype(how.dtype)
         mask_BT = jnp.ones(tokens_BT.shape, dtype=bool) if mask_BT is None else mask_BT.astype(bool)
         if positions_BT is None:
             positions_BT = default_positions(mask_BT, segments_BT)
         rotary = attention.rotary_BTH(positions_BT, config.head_dim, config.rope_theta)
-        visible = visible_BTT(mask_BT, segments_BT)
+        ones_BT = mask_BT.astype(jnp.int32)
+        attend_rows = self_attention.make(
+            how.attention, ones_BT if segments_BT is None else jnp.where(mask_BT, segments_BT, 0)
+        )
 
-        def attend(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array):
-            k_BKTH, v_BKTH = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
-            return attention.attend(q_BTNH, k_BKTH, v_BKTH, visible), None
+        def step(x_BTD: jax.Array, layer: tuple[LayerWeights, Any]):
+            # Cast here, one layer at a time: what is gathered over fsdp then travels in `dtype`.
+            weights, layer_adapters = jax.tree.map(lambda leaf: leaf.astype(dtype), layer)
+            x_BTD, _ = layer_forward(
+                config,
+                adapt(weights, layer_adapters),
+                x_BTD,
+                rotary,
+                lambda q, k, v: (attend_rows(q, k, v), None),
+            )
+            return rules.constrain(x_BTD, "batch", "time", "activation_width"), None
 
-        def step(x_BTD: jax.Array, weights: LayerWeights):
-            x_BTD, kept = layer_forward(config, weights, x_BTD, rotary, attend)
-            return rules.constrain(x_BTD, "batch", "time", "activation_width"), kept
-
-        x_BTD = rules.constrain(self.embed[...][tokens_BT], "batch", "time", "activation_width")
-        x_BTD, _ = jax.lax.scan(step, x_BTD, stacked_weights(parameters(self)))
+        x_BTD = self.embed[...].astype(dtype)[tokens_BT]
+        x_BTD = rules.constrain(x_BTD, "batch", "time", "activation_width")
+        stacked = stacked_weights(parameters(self)), adapters
+        x_BTD, _ = jax.lax.scan(remat.layer(how.remat, step), x_BTD, stacked)
         return rms_norm(x_BTD, self.norm[...], config.norm_eps)
 
 

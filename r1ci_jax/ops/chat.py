@@ -45,10 +45,10 @@ def runner(
         chunk=CHUNK,
         prefill_buckets=tuple(size for size in _BUCKETS if size <= context) or (context,),
         prefill_rows=1,
+        dtype=model.embed[...].dtype.name,
     )
     table = pause.token_table(protocol.stop_machine(), tokenizer.token_bytes())
-    dtype = model.embed[...].dtype
-    engine = Engine(model.config, sampler, table, eos_id=tokenizer.eos_id, seed=seed, dtype=dtype)
+    engine = Engine(model.config, sampler, table, eos_id=tokenizer.eos_id, seed=seed)
     made = Runner(engine, sandbox, tokenizer, limits)
     made.load(decoder_weights(model, model.config))
     made.warm_up()

@@ -144,7 +144,7 @@ class Run:
 
     def load_into(self, runner: Runner, params: Params) -> None:
         """Let the runner sample from these weights."""
-        runner.load(self.policy()[0].sampler_weights(params, runner.storage))
+        runner.load(self.policy()[0].sampler_weights(params, runner.sampler))
 
     def examples(self, split: str) -> list[Example]:
         """Questions of a split of `r1ci_tasks`."""
@@ -189,6 +189,7 @@ def train_sft(run: Run) -> None:
         seed=run.seed(_SEED_SFT),
         checkpoints_dir=run.directory.checkpoints / "sft",
         metrics_path=run.directory.metrics_path,
+        diverged_dir=run.directory.diverged,
     )
     run.save_weights("sft", trained)
 
@@ -245,6 +246,7 @@ def train_grpo(run: Run) -> None:
             metrics_path=run.directory.metrics_path,
             trajectories_path=run.directory.trajectories_path,
             rollouts_dir=run.directory.rollouts / arm,
+            diverged_dir=run.directory.diverged,
         )
         run.save_weights(arm, trained)
 

@@ -9,6 +9,7 @@ meanwhile. Latencies count nothing, so a real step takes longer.
 import dataclasses
 from collections.abc import Sequence
 
+from r1ci_jax.core.config import Remat
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.ops.plan_chips import Chip
 from r1ci_jax.ops.plan_hlo import Collective
@@ -43,6 +44,13 @@ def forward_flops(config: Qwen2Config, rows: int, tokens: int) -> float:
     """All logits of rows of text; a token sees the half of its row on average."""
     layer = 2 * layer_parameters(config) + attention_flops(config, tokens / 2)
     return rows * tokens * (config.layers * layer + 2 * config.width * config.vocab_size)
+
+
+def repeated_flops(config: Qwen2Config, rows: int, tokens: int, remat: Remat) -> float:
+    """What the backward pass computes again: nothing, attention alone, or all but attention."""
+    matrices, mix = 2 * layer_parameters(config), attention_flops(config, tokens / 2)
+    again = {"none": 0.0, "dots": mix, "attention": matrices, "layer": matrices + mix}
+    return rows * tokens * config.layers * again[remat]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

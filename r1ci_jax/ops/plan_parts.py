@@ -7,7 +7,7 @@ part is a function `(Setup) -> Part` in PARTS.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,14 @@ from jax.sharding import Mesh, NamedSharding
 
 from r1ci_jax.core.config import Experiment
 from r1ci_jax.data import packing
-from r1ci_jax.model import held, qwen2
+from r1ci_jax.model import held, lora, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.ops import plan_cost
 from r1ci_jax.sampling import decode
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import protocol
-from r1ci_jax.train import grpo, sft, state
+from r1ci_jax.train import grpo_update, losses, sft, state
+from r1ci_jax.train import policy as policies
 from r1ci_jax.train.policy import Policy
 
 QWEN_TOKENS = 151_665
@@ -37,8 +38,6 @@ class Setup:
     experiment: Experiment
     config: Qwen2Config
     mesh: Mesh
-    dtype: str
-    """Of the sampler's weights and cache; the trainers hold float32."""
 
     @property
     def tokens(self) -> int:
@@ -59,6 +58,10 @@ class Part:
     """That one device must read and write in a step."""
     beside_bytes: float = 0
     """On each device while the program runs, though it is no argument of it."""
+    repeated_flops: float = 0
+    """Of those that the backward pass computes a second time, over all devices."""
+    overlaps: bool = False
+    """What devices exchange travels while they compute."""
     is_scanned: bool = False
     """Layers or passes are in loops, so the compiler's own count of bytes holds one round only."""
 
@@ -99,51 +102,66 @@ def prefill_part(setup: Setup) -> Part:
 
 def sft_part(setup: Setup) -> Part:
     """One supervised step."""
-    settings = setup.experiment.sft
+    settings, how = setup.experiment.sft, setup.experiment.train
     shape = (settings.batch_size, settings.sequence_length)
-    train_state, tx, policy = _trainer(setup)
+    trainer = _trainer(setup)
     tokens, positions, segments = (_rows(setup.mesh, shape, jnp.int32) for _ in range(3))
     mask = _rows(setup.mesh, shape, jnp.bool_)
     batch = packing.PackedBatch(tokens, positions, segments, mask)
     return Part(
-        lower=lambda: sft.sft_step.lower(train_state, batch, policy=policy, tx=tx),
+        lower=lambda: sft.sft_step.lower(
+            trainer.state,
+            batch,
+            trainer.frozen,
+            policy=trainer.policy,
+            tx=trainer.tx,
+            micro_batches=settings.micro_batches,
+        ),
         step=f"{shape[0]} rows of {shape[1]} tokens",
         flops=3 * plan_cost.forward_flops(setup.config, *shape),
+        repeated_flops=plan_cost.repeated_flops(setup.config, *shape, how.remat),
         # Weights are read forwards and backwards; gradients, two moments and weights are read and
         # written by the optimiser. Activations are not counted.
-        least_bytes=10 * device_bytes(train_state.params),
+        least_bytes=10 * device_bytes(trainer.state.params),
         is_scanned=True,
+        overlaps=True,
     )
 
 
 def grpo_part(setup: Setup) -> Part:
     """Gradients of one micro-batch of the longest rows."""
-    settings = setup.experiment.grpo
+    settings, how = setup.experiment.grpo, setup.experiment.train
     length = settings.sequence_lengths[-1]
-    rows = settings.rows(length, meshes.batch_parts(setup.mesh))
-    train_state, _, policy = _trainer(setup)
+    shape = rows, _ = settings.rows(length, meshes.batch_parts(setup.mesh)), length
+    trainer = _trainer(setup)
     slots, weights, _ = _sampler(setup)
-    shape = (rows, length)
-    batch = grpo.MicroBatch(
+    batch = grpo_update.MicroBatch(
         tokens_BT=_rows(setup.mesh, shape, jnp.int32),
         sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
         behaviour_BT=_rows(setup.mesh, shape, jnp.float32),
         fresh_BT=_rows(setup.mesh, shape, jnp.bool_),
         advantages_B=_rows(setup.mesh, (rows,), jnp.float32),
     )
-    params = train_state.params
+    params = trainer.state.params
+    reference = params if trainer.frozen is None else trainer.frozen
+    scalar = _whole(setup.mesh, (), jnp.float32)
+    total = grpo_update.Total(
+        gradients=params,
+        grpo=losses.GrpoSums(*[scalar] * len(losses.GrpoSums._fields)),
+        entropy=scalar,
+    )
     return Part(
-        lower=lambda: grpo.micro_gradients.lower(
-            params, params, batch, policy=policy, config=settings
+        lower=lambda: grpo_update.add_gradients.lower(
+            total, params, reference, batch, trainer.frozen, policy=trainer.policy, config=settings
         ),
         step=f"a micro-batch of {rows} rows of {length} tokens",
-        flops=4 * plan_cost.forward_flops(setup.config, rows, length),  # the reference's is one
-        least_bytes=4 * device_bytes(params),
-        # Two moments, the gradients of the micro-batches before, and the sampler.
-        beside_bytes=device_bytes(train_state.opt_state)
-        + device_bytes(params)
-        + device_bytes((slots, weights)),
+        flops=4 * plan_cost.forward_flops(setup.config, *shape),  # the reference's is one
+        repeated_flops=plan_cost.repeated_flops(setup.config, *shape, how.remat),
+        least_bytes=5 * device_bytes(params),
+        # Two moments and the sampler.
+        beside_bytes=device_bytes(trainer.state.opt_state) + device_bytes((slots, weights)),
         is_scanned=True,
+        overlaps=True,
     )
 
 
@@ -174,14 +192,14 @@ def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, deco
             config,
             sampler.slots,
             sampler.cache_length,
-            setup.dtype,
+            sampler.dtype,
             sampler.cache,
         )
     )
 
     def taken() -> qwen2.DecoderWeights:
         model = qwen2.Qwen2(config, rngs=nnx.Rngs(0))
-        return held.take(model, config, dtype=setup.dtype, storage=sampler.weights)
+        return held.take(model, config, dtype=sampler.dtype, storage=sampler.weights)
 
     weights = jax.eval_shape(taken)
     lie = decode.state_shardings(mesh, slots)
@@ -192,17 +210,30 @@ def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, deco
     )
 
 
-def _trainer(setup: Setup) -> tuple[state.TrainState, Any, Policy]:
+class _Trainer(NamedTuple):
+    state: state.TrainState
+    frozen: Any
+    tx: Any
+    policy: Policy
+
+
+def _trainer(setup: Setup) -> _Trainer:
     """Shapes of the training state on the mesh, its optimiser, and the policy."""
-    config = setup.config
+    config, train = setup.config, setup.experiment.train
     graphdef, params = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0))))
+    frozen = None
+    if train.lora_rank:
+        frozen = _placed(params, meshes.param_shardings(setup.mesh, params))
+        init = functools.partial(lora.init, config, train.lora_rank)
+        params = jax.eval_shape(init, jax.random.key(0))
     settings = setup.experiment.sft
     tx = state.make_optimizer(state.constant(settings.lr), clip_norm=settings.clip_norm)
     shapes = jax.eval_shape(functools.partial(state.init_state, tx=tx), params)
     placed = _placed(shapes, meshes.param_shardings(setup.mesh, shapes))
     # Of its tokenizer the policy reads the size alone.
     vocabulary: Any = _Vocabulary(vocab_size=setup.tokens)
-    return placed, tx, Policy(config, graphdef, vocabulary)
+    how = policies.on_platform(train, "tpu")
+    return _Trainer(placed, frozen, tx, Policy(config, graphdef, vocabulary, how))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ci_jax.core import files
-from r1ci_jax.core.config import Storage
+from r1ci_jax.core.config import SamplerConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import DecoderWeights
 from r1ci_jax.rollout.live import Carried, Live, Request
@@ -105,7 +105,7 @@ class Replay:
         self._files = sorted(directory.glob("step_*.jsonl.gz"))
         self._known: dict[tuple[int, int], Trajectory] = {}
         self.waited_seconds = 0.0
-        self.storage: Storage = "full"
+        self.sampler = SamplerConfig()
 
     def load(self, weights: DecoderWeights) -> None:
         """Nothing is sampled, so the weights are not kept."""

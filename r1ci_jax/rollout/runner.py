@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Protocol
 
-from r1ci_jax.core.config import Storage, TurnLimits
+from r1ci_jax.core.config import TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import qwen2
 from r1ci_jax.rollout import agents, reward
@@ -69,7 +69,7 @@ class Runner:
     ) -> None:
         """`head` stands in front of every question; see text/prompts.py."""
         self.engine = engine
-        self.storage: Storage = engine.sampler.weights
+        self.sampler = engine.sampler
         self.sandbox = sandbox
         self.tokenizer = tokenizer
         self.limits = limits

@@ -70,9 +70,8 @@ class Engine:
         *,
         eos_id: int,
         seed: int,
-        dtype: DTypeLike = jnp.float32,
     ) -> None:
-        """Empty slots, without weights, on the mesh that is set; `dtype` is that of the cache."""
+        """Empty slots, without weights, on the mesh that is set."""
         assert table.next_state_AV.shape[1] <= config.vocab_size, "more tokens than embeddings"
         mesh = jax.sharding.get_mesh()
         config = self.config = held.config_on(None if mesh.empty else mesh, config)
@@ -86,7 +85,11 @@ class Engine:
         self._weights: qwen2.DecoderWeights | None = None
         self._state, self._table, self._programs = _placed(
             lambda: decode.init_slots(
-                config, sampler.slots, sampler.cache_length, dtype, sampler.cache
+                config,
+                sampler.slots,
+                sampler.cache_length,
+                jnp.dtype(sampler.dtype),
+                sampler.cache,
             ),
             self._table,
         )

@@ -27,6 +27,7 @@ AXES: Mapping[str, MeshAxes] = {
     "kv_heads": "tensor",
     "head": None,
     "mlp": "tensor",
+    "lora_rank": None,
     # Activations keep their width whole: fsdp already cuts their batch.
     "activation_width": None,
     "norm": None,
@@ -53,6 +54,13 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
     r"layers/o": ("layers", "query_heads", "head", "width"),
     r"layers/(gate|up)": ("layers", "width", "mlp"),
     r"layers/down": ("layers", "mlp", "width"),
+    r"layers/(q|k|v|gate|up)/lora_in": ("layers", "width", "lora_rank"),
+    r"layers/o/lora_in": ("layers", "query_heads", "head", "lora_rank"),
+    r"layers/down/lora_in": ("layers", "mlp", "lora_rank"),
+    r"layers/q/lora_out": ("layers", "lora_rank", "query_heads", "head"),
+    r"layers/[kv]/lora_out": ("layers", "lora_rank", "kv_heads", "head"),
+    r"layers/(gate|up)/lora_out": ("layers", "lora_rank", "mlp"),
+    r"layers/(o|down)/lora_out": ("layers", "lora_rank", "width"),
 }
 
 
@@ -61,6 +69,12 @@ def logical_axes(path: str) -> tuple[str, ...]:
     matches = [pattern for pattern in PARAMETERS if re.fullmatch(rf"(?:.*/)?{pattern}", path)]
     assert len(matches) == 1, f"{path!r} is matched by {len(matches)} sharding rules: {matches}"
     return PARAMETERS[matches[0]]
+
+
+def mesh_axes(axis: str) -> tuple[str, ...]:
+    """The mesh axes that cut a logical axis."""
+    found = AXES[axis]
+    return (found,) if isinstance(found, str) else found or ()
 
 
 def spec(*axes: str) -> jax.P:

@@ -1,19 +1,24 @@
 """The policy of a run: its tokenizer, its architecture, its first weights, and how it is scored."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from r1ci_jax.core.config import Experiment, Storage
+from r1ci_jax.core.config import Experiment, SamplerConfig, TrainConfig
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import held, presets, qwen2, weights
+from r1ci_jax.model import held, lora, presets, qwen2, weights
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
-from r1ci_jax.train import losses
+from r1ci_jax.train import head
+from r1ci_jax.train.head import Scores, TokenLoss
+
+_IN_FULL = SamplerConfig()
 
 Params = Any
 """The model's `nnx.State` of parameters."""
@@ -26,37 +31,119 @@ class Policy:
     config: qwen2.Qwen2Config
     graphdef: nnx.GraphDef
     tokenizer: Tokenizer
+    how: TrainConfig = qwen2.PLAIN
+    """How trainers compute."""
 
-    def logprobs(
+    def trainable(self, params: Params, *, seed: int) -> tuple[Params, Params | None]:
+        """What training moves and what it leaves alone: all and None, or with LoRA adapters."""
+        if not self.how.lora_rank:
+            return params, None
+        init = jax.jit(functools.partial(lora.init, self.config, self.how.lora_rank))
+        adapters = init(jax.random.key(seed))
+        mesh = jax.sharding.get_mesh()
+        if not mesh.empty:
+            adapters = jax.device_put(adapters, meshes.param_shardings(mesh, adapters))
+        return adapters, params
+
+    def whole(self, params: Params, frozen: Params | None) -> Params:
+        """The inverse of `trainable`: all weights, adapters merged into them."""
+        if frozen is None:
+            return params
+        return jax.jit(lora.merged, static_argnums=2)(frozen, params, self._lora_scale)
+
+    def scores(
         self,
         params: Params,
         tokens_BT: jax.Array,
         positions_BT: jax.Array | None = None,
         segments_BT: jax.Array | None = None,
         *,
+        frozen: Params | None = None,
         temperature: float = 1.0,
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> Scores:
         """Log-probability and entropy of every token but the first: two [B, T-1] arrays.
 
         The distribution is over the tokenizer's ids alone, as the sampler's is: a checkpoint has
         more embedding rows than there are tokens.
         """
-        model = nnx.merge(self.graphdef, params)
-        inputs = (None if x is None else x[:, :-1] for x in (positions_BT, segments_BT))
-        positions_BT, segments_BT = inputs
-        x_BTD = model.hidden(tokens_BT[:, :-1], positions_BT, None, segments_BT)
-        head_DV = model.embed[...].T if model.head is None else model.head[...]
-        return losses.token_logprobs(
+        model, x_BTD = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
+        scored = head.token_scores(
+            self._head(temperature), x_BTD, _head_weight(model), _targets(tokens_BT)
+        )
+        return _but_the_last(scored)
+
+    def loss(
+        self,
+        token_loss: TokenLoss,
+        params: Params,
+        tokens_BT: jax.Array,
+        positions_BT: jax.Array | None = None,
+        segments_BT: jax.Array | None = None,
+        *,
+        inputs: tuple[jax.Array, ...],
+        frozen: Params | None = None,
+        temperature: float = 1.0,
+    ) -> tuple[jax.Array, Scores]:
+        """Sum of `token_loss(logprobs, *inputs)` over every token but the first, and the scores.
+
+        Args:
+            token_loss: As `head.head_loss` takes it.
+            params: What the gradient is taken by, as `trainable` gave it.
+            tokens_BT: Token ids.
+            positions_BT: As `Qwen2.hidden` takes them.
+            segments_BT: As `Qwen2.hidden` takes them.
+            inputs: Arrays [B, T-1] that say how each token counts.
+            frozen: The other weights, as `trainable` gave them.
+            temperature: At which the tokens were sampled.
+        """
+        model, x_BTD = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
+        loss, scored = head.head_loss(
+            self._head(temperature),
+            token_loss,
             x_BTD,
-            head_DV[:, : self.tokenizer.vocab_size],
-            tokens_BT[:, 1:],
-            temperature=temperature,
+            _head_weight(model),
+            _targets(tokens_BT),
+            # Behind the last token nothing comes, so that position counts nowhere.
+            jax.tree.map(lambda x_BT: jnp.pad(x_BT, ((0, 0), (0, 1))), inputs),
+        )
+        return loss, _but_the_last(scored)
+
+    def _hidden(self, params: Params, frozen: Params | None, *rows: jax.Array | None):
+        tokens_BT, positions_BT, segments_BT = rows
+        assert tokens_BT is not None
+        base, adapters = (params, None) if frozen is None else (frozen, params["layers"])
+        model = nnx.merge(self.graphdef, base)
+        if adapters is None:
+            return model, model.hidden(tokens_BT, positions_BT, None, segments_BT, how=self.how)
+        adapt = functools.partial(lora.merge_layer, scale=self._lora_scale)
+        return model, model.hidden(
+            tokens_BT, positions_BT, None, segments_BT, adapt=adapt, adapters=adapters, how=self.how
         )
 
-    def sampler_weights(self, params: Params, storage: Storage = "full") -> qwen2.DecoderWeights:
-        """The weights in the sampler's layout, cut over the mesh if there is one."""
+    def _head(self, temperature: float) -> head.Head:
+        return head.Head(
+            is_tied=self.config.tied,
+            tokens=self.tokenizer.vocab_size,
+            temperature=temperature,
+            chunk=self.how.head_chunk,
+        )
+
+    @property
+    def _lora_scale(self) -> float:
+        return self.how.lora_alpha / self.how.lora_rank
+
+    def sampler_weights(
+        self, params: Params, sampler: SamplerConfig = _IN_FULL
+    ) -> qwen2.DecoderWeights:
+        """The weights as the sampler holds them, cut over the mesh if there is one."""
         mesh = jax.sharding.get_mesh()
-        return held.take(params, self.config, storage=storage, mesh=None if mesh.empty else mesh)
+        return held.take(
+            params,
+            self.config,
+            dtype=sampler.dtype,
+            storage=sampler.weights,
+            mesh=None if mesh.empty else mesh,
+        )
 
 
 def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
@@ -84,4 +171,33 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
     mesh = jax.sharding.get_mesh()
     if not mesh.empty:
         params = jax.device_put(params, meshes.param_shardings(mesh, params))
-    return Policy(model.config, graphdef, tokenizer), params
+    how = on_platform(experiment.train, jax.devices()[0].platform)
+    return Policy(model.config, graphdef, tokenizer, how), params
+
+
+def on_platform(how: TrainConfig, platform: str) -> TrainConfig:
+    """The settings with the attention that this platform has.
+
+    Raises:
+        UserError: the experiment asks for the TPU's kernel elsewhere.
+    """
+    if how.attention == "splash" and platform != "tpu":
+        raise UserError(
+            f'train.attention = "splash" is for TPUs, this is a {platform}; set it to "auto"'
+        )
+    if how.attention == "auto" and platform == "tpu":
+        return dataclasses.replace(how, attention="splash")
+    return how
+
+
+def _head_weight(model: qwen2.Qwen2) -> jax.Array:
+    return model.embed[...] if model.head is None else model.head[...]
+
+
+def _targets(tokens_BT: jax.Array) -> jax.Array:
+    """The token behind each; rows keep their length, which suits the hardware."""
+    return jnp.pad(tokens_BT[:, 1:], ((0, 0), (0, 1)))
+
+
+def _but_the_last(scores: Scores) -> Scores:
+    return jax.tree.map(lambda x_BT: x_BT[:, :-1], scores)

@@ -11,39 +11,54 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from r1ci_jax.core import metrics, progress
 from r1ci_jax.core.config import SftConfig
 from r1ci_jax.data import encoding, packing
-from r1ci_jax.errors import UserError
-from r1ci_jax.train import checkpoint, losses, state
+from r1ci_jax.train import checkpoint, guards, losses, state
 from r1ci_jax.train.policy import Params, Policy
 
 STAGE = "sft"
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "tx"), donate_argnames=("train_state",))
+@functools.partial(
+    jax.jit,
+    static_argnames=("policy", "tx", "micro_batches"),
+    donate_argnames=("train_state",),
+)
 def sft_step(
     train_state: state.TrainState,
     batch: packing.PackedBatch[jax.Array],
+    frozen: Params | None = None,
     *,
     policy: Policy,
     tx: optax.GradientTransformation,
+    micro_batches: int = 1,
 ) -> tuple[state.TrainState, dict[str, jax.Array]]:
-    """One optimiser step on the mean loss over all sampled tokens of the batch."""
+    """One optimiser step on the mean loss over all sampled tokens of the batch.
 
-    def loss_sum(params: Params) -> tuple[jax.Array, jax.Array]:
-        logprobs_BT, _ = policy.logprobs(
-            params, batch.tokens_BT, batch.positions_BT, batch.segments_BT
+    The batch goes through in `micro_batches` parts, whose gradients, losses and token counts are
+    summed before anything is divided. `frozen` are the weights that are not trained, if any.
+    """
+
+    def loss_sum(params: Params, part: packing.PackedBatch[jax.Array]) -> jax.Array:
+        mask_BT = part.loss_mask_BT[:, 1:]
+        rows = part.tokens_BT, part.positions_BT, part.segments_BT
+        loss, _ = policy.loss(
+            losses.sft_token_loss, params, *rows, inputs=(mask_BT,), frozen=frozen
         )
-        return losses.sft_loss(logprobs_BT, batch.loss_mask_BT[:, 1:])
+        return loss
 
-    (total, count), gradients = jax.value_and_grad(loss_sum, has_aux=True)(train_state.params)
-    count = jnp.maximum(count, 1.0)
+    def add(total: tuple[jax.Array, Params], part: packing.PackedBatch[jax.Array]):
+        more = jax.value_and_grad(loss_sum)(train_state.params, part)
+        return state.like_parameters(jax.tree.map(jnp.add, total, more)), None
+
+    nothing = jnp.float32(0.0), jax.tree.map(jnp.zeros_like, train_state.params)
+    (loss, gradients), _ = jax.lax.scan(add, nothing, state.split_rows(batch, micro_batches))
+    count = jnp.maximum(batch.loss_mask_BT[:, 1:].sum(dtype=jnp.float32), 1.0)
     gradients = jax.tree.map(lambda gradient: gradient / count, gradients)
-    step_metrics = {"optim/loss": total / count, "optim/grad_norm": optax.tree.norm(gradients)}
+    step_metrics = {"optim/loss": loss / count, "optim/grad_norm": optax.tree.norm(gradients)}
     return state.apply_gradients(train_state, gradients, tx), step_metrics
 
 
@@ -56,10 +71,11 @@ def train(
     seed: int,
     checkpoints_dir: Path,
     metrics_path: Path,
+    diverged_dir: Path,
 ) -> Params:
     """Train to the end, from the last checkpoint if there is one. `params` is used up.
 
-    Returns the final weights; the last checkpoint in `checkpoints_dir` holds them too.
+    A batch whose loss or gradient is no number is kept in `diverged_dir`. Returns all weights.
     """
     # --- Data ---
     packed = packing.pack(rows, config.sequence_length, pad_id=policy.tokenizer.pad_id)
@@ -69,14 +85,18 @@ def train(
 
     # --- Optimiser and state ---
     warmup_steps = round(config.warmup_fraction * total)
-    schedule = state.cosine(config.lr, steps=total, warmup_steps=warmup_steps)
+    if config.schedule == "cosine":
+        schedule = state.cosine(config.lr, steps=total, warmup_steps=warmup_steps)
+    else:
+        schedule = state.constant(config.lr, warmup_steps=warmup_steps)
     tx = state.make_optimizer(
         schedule,
         clip_norm=config.clip_norm,
         weight_decay=config.weight_decay,
         b2=config.adam_b2,
     )
-    train_state = state.start(params, tx)
+    trainable, frozen = policy.trainable(params, seed=seed)
+    train_state = state.start(trainable, tx)
 
     with (
         checkpoint.Checkpoints(checkpoints_dir) as checkpoints,
@@ -87,35 +107,44 @@ def train(
             train_state, saved = checkpoints.restore(start, checkpoint.abstract(train_state))
             batches.set_state(saved["batches"].encode())
         writer.truncate_after(STAGE, start)
+        spikes = guards.Spikes()
+        spikes.resume(metrics.column(metrics_path, STAGE, "optim/loss"))
 
         # --- Train loop ---
-        with progress.Progress(STAGE, total, start=start) as bar:
+        with progress.Progress(STAGE, total, start=start) as bar, guards.strict():
             for step in range(start, total):
-                batch = state.place_batch(next(batches))
-                began = time.monotonic()
+                host_batch = next(batches)
+                batch = state.place_batch(host_batch)
                 if step == start:
                     with bar.compiling("training step", about=10):
                         compiled = sft_step.lower(
-                            train_state, batch, policy=policy, tx=tx
+                            train_state,
+                            batch,
+                            frozen,
+                            policy=policy,
+                            tx=tx,
+                            micro_batches=config.micro_batches,
                         ).compile()
-                    began = time.monotonic()
-                train_state, step_metrics = compiled(train_state, batch)
-                values = {name: float(value) for name, value in step_metrics.items()}
-                _refuse_non_finite(values, step + 1)
+                began = time.monotonic()
+                train_state, step_metrics = compiled(train_state, batch, frozen)
+                values = {name: float(x) for name, x in jax.device_get(step_metrics).items()}
+                guards.refuse_non_finite(
+                    values,
+                    step=step + 1,
+                    save=functools.partial(
+                        guards.save_arrays, diverged_dir / f"sft_step_{step + 1}.npz", host_batch
+                    ),
+                    advice="lower sft.lr or raise sft.warmup_fraction",
+                )
                 seconds = time.monotonic() - began
-                values["optim/lr"] = float(np.asarray(schedule(step)))
+                values["optim/lr"] = state.at(schedule, step)
+                values["check/loss_deviation"] = spikes.report(
+                    STAGE, step + 1, values["optim/loss"]
+                )
                 values["rate/tokens_per_second"] = batch.tokens_BT.size / seconds
                 writer.write(STAGE, step + 1, values)
                 bar.update(step + 1, {"loss": values["optim/loss"]})
                 if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
                     saved = {"batches": batches.get_state().decode()}
                     checkpoints.save(step + 1, train_state, saved)
-    return train_state.params
-
-
-def _refuse_non_finite(values: dict[str, float], step: int) -> None:
-    if not np.isfinite(list(values.values())).all():
-        raise UserError(
-            f"training diverged at step {step} ({values}): lower sft.lr "
-            "or raise sft.warmup_fraction"
-        )
+    return policy.whole(train_state.params, frozen)

@@ -6,10 +6,12 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
 from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.sharding import rules
 
 PyTree = Any
 """Nested containers of arrays: parameters, gradients, optimiser states."""
@@ -53,6 +55,31 @@ def place_batch(batch: PyTree) -> PyTree:
     return jax.device_put(batch, None if mesh.empty else meshes.batch_sharding(mesh))
 
 
+def split_rows(batch: PyTree, parts: int) -> PyTree:
+    """Arrays [B, ...] as [parts, B / parts, ...]; on a mesh every row stays on its device."""
+
+    def split(rows: jax.Array) -> jax.Array:
+        split = rows.reshape(-1, parts, *rows.shape[1:]).swapaxes(0, 1)
+        if jax.sharding.get_abstract_mesh().empty:
+            return split
+        return jax.lax.with_sharding_constraint(split, jax.P(None, *rules.spec("batch")))
+
+    return jax.tree.map(split, batch)
+
+
+def like_parameters[T](tree: T) -> T:
+    """Pin arrays that stand for parameters (gradients, say) to where those lie."""
+    mesh: Any = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, meshes.param_shardings(mesh, tree))
+
+
+def at(schedule: optax.Schedule, step: int) -> float:
+    """The learning rate of a step."""
+    return float(jax.device_get(jax.jit(schedule)(jax.device_put(np.int32(step)))))
+
+
 def apply_gradients(
     state: TrainState, gradients: PyTree, tx: optax.GradientTransformation
 ) -> TrainState:
@@ -60,11 +87,8 @@ def apply_gradients(
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     moved = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
-    mesh: Any = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return moved
     # The new state takes the old one's place: it must lie where that lay.
-    return jax.lax.with_sharding_constraint(moved, meshes.param_shardings(mesh, moved))
+    return like_parameters(moved)
 
 
 def make_optimizer(

@@ -100,6 +100,7 @@ def train(
         metrics_path=place / "metrics.jsonl",
         trajectories_path=place / "trajectories.jsonl",
         rollouts_dir=place / "rollouts",
+        diverged_dir=place / "diverged",
     )
 
 

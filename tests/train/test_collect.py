@@ -15,7 +15,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import dump
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.sandbox import Sandbox
-from r1ci_jax.train import collect, grpo
+from r1ci_jax.train import collect, grpo_update
 from r1ci_jax.train.policy import Params, Policy
 from tests.train.asking import (
     CONFIG,
@@ -103,7 +103,7 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
     tiny_policy: Policy, tiny_params: Params, ragged: Noting
 ) -> None:
     other = jax.tree.map(lambda leaf: leaf * 1.05, tiny_params)
-    scores = jax.jit(tiny_policy.logprobs)
+    scores = jax.jit(tiny_policy.scores)
     collector = collect.Collector(
         ragged, questions("group1+group2"), CARRYING, steps=range(5), seed=3
     )
@@ -128,10 +128,12 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
             np.testing.assert_allclose(recorded[chosen], computed_T[chosen], atol=1e-4)
         fresh_tokens += int((sampled & ~is_stale).sum())
     # The ratio of the loss is to those; the check is over tokens of the same weights alone.
-    (batch, *_) = grpo.micro_batches(stale, np.ones(len(stale)), tiny_policy, CARRYING)
-    _, sums, gap = grpo.micro_gradients(other, other, batch, policy=tiny_policy, config=CARRYING)
-    assert gap <= 1e-4 and 0 < float(sums.fresh) <= fresh_tokens
-    assert float(sums.grpo.ratio_deviation) > 0
+    (batch, *_) = grpo_update.micro_batches(stale, np.ones(len(stale)), tiny_policy, CARRYING)
+    total, gap = grpo_update.add_gradients(
+        grpo_update.nothing(other), other, other, batch, policy=tiny_policy, config=CARRYING
+    )
+    assert gap.largest <= 1e-4 and 0 < float(gap.tokens) <= fresh_tokens
+    assert float(total.grpo.ratio_deviation) > 0
 
 
 def test_a_stopped_carrying_training_ends_as_an_uninterrupted_one(

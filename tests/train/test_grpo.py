@@ -14,14 +14,14 @@ from r1ci_jax.core import metrics
 from r1ci_jax.core.config import GrpoConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
-from r1ci_jax.train import grpo, state
+from r1ci_jax.train import grpo_update, state
 from r1ci_jax.train.policy import Params, Policy
 from tests.train.asking import CONFIG, STAGES, Noting, Stopped, questions, train, write_until
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _scores(policy: Policy, params: Params, tokens_BT: jax.Array) -> jax.Array:
-    return policy.logprobs(params, tokens_BT)[0]
+    return policy.scores(params, tokens_BT).logprobs_BT
 
 
 def scores(policy: Policy, params: Params, tokens: Sequence[int]) -> np.ndarray:
@@ -65,10 +65,12 @@ def summed_gradients(
     trajectories: list[Trajectory],
     config: GrpoConfig = CONFIG,
 ) -> Params:
-    advantages = grpo.relative_advantages(trajectories, config).reshape(-1)
+    advantages = grpo_update.relative_advantages(trajectories, config).reshape(-1)
     parts = [
-        grpo.micro_gradients(params, reference, batch, policy=policy, config=config)[0]
-        for batch in grpo.micro_batches(trajectories, advantages, policy, config)
+        grpo_update.add_gradients(
+            grpo_update.nothing(params), params, reference, batch, policy=policy, config=config
+        )[0].gradients
+        for batch in grpo_update.micro_batches(trajectories, advantages, policy, config)
     ]
     return jax.tree.map(lambda *leaves: sum(leaves), *parts)
 
@@ -93,7 +95,7 @@ def moved(params: Params, by: float) -> Params:
 
 def test_equal_rewards_leave_only_the_kl(tiny_policy: Policy, tiny_params: Params) -> None:
     same = [trajectory(tiny_policy, tiny_params, number, 1.1) for number in range(8)]
-    assert (grpo.relative_advantages(same, CONFIG) == 0).all()
+    assert (grpo_update.relative_advantages(same, CONFIG) == 0).all()
     reference = moved(tiny_params, 0.02)
 
     def gradients(kl_coef: float) -> Params:
@@ -109,8 +111,10 @@ def test_better_answers_become_likelier(tiny_policy: Policy, tiny_params: Params
     mixed = [trajectory(tiny_policy, tiny_params, n, reward) for n, reward in enumerate(rewards)]
     tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
     begun = state.start(jax.tree.map(jnp.copy, tiny_params), tx)
-    advantages = grpo.relative_advantages(mixed, CONFIG)
-    after, values = grpo.update(begun, tiny_params, mixed, advantages, tiny_policy, CONFIG, tx)
+    advantages = grpo_update.relative_advantages(mixed, CONFIG)
+    after, values = grpo_update.update(
+        begun, tiny_params, mixed, advantages, tiny_policy, CONFIG, tx
+    )
     assert values["check/sampler_trainer_logprob_diff_max"] <= 1e-5
     np.testing.assert_allclose(values["optim/ratio_mean"], 1.0, atol=1e-6)
     assert values["optim/kl"] == pytest.approx(0.0, abs=1e-9) and values["optim/grad_norm"] > 0
@@ -140,7 +144,7 @@ def test_micro_batches_are_short_where_they_can_be(
     some = [trajectory(tiny_policy, tiny_params, n, 1.0) for n in range(7)]
     fourth = sorted(len(one.tokens) for one in some)[3]
     config = dataclasses.replace(CONFIG, sequence_lengths=(fourth, 64), micro_tokens=4 * 64)
-    batches = grpo.micro_batches(some, np.arange(7.0), tiny_policy, config)
+    batches = grpo_update.micro_batches(some, np.arange(7.0), tiny_policy, config)
     assert [batch.tokens_BT.shape for batch in batches] == [(4, 64), (256 // fourth, fourth)]
     found = {}
     for batch in batches:
@@ -169,7 +173,7 @@ def test_faulted_rows_neither_vote_nor_train(tiny_policy: Policy, tiny_params: P
 
     # By hand: 1, 0, 1 have mean 2/3 and deviation √2/3; 0, 1, 1, 1 have mean 3/4 and √3/4.
     wanted = [0.5**0.5, -(2**0.5), 0.0, 0.5**0.5, -(3**0.5), 3**-0.5, 3**-0.5, 3**-0.5]
-    advantages = grpo.relative_advantages(with_fault(2, 99.0), CONFIG)
+    advantages = grpo_update.relative_advantages(with_fault(2, 99.0), CONFIG)
     np.testing.assert_allclose(advantages.reshape(-1), wanted, atol=1e-5)
     results = [
         summed_gradients(tiny_policy, tiny_params, moved(tiny_params, 0.02), rows)
@@ -180,7 +184,7 @@ def test_faulted_rows_neither_vote_nor_train(tiny_policy: Policy, tiny_params: P
 
 def test_flat_fraction_by_hand() -> None:
     advantages_PR = np.array([[0.0, 0.0], [1.0, -1.0], [0.0, 0.0], [0.5, 0.0]])
-    assert grpo.flat_fraction(advantages_PR) == 0.5
+    assert grpo_update.flat_fraction(advantages_PR) == 0.5
 
 
 def test_a_step_in_which_every_jail_failed_is_said(
@@ -190,11 +194,11 @@ def test_a_step_in_which_every_jail_failed_is_said(
     tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
     begun = state.start(jax.tree.map(jnp.copy, tiny_params), tx)
     with pytest.raises(UserError, match=r"sandbox failed in every trajectory .* sandbox doctor"):
-        grpo.update(
+        grpo_update.update(
             begun,
             tiny_params,
             rows,
-            grpo.relative_advantages(rows, CONFIG),
+            grpo_update.relative_advantages(rows, CONFIG),
             tiny_policy,
             CONFIG,
             tx,

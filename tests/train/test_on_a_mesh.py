@@ -19,7 +19,7 @@ from r1ci_jax.data.packing import PackedBatch
 from r1ci_jax.model import qwen2
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
-from r1ci_jax.train import grpo, sft, state
+from r1ci_jax.train import grpo_update, sft, state
 from r1ci_jax.train.policy import Policy
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=2, query_heads=4, kv_heads=2,
@@ -35,8 +35,9 @@ mask_BT = rng.random((8, 24)) < 0.6
 segments_BT = 1 + (np.arange(24) >= 11).astype(np.int32) + np.zeros((8, 1), np.int32)
 positions_BT = np.where(segments_BT == 1, np.arange(24), np.arange(24) - 11)
 batch = PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT)
-rollouts = grpo.MicroBatch(tokens_BT, mask_BT, np.where(mask_BT, -5.0, 0.0).astype(np.float32),
-                           mask_BT, rng.normal(size=8).astype(np.float32))
+noted_BT = np.where(mask_BT, -5.0, 0.0).astype(np.float32)
+rollouts = grpo_update.MicroBatch(tokens_BT, mask_BT, noted_BT, mask_BT,
+                                  rng.normal(size=8).astype(np.float32))
 
 def steps(mesh):
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
@@ -48,10 +49,11 @@ def steps(mesh):
         tuned, values = sft.sft_step(begun, state.place_batch(batch), policy=policy, tx=tx)
         after_sft = jax.device_get(tuned.params)
         reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
-        gradients, sums, _ = grpo.micro_gradients(
-            tuned.params, reference, state.place_batch(rollouts), policy=policy, config=GrpoConfig()
+        total, _ = grpo_update.add_gradients(
+            grpo_update.nothing(tuned.params), tuned.params, reference,
+            state.place_batch(rollouts), policy=policy, config=GrpoConfig()
         )
-        moved, norm = grpo.apply_step(tuned, gradients, sums.grpo.sequences, tx=tx)
+        moved, norm = grpo_update.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
         stayed = jax.tree.map(lambda leaf, was: leaf.sharding.is_equivalent_to(was, leaf.ndim),
                               moved, placed)
         whole = policy.sampler_weights(moved.params)

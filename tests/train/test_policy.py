@@ -32,7 +32,7 @@ def test_logprobs_are_over_the_tokenizers_ids_alone(
     size = tiny_policy.tokenizer.vocab_size
     assert size < tiny_policy.config.vocab_size
     tokens_BT = jax.random.randint(jax.random.key(1), (3, 9), 0, size)
-    logprobs_BT, entropy_BT = tiny_policy.logprobs(tiny_params, tokens_BT, temperature=temperature)
+    logprobs_BT, entropy_BT = tiny_policy.scores(tiny_params, tokens_BT, temperature=temperature)
 
     logits_BTV = nnx.merge(tiny_policy.graphdef, tiny_params)(tokens_BT)[:, :-1, :size]
     wanted_BTV = jax.nn.log_softmax(logits_BTV / temperature)

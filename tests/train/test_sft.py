@@ -52,8 +52,8 @@ def packed_batch(policy: Policy, rows: list[Encoded], length: int) -> Any:
 
 def loss(params: Params, policy: Policy, batch: packing.PackedBatch) -> jax.Array:
     """Summed loss, as the step computes it."""
-    logprobs_BT, _ = policy.logprobs(params, batch.tokens_BT, batch.positions_BT, batch.segments_BT)
-    return losses.sft_loss(logprobs_BT, batch.loss_mask_BT[:, 1:])[0]
+    mask_BT = batch.loss_mask_BT[:, 1:]
+    return policy.loss(losses.sft_token_loss, params, *batch[:3], inputs=(mask_BT,))[0]
 
 
 loss_and_gradients = jax.jit(jax.value_and_grad(loss), static_argnums=1)
@@ -63,10 +63,9 @@ def test_gradient_reaches_exactly_the_policys_own_words(
     tiny_policy: Policy, tiny_params: Params
 ) -> None:
     batch = packed_batch(tiny_policy, encoded(tiny_policy, 1), LENGTH)
-    logprobs_BT, _ = tiny_policy.logprobs(tiny_params, *batch[:3])
-    gradient_BT = jax.grad(lambda x_BT: losses.sft_loss(x_BT, batch.loss_mask_BT[:, 1:])[0])(
-        logprobs_BT
-    )
+    logprobs_BT, _ = tiny_policy.scores(tiny_params, *batch[:3])
+    mask_BT = batch.loss_mask_BT[:, 1:]
+    gradient_BT = jax.grad(lambda x_BT: losses.sft_token_loss(x_BT, mask_BT).sum())(logprobs_BT)
     assert set(np.unique(gradient_BT)) == {-1.0, 0.0}
     taught = batch.tokens_BT[:, 1:][gradient_BT == -1.0].tolist()
     assert tiny_policy.tokenizer.decode(taught) == CODE + "<<<3>>>".replace("3", "0") + "<|im_end|>"
@@ -127,6 +126,7 @@ def train(policy: Policy, params: Params, place: Path, **changes: Any) -> Params
         seed=1,
         checkpoints_dir=place / "checkpoints",
         metrics_path=place / "metrics.jsonl",
+        diverged_dir=place / "diverged",
     )
 
 

@@ -1,0 +1,66 @@
+"""Low-rank adaptation: every matrix W of the layers becomes W + (alpha / rank) A B.
+
+Only A and B are trained. They are merged into W one layer at a time, inside the layer loop, so that
+the forward pass has one definition and no second copy of all weights exists; a gradient by W exists
+for one layer at a time. (Hu et al. 2021, arXiv 2106.09685: A random, B zero, so that training
+starts from W itself.)
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from r1ci_jax.model import qwen2
+from r1ci_jax.model.qwen2 import Qwen2Config
+
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
+
+type Adapters = dict[str, dict[str, dict[str, jax.Array]]]
+"""{"layers": {matrix: {"lora_in": [L, inputs.., r], "lora_out": [L, r, outputs..]}}}."""
+
+
+def init(config: Qwen2Config, rank: int, key: jax.Array) -> Adapters:
+    """Adapters that change nothing yet, float32."""
+    shapes = qwen2.layer_shapes(config)
+    adapters = {}
+    for matrix, matrix_key in zip(MATRICES, jax.random.split(key, len(MATRICES)), strict=True):
+        inputs, outputs = _sides(matrix, shapes[matrix])
+        shape = (config.layers, *inputs, rank)
+        scale = math.prod(inputs) ** -0.5
+        adapters[matrix] = {
+            "lora_in": scale * jax.random.normal(matrix_key, shape, jnp.float32),
+            "lora_out": jnp.zeros((config.layers, rank, *outputs), jnp.float32),
+        }
+    return {"layers": adapters}
+
+
+def merge_layer(
+    weights: qwen2.LayerWeights, adapters: dict[str, dict[str, jax.Array]], scale: float
+) -> qwen2.LayerWeights:
+    """One layer's weights with its adapters' part added, in the type of the weights."""
+    merged = {}
+    for matrix, (field, weight) in zip(qwen2.LAYER_NAMES, weights._asdict().items(), strict=True):
+        if matrix in adapters:
+            merged[field] = weight + scale * _product(adapters[matrix], weight.dtype)
+    return weights._replace(**merged)
+
+
+def merged(params: Any, adapters: Adapters, scale: float) -> Any:
+    """All parameters, the adapters' part added: what is sampled from and saved."""
+    layers = dict(params["layers"])
+    for matrix, pair in adapters["layers"].items():
+        addition = jax.vmap(lambda pair: _product(pair, jnp.float32))(pair)
+        layers[matrix] = layers[matrix].replace(layers[matrix][...] + scale * addition)
+    return type(params)({**params, "layers": type(params["layers"])(layers)})
+
+
+def _sides(matrix: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Input and output axes: only the attention's output has two inputs, heads and their width."""
+    inputs = 2 if matrix == "o" else 1
+    return shape[:inputs], shape[inputs:]
+
+
+def _product(pair: dict[str, jax.Array], dtype: Any) -> jax.Array:
+    return jnp.tensordot(pair["lora_in"].astype(dtype), pair["lora_out"].astype(dtype), axes=1)

@@ -1,0 +1,145 @@
+"""Whole rows attending to themselves, in three ways that give the same numbers.
+
+A token sees the earlier ones of its segment, and itself. Padding is segment 0, a segment like any
+other: what it gives is read by nobody.
+
+dense     all scores at once, T x T for every head; best for short rows
+blocked   scores of a block of queries at a time, computed again in the backward pass; keys
+          that come later are not even multiplied
+splash    JAX's splash kernel, TPU only: scores stay on the chip, blocks without any are skipped
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from r1ci_jax.core.config import Attention
+from r1ci_jax.model import attention
+from r1ci_jax.sharding import rules
+
+SAVED = "attention"
+"""Name of what attention gave, for the choice of what the backward pass finds."""
+
+BLOCK = 512
+"""Queries whose scores exist at a time; "auto" is dense up to twice as many."""
+
+LANES = 128
+"""The kernel wants heads and rows in multiples of a TPU register's width."""
+
+KERNEL_BLOCK = 1024
+"""Queries, and keys, that the kernel loads at a time."""
+
+type SelfAttention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""q [B, T, N, H], k and v [B, T, K, H] -> [B, T, N, H]."""
+
+
+def make(kind: Attention, segments_BT: jax.Array) -> SelfAttention:
+    """Attention within these segments; "auto" is dense for short rows and blocked for long ones."""
+    length = segments_BT.shape[1]
+    if kind == "splash":
+        return _saved(functools.partial(_splash, segments_BT))
+    if kind == "blocked" or (kind == "auto" and length > 2 * BLOCK):
+        return _saved(functools.partial(_blocked, segments_BT))
+    visible = visible_BTT(segments_BT, 0, length)
+    return _saved(lambda q, k, v: attention.attend(q, _heads_first(k), _heads_first(v), visible))
+
+
+def visible_BTT(segments_BT: jax.Array, first: int, end: int) -> jax.Array:
+    """Which of the keys before `end` each query from `first` to `end` may see."""
+    causal_TT = jnp.arange(first, end)[:, None] >= jnp.arange(end)[None, :]
+    same_BTT = segments_BT[:, first:end, None] == segments_BT[:, None, :end]
+    return causal_TT[None, :, :] & same_BTT
+
+
+def _saved(attend: SelfAttention) -> SelfAttention:
+    return lambda q, k, v: checkpoint_name(attend(q, k, v), SAVED)
+
+
+def _heads_first(x_BTKH: jax.Array) -> jax.Array:
+    return x_BTKH.swapaxes(1, 2)
+
+
+def _blocked(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array):
+    """A block of queries against the keys up to its end, one block after the other."""
+    k_BKTH, v_BKTH = _heads_first(k_BTKH), _heads_first(v_BTKH)
+    length = q_BTNH.shape[1]
+
+    @functools.partial(jax.checkpoint, static_argnums=(0, 1))
+    def block(first: int, end: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        visible = visible_BTT(segments_BT, first, end)
+        return attention.attend(q[:, first:end], k[:, :, :end], v[:, :, :end], visible)
+
+    starts = range(0, length, BLOCK)
+    return jnp.concatenate(
+        [block(first, min(first + BLOCK, length), q_BTNH, k_BKTH, v_BKTH) for first in starts],
+        axis=1,
+    )
+
+
+def _splash(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array):
+    """The kernel on every device, for its rows and heads; only here is Pallas imported."""
+    mesh: Any = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return _splash_local(segments_BT, q_BTNH, k_BTKH, v_BTKH)
+    (tensor,) = rules.mesh_axes("query_heads")
+    kv_heads = k_BTKH.shape[2]
+    if kv_heads % mesh.shape[tensor]:
+        # Fewer heads than devices: each device needs those that its own queries read.
+        groups = q_BTNH.shape[2] // kv_heads
+        k_BTKH, v_BTKH = (jnp.repeat(x, groups, axis=2) for x in (k_BTKH, v_BTKH))
+    heads = rules.spec("batch", "time", "query_heads", "head")
+    return jax.shard_map(
+        _splash_local,
+        in_specs=(rules.spec("batch", "time"), heads, heads, heads),
+        out_specs=heads,
+        check_vma=False,
+    )(segments_BT, q_BTNH, k_BTKH, v_BTKH)
+
+
+def _splash_local(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array):
+    _, length, heads, width = q_BTNH.shape
+
+    def laid(x: jax.Array, size: int) -> jax.Array:
+        """Heads first, time and width padded with zeros, which change no score."""
+        x = x.swapaxes(1, 2)
+        return jnp.pad(x, ((0, 0), (0, 0), (0, size - length), (0, -width % LANES)))
+
+    block = min(KERNEL_BLOCK, length + -length % LANES)
+    padded = length + -length % block
+    kernel, segment_ids = _kernel(heads, padded, block)
+    # A segment that no token has: padding is behind every real token and seen by none.
+    segments_BT = jnp.pad(segments_BT, ((0, 0), (0, padded - length)), constant_values=-1)
+    q = laid(q_BTNH * jnp.asarray(width**-0.5, q_BTNH.dtype), padded)
+    k, v = laid(k_BTKH, padded), laid(v_BTKH, padded)
+    mixed_BNTH = jax.vmap(lambda q, k, v, s: kernel(q, k, v, segment_ids=segment_ids(s, s)))(
+        q, k, v, segments_BT
+    )
+    return mixed_BNTH[:, :, :length, :width].swapaxes(1, 2).astype(q_BTNH.dtype)
+
+
+def _kernel(heads: int, length: int, block: int) -> tuple[Any, Any]:
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+    sizes = splash.BlockSizes(
+        block_q=block,
+        block_kv=block,
+        block_kv_compute=min(block, 512),
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_kv_dkv_compute=min(block, 512),
+        block_q_dq=block,
+        block_kv_dq=block,
+    )
+    causal = splash.MultiHeadMask([splash.CausalMask((length, length)) for _ in range(heads)])
+    kernel = splash.make_splash_mha(
+        causal,
+        head_shards=1,
+        q_seq_shards=1,
+        block_sizes=sizes,
+        residual_checkpoint_name=SAVED,
+    )
+    return kernel, splash.SegmentIds

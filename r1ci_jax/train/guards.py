@@ -1,0 +1,97 @@
+"""What stops a training that has gone wrong, and what speaks up when it may be about to."""
+
+import collections
+import contextlib
+import dataclasses
+import io
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from r1ci_jax.core import files, progress
+from r1ci_jax.errors import UserError
+
+MISMATCH = 0.1
+"""Mean |trainer - sampler| log-probability, in nats, above which the two no longer agree: bfloat16
+gives some 0.01, eight bits a few times that."""
+
+
+@contextlib.contextmanager
+def strict() -> Iterator[None]:
+    """Inside, nothing travels between host and devices unasked, and no array grows axes unasked."""
+    with jax.transfer_guard("disallow"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+def refuse_non_finite(
+    values: Mapping[str, float], *, step: int, save: Callable[[], Path], advice: str
+) -> None:
+    """Stop where a loss or a gradient is no number; `save` keeps the batch and says where.
+
+    Raises:
+        UserError: with what was seen, where the batch lies, and what to try.
+    """
+    wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
+    if wrong:
+        raise UserError(
+            f"training diverged at step {step} ({wrong}); the batch is in {save()}; {advice}"
+        )
+
+
+def save_arrays(path: Path, batch: Any) -> Path:
+    """A batch of named arrays as an .npz file, to be looked at."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **batch._asdict())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomic(path, buffer.getvalue())
+    return path
+
+
+@dataclasses.dataclass
+class Spikes:
+    """Losses that stand far above those just before them."""
+
+    window: int = 50
+    least: int = 10
+    """Losses that must be known before one is judged."""
+    deviations: float = 6.0
+    _recent: collections.deque[float] = dataclasses.field(default_factory=collections.deque)
+
+    def resume(self, losses: Iterable[float]) -> None:
+        """Take in what a killed run had seen."""
+        self._recent = collections.deque(losses, maxlen=self.window)
+
+    def deviation(self, loss: float) -> float:
+        """How many standard deviations the loss lies above the recent ones; then it is one."""
+        if len(self._recent) < self.least:
+            found = 0.0
+        else:
+            spread = statistics.pstdev(self._recent) or math.inf
+            found = (loss - statistics.fmean(self._recent)) / spread
+        self._recent.append(loss)
+        return found
+
+    def report(self, name: str, step: int, loss: float) -> float:
+        """`deviation`, said aloud where it is a spike."""
+        found = self.deviation(loss)
+        if found > self.deviations:
+            progress.warn(
+                f"{name}: the loss of step {step} is {loss:.4g}, {found:.1f} standard deviations "
+                "above the recent ones"
+            )
+        return found
+
+
+def report_mismatch(name: str, step: int, values: Mapping[str, float]) -> None:
+    """Say so where sampler and trainer give the same tokens different probabilities."""
+    difference = values.get("check/sampler_trainer_logprob_diff", 0.0)
+    if difference > MISMATCH:
+        progress.warn(
+            f"{name}: at step {step} sampler and trainer differ by {difference:.2g} nats a token; "
+            'set grpo.behaviour to "recomputed", or sampler.weights and sampler.cache to "full"'
+        )

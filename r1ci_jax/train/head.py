@@ -1,0 +1,216 @@
+"""The language-model head and the loss on it, a few positions at a time.
+
+With 151,936 tokens the logits are by far the largest array of a training step. No more than a chunk
+of them ever exists: a chunk's logits give its log-probabilities, the loss's slope at each, and from
+that the chunk's part of both gradients, before the next chunk is begun. Nothing is computed twice:
+three products of the head's size make forward and backward together.
+
+    loss, scores = head_loss(head, token_loss, x_BTD, weight, targets_BT, (mask_BT,))
+
+On a mesh each device goes through its own rows. The head is gathered along fsdp once for all
+chunks, its gradient is summed over devices once, behind the last; what tensor cuts stays cut.
+
+Axes beside the usual: C positions of a chunk.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from r1ci_jax.model.attention import einsum_float32
+from r1ci_jax.sharding import rules
+
+type TokenLoss = Callable[..., jax.Array]
+"""(log-probabilities, *what belongs to each) -> each position's share of the summed loss."""
+
+NEVER = -1e30
+"""Logit of a row of the table that is no token; finite, so that zero times it is zero."""
+
+
+class Scores(NamedTuple):
+    """How each target was judged, float32 [B, T]. No gradient flows through them."""
+
+    logprobs_BT: jax.Array
+    entropy_BT: jax.Array
+    """Of the distribution that the target was drawn from."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+    """How the head is applied."""
+
+    is_tied: bool
+    """Its weight is the embedding [V, D], not a head [D, V]."""
+    tokens: int
+    """Ids below this are tokens; checkpoints have a few more embeddings."""
+    temperature: float = 1.0
+    """Divides the logits."""
+    chunk: int = 1024
+    """Positions of a device at a time."""
+
+
+def token_scores(head: Head, x_BTD: jax.Array, weight: jax.Array, targets_BT: jax.Array) -> Scores:
+    """Log-probability of each target and entropy of its distribution.
+
+    Args:
+        head: How the weight is applied.
+        x_BTD: Output of the final norm at the position before each target.
+        weight: The head, or the embedding where it is tied.
+        targets_BT: Token ids; where a position does not count, any valid id.
+    """
+    return _over_mesh(head, None, x_BTD, weight, targets_BT, ())[1]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def head_loss(
+    head: Head,
+    token_loss: TokenLoss,
+    x_BTD: jax.Array,
+    weight: jax.Array,
+    targets_BT: jax.Array,
+    inputs: tuple[jax.Array, ...],
+) -> tuple[jax.Array, Scores]:
+    """Sum of `token_loss(logprobs, *inputs)`, and the scores.
+
+    Pass the float32 parameters even when `x_BTD` is bfloat16: products run in the type of `x_BTD`,
+    the gradient of the head is summed and returned in float32.
+
+    Args:
+        head: How the weight is applied.
+        token_loss: Acts on each position by itself; 0 where all its inputs are 0.
+        x_BTD: Output of the final norm at the position before each target.
+        weight: The head, or the embedding where it is tied.
+        targets_BT: Token ids; where a position does not count, any valid id.
+        inputs: Arrays [B, T] for `token_loss`; they get no gradient.
+    """
+    scores = token_scores(head, x_BTD, weight, targets_BT)
+    return jnp.sum(token_loss(scores.logprobs_BT, *inputs)), scores
+
+
+def _forward(head: Head, token_loss: TokenLoss, x_BTD, weight, targets_BT, inputs):
+    loss, scores, slopes = _over_mesh(head, token_loss, x_BTD, weight, targets_BT, inputs)
+    return (loss, scores), slopes
+
+
+def _backward(head: Head, token_loss: TokenLoss, slopes, cotangents):
+    slope, _ = cotangents  # of the loss; the scores are measurements
+    by_x_BTD, by_weight = jax.tree.map(lambda leaf: (leaf * slope).astype(leaf.dtype), slopes)
+    return by_x_BTD, by_weight, None, None
+
+
+head_loss.defvjp(_forward, _backward)
+
+
+class _Axes(NamedTuple):
+    """Mesh axes over which the arrays of `_local` are cut; none without a mesh."""
+
+    rows: tuple[str, ...] = ()
+    width: tuple[str, ...] = ()
+    vocab: tuple[str, ...] = ()
+
+
+def _over_mesh(head: Head, token_loss: TokenLoss | None, x_BTD, weight, targets_BT, inputs):
+    """`_local` on every device, each with its part."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return _local(head, token_loss, _Axes(), x_BTD, weight, targets_BT, inputs)
+    rows = rules.spec("batch")
+    table = rules.spec(*(("vocab", "width") if head.is_tied else ("width", "vocab")))
+    slopes = None if token_loss is None else (rows, table)
+    return jax.shard_map(
+        functools.partial(
+            _local, head, token_loss, _Axes(*map(rules.mesh_axes, ("batch", "width", "vocab")))
+        ),
+        in_specs=(rows, table, rows, rows),
+        out_specs=(jax.P(), rows, slopes),
+        check_vma=False,
+    )(x_BTD, weight, targets_BT, inputs)
+
+
+def _local(
+    head: Head, token_loss: TokenLoss | None, axes: _Axes, x_BTD, weight, targets_BT, inputs
+):
+    """Summed loss, scores, and the loss's slopes by `x_BTD` and `weight` (or None)."""
+    positions = targets_BT.size
+    chunk = min(head.chunk, positions)
+    chunks = -(-positions // chunk)
+
+    def split(values: jax.Array) -> jax.Array:
+        flat = values.reshape(positions, *values.shape[2:])
+        wide = jnp.pad(flat, ((0, chunks * chunk - positions),) + ((0, 0),) * (flat.ndim - 1))
+        return wide.reshape(chunks, chunk, *flat.shape[1:])
+
+    def join(values: jax.Array) -> jax.Array:
+        flat = values.reshape(chunks * chunk, *values.shape[2:])
+        return flat[:positions].reshape(*targets_BT.shape, *values.shape[2:])
+
+    whole = weight.astype(x_BTD.dtype)
+    if axes.width:
+        whole = jax.lax.all_gather(whole, axes.width, axis=int(head.is_tied), tiled=True)
+    one_chunk = functools.partial(_chunk, head, token_loss, axes.vocab, whole)
+
+    def step(sums, xs):
+        loss, scores, slopes = one_chunk(*xs)
+        if slopes is None:
+            return (sums[0] + loss, None), (scores, None)
+        return (sums[0] + loss, sums[1] + slopes[1]), (scores, slopes[0])
+
+    zeros = None if token_loss is None else jnp.zeros(whole.shape, jnp.float32)
+    xs = jax.tree.map(split, (x_BTD, targets_BT, inputs))
+    (loss, by_weight), (scores, by_x) = jax.lax.scan(step, (jnp.float32(0.0), zeros), xs)
+    loss, scores = _sum(loss, axes.rows), jax.tree.map(join, scores)
+    if by_weight is None:
+        return loss, scores, None
+    if axes.width:
+        # fsdp cuts the rows as well: every device has a part of each share's sum.
+        by_weight = jax.lax.psum_scatter(
+            by_weight, axes.width, scatter_dimension=int(head.is_tied), tiled=True
+        )
+    by_weight = _sum(by_weight, tuple(axis for axis in axes.rows if axis not in axes.width))
+    return loss, scores, (join(by_x), by_weight)
+
+
+def _chunk(
+    head: Head, token_loss: TokenLoss | None, vocab: tuple[str, ...], whole, x_CD, targets_C, inputs
+):
+    """What `_local` returns, of one chunk; `whole` has this device's part of the vocabulary."""
+    equation = "CD,VD->CV" if head.is_tied else "CD,DV->CV"
+    logits_CV = einsum_float32(equation, x_CD, whole) / head.temperature
+    size = logits_CV.shape[1]
+    first = jax.lax.axis_index(vocab) * size if vocab else 0
+    ids_V = first + jnp.arange(size)
+    logits_CV = jnp.where(ids_V[None, :] < head.tokens, logits_CV, NEVER)
+
+    highest_C = logits_CV.max(axis=1)
+    highest_C = jax.lax.pmax(highest_C, vocab) if vocab else highest_C
+    weights_CV = jnp.exp(logits_CV - highest_C[:, None])
+    weight_C = _sum(weights_CV.sum(axis=1), vocab)
+    log_sum_C = highest_C + jnp.log(weight_C)
+    place_C = jnp.clip(targets_C - first, 0, size - 1)
+    chosen_C = jnp.take_along_axis(logits_CV, place_C[:, None], axis=1)[:, 0]
+    chosen_C = _sum(jnp.where(ids_V[place_C] == targets_C, chosen_C, 0.0), vocab)
+    mean_C = _sum(jnp.sum(weights_CV * logits_CV, axis=1), vocab) / weight_C
+    scores = Scores(chosen_C - log_sum_C, log_sum_C - mean_C)
+    if token_loss is None:
+        return jnp.float32(0.0), scores, None
+
+    loss, slope_C = jax.value_and_grad(lambda logprobs_C: token_loss(logprobs_C, *inputs).sum())(
+        scores.logprobs_BT
+    )
+    is_target_CV = ids_V[None, :] == targets_C[:, None]
+    slope_CV = (is_target_CV - weights_CV / weight_C[:, None]) * slope_C[:, None]
+    slope_CV = (slope_CV / head.temperature).astype(x_CD.dtype)
+    if head.is_tied:
+        by_x_CD = einsum_float32("CV,VD->CD", slope_CV, whole)
+        by_weight = einsum_float32("CV,CD->VD", slope_CV, x_CD)
+    else:
+        by_x_CD = einsum_float32("CV,DV->CD", slope_CV, whole)
+        by_weight = einsum_float32("CD,CV->DV", x_CD, slope_CV)
+    return loss, scores, (_sum(by_x_CD, vocab).astype(x_CD.dtype), by_weight)
+
+
+def _sum(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    return jax.lax.psum(x, axes) if axes else x
