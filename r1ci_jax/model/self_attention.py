@@ -33,6 +33,9 @@ LANES = 128
 KERNEL_BLOCK = 1024
 """Queries, and keys, that the kernel loads at a time."""
 
+INTERPRET = False
+"""Whether the kernel is interpreted, as a test on a processor does."""
+
 type SelfAttention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """q [B, T, N, H], k and v [B, T, K, H] -> [B, T, N, H]."""
 
@@ -141,5 +144,6 @@ def _kernel(heads: int, length: int, block: int) -> tuple[Any, Any]:
         q_seq_shards=1,
         block_sizes=sizes,
         residual_checkpoint_name=SAVED,
+        interpret=INTERPRET,
     )
     return kernel, splash.SegmentIds

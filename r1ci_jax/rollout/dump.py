@@ -110,6 +110,9 @@ class Replay:
     def load(self, weights: DecoderWeights) -> None:
         """Nothing is sampled, so the weights are not kept."""
 
+    def unload(self) -> None:
+        """There are none."""
+
     def warm_up(self) -> None:
         """Nothing is compiled."""
 

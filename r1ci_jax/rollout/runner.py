@@ -88,6 +88,10 @@ class Runner:
         """Sample from these weights from now on."""
         self.engine.load(weights)
 
+    def unload(self) -> None:
+        """Leave the weights' memory to something else until the next `load`."""
+        self.engine.unload()
+
     def warm_up(self) -> None:
         """Compile all that will be used."""
         self.engine.warm_up()

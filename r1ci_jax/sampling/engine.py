@@ -109,6 +109,10 @@ class Engine:
         self._weights = weights
         self._prompts.clear()
 
+    def unload(self) -> None:
+        """Let go of the weights; what the cache holds stays as it is."""
+        self._weights = None
+
     def warm_up(self) -> None:
         """Compile every shape that will be used; no slot may be decoding, and none is changed."""
         assert not np.asarray(self._state.active_S).any(), "warm up before feeding tokens"

@@ -73,11 +73,10 @@ def train(
 
         with progress.Progress(name, total, start=done) as bar:
             if done < total:
-                runner.load(
-                    policy.sampler_weights(policy.whole(train_state.params, frozen), runner.sampler)
-                )
+                runner.load(policy.sampler_weights(train_state.params, runner.sampler, frozen))
                 with bar.compiling("sampler", about=15):
                     runner.warm_up()
+                runner.unload()
                 with bar.compiling("update", about=20):
                     grpo_update.warm_up(train_state.params, reference, frozen, policy, config)
             for stage, first_step in _with_first_steps(stages):
@@ -94,14 +93,12 @@ def train(
 
                 # --- Train loop ---
                 for step in steps[max(done - first_step, 0) :]:
-                    runner.load(
-                        policy.sampler_weights(
-                            policy.whole(train_state.params, frozen), runner.sampler
-                        )
-                    )
+                    runner.load(policy.sampler_weights(train_state.params, runner.sampler, frozen))
                     wanted = config.prompts_per_step * config.rollouts_per_prompt
                     with bar.activity(f"sampling {wanted}"):
                         trajectories, values = collector.collect(step)
+                    # The update makes them old: their memory is better used by gradients.
+                    runner.unload()
                     if config.dump_rollouts:
                         dump.write(dump.step_path(rollouts_dir, step + 1), trajectories)
 

@@ -60,11 +60,13 @@ class Spikes:
     least: int = 10
     """Losses that must be known before one is judged."""
     deviations: float = 6.0
-    _recent: collections.deque[float] = dataclasses.field(default_factory=collections.deque)
+
+    def __post_init__(self) -> None:
+        self._recent: collections.deque[float] = collections.deque(maxlen=self.window)
 
     def resume(self, losses: Iterable[float]) -> None:
         """Take in what a killed run had seen."""
-        self._recent = collections.deque(losses, maxlen=self.window)
+        self._recent.extend(losses)
 
     def deviation(self, loss: float) -> float:
         """How many standard deviations the loss lies above the recent ones; then it is one."""

@@ -133,12 +133,12 @@ class Policy:
         return self.how.lora_alpha / self.how.lora_rank
 
     def sampler_weights(
-        self, params: Params, sampler: SamplerConfig = _IN_FULL
+        self, params: Params, sampler: SamplerConfig = _IN_FULL, frozen: Params | None = None
     ) -> qwen2.DecoderWeights:
-        """The weights as the sampler holds them, cut over the mesh if there is one."""
+        """All weights as the sampler holds them, cut over the mesh if there is one."""
         mesh = jax.sharding.get_mesh()
         return held.take(
-            params,
+            self.whole(params, frozen),
             self.config,
             dtype=sampler.dtype,
             storage=sampler.weights,
