@@ -43,17 +43,21 @@ def merge_layer(
     merged = {}
     for matrix, (field, weight) in zip(qwen2.LAYER_NAMES, weights._asdict().items(), strict=True):
         if matrix in adapters:
-            merged[field] = weight + scale * _product(adapters[matrix], weight.dtype)
+            merged[field] = weight + scale * _product(adapters[matrix])
     return weights._replace(**merged)
 
 
 def merged(params: Any, adapters: Adapters, scale: float) -> Any:
     """All parameters, the adapters' part added: what is sampled from and saved."""
-    layers = dict(params["layers"])
-    for matrix, pair in adapters["layers"].items():
-        addition = jax.vmap(lambda pair: _product(pair, jnp.float32))(pair)
-        layers[matrix] = layers[matrix].replace(layers[matrix][...] + scale * addition)
-    return type(params)({**params, "layers": type(params["layers"])(layers)})
+
+    def add(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
+        room, _, matrix = name.partition("/")
+        if room != "layers" or matrix not in adapters["layers"]:
+            return leaf
+        return leaf + scale * jax.vmap(_product)(adapters["layers"][matrix]).astype(leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(add, params)
 
 
 def _sides(matrix: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -62,5 +66,5 @@ def _sides(matrix: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[
     return shape[:inputs], shape[inputs:]
 
 
-def _product(pair: dict[str, jax.Array], dtype: Any) -> jax.Array:
-    return jnp.tensordot(pair["lora_in"].astype(dtype), pair["lora_out"].astype(dtype), axes=1)
+def _product(pair: dict[str, jax.Array]) -> jax.Array:
+    return jnp.tensordot(pair["lora_in"], pair["lora_out"], axes=1)

@@ -260,3 +260,84 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(
         for place in ("whole", "stopped")
     )
     assert left == right
+
+
+# --- several updates a batch ---------------------------------------------------------------------
+
+
+def updated(
+    policy: Policy, params: Params, rows: list[Trajectory], config: GrpoConfig
+) -> tuple[state.TrainState, dict[str, float]]:
+    tx = state.make_optimizer(state.constant(1e-2), clip_norm=1.0)
+    begun = state.start(jax.tree.map(jnp.copy, params), tx)
+    advantages = grpo_update.relative_advantages(rows, config)
+    return grpo_update.update(begun, params, rows, advantages, policy, config, tx)
+
+
+def test_minibatches_are_updates_on_parts_of_the_questions(
+    tiny_policy: Policy, tiny_params: Params
+) -> None:
+    rows = [trajectory(tiny_policy, tiny_params, n, float(n % 3)) for n in range(8)]
+    together, values = updated(
+        tiny_policy, tiny_params, rows, dataclasses.replace(CONFIG, minibatches=2, passes=2)
+    )
+    assert int(together.step) == 4
+    # One question after the other, twice, by hand.
+    tx = state.make_optimizer(state.constant(1e-2), clip_norm=1.0)
+    begun = state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+    seen = []
+    for part in (rows[:4], rows[4:]) * 2:
+        advantages = grpo_update.relative_advantages(part, CONFIG)
+        begun, each = grpo_update.update(
+            begun, tiny_params, part, advantages, tiny_policy, CONFIG, tx
+        )
+        seen.append(each)
+    for a, b in zip(*map(jax.tree.leaves, (together, begun)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert values["optim/loss"] == pytest.approx(np.mean([each["optim/loss"] for each in seen]))
+    # Later updates differ from the policy that sampled; the check is made before the first.
+    assert seen[3]["check/sampler_trainer_logprob_diff"] > 1e-3
+    assert values["check/sampler_trainer_logprob_diff"] <= 1e-5
+
+
+def test_recomputed_behaviour_forgives_the_sampler_its_rounding(
+    tiny_policy: Policy, tiny_params: Params
+) -> None:
+    exact = [trajectory(tiny_policy, tiny_params, n, float(n % 3)) for n in range(8)]
+    rounded = [
+        dataclasses.replace(
+            one,
+            logprobs=tuple(
+                x + 0.2 * chosen for x, chosen in zip(one.logprobs, one.sampled, strict=True)
+            ),
+        )
+        for one in exact
+    ]
+    again = dataclasses.replace(CONFIG, behaviour="recomputed")
+    wanted, _ = updated(tiny_policy, tiny_params, exact, CONFIG)
+    got, values = updated(tiny_policy, tiny_params, rounded, again)
+    assert_close(got.opt_state[1][0].mu, wanted.opt_state[1][0].mu, atol=1e-6, rtol=1e-3)
+    assert values["optim/ratio_mean"] == pytest.approx(1.0, abs=1e-5)
+    assert values["check/sampler_trainer_logprob_diff"] == pytest.approx(0.2, abs=1e-4)
+    _, noted = updated(tiny_policy, tiny_params, rounded, CONFIG)
+    assert noted["optim/ratio_mean"] == pytest.approx(np.exp(-0.2), abs=1e-4)
+
+
+def test_lora_moves_towards_better_answers_from_the_same_reference(
+    tiny_policy: Policy, tiny_params: Params
+) -> None:
+    rows = [trajectory(tiny_policy, tiny_params, n, float(n % 3)) for n in range(8)]
+    how = dataclasses.replace(tiny_policy.how, lora_rank=2)
+    small = dataclasses.replace(tiny_policy, how=how)
+    adapters, frozen = small.trainable(tiny_params, seed=0)
+    tx = state.make_optimizer(state.constant(1e-2), clip_norm=1.0)
+    advantages = grpo_update.relative_advantages(rows, CONFIG)
+    begun = state.start(adapters, tx)
+    for _ in range(3):
+        begun, values = grpo_update.update(
+            begun, frozen, rows, advantages, small, CONFIG, tx, frozen
+        )
+    after = small.whole(begun.params, frozen)
+    assert values["optim/kl"] > 0 and values["optim/surrogate"] > 0
+    np.testing.assert_array_equal(after["embed"][...], tiny_params["embed"][...])
+    assert largest(jax.tree.map(jnp.subtract, after, tiny_params)) > 1e-3

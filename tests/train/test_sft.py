@@ -1,5 +1,6 @@
 """Supervised fine-tuning learns the policy's own words, packs without leaking, and resumes."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from r1ci_jax.data import encoding, packing
 from r1ci_jax.data.demonstrations import Demonstration, mistaken, observed, written
 from r1ci_jax.data.encoding import Encoded
 from r1ci_jax.errors import UserError
-from r1ci_jax.train import losses, sft
+from r1ci_jax.train import losses, sft, state
 from r1ci_jax.train.policy import Params, Policy
 
 LENGTH = 96
@@ -179,3 +180,67 @@ def test_divergence_is_said_and_not_saved(
         train(tiny_policy, broken, tmp_path, checkpoint_every=1)
     assert metrics.read(tmp_path / "metrics.jsonl") == []
     assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize("changes", [{"micro_batches": 4}, {"micro_batches": 2}])
+def test_a_batch_in_parts_is_the_same_step(
+    tiny_policy: Policy, tiny_params: Params, changes: dict[str, int]
+) -> None:
+    # Rows with very different numbers of learnt tokens: means of means would differ.
+    batch = packed_batch(tiny_policy, encoded(tiny_policy, 4), LENGTH)
+    batch = jax.tree.map(lambda rows: jnp.resize(rows, (4, LENGTH)), batch)
+    mask_BT = np.array(batch.loss_mask_BT)
+    mask_BT[1, : LENGTH // 2] = False
+    mask_BT[2] = False
+    batch = batch._replace(loss_mask_BT=jnp.asarray(mask_BT))
+    tx = state.make_optimizer(state.constant(1e-2), clip_norm=1.0)
+
+    def step(**changes: int) -> Any:
+        begun = state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+        return sft.sft_step(begun, batch, policy=tiny_policy, tx=tx, **changes)
+
+    (whole, values), (parts, others) = step(), step(**changes)
+    for name in values:
+        np.testing.assert_allclose(values[name], others[name], rtol=1e-5)
+    # Adam divides by tiny numbers: its moments, linear in the gradients, say more.
+    moments = (each.opt_state[1][0].mu for each in (whole, parts))
+    for a, b in zip(*map(jax.tree.leaves, moments), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7, rtol=1e-4)
+
+
+def test_the_gradient_of_an_unlearnt_batch_is_zero(
+    tiny_policy: Policy, tiny_params: Params
+) -> None:
+    batch = packed_batch(tiny_policy, encoded(tiny_policy, 2), LENGTH)
+    batch = batch._replace(loss_mask_BT=jnp.zeros_like(batch.loss_mask_BT))
+    _, gradients = loss_and_gradients(tiny_params, tiny_policy, batch)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(gradients))
+
+
+def test_a_constant_schedule_does_not_fall(
+    tiny_policy: Policy, tiny_params: Params, tmp_path: Path
+) -> None:
+    train(tiny_policy, tiny_params, tmp_path, schedule="constant", epochs=2, warmup_fraction=0.0)
+    assert {row["optim/lr"] for row in timeless(tmp_path)} == {np.float32(CONFIG.lr)}
+
+
+def test_lora_trains_only_its_additions(
+    tiny_policy: Policy, tiny_params: Params, tmp_path: Path
+) -> None:
+    how = dataclasses.replace(tiny_policy.how, lora_rank=4, lora_alpha=8.0)
+    small = dataclasses.replace(tiny_policy, how=how)
+    trained = train(small, tiny_params, tmp_path / "whole", epochs=4)
+    rows = timeless(tmp_path / "whole")
+    assert rows[-1]["optim/loss"] < 0.9 * rows[0]["optim/loss"]
+    for name in ("embed", "norm"):
+        np.testing.assert_array_equal(trained[name][...], tiny_params[name][...])
+    for name, leaf in trained["layers"].items():
+        was = tiny_params["layers"][name][...]
+        changed = np.asarray(leaf[...]) - np.asarray(was)
+        assert changed.any() == (not name.startswith("norm") and "bias" not in name), name
+        if name == "gate":
+            assert all(np.linalg.matrix_rank(layer, tol=1e-5) <= 4 for layer in changed)
+    # Resumed from its checkpoint, which holds the additions alone.
+    again = train(small, tiny_params, tmp_path / "whole", epochs=4)
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(trained), strict=True):
+        np.testing.assert_array_equal(a, b)
