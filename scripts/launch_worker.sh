@@ -9,9 +9,8 @@
 #   wait              the same, but show only the end of the log, and only when the job failed
 #   stop              SIGTERM: the command saves a checkpoint and is not started again
 #
-# Environment: R1CI_RESTARTS (how often a command that exits 75 is started again), R1CI_PAUSE
-# (seconds before that), R1CI_EXTRAS (extras of setup.py, with commas), R1CI_UNSAFE (do not ask for
-# jails). The job sees all of it.
+# Environment: R1CI_RESTARTS (how often a command that exits 75 is started again), R1CI_EXTRAS
+# (extras of setup.py, with commas), R1CI_UNSAFE (do not ask for jails). The job sees all of it.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -55,7 +54,12 @@ setup() {
 is_running() { [ -s $state/pid ] && kill -0 "$(cat $state/pid)" 2>/dev/null; }
 
 start() {
-    is_running && die "a job runs here already (process $(cat $state/pid)); stop it first"
+    # New code is not unpacked over a running job, so one that runs is this launch's: gcloud sends a
+    # command again when the connection broke after it.
+    if is_running; then
+        say "started before on $(hostname)"
+        return
+    fi
     mkdir -p $state
     rm -f $state/status
     setsid sh scripts/launch_worker.sh job "$@" >$state/log 2>&1 </dev/null &
@@ -93,7 +97,7 @@ job() {
         [ $restarts -lt "${R1CI_RESTARTS:-0}" ] || break
         restarts=$((restarts + 1))
         say "the command exited $status (resume me): start $restarts of $R1CI_RESTARTS again"
-        sleep "${R1CI_PAUSE:-10}"
+        sleep 10
         [ -z "$stopped" ] || break
     done
     echo $status >$state/status
@@ -121,7 +125,7 @@ follow() {
 
 wait_for() {
     [ -s $state/pid ] || die "no job was started here"
-    while is_running; do sleep "${R1CI_PAUSE:-5}"; done
+    while is_running; do sleep 5; done
     if [ "$(cat $state/status 2>/dev/null || echo $no_status)" != 0 ]; then
         say "end of the log on $(hostname):"
         tail -n 20 $state/log >&2

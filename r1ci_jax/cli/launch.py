@@ -103,12 +103,12 @@ def _run(args: argparse.Namespace) -> int:
     for problem in problems:
         print(f"before a real launch: {problem}", file=sys.stderr)
     if args.dry_run:
-        print(json.dumps(_facts(job, recipe)) if args.json else launch_job.text(recipe))
+        print(json.dumps(_facts(args, job, recipe)) if args.json else launch_job.text(recipe))
         return 0
     launch_run.check_programs(recipe)
     launch_run.carry_out(recipe, root=root, stream=sys.stderr)
     if args.json:
-        print(json.dumps(_facts(job, recipe)))
+        print(json.dumps(_facts(args, job, recipe)))
     else:
         print(f"the run has ended; it is at {job.workdir}", file=sys.stderr)
     return 0
@@ -217,7 +217,7 @@ def _recipe(args: argparse.Namespace, job: Any) -> Any:
     )
 
 
-def _facts(job: Any, recipe: Any) -> dict[str, Any]:
+def _facts(args: argparse.Namespace, job: Any, recipe: Any) -> dict[str, Any]:
     """What a program wants to know of a launch."""
     from r1ci_jax.ops import launch_job
 
@@ -227,7 +227,7 @@ def _facts(job: Any, recipe: Any) -> dict[str, Any]:
             "type": tpu.name,
             "slices": job.slices,
             "chips": tpu.chips,
-            "hosts": tpu.hosts,
+            "hosts": tpu.pods if args.via == "xpk" else tpu.hosts,
             "topology": tpu.topology,
         }
         if tpu
@@ -235,6 +235,7 @@ def _facts(job: Any, recipe: Any) -> dict[str, Any]:
     )
     facts = {
         "name": job.name,
+        "via": args.via,
         "workdir": job.workdir,
         "revision": job.revision,
         "command": list(job.command),

@@ -81,9 +81,9 @@ def workdir_problem(workdir: str, *, shared_disk: bool) -> str | None:
     """
     if re.fullmatch(r"gs://[a-z0-9][-._a-z0-9]+(/[^/]+)+", workdir):
         return None
-    if shared_disk and workdir.startswith("/"):
+    if shared_disk and workdir.startswith(("/", "file:///")):
         return None
-    or_path = ", or an absolute path on a disk that all workers share" if shared_disk else ""
+    or_path = ", or /PATH or file:///PATH on a disk that all workers share" if shared_disk else ""
     what = f"{workdir!r} is no place for the run" if workdir else "the run needs a place"
     return f"{what}: name one with --workdir gs://BUCKET/runs/NAME{or_path}"
 

@@ -9,6 +9,8 @@ import shlex
 from r1ci_jax.ops import launch_job
 from r1ci_jax.ops.launch_job import Command, Job, Recipe, Step
 
+_FIRST = ("--node=0", "--worker=0")
+_MAX_CONNECTIONS = 16
 GCLOUD = ("gcloud", "compute", "tpus", "queued-resources")
 
 
@@ -32,10 +34,7 @@ def recipe(job: Job, place: Place) -> Recipe:
     """From an order for machines to the end of the run."""
     follow = Step(
         why="Show the first worker's log until the run ends; Ctrl-C leaves the run going.",
-        commands=(
-            _ssh(job, place, "follow", workers="0"),
-            _ssh(job, place, "wait"),
-        ),
+        commands=(_ssh(job, place, "follow", _FIRST), *_waits(job, place)),
         on_failure=(_ssh(job, place, "stop"),),
     )
     delete = Step(
@@ -127,14 +126,26 @@ def _prepare(job: Job, place: Place) -> tuple[Step, ...]:
     )
 
 
-def _ssh(job: Job, place: Place, verb: str, workers: str = "all") -> Command:
-    return _shell(job, place, launch_job.remote(job.folder, {}, verb), workers)
+def _waits(job: Job, place: Place) -> tuple[Command, ...]:
+    """One connection a worker tells which one failed, at once; a big pod shares one."""
+    assert job.slice is not None
+    if job.slice.hosts * job.slices > _MAX_CONNECTIONS:
+        return (_ssh(job, place, "wait"),)
+    return tuple(
+        _ssh(job, place, "wait", (f"--node={node}", f"--worker={worker}"))
+        for node in range(job.slices)
+        for worker in range(job.slice.hosts)
+    )[1:]
 
 
-def _shell(job: Job, place: Place, line: str, workers: str = "all") -> Command:
-    which = _everywhere(job) if workers == "all" else ("--node=0", f"--worker={workers}")
+def _ssh(job: Job, place: Place, verb: str, which: Command = ()) -> Command:
+    return _shell(job, place, launch_job.remote(job.folder, {}, verb), which)
+
+
+def _shell(job: Job, place: Place, line: str, which: Command = ()) -> Command:
     return (
-        *(*GCLOUD, "ssh", job.name, *which, *_where(place), *place.ssh_flags),
+        *(*GCLOUD, "ssh", job.name, *(which or _everywhere(job)), *_where(place)),
+        *place.ssh_flags,
         *("--quiet", f"--command={line}"),
     )
 

@@ -1,12 +1,14 @@
 """Carrying a recipe out: the commands of a step side by side, and an end at the first failure."""
 
+import contextlib
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -15,6 +17,7 @@ from r1ci_jax.ops.launch_job import Command, Recipe
 
 POLL_SECONDS = 0.1
 SIGTERM_SECONDS = 10.0
+READ_SECONDS = 2.0
 WIDTH = 160
 """Characters of a command that an error shows."""
 
@@ -80,7 +83,7 @@ def _run_all(commands: Sequence[Command], root: Path, stream: TextIO) -> None:
             process.wait()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _started(
     commands: Sequence[Command], root: Path, stream: TextIO
 ) -> Iterator[list[subprocess.Popen[str]]]:
@@ -95,37 +98,45 @@ def _started(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                process_group=0,  # gcloud starts an ssh of its own, which must end with it
                 text=True,
                 errors="replace",
             )
             processes.append(process)
             assert process.stdout is not None
             label = f"[{number}] " if len(commands) > 1 else ""
-            reader = threading.Thread(target=_show, args=(process.stdout, label, stream))
+            arguments = (process.stdout, label, stream)
+            reader = threading.Thread(target=_show, args=arguments, daemon=True)
             reader.start()
             readers.append(reader)
         yield processes
     finally:
         _end(processes)
         for reader in readers:
-            reader.join()
+            reader.join(READ_SECONDS)  # a connection that ssh keeps for later holds the pipe open
 
 
 def _show(output: IO[str], label: str, stream: TextIO) -> None:
-    with output:
-        for line in output:
-            print(f"{label}{line}", end="", file=stream, flush=True)
+    for line in output:
+        print(f"{label}{line}", end="", file=stream, flush=True)
 
 
 def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        try:
+    """What still runs here is ended, with what it has started; workers go on."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        _signal(process, signal.SIGTERM)
+    for process in running:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(SIGTERM_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """To the process and its children: the group is there while any of them is."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _show_later(recipe: Recipe, stream: TextIO) -> None:

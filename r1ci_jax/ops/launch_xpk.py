@@ -82,6 +82,9 @@ def _create(job: Job, place: Place, folder: str) -> Command:
     # Kubernetes starts all workers again together, so none does it by itself.
     extra = {"R1CI_RESTARTS": "0"} | ({"R1CI_MULTIHOST": "1"} if pods > 1 else {})
     settings = launch_job.environment(job, extra)
+    for key, value in settings.items():
+        if set(value) & set('"\\$'):
+            raise UserError(f"XPK cannot pass on {key}={value}: leave out quotes, \\ and $")
     # `exec`, so that Kubernetes' SIGTERM reaches the worker's script and not a shell around it.
     line = "exec " + launch_job.worker("all", *job.command)
     return (
