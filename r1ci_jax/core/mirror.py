@@ -45,7 +45,12 @@ class Mirror:
     """The copy at a URL of one run's local directory."""
 
     def __init__(
-        self, url: str, local: Path | None = None, *, seconds_between: float = SECONDS_BETWEEN
+        self,
+        url: str,
+        local: Path | None = None,
+        *,
+        writes: bool = True,
+        seconds_between: float = SECONDS_BETWEEN,
     ) -> None:
         scheme, _, rest = url.partition("://")
         if scheme not in SCHEMES or not rest.strip("/"):
@@ -56,6 +61,8 @@ class Mirror:
         self.url = url.rstrip("/")
         self.place = epath.Path(rest if scheme == "file" else self.url)
         self.local = local or Path("runs", "mirrored", rest.strip("/"))
+        self._writes = writes
+        """False: one of several processes of a run, of which another one copies."""
         self._seconds_between = seconds_between
         self._names: tuple[str | None, ...] = (None,)
         """What the copy at the URL may be called: two names while a copy is being made."""
@@ -74,7 +81,8 @@ class Mirror:
         with self._reaching():
             manifest = self._manifest()
             if manifest is None:
-                self._refuse_foreign()
+                if self._writes:
+                    self._refuse_foreign()
                 self._clear()
                 return
             self._names = _noted_names(self.local / NOTE)
@@ -92,6 +100,8 @@ class Mirror:
 
     def push(self) -> None:
         """Copy what has changed. Raises UserError when somebody else has written to the URL."""
+        if not self._writes:
+            return
         with self._busy, self._reaching():
             present = _states(self.local)
             manifest = self._manifest()
@@ -120,6 +130,8 @@ class Mirror:
     def start(self) -> None:
         """Copy now, and then at intervals in the background."""
         self.push()
+        if not self._writes:
+            return
         self._thread = threading.Thread(target=self._push_at_intervals, name="mirror", daemon=True)
         self._thread.start()
 

@@ -72,15 +72,17 @@ class RunDir:
         experiment: Experiment,
         *,
         changes: Mapping[str, Any] | None = None,
+        copies: bool = True,
     ) -> Self:
         """Make a run directory, or resume one whose resolved config is the same.
 
-        A URL (gs://bucket/runs/name) means a local directory that is mirrored there.
+        A URL (gs://bucket/runs/name) means a local directory that is mirrored there; of several
+        processes of one run only one `copies`, the others take what is there when they start.
         `changes` is what the command line changed in the experiment file's config: noted only.
         Raises UserError when the directory belongs to another config, to another process, or to
         something that is no run.
         """
-        mirror = Mirror(str(where)) if is_url(where) else None
+        mirror = Mirror(str(where), writes=copies) if is_url(where) else None
         path = mirror.local if mirror else Path(where)
         if mirror is None:
             _refuse_foreign(path)

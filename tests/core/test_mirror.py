@@ -1,7 +1,10 @@
 """A run kept at a URL: what is there can always be gone on with, here or elsewhere."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,7 +12,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from r1ci_jax.core import metrics, mirror, rundir
+from r1ci_jax.core import files, metrics, mirror, rundir
 from r1ci_jax.core.config import Experiment, Questions
 from r1ci_jax.errors import UserError
 
@@ -114,26 +117,30 @@ def test_copy_that_was_cut_short_is_gone_on_with(
         log(run, kill_at)
         run.finish(f"before_{kill_at}")
         log(run, 100 + kill_at)
-        writes = 0
-        write = mirror.files.write_atomic
-
-        def cut(path: Path, text: str | bytes, at: int = kill_at) -> None:
-            nonlocal writes
-            writes += 1
-            if writes >= at:
-                raise KeyboardInterrupt
-            write(path, text)
-
         with monkeypatch.context() as patch:
-            patch.setattr(mirror.files, "write_atomic", cut)
-            try:
+            patch.setattr(files, "write_atomic", killed_at(kill_at))
+            with contextlib.suppress(KeyboardInterrupt):
                 run.finish("cut")
-            except KeyboardInterrupt:
-                pass
         abandon(run)
         with rundir.RunDir.open(f"file://{bucket}", EXPERIMENT) as resumed:
             assert steps(resumed.path)[-2:] == [kill_at, 100 + kill_at]
         assert steps(bucket)[-2:] == [kill_at, 100 + kill_at]
+
+
+def test_process_that_does_not_copy_takes_the_run_and_changes_nothing(
+    machine, bucket: Path
+) -> None:
+    machine("first")
+    with rundir.RunDir.open(f"file://{bucket}", EXPERIMENT) as run:
+        run.finish("data")
+        machine("second")
+        with rundir.RunDir.open(f"file://{bucket}", EXPERIMENT, copies=False) as other:
+            assert other.is_finished("data")
+            other.finish("sft")
+            log(other, 1)
+        machine("first")
+    assert not (bucket / "metrics.jsonl").exists()
+    assert list(json.loads((bucket / "stages.json").read_text())) == ["data"]
 
 
 def test_two_writers_are_noticed(machine, bucket: Path) -> None:
@@ -239,6 +246,18 @@ def test_gs_url_works_through_the_library_for_buckets(
             rundir.RunDir.open("gs://bucket/other", EXPERIMENT)
     finally:
         fsspec.register_implementation("gcs", known.get("gcs", "gcsfs.GCSFileSystem"), clobber=True)
+
+
+def killed_at(number: int) -> Callable[[Path, str | bytes], None]:
+    """Writes files until its n-th call, which kills instead."""
+    write, calls = files.write_atomic, itertools.count(1)
+
+    def cut(path: Path, text: str | bytes) -> None:
+        if next(calls) >= number:
+            raise KeyboardInterrupt
+        write(path, text)
+
+    return cut
 
 
 def abandon(run: rundir.RunDir) -> None:
