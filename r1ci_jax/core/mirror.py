@@ -1,13 +1,13 @@
 """A run that is kept at a URL: worked on in a local directory, mirrored to `gs://bucket/runs/name`.
 
 Files of a run grow line by line, which objects in a bucket cannot. So a run writes here, and its
-small files are copied to the URL when a stage has ended, once a minute between, and at the end.
+small files are copied to the URL when a stage has ended, every 20 seconds between, and at the end.
 Checkpoints are not small: they are written straight to the URL. A machine without the run takes it
 from there first.
 
 Each copy has a name, in `mirror.json` at the URL and in a note beside the local files. If they are
 the same, the local files came from that copy and go on; else they are of another life and are
-replaced. A machine that vanishes loses the lines of its last minute; one that is killed, none.
+replaced. A machine that vanishes loses the lines since its last copy; one that is killed, none.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from etils import epath
 from r1ci_jax.core import files, progress
 from r1ci_jax.errors import UserError
 
-SECONDS_BETWEEN = 60.0
+SECONDS_BETWEEN = 20.0
 MANIFEST = "mirror.json"
 NOTE = ".mirror.json"
 CHECKPOINTS = "checkpoints"

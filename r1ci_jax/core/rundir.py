@@ -204,6 +204,10 @@ class RunDir:
         assert self._lock is not None, "the run directory is open for reading only"
         done = {**self.finished_stages(), stage: {"time": round(time.time(), 3), **facts}}
         files.write_json(self.path / "stages.json", done)
+        self.copy()
+
+    def copy(self) -> None:
+        """Bring the copy of a mirrored run up to date; a run that is kept here needs none."""
         if self._mirror:
             self._mirror.push()
 
