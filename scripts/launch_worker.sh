@@ -51,7 +51,8 @@ setup() {
 
 # ---- the job -------------------------------------------------------------------------------------
 
-is_running() { [ -s $state/pid ] && kill -0 "$(cat $state/pid)" 2>/dev/null; }
+# By its name as well: after a reboot the number may be somebody else's.
+is_running() { grep -qs launch_worker.sh "/proc/$(cat $state/pid 2>/dev/null)/cmdline"; }
 
 start() {
     # New code is not unpacked over a running job, so one that runs is this launch's: gcloud sends a

@@ -128,7 +128,7 @@ def unpack(folder: str, archive: str) -> str:
     keep = " ".join(f"! -name {name}" for name in (".venv", ".cache", ".job", "runs"))
     return (
         f"mkdir -p {quoted} && cd {quoted} && "
-        'if [ -s .job/pid ] && kill -0 "$(cat .job/pid)" 2>/dev/null; then '
+        'if grep -qs launch_worker.sh "/proc/$(cat .job/pid 2>/dev/null)/cmdline"; then '
         f"echo 'the job in {folder} still runs: stop it first' >&2; exit 1; fi && "
         f"find . -mindepth 1 -maxdepth 1 {keep} -exec rm -rf {{}} + && "
         f'tar -xzf "$HOME"/{packed}'

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 # All that a launch and a worker's script may find. A machine that runs these tests may have the
 # real gcloud, with an account that it would be used with.
 TOOLS = (
-    *("bash", "cat", "chmod", "cp", "dirname", "env", "find", "git", "gzip", "hostname", "id"),
-    *("mkdir", "rm", "sed", "setsid", "sh", "tail", "tar", "wc"),
+    *("bash", "cat", "chmod", "cp", "dirname", "env", "find", "git", "grep", "gzip", "hostname"),
+    *("id", "mkdir", "rm", "sed", "setsid", "sh", "tail", "tar", "wc"),
 )
 
 EXPERIMENT = """

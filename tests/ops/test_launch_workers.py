@@ -154,6 +154,18 @@ def test_run_outlives_the_launch_that_was_interrupted(rig: Rig) -> None:
     assert ended == 75 and (rig.worker("me@one") / "saved").exists()
 
 
+def test_number_of_a_job_that_is_somebody_elses_now_is_left_alone(rig: Rig) -> None:
+    other = subprocess.Popen(["/bin/sleep", "60"])
+    state = rig.worker("two") / "r1ci/probe-1/.job"
+    state.mkdir(parents=True)
+    (state / "pid").write_text(f"{other.pid}\n")
+    done = rig.launch(*by_ssh(rig))
+    assert done.returncode == 0, done.stderr
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
 def test_queued_resource_from_order_to_return(rig: Rig) -> None:
     (rig.folder / "states").write_text("WAITING_FOR_RESOURCES PROVISIONING ACTIVE")
     rig.tell("0-2", 75)
