@@ -32,6 +32,7 @@ setup(
         "flax>=0.12",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.11",
+        "etils[epath]>=1.9",
         "grain>=0.2.12",
         "tensorflow-datasets>=4.9.9",
         "transformers>=5",
@@ -50,6 +51,7 @@ setup(
             "libtpu"
         ],  # the TPU compiler alone; `pip install jax[tpu]` names the fitting release
         "cuda": ["jax[cuda13]>=0.11"],
+        "gcs": ["gcsfs"],  # runs kept in a bucket: --workdir gs://bucket/runs/name
         "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
         "tensorboard": ["tensorboardX"],
         "tasks": ["reasoning-gym>=0.1.25"],  # its pycosat is compiled on installation

@@ -30,6 +30,7 @@ COMMANDS = {
     "weights": ("r1ci_jax.cli.weights", "Hugging Face safetensors: import, export"),
     "report": ("r1ci_jax.cli.report", "one static HTML file about a run"),
     "plan": ("r1ci_jax.cli.plan", "memory and time on a TPU topology that is not there"),
+    "launch": ("r1ci_jax.cli.launch", "a run on TPU pods: XPK, queued resources, or ssh"),
     "table": ("r1ci_jax.cli.table", "a paper table: ours, paper, difference"),
 }
 """Command -> module with `add_commands(subparsers)`, and its line in `r1ci --help`."""

@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from r1ci_jax.core import rundir
@@ -37,7 +36,9 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         parser.add_argument("exp", nargs="?", metavar="EXP", help="experiments/file.py[:variant]")
         parser.add_argument("-h", "--help", action="store_true", help="this text, with every knob")
         parser.add_argument(
-            "--workdir", type=Path, metavar="D", help="run directory; default runs/NAME"
+            "--workdir",
+            metavar="D",
+            help="run directory, or a URL to keep it at (gs://bucket/runs/NAME); default runs/NAME",
         )
         parser.add_argument(
             "--json", action="store_true", help="one JSON object on stdout at the end, nothing else"
@@ -84,7 +85,7 @@ def _run_stages(
         only = None if args.command == "run" else args.command
         pipeline.run(experiment, directory, sandbox, only=only)
         summary: dict[str, Any] = {
-            "workdir": str(directory.path),
+            "workdir": directory.location,
             "stages": list(directory.finished_stages()),
         }
         if directory.results_path.exists():

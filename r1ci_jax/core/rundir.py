@@ -18,10 +18,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
-from r1ci_jax.core import files
+from r1ci_jax.core import files, progress
 from r1ci_jax.core.config import Experiment
+from r1ci_jax.core.mirror import Mirror, is_url
 from r1ci_jax.errors import UserError
 
 PACKAGES = (
@@ -41,6 +42,9 @@ PACKAGES = (
 
 SOURCE = Path(__file__).resolve().parents[2]
 
+SHIPPED = "R1CI_REVISION"
+"""Environment: revision of shipped code, `+changes` behind it when it held uncommitted ones."""
+
 MAX_NAMED = 6
 """Differing keys named in one error message."""
 
@@ -48,30 +52,45 @@ MAX_NAMED = 6
 class RunDir:
     """One run's files. `open` to write (locks the directory), `view` to read."""
 
-    def __init__(self, path: Path, config: dict[str, Any], lock: int | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: dict[str, Any],
+        lock: int | None,
+        mirror: Mirror | None = None,
+    ) -> None:
         self.path = path
         self.config = config
         """Content of config.json."""
         self._lock = lock
+        self._mirror = mirror
 
     @classmethod
     def open(
         cls,
-        path: Path,
+        where: Path | str,
         experiment: Experiment,
         *,
         changes: Mapping[str, Any] | None = None,
+        copies: bool = True,
     ) -> Self:
         """Make a run directory, or resume one whose resolved config is the same.
 
+        A URL (gs://bucket/runs/name) means a local directory that is mirrored there; of several
+        processes of one run only one `copies`, the others take what is there when they start.
         `changes` is what the command line changed in the experiment file's config: noted only.
         Raises UserError when the directory belongs to another config, to another process, or to
         something that is no run.
         """
-        _refuse_foreign(path)
+        mirror = Mirror(str(where), writes=copies) if is_url(where) else None
+        path = mirror.local if mirror else Path(where)
+        if mirror is None:
+            _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
         try:
+            if mirror:
+                mirror.pull()
             wanted = plain(experiment)
             if (path / "config.json").exists():
                 config = _load_json(path / "config.json")
@@ -83,10 +102,12 @@ class RunDir:
                     **_surroundings(),
                 }
                 files.write_json(path / "config.json", config)
+            if mirror:
+                mirror.start()
         except BaseException:
             os.close(lock)
             raise
-        return cls(path, config, lock)
+        return cls(path, config, lock, mirror)
 
     @classmethod
     def view(cls, path: Path) -> Self:
@@ -104,6 +125,11 @@ class RunDir:
             return "experiment" in json.loads((path / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError):
             return False
+
+    @property
+    def location(self) -> str:
+        """Where the run is kept, as a user named it."""
+        return self._mirror.url if self._mirror else str(self.path)
 
     @property
     def metrics_path(self) -> Path:
@@ -137,8 +163,8 @@ class RunDir:
 
     @property
     def checkpoints(self) -> Path:
-        """Where orbax writes."""
-        return self.path / "checkpoints"
+        """Where orbax writes; of a mirrored run at its URL, as an `etils.epath.Path`."""
+        return cast(Path, self._mirror.checkpoints) if self._mirror else self.path / "checkpoints"
 
     @property
     def tables(self) -> Path:
@@ -178,6 +204,12 @@ class RunDir:
         assert self._lock is not None, "the run directory is open for reading only"
         done = {**self.finished_stages(), stage: {"time": round(time.time(), 3), **facts}}
         files.write_json(self.path / "stages.json", done)
+        self.copy()
+
+    def copy(self) -> None:
+        """Bring the copy of a mirrored run up to date; a run that is kept here needs none."""
+        if self._mirror:
+            self._mirror.push()
 
     def forget_if_empty(self) -> None:
         """A run that could not even start leaves no config behind to refuse the corrected one."""
@@ -185,8 +217,13 @@ class RunDir:
             (self.path / "config.json").unlink()
 
     def close(self) -> None:
-        """Release the directory to other processes."""
-        if self._lock is not None:
+        """Release the directory to other processes, after the last copy of a mirrored one."""
+        if self._lock is None:
+            return
+        try:
+            if self._mirror:
+                self._mirror.close()
+        finally:
             os.close(self._lock)
             self._lock = None
 
@@ -199,7 +236,12 @@ class RunDir:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except UserError as last:
+            if error is None:
+                raise
+            progress.warn(str(last))  # what ended the run matters more
 
 
 def default_path(experiment: Experiment) -> Path:
@@ -298,9 +340,14 @@ def _surroundings() -> dict[str, Any]:
     # A wheel may lie inside someone else's checkout, whose revision would say nothing about us.
     ours = _git("rev-parse", "--show-toplevel") == str(SOURCE)
     revision = _git("rev-parse", "HEAD") if ours else None
+    changes = bool(_git("status", "--porcelain")) if revision else None
+    # `r1ci launch` ships files without their repository, and says which revision they were.
+    if shipped := os.environ.get(SHIPPED):
+        revision, _, mark = shipped.partition("+")
+        changes = bool(mark)
     return {
         "git_revision": revision,
-        "git_changes": bool(_git("status", "--porcelain")) if revision else None,
+        "git_changes": changes,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",

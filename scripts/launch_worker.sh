@@ -1,0 +1,160 @@
+#!/bin/sh
+# What `r1ci launch` runs on a worker, in the root of the shipped code.
+#
+#   setup             Python, packages, nsjail and the jail's Python; safe to repeat
+#   start COMMAND...  the job in the background, where it outlives the connection
+#   job COMMAND...    the job here; a command that exits 75 is started again
+#   all COMMAND...    setup, then job
+#   follow            show the job's log until it ends; exits as the job did
+#   wait              the same, but show only the end of the log, and only when the job failed
+#   stop              SIGTERM: the command saves a checkpoint and is not started again
+#
+# Environment: R1CI_RESTARTS (how often a command that exits 75 is started again), R1CI_EXTRAS
+# (extras of setup.py, with commas), R1CI_UNSAFE (do not ask for jails). The job sees all of it.
+set -eu
+
+cd "$(dirname "$0")/.."
+state=.job
+resume_me=75 # SIGTERM, or another worker was lost
+no_status=70 # ended without saying how
+
+say() { printf 'r1ci worker: %s\n' "$*" >&2; }
+die() {
+    say "$@"
+    exit 1
+}
+
+# ---- set-up --------------------------------------------------------------------------------------
+
+# The images of TPU machines are Ubuntu 22.04 with Python 3.10, and the packages need 3.12.
+provide_python() {
+    sh scripts/find_python.sh >/dev/null 2>&1 && return
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo="sudo -n"
+    say "installing Python 3.12 from ppa:deadsnakes/ppa"
+    $sudo add-apt-repository -y ppa:deadsnakes/ppa >/dev/null &&
+        $sudo apt-get update -q >/dev/null &&
+        $sudo apt-get install -y -q python3.12 python3.12-venv python3.12-dev gcc >/dev/null ||
+        die "found no Python >= 3.12 and could not install one: put one on PATH"
+}
+
+setup() {
+    provide_python
+    sh scripts/bootstrap.sh
+    if [ -n "${R1CI_EXTRAS:-}" ]; then
+        say "installing r1ci_jax[$R1CI_EXTRAS]"
+        .venv/bin/python -m pip --disable-pip-version-check --no-input install -q \
+            -c requirements.txt -e ".[$R1CI_EXTRAS]"
+    fi
+    [ -n "${R1CI_UNSAFE:-}" ] || .venv/bin/r1ci sandbox doctor
+}
+
+# ---- the job -------------------------------------------------------------------------------------
+
+# By its name as well: after a reboot the number may be somebody else's.
+is_running() { grep -qs launch_worker.sh "/proc/$(cat $state/pid 2>/dev/null)/cmdline"; }
+
+start() {
+    # New code is not unpacked over a running job, so one that runs is this launch's: gcloud sends a
+    # command again when the connection broke after it.
+    if is_running; then
+        say "started before on $(hostname)"
+        return
+    fi
+    mkdir -p $state
+    rm -f $state/status
+    setsid sh scripts/launch_worker.sh job "$@" >$state/log 2>&1 </dev/null &
+    echo $! >$state/pid
+    say "started on $(hostname): $*"
+}
+
+pass_on() { # the trap of SIGTERM
+    stopped=1
+    interrupted=1
+    [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true
+}
+
+job() {
+    # Weights are downloaded once, also when the code is shipped anew.
+    HF_HOME=${HF_HOME:-$(dirname "$PWD")/huggingface}
+    PATH=$PWD/.venv/bin:$PATH
+    export HF_HOME PATH
+    child=
+    stopped=
+    restarts=0
+    mkdir -p $state
+    trap pass_on TERM INT
+    while :; do
+        "$@" &
+        child=$!
+        interrupted=1
+        while [ -n "$interrupted" ]; do # a trapped signal ends `wait` before the command has ended
+            interrupted=
+            status=0
+            wait $child || status=$?
+        done
+        child=
+        [ $status = $resume_me ] && [ -z "$stopped" ] || break
+        [ $restarts -lt "${R1CI_RESTARTS:-0}" ] || break
+        restarts=$((restarts + 1))
+        say "the command exited $status (resume me): start $restarts of $R1CI_RESTARTS again"
+        sleep 10
+        [ -z "$stopped" ] || break
+    done
+    echo $status >$state/status
+    case $status in
+    0) say "the command has ended well" ;;
+    "$resume_me") say "the command exited $status: launch again to go on where it stopped" ;;
+    *) say "the command failed with exit status $status; the lines above say why" ;;
+    esac
+    exit $status
+}
+
+# ---- looking on ----------------------------------------------------------------------------------
+
+# Exit as the job did.
+end_as_it_did() {
+    [ -s $state/status ] || say "the job on $(hostname) ended without a status: killed, or rebooted"
+    exit "$(cat $state/status 2>/dev/null || echo $no_status)"
+}
+
+follow() {
+    [ -s $state/pid ] || die "no job was started here"
+    tail -n +1 -f --pid="$(cat $state/pid)" $state/log
+    end_as_it_did
+}
+
+wait_for() {
+    [ -s $state/pid ] || die "no job was started here"
+    while is_running; do sleep 5; done
+    if [ "$(cat $state/status 2>/dev/null || echo $no_status)" != 0 ]; then
+        say "end of the log on $(hostname):"
+        tail -n 20 $state/log >&2
+    fi
+    end_as_it_did
+}
+
+stop() {
+    is_running || {
+        say "nothing runs here"
+        return
+    }
+    kill -TERM "$(cat $state/pid)"
+    say "told the job on $(hostname) to stop"
+}
+
+verb=${1:-}
+[ $# = 0 ] || shift
+case $verb in
+setup) setup ;;
+start) start "$@" ;;
+job) job "$@" ;;
+all)
+    setup
+    job "$@"
+    ;;
+follow) follow ;;
+wait) wait_for ;;
+stop) stop ;;
+*) die "unknown command '$verb'; the head of scripts/launch_worker.sh lists them" ;;
+esac
