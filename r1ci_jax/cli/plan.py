@@ -27,15 +27,9 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--topology", required=True, metavar="T", help="v5e:2x4, v5p:2x2x1, ...")
     parser.add_argument(
         "--part",
-        default="decode,prefill",
         metavar="P,P",
-        help="of decode, prefill, sft, grpo (default: decode,prefill)",
-    )
-    parser.add_argument(
-        "--dtype",
-        default="bfloat16",
-        choices=("bfloat16", "float32"),
-        help="of the sampler's weights and cache (default: bfloat16)",
+        help="of decode, prefill, sft, grpo (default: all of an experiment, decode,prefill of a "
+        "preset)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(run=_run, takes_overrides=True)
@@ -48,13 +42,15 @@ def _run(args: argparse.Namespace) -> int:
     jax.config.update("jax_platforms", "cpu")
     from r1ci_jax.cli import experiment as experiments
     from r1ci_jax.model import hf_config, hub, presets
-    from r1ci_jax.ops import plan, plan_parts
+    from r1ci_jax.ops import plan, plan_parts, plan_report
 
-    parts = tuple(args.part.split(","))
+    is_preset = args.target in presets.PRESETS
+    default = plan_report.SAMPLING if is_preset else tuple(plan_parts.PARTS)
+    parts = tuple(args.part.split(",")) if args.part else default
     unknown = [part for part in parts if part not in plan_parts.PARTS]
     if unknown:
         raise UserError(f"no part {unknown[0]!r} to plan; there are: {', '.join(plan_parts.PARTS)}")
-    if args.target in presets.PRESETS:
+    if is_preset:
         experiment = experiments.override(_of_preset(args.target), args.overrides)
     elif ".py" in args.target:
         experiment = experiments.load(args.target, args.overrides)
@@ -69,8 +65,15 @@ def _run(args: argparse.Namespace) -> int:
         config = hf_config.parse(hf_config.read_json(directory), directory)
     else:
         config = presets.get(source.preset)
-    made = plan.make(experiment, config, topology=args.topology, parts=parts, dtype=args.dtype)
-    print(json.dumps(plan.report(made)) if args.json else plan.text(made))
+    made = plan.make(
+        experiment,
+        config,
+        topology=args.topology,
+        parts=parts,
+        # A preset that is only sampled from has no trainer beside it.
+        is_training=not is_preset or not set(parts) <= set(plan_report.SAMPLING),
+    )
+    print(json.dumps(plan_report.report(made)) if args.json else plan_report.text(made))
     return 0 if made.fits else EXIT_DOES_NOT_FIT
 
 
@@ -89,7 +92,9 @@ def _of_preset(preset: str) -> Any:
             chunk=32,
             prefill_buckets=(128, 512, 2048),
             prefill_rows=4,
+            dtype="bfloat16",
         ),
+        train=config.TrainConfig(dtype="bfloat16", remat="attention"),
         sft=config.SftConfig(sequence_length=length),
         grpo=config.GrpoConfig(sequence_lengths=(length,), micro_tokens=32 * length),
     )

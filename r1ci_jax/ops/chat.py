@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
+
 from r1ci_jax.core.config import SamplerConfig, Sampling, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import Qwen2, decoder_weights
@@ -45,7 +47,7 @@ def runner(
         chunk=CHUNK,
         prefill_buckets=tuple(size for size in _BUCKETS if size <= context) or (context,),
         prefill_rows=1,
-        dtype=model.embed[...].dtype.name,
+        dtype="bfloat16" if model.embed[...].dtype == jnp.bfloat16 else "float32",
     )
     table = pause.token_table(protocol.stop_machine(), tokenizer.token_bytes())
     engine = Engine(model.config, sampler, table, eos_id=tokenizer.eos_id, seed=seed)

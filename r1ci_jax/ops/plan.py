@@ -87,8 +87,7 @@ class Plan:
 
     topology: str
     devices: int
-    mesh: MeshConfig
-    dtype: str
+    experiment: Experiment
     parts: tuple[PartPlan, ...]
 
     @property
@@ -103,11 +102,12 @@ def make(
     *,
     topology: str,
     parts: Sequence[str],
-    dtype: str = "bfloat16",
+    is_training: bool,
 ) -> Plan:
     """Compile the parts for a topology.
 
-    A mesh of one device in the experiment stands for one that is chosen here.
+    A mesh of one device in the experiment stands for one that is chosen here. `is_training` puts
+    a trainer's weights beside the sampler's.
 
     Raises:
         UserError: libtpu is missing, or topology, mesh and model do not go together.
@@ -119,11 +119,13 @@ def make(
         chosen = choose_mesh(config, len(devices))
     mesh = meshes.of(chosen, devices)
     experiment = dataclasses.replace(experiment, mesh=chosen)
-    setup = plan_parts.Setup(experiment=experiment, config=config, mesh=mesh, dtype=dtype)
+    setup = plan_parts.Setup(
+        experiment=experiment, config=config, mesh=mesh, is_training=is_training
+    )
     # Constraints inside the programs look for the mesh that is set.
     with jax.set_mesh(mesh):
         planned = tuple(_plan_part(name, setup, chip) for name in parts)
-    return Plan(topology=topology, devices=len(devices), mesh=chosen, dtype=dtype, parts=planned)
+    return Plan(topology=topology, devices=len(devices), experiment=experiment, parts=planned)
 
 
 def topology_devices(topology: str) -> list[Any]:
@@ -177,8 +179,12 @@ def _plan_part(name: str, setup: plan_parts.Setup, chip: plan_chips.Chip) -> Par
             roofline=None,
         )
     devices = setup.mesh.size
-    exchanged = tuple(plan_hlo.collectives(compiled.as_text(), devices))
-    counts = {} if part.is_scanned else compiled.cost_analysis()
+    if part.trained is None:
+        exchanged = tuple(plan_hlo.collectives(compiled.as_text(), devices))
+        counts = compiled.cost_analysis()
+    else:
+        exchanged = part.trained.exchanged
+        counts = {"flops": (part.flops + part.trained.repeated_flops) / devices}
     return PartPlan(
         **known,
         memory=_memory(compiled.memory_analysis(), part, chip),
@@ -213,109 +219,3 @@ def _refusal(message: str) -> str:
         r"(Ran out of memory.*?\(?[\d.]+[KMGT]\)?)\. ", " ".join(message.split()) + " "
     )
     return found[1] if found else message.splitlines()[0]
-
-
-# --- what is told --------------------------------------------------------------------------------
-
-
-def report(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON; bytes and seconds."""
-    return {
-        "topology": plan.topology,
-        "devices": plan.devices,
-        "mesh": dataclasses.asdict(plan.mesh),
-        "dtype": plan.dtype,
-        "fits": plan.fits,
-        "parts": {part.part: _part_report(part) for part in plan.parts},
-    }
-
-
-def _part_report(part: PartPlan) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "step": part.step,
-        "fits": part.fits,
-        "flops_per_step": part.flops,
-        "least_bytes_per_step": part.least_bytes,
-        "compiled_bytes_per_step": part.compiled_bytes,
-    }
-    if part.memory is None or part.roofline is None:
-        return {**told, "refusal": part.refusal, "advice": advice(part)}
-    times = {**dataclasses.asdict(part.roofline)}
-    return {
-        **told,
-        "hbm": {
-            **dataclasses.asdict(part.memory),
-            "needed": part.memory.needed,
-            "left": part.memory.limit - part.memory.needed,
-        },
-        "collectives": [
-            {**dataclasses.asdict(each), "moved_bytes": each.moved_bytes}
-            for each in part.collectives
-        ],
-        "roofline": {
-            **times,
-            "least_seconds": part.roofline.least_seconds,
-            "step_seconds": part.roofline.step_seconds,
-            "share": part.roofline.share,
-            "bound": part.roofline.bound,
-        },
-        "advice": advice(part),
-    }
-
-
-def advice(part: PartPlan) -> str:
-    """What to change when a part does not fit; empty when it does."""
-    if part.fits:
-        return ""
-    if part.part in ("decode", "prefill"):
-        return (
-            "lower sampler.slots or sampler.cache_length, set sampler.cache or sampler.weights to "
-            '"int8", raise mesh.tensor, or take a larger topology'
-            + (
-                "; prefill also needs less with fewer prefill_rows"
-                if part.part == "prefill"
-                else ""
-            )
-        )
-    smaller = "sft.batch_size" if part.part == "sft" else "grpo.micro_tokens"
-    return f"lower {smaller}, raise mesh.fsdp, or take a larger topology"
-
-
-def text(plan: Plan) -> str:
-    """The plan for a person."""
-    mesh = plan.mesh
-    lines = [
-        f"{plan.topology}: {plan.devices} devices, mesh data={mesh.data} fsdp={mesh.fsdp} "
-        f"tensor={mesh.tensor}, sampler in {plan.dtype}"
-    ]
-    for part in plan.parts:
-        lines += ["", f"{part.part}: {part.step}", *_part_lines(part)]
-    return "\n".join(lines)
-
-
-def _part_lines(part: PartPlan) -> list[str]:
-    memory, times = part.memory, part.roofline
-    if memory is None or times is None:
-        return [f"  DOES NOT FIT: {part.refusal}", f"  {advice(part)}"]
-    left = memory.limit - memory.needed
-    verdict = "fits" if memory.fits else "DOES NOT FIT"
-    counted = "" if part.compiled_bytes is None else f", {_gb(part.compiled_bytes)} as compiled"
-    moved = sum(each.moved_bytes for each in part.collectives)
-    kinds = ", ".join(f"{each.count} {each.kind} of {each.devices}" for each in part.collectives)
-    lines = [
-        f"  memory      {verdict}: {_gb(memory.needed)} of {_gb(memory.limit)} a device, "
-        f"{_gb(abs(left))} {'left' if left >= 0 else 'too much'}",
-        f"              arguments {_gb(memory.arguments)}, temporaries {_gb(memory.temporaries)}, "
-        f"fresh output {_gb(memory.fresh_output)}, beside {_gb(memory.beside)}",
-        f"  operations  {part.flops / 1e12:.3g} TFLOP a step, all devices",
-        f"  bytes       {_gb(part.least_bytes)} a step and device at the least{counted}",
-        f"  collectives {kinds or 'none'}; {moved / 1e6:.1f} MB a device",
-        f"  time        {1e3 * times.step_seconds:.3g} ms a step at most by the roofline "
-        f"({times.bound}), {1e3 * times.least_seconds:.3g} ms at the least: "
-        f"{100 * times.share:.0f} %",
-    ]
-    return lines if part.fits else [*lines, f"  {advice(part)}"]
-
-
-def _gb(count: float) -> str:
-    return f"{count / 1e9:.2f} GB"

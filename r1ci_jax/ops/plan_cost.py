@@ -3,13 +3,14 @@
 Operations are counted for the products alone, two for each multiplication with its addition, over
 all devices together. Times are those of a roofline: a chip at its peak, or its memory at its full
 bandwidth, whichever takes longer; collectives are added, for in a decode step nothing can be done
-meanwhile. Latencies count nothing, so a real step takes longer.
+meanwhile. (A trainer's travel beside the products, at least in part; added all the same.) Latencies
+count nothing, and no product runs at the peak, so a real step takes longer.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
-from r1ci_jax.core.config import Remat
+from r1ci_jax.core.config import MeshConfig, Remat, TrainConfig
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.ops.plan_chips import Chip
 from r1ci_jax.ops.plan_hlo import Collective
@@ -53,6 +54,70 @@ def repeated_flops(config: Qwen2Config, rows: int, tokens: int, remat: Remat) ->
     return rows * tokens * config.layers * again[remat]
 
 
+def training_collectives(
+    config: Qwen2Config,
+    mesh: MeshConfig,
+    how: TrainConfig,
+    *,
+    rows: int,
+    tokens: int,
+    passes: int,
+    references: int = 0,
+) -> tuple[Collective, ...]:
+    """What a trainer's forward and backward passes exchange.
+
+    Arithmetic, for the compiler's text does not tell how often its loops run: every pass gathers
+    each layer's weights along fsdp, forwards and backwards, and scatters their gradients, in the
+    type of `how`; the head likewise, once forwards and with a float32 gradient. Tensor parts are
+    summed behind attention and feed-forward, in both directions and once more for what is computed
+    again. Replicas sum each device's share of the gradients. Token ids, norms and biases are left
+    out: they are small beside these.
+
+    Args:
+        config: The architecture.
+        mesh: Devices an axis.
+        how: The types, and what is computed again.
+        rows: Of the whole batch.
+        tokens: Of a row.
+        passes: Parts in which the batch goes through.
+        references: Forward passes more, of weights that are not trained.
+    """
+    item = 2 if how.dtype == "bfloat16" else 4
+    layers = config.layers * layer_parameters(config) / mesh.tensor
+    table = config.vocab_size * config.width / mesh.tensor
+    sums = 4 + (how.remat in ("attention", "layer")) + 2 * references
+    activations = rows / mesh.batch_parts * tokens * config.width * item
+    matrices, replicas = 7 * config.layers, mesh.slices * mesh.data
+    gathers = 2 + references
+    found = [
+        Collective(
+            kind="all-gather",
+            devices=mesh.fsdp,
+            count=passes * (gathers * matrices + 1 + references),
+            payload_bytes=passes * item * (gathers * layers + (1 + references) * table),
+        ),
+        Collective(
+            kind="reduce-scatter",
+            devices=mesh.fsdp,
+            count=passes * (matrices + 1),
+            payload_bytes=passes * (item * layers + 4 * table),
+        ),
+        Collective(
+            kind="all-reduce",
+            devices=mesh.tensor,
+            count=passes * sums * config.layers,
+            payload_bytes=sums * config.layers * activations,
+        ),
+        Collective(
+            kind="all-reduce",
+            devices=replicas,
+            count=passes * (matrices + 1),
+            payload_bytes=passes * (item * layers + 4 * table) / mesh.fsdp,
+        ),
+    ]
+    return tuple(each for each in found if each.devices > 1)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Roofline:
     """Seconds of one step on one chip, and what bounds them."""
@@ -62,7 +127,8 @@ class Roofline:
     memory_seconds: float
     """For the bytes that must be read."""
     compiled_compute_seconds: float
-    """For the operations that the compiler counts; more where devices do the same twice."""
+    """For the operations that the compiler counts, or with those that a trainer does again; more
+    where devices do the same twice."""
     compiled_memory_seconds: float
     """For the bytes that the compiler counts: on-chip memory, too, so what is fetched ahead of its
     use counts more than once, and what a chunk does once counts for each of its steps. A bound from
@@ -84,6 +150,11 @@ class Roofline:
     def share(self) -> float:
         """Of the least time in the estimated one."""
         return self.least_seconds / self.step_seconds
+
+    @property
+    def flops_use(self) -> float:
+        """Of the peak in the operations that must be done: model-FLOPs use, estimated."""
+        return self.compute_seconds / self.step_seconds
 
     @property
     def bound(self) -> str:

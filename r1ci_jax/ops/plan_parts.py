@@ -20,6 +20,7 @@ from r1ci_jax.data import packing
 from r1ci_jax.model import held, lora, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.ops import plan_cost
+from r1ci_jax.ops.plan_hlo import Collective
 from r1ci_jax.sampling import decode
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import protocol
@@ -38,11 +39,22 @@ class Setup:
     experiment: Experiment
     config: Qwen2Config
     mesh: Mesh
+    is_training: bool = True
+    """A trainer's weights lie beside the sampler's."""
 
     @property
     def tokens(self) -> int:
         """Size of the tokenizer's vocabulary."""
         return min(self.config.vocab_size, QWEN_TOKENS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Costs of forward and backward passes, by arithmetic."""
+
+    repeated_flops: float
+    """Of operations that the backward pass does a second time, over all devices."""
+    exchanged: tuple[Collective, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,12 +70,9 @@ class Part:
     """That one device must read and write in a step."""
     beside_bytes: float = 0
     """On each device while the program runs, though it is no argument of it."""
-    repeated_flops: float = 0
-    """Of those that the backward pass computes a second time, over all devices."""
-    overlaps: bool = False
-    """What devices exchange travels while they compute."""
-    is_scanned: bool = False
-    """Layers or passes are in loops, so the compiler's own count of bytes holds one round only."""
+    trained: Trained | None = None
+    """What only trainers have. Their layers and passes are in loops, of which the compiler's own
+    counts hold one round only."""
 
 
 def decode_part(setup: Setup) -> Part:
@@ -82,6 +91,7 @@ def decode_part(setup: Setup) -> Part:
         step=f"one token in each of {sampler.slots} slots of {sampler.cache_length}",
         flops=plan_cost.decode_flops(config, sampler.slots, sampler.cache_length),
         least_bytes=_read_bytes(setup, weights) + device_bytes(slots.cache),
+        beside_bytes=_trainer_bytes(setup),
     )
 
 
@@ -97,12 +107,13 @@ def prefill_part(setup: Setup) -> Part:
         step=f"{rows} rows of {tokens} tokens",
         flops=plan_cost.prefill_flops(config, rows, tokens, sampler.cache_length),
         least_bytes=_read_bytes(setup, weights),
+        beside_bytes=_trainer_bytes(setup),
     )
 
 
 def sft_part(setup: Setup) -> Part:
     """One supervised step."""
-    settings, how = setup.experiment.sft, setup.experiment.train
+    settings = setup.experiment.sft
     shape = (settings.batch_size, settings.sequence_length)
     trainer = _trainer(setup)
     tokens, positions, segments = (_rows(setup.mesh, shape, jnp.int32) for _ in range(3))
@@ -119,22 +130,20 @@ def sft_part(setup: Setup) -> Part:
         ),
         step=f"{shape[0]} rows of {shape[1]} tokens",
         flops=3 * plan_cost.forward_flops(setup.config, *shape),
-        repeated_flops=plan_cost.repeated_flops(setup.config, *shape, how.remat),
         # Weights are read forwards and backwards; gradients, two moments and weights are read and
         # written by the optimiser. Activations are not counted.
         least_bytes=10 * device_bytes(trainer.state.params),
-        is_scanned=True,
-        overlaps=True,
+        trained=_trained(setup, shape, passes=settings.micro_batches),
     )
 
 
 def grpo_part(setup: Setup) -> Part:
     """Gradients of one micro-batch of the longest rows."""
-    settings, how = setup.experiment.grpo, setup.experiment.train
+    settings = setup.experiment.grpo
     length = settings.sequence_lengths[-1]
     shape = rows, _ = settings.rows(length, meshes.batch_parts(setup.mesh)), length
     trainer = _trainer(setup)
-    slots, weights, _ = _sampler(setup)
+    slots, _, _ = _sampler(setup)
     batch = grpo_update.MicroBatch(
         tokens_BT=_rows(setup.mesh, shape, jnp.int32),
         sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
@@ -156,12 +165,10 @@ def grpo_part(setup: Setup) -> Part:
         ),
         step=f"a micro-batch of {rows} rows of {length} tokens",
         flops=4 * plan_cost.forward_flops(setup.config, *shape),  # the reference's is one
-        repeated_flops=plan_cost.repeated_flops(setup.config, *shape, how.remat),
         least_bytes=5 * device_bytes(params),
-        # Two moments and the sampler.
-        beside_bytes=device_bytes(trainer.state.opt_state) + device_bytes((slots, weights)),
-        is_scanned=True,
-        overlaps=True,
+        # Two moments, and the sampler's cache; its weights are let go meanwhile.
+        beside_bytes=device_bytes(trainer.state.opt_state) + device_bytes(slots),
+        trained=_trained(setup, shape, passes=1, references=1),
     )
 
 
@@ -234,6 +241,31 @@ def _trainer(setup: Setup) -> _Trainer:
     vocabulary: Any = _Vocabulary(vocab_size=setup.tokens)
     how = policies.on_platform(train, "tpu")
     return _Trainer(placed, frozen, tx, Policy(config, graphdef, vocabulary, how))
+
+
+def _trainer_bytes(setup: Setup) -> float:
+    """What a GRPO trainer keeps on a device while there is sampling: its state, the reference."""
+    if not setup.is_training:
+        return 0.0
+    trainer = _trainer(setup)
+    reference = trainer.state.params if trainer.frozen is None else trainer.frozen
+    return device_bytes((trainer.state, reference))
+
+
+def _trained(setup: Setup, shape: tuple[int, int], *, passes: int, references: int = 0) -> Trained:
+    how, (rows, tokens) = setup.experiment.train, shape
+    return Trained(
+        repeated_flops=plan_cost.repeated_flops(setup.config, rows, tokens, how.remat),
+        exchanged=plan_cost.training_collectives(
+            setup.config,
+            setup.experiment.mesh,
+            how,
+            rows=rows,
+            tokens=tokens,
+            passes=passes,
+            references=references,
+        ),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -183,9 +183,9 @@ def update(
             if not found and config.behaviour == "sampled":
                 gaps.append(gap)  # the weights are still those that sampled
         train_state, norm = apply_step(train_state, total.gradients, total.grpo.sequences, tx=tx)
-        found.append(jax.device_get((total.grpo, total.entropy, norm)))
-    values = [_step_values(*each, config) for each in found]
-    means = {name: float(np.mean([each[name] for each in values])) for name in values[0]}
+        sums, entropy, norm = jax.device_get((total.grpo, total.entropy, norm))
+        found.append(_step_values(sums, entropy, norm, config))
+    means = {name: float(np.mean([each[name] for each in found])) for name in found[0]}
     return train_state, means | _gap_values(jax.device_get(gaps))
 
 

@@ -162,7 +162,7 @@ def _local(
     xs = jax.tree.map(split, (x_BTD, targets_BT, inputs))
     (loss, by_weight), (scores, by_x) = jax.lax.scan(step, (jnp.float32(0.0), zeros), xs)
     loss, scores = _sum(loss, axes.rows), jax.tree.map(join, scores)
-    if by_weight is None:
+    if by_weight is None or by_x is None:
         return loss, scores, None
     if axes.width:
         # fsdp cuts the rows as well: every device has a part of each share's sum.

@@ -168,16 +168,16 @@ def _gains(
 
 def grpo_metrics(sums: GrpoSums, *, kl_coef: float) -> dict[str, float]:
     """Means of a whole step, from the sums of all its micro-batches on the host."""
-    of = GrpoSums(*map(float, sums))
-    sequences, tokens = max(of.sequences, 1.0), max(of.tokens, 1.0)
+    of = {name: float(value) for name, value in sums._asdict().items()}
+    sequences, tokens = max(of["sequences"], 1.0), max(of["tokens"], 1.0)
     return {
-        "loss": (kl_coef * of.kl - of.surrogate) / sequences,
-        "surrogate": of.surrogate / sequences,
-        "kl": of.kl / sequences,
-        "clip_fraction": of.clipped / tokens,
-        "ratio_mean": of.ratio / tokens,
-        "ratio_deviation": math.sqrt(of.ratio_deviation / tokens),
-        "behaviour_kl": of.behaviour_kl / tokens,
+        "loss": (kl_coef * of["kl"] - of["surrogate"]) / sequences,
+        "surrogate": of["surrogate"] / sequences,
+        "kl": of["kl"] / sequences,
+        "clip_fraction": of["clipped"] / tokens,
+        "ratio_mean": of["ratio"] / tokens,
+        "ratio_deviation": math.sqrt(of["ratio_deviation"] / tokens),
+        "behaviour_kl": of["behaviour_kl"] / tokens,
     }
 
 

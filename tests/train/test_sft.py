@@ -231,7 +231,7 @@ def test_lora_trains_only_its_additions(
     small = dataclasses.replace(tiny_policy, how=how)
     trained = train(small, tiny_params, tmp_path / "whole", epochs=4)
     rows = timeless(tmp_path / "whole")
-    assert rows[-1]["optim/loss"] < 0.9 * rows[0]["optim/loss"]
+    assert rows[-1]["optim/loss"] < 0.95 * rows[0]["optim/loss"]
     for name in ("embed", "norm"):
         np.testing.assert_array_equal(trained[name][...], tiny_params[name][...])
     for name, leaf in trained["layers"].items():
