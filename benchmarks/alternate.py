@@ -106,7 +106,9 @@ def opened(ours: Ask | Sequence[str], peers: Mapping[str, Peer]) -> Iterator[dic
         sides[OURS] = ours if callable(ours) else stack.enter_context(Process(OURS, ours)).ask
         for name, peer in peers.items():
             sides[name] = (
-                stack.enter_context(Process(name, peer.command)).ask if _is_here(name, peer) else None
+                stack.enter_context(Process(name, peer.command)).ask
+                if _is_here(name, peer)
+                else None
             )
         yield sides
 

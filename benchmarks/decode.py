@@ -42,7 +42,9 @@ def engine(batch: int, prompt: int, new: int) -> Any:
     model = ours.model("smollm2")
     config = model.config
     never = pause.TokenTable(  # one state, in which nothing stops
-        next_state_AV=np.zeros((1, config.vocab_size), np.int16), stop_A=np.zeros(1, np.int8), start=0
+        next_state_AV=np.zeros((1, config.vocab_size), np.int16),
+        stop_A=np.zeros(1, np.int8),
+        start=0,
     )
     sampler = SamplerConfig(
         slots=batch,

@@ -1,8 +1,7 @@
 """Our side of `grpo_step.py`: whole steps of the product's own runner and update.
 
-Answers as the peers' scripts do (peers/wire.py):
-
-    echo '{"prompts": 4, "completions": 4, "prompt": 64, "new": 64}' | python benchmarks/grpo_ours.py
+It answers as the peers' scripts do:
+`echo '{"prompts": 4, "completions": 4, "prompt": 64, "new": 64}' | python benchmarks/grpo_ours.py`.
 """
 
 import dataclasses

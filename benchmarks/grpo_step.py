@@ -32,8 +32,8 @@ GIB = 2**30
 def measure(rounds: int) -> dict[str, Any]:
     """The report: medians and ratios under flat keys, every answer under `rounds`."""
     report: dict[str, Any] = {"host": alternate.host(), **REQUEST}
-    sides = {alternate.OURS: [sys.executable, str(OURS)], **PEERS}
-    answers = alternate.ask_alone(sides, REQUEST, rounds)
+    ours = [sys.executable, str(OURS)]
+    answers = alternate.ask_alone({alternate.OURS: ours, **PEERS}, REQUEST, rounds)
     report["rounds"] = answers
     for side in answers:
         for key in FIGURES:
@@ -55,7 +55,9 @@ def table(report: Mapping[str, Any]) -> str:
             lines.append(f"{side:>7}   absent")
             continue
         ratio = 1.0 if side == alternate.OURS else report[f"ratio_{side}"]
-        lines.append(f"{side:>7}{seconds:9.2f}{ratio:9.2f}{report[f'peak_bytes_{side}'] / GIB:9.2f}")
+        lines.append(
+            f"{side:>7}{seconds:9.2f}{ratio:9.2f}{report[f'peak_bytes_{side}'] / GIB:9.2f}"
+        )
     sampling, update = (report[f"{key}_ours"] for key in PARTS)
     return "\n".join([*lines, f"   ours: sampling {sampling:.2f} s, update {update:.2f} s"])
 

@@ -106,7 +106,7 @@ def learner(sizes: dict[str, Any]) -> grpo_learner.GRPOLearner:
         reference=tunix_model.build(grpo_task.SHAPE),
         tokenizer=Numbers(),
         cluster_config=rl_cluster.ClusterConfig(
-            role_to_mesh={each: mesh for each in (role.ACTOR, role.REFERENCE, role.ROLLOUT)},
+            role_to_mesh=dict.fromkeys((role.ACTOR, role.REFERENCE, role.ROLLOUT), mesh),
             training_config=rl_cluster.RLTrainingConfig(
                 actor_optimizer=optimizer, eval_every_n_steps=10**9, max_steps=10**9
             ),
@@ -119,9 +119,7 @@ def learner(sizes: dict[str, Any]) -> grpo_learner.GRPOLearner:
             ),
         ),
     )
-    config = grpo_learner.GRPOConfig(
-        num_generations=sizes["completions"], beta=grpo_task.KL_COEF
-    )
+    config = grpo_learner.GRPOConfig(num_generations=sizes["completions"], beta=grpo_task.KL_COEF)
     return grpo_learner.GRPOLearner(cluster, config, rewards)
 
 
