@@ -28,7 +28,7 @@ from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chat, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
-from r1ci_jax.train import grpo, state
+from r1ci_jax.train import grpo_update, state
 from r1ci_jax.train.policy import Policy
 
 VOCAB = SHAPES[grpo_task.SHAPE].vocab
@@ -131,7 +131,7 @@ class Trainer:
         """One step: its seconds and those of its two halves."""
         requests = self.requests()
         began = time.perf_counter()
-        self.runner.load(self.policy.sampler_weights(self.state.params, self.runner.storage))
+        self.runner.load(self.policy.sampler_weights(self.state.params, self.runner.sampler))
         trajectories = self.runner.run(requests)
         sampled = time.perf_counter()
         learnt = self.update(trajectories)
@@ -147,8 +147,8 @@ class Trainer:
 
     def update(self, trajectories: list[Trajectory]) -> dict[str, float]:
         """The product's update; nothing else here knows how it is called."""
-        advantages = grpo.relative_advantages(trajectories, self.config)
-        self.state, learnt = grpo.update(
+        advantages = grpo_update.relative_advantages(trajectories, self.config)
+        self.state, learnt = grpo_update.update(
             self.state,
             self.reference,
             trajectories,
