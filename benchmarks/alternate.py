@@ -105,12 +105,18 @@ def opened(ours: Ask | Sequence[str], peers: Mapping[str, Peer]) -> Iterator[dic
         sides: dict[str, Ask | None] = {}
         sides[OURS] = ours if callable(ours) else stack.enter_context(Process(OURS, ours)).ask
         for name, peer in peers.items():
-            if not peer.is_installed:
-                say(f"{name} is not installed ('make peers'): its figures are null")
-                sides[name] = None
-            else:
-                sides[name] = stack.enter_context(Process(name, peer.command)).ask
+            sides[name] = (
+                stack.enter_context(Process(name, peer.command)).ask
+                if _is_here(name, peer)
+                else None
+            )
         yield sides
+
+
+def _is_here(name: str, peer: Peer) -> bool:
+    if not peer.is_installed:
+        say(f"{name} is not installed ('make peers'): its figures are null")
+    return peer.is_installed
 
 
 def ask_in_turn(
@@ -128,6 +134,22 @@ def ask_in_turn(
     return answers
 
 
+def ask_alone(
+    commands: Mapping[str, Sequence[str] | Peer], request: Mapping[str, Any], rounds: int
+) -> Answers:
+    """As `ask_in_turn`, but one side after the other: together they do not fit into memory."""
+    answers: Answers = {}
+    for name, command in commands.items():
+        if isinstance(command, Peer):
+            if not _is_here(name, command):
+                answers[name] = None
+                continue
+            command = command.command
+        with Process(name, command) as process:
+            answers |= ask_in_turn({name: process.ask}, request, rounds)
+    return answers
+
+
 def median(answers: Answers, side: str, key: str) -> float | None:
     """Median of one figure; None for a side that is absent."""
     collected = answers[side]
@@ -138,6 +160,12 @@ def ratio(answers: Answers, peer: str, key: str) -> float | None:
     """Our median over the peer's; None for a peer that is absent."""
     ours, theirs = median(answers, OURS, key), median(answers, peer, key)
     return None if ours is None or theirs is None else ours / theirs
+
+
+def times_faster(answers: Answers, peer: str, key: str) -> float | None:
+    """The peer's median over ours, of a figure of which less is better."""
+    inverse = ratio(answers, peer, key)
+    return None if inverse is None else 1 / inverse
 
 
 def bind_to_cores(cores: int = wire.CORES) -> None:

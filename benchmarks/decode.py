@@ -32,29 +32,19 @@ def engine(batch: int, prompt: int, new: int) -> Any:
     """Our engine with random weights, compiled for these sizes."""
     import jax
     import numpy as np
+    import ours
     from flax import nnx
 
     from r1ci_jax.core.config import SamplerConfig
     from r1ci_jax.model import qwen2
     from r1ci_jax.sampling import engine, pause
 
-    shape = SHAPES["smollm2"]
-    config = qwen2.Qwen2Config(
-        vocab_size=shape.vocab,
-        width=shape.width,
-        layers=shape.layers,
-        query_heads=shape.query_heads,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        mlp_width=shape.mlp_width,
-        rope_theta=shape.rope_theta,
-        norm_eps=shape.norm_eps,
-        tied=True,
-        qkv_bias=False,
-    )
-    model = nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
+    model = ours.model("smollm2")
+    config = model.config
     never = pause.TokenTable(  # one state, in which nothing stops
-        next_state_AV=np.zeros((1, shape.vocab), np.int16), stop_A=np.zeros(1, np.int8), start=0
+        next_state_AV=np.zeros((1, config.vocab_size), np.int16),
+        stop_A=np.zeros(1, np.int8),
+        start=0,
     )
     sampler = SamplerConfig(
         slots=batch,

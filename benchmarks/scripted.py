@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -58,14 +59,18 @@ class Lengths:
 
 
 def tokenizer(cap: int) -> Tokenizer:
-    """Bytes, and tokens that only the policy writes: a countdown, code blocks and an answer."""
+    """With tokens that only the policy writes: a countdown, code blocks and an answer."""
+    return spelling([*(f" w{left}" for left in range(cap)), *map(block, SCRIPTS), ANSWER])
+
+
+def spelling(written: Sequence[str]) -> Tokenizer:
+    """Bytes, the marks of turns, and these tokens, which no text is encoded to."""
     with tempfile.TemporaryDirectory() as directory:
         tokenizers.train_byte_bpe([""], 256 + 3).save(Path(directory))
         definition = json.loads((Path(directory) / "tokenizer.json").read_text())
     vocab = definition["model"]["vocab"]
     first = 1 + max(*vocab.values(), *(entry["id"] for entry in definition["added_tokens"]))
     # Byte-level vocabularies spell a blank as U+0120 and a line feed as U+010A.
-    written = [f" w{left}" for left in range(cap)] + [*map(block, SCRIPTS), ANSWER]
     for index, text in enumerate(written, first):
         vocab[text.replace(" ", "\u0120").replace("\n", "\u010a")] = index
     return Tokenizer(definition, {})

@@ -7,7 +7,6 @@ is thus that of this step. All sides of a shape live at once: at most 20 GiB.
 """
 
 import argparse
-import dataclasses
 import functools
 import json
 import sys
@@ -31,42 +30,16 @@ SUFFIXES = {"smollm2": "", "vocab": "_vocab"}
 GIB = 2**30
 
 
-@dataclasses.dataclass(frozen=True)
-class WholeVocabulary:
-    """All that a step asks of a tokenizer: every embedding is one of its tokens."""
-
-    vocab_size: int
-
-
 @functools.cache
 def trainee(name: str) -> Any:
     """Our model and step, compiled: a function batch -> loss that moves the weights."""
     import jax
     import optax
-    from flax import nnx
+    import ours
 
-    from r1ci_jax.model import qwen2
     from r1ci_jax.train import sft, state
-    from r1ci_jax.train.policy import Policy
 
-    shape = SHAPES[name]
-    config = qwen2.Qwen2Config(
-        vocab_size=shape.vocab,
-        width=shape.width,
-        layers=shape.layers,
-        query_heads=shape.query_heads,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        mlp_width=shape.mlp_width,
-        rope_theta=shape.rope_theta,
-        norm_eps=shape.norm_eps,
-        tied=True,
-        qkv_bias=False,
-    )
-    model = nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
-    graphdef, params = nnx.split(model)
-    tokenizer: Any = WholeVocabulary(shape.vocab)
-    policy = Policy(config, graphdef, tokenizer)
+    policy, params = ours.policy(name)
     schedule = optax.constant_schedule(1e-5)
     tx = state.make_optimizer(schedule, clip_norm=1.0, weight_decay=0.01)
     train_state = state.start(params, tx)

@@ -1,0 +1,187 @@
+"""Our side of `grpo_step.py`: whole steps of the product's own runner and update.
+
+It answers as the peers' scripts do:
+`echo '{"prompts": 4, "completions": 4, "prompt": 64, "new": 64}' | python benchmarks/grpo_ours.py`.
+"""
+
+import dataclasses
+import functools
+import time
+from typing import Any, override
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import ours
+import scripted
+from peers import grpo_task, wire
+from peers.shapes import SHAPES
+
+from r1ci_jax.core.config import GrpoConfig, SamplerConfig, TurnLimits
+from r1ci_jax.rollout import agents
+from r1ci_jax.rollout.live import Live
+from r1ci_jax.rollout.runner import Request, Runner
+from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.sampling import pause
+from r1ci_jax.sampling.engine import Engine
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import chat, protocol
+from r1ci_jax.text.tokenizer import Tokenizer
+from r1ci_jax.train import grpo_update, state
+from r1ci_jax.train.policy import Policy
+
+VOCAB = SHAPES[grpo_task.SHAPE].vocab
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """A request."""
+
+    prompts: int
+    completions: int
+    prompt: int
+    new: int
+
+    @property
+    def rows(self) -> int:
+        """Completions of a step."""
+        return self.prompts * self.completions
+
+    @property
+    def length(self) -> int:
+        """Tokens of a row."""
+        return self.prompt + self.new
+
+
+class Bare(agents.CodeAgent):
+    """Adds nothing to the question, whose length is measured."""
+
+    hint = ""
+
+
+class Rewarding(Runner):
+    """Rewards what the peers reward."""
+
+    @override
+    def judged(self, row: Live, stop: StopReason, answer: str | None) -> Trajectory:
+        made = super().judged(row, stop, answer)
+        own = [token for token, is_own in zip(made.tokens, made.sampled, strict=True) if is_own]
+        reward = grpo_task.reward(own, self.limits.new_tokens, VOCAB)
+        return dataclasses.replace(made, reward=reward)
+
+
+def runner(policy: Policy, sizes: Sizes) -> Runner:
+    """Compiles for exactly these sizes; all rows decode together in one chunk."""
+    tokenizer = policy.tokenizer
+    sampler = SamplerConfig(
+        slots=sizes.rows,
+        cache_length=sizes.length,
+        chunk=sizes.new,
+        prefill_buckets=(sizes.prompt,),
+        prefill_rows=sizes.prompts,
+    )
+    table = pause.token_table(protocol.stop_machine(), tokenizer.token_bytes())
+    engine = Engine(policy.config, sampler, table, eos_id=-1, seed=0)  # -1: nothing ends a row
+    # Random words close no code block, so nobody asks the interpreter.
+    nobody: Any = None
+    return Rewarding(engine, nobody, tokenizer, TurnLimits(new_tokens=sizes.new))
+
+
+def tokenizer() -> Tokenizer:
+    """As many ids as the model has embeddings."""
+    bytes_alone = scripted.spelling([]).vocab_size
+    return scripted.spelling([f" w{number}" for number in range(VOCAB - bytes_alone)])
+
+
+class Trainer:
+    """What lasts from step to step."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        """Warmed up."""
+        self.sizes = sizes
+        self.policy, params = ours.policy(grpo_task.SHAPE, tokenizer())
+        self.reference = jax.tree.map(jnp.copy, params)
+        schedule = optax.constant_schedule(grpo_task.LEARNING_RATE)
+        self.tx = state.make_optimizer(schedule, clip_norm=grpo_task.CLIP_NORM)
+        self.state = state.start(params, self.tx)
+        self.config = GrpoConfig(
+            prompts_per_step=sizes.prompts,
+            rollouts_per_prompt=sizes.completions,
+            kl_coef=grpo_task.KL_COEF,
+            sequence_lengths=(sizes.length,),
+            micro_tokens=sizes.rows * sizes.length,
+        )
+        self.runner = runner(self.policy, sizes)
+        self.groups = 0
+        for _ in range(grpo_task.WARM_UP_STEPS):
+            self.step()
+
+    def requests(self) -> list[Request]:
+        """New questions, so long that prompts have the length asked for."""
+        letters = self.sizes.prompt - len(chat.prompt_ids(self.policy.tokenizer, ""))
+        first, self.groups = self.groups, self.groups + self.sizes.prompts
+        return [
+            Request(example=_question(group, letters), agent=Bare(), rollout=(group, member))
+            for group in range(first, self.groups)
+            for member in range(self.sizes.completions)
+        ]
+
+    def step(self) -> dict[str, float]:
+        """One step: its seconds and those of its two halves."""
+        requests = self.requests()
+        began = time.perf_counter()
+        self.runner.load(self.policy.sampler_weights(self.state.params, self.runner.sampler))
+        trajectories = self.runner.run(requests)
+        sampled = time.perf_counter()
+        learnt = self.update(trajectories)
+        jax.block_until_ready(self.state)
+        ended = time.perf_counter()
+        assert {len(made.tokens) for made in trajectories} == {self.sizes.length}
+        assert learnt["optim/grad_norm"] > 0, "nothing was learnt"
+        return {
+            "step_seconds": ended - began,
+            "sampling_seconds": sampled - began,
+            "update_seconds": ended - sampled,
+        }
+
+    def update(self, trajectories: list[Trajectory]) -> dict[str, float]:
+        """The product's update; nothing else here knows how it is called."""
+        advantages = grpo_update.relative_advantages(trajectories, self.config)
+        self.state, learnt = grpo_update.update(
+            self.state,
+            self.reference,
+            trajectories,
+            advantages,
+            self.policy,
+            self.config,
+            self.tx,
+        )
+        return learnt
+
+
+def _question(number: int, letters: int) -> Example:
+    codes = np.random.default_rng(number).integers(ord("a"), ord("z") + 1, letters)
+    return Example(
+        id=f"question/{number}",
+        task="",
+        question="".join(map(chr, codes)),
+        answer="",
+        difficulty=1,
+        metadata="{}",
+    )
+
+
+@functools.cache
+def trainer(sizes: Sizes) -> Trainer:
+    """Built and warmed up once."""
+    return Trainer(sizes)
+
+
+def answer(request: dict[str, int]) -> dict[str, Any]:
+    """One step."""
+    return {**trainer(Sizes(**request)).step(), "peak_bytes": wire.peak_bytes()}
+
+
+if __name__ == "__main__":
+    wire.serve(answer, ("jax", "flax"))

@@ -1,0 +1,45 @@
+"""Our side of the benchmarks: the model of a shape, with random weights in float32."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+from peers.shapes import SHAPES
+
+from r1ci_jax.model import qwen2
+from r1ci_jax.train.policy import Params, Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeVocabulary:
+    """All that a supervised step asks of a tokenizer: every embedding is one of its tokens."""
+
+    vocab_size: int
+
+
+def model(name: str) -> qwen2.Qwen2:
+    """The model of `SHAPES[name]`."""
+    shape = SHAPES[name]
+    config = qwen2.Qwen2Config(
+        vocab_size=shape.vocab,
+        width=shape.width,
+        layers=shape.layers,
+        query_heads=shape.query_heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        mlp_width=shape.mlp_width,
+        rope_theta=shape.rope_theta,
+        norm_eps=shape.norm_eps,
+        tied=True,
+        qkv_bias=False,
+    )
+    return nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
+
+
+def policy(name: str, tokenizer: Any = None) -> tuple[Policy, Params]:
+    """What is trained; without a tokenizer nothing is sampled or read."""
+    built = model(name)
+    graphdef, params = nnx.split(built)
+    tokenizer = tokenizer or WholeVocabulary(SHAPES[name].vocab)
+    return Policy(built.config, graphdef, tokenizer), params
