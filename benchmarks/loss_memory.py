@@ -2,11 +2,13 @@
 
 Qwen-2.5's 151,936 tokens on a body 512 wide and four layers deep, 4 rows of 512 tokens, float32:
 the product's step against the same step with all logits [B, T, V] at once. The optimiser is plain
-gradient descent, which has no moments. Each version is a process of its own; what the process held
-before the step, weights included, is not counted.
+gradient descent, which has no moments, and both versions compute each layer again in the backward
+pass, so that the loss is what there is to see. Each version is a process of its own; what the
+process held before the step, weights included, is not counted.
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +42,7 @@ def parts(version: str) -> tuple[Any, Any, Any]:
     from r1ci_jax.data.packing import PackedBatch
     from r1ci_jax.train import sft, state
 
-    policy, params = ours.policy(SHAPE)
+    policy, params = ours.policy(SHAPE, how=dataclasses.replace(ours.HOW, remat="layer"))
     tx = optax.sgd(1e-5)
     tokens_BT = np.random.default_rng(0).integers(0, SHAPES[SHAPE].vocab, (ROWS, LENGTH), np.int32)
     batch = PackedBatch(
@@ -63,12 +65,15 @@ def full(policy: Any, tx: Any) -> Step:
     import optax
     from flax import nnx
 
+    from r1ci_jax.model import qwen2
     from r1ci_jax.train import state
 
     def step(train_state: Any, batch: Any) -> tuple[Any, dict[str, Any]]:
         def loss(params: Any) -> jax.Array:
             model = nnx.merge(policy.graphdef, params)
-            logits_BTV = model(batch.tokens_BT[:, :-1], batch.positions_BT[:, :-1])
+            rows = batch.tokens_BT[:, :-1], batch.positions_BT[:, :-1]
+            x_BTD, table_VD = model.hidden(*rows, how=policy.how)
+            logits_BTV = qwen2.head_logits(table_VD, None, x_BTD)
             return optax.softmax_cross_entropy_with_integer_labels(
                 logits_BTV, batch.tokens_BT[:, 1:]
             ).mean()

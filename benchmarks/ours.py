@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 from peers.shapes import SHAPES
 
+from r1ci_jax.core.config import TrainConfig
 from r1ci_jax.model import qwen2
 from r1ci_jax.train.policy import Params, Policy
 
@@ -37,9 +38,13 @@ def model(name: str) -> qwen2.Qwen2:
     return nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
 
 
-def policy(name: str, tokenizer: Any = None) -> tuple[Policy, Params]:
+HOW = TrainConfig(attention="dense", head_chunk=256)
+"""As suits two cores: logits of a chunk that a processor's cache half holds."""
+
+
+def policy(name: str, tokenizer: Any = None, how: TrainConfig = HOW) -> tuple[Policy, Params]:
     """What is trained; without a tokenizer nothing is sampled or read."""
     built = model(name)
     graphdef, params = nnx.split(built)
     tokenizer = tokenizer or WholeVocabulary(SHAPES[name].vocab)
-    return Policy(built.config, graphdef, tokenizer), params
+    return Policy(built.config, graphdef, tokenizer, how), params

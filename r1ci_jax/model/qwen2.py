@@ -179,6 +179,28 @@ def as_they_are(weights: LayerWeights, adapters: None) -> LayerWeights:
     return weights
 
 
+@jax.custom_vjp
+def look_up(table_VD: jax.Array, tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Rows of an embedding, and the embedding itself for the head that is tied to it.
+
+    In the backward pass the rows' gradient is then added to the head's, in place: no second array
+    of the embedding's size.
+    """
+    return table_VD[tokens_BT], table_VD
+
+
+def _look_up_forward(table_VD: jax.Array, tokens_BT: jax.Array):
+    return look_up(table_VD, tokens_BT), tokens_BT
+
+
+def _look_up_backward(tokens_BT: jax.Array, gradients: tuple[jax.Array, jax.Array]):
+    rows_BTD, table_VD = gradients
+    return table_VD.at[tokens_BT].add(rows_BTD.astype(table_VD.dtype)), None
+
+
+look_up.defvjp(_look_up_forward, _look_up_backward)
+
+
 class Layers(nnx.Module):
     """The parameters of all layers, stacked on a leading axis."""
 
@@ -218,7 +240,7 @@ class Qwen2(nnx.Module):
         mask_BT: jax.Array | None = None,
     ) -> jax.Array:
         """Float32 logits [B, T, V]. `mask_BT` False is padding, on either side."""
-        x_BTD = self.hidden(tokens_BT, positions_BT, mask_BT)
+        x_BTD, _ = self.hidden(tokens_BT, positions_BT, mask_BT)
         return head_logits(self.embed[...], None if self.head is None else self.head[...], x_BTD)
 
     def hidden(
@@ -231,8 +253,8 @@ class Qwen2(nnx.Module):
         adapt: Adapt = as_they_are,
         adapters: Any = None,
         how: TrainConfig = PLAIN,
-    ) -> jax.Array:
-        """Activations [B, T, D] after the final norm, before the head, in `how.dtype`.
+    ) -> tuple[jax.Array, jax.Array]:
+        """Activations [B, T, D] after the final norm, in `how.dtype`, and the head's weight.
 
         `segments_BT` numbers the sequences packed into a row: tokens of different numbers do not
         see each other. Positions count the real tokens of a row, or of a segment, unless given.
@@ -260,11 +282,12 @@ class Qwen2(nnx.Module):
             )
             return rules.constrain(x_BTD, "batch", "time", "activation_width"), None
 
-        x_BTD = self.embed[...].astype(dtype)[tokens_BT]
-        x_BTD = rules.constrain(x_BTD, "batch", "time", "activation_width")
+        rows_BTD, table_VD = look_up(self.embed[...], tokens_BT)
+        x_BTD = rules.constrain(rows_BTD.astype(dtype), "batch", "time", "activation_width")
         stacked = stacked_weights(parameters(self)), adapters
         x_BTD, _ = jax.lax.scan(remat.layer(how.remat, step), x_BTD, stacked)
-        return rms_norm(x_BTD, self.norm[...], config.norm_eps)
+        x_BTD = rms_norm(x_BTD, self.norm[...], config.norm_eps)
+        return x_BTD, table_VD if self.head is None else self.head[...]
 
 
 def parameters(source: Qwen2 | nnx.State | Mapping[str, Any]) -> Mapping[str, Any]:

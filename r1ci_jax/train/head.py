@@ -31,6 +31,10 @@ NEVER = -1e30
 """Logit of a row of the table that is no token; finite, so that zero times it is zero."""
 
 
+BLOCK = 8192
+"""Tokens whose part of the head's gradient is computed at a time."""
+
+
 class Scores(NamedTuple):
     """How each target was judged, float32 [B, T]. No gradient flows through them."""
 
@@ -156,7 +160,8 @@ def _local(
         loss, scores, slopes = one_chunk(*xs)
         if slopes is None:
             return (sums[0] + loss, None), (scores, None)
-        return (sums[0] + loss, sums[1] + slopes[1]), (scores, slopes[0])
+        slope_CV, by_x_CD = slopes
+        return (sums[0] + loss, _add_product(head, sums[1], xs[0], slope_CV)), (scores, by_x_CD)
 
     zeros = None if token_loss is None else jnp.zeros(whole.shape, jnp.float32)
     xs = jax.tree.map(split, (x_BTD, targets_BT, inputs))
@@ -176,7 +181,10 @@ def _local(
 def _chunk(
     head: Head, token_loss: TokenLoss | None, vocab: tuple[str, ...], whole, x_CD, targets_C, inputs
 ):
-    """What `_local` returns, of one chunk; `whole` has this device's part of the vocabulary."""
+    """Loss and scores of one chunk, and the loss's slopes by its logits and by `x_CD` (or None).
+
+    `whole` has this device's part of the vocabulary.
+    """
     equation = "CD,VD->CV" if head.is_tied else "CD,DV->CV"
     logits_CV = einsum_float32(equation, x_CD, whole) / head.temperature
     size = logits_CV.shape[1]
@@ -203,13 +211,21 @@ def _chunk(
     is_target_CV = ids_V[None, :] == targets_C[:, None]
     slope_CV = (is_target_CV - weights_CV / weight_C[:, None]) * slope_C[:, None]
     slope_CV = (slope_CV / head.temperature).astype(x_CD.dtype)
-    if head.is_tied:
-        by_x_CD = einsum_float32("CV,VD->CD", slope_CV, whole)
-        by_weight = einsum_float32("CV,CD->VD", slope_CV, x_CD)
-    else:
-        by_x_CD = einsum_float32("CV,DV->CD", slope_CV, whole)
-        by_weight = einsum_float32("CD,CV->DV", x_CD, slope_CV)
-    return loss, scores, (_sum(by_x_CD, vocab).astype(x_CD.dtype), by_weight)
+    by_x_CD = einsum_float32("CV,VD->CD" if head.is_tied else "CV,DV->CD", slope_CV, whole)
+    return loss, scores, (slope_CV, _sum(by_x_CD, vocab).astype(x_CD.dtype))
+
+
+def _add_product(head: Head, total, x_CD: jax.Array, slope_CV: jax.Array):
+    """The head's gradient with one chunk's part, in place, so that no second one exists."""
+    size = slope_CV.shape[1]
+    for first in range(0, size, BLOCK):
+        block = slice(first, min(first + BLOCK, size))
+        if head.is_tied:
+            total = total.at[block].add(einsum_float32("CV,CD->VD", slope_CV[:, block], x_CD))
+        else:
+            part_DV = einsum_float32("CD,CV->DV", x_CD, slope_CV[:, block])
+            total = total.at[:, block].add(part_DV)
+    return total
 
 
 def _sum(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:

@@ -66,10 +66,8 @@ class Policy:
         The distribution is over the tokenizer's ids alone, as the sampler's is: a checkpoint has
         more embedding rows than there are tokens.
         """
-        model, x_BTD = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
-        scored = head.token_scores(
-            self._head(temperature), x_BTD, _head_weight(model), _targets(tokens_BT)
-        )
+        x_BTD, weight = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
+        scored = head.token_scores(self._head(temperature), x_BTD, weight, _targets(tokens_BT))
         return _but_the_last(scored)
 
     def loss(
@@ -96,29 +94,32 @@ class Policy:
             frozen: The other weights, as `trainable` gave them.
             temperature: At which the tokens were sampled.
         """
-        model, x_BTD = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
+        x_BTD, weight = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
         loss, scored = head.head_loss(
             self._head(temperature),
             token_loss,
             x_BTD,
-            _head_weight(model),
+            weight,
             _targets(tokens_BT),
             # Behind the last token nothing comes, so that position counts nowhere.
             jax.tree.map(lambda x_BT: jnp.pad(x_BT, ((0, 0), (0, 1))), inputs),
         )
         return loss, _but_the_last(scored)
 
-    def _hidden(self, params: Params, frozen: Params | None, *rows: jax.Array | None):
-        tokens_BT, positions_BT, segments_BT = rows
-        assert tokens_BT is not None
-        base, adapters = (params, None) if frozen is None else (frozen, params["layers"])
-        model = nnx.merge(self.graphdef, base)
-        if adapters is None:
-            return model, model.hidden(tokens_BT, positions_BT, None, segments_BT, how=self.how)
+    def _hidden(
+        self,
+        params: Params,
+        frozen: Params | None,
+        tokens_BT: jax.Array,
+        positions_BT: jax.Array | None,
+        segments_BT: jax.Array | None,
+    ) -> tuple[jax.Array, jax.Array]:
+        rows = tokens_BT, positions_BT, None, segments_BT
+        if frozen is None:
+            return nnx.merge(self.graphdef, params).hidden(*rows, how=self.how)
         adapt = functools.partial(lora.merge_layer, scale=self._lora_scale)
-        return model, model.hidden(
-            tokens_BT, positions_BT, None, segments_BT, adapt=adapt, adapters=adapters, how=self.how
-        )
+        model = nnx.merge(self.graphdef, frozen)
+        return model.hidden(*rows, adapt=adapt, adapters=params["layers"], how=self.how)
 
     def _head(self, temperature: float) -> head.Head:
         return head.Head(
@@ -188,10 +189,6 @@ def on_platform(how: TrainConfig, platform: str) -> TrainConfig:
     if how.attention == "auto" and platform == "tpu":
         return dataclasses.replace(how, attention="splash")
     return how
-
-
-def _head_weight(model: qwen2.Qwen2) -> jax.Array:
-    return model.embed[...] if model.head is None else model.head[...]
 
 
 def _targets(tokens_BT: jax.Array) -> jax.Array:

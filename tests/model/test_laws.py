@@ -60,7 +60,7 @@ def forward():
 
     @jax.jit
     def hidden(tokens_BT, positions_BT=None, mask_BT=None, segments_BT=None):
-        return nnx.merge(graphdef, state).hidden(tokens_BT, positions_BT, mask_BT, segments_BT)
+        return nnx.merge(graphdef, state).hidden(tokens_BT, positions_BT, mask_BT, segments_BT)[0]
 
     return hidden
 
@@ -154,7 +154,7 @@ def test_no_token_sees_a_later_one():
         held = qwen2.decoder_weights(values, TINY)
         filled = jax.tree.map(lambda x: x, state)
         nnx.replace_by_pure_dict(filled, values)
-        full_TD = nnx.merge(graphdef, filled).hidden(tokens_BT)[0]
+        full_TD = nnx.merge(graphdef, filled).hidden(tokens_BT)[0][0]
         cache = cached.init_cache(TINY, 1, 10, jnp.float32)
         cached_RTD, _ = cached.extend(TINY, held, cache, tokens_BT, tokens_BT)
         return jnp.stack([full_TD, cached_RTD[0]]).sum(axis=-1)
@@ -183,7 +183,7 @@ def test_padding_has_finite_gradients():
     mask_BT = jnp.array([[False, False, True, True]])
 
     def loss(state):
-        x_BTD = nnx.merge(graphdef, state).hidden(random_tokens(1, 4), None, mask_BT)
+        x_BTD = nnx.merge(graphdef, state).hidden(random_tokens(1, 4), None, mask_BT)[0]
         return jnp.sum(x_BTD**2, where=mask_BT[:, :, None])
 
     for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(state)):

@@ -86,7 +86,9 @@ def test_what_is_kept_changes_no_gradient(remat: Remat, kind: Attention) -> None
 
     def gradients(how: TrainConfig) -> Any:
         def total(params: Any) -> jax.Array:
-            x_BTD = nnx.merge(graphdef, params).hidden(tokens_BT, None, None, segments_BT, how=how)
+            x_BTD = nnx.merge(graphdef, params).hidden(tokens_BT, None, None, segments_BT, how=how)[
+                0
+            ]
             return jnp.mean(jnp.sin(x_BTD))
 
         return jax.tree.leaves(jax.jit(jax.grad(total))(params))
@@ -107,7 +109,7 @@ def test_layer_keeps_less_than_none() -> None:
         how = TrainConfig(remat=remat, attention="dense")
 
         def total(params: Any, tokens_BT: jax.Array) -> jax.Array:
-            return jnp.sum(nnx.merge(graphdef, params).hidden(tokens_BT, how=how))
+            return jnp.sum(nnx.merge(graphdef, params).hidden(tokens_BT, how=how)[0])
 
         compiled = jax.jit(jax.grad(total)).lower(params, tokens_BT).compile()
         return compiled.memory_analysis().temp_size_in_bytes
