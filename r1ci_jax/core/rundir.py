@@ -18,7 +18,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
+
+from etils import epath
 
 from r1ci_jax.core import files, progress
 from r1ci_jax.core.config import Experiment
@@ -162,9 +164,9 @@ class RunDir:
         return self.path / "potential.jsonl"
 
     @property
-    def checkpoints(self) -> Path:
-        """Where orbax writes; of a mirrored run at its URL, as an `etils.epath.Path`."""
-        return cast(Path, self._mirror.checkpoints) if self._mirror else self.path / "checkpoints"
+    def checkpoints(self) -> epath.Path:
+        """Where Orbax writes: of a mirrored run at its URL."""
+        return self._mirror.checkpoints if self._mirror else epath.Path(self.path / "checkpoints")
 
     @property
     def tables(self) -> Path:
