@@ -76,7 +76,7 @@ class RunDir:
         changes: Mapping[str, Any] | None = None,
         copies: bool = True,
     ) -> Self:
-        """Make a run directory, or resume one whose resolved config is the same.
+        """Make a run directory, or resume one whose resolved config is the same but for the mesh.
 
         A URL (gs://bucket/runs/name) means a local directory that is mirrored there; of several
         processes of one run only one `copies`, the others take what is there when they start.
@@ -97,6 +97,10 @@ class RunDir:
             if (path / "config.json").exists():
                 config = _load_json(path / "config.json")
                 _refuse_other_config(path, config["experiment"], wanted)
+                if config["experiment"]["mesh"] != wanted["mesh"]:
+                    earlier = [*config.get("earlier_meshes", []), config["experiment"]["mesh"]]
+                    config |= {"experiment": wanted, "earlier_meshes": earlier}
+                    files.write_json(path / "config.json", config)
             else:
                 config = {
                     "experiment": wanted,
@@ -295,7 +299,8 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _refuse_other_config(path: Path, present: Any, wanted: Any) -> None:
-    keys = differing(present, wanted)
+    # The mesh says where a run computes: it goes on wherever there are devices.
+    keys = differing(present | {"mesh": None}, wanted | {"mesh": None})
     if not keys:
         return
     named = [f"{key} (there {a!r}, now {b!r})" for key, (a, b) in list(keys.items())[:MAX_NAMED]]
