@@ -378,9 +378,6 @@ class Experiment:
     paper_row: str = ""
     """Row of experiments/paper.py that this run is compared with; empty: none."""
     seed: int = 0
-    checkpoint_dir: str = ""
-    """Where this run's checkpoints and final weights lie; a bucket (gs://...) is as good. Empty:
-    checkpoints/ of the run directory."""
     model: ModelSource = ModelSource()
     questions: Questions
     teacher: TeacherMix = TeacherMix()

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from etils import epath
 
 from r1ci_jax.core import files, rundir
 from r1ci_jax.core.config import Experiment, MeshConfig, Questions, SftConfig
@@ -32,14 +31,6 @@ def test_machine_of_a_resumed_run_is_added(tmp_path: Path) -> None:
         with rundir.RunDir.open(tmp_path, EXPERIMENT) as run:
             run.note_machine(devices=[device])
     assert rundir.RunDir.view(tmp_path).config["devices"] == ["cpu", "TPU v5"]
-
-
-def test_checkpoints_may_lie_elsewhere(tmp_path: Path) -> None:
-    with rundir.RunDir.open(tmp_path / "here", EXPERIMENT) as run:
-        assert run.checkpoints == epath.Path(tmp_path / "here" / "checkpoints")
-    elsewhere = dataclasses.replace(EXPERIMENT, checkpoint_dir="gs://bucket/tiny")
-    with rundir.RunDir.open(tmp_path / "there", elsewhere) as run:
-        assert str(run.checkpoints / "sft") == "gs://bucket/tiny/sft"
 
 
 def test_same_config_resumes_with_its_finished_stages(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class Run:
         return self.log.read_text()
 
     def wait_for_work(self) -> None:
-        """Until its first stage starts, or it has ended with none left that says so (the report)."""
+        """Until its first stage starts, or it has ended with only its report left."""
         deadline = time.monotonic() + 300
         while ": start" not in self.said and self.process.poll() is None:
             assert time.monotonic() < deadline, "no stage ever started"
