@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line that says what is wrong and what to do."""
+"""How a run ends early: an error that is the user's to mend, or a stop that can be resumed."""
 
 
 class UserError(Exception):
@@ -6,4 +6,12 @@ class UserError(Exception):
 
     The message is one line: what is wrong, then what to do. The command line prints it without a
     traceback and exits with status 2.
+    """
+
+
+class Resume(Exception):
+    """The run ended before its work did, and everything finished is saved.
+
+    The message is one line. The command line prints it and exits with status 75 (EX_TEMPFAIL): the
+    same command goes on from there.
     """

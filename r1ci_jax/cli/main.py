@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import r1ci_jax
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import Resume, UserError
 
 COMMANDS = {
     "run": ("r1ci_jax.cli.run", "every stage of an experiment, resumed where it stopped"),
@@ -36,6 +36,8 @@ COMMANDS = {
 """Command -> module with `add_commands(subparsers)`, and its line in `r1ci --help`."""
 
 USER_ERROR = 2
+RESUME = 75
+"""EX_TEMPFAIL: a scheduler that runs the same command again lets the run go on."""
 INTERRUPTED = 130
 
 
@@ -69,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = shlex.join(["r1ci", *words])
         print(f"\nr1ci: interrupted; to go on where it stopped: {again}", file=sys.stderr)
         return INTERRUPTED
+    except Resume as stop:
+        print(f"r1ci: {stop}", file=sys.stderr)
+        return RESUME
     except Exception as error:
         message = _message(error)
         if message is None:

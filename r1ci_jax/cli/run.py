@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from r1ci_jax.core import rundir
+from r1ci_jax.core import rundir, stopping
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import Sandbox
 
@@ -74,6 +74,7 @@ def _run_stages(
     with (
         rundir.RunDir.open(path, experiment, changes=changed) as directory,
         _sandbox(experiment, directory) as sandbox,
+        stopping.on_sigterm(),
     ):
         # Imported only now: a refused directory is reported before JAX has started, and the
         # sandbox's fork servers are no children of a process with JAX's threads.

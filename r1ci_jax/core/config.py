@@ -225,6 +225,10 @@ class SftConfig:
     clip_norm: float = 1.0
     checkpoint_every: int = 100
     """Steps between checkpoints."""
+    checkpoint_keep: int = 2
+    """Newest checkpoints that stay."""
+    checkpoint_keep_best: int = 1
+    """Checkpoints that stay besides, those with the lowest loss."""
 
     def __post_init__(self) -> None:
         _require(
@@ -233,6 +237,8 @@ class SftConfig:
             f"sft.batch_size = {self.batch_size}",
         )
         _require(self.schedule in ("cosine", "constant"), "sft.schedule must be cosine or constant")
+        _require(self.checkpoint_keep > 0, "sft.checkpoint_keep must be positive")
+        _require(self.checkpoint_keep_best >= 0, "sft.checkpoint_keep_best must not be negative")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -287,6 +293,10 @@ class GrpoConfig:
     """More generation turns than this cost 0.1 of reward."""
     checkpoint_every: int = 10
     """Steps between checkpoints."""
+    checkpoint_keep: int = 2
+    """Newest checkpoints that stay."""
+    checkpoint_keep_best: int = 1
+    """Checkpoints that stay besides, those with the highest mean reward."""
     trajectories_logged: int = 4
     """Trajectories a step written to trajectories.jsonl: best, worst, and a spread between."""
     carry_over: int = 0
@@ -305,6 +315,8 @@ class GrpoConfig:
             f"grpo.prompts_per_step = {self.prompts_per_step}",
         )
         _require(self.passes > 0, "grpo.passes must be positive")
+        _require(self.checkpoint_keep > 0, "grpo.checkpoint_keep must be positive")
+        _require(self.checkpoint_keep_best >= 0, "grpo.checkpoint_keep_best must not be negative")
         _require(
             self.behaviour in ("sampled", "recomputed"),
             "grpo.behaviour must be sampled or recomputed",

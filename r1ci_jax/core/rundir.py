@@ -18,7 +18,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
+
+from etils import epath
 
 from r1ci_jax.core import files, progress
 from r1ci_jax.core.config import Experiment
@@ -74,7 +76,7 @@ class RunDir:
         changes: Mapping[str, Any] | None = None,
         copies: bool = True,
     ) -> Self:
-        """Make a run directory, or resume one whose resolved config is the same.
+        """Make a run directory, or resume one whose resolved config is the same but for the mesh.
 
         A URL (gs://bucket/runs/name) means a local directory that is mirrored there; of several
         processes of one run only one `copies`, the others take what is there when they start.
@@ -95,6 +97,10 @@ class RunDir:
             if (path / "config.json").exists():
                 config = _load_json(path / "config.json")
                 _refuse_other_config(path, config["experiment"], wanted)
+                if config["experiment"]["mesh"] != wanted["mesh"]:
+                    earlier = [*config.get("earlier_meshes", []), config["experiment"]["mesh"]]
+                    config |= {"experiment": wanted, "earlier_meshes": earlier}
+                    files.write_json(path / "config.json", config)
             else:
                 config = {
                     "experiment": wanted,
@@ -162,9 +168,9 @@ class RunDir:
         return self.path / "potential.jsonl"
 
     @property
-    def checkpoints(self) -> Path:
-        """Where orbax writes; of a mirrored run at its URL, as an `etils.epath.Path`."""
-        return cast(Path, self._mirror.checkpoints) if self._mirror else self.path / "checkpoints"
+    def checkpoints(self) -> epath.Path:
+        """Where Orbax writes: of a mirrored run at its URL."""
+        return self._mirror.checkpoints if self._mirror else epath.Path(self.path / "checkpoints")
 
     @property
     def tables(self) -> Path:
@@ -293,7 +299,8 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _refuse_other_config(path: Path, present: Any, wanted: Any) -> None:
-    keys = differing(present, wanted)
+    # The mesh says where a run computes: it goes on wherever there are devices.
+    keys = differing(present | {"mesh": None}, wanted | {"mesh": None})
     if not keys:
         return
     named = [f"{key} (there {a!r}, now {b!r})" for key, (a, b) in list(keys.items())[:MAX_NAMED]]

@@ -6,6 +6,7 @@ stage is a TFDS split, such as `group1+group2`.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,3 +43,17 @@ def uniform(steps_per_stage: Sequence[int]) -> list[Stage]:
     """The same number of steps on all questions: what the curriculum is compared with."""
     split = "+".join(f"group{group}" for group in range(1, len(steps_per_stage) + 1))
     return [Stage(number=1, split=split, steps=sum(steps_per_stage))]
+
+
+def place(stages: Sequence[Stage], done: int) -> dict[str, Any]:
+    """Where a training stands after `done` steps, for the checkpoint: its stage, steps within it.
+
+    >>> place(curriculum((2, 3), {1: 9, 2: 9}), 4)
+    {'stage': 2, 'split': 'group1+group2', 'step': 2}
+    """
+    left = done
+    for stage in stages:
+        if left <= stage.steps:
+            return {"stage": stage.number, "split": stage.split, "step": left}
+        left -= stage.steps
+    raise AssertionError(f"the stages have fewer than {done} steps")

@@ -75,9 +75,7 @@ def _architecture(source: dict[str, Any]) -> Qwen2Config:
 
 
 def _trained(run: RunDir, name: str | None) -> str:
-    finals = sorted(
-        run.checkpoints.glob("*/final/step.json"), key=lambda path: path.stat().st_mtime
-    )
+    finals = sorted(run.checkpoints.glob("*/final/step.json"), key=lambda path: path.stat().mtime)
     names = [path.parent.parent.name for path in finals]
     if not names:
         raise UserError(f"{run.path} has no trained model yet; run its sft stage first")

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1ci_jax.core import metrics, progress
+from r1ci_jax.core import metrics, progress, stopping
 from r1ci_jax.core.config import Experiment, MeshConfig
 from r1ci_jax.core.rundir import RunDir
 from r1ci_jax.curriculum import potential, stages
@@ -155,13 +155,13 @@ def make_data(run: Run) -> None:
     """Questions of all splits, demonstrations, and the run's own tokenizer."""
     tasks = len(run.experiment.questions.tasks)
     with progress.Progress("data", tasks, unit="tasks") as bar:
-        prepare.questions(run.experiment, run.data_dir, report=lambda done, total: bar.update(done))
+        prepare.questions(run.experiment, run.data_dir, report=_reported(bar))
     with progress.Progress("demonstrations", unit="scripts") as bar:
         prepare.demonstrations(
             run.experiment,
             run.data_dir,
             run.sandbox,
-            report=lambda done, total: bar.update(done),
+            report=_reported(bar),
         )
     source = run.experiment.model
     if not source.tokenizer and not source.checkpoint:
@@ -169,6 +169,16 @@ def make_data(run: Run) -> None:
         texts = encoding.texts(builders.load_trajectories(run.data_dir))
         tokenizers.train_byte_bpe(texts, source.tokenizer_vocab).save(run.tokenizer_dir)
     run.refuse_long_prompts()
+
+
+def _reported(bar: progress.Progress) -> Callable[[int, int], None]:
+    """Shows how many of the data are there; between two of them the run may be stopped."""
+
+    def report(done: int, total: int) -> None:
+        bar.update(done)
+        stopping.heed()
+
+    return report
 
 
 def train_sft(run: Run) -> None:
@@ -328,6 +338,7 @@ def run(
         if set(names) & LEARNING:
             state.refuse_unfit_model()
         for name in names:
+            stopping.heed()
             if experiment.sandbox.unsafe:
                 progress.warn(f"{name}: {UNSAFE_WARNING}")
             STAGES[name](state)

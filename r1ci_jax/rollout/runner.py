@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Protocol
 
+from r1ci_jax.core import stopping
 from r1ci_jax.core.config import TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import qwen2
@@ -206,11 +207,12 @@ class Batch:
     def chunks(self) -> Generator[int]:
         """Go on chunk by chunk until all is done; yields how many trajectories are.
 
-        Whatever ends the loop (the last trajectory, an error, an interrupt, a caller who stops
-        asking), nothing goes on behind it, and the engine can serve the next batch.
+        Whatever ends the loop (the last trajectory, an error, an interrupt, SIGTERM, a caller
+        who stops asking), nothing goes on behind it, and the engine can serve the next batch.
         """
         try:
             while self._queue or self._live:
+                stopping.heed()
                 self._advance()
                 yield len(self.ended)
         finally:

@@ -1,75 +1,87 @@
 """Checkpoints that survive a kill at any moment.
 
-A step is one directory: the arrays as Orbax writes them, and `step.json`, written last, with what
-is not an array, the shape of every leaf, and the size of every file. A step counts only when
-`step.json` is there and agrees with the files, so a save, or a deletion, that was cut short leaves
-nothing that could be mistaken for a step.
+Each step is a directory of its own (see snapshot.py), named by its number:
 
-    runs/toy/checkpoints/
+    runs/toy/checkpoints/sft/
         120/    step.json  _CHECKPOINT_METADATA  state/...
         130/    step.json  _CHECKPOINT_METADATA  state/...
+
+Orbax writes and reads the arrays. Its `training.Checkpointer`, which would also choose what stays,
+takes every directory with a step's name as a step: what a deletion left when it was cut short, a
+truncated file, a flipped byte. It then fails on the newest, or trains on what it read. Here a step
+is checked byte by byte before it is resumed from, and the one before it takes its place.
 """
 
 import concurrent.futures
-import errno
-import glob
-import json
+import contextlib
 import logging
-import shutil
-import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import jax
-from orbax.checkpoint import v1 as ocp
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.core import stopping
+from r1ci_jax.errors import Resume, UserError
+from r1ci_jax.train import snapshot
+from r1ci_jax.train.snapshot import Unusable, abstract
+
+__all__ = ["Checkpoints", "Restored", "abstract", "load_params", "save_params"]
 
 PyTree = Any
 Metadata = dict[str, Any]
-"""JSON values only: rng seed, data-iterator state, curriculum state, offsets into metrics files."""
+"""JSON values only: data-iterator state, curriculum state, what is in flight."""
 
-_MARKER = "step.json"
-_ORBAX_SUFFIX = "orbax-checkpoint-tmp"
-_SWEEPS = 40
-"""Attempts to delete what a failed write left; the next save sweeps again."""
+_NO_STEP: Final = -1
+_NONE_USABLE: Final = -2
 _log = logging.getLogger(__name__)
-# Each writer thread of Orbax logs a traceback before the same error reaches us by `result()`.
-logging.getLogger("absl").addFilter(
-    lambda record: "_SignalingThread.run()" not in record.getMessage()
-)
 
 
-def abstract(tree: PyTree) -> PyTree:
-    """Shapes, types and shardings of a tree of arrays: what `restore` is asked for.
+class Restored(NamedTuple):
+    """A step to go on from."""
 
-    Before the arrays exist, `jax.eval_shape` gives the same without shardings.
-    """
-    return jax.tree.map(_placed, tree)
+    step: int
+    tree: PyTree
+    metadata: Metadata
 
 
 class Checkpoints:
-    """The last `keep` steps of one training stage.
+    """The last `keep` steps of one training stage, and the `keep_best` best ones.
 
     Saving runs in the background: `save` returns once the arrays are copied, and their buffers may
     be donated at once. An error of a running save is raised by the next `save`, `wait` or `close`.
 
-        with Checkpoints(run / "checkpoints") as checkpoints:
-            step = checkpoints.latest()
-            if step is not None:
-                state, metadata = checkpoints.restore(step, abstract(state))
+        with Checkpoints(run / "checkpoints", training={"seed": 0}) as checkpoints:
+            found = checkpoints.restore_latest(abstract(state))
             ...
-            checkpoints.save(step, state, {"seed": 0, "data": iterator.get_state()})
+            checkpoints.save(step, state, {"data": iterator.get_state()}, metric=loss)
     """
 
-    def __init__(self, directory: str | Path, keep: int = 2) -> None:
+    def __init__(
+        self,
+        directory: epath.PathLike,
+        keep: int = 2,
+        *,
+        keep_best: int = 0,
+        better: Literal["lower", "higher"] = "lower",
+        training: Metadata | None = None,
+    ) -> None:
+        """`training` tells this training from others (its seed): a step of another is refused."""
         assert keep >= 1, "a run without any checkpoint cannot resume"
-        self._directory = Path(directory).resolve()
+        self._directory = snapshot.place(directory)
         self._keep = keep
+        self._keep_best = keep_best
+        self._better = better
+        self._training = training or {}
+        self._newest: int | None = None
+        """The step that was saved or found last; what lies beyond it is to be written again."""
+        self._unreadable: set[int] = set()
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: concurrent.futures.Future[None] | None = None
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,36 +89,96 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Whole steps, ascending."""
-        return [step for step in self._candidates() if _is_whole(self._path(step))]
+        return [step for step in self._candidates() if snapshot.is_whole(self._path(step))]
 
     def latest(self) -> int | None:
-        """The newest whole step. Newer ones that are not whole are named in a warning."""
-        self.wait()
-        for step in reversed(self._candidates()):
-            if _is_whole(self._path(step)):
-                return step
-            _log.warning("checkpoint %s is incomplete and is skipped", self._path(step))
-        return None
+        """The newest usable step, the same in every process; None where none was ever finished.
 
-    def save(self, step: int, tree: PyTree, metadata: Metadata) -> None:
-        """Save in the background. A step that is already whole is left as it is."""
+        Newer ones that are half-written or damaged are named in a warning, with the reason.
+
+        Raises:
+            UserError: there were steps, and none can be used.
+        """
         self.wait()
-        if _is_whole(self._path(step)):
-            return
-        self._remove_leftovers()
-        start = _start_write(self._path(step), tree, metadata)
-        self._running = self._worker.submit(self._finish, start)
+        found = self._newest_usable() if jax.process_index() == 0 else 0
+        if jax.process_count() > 1:
+            found = int(multihost_utils.broadcast_one_to_all(np.int32(found)))
+        if found == _NONE_USABLE:
+            raise UserError(
+                f"no checkpoint in {self._directory} can be used (the warnings say why): put back "
+                "a copy of one, or delete that directory to train from the start"
+            )
+        self._newest = found
+        return None if found == _NO_STEP else found
+
+    def restore_latest(self, abstract_tree: PyTree) -> Restored | None:
+        """The newest step that can be read, in the shardings and types of `abstract_tree`.
+
+        None where no step was ever finished.
+
+        Raises:
+            UserError: steps are there and none can be used, or the newest usable one is of another
+                model or another training.
+        """
+        while (step := self.latest()) is not None:
+            try:
+                return Restored(step, *self._read(step, abstract_tree))
+            except Unusable as reason:
+                if jax.process_count() > 1:  # the others may have read it
+                    raise self._no_use(step, reason) from reason
+                self._skip(step, reason)
+                self._unreadable.add(step)
+        return None
 
     def restore(self, step: int, abstract_tree: PyTree) -> tuple[PyTree, Metadata]:
         """Arrays of one step, in the shardings and types of `abstract_tree`, and its metadata."""
         self.wait()
-        return _read(self._path(step), abstract_tree)
+        try:
+            return self._read(step, abstract_tree)
+        except Unusable as reason:
+            raise self._no_use(step, reason) from reason
+
+    def save(
+        self, step: int, tree: PyTree, metadata: Metadata, *, metric: float | None = None
+    ) -> None:
+        """Save in the background. A step that is there already is left as it is.
+
+        `metric` decides which steps are the best; one without is never among them.
+        """
+        self.wait()
+        if self._newest is None:
+            self.latest()
+        assert self._newest is not None
+        if step <= self._newest:
+            return
+        self._remove_leftovers()
+        facts = {"metadata": metadata, "training": self._training, "metric": metric}
+        write = snapshot.begin(self._path(step), tree, facts)
+        self._running = self._worker.submit(self._finish, write, step)
+        self._newest = step
+
+    @contextlib.contextmanager
+    def saved_on_stop(
+        self, name: str, step: int, tree: PyTree, metadata: Metadata, metric: float | None
+    ) -> Iterator[None]:
+        """Around work that a stop abandons: the `step` steps before it are saved first."""
+        try:
+            yield
+        except Resume:
+            if step > 0:
+                self.save(step, tree, metadata, metric=metric)
+                self.wait()
+            raise stopping.stopped(after=f"{name} step {step}") from None
 
     def wait(self) -> None:
         """Return when nothing is being written; raise what went wrong."""
         running, self._running = self._running, None
         if running is not None:
-            running.result()
+            try:
+                running.result()
+            except BaseException:
+                self._newest = None  # look again
+                raise
 
     def close(self) -> None:
         """Wait for a running save and let go of the background thread."""
@@ -115,7 +187,7 @@ class Checkpoints:
         finally:
             self._worker.shutdown()
 
-    def _path(self, step: int) -> Path:
+    def _path(self, step: int) -> epath.Path:
         return self._directory / str(step)
 
     def _candidates(self) -> list[int]:
@@ -123,142 +195,92 @@ class Checkpoints:
             return []
         return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
 
-    def _finish(self, start: "_Write") -> None:
-        _finish_write(start)
+    def _newest_usable(self) -> int:
+        was_finished = False
+        for step in reversed(self._candidates()):
+            path = self._path(step)
+            was_finished |= snapshot.has_marker(path)
+            if step in self._unreadable:
+                continue
+            try:
+                snapshot.verify(path)
+            except Unusable as reason:
+                self._skip(step, reason)
+            else:
+                return step
+        return _NONE_USABLE if was_finished else _NO_STEP
+
+    def _skip(self, step: int, reason: Unusable) -> None:
+        _log.warning("checkpoint %s is skipped: %s", self._path(step), reason)
+
+    def _no_use(self, step: int, reason: Unusable) -> UserError:
+        return UserError(
+            f"checkpoint {self._path(step)} cannot be used: {reason}; delete it to go on from the "
+            "one before, or run the stage again"
+        )
+
+    def _read(self, step: int, abstract_tree: PyTree) -> tuple[PyTree, Metadata]:
+        path = self._path(step)
+        marker = snapshot.marker(path)
+        saved = marker.get("training", {})
+        for name, value in self._training.items():
+            if saved.get(name) != value:
+                raise UserError(
+                    f"checkpoint {path} is of another training: {name} is {saved.get(name)} there, "
+                    f"{value} in this run; use another workdir"
+                )
+        return snapshot.read(path, abstract_tree), marker["metadata"]
+
+    def _finish(self, write: snapshot.Write, step: int) -> None:
+        snapshot.finish(write)
         if jax.process_index() == 0:
-            for step in self.steps()[: -self._keep]:
-                _delete(self._path(step))
+            for old in self._superfluous():
+                snapshot.delete(self._path(old))
+
+    def _superfluous(self) -> list[int]:
+        """Steps that are neither among the last nor among the best."""
+        steps = self.steps()
+        metrics = {step: snapshot.marker(self._path(step)).get("metric") for step in steps}
+        sign = 1 if self._better == "lower" else -1
+        ranked = sorted(
+            (sign * metric, -step) for step, metric in metrics.items() if metric is not None
+        )
+        best = {-step for _, step in ranked[: self._keep_best]}
+        return [step for step in steps[: -self._keep] if step not in best]
 
     def _remove_leftovers(self) -> None:
-        """Delete what a killed process left. Only one that saves does: another may merely look."""
+        """Delete what a killed process left, and what lies beyond the step that was gone on from.
+
+        Only who saves does: another may merely look.
+        """
         if jax.process_index() != 0 or not self._directory.is_dir():
             return
+        assert self._newest is not None, "nothing is deleted before it was looked at"
         for path in self._directory.iterdir():
-            name, _, suffix = path.name.partition(".")
-            if name.isdigit() and (suffix.startswith(_ORBAX_SUFFIX) or not _is_whole(path)):
-                _delete(path)
+            step = int(path.name) if path.name.isdigit() else None
+            is_half = step is not None and not snapshot.is_whole(path)
+            is_beyond = step is not None and step > self._newest
+            if is_half or is_beyond or snapshot.of_failed_write(path):
+                snapshot.delete(path)
 
 
-def save_params(directory: str | Path, params: PyTree, metadata: Metadata | None = None) -> None:
+def save_params(
+    directory: epath.PathLike, params: PyTree, metadata: Metadata | None = None
+) -> None:
     """Write the final weights of a stage, in place of any that are there."""
-    path = Path(directory).resolve()
+    path = snapshot.place(directory)
     if jax.process_index() == 0:
-        _clear(path)
-    _finish_write(_start_write(path, params, metadata or {}))
+        snapshot.clear(path)
+    snapshot.finish(snapshot.begin(path, params, {"metadata": metadata or {}}))
 
 
-def load_params(directory: str | Path, abstract_params: PyTree) -> tuple[PyTree, Metadata]:
+def load_params(directory: epath.PathLike, abstract_params: PyTree) -> tuple[PyTree, Metadata]:
     """Weights written by `save_params`, in the shardings and types of `abstract_params`."""
-    return _read(Path(directory).resolve(), abstract_params)
-
-
-# --- one directory -------------------------------------------------------------------------------
-
-_Write = tuple[Path, Metadata, ocp.AsyncResponse[None]]
-
-
-def _start_write(path: Path, tree: PyTree, metadata: Metadata) -> _Write:
-    marker = {"metadata": metadata, "shapes": _shapes(tree)}
-    lossless = json.loads(json.dumps(marker))["metadata"] == metadata
-    assert lossless, f"checkpoint metadata must be plain JSON (lists, string keys): {metadata}"
+    path = snapshot.place(directory)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path, marker, ocp.save_async(str(path), tree)
-    except (OSError, ValueError) as error:
-        _clear(path)
-        raise _write_error(path, error) from error
-
-
-def _finish_write(write: _Write) -> None:
-    path, marker, response = write
-    try:
-        response.result()
-        if jax.process_index() == 0:
-            marker = marker | {"files": _file_sizes(path)}
-            unnamed = path / f"{_MARKER}.tmp"
-            unnamed.write_text(json.dumps(marker))
-            unnamed.rename(path / _MARKER)
-    except (OSError, ValueError) as error:
-        _clear(path)
-        raise _write_error(path, error) from error
-
-
-def _read(path: Path, abstract_tree: PyTree) -> tuple[PyTree, Metadata]:
-    if not _is_whole(path):
-        raise UserError(f"no complete checkpoint at {path}: run the stage that writes it again")
-    marker = json.loads((path / _MARKER).read_text())
-    # Orbax answers a wrong tree with pages of errors: compare first.
-    saved, wanted = marker["shapes"], _shapes(abstract_tree)
-    for name in sorted(saved.keys() | wanted.keys()):
-        if saved.get(name) != wanted.get(name):
-            raise UserError(
-                f"checkpoint {path} is of another model: {name or 'the array'} is "
-                f"{saved.get(name, 'missing')} there, {wanted.get(name, 'missing')} in this run; "
-                "use another workdir"
-            )
-    try:
-        return ocp.load(str(path), jax.tree.map(_placed, abstract_tree)), marker["metadata"]
-    except (OSError, ValueError, KeyError) as error:
+        snapshot.verify(path)
+        return snapshot.read(path, abstract_params), snapshot.marker(path)["metadata"]
+    except Unusable as reason:
         raise UserError(
-            f"checkpoint {path} cannot be read ({_brief(error)}): "
-            "delete it to fall back to the one before"
-        ) from error
-
-
-def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
-    """A leaf without sharding goes to this process's first device, never where the saver had it."""
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    sharding = getattr(leaf, "sharding", None) or here
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _shapes(tree: PyTree) -> dict[str, list[int]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): list(leaf.shape) for path, leaf in leaves}
-
-
-def _file_sizes(path: Path) -> dict[str, int]:
-    files = (
-        file for file in path.rglob("*") if file.is_file() and not file.name.startswith(_MARKER)
-    )
-    return {str(file.relative_to(path)): file.stat().st_size for file in files}
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        return json.loads((path / _MARKER).read_text())["files"] == _file_sizes(path)
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _delete(path: Path) -> None:
-    """Delete a directory; cut short, it is left without the marker."""
-    (path / _MARKER).unlink(missing_ok=True)
-    shutil.rmtree(path)
-
-
-def _clear(path: Path) -> None:
-    """Delete what a write left, finished or failed, with Orbax's temporary directory beside it."""
-    if path.is_dir():
-        _delete(path)
-    for _ in range(_SWEEPS):
-        leftovers = list(path.parent.glob(f"{glob.escape(path.name)}.{_ORBAX_SUFFIX}*"))
-        if not leftovers:
-            return
-        for leftover in leftovers:
-            shutil.rmtree(leftover, ignore_errors=True)
-        # A writer thread that has not failed yet may have added a file meanwhile.
-        time.sleep(0.05)
-
-
-def _write_error(path: Path, error: Exception) -> Exception:
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    if full or "No space left" in str(error) or "Disk quota" in str(error):
-        return UserError(
-            f"disk full while writing checkpoint {path}: free some space, then run again"
-        )
-    return UserError(f"checkpoint {path} cannot be written: {_brief(error)}")
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]
+            f"the weights at {path} cannot be used: {reason}; run the stage that writes them again"
+        ) from reason

@@ -5,6 +5,7 @@ question with each other, and moves the policy towards the better ones. Only tok
 chose carry loss. The reference of the KL term is the model that the training started from.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
-from r1ci_jax.core import metrics, progress
+from r1ci_jax.core import metrics, progress, stopping
 from r1ci_jax.core.config import GrpoConfig
-from r1ci_jax.curriculum.stages import Stage
+from r1ci_jax.curriculum.stages import Stage, place
 from r1ci_jax.data import pipeline
 from r1ci_jax.rollout import dump, record
 from r1ci_jax.rollout.runner import Runner
@@ -35,7 +37,7 @@ def train(
     *,
     name: str,
     seed: int,
-    checkpoints_dir: Path,
+    checkpoints_dir: epath.PathLike,
     metrics_path: Path,
     trajectories_path: Path,
     rollouts_dir: Path,
@@ -58,14 +60,22 @@ def train(
     updates = config.minibatches * config.passes
 
     with (
-        checkpoint.Checkpoints(checkpoints_dir) as checkpoints,
+        checkpoint.Checkpoints(
+            checkpoints_dir,
+            config.checkpoint_keep,
+            keep_best=config.checkpoint_keep_best,
+            better="higher",
+            training={"seed": seed, "stages": [dataclasses.asdict(stage) for stage in stages]},
+        ) as checkpoints,
         metrics.MetricsWriter(metrics_path) as writer,
         metrics.JsonlLog(trajectories_path) as trajectory_log,
     ):
         # --- Resume ---
-        done, saved = checkpoints.latest() or 0, None
-        if done:
-            train_state, saved = checkpoints.restore(done, checkpoint.abstract(train_state))
+        done, saved, reward = 0, None, None
+        found = checkpoints.restore_latest(checkpoint.abstract(train_state))
+        if found is not None:
+            done, train_state, saved = found
+            assert saved["curriculum"] == place(stages, done), "the curriculum's state is of others"
         writer.truncate_after(name, done)
         trajectory_log.truncate_after(name, done)
         spikes = guards.Spikes()
@@ -95,7 +105,11 @@ def train(
                 for step in steps[max(done - first_step, 0) :]:
                     runner.load(policy.sampler_weights(train_state.params, runner.sampler, frozen))
                     wanted = config.prompts_per_step * config.rollouts_per_prompt
-                    with bar.activity(f"sampling {wanted}"):
+                    here = {"curriculum": place(stages, step)} | collector.saved()
+                    with (
+                        checkpoints.saved_on_stop(name, step, train_state, here, reward),
+                        bar.activity(f"sampling {wanted}"),
+                    ):
                         trajectories, values = collector.collect(step)
                     # The update makes them old: their memory is better used by gradients.
                     runner.unload()
@@ -140,8 +154,14 @@ def train(
                         )
                     shown = ("reward/mean", "accuracy", "tool/calls_per_traj")
                     bar.update(step + 1, {key: values[key] for key in shown})
-                    if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
-                        checkpoints.save(step + 1, train_state, collector.saved())
+                    reward = values["reward/mean"]
+                    is_due = (step + 1) % config.checkpoint_every == 0 or step + 1 == total
+                    stop = stopping.requested()
+                    if is_due or stop:
+                        here = {"curriculum": place(stages, step + 1)} | collector.saved()
+                        checkpoints.save(step + 1, train_state, here, metric=reward)
+                    if stop:
+                        raise stopping.stopped(after=f"{name} step {step + 1}")
     return policy.whole(train_state.params, frozen)
 
 

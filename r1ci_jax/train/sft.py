@@ -12,8 +12,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import optax
+from etils import epath
 
-from r1ci_jax.core import metrics, progress
+from r1ci_jax.core import metrics, progress, stopping
 from r1ci_jax.core.config import SftConfig
 from r1ci_jax.data import encoding, packing
 from r1ci_jax.train import checkpoint, guards, losses, state
@@ -69,7 +70,7 @@ def train(
     config: SftConfig,
     *,
     seed: int,
-    checkpoints_dir: Path,
+    checkpoints_dir: epath.PathLike,
     metrics_path: Path,
     diverged_dir: Path,
 ) -> Params:
@@ -99,12 +100,18 @@ def train(
     train_state = state.start(trainable, tx)
 
     with (
-        checkpoint.Checkpoints(checkpoints_dir) as checkpoints,
+        checkpoint.Checkpoints(
+            checkpoints_dir,
+            config.checkpoint_keep,
+            keep_best=config.checkpoint_keep_best,
+            training={"seed": seed, "steps": total},
+        ) as checkpoints,
         metrics.MetricsWriter(metrics_path) as writer,
     ):
-        start = checkpoints.latest() or 0
-        if start:
-            train_state, saved = checkpoints.restore(start, checkpoint.abstract(train_state))
+        start = 0
+        found = checkpoints.restore_latest(checkpoint.abstract(train_state))
+        if found is not None:
+            start, train_state, saved = found
             batches.set_state(saved["batches"].encode())
         writer.truncate_after(STAGE, start)
         spikes = guards.Spikes()
@@ -144,7 +151,11 @@ def train(
                 values["rate/tokens_per_second"] = batch.tokens_BT.size / seconds
                 writer.write(STAGE, step + 1, values)
                 bar.update(step + 1, {"loss": values["optim/loss"]})
-                if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
+                is_due = (step + 1) % config.checkpoint_every == 0 or step + 1 == total
+                stop = stopping.requested()
+                if is_due or stop:
                     saved = {"batches": batches.get_state().decode()}
-                    checkpoints.save(step + 1, train_state, saved)
+                    checkpoints.save(step + 1, train_state, saved, metric=values["optim/loss"])
+                if stop:
+                    raise stopping.stopped(after=f"{STAGE} step {step + 1}")
     return policy.whole(train_state.params, frozen)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from r1ci_jax.cli import main as cli
+from r1ci_jax.core import stopping
 from r1ci_jax.errors import UserError
 
 Install = Callable[[Callable[[argparse.Namespace], int | None]], None]
@@ -77,6 +78,15 @@ def test_interrupt_says_how_to_resume(install: Install, capsys: pytest.CaptureFi
     install(_raise(KeyboardInterrupt()))
     assert cli.main(["probe", "--flag", "a b"]) == 130
     assert "go on where it stopped: r1ci probe --flag 'a b'" in capsys.readouterr().err
+
+
+def test_a_stop_that_can_be_resumed_has_its_own_status(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(_raise(stopping.stopped(after="sft step 7")))
+    assert cli.main(["probe"]) == cli.RESUME == os.EX_TEMPFAIL
+    said = capsys.readouterr().err
+    assert said == "r1ci: stopped by SIGTERM after sft step 7; the same command resumes\n"
 
 
 def test_defects_are_not_hidden(install: Install) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from r1ci_jax.core import files, rundir
-from r1ci_jax.core.config import Experiment, Questions, SftConfig
+from r1ci_jax.core.config import Experiment, MeshConfig, Questions, SftConfig
 from r1ci_jax.errors import UserError
 
 EXPERIMENT = Experiment(name="tiny", questions=Questions(tasks=("toy_gcd_lcm",)))
@@ -52,6 +52,16 @@ def test_other_config_is_refused_with_the_keys_and_ways_out(tmp_path: Path) -> N
     assert "seed (there 0, now 7)" in message and "sft.lr (there 1e-05, now 0.5)" in message
     assert "--workdir" in message and "delete" in message and "\n" not in message
     rundir.RunDir.open(tmp_path, EXPERIMENT).close()  # the refusal released the lock
+
+
+def test_a_run_goes_on_on_another_mesh_which_is_noted(tmp_path: Path) -> None:
+    rundir.RunDir.open(tmp_path, EXPERIMENT).close()
+    moved = dataclasses.replace(EXPERIMENT, mesh=MeshConfig(fsdp=4))
+    for _ in range(2):
+        rundir.RunDir.open(tmp_path, moved).close()
+    config = rundir.RunDir.view(tmp_path).config
+    assert config["experiment"] == rundir.plain(moved)
+    assert config["earlier_meshes"] == [rundir.plain(EXPERIMENT)["mesh"]]
 
 
 def test_folder_with_other_files_is_refused_untouched(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A checkpoint is whole or it is not there; what is restored is what was saved, bit for bit."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import pytest
 from flax import nnx
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.train import checkpoint
+from r1ci_jax.train import checkpoint, snapshot
 from r1ci_jax.train import state as train_state
 from r1ci_jax.train.checkpoint import Checkpoints
 
@@ -230,39 +229,6 @@ def test_kill_at_any_moment_leaves_a_whole_step(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {str(last), str(last + 1)}
 
 
-@pytest.mark.parametrize("damage", ["marker", "cut", "gone", "arrays", "empty"])
-def test_a_damaged_step_is_skipped_with_a_warning_and_replaced(tmp_path, damage, caplog):
-    with Checkpoints(tmp_path) as checkpoints:
-        for step in (1, 2):
-            checkpoints.save(step, small_tree(step), {"step": step})
-    marker = tmp_path / "2" / "step.json"
-    arrays = next((tmp_path / "2" / "state" / "d").iterdir())
-    if damage == "marker":
-        marker.unlink()
-    elif damage == "cut":
-        os.truncate(marker, 10)
-    elif damage == "gone":
-        arrays.unlink()
-    elif damage == "arrays":
-        os.truncate(arrays, 20)
-    else:
-        for path in sorted((tmp_path / "2").rglob("*"), reverse=True):
-            path.unlink() if path.is_file() else path.rmdir()
-
-    with Checkpoints(tmp_path) as checkpoints:
-        with caplog.at_level(logging.WARNING):
-            assert checkpoints.latest() == 1
-        assert f"{tmp_path / '2'} is incomplete and is skipped" in caplog.text
-        _, metadata = checkpoints.restore(1, checkpoint.abstract(small_tree(0.0)))
-        assert metadata == {"step": 1}
-        with pytest.raises(UserError, match="no complete checkpoint"):
-            checkpoints.restore(2, checkpoint.abstract(small_tree(0.0)))
-        checkpoints.save(2, small_tree(5.0), {"step": "again"})
-        restored, metadata = checkpoints.restore(2, checkpoint.abstract(small_tree(0.0)))
-    assert metadata == {"step": "again"}
-    assert_bit_equal(restored, small_tree(5.0))
-
-
 def test_files_of_others_are_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "params").mkdir()
@@ -329,7 +295,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(tmp_path)
 def test_the_disk_full_message_names_the_remedy(tmp_path):
     words = "RESOURCE_EXHAUSTED: Failed to write: No space left on device [os_error_code='28']"
     for error in (OSError(28, "No space left on device"), ValueError(words)):
-        got = str(checkpoint._write_error(tmp_path / "5", error))
+        got = str(snapshot._write_error(tmp_path / "5", error))
         assert got == (
             f"disk full while writing checkpoint {tmp_path / '5'}: free some space, then run again"
         )

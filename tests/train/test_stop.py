@@ -1,0 +1,120 @@
+"""SIGTERM in the middle of a training: what is finished is saved, and the same weights come out."""
+
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from r1ci_jax.core import metrics, stopping
+from r1ci_jax.errors import Resume
+from r1ci_jax.sampling.engine import Engine
+from r1ci_jax.train.checkpoint import Checkpoints
+from r1ci_jax.train.collect import Collector
+from r1ci_jax.train.policy import Params, Policy
+from tests.train import asking
+from tests.train.asking import Noting
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def rows(place: Path) -> list[dict[str, Any]]:
+    return [
+        {key: row[key] for key in row if not key.startswith(("time", "rate/"))}
+        for row in metrics.read(place / "metrics.jsonl")
+    ]
+
+
+def assert_equal(left: Params, right: Params) -> None:
+    for one, other in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_sampling_is_abandoned_and_the_step_before_is_saved(
+    tiny_policy: Policy,
+    tiny_params: Params,
+    runner: Noting,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # With trajectories in flight, which go on while the step that is abandoned lasts.
+    config = dataclasses.replace(asking.CONFIG, carry_over=1)
+    whole = asking.train(tiny_policy, tiny_params, runner, tmp_path / "whole", config)
+    place = tmp_path / "stopped"
+    collect, dispatch = Collector.collect, Engine.dispatch
+    dispatched: list[int] = []
+    """Chunks of the step that is stopped."""
+    sampling: list[int] = []
+
+    def collect_noted(collector: Collector, step: int) -> Any:
+        sampling.append(step)
+        return collect(collector, step)
+
+    def dispatch_and_stop(engine: Engine) -> None:
+        dispatch(engine)
+        if sampling and sampling[-1] == 4:
+            dispatched.append(4)
+            if len(dispatched) == 2:
+                terminate()
+
+    with (
+        monkeypatch.context() as patch,
+        stopping.on_sigterm(),
+        pytest.raises(Resume, match=r"^stopped by SIGTERM after grpo step 4; the same command"),
+    ):
+        patch.setattr(Collector, "collect", collect_noted)
+        patch.setattr(Engine, "dispatch", dispatch_and_stop)
+        asking.train(tiny_policy, tiny_params, runner, place, config)
+    assert len(dispatched) == 2, "the chunk under way was the last one"
+    with Checkpoints(place / "checkpoints") as checkpoints:
+        assert checkpoints.latest() == 4, "checkpoints are due every third step only"
+    resumed = asking.train(tiny_policy, tiny_params, runner, place, config)
+    assert_equal(resumed, whole)
+    assert rows(place) == rows(tmp_path / "whole")
+
+
+def test_a_step_under_way_is_finished_and_saved(
+    tiny_policy: Policy,
+    tiny_params: Params,
+    runner: Noting,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = metrics.MetricsWriter.write
+
+    def write_and_stop(writer: metrics.MetricsWriter, stage: str, step: int, values: Any) -> None:
+        if step == 2:
+            terminate()
+        write(writer, stage, step, values)
+
+    with (
+        monkeypatch.context() as patch,
+        stopping.on_sigterm(),
+        pytest.raises(Resume, match="after grpo step 2;"),
+    ):
+        patch.setattr(metrics.MetricsWriter, "write", write_and_stop)
+        asking.train(tiny_policy, tiny_params, runner, tmp_path)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest() == 2
+    marker = json.loads((tmp_path / "checkpoints" / "2" / "step.json").read_text())
+    assert marker["metadata"]["curriculum"] == {"stage": 1, "split": "group1", "step": 2}
+    assert marker["training"]["seed"] == 3
+    assert marker["metric"] == rows(tmp_path)[-1]["reward/mean"]
+
+
+def test_before_the_first_step_there_is_nothing_to_save(
+    tiny_policy: Policy, tiny_params: Params, runner: Noting, tmp_path: Path
+) -> None:
+    with stopping.on_sigterm(), pytest.raises(Resume, match="after grpo step 0;"):
+        terminate()
+        asking.train(tiny_policy, tiny_params, runner, tmp_path)
+    assert rows(tmp_path) == []
+    assert not (tmp_path / "checkpoints").exists()
