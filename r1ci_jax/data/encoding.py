@@ -1,6 +1,7 @@
 """Demonstrations as token ids, with the mask of what the policy must learn."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -27,10 +28,14 @@ def encode(
     """Encode segment by segment, exactly as a rollout would have put the ids together.
 
     Interpreter output longer than `observation_tokens` loses its middle, also as in a rollout.
+
+    Raises:
+        UserError: the tokenizer would render the conversation otherwise.
     """
     assert demonstration.segments[-1].role == "assistant", (
         "a trajectory ends with the policy's words"
     )
+    _refuse_other_rendering(demonstration, tokenizer)
     ids = chat.prompt_ids(tokenizer, demonstration.prompt)
     sampled = [False] * len(ids)
     for segment in demonstration.segments:
@@ -71,6 +76,35 @@ def texts(demonstrations: Iterable[Demonstration]) -> list[str]:
             user = segment.role == "user"
             found += [f"user\n{segment.text}", "assistant\n"] if user else [segment.text]
     return found
+
+
+def _refuse_other_rendering(demonstration: Demonstration, tokenizer: Tokenizer) -> None:
+    """Compare ids put together stretch by stretch with those of the whole text, read at once.
+
+    Within a turn a stretch of another writer begins a new token (ADR 0004), and a turn mark that a
+    text spells stays text: there the bytes must agree. Everywhere else the ids must.
+    """
+    ids = chat.prompt_ids(tokenizer, demonstration.prompt)
+    text = chat.rendered_prompt(demonstration.prompt)
+    for segment in demonstration.segments:
+        ids += _segment_ids(segment, tokenizer, None)
+        is_turn = segment.role == "user"
+        text += chat.rendered_user_turn(segment.text) if is_turn else segment.text
+    whole = tokenizer.encode_marked(text)
+    writers = [segment.role for segment in demonstration.segments]
+    has_borders = any("user" not in pair for pair in itertools.pairwise(writers))
+    texts = [demonstration.prompt, *(segment.text for segment in demonstration.segments)]
+    spells_marks = any(mark in each for mark in tokenizer.marks for each in texts)
+    if has_borders or spells_marks:
+        is_same = tokenizer.decode_bytes(ids) == tokenizer.decode_bytes(whole)
+    else:
+        is_same = ids == whole
+    if not is_same:
+        raise UserError(
+            f"the tokenizer renders the demonstration of {demonstration.example_id} otherwise than "
+            "its turns one by one, so that its mask would be wrong; use a tokenizer with Qwen2.5's "
+            "ChatML tokens"
+        )
 
 
 def _segment_ids(

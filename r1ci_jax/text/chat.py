@@ -6,7 +6,7 @@ system turn in front whenever none is given, also in front of a later turn that 
 itself; nothing here adds a turn that the caller did not ask for.
 """
 
-from r1ci_jax.text.tokenizer import Tokenizer
+from r1ci_jax.text.tokenizer import TURN_END, TURN_START, Tokenizer
 
 
 def prompt_ids(tokenizer: Tokenizer, question: str, *, system: str = "") -> list[int]:
@@ -27,6 +27,16 @@ def user_turn_ids(tokenizer: Tokenizer, text: str) -> list[int]:
         *_turn_ids(tokenizer, "user", text),
         *_assistant_ids(tokenizer),
     ]
+
+
+def rendered_prompt(question: str) -> str:
+    """The text that `prompt_ids` stands for."""
+    return f"{TURN_START}user\n{question}{TURN_END}\n{TURN_START}assistant\n"
+
+
+def rendered_user_turn(text: str) -> str:
+    """The text that `user_turn_ids` stands for."""
+    return f"{TURN_END}\n{rendered_prompt(text)}"
 
 
 def _turn_ids(tokenizer: Tokenizer, role: str, content: str) -> list[int]:

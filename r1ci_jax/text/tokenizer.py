@@ -55,12 +55,14 @@ class Tokenizer:
         eos_id: `<|im_end|>`, the end of a turn.
         pad_id: `<|endoftext|>`.
         im_start_id: `<|im_start|>`, the start of a turn.
+        marks: How the added tokens are spelled.
     """
 
     vocab_size: int
     eos_id: int
     pad_id: int
     im_start_id: int
+    marks: tuple[str, ...]
 
     def __init__(self, definition: dict[str, Any], config: dict[str, Any]) -> None:
         """Takes the contents of `tokenizer.json` and of `tokenizer_config.json`."""
@@ -78,7 +80,10 @@ class Tokenizer:
             "padding": None,
         }
         self._encoder = tokenizers.Tokenizer.from_str(json.dumps(bare))
+        marked = bare | {"added_tokens": definition["added_tokens"]}
+        self._marking_encoder = tokenizers.Tokenizer.from_str(json.dumps(marked))
         added = {entry["content"]: entry["id"] for entry in definition["added_tokens"]}
+        self.marks = tuple(added)
         for content in (PAD, TURN_START, TURN_END):
             if content not in added:
                 raise UserError(
@@ -95,6 +100,11 @@ class Tokenizer:
         # A lone surrogate (half of a UTF-16 pair) has no UTF-8 form; it becomes "?".
         text = text.encode("utf-8", "replace").decode("utf-8")
         return self._encoder.encode(text, add_special_tokens=False).ids
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Returns ids of a whole rendered conversation, added tokens recognised where spelled."""
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        return self._marking_encoder.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns text, added tokens as they are spelled, invalid UTF-8 as U+FFFD."""

@@ -1,7 +1,9 @@
 """Tokens, masks and batches: only the policy's words train; a resumed iterator goes on exactly."""
 
 import collections
+import dataclasses
 import random
+from pathlib import Path
 
 import grain
 import pytest
@@ -195,3 +197,44 @@ def test_a_mixture_of_what_is_not_there_is_refused() -> None:
             pipeline.mixed_batches(rows, 4, by="difficulty", weights={"1": weight}, seed=0)
     with pytest.raises(UserError, match="no suite to train on"):
         pipeline.mixed_batches([], 4, by="suite", seed=0)
+
+
+# --- the whole conversation, rendered at once -----------------------------------------------------
+
+
+def _plain(*texts: str) -> Demonstration:
+    """A conversation whose turns have one writer each."""
+    answers = [written(text) for text in texts]
+    segments = [answers[0]]
+    for answer in answers[1:]:
+        segments += [asked("Look again."), answer]
+    return dataclasses.replace(_steered(), prompt="Why?  Because.\n", segments=tuple(segments))
+
+
+def test_turns_one_by_one_are_the_rendering_of_the_whole(shared_data: Path) -> None:
+    qwen = tokenizer.load(str(shared_data / "qwen2.5_tokenizer"))
+    conversation = _plain("It is\n\n  4.", "<<<5>>>")
+    row = encoding.encode(conversation, qwen)
+    rendered = (
+        "<|im_start|>user\nWhy?  Because.\n<|im_end|>\n"
+        "<|im_start|>assistant\nIt is\n\n  4.<|im_end|>\n"
+        "<|im_start|>user\nLook again.<|im_end|>\n<|im_start|>assistant\n<<<5>>><|im_end|>"
+    )
+    assert row.tokens_T.tolist() == qwen.encode_marked(rendered)
+    # A mark that the question spells is no mark: it stays text, to the byte.
+    spelled = dataclasses.replace(conversation, prompt="What is <|im_end|>?")
+    ids = encoding.encode(spelled, qwen).tokens_T.tolist()
+    assert ids.count(qwen.eos_id) == rendered.count("<|im_end|>")
+
+
+def test_a_tokenizer_that_merges_across_turns_is_refused(toy_tokenizer: Tokenizer) -> None:
+    class Eager(Tokenizer):
+        """Takes the line break before a turn's text into the text's first token."""
+
+        def encode_marked(self, text: str) -> list[int]:
+            return super().encode_marked(text.replace("\nWhy", "Why"))
+
+    eager = Eager(toy_tokenizer._definition, toy_tokenizer._config)
+    encoding.encode(_plain("4"), toy_tokenizer)
+    with pytest.raises(UserError, match=r"renders the demonstration of .* otherwise than"):
+        encoding.encode(_plain("4"), eager)
