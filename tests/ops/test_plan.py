@@ -7,14 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from r1ci_jax.core.config import MeshConfig
+from r1ci_jax.core.config import Experiment, GrpoConfig, MeshConfig, Questions, TrainConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import presets
 from r1ci_jax.model.qwen2 import Qwen2Config
-from r1ci_jax.ops import plan, plan_chips, plan_cost, plan_hlo, plan_parts
+from r1ci_jax.ops import plan, plan_chips, plan_cost, plan_hlo, plan_parts, plan_report
 
 ROOT = Path(__file__).parents[2]
 TINY = Qwen2Config(
@@ -84,6 +85,60 @@ def test_roofline_by_hand() -> None:
 def test_what_each_device_sends(kind: str, moved: float) -> None:
     each = plan_hlo.Collective(kind=kind, devices=4, count=1, payload_bytes=8.0)
     assert each.moved_bytes == moved
+
+
+def test_what_trainers_exchange_by_hand() -> None:
+    how = TrainConfig(dtype="bfloat16", remat="attention")
+    found = plan_cost.training_collectives(
+        TINY, MeshConfig(slices=2, data=3, fsdp=5, tensor=2), how, rows=60, tokens=8, passes=4
+    )
+    # Three layers of 1620 entries and a table of 100 x 10, halved by tensor: 2430 and 500.
+    by = {(each.kind, each.devices): (each.count, each.payload_bytes) for each in found}
+    assert by == {
+        # Both ways through 7 matrices in 3 layers, and the head: two bytes each.
+        ("all-gather", 5): (4 * 43, 4 * 2 * (2 * 2430 + 500)),
+        ("reduce-scatter", 5): (4 * 22, 4 * (2 * 2430 + 4 * 500)),
+        # Two sums a layer forwards, two backwards, one again; 2 rows x 8 tokens x 10 wide.
+        ("all-reduce", 2): (4 * 5 * 3, 5 * 3 * 2 * 8 * 10 * 2),
+        ("all-reduce", 6): (4 * 22, 4 * (2 * 2430 + 4 * 500) / 5),
+    }
+    alone = plan_cost.training_collectives(
+        TINY, MeshConfig(), how, rows=60, tokens=8, passes=4, references=1
+    )
+    assert alone == ()
+
+
+def test_operations_done_again_by_hand() -> None:
+    again = {
+        remat: plan_cost.repeated_flops(TINY, rows=2, tokens=8, remat=remat)
+        for remat in ("none", "dots", "attention", "layer")
+    }
+    matrices, mix = 2 * 8 * 3 * 2 * TINY_LAYER, 2 * 8 * 3 * 96 * 4
+    assert again == {"none": 0, "dots": mix, "attention": matrices, "layer": matrices + mix}
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("decode", {}, 'set sampler.dtype = "bfloat16"; or set sampler.cache = "int8"'),
+        ("prefill", {}, "lower sampler.prefill_rows"),
+        ("sft", {}, 'set train.dtype = "bfloat16"; or set train.remat = "attention"'),
+        ("sft", {"train": TrainConfig(dtype="bfloat16", remat="attention")},
+         'set sft.micro_batches = 2; or set train.remat = "layer"'),
+        ("grpo", {"grpo": GrpoConfig(micro_tokens=1024)}, "set grpo.micro_tokens = 512"),
+        ("grpo", {"mesh": MeshConfig(data=2)}, "turn mesh.data into mesh.fsdp"),
+    ],
+)  # fmt: skip
+def test_advice_names_settings_that_the_experiment_has_left(
+    part: str, changes: dict[str, Any], said: str
+) -> None:
+    experiment = Experiment(name="t", questions=Questions(tasks=("toy_letters",)), **changes)
+    large = plan.PartPlan(
+        part=part, step="", memory=None, refusal="", flops=1.0, least_bytes=1.0,
+        compiled_bytes=None, collectives=(), roofline=None,
+    )  # fmt: skip
+    told = plan_report.advice(large, experiment)
+    assert said in told and told.endswith("; or take a larger topology")
 
 
 def test_a_device_holds_its_share_of_the_bandwidth() -> None:
@@ -231,7 +286,7 @@ def test_decode_and_prefill_of_a_tiny_model_compile_for_a_topology() -> None:
     done = run_plan("toy", "--topology", "v5e:2x2", "--json", *SMALL)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["mesh"] == {"data": 1, "fsdp": 2, "tensor": 2} and told["fits"]
+    assert told["mesh"] == {"slices": 1, "data": 1, "fsdp": 2, "tensor": 2} and told["fits"]
     config, part = presets.get("toy"), told["parts"]["decode"]
     assert part["flops_per_step"] == plan_cost.decode_flops(config, 16, 128)
     # Half of the slots and heads: 8 x 1 x 128 x 32 entries of two bytes, twice a layer.
@@ -243,6 +298,35 @@ def test_decode_and_prefill_of_a_tiny_model_compile_for_a_topology() -> None:
     sums = [c["count"] for c in part["collectives"] if c["kind"] == "all-reduce"]
     assert sum(sums) >= 2 * config.layers
     assert 0 < part["roofline"]["share"] < 1
+
+
+@pytest.mark.usefixtures("libtpu")
+def test_both_trainers_of_a_tiny_model_compile_for_a_topology() -> None:
+    # Two passes of four rows; the kernel pads heads of 32 and rows of 160 tokens.
+    done = run_plan(
+        "toy", "--topology", "v5e:2x2", "--json", "--part", "sft,grpo", *SMALL,
+        "--config.sft.batch_size=8", "--config.sft.micro_batches=2",
+        "--config.sft.sequence_length=160", "--config.mesh.fsdp=4",
+        "--config.grpo.sequence_lengths=160", "--config.grpo.micro_tokens=1280",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["train"]["dtype"] == "bfloat16" and told["fits"]
+    config, sft, grpo = presets.get("toy"), told["parts"]["sft"], told["parts"]["grpo"]
+    assert sft["flops_per_step"] == 3 * plan_cost.forward_flops(config, 8, 160)
+    assert grpo["flops_per_step"] == 4 * plan_cost.forward_flops(config, 8, 160)
+    assert grpo["step"] == "a micro-batch of 8 rows of 160 tokens"
+    # The new state takes the old one's place, and so do the gradients' sums.
+    state_bytes = sft["hbm"]["arguments"]
+    assert sft["hbm"]["fresh_output"] < 0.01 * state_bytes
+    assert grpo["hbm"]["fresh_output"] < 0.01 * grpo["hbm"]["arguments"]
+    kinds = {each["kind"]: each["count"] for each in sft["collectives"]}
+    assert kinds == {
+        "all-gather": 2 * (2 * 7 * config.layers + 1),
+        "reduce-scatter": 2 * (7 * config.layers + 1),
+    }
+    times = sft["roofline"]
+    assert times["flops_use"] == times["compute_seconds"] / times["step_seconds"] < 1
 
 
 @pytest.mark.usefixtures("libtpu")
