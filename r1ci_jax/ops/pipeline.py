@@ -200,6 +200,7 @@ def train_sft(run: Run) -> None:
         checkpoints_dir=run.directory.checkpoints / "sft",
         metrics_path=run.directory.metrics_path,
         diverged_dir=run.directory.diverged,
+        before_commit=run.directory.copy,
     )
     run.save_weights("sft", trained)
 
@@ -257,6 +258,7 @@ def train_grpo(run: Run) -> None:
             trajectories_path=run.directory.trajectories_path,
             rollouts_dir=run.directory.rollouts / arm,
             diverged_dir=run.directory.diverged,
+            before_commit=run.directory.copy,
         )
         run.save_weights(arm, trained)
 

@@ -85,37 +85,30 @@ def training_collectives(
     item = 2 if how.dtype == "bfloat16" else 4
     layers = config.layers * layer_parameters(config) / mesh.tensor
     table = config.vocab_size * config.width / mesh.tensor
+    gathers, matrices = 2 + references, 7 * config.layers
+    gathered = item * (gathers * layers + (1 + references) * table)
+    summed = item * layers + 4 * table
+    replicas = mesh.slices * mesh.data
     sums = 4 + (how.remat in ("attention", "layer")) + 2 * references
     activations = rows / mesh.batch_parts * tokens * config.width * item
-    matrices, replicas = 7 * config.layers, mesh.slices * mesh.data
-    gathers = 2 + references
-    found = [
-        Collective(
-            kind="all-gather",
-            devices=mesh.fsdp,
-            count=passes * (gathers * matrices + 1 + references),
-            payload_bytes=passes * item * (gathers * layers + (1 + references) * table),
+    all_sums = sums * config.layers * activations
+    found = (
+        # kind, devices, number and bytes
+        (
+            "all-gather",
+            mesh.fsdp,
+            passes * (gathers * matrices + 1 + references),
+            passes * gathered,
         ),
-        Collective(
-            kind="reduce-scatter",
-            devices=mesh.fsdp,
-            count=passes * (matrices + 1),
-            payload_bytes=passes * (item * layers + 4 * table),
-        ),
-        Collective(
-            kind="all-reduce",
-            devices=mesh.tensor,
-            count=passes * sums * config.layers,
-            payload_bytes=sums * config.layers * activations,
-        ),
-        Collective(
-            kind="all-reduce",
-            devices=replicas,
-            count=passes * (matrices + 1),
-            payload_bytes=passes * (item * layers + 4 * table) / mesh.fsdp,
-        ),
-    ]
-    return tuple(each for each in found if each.devices > 1)
+        ("reduce-scatter", mesh.fsdp, passes * (matrices + 1), passes * summed),
+        ("all-reduce", mesh.tensor, passes * sums * config.layers, all_sums),
+        ("all-reduce", replicas, passes * (matrices + 1), passes * summed / mesh.fsdp),
+    )
+    return tuple(
+        Collective(kind=kind, devices=devices, count=count, payload_bytes=payload)
+        for kind, devices, count, payload in found
+        if devices > 1
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ is checked byte by byte before it is resumed from, and the one before it takes i
 import concurrent.futures
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, NamedTuple, Self
 
 import jax
@@ -67,14 +67,21 @@ class Checkpoints:
         keep_best: int = 0,
         better: Literal["lower", "higher"] = "lower",
         training: Metadata | None = None,
+        before_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        """`training` tells this training from others (its seed): a step of another is refused."""
+        """Find nothing yet and write nothing yet.
+
+        `training` tells this training from others (its seed): a step of another is refused.
+        `before_commit` runs before a step counts as whole: what a resumed run expects beside it
+        (its metrics, in a bucket) is then there.
+        """
         assert keep >= 1, "a run without any checkpoint cannot resume"
         self._directory = snapshot.place(directory)
         self._keep = keep
         self._keep_best = keep_best
         self._better = better
         self._training = training or {}
+        self._before_commit = before_commit
         self._newest: int | None = None
         """The step that was saved or found last; what lies beyond it is to be written again."""
         self._unreadable: set[int] = set()
@@ -232,6 +239,7 @@ class Checkpoints:
         return snapshot.read(path, abstract_tree), marker["metadata"]
 
     def _finish(self, write: snapshot.Write, step: int) -> None:
+        self._before_commit()
         snapshot.finish(write)
         if jax.process_index() == 0:
             for old in self._superfluous():

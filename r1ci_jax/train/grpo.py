@@ -42,13 +42,15 @@ def train(
     trajectories_path: Path,
     rollouts_dir: Path,
     diverged_dir: Path,
+    before_commit: Callable[[], None] = lambda: None,
 ) -> Params:
     """Train through all stages, from the last checkpoint if there is one. `params` is used up.
 
     What `params` holds, the model after supervised fine-tuning, stays the reference. `questions`
     gives those of a split. `name` is that of this training in metrics and trajectories.
     `rollouts_dir` is where `config.dump_rollouts` keeps what each step was trained on,
-    `diverged_dir` where a batch lies whose loss or gradient is no number. Returns all weights.
+    `diverged_dir` where a batch lies whose loss or gradient is no number. `before_commit` is that
+    of the checkpoints. Returns all weights.
     """
     # A copy, unless LoRA leaves it alone: the training state is donated to every step.
     trainable, frozen = policy.trainable(params, seed=seed)
@@ -66,6 +68,7 @@ def train(
             keep_best=config.checkpoint_keep_best,
             better="higher",
             training={"seed": seed, "stages": [dataclasses.asdict(stage) for stage in stages]},
+            before_commit=before_commit,
         ) as checkpoints,
         metrics.MetricsWriter(metrics_path) as writer,
         metrics.JsonlLog(trajectories_path) as trajectory_log,

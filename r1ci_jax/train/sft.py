@@ -6,7 +6,7 @@ interpreter output are read but carry no loss.
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -73,10 +73,12 @@ def train(
     checkpoints_dir: epath.PathLike,
     metrics_path: Path,
     diverged_dir: Path,
+    before_commit: Callable[[], None] = lambda: None,
 ) -> Params:
     """Train to the end, from the last checkpoint if there is one. `params` is used up.
 
-    A batch whose loss or gradient is no number is kept in `diverged_dir`. Returns all weights.
+    A batch whose loss or gradient is no number is kept in `diverged_dir`. `before_commit` is that
+    of the checkpoints. Returns all weights.
     """
     # --- Data ---
     packed = packing.pack(rows, config.sequence_length, pad_id=policy.tokenizer.pad_id)
@@ -105,6 +107,7 @@ def train(
             config.checkpoint_keep,
             keep_best=config.checkpoint_keep_best,
             training={"seed": seed, "steps": total},
+            before_commit=before_commit,
         ) as checkpoints,
         metrics.MetricsWriter(metrics_path) as writer,
     ):

@@ -307,3 +307,18 @@ def test_step_json_is_readable_by_a_person(tmp_path):
     marker = json.loads((tmp_path / "1" / "step.json").read_text())
     assert marker["metadata"] == {"seed": 3}
     assert marker["shapes"] == {"['count']": [], "['w']": [4, 3]}
+
+
+def test_what_belongs_beside_a_step_is_there_before_it_counts(tmp_path: Path) -> None:
+    counted: list[list[int]] = []
+
+    def note() -> None:
+        with checkpoint.Checkpoints(tmp_path) as others:
+            counted.append(others.steps())
+
+    with checkpoint.Checkpoints(tmp_path, before_commit=note) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, {"w": jnp.ones(3)}, {})
+            checkpoints.wait()
+        assert checkpoints.steps() == [1, 2]
+    assert counted == [[], [1]]
