@@ -3,9 +3,8 @@
 A token sees the earlier ones of its segment, and itself. Padding is segment 0, a segment like any
 other: what it gives is read by nobody.
 
-dense     all scores at once, T x T for every head; best for short rows
-blocked   scores of a block of queries at a time, computed again in the backward pass; keys
-          that come later are not even multiplied
+dense     all scores of tokens that may be seen, kept for the backward pass; for short rows
+blocked   scores of a large block of queries at a time, computed again in the backward pass
 splash    JAX's splash kernel, TPU only: scores stay on the chip, blocks without any are skipped
 """
 
@@ -27,6 +26,9 @@ SAVED = "attention"
 BLOCK = 512
 """Queries whose scores exist at a time; "auto" is dense up to twice as many."""
 
+SMALL_BLOCK = 64
+"""Queries of one product where all scores are kept: what lies behind it is not even multiplied."""
+
 LANES = 128
 """The kernel wants heads and rows in multiples of a TPU register's width."""
 
@@ -46,9 +48,9 @@ def make(kind: Attention, segments_BT: jax.Array) -> SelfAttention:
     if kind == "splash":
         return _saved(functools.partial(_splash, segments_BT))
     if kind == "blocked" or (kind == "auto" and length > 2 * BLOCK):
-        return _saved(functools.partial(_blocked, segments_BT))
-    visible = visible_BTT(segments_BT, 0, length)
-    return _saved(lambda q, k, v: attention.attend(q, _heads_first(k), _heads_first(v), visible))
+        again = functools.partial(jax.checkpoint, static_argnums=(0, 1))
+        return _saved(functools.partial(_in_blocks, segments_BT, BLOCK, again))
+    return _saved(functools.partial(_in_blocks, segments_BT, SMALL_BLOCK, lambda block: block))
 
 
 def visible_BTT(segments_BT: jax.Array, first: int, end: int) -> jax.Array:
@@ -66,19 +68,26 @@ def _heads_first(x_BTKH: jax.Array) -> jax.Array:
     return x_BTKH.swapaxes(1, 2)
 
 
-def _blocked(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array):
-    """A block of queries against the keys up to its end, one block after the other."""
+def _in_blocks(
+    segments_BT: jax.Array,
+    size: int,
+    treat: Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]],
+    q_BTNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+) -> jax.Array:
+    """Blocks of queries against the keys up to their end; `treat` says what is kept of them."""
     k_BKTH, v_BKTH = _heads_first(k_BTKH), _heads_first(v_BTKH)
     length = q_BTNH.shape[1]
 
-    @functools.partial(jax.checkpoint, static_argnums=(0, 1))
+    @treat
     def block(first: int, end: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         visible = visible_BTT(segments_BT, first, end)
         return attention.attend(q[:, first:end], k[:, :, :end], v[:, :, :end], visible)
 
-    starts = range(0, length, BLOCK)
+    starts = range(0, length, size)
     return jnp.concatenate(
-        [block(first, min(first + BLOCK, length), q_BTNH, k_BKTH, v_BKTH) for first in starts],
+        [block(first, min(first + size, length), q_BTNH, k_BKTH, v_BKTH) for first in starts],
         axis=1,
     )
 
