@@ -140,6 +140,9 @@ def _job(args: argparse.Namespace) -> tuple[Any, Path, list[str]]:
         raise UserError(trouble)
     if trouble:
         problems.append(trouble)
+    untaught = launch_checks.demonstrations_problem(experiment, shared_disk=args.via == "ssh")
+    if untaught:
+        problems.append(untaught)
     workdir = args.workdir or f"{PLACEHOLDER}/{name}"
     shipped = launch_source.relative(file, source.root) + (f":{variant}" if variant else "")
     job = launch_job.Job(
