@@ -10,7 +10,7 @@ experiments/paper.py. What no source says had to be chosen. The choices, and why
                     200 for evaluation
     head prompt     our words (r1ci_jax/text/prompts.py)
     sft.lr          1e-5 with cosine decay after 10 % of warm-up, as the predecessor CodeSteer had
-    sft.packed      off: a batch of 32 is taken to be 32 trajectories, 609 steps in all
+    sft.packed      off: a batch of 32 is taken to be 32 trajectories, 610 steps in all
     lengths         8,192 tokens a trajectory, 6,144 of them sampled, 1,024 of one script's output
     batch of 128    questions, so 640 trajectories a step: 128 trajectories are no multiple of G = 5
     updates         one a step (no mini-batches), gradients clipped to norm 1, no warm-up

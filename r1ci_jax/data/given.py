@@ -177,23 +177,24 @@ def _check_turns(segments: Sequence[Segment]) -> None:
     """A rollout could have gone that way: the policy speaks, and pauses where a mark is closed."""
     if not segments or segments[-1].role != "assistant" or not segments[-1].sampled:
         raise UserError("the last segment must be the assistant's, sampled: it holds the answer")
-    followers = [*(segment.role for segment in segments[1:]), ""]
-    for position, (segment, follower) in enumerate(zip(segments, followers, strict=True), start=1):
-        speaks = segment.role == "assistant"
-        if speaks != (position % 2 == 1):
+    for position, segment in enumerate(segments, start=1):
+        if (segment.role == "assistant") != (position % 2 == 1):
             raise UserError(
                 f"segment {position} is the {segment.role}'s; the assistant speaks first and then "
                 "every second time"
             )
-        if segment.role == "observation" and protocol.OBSERVATION_PREFIX not in segment.text:
+        if segment.role == "observation" and not segment.text.startswith(
+            f"\n{protocol.OBSERVATION_PREFIX}\n"
+        ):
             raise UserError(
-                f"segment {position} is interpreter output and must begin with "
-                f'"{protocol.OBSERVATION_PREFIX}"'
+                f"segment {position} is interpreter output and must be a line feed, the line "
+                f'"{protocol.OBSERVATION_PREFIX}" and what was printed'
             )
-        if speaks:
-            wanted, description = _ENDS[follower]
-            if _pause(segment.text) != (wanted, len(segment.text.encode())):
-                raise UserError(f"segment {position} must end, and pause first, at {description}")
+    behind = [*(segment.role for segment in segments[1::2]), ""]
+    for turn, (segment, role) in enumerate(zip(segments[::2], behind, strict=True)):
+        mark, description = _ENDS[role]
+        if _pause(segment.text) != (mark, len(segment.text.encode())):
+            raise UserError(f"segment {2 * turn + 1} must end, and pause first, at {description}")
 
 
 @functools.cache
