@@ -6,8 +6,7 @@ Command    r1ci plan experiments/r1ci_14b.py --topology v5p:2x2x4
            r1ci launch experiments/r1ci_14b.py --tpu v5p-32 \
              --workdir gs://BUCKET/runs/r1ci-14b \
              --config.teacher.demonstrations=gs://BUCKET/demonstrations.jsonl
-Needs      16 chips (v5p-32), demonstrations of one's own (docs/demonstrations.md), and on
-           every machine the published questions (r1ci data fetch)
+Needs      16 chips (v5p-32), and demonstrations of one's own (docs/demonstrations.md)
 Expect     not known yet: nobody has run it on such a machine. The paper's row, as far as it is
            known, stands in experiments/paper.py
 Variants   :toy  the same recipe with a toy model on one CPU, two steps of each training

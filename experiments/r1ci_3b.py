@@ -6,8 +6,7 @@ Command    r1ci plan experiments/r1ci_3b.py --topology v5e:4x4
            r1ci launch experiments/r1ci_3b.py --tpu v5litepod-16 \
              --workdir gs://BUCKET/runs/r1ci-3b \
              --config.teacher.demonstrations=gs://BUCKET/demonstrations.jsonl
-Needs      16 chips (v5litepod-16), demonstrations of one's own (docs/demonstrations.md), and on
-           every machine the published questions (r1ci data fetch)
+Needs      16 chips (v5litepod-16), and demonstrations of one's own (docs/demonstrations.md)
 Expect     not known yet: nobody has run it on such a machine. The paper's row, as far as it is
            known, stands in experiments/paper.py
 Variants   :toy  the same recipe with a toy model on one CPU, two steps of each training
@@ -31,5 +30,6 @@ def get_config(variant: str = "") -> Experiment:
         size="3b",
         checkpoint="Qwen/Qwen2.5-3B-Instruct",
         mesh=MeshConfig(fsdp=16),
+        slots=64,
         micro_batches=2,
     )

@@ -57,7 +57,13 @@ TOY_TASKS: Final = ("toy_letters", "toy_gcd_lcm")
 
 
 def get_config(
-    variant: str, *, size: str, checkpoint: str, mesh: MeshConfig, micro_batches: int = 1
+    variant: str,
+    *,
+    size: str,
+    checkpoint: str,
+    mesh: MeshConfig,
+    slots: int = 128,
+    micro_batches: int = 1,
 ) -> Experiment:
     """One size of the paper's model on one mesh, or the `toy` variant of that run.
 
@@ -66,7 +72,8 @@ def get_config(
         size: Of the model, as `experiments/paper.py` names its rows.
         checkpoint: On the Hugging Face hub; the preset of that name has its architecture.
         mesh: As many devices as the topology has chips.
-        micro_batches: Of a batch of supervised fine-tuning, where memory is short.
+        slots: Trajectories sampled at once; fewer where memory is short.
+        micro_batches: Of a batch of supervised fine-tuning; more where memory is short.
     """
     paper = Experiment(
         name=f"r1ci-{size}",
@@ -79,7 +86,7 @@ def get_config(
         # 60 s a script (S3 S5, A), on nodes of 64 cores (S3 S4 S5, A).
         sandbox=SandboxConfig(limits=Limits(cpu_seconds=60.0, wall_seconds=60.0), workers=64),
         sampler=SamplerConfig(
-            slots=128,
+            slots=slots,
             cache_length=LENGTH,
             chunk=32,
             prefill_buckets=(128, 512, 2048),
@@ -162,7 +169,7 @@ def _toy(paper: Experiment) -> Experiment:
             paper.grpo,
             prompts_per_step=2,
             steps_per_stage=(1, 0, 0, 1),
-            sequence_lengths=(128, length),
+            sequence_lengths=(length,),
             # Ten trajectories go through in several passes.
             micro_tokens=4 * length,
             checkpoint_every=1,

@@ -145,7 +145,8 @@ def _parse(line: str) -> Demonstration:
         for position, part in enumerate(fields["segments"], start=1)
     )
     _check_turns(segments)
-    return Demonstration(**fields | {"segments": segments})
+    values: dict[str, Any] = {**fields, "segments": segments}
+    return Demonstration(**values)
 
 
 def _segment(raw: Any, name: str) -> Segment:

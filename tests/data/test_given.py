@@ -46,6 +46,19 @@ def test_what_the_scripted_teacher_wrote_is_read_back(
     given.refuse_unfit(path, found, examples)
 
 
+def test_the_documented_line_is_one(tmp_path: pathlib.Path) -> None:
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "demonstrations.md").read_text()
+    shown = json.loads(text.partition("```json\n")[2].partition("\n```\n\n")[0])
+    path = write(tmp_path / "made.jsonl", [shown])
+    (read,) = given.read(path, Questions(tasks=("toy_base_conversion",))).values()
+    assert plain(read) == shown | {"segments": tuple(shown["segments"])}
+    # As an example of its own: that question, with that answer.
+    example = Example(
+        id=read.example_id, task=read.task, question=read.prompt, answer='"417"', difficulty=1
+    )
+    given.refuse_unfit(path, {1: read}, [example])
+
+
 def _segment(number: int, **changes: object) -> Callable[[Row], Row]:
     def edit(row: Row) -> Row:
         segments = list(row["segments"])
