@@ -10,7 +10,8 @@
 #   stop              SIGTERM: the command saves a checkpoint and is not started again
 #
 # Environment: R1CI_RESTARTS (how often a command that exits 75 is started again), R1CI_EXTRAS
-# (extras of setup.py, with commas), R1CI_UNSAFE (do not ask for jails). The job sees all of it.
+# (extras of setup.py, with commas), R1CI_UNSAFE (do not ask for jails), R1CI_FETCH (download the
+# published questions). The job sees all of it.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -47,6 +48,7 @@ setup() {
             -c requirements.txt -e ".[$R1CI_EXTRAS]"
     fi
     [ -n "${R1CI_UNSAFE:-}" ] || .venv/bin/r1ci sandbox doctor
+    [ -z "${R1CI_FETCH:-}" ] || .venv/bin/r1ci data fetch
 }
 
 # ---- the job -------------------------------------------------------------------------------------

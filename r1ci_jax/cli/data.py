@@ -69,6 +69,8 @@ def _build(args: argparse.Namespace) -> int:
     names = experiment.questions.tasks
     jobs = drawing.processes(len(names), args.jobs)
     path = args.workdir or rundir.default_path(experiment)
+    if not args.questions_only:
+        prepare.refuse_untaught(experiment)
     began = time.monotonic()
     with rundir.RunDir.open(path, experiment):
         data_dir = path / "data"

@@ -140,6 +140,9 @@ def _job(args: argparse.Namespace) -> tuple[Any, Path, list[str]]:
         raise UserError(trouble)
     if trouble:
         problems.append(trouble)
+    untaught = launch_checks.demonstrations_problem(experiment, shared_disk=args.via == "ssh")
+    if untaught:
+        problems.append(untaught)
     workdir = args.workdir or f"{PLACEHOLDER}/{name}"
     shipped = launch_source.relative(file, source.root) + (f":{variant}" if variant else "")
     job = launch_job.Job(
@@ -155,7 +158,11 @@ def _job(args: argparse.Namespace) -> tuple[Any, Path, list[str]]:
             *(("gcs",) if workdir.startswith("gs://") else ()),
         ),
         restarts=args.restarts,
-        environment=_environment(args.env, unsafe=experiment.sandbox.unsafe),
+        environment=_environment(
+            args.env,
+            unsafe=experiment.sandbox.unsafe,
+            fetches=launch_checks.asks_published(experiment),
+        ),
     )
     return job, source.root, problems
 
@@ -182,12 +189,13 @@ def _check_places(args: argparse.Namespace, tpu: Any) -> None:
         raise UserError(f"{tpu.name} has {tpu.hosts} machines but --hosts names {hosts}")
 
 
-def _environment(pairs: list[str], *, unsafe: bool) -> dict[str, str]:
+def _environment(pairs: list[str], *, unsafe: bool, fetches: bool) -> dict[str, str]:
     for pair in pairs:
         if not re.fullmatch(r"[A-Za-z_]\w*=[^\n]*", pair):
             raise UserError(f"--env {pair!r} is not of the form NAME=value")
     given = dict(pair.split("=", 1) for pair in pairs)
-    return ({"R1CI_UNSAFE": "1"} if unsafe else {}) | given
+    ours = {"R1CI_UNSAFE": unsafe, "R1CI_FETCH": fetches}
+    return {name: "1" for name, is_set in ours.items() if is_set} | given
 
 
 def _recipe(args: argparse.Namespace, job: Any) -> Any:

@@ -60,7 +60,9 @@ def _run(args: argparse.Namespace) -> int:
             f"{', '.join(presets.PRESETS)}"
         )
     source = experiment.model
-    if source.checkpoint:
+    if source.architecture:
+        config = presets.get(source.architecture)
+    elif source.checkpoint:
         directory = hub.resolve(source.checkpoint)
         config = hf_config.parse(hf_config.read_json(directory), directory)
     else:

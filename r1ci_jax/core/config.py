@@ -30,10 +30,20 @@ class ModelSource:
     """Architecture by name (see r1ci_jax/model/presets.py), initialised at random."""
     checkpoint: str = ""
     """Hugging Face directory or hub id; when set, it decides architecture and weights."""
+    architecture: str = ""
+    """The preset whose sizes the checkpoint must have: known to `r1ci plan` without a download.
+    Empty: the checkpoint may have any."""
     tokenizer: str = ""
     """Directory or hub id of a tokenizer. Empty: a byte-level BPE trained on the run's own data."""
     tokenizer_vocab: int = 512
     """Vocabulary of the byte-level BPE, special tokens included."""
+
+    def __post_init__(self) -> None:
+        _require(
+            not self.architecture or bool(self.checkpoint),
+            "model.architecture says what a checkpoint must have, and model.checkpoint is empty; "
+            "name a checkpoint, or set model.preset instead",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +51,8 @@ class Questions:
     """Which questions are asked, and how many of each task in each split."""
 
     tasks: tuple[str, ...] = ()
-    """Names from the task registry; training and evaluation use the same tasks."""
+    """Names from the task registry. Those for training are also evaluated on, those for testing
+    (`r1ci tasks list`) are only evaluated on."""
     difficulties: tuple[int, ...] = (1, 2, 3)
     """Difficulty levels, mixed evenly."""
     sft_per_task: int = 70
@@ -62,8 +73,14 @@ class Questions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherMix:
-    """What the scripted teacher shows. Shares are weights: they need not sum to one."""
+    """Where demonstrations come from, and what the scripted teacher shows.
 
+    Shares are weights: they need not sum to one. The scripted teacher knows the toy tasks.
+    """
+
+    demonstrations: str = ""
+    """Demonstrations made elsewhere, in place of the scripted teacher's: a file of JSON lines or
+    its URL, see docs/demonstrations.md."""
     code_agent: float = 0.7
     """Free choice of text and code."""
     all_text: float = 0.1
@@ -210,7 +227,10 @@ class SftConfig:
 
     epochs: int = 3
     batch_size: int = 32
-    """Rows a step; each is packed with as many demonstrations as fit."""
+    """Rows a step."""
+    packed: bool = True
+    """Rows hold as many demonstrations as fit. False: one each, so that a batch is `batch_size`
+    demonstrations, for more time and the same memory."""
     micro_batches: int = 1
     """Parts of a batch that go through the model one after the other; the step is the same."""
     sequence_length: int = 256

@@ -34,8 +34,13 @@ class PackedBatch[Array](NamedTuple):
     loss_mask_BT: Array
 
 
-def pack(sequences: Sequence[Encoded], length: int, *, pad_id: int) -> list[PackedRow]:
-    """First-fit: each sequence goes into the first row that has room for it, in the given order."""
+def pack(
+    sequences: Sequence[Encoded], length: int, *, pad_id: int, most: int | None = None
+) -> list[PackedRow]:
+    """First-fit: each sequence goes into the first row that has room for it, in the given order.
+
+    A row holds at most `most` of them; None: as many as fit.
+    """
     rows: list[list[Encoded]] = []
     room: list[int] = []
     first_open = 0
@@ -54,7 +59,7 @@ def pack(sequences: Sequence[Encoded], length: int, *, pad_id: int) -> list[Pack
             rows.append([])
             room.append(length)
         rows[number].append(sequence)
-        room[number] -= size
+        room[number] = 0 if len(rows[number]) == most else room[number] - size
     return [_row(members, length, pad_id) for members in rows]
 
 

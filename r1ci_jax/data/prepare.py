@@ -3,13 +3,26 @@
 from pathlib import Path
 
 from r1ci_jax.core.config import Experiment
-from r1ci_jax.data import builders, synth
+from r1ci_jax.data import builders, given, synth
 from r1ci_jax.text import prompts
 
 
 def head(experiment: Experiment) -> str:
     """What stands before each question; a model trained from scratch learns it by example."""
     return prompts.HEAD_PROMPT if experiment.model.checkpoint else ""
+
+
+def refuse_untaught(experiment: Experiment) -> None:
+    """Say now, not after the questions are drawn, that nobody shows how to answer them.
+
+    Raises:
+        UserError: A task has no scripted teacher and no demonstrations are given, or those that are
+            cannot be learnt from.
+    """
+    if path := experiment.teacher.demonstrations:
+        given.read(path, experiment.questions)
+    else:
+        synth.refuse_untaught(experiment.questions.tasks)
 
 
 def questions(
@@ -35,16 +48,24 @@ def demonstrations(
     *,
     report: synth.Report | None = None,
 ) -> None:
-    """Build `r1ci_trajectories` from the sft split; nothing is done when it is there already."""
+    """Build `r1ci_trajectories` for the sft split; nothing is done when it is there already.
+
+    They are those that the experiment names, or else the scripted teacher's.
+    """
     if builders.built(data_dir, "r1ci_trajectories"):
         return
     examples = builders.load_examples(data_dir, experiment.questions.tasks, "sft")
-    rows = synth.write_demonstrations(
-        examples,
-        sandbox,
-        seed=experiment.seed,
-        mix=experiment.teacher,
-        head=head(experiment),
-        report=report,
-    )
+    if path := experiment.teacher.demonstrations:
+        found = given.read(path, experiment.questions)
+        given.refuse_unfit(path, found, examples)
+        rows = list(found.values())
+    else:
+        rows = synth.write_demonstrations(
+            examples,
+            sandbox,
+            seed=experiment.seed,
+            mix=experiment.teacher,
+            head=head(experiment),
+            report=report,
+        )
     builders.build_trajectories(rows, data_dir=data_dir)

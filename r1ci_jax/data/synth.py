@@ -87,6 +87,22 @@ def write_demonstrations(
     return [demonstration for demonstration in written_out if demonstration.correct]
 
 
+def refuse_untaught(tasks: Sequence[str]) -> None:
+    """Check that all tasks for training have a scripted teacher.
+
+    Raises:
+        UserError: Not all have.
+    """
+    found = (registry.get(name) for name in tasks)
+    untaught = [t.name for t in found if t.split != "test" and not isinstance(t, ToyTask)]
+    if untaught:
+        raise UserError(
+            f"{len(untaught)} of the tasks have no scripted teacher ({untaught[0]} is one): give "
+            "demonstrations by --config.teacher.demonstrations=FILE.jsonl, which "
+            "docs/demonstrations.md describes"
+        )
+
+
 def _weights(mix: TeacherMix) -> dict[tuple[Agent, str], float]:
     """Weight of each (agent, kind)."""
     kinds = {kind: getattr(mix, kind) for kind in ("code", "repair", "check", "direct")}
@@ -116,7 +132,7 @@ def _plan(examples: Sequence[Example], mix: TeacherMix, seed: int) -> list[_Plan
         if not isinstance(task, ToyTask):
             raise UserError(
                 f"the scripted teacher knows no {task.name}; "
-                "use tasks of the toy suite or another teacher"
+                "use tasks of the toy suite or give demonstrations (teacher.demonstrations)"
             )
         gold = task.gold(example)
         assert gold is not None, "toy examples store their answer"

@@ -6,6 +6,7 @@ models have a larger rotary base; their dual chunk attention equals plain attent
 tokens and is not built here.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 from r1ci_jax.errors import UserError
@@ -77,3 +78,18 @@ def get(name: str) -> Qwen2Config:
     if name not in PRESETS:
         raise UserError(f"unknown model preset {name!r}; choose one of: {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def refuse_other(name: str, config: Qwen2Config, checkpoint: str) -> None:
+    """Check that a checkpoint has the architecture of the preset of this name.
+
+    Raises:
+        UserError: it has another one.
+    """
+    wanted, found = dataclasses.asdict(get(name)), dataclasses.asdict(config)
+    for key, value in wanted.items():
+        if found[key] != value:
+            raise UserError(
+                f"{checkpoint} has {key} = {found[key]}, model.architecture = {name} has {value}; "
+                "correct either of the two"
+            )

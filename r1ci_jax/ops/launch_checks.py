@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from r1ci_jax.core.config import Experiment, MeshConfig
+from r1ci_jax.core.mirror import is_url
+from r1ci_jax.data import synth
 from r1ci_jax.errors import UserError
 from r1ci_jax.ops.launch_tpu import Slice
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.stored import StoredTask
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 """As Kubernetes, XPK and the TPU API all take it."""
@@ -97,3 +101,27 @@ def check_model(experiment: Experiment) -> None:
                 f"model.{key} = {named} is a folder of this machine, which workers do not have; "
                 "name a model of the Hugging Face hub"
             )
+
+
+def asks_published(experiment: Experiment) -> bool:
+    """Whether questions are asked that each worker must download first."""
+    return any(isinstance(registry.get(name), StoredTask) for name in experiment.questions.tasks)
+
+
+def demonstrations_problem(experiment: Experiment, *, shared_disk: bool) -> str | None:
+    """Why the workers would have nothing to learn from; `shared_disk`: a path may be theirs too.
+
+    The line says what to do.
+    """
+    path = experiment.teacher.demonstrations
+    if not path:
+        try:
+            synth.refuse_untaught(experiment.questions.tasks)
+        except UserError as error:
+            return str(error)
+    elif not is_url(path) and not (shared_disk and path.startswith("/")):
+        return (
+            f"teacher.demonstrations = {path} is a file of this machine, which workers do not "
+            "have; copy it to gs://BUCKET and name that"
+        )
+    return None

@@ -337,6 +337,8 @@ def run(
     names = [name for name in names if not directory.is_finished(name)]
     with _mesh(experiment.mesh):
         state = Run(experiment, directory, sandbox)
+        if "data" in names and not builders.built(state.data_dir, "r1ci_trajectories"):
+            prepare.refuse_untaught(experiment)
         if set(names) & LEARNING:
             state.refuse_unfit_model()
         for name in names:

@@ -157,6 +157,8 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
     tokenizer = tokenizers.load(path)
     if source.checkpoint:
         model = weights.load_pretrained(source.checkpoint)
+        if source.architecture:
+            presets.refuse_other(source.architecture, model.config, source.checkpoint)
     else:
         config = presets.get(source.preset)
         # One compiled call: initialising op by op takes longer than a training step.

@@ -81,7 +81,12 @@ def train(
     of the checkpoints. Returns all weights.
     """
     # --- Data ---
-    packed = packing.pack(rows, config.sequence_length, pad_id=policy.tokenizer.pad_id)
+    packed = packing.pack(
+        rows,
+        config.sequence_length,
+        pad_id=policy.tokenizer.pad_id,
+        most=None if config.packed else 1,
+    )
     batches = packing.packed_batches(packed, config.batch_size, epochs=config.epochs, seed=seed)
     assert batches.steps is not None
     total = batches.steps

@@ -59,6 +59,17 @@ def test_first_fit_by_hand() -> None:
     ]
 
 
+def test_one_a_row_where_told() -> None:
+    rows = packing.pack(sequences([6, 2, 4]), 10, pad_id=PAD, most=1)
+    assert [row.tokens_T.tolist() for row in rows] == [
+        [0] * 6 + [PAD] * 4,
+        [1] * 2 + [PAD] * 8,
+        [2] * 4 + [PAD] * 6,
+    ]
+    rows = packing.pack(sequences([2, 2, 2]), 10, pad_id=PAD, most=2)
+    assert [int(row.segments_T.max()) for row in rows] == [2, 1]
+
+
 def test_a_sequence_longer_than_a_row_is_a_defect() -> None:
     with pytest.raises(AssertionError, match="13 tokens does not fit into a row of 12"):
         packing.pack(sequences([13]), 12, pad_id=PAD)

@@ -97,6 +97,14 @@ def test_dry_run_without_a_place_says_what_is_missing(rig: Rig) -> None:
     assert "--workdir gs://BUCKET/runs/probe" in done.stdout
 
 
+def test_what_a_run_of_the_papers_tasks_needs_besides(rig: Rig) -> None:
+    words = ("experiments/probe.py", "--tpu=v5p-32", BUCKET, "--dry-run")
+    assert "R1CI_FETCH" not in rig.launch(*words).stdout
+    done = rig.launch(*words, "--config.questions.tasks=bbh_navigate,toy_sorting")
+    assert done.returncode == 0 and "R1CI_FETCH=1" in done.stdout
+    assert "before a real launch: 1 of the tasks have no scripted teacher" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

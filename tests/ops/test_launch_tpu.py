@@ -12,6 +12,7 @@ from r1ci_jax.core.config import (
     Questions,
     SamplerConfig,
     SftConfig,
+    TeacherMix,
 )
 from r1ci_jax.errors import UserError
 from r1ci_jax.ops import launch_checks, launch_tpu, plan_chips
@@ -121,6 +122,23 @@ def test_model_that_lies_on_this_machine_is_refused(tmp_path: Path) -> None:
     fields = {"model": ModelSource(preset="toy", checkpoint=str(tmp_path))}
     with pytest.raises(UserError, match="folder of this machine"):
         launch_checks.check_model(Experiment(**{**vars(base), **fields}))
+
+
+def test_workers_must_find_demonstrations() -> None:
+    base = vars(experiment(MeshConfig()))
+
+    def problem(*tasks: str, path: str = "", shared_disk: bool = False) -> str | None:
+        fields = {"questions": Questions(tasks=tasks), "teacher": TeacherMix(demonstrations=path)}
+        return launch_checks.demonstrations_problem(
+            Experiment(**{**base, **fields}), shared_disk=shared_disk
+        )
+
+    assert problem("toy_sorting") is None
+    assert "have no scripted teacher" in str(problem("toy_sorting", "game24"))
+    assert problem("game24", path="gs://a-bucket/made.jsonl") is None
+    assert problem("game24", path="/disk/made.jsonl", shared_disk=True) is None
+    assert "copy it to gs://BUCKET" in str(problem("game24", path="/disk/made.jsonl"))
+    assert "copy it to gs://BUCKET" in str(problem("game24", path="made.jsonl", shared_disk=True))
 
 
 def test_small_v5e_slices_are_not_for_xpk() -> None:

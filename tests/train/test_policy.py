@@ -10,7 +10,7 @@ from flax import nnx
 
 from r1ci_jax.core.config import Experiment, ModelSource, Questions
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import qwen2, weights
+from r1ci_jax.model import presets, qwen2, weights
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import policy as policies
 from r1ci_jax.train.policy import Params, Policy
@@ -68,6 +68,19 @@ def test_a_checkpoint_decides_architecture_weights_and_tokenizer(
     assert loaded.tokenizer.vocab_size == tiny_policy.tokenizer.vocab_size
     for left, right in zip(jax.tree.leaves(params), jax.tree.leaves(tiny_params), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_a_checkpoint_of_another_architecture_than_told_is_refused(
+    tiny_policy: Policy, tiny_params: Params, tmp_path: Path
+) -> None:
+    weights.save_pretrained(nnx.merge(tiny_policy.graphdef, tiny_params), tmp_path / "hf")
+    tiny_policy.tokenizer.save(tmp_path / "hf")
+    told = experiment(checkpoint=str(tmp_path / "hf"), architecture="qwen2.5-3b-instruct")
+    with pytest.raises(UserError, match=r"has vocab_size = \d+, model.architecture = qwen2.5-3b-i"):
+        policies.load(told, tmp_path / "none")
+    presets.refuse_other("toy", presets.get("toy"), "a toy")
+    with pytest.raises(UserError, match=r"model.checkpoint is empty; name a checkpoint"):
+        experiment(architecture="toy")
 
 
 def test_a_tokenizer_larger_than_the_model_is_the_users_to_mend(

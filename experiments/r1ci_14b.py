@@ -1,0 +1,30 @@
+r"""The paper's run with Qwen2.5-14B-Instruct-1M: SFT, potential, four stages of GRPO, evaluation.
+
+Question   Does the curriculum by improvement potential raise the mean over 37 tasks never trained
+           on above supervised fine-tuning, and above training without it? (Table 3, row 14b)
+Command    r1ci plan experiments/r1ci_14b.py --topology v5p:2x2x4
+           r1ci launch experiments/r1ci_14b.py --tpu v5p-32 \
+             --workdir gs://BUCKET/runs/r1ci-14b \
+             --config.teacher.demonstrations=gs://BUCKET/demonstrations.jsonl
+Needs      16 chips (v5p-32), and demonstrations of one's own (docs/demonstrations.md)
+Expect     not known yet: nobody has run it on such a machine. The paper's row, as far as it is
+           known, stands in experiments/paper.py
+Variants   :toy  the same recipe with a toy model on one CPU, two steps of each training
+
+The recipe, and every choice that the paper leaves open, is in experiments/r1ci_paper.py.
+"""
+
+from experiments import r1ci_paper
+from r1ci_jax.core.config import Experiment, MeshConfig
+
+VARIANTS = r1ci_paper.VARIANTS
+
+TOPOLOGY = "v5p:2x2x4"
+"""What `r1ci plan` accepts it on."""
+
+
+def get_config(variant: str = "") -> Experiment:
+    """The paper's run, or its toy."""
+    return r1ci_paper.get_config(
+        variant, size="14b", checkpoint="Qwen/Qwen2.5-14B-Instruct-1M", mesh=MeshConfig(fsdp=16)
+    )
