@@ -1,6 +1,7 @@
 """What a trainer carries from step to step, and the optimiser that moves it."""
 
 import functools
+import zlib
 from typing import Any
 
 import flax.struct
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from r1ci_jax.core import hosts
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
@@ -50,9 +52,17 @@ def batch_parts() -> int:
 
 
 def place_batch(batch: PyTree) -> PyTree:
-    """Host arrays to the devices: cut by rows over the mesh where one is set."""
+    """Host arrays to the devices: cut by rows over the mesh where one is set.
+
+    Every host hands in the whole batch.
+    """
     mesh = jax.sharding.get_mesh()
-    return jax.device_put(batch, None if mesh.empty else meshes.batch_sharding(mesh))
+    if mesh.empty:
+        return jax.device_put(batch)
+    if hosts.count() > 1:
+        checksums = [zlib.crc32(np.ascontiguousarray(array)) for array in jax.tree.leaves(batch)]
+        hosts.require_same("the batch", checksums)
+    return meshes.put(batch, meshes.batch_sharding(mesh))
 
 
 def split_rows(batch: PyTree, parts: int) -> PyTree:
