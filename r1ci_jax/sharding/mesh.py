@@ -126,10 +126,9 @@ def put[T](tree: T, shardings: Any) -> T:
         parts = [jax.device_put(array[index], device) for device, index in places.items()]
         return jax.make_array_from_single_device_arrays(array.shape, sharding, parts)
 
-    is_one = isinstance(shardings, NamedSharding)
-    return jax.tree.map(
-        place, tree, jax.tree.map(lambda _: shardings, tree) if is_one else shardings
-    )
+    if isinstance(shardings, NamedSharding):
+        return jax.tree.map(lambda array: place(array, shardings), tree)
+    return jax.tree.map(place, tree, shardings)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -65,6 +65,14 @@ def place_batch(batch: PyTree) -> PyTree:
     return meshes.put(batch, meshes.batch_sharding(mesh))
 
 
+def place_whole(tree: PyTree) -> PyTree:
+    """Host arrays to the devices, whole on each of them."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return jax.device_put(tree)
+    return meshes.put(tree, jax.sharding.NamedSharding(mesh, jax.P()))
+
+
 def split_rows(batch: PyTree, parts: int) -> PyTree:
     """Arrays [B, ...] as [parts, B / parts, ...]; on a mesh every row stays on its device."""
 
@@ -87,7 +95,7 @@ def like_parameters[T](tree: T) -> T:
 
 def at(schedule: optax.Schedule, step: int) -> float:
     """The learning rate of a step."""
-    return float(jax.device_get(jax.jit(schedule)(jax.device_put(np.int32(step)))))
+    return float(jax.device_get(jax.jit(schedule)(place_whole(np.int32(step)))))
 
 
 def apply_gradients(
