@@ -207,8 +207,8 @@ class _Joined:
         here = f"r1ci/gather/{self._round}/"
         self._store.key_value_set(f"{here}{self.index}", json.dumps([name, value]))
         if self.index:
-            return json.loads(self._get(f"{here}all", 0, name, seconds))
-        texts = [self._get(f"{here}{host}", host, name, seconds) for host in range(self.count)]
+            return json.loads(self._get(here, "all", name, seconds))
+        texts = [self._get(here, str(host), name, seconds) for host in range(self.count)]
         found = [json.loads(text) for text in texts]
         for host, (other, _) in enumerate(found):
             assert other == name, f"host {host} is at {other!r}, host 0 at {name!r}"
@@ -225,15 +225,17 @@ class _Joined:
         self.lifeline.close()
         jax.distributed.shutdown()
 
-    def _get(self, key: str, host: int, name: str, seconds: float) -> str:
+    def _get(self, here: str, key: str, name: str, seconds: float) -> str:
         began = time.monotonic()
         try:
-            return self._store.blocking_key_value_get(key, int(1000 * seconds))
+            return self._store.blocking_key_value_get(here + key, int(1000 * seconds))
         except RuntimeError as error:
             if time.monotonic() - began < seconds:
                 raise
+            there = {path.rpartition("/")[2] for path, _ in self._store.key_value_dir_get(here)}
+            absent = next((host for host in range(self.count) if str(host) not in there), 0)
             raise Resume(
-                f"host {host} lives but did not come to {name!r} in {seconds:.0f} s; {RESUMES}"
+                f"host {absent} lives but did not come to {name!r} in {seconds:.0f} s; {RESUMES}"
             ) from error
 
 
