@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from r1ci_jax.rollout.trajectory import Trajectory
-from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.sandbox import Sandbox, SandboxConfig
 from tests.multihost import computed
 from tests.multihost.conftest import Start
 
 
 def test_two_hosts_compute_what_one_device_computes(
-    start_hosts: Start, tmp_path: pathlib.Path, box: Sandbox
+    start_hosts: Start, tmp_path: pathlib.Path
 ) -> None:
     running = start_hosts("tests.multihost.computed", str(tmp_path))
-    steps, (whole, carried) = computed.steps(), computed.rollouts(box)
+    with Sandbox(SandboxConfig(workers=1)) as box:
+        steps, (whole, carried) = computed.steps(), computed.rollouts(box)
     for host in running:
         assert host.wait() == 0, host.said
     # What the test itself wrote a moment ago.
