@@ -1,5 +1,11 @@
 """How a run ends early: an error that is the user's to mend, or a stop that can be resumed."""
 
+USER_ERROR = 2
+RESUME = 75
+"""EX_TEMPFAIL: a scheduler that runs the same command again lets the run go on."""
+INTERRUPTED = 130
+"""Exit statuses of the command line."""
+
 
 class UserError(Exception):
     """Wrong input or a missing prerequisite.

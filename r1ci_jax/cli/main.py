@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import r1ci_jax
-from r1ci_jax.errors import Resume, UserError
+from r1ci_jax.core import hosts
+from r1ci_jax.errors import INTERRUPTED, RESUME, USER_ERROR, Resume, UserError
 
 COMMANDS = {
     "run": ("r1ci_jax.cli.run", "every stage of an experiment, resumed where it stopped"),
@@ -35,11 +36,6 @@ COMMANDS = {
 }
 """Command -> module with `add_commands(subparsers)`, and its line in `r1ci --help`."""
 
-USER_ERROR = 2
-RESUME = 75
-"""EX_TEMPFAIL: a scheduler that runs the same command again lets the run go on."""
-INTERRUPTED = 130
-
 
 class _Parser(argparse.ArgumentParser):
     """Argument errors as one line, like all other wrong input."""
@@ -54,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     A command is a function `args -> int | None` set with `parser.set_defaults(run=function)`. One
     that takes `--config.a.b=value` sets `takes_overrides=True` and finds them in `args.overrides`.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    status = _status(list(sys.argv[1:] if argv is None else argv))
+    hosts.quit_apart(status)
+    return status
+
+
+def _status(words: list[str]) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
@@ -77,7 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         message = _message(error)
         if message is None:
-            raise
+            if hosts.count() == 1:
+                raise
+            traceback.print_exc()
+            return 1
         if debug:
             traceback.print_exc()
         print(f"r1ci: {message}", file=sys.stderr)

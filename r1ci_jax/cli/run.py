@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from r1ci_jax.core import rundir, stopping
+from r1ci_jax.core import hosts, rundir, stopping
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import Sandbox
 
@@ -59,9 +59,12 @@ def _run(args: argparse.Namespace) -> int:
         default = experiments.default(args.exp)
         experiment = experiments.override(default, args.overrides)
         changed = experiments.changes(default, experiment)
-        print(experiments.describe(args.exp, experiment, changed), file=sys.stderr)
-        summary = _run_stages(args, experiment, changed)
-    if args.json:
+        with hosts.joined():
+            if hosts.is_first():
+                print(experiments.describe(args.exp, experiment, changed), file=sys.stderr)
+            summary = _run_stages(args, experiment, changed)
+            answers = hosts.is_first()
+    if args.json and answers:
         print(json.dumps(summary))
     return 0
 
@@ -72,7 +75,7 @@ def _run_stages(
     """Open the run directory, run what is left to do, show the table."""
     path = args.workdir or rundir.default_path(experiment)
     with (
-        rundir.RunDir.open(path, experiment, changes=changed) as directory,
+        rundir.RunDir.open_together(path, experiment, changes=changed) as directory,
         _sandbox(experiment, directory) as sandbox,
         stopping.on_sigterm(),
     ):
@@ -94,9 +97,9 @@ def _run_stages(
 
             result = tables.results_table(tables.read_run(directory.path))
             summary["results"] = list(result.records)
-            if args.command in ("run", "eval"):
+            if args.command in ("run", "eval") and hosts.is_first():
                 tables.show(result)
-        if directory.report_path.exists():
+        if directory.report_path.exists() and hosts.is_first():
             summary["report"] = str(directory.report_path)
             print(f"report: {directory.report_path}", file=sys.stderr)
         return summary

@@ -21,6 +21,8 @@ import rich.spinner
 import rich.table
 import rich.text
 
+from r1ci_jax.core import hosts
+
 HEARTBEAT_SECONDS = 10.0
 """Longest silence of plain output."""
 LINE_SECONDS = 2.0
@@ -55,21 +57,21 @@ class Progress:
         start: int = 0,
         unit: str = "steps",
         stream: TextIO | None = None,
-        enabled: bool = True,
+        enabled: bool | None = None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         line_seconds: float = LINE_SECONDS,
     ) -> None:
         """Set up a display of `total` steps (None: unknown) on `stream` (stderr by default).
 
         `start` steps were done before, by a run that is resumed: they do not count for the rate.
-        `enabled` is False on all processes but the first.
+        `enabled` is None where the first host alone shows it.
         """
         self.stage = stage
         self.total = total
         self.compile_seconds = 0.0
         """Seconds spent in `compiling` blocks so far."""
         self._unit = unit
-        self._enabled = enabled
+        self._enabled = hosts.is_first() if enabled is None else enabled
         self._console = rich.console.Console(file=stream or sys.stderr, highlight=False)
         self._heartbeat_seconds = heartbeat_seconds
         self._line_seconds = line_seconds

@@ -4,6 +4,7 @@ config.json        resolved config, git revision, package versions, device kinds
 stages.json        stages that are finished
 metrics.jsonl      trajectories.jsonl  results.jsonl  potential.jsonl   (see docs/metrics.md)
 checkpoints/       tables/*.md         report.html
+hosts/N/           the same files of host N of several; checkpoints are common
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from typing import Any, Self
 
 from etils import epath
 
-from r1ci_jax.core import files, progress
+from r1ci_jax.core import files, hosts, progress
 from r1ci_jax.core.config import Experiment
 from r1ci_jax.core.mirror import Mirror, is_url
 from r1ci_jax.errors import UserError
@@ -60,8 +61,11 @@ class RunDir:
         config: dict[str, Any],
         lock: int | None,
         mirror: Mirror | None = None,
+        common: Path | None = None,
     ) -> None:
         self.path = path
+        self._common = common or path
+        """The first host's directory, where checkpoints lie."""
         self.config = config
         """Content of config.json."""
         self._lock = lock
@@ -74,18 +78,20 @@ class RunDir:
         experiment: Experiment,
         *,
         changes: Mapping[str, Any] | None = None,
-        copies: bool = True,
+        host: int = 0,
     ) -> Self:
         """Make a run directory, or resume one whose resolved config is the same but for the mesh.
 
-        A URL (gs://bucket/runs/name) means a local directory that is mirrored there; of several
-        processes of one run only one `copies`, the others take what is there when they start.
+        A URL (gs://bucket/runs/name) means a local directory that is mirrored there. Of several
+        hosts of one run the first works in `where` and the others in directories of their own; only
+        the first one mirrors, the others take what is there when they start.
         `changes` is what the command line changed in the experiment file's config: noted only.
         Raises UserError when the directory belongs to another config, to another process, or to
         something that is no run.
         """
-        mirror = Mirror(str(where), writes=copies) if is_url(where) else None
-        path = mirror.local if mirror else Path(where)
+        mirror = Mirror(str(where), writes=host == 0) if is_url(where) else None
+        common = mirror.local if mirror else Path(where)
+        path = common / "hosts" / str(host) if host and mirror is None else common
         if mirror is None:
             _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -113,7 +119,24 @@ class RunDir:
         except BaseException:
             os.close(lock)
             raise
-        return cls(path, config, lock, mirror)
+        return cls(path, config, lock, mirror, common)
+
+    @classmethod
+    def open_together(
+        cls, where: Path | str, experiment: Experiment, *, changes: Mapping[str, Any] | None = None
+    ) -> Self:
+        """`open` on every host of a run; raises UserError too where they do not share a disk."""
+        # The first one first: a directory that holds others' files already would be no run to it.
+        opened = cls.open(where, experiment, changes=changes) if hosts.is_first() else None
+        created = hosts.broadcast("run directory", opened and opened.config["created"])
+        if opened is not None:
+            return opened
+        if not is_url(where) and cls.view(Path(where)).config["created"] != created:
+            raise UserError(
+                f"{where} of host {hosts.index()} is not that of host 0, and checkpoints are "
+                "common: name a directory of a shared disk with --workdir, or gs://bucket/runs/NAME"
+            )
+        return cls.open(where, experiment, changes=changes, host=hosts.index())
 
     @classmethod
     def view(cls, path: Path) -> Self:
@@ -135,7 +158,7 @@ class RunDir:
     @property
     def location(self) -> str:
         """Where the run is kept, as a user named it."""
-        return self._mirror.url if self._mirror else str(self.path)
+        return self._mirror.url if self._mirror else str(self._common)
 
     @property
     def metrics_path(self) -> Path:
@@ -170,7 +193,7 @@ class RunDir:
     @property
     def checkpoints(self) -> epath.Path:
         """Where Orbax writes: of a mirrored run at its URL."""
-        return self._mirror.checkpoints if self._mirror else epath.Path(self.path / "checkpoints")
+        return self._mirror.checkpoints if self._mirror else epath.Path(self._common, "checkpoints")
 
     @property
     def tables(self) -> Path:

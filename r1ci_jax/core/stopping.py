@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from types import FrameType
 
+from r1ci_jax.core import hosts
 from r1ci_jax.errors import Resume
 
 _asked = False
@@ -40,13 +41,19 @@ def on_sigterm() -> Iterator[None]:
 
 
 def requested() -> bool:
-    """Whether the run should stop at its next safe point."""
-    return _asked
+    """Whether the run should stop at this point, to which every host comes."""
+    return hosts.any_flag("stop", _asked)
 
 
 def heed() -> None:
     """End the run here if it was asked to stop: nothing is lost that was finished."""
     if requested():
+        raise stopped()
+
+
+def heed_alone() -> None:
+    """`heed` where this host is by itself; the others end when they hear of it."""
+    if _asked:
         raise stopped()
 
 

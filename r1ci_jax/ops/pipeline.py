@@ -11,14 +11,15 @@ report      one HTML file
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from r1ci_jax.core import metrics, progress, stopping
+from r1ci_jax.core import hosts, metrics, progress, stopping
 from r1ci_jax.core.config import Experiment, MeshConfig
 from r1ci_jax.core.rundir import RunDir
 from r1ci_jax.curriculum import potential, stages
@@ -169,6 +170,14 @@ def make_data(run: Run) -> None:
         texts = encoding.texts(builders.load_trajectories(run.data_dir))
         tokenizers.train_byte_bpe(texts, source.tokenizer_vocab).save(run.tokenizer_dir)
     run.refuse_long_prompts()
+    if hosts.count() > 1:
+        hosts.require_same("the data", _checksums(run.directory.path))
+
+
+def _checksums(directory: Path) -> dict[str, int]:
+    """Of every file of rows, and of the tokenizer."""
+    found = [*directory.glob("data/**/*.array_record*"), *directory.glob("tokenizer/*")]
+    return {str(path.relative_to(directory)): zlib.crc32(path.read_bytes()) for path in found}
 
 
 def _reported(bar: progress.Progress) -> Callable[[int, int], None]:
@@ -176,7 +185,7 @@ def _reported(bar: progress.Progress) -> Callable[[int, int], None]:
 
     def report(done: int, total: int) -> None:
         bar.update(done)
-        stopping.heed()
+        stopping.heed_alone()
 
     return report
 
@@ -208,6 +217,7 @@ def train_sft(run: Run) -> None:
 def measure_potential(run: Run) -> None:
     """Potential of every GRPO question under the SFT model, and the curriculum's splits."""
     examples = run.examples("grpo")
+    _keep_common(run.directory.potential_path, ("example_id",))
     runner = run.runner(_SEED_POTENTIAL)
     run.load_into(runner, run.weights("sft"))
     with progress.Progress("potential", len(examples), unit="questions") as bar:
@@ -275,6 +285,7 @@ def evaluate_models(run: Run) -> None:
     chosen, _ = run.policy()
     runner = run.runner(_SEED_EVAL)
     tasks = set(run.experiment.questions.tasks)
+    _keep_common(run.directory.results_path, ("model", "task"))
     with (
         metrics.JsonlLog(run.directory.results_path) as results,
         metrics.JsonlLog(run.directory.trajectories_path) as trajectory_log,
@@ -297,6 +308,14 @@ def evaluate_models(run: Run) -> None:
                 trajectory_log.append(record.row(kept, chosen.tokenizer, stage=stage, step=1))
             for row in evaluation.results(model, trajectories, examples):
                 results.append(row)
+
+
+def _keep_common(path: Path, names: Sequence[str]) -> None:
+    """Drop rows that a lost run has left on some hosts and not on others; `names` tell rows."""
+    present = [[row[name] for name in names] for row in metrics.read(path)]
+    everywhere = hosts.gather(path.name, present)
+    with metrics.JsonlLog(path) as log:
+        log.keep(lambda row: all([row[name] for name in names] in rows for rows in everywhere))
 
 
 def write_tables(run: Run) -> None:
@@ -331,10 +350,12 @@ def run(
     Raises UserError when `only` names a stage whose predecessors are not finished.
     """
     names = list(STAGES)
+    # What one host has not finished, none has: they go through every stage together.
+    finished = set.intersection(*map(set, hosts.gather("stages", [*directory.finished_stages()])))
     if only is not None:
-        _require_finished(names[1 : names.index(only)], only, directory)
+        _require_finished(names[1 : names.index(only)], only, finished)
         names = ["data", only]
-    names = [name for name in names if not directory.is_finished(name)]
+    names = [name for name in names if name not in finished]
     with _mesh(experiment.mesh):
         state = Run(experiment, directory, sandbox)
         if "data" in names and not builders.built(state.data_dir, "r1ci_trajectories"):
@@ -349,8 +370,8 @@ def run(
             directory.finish(name)
 
 
-def _require_finished(names: Sequence[str], wanted: str, directory: RunDir) -> None:
-    missing = [name for name in names if not directory.is_finished(name)]
+def _require_finished(names: Sequence[str], wanted: str, finished: Set[str]) -> None:
+    missing = [name for name in names if name not in finished]
     if missing:
         raise UserError(
             f"stage {wanted} needs {missing[0]} first: run `r1ci {missing[0]}`, or `r1ci run` for "

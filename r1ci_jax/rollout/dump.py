@@ -23,19 +23,24 @@ from r1ci_jax.sandbox import ExecResult, Status
 
 def turn_row(turn: Turn) -> dict[str, Any]:
     """A turn as JSON."""
-    result = dataclasses.asdict(turn.result)
-    result["files"] = {
-        name: base64.b64encode(data).decode() for name, data in turn.result.files.items()
-    }
-    return {"code": turn.code, "result": result}
+    return {"code": turn.code, "result": result_row(turn.result)}
 
 
 def turn_of(row: dict[str, Any]) -> Turn:
     """The inverse of `turn_row`."""
-    result = row["result"]
-    found = {name: base64.b64decode(data) for name, data in result["files"].items()}
-    status = Status(result["status"])
-    return Turn(code=row["code"], result=ExecResult(**{**result, "status": status, "files": found}))
+    return Turn(code=row["code"], result=result_of(row["result"]))
+
+
+def result_row(result: ExecResult) -> dict[str, Any]:
+    """What a script did, as JSON."""
+    files = {name: base64.b64encode(data).decode() for name, data in result.files.items()}
+    return {**dataclasses.asdict(result), "files": files}
+
+
+def result_of(row: dict[str, Any]) -> ExecResult:
+    """The inverse of `result_row`."""
+    files = {name: base64.b64decode(data) for name, data in row["files"].items()}
+    return ExecResult(**{**row, "status": Status(row["status"]), "files": files})
 
 
 def trajectory_row(trajectory: Trajectory) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class Waiting:
     """What a paused trajectory waits for."""
 
     action: agents.RunCode | agents.RunLast | agents.UseTool
-    future: concurrent.futures.Future[ExecResult] | concurrent.futures.Future[str]
+    future: concurrent.futures.Future[ExecResult] | concurrent.futures.Future[str] | None
+    """None: another host sees to it."""
     due: int
     """Chunk before which the observation enters."""
 

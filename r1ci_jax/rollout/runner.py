@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Protocol
 
-from r1ci_jax.core import stopping
+from r1ci_jax.core import hosts, stopping
 from r1ci_jax.core.config import TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import qwen2
-from r1ci_jax.rollout import agents, reward
+from r1ci_jax.rollout import agents, reward, shares
 from r1ci_jax.rollout.live import Live, Request, Waiting
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn
 from r1ci_jax.sampling.engine import Emitted, Engine, Feed
@@ -84,6 +84,11 @@ class Runner:
                 f"limits.observation_tokens = {limits.observation_tokens} leaves no room beside "
                 f"the {len(self.clip_ids)} tokens that mark shortened output; raise it"
             )
+        if limits.wall_seconds is not None and hosts.count() > 1:
+            raise UserError(
+                "limits.wall_seconds ends trajectories by the clock, and every host has its own: "
+                "leave it out on several hosts"
+            )
 
     def load(self, weights: qwen2.DecoderWeights) -> None:
         """Sample from these weights from now on."""
@@ -141,11 +146,17 @@ class Runner:
         ids = chat.user_turn_ids(self.tokenizer, text)
         return ids[1:] if row.tokens[-1] == self.tokenizer.eos_id else ids
 
-    def judged(self, row: Live, stop: StopReason, answer: str | None) -> Trajectory:
-        """What came of a row; an answer to a question of no task is not judged."""
+    def judged(
+        self, row: Live, stop: StopReason, answer: str | None, is_own: bool = True
+    ) -> Trajectory:
+        """What came of a row; an answer to a question of no task is not judged.
+
+        A row that is not this host's own counts as not correct, until its host's verdict is known.
+        """
         example, request = row.request.example, row.request
         correct = (
-            answer is not None
+            is_own
+            and answer is not None
             and example.task != ""
             and registry.get(example.task).score(example, answer).correct
         )
@@ -201,8 +212,8 @@ class Batch:
         self._tools = concurrent.futures.ThreadPoolExecutor(TOOL_THREADS, "tool")
         # Some tasks judge an answer in the jail, which may take seconds: decoding does not wait.
         self._judges = concurrent.futures.ThreadPoolExecutor(JUDGE_THREADS, "judge")
-        self.ended: dict[int, concurrent.futures.Future[Trajectory]] = {}
-        """By index; the future is that of the verdict."""
+        self.ended: dict[int, tuple[bool, concurrent.futures.Future[Trajectory]]] = {}
+        """By index: whether this host judges it, and the future of the verdict."""
 
     def chunks(self) -> Generator[int]:
         """Go on chunk by chunk until all is done; yields how many trajectories are.
@@ -220,17 +231,17 @@ class Batch:
 
     def done(self) -> dict[int, Trajectory]:
         """What has ended, by index, judged."""
-        return {index: verdict.result() for index, verdict in self.ended.items()}
+        judged = [(is_own, verdict.result()) for is_own, verdict in self.ended.values()]
+        return dict(zip(self.ended, shares.judged(judged), strict=True))
 
     def settle(self) -> None:
         """Let the rows that have begun read what they wait for, so that each can go on elsewhere.
 
         What the chunks under way would have added is not waited for: it would be sampled again.
         """
-        for _, row in sorted(self._live.items()):
+        for row in self._live.values():
             row.seconds_before = row.seconds
-            if row.waiting is not None:
-                self._read_result(row, row.waiting)
+        self._read_results(self._waiting())
 
     def _advance(self) -> None:
         """Dispatch one chunk, then handle every pause in the one before it."""
@@ -252,8 +263,7 @@ class Batch:
         self._parts.engine.abandon()
         self._owners.clear()
         for row in self._live.values():
-            if row.waiting is not None:
-                row.waiting.future.cancel()
+            _cancel(row)
         self._tools.shutdown(wait=False, cancel_futures=True)
         self._judges.shutdown()
 
@@ -272,9 +282,7 @@ class Batch:
 
     def _resume_due(self) -> None:
         """Give rows whose time has come the output of their script, waiting for it if need be."""
-        waiting = [
-            (row, row.waiting) for _, row in sorted(self._live.items()) if row.waiting is not None
-        ]
+        waiting = self._waiting()
         nobody_decodes = len(waiting) == len(self._live)
         limit = self._parts.limits.wall_seconds
         if limit is None:
@@ -285,17 +293,33 @@ class Batch:
             # Time counts, so nobody waits for another's script: whoever is ready goes on.
             if nobody_decodes and waiting:
                 left = max(0.0, limit - max(row.seconds for row, _ in waiting))
-                futures: list[concurrent.futures.Future[Any]] = [w.future for _, w in waiting]
+                futures: list[concurrent.futures.Future[Any]] = [
+                    what.future for _, what in waiting if what.future is not None
+                ]
                 concurrent.futures.wait(futures, left, concurrent.futures.FIRST_COMPLETED)
-            due = [(row, what) for row, what in waiting if what.future.done()]
-        for row, what in due:
-            self._read_result(row, what)
+            due = [(row, what) for row, what in waiting if what.future and what.future.done()]
+        self._read_results(due)
 
-    def _read_result(self, row: Live, what: Waiting) -> None:
-        """Let the policy read what came out, or end the trajectory with it."""
+    def _waiting(self) -> list[tuple[Live, Waiting]]:
+        """Rows that wait for a script or a tool, by slot."""
+        live = sorted(self._live.items())
+        return [(row, row.waiting) for _, row in live if row.waiting is not None]
+
+    def _read_results(self, due: Sequence[tuple[Live, Waiting]]) -> None:
+        """Let these rows go on with what came out for them, waiting for it if need be."""
         began = time.monotonic()
-        action, result = what.action, what.future.result()
+        outcomes = shares.outcomes({row.slot: what.future for row, what in due})
         self._parts.waited_seconds += time.monotonic() - began
+        for row, what in due:
+            self._read_result(row, what.action, outcomes[row.slot])
+
+    def _read_result(
+        self,
+        row: Live,
+        action: agents.RunCode | agents.RunLast | agents.UseTool,
+        result: shares.Outcome,
+    ) -> None:
+        """Let the policy read what came out, or end the trajectory with it."""
         row.waiting = None
         if isinstance(result, str):
             row.said += 1
@@ -351,7 +375,9 @@ class Batch:
 
     def _start(
         self, row: Live, action: agents.RunCode | agents.RunLast | agents.UseTool
-    ) -> concurrent.futures.Future[ExecResult] | concurrent.futures.Future[str]:
+    ) -> concurrent.futures.Future[ExecResult] | concurrent.futures.Future[str] | None:
+        if not self._is_own(row):
+            return None
         if isinstance(action, agents.UseTool):
             return self._tools.submit(action.call)
         if self._observer is not None:
@@ -387,15 +413,26 @@ class Batch:
         late = [row for row in self._live.values() if row.seconds > limit]
         self._parts.engine.cancel([row.slot for row in late])
         for row in late:
-            if row.waiting is not None:
-                row.waiting.future.cancel()
+            _cancel(row)
             self._finish(row, StopReason.WALL_TIME, None)
 
     def _finish(self, row: Live, stop: StopReason, answer: str | None) -> None:
         """Have the trajectory judged and free its slot."""
-        self.ended[row.index] = self._judges.submit(self._parts.judged, row, stop, answer)
+        is_own = self._is_own(row)
+        verdict = self._judges.submit(self._parts.judged, row, stop, answer, is_own)
+        self.ended[row.index] = is_own, verdict
         if self._observer is not None:
             self._observer.on_stop(row, stop, answer)
         row.is_done = True
         del self._live[row.slot]
         self._free.append(row.slot)
+
+    def _is_own(self, row: Live) -> bool:
+        """Whether this host runs the row's scripts and judges its answer."""
+        return shares.is_own(row.slot, self._parts.engine.sampler.slots)
+
+
+def _cancel(row: Live) -> None:
+    """What it waits for is not needed any more."""
+    if row.waiting is not None and row.waiting.future is not None:
+        row.waiting.future.cancel()

@@ -24,6 +24,7 @@ from r1ci_jax.core.config import SamplerConfig, Sampling
 from r1ci_jax.model import held, int8, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import decode, draw, pause
+from r1ci_jax.sharding import mesh as meshes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,7 @@ class Engine:
 
     def warm_up(self) -> None:
         """Compile every shape that will be used; no slot may be decoding, and none is changed."""
-        assert not np.asarray(self._state.active_S).any(), "warm up before feeding tokens"
+        assert not jnp.any(self._state.active_S), "warm up before feeding tokens"
         for bucket in self.sampler.prefill_buckets:
             self._write(_pad((), bucket, self.sampler))
         for length in self._copy_lengths():
@@ -287,7 +288,7 @@ def _placed(
     wanted = decode.state_shardings(mesh, jax.eval_shape(make))
     # Made where it will lie: no single device could hold all of the cache.
     state = jax.jit(make, out_shardings=wanted)()
-    table = jax.device_put(table, NamedSharding(mesh, jax.P()))
+    table = meshes.put(table, NamedSharding(mesh, jax.P()))
     return state, table, decode.programs_on(mesh, wanted)
 
 

@@ -112,6 +112,25 @@ def param_shardings[T](mesh: Mesh, abstract_state: T) -> T:
     return jax.tree_util.tree_map_with_path(sharding, abstract_state)
 
 
+def put[T](tree: T, shardings: Any) -> T:
+    """Arrays to the mesh. Those of a host are the same on every host, and each sends its parts."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+
+    def place(array: Any, sharding: NamedSharding) -> jax.Array:
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            return jax.device_put(array, sharding)
+        # `jax.device_put` would send all of it between the hosts, to see that they agree.
+        array = jax.device_get(array)
+        places = sharding.addressable_devices_indices_map(array.shape)
+        parts = [jax.device_put(array[index], device) for device, index in places.items()]
+        return jax.make_array_from_single_device_arrays(array.shape, sharding, parts)
+
+    if isinstance(shardings, NamedSharding):
+        return jax.tree.map(lambda array: place(array, shardings), tree)
+    return jax.tree.map(place, tree, shardings)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding of any array whose first axis is the batch."""
     return NamedSharding(mesh, rules.spec("batch"))

@@ -19,11 +19,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, NamedTuple, Self
 
 import jax
-import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
-from r1ci_jax.core import stopping
+from r1ci_jax.core import hosts, stopping
 from r1ci_jax.errors import Resume, UserError
 from r1ci_jax.train import snapshot
 from r1ci_jax.train.snapshot import Unusable, abstract
@@ -107,9 +105,8 @@ class Checkpoints:
             UserError: there were steps, and none can be used.
         """
         self.wait()
-        found = self._newest_usable() if jax.process_index() == 0 else 0
-        if jax.process_count() > 1:
-            found = int(multihost_utils.broadcast_one_to_all(np.int32(found)))
+        found = self._newest_usable() if hosts.is_first() else 0
+        found = hosts.broadcast(f"newest step of {self._directory.name}", found)
         if found == _NONE_USABLE:
             raise UserError(
                 f"no checkpoint in {self._directory} can be used (the warnings say why): put back "

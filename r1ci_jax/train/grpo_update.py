@@ -142,7 +142,7 @@ def relative_advantages(trajectories: Sequence[Trajectory], config: GrpoConfig) 
     shape = (-1, config.rollouts_per_prompt)
     rewards_PR = np.asarray([t.reward for t in trajectories], np.float32).reshape(shape)
     valid_PR = np.asarray([t.is_valid for t in trajectories]).reshape(shape)
-    return jax.device_get(losses.group_advantages(*jax.device_put((rewards_PR, valid_PR))))
+    return jax.device_get(losses.group_advantages(*state.place_whole((rewards_PR, valid_PR))))
 
 
 def flat_fraction(advantages_PR: np.ndarray) -> float:

@@ -42,7 +42,7 @@ class Policy:
         adapters = init(jax.random.key(seed))
         mesh = jax.sharding.get_mesh()
         if not mesh.empty:
-            adapters = jax.device_put(adapters, meshes.param_shardings(mesh, adapters))
+            adapters = meshes.put(adapters, meshes.param_shardings(mesh, adapters))
         return adapters, params
 
     def whole(self, params: Params, frozen: Params | None) -> Params:
@@ -173,7 +173,7 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
         )
     mesh = jax.sharding.get_mesh()
     if not mesh.empty:
-        params = jax.device_put(params, meshes.param_shardings(mesh, params))
+        params = meshes.put(params, meshes.param_shardings(mesh, params))
     how = on_platform(experiment.train, jax.devices()[0].platform)
     return Policy(model.config, graphdef, tokenizer, how), params
 

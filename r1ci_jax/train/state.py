@@ -1,6 +1,7 @@
 """What a trainer carries from step to step, and the optimiser that moves it."""
 
 import functools
+import zlib
 from typing import Any
 
 import flax.struct
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from r1ci_jax.core import hosts
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
@@ -50,9 +52,25 @@ def batch_parts() -> int:
 
 
 def place_batch(batch: PyTree) -> PyTree:
-    """Host arrays to the devices: cut by rows over the mesh where one is set."""
+    """Host arrays to the devices: cut by rows over the mesh where one is set.
+
+    Every host hands in the whole batch.
+    """
     mesh = jax.sharding.get_mesh()
-    return jax.device_put(batch, None if mesh.empty else meshes.batch_sharding(mesh))
+    if mesh.empty:
+        return jax.device_put(batch)
+    if hosts.count() > 1:
+        checksums = [zlib.crc32(np.ascontiguousarray(array)) for array in jax.tree.leaves(batch)]
+        hosts.require_same("the batch", checksums)
+    return meshes.put(batch, meshes.batch_sharding(mesh))
+
+
+def place_whole(tree: PyTree) -> PyTree:
+    """Host arrays to the devices, whole on each of them."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return jax.device_put(tree)
+    return meshes.put(tree, jax.sharding.NamedSharding(mesh, jax.P()))
 
 
 def split_rows(batch: PyTree, parts: int) -> PyTree:
@@ -77,7 +95,7 @@ def like_parameters[T](tree: T) -> T:
 
 def at(schedule: optax.Schedule, step: int) -> float:
     """The learning rate of a step."""
-    return float(jax.device_get(jax.jit(schedule)(jax.device_put(np.int32(step)))))
+    return float(jax.device_get(jax.jit(schedule)(place_whole(np.int32(step)))))
 
 
 def apply_gradients(

@@ -134,7 +134,7 @@ def test_process_that_does_not_copy_takes_the_run_and_changes_nothing(
     with rundir.RunDir.open(f"file://{bucket}", EXPERIMENT) as run:
         run.finish("data")
         machine("second")
-        with rundir.RunDir.open(f"file://{bucket}", EXPERIMENT, copies=False) as other:
+        with rundir.RunDir.open(f"file://{bucket}", EXPERIMENT, host=1) as other:
             assert other.is_finished("data")
             other.finish("sft")
             log(other, 1)

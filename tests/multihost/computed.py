@@ -1,0 +1,129 @@
+"""What one device, or a host of several, computes: steps of both trainers, and rollouts.
+
+As a program it is one of the hosts, and leaves what it computed in a file.
+"""
+
+import concurrent.futures
+import pathlib
+import pickle
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from r1ci_jax.core import hosts
+from r1ci_jax.core.config import GrpoConfig
+from r1ci_jax.data.packing import PackedBatch
+from r1ci_jax.model import held, qwen2
+from r1ci_jax.rollout import carry
+from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig
+from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.text import tokenizer as tokenizers
+from r1ci_jax.train import grpo_update, sft, state
+from r1ci_jax.train.policy import Policy
+from tests.rollout.conftest import CONFIG as SCRIPTED
+from tests.rollout.conftest import World
+from tests.rollout.scripts import MIXED, ragged
+
+CONFIG = qwen2.Qwen2Config(
+    vocab_size=320, width=32, layers=2, query_heads=4, kv_heads=2, head_dim=8, mlp_width=64,
+    tied=False,
+)  # fmt: skip
+ROLLOUTS = 24
+
+
+class Counted:
+    """A sandbox, and how many scripts it was given."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self.scripts = 0
+        self._box = box
+
+    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
+        self.scripts += 1
+        return self._box.submit(code)
+
+
+def steps() -> dict[str, Any]:
+    """One step of supervised fine-tuning, then one GRPO update, on the mesh that is set."""
+    model = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))(jax.random.key(0))
+    graphdef, params = nnx.split(model)
+    mesh = jax.sharding.get_mesh()
+    if not mesh.empty:
+        params = meshes.put(params, meshes.param_shardings(mesh, params))
+    policy = Policy(CONFIG, graphdef, tokenizers.train_byte_bpe(["print(1)"] * 3, 300))
+    tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
+    packed, rollouts = batches()
+    tuned, values = sft.sft_step(
+        state.start(params, tx), state.place_batch(packed), policy=policy, tx=tx
+    )
+    after_sft, loss = on_host(tuned.params), float(values["optim/loss"])
+    reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
+    total, _ = grpo_update.add_gradients(
+        grpo_update.nothing(tuned.params), tuned.params, reference, state.place_batch(rollouts),
+        policy=policy, config=GrpoConfig(),
+    )  # fmt: skip
+    moved, norm = grpo_update.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
+    return {
+        "sft": after_sft,
+        "grpo": on_host(moved.params),
+        # Adam divides by tiny numbers: its moments, linear in the gradients, say more.
+        "moments": on_host(moved.opt_state[1][0].mu),
+        "numbers": [np.float32(loss), np.float32(norm)],
+    }
+
+
+def batches() -> tuple[PackedBatch[np.ndarray], grpo_update.MicroBatch]:
+    """Random rows for both trainers."""
+    rng = np.random.default_rng(0)
+    tokens_BT = rng.integers(0, 259, (8, 24)).astype(np.int32)
+    mask_BT = rng.random((8, 24)) < 0.6
+    segments_BT = 1 + (np.arange(24) >= 11).astype(np.int32) + np.zeros((8, 1), np.int32)
+    positions_BT = np.where(segments_BT == 1, np.arange(24), np.arange(24) - 11)
+    noted_BT = np.where(mask_BT, -5.0, 0.0).astype(np.float32)
+    advantages_B = rng.normal(size=8).astype(np.float32)
+    return (
+        PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT),
+        grpo_update.MicroBatch(tokens_BT, mask_BT, noted_BT, mask_BT, advantages_B),  # type: ignore[arg-type]  # host arrays
+    )
+
+
+def rollouts(box: Sandbox | Counted) -> tuple[list[Trajectory], list[Trajectory]]:
+    """Trajectories with really executed code: to their ends, and some carried over to a step."""
+    world = World()
+    runner = world.runner(MIXED, box, slots=8)  # type: ignore[arg-type]  # Counted submits too
+    mesh = jax.sharding.get_mesh()
+    if not mesh.empty:
+        _, params = nnx.split(world.model(MIXED))
+        params = meshes.put(params, meshes.param_shardings(mesh, params))
+        runner.load(held.take(params, SCRIPTED, mesh=mesh))
+    whole = runner.run(ragged(ROLLOUTS))
+    first, carried = carry.run_groups(runner, ragged(12), [], groups=5, step=0, max_age=1)
+    second, _ = carry.run_groups(runner, [], carried, groups=7, step=1, max_age=1)
+    return whole, first + second
+
+
+def on_host(tree: Any) -> list[np.ndarray]:
+    """Every leaf, from wherever its parts lie."""
+    leaves = jax.tree.leaves(tree)
+    mesh = jax.sharding.get_mesh()
+    if not mesh.empty:
+        everywhere = jax.sharding.NamedSharding(mesh, jax.P())
+        leaves = jax.jit(lambda leaves: leaves, out_shardings=everywhere)(leaves)
+    return jax.device_get(leaves)
+
+
+def main(directory: pathlib.Path) -> None:
+    """One host's part."""
+    with hosts.joined(), Sandbox(SandboxConfig(workers=1)) as box:
+        counted = Counted(box)
+        with jax.set_mesh(meshes.make_mesh(data=2, fsdp=2, tensor=2)):
+            found = {"steps": steps(), "rollouts": rollouts(counted), "scripts": counted.scripts}
+        (directory / f"{hosts.index()}.pickle").write_bytes(pickle.dumps(found))
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

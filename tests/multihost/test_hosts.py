@@ -1,0 +1,87 @@
+"""What hosts tell each other, and how the end of one ends the others."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from r1ci_jax.core import hosts
+from r1ci_jax.errors import RESUME, USER_ERROR, UserError
+from tests.multihost.conftest import Host, Start
+
+
+def ended(start_hosts: Start, how: str) -> list[Host]:
+    """Three hosts that have ended."""
+    found = start_hosts("tests.multihost.endings", how, hosts=3, devices=1)
+    for host in found:
+        host.wait(60)
+    return found
+
+
+def test_hosts_agree(start_hosts: Start) -> None:
+    for number, host in enumerate(ended(start_hosts, "agree")):
+        assert host.process.returncode == 0, host.said
+        assert host.last_line == f"host {number} of 3 is done"
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "line"),
+    [
+        ("differ", USER_ERROR, "the data of host 2 differs from that of host 0"),
+        ("mistake", USER_ERROR, "the disk is full; make room"),
+        ("defect", 1, "ZeroDivisionError: by zero"),
+        ("late", RESUME, "host 2 lives but did not come to 'somewhere' in 1 s"),
+        ("sigterm", RESUME, "stopped by SIGTERM after step 3; the same command resumes"),
+    ],
+)
+def test_all_end_for_the_same_reason(
+    start_hosts: Start, how: str, status: int, line: str
+) -> None:
+    for host in ended(start_hosts, how):
+        assert host.process.returncode == status, host.said
+        assert line in host.last_line, host.said
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({}, None),
+        ({"R1CI_MULTIHOST": "0"}, None),
+        ({"R1CI_MULTIHOST": "1"}, hosts.Place()),
+        (
+            {"R1CI_COORDINATOR": "h:1", "R1CI_PROCESSES": "2", "R1CI_PROCESS_ID": "1"},
+            hosts.Place("h:1", 2, 1),
+        ),
+        ({"R1CI_COORDINATOR": "h:1", "R1CI_PROCESSES": "1", "R1CI_PROCESS_ID": "0"}, None),
+    ],
+)
+def test_the_environment_says_where_hosts_meet(
+    environment: Mapping[str, str], place: hosts.Place | None
+) -> None:
+    assert hosts.described(environment) == place
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"R1CI_PROCESSES": "2"}, "R1CI_COORDINATOR is not set"),
+        ({"R1CI_COORDINATOR": "h:1", "R1CI_PROCESSES": "2"}, "R1CI_PROCESS_ID is not set"),
+        (
+            {"R1CI_COORDINATOR": "h:1", "R1CI_PROCESSES": "2", "R1CI_PROCESS_ID": "2"},
+            "number the hosts from 0",
+        ),
+        (
+            {"R1CI_COORDINATOR": "h", "R1CI_PROCESSES": "2", "R1CI_PROCESS_ID": "1"},
+            "must be HOST:PORT",
+        ),
+    ],
+)
+def test_a_wrong_environment_is_refused(environment: Mapping[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        hosts.described(environment)
+
+
+def test_one_host_is_alone() -> None:
+    with hosts.joined({}):
+        assert (hosts.index(), hosts.count(), hosts.is_first()) == (0, 1, True)
+        assert hosts.gather("x", [1]) == [[1]] and hosts.any_flag("x", True)
+        hosts.require_same("x", 1)
