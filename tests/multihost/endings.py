@@ -1,6 +1,8 @@
 """Hosts that end in different ways, as a command of `r1ci`; see test_hosts.py."""
 
 import argparse
+import os
+import signal
 import sys
 import time
 
@@ -40,6 +42,23 @@ def defect() -> None:
     hosts.gather("never", None)
 
 
+def lost_first() -> None:
+    """The host with the store is killed."""
+    _lose(0)
+
+
+def lost_second() -> None:
+    """Another one is killed."""
+    _lose(1)
+
+
+def _lose(victim: int) -> None:
+    hosts.gather("all are there", None)
+    if hosts.index() == victim:
+        os.kill(os.getpid(), signal.SIGKILL)
+    hosts.gather("never", None)
+
+
 def late() -> None:
     """One host lives, and does not come."""
     if hosts.index() == 2:
@@ -52,9 +71,6 @@ def sigterm() -> None:
     with stopping.on_sigterm():
         for step in range(1000):
             if step == 3 and hosts.index() == 1:
-                import os
-                import signal
-
                 os.kill(os.getpid(), signal.SIGTERM)
             if stopping.requested():
                 raise stopping.stopped(after=f"step {step}")

@@ -1,12 +1,13 @@
 """What hosts tell each other, and how the end of one ends the others."""
 
+import signal
 from collections.abc import Mapping
 
 import pytest
 
 from r1ci_jax.core import hosts
 from r1ci_jax.errors import RESUME, USER_ERROR, UserError
-from tests.multihost.conftest import Host, Start
+from tests.multihost.conftest import SILENCE, Host, Start
 
 
 def ended(start_hosts: Start, how: str) -> list[Host]:
@@ -33,12 +34,27 @@ def test_hosts_agree(start_hosts: Start) -> None:
         ("sigterm", RESUME, "stopped by SIGTERM after step 3; the same command resumes"),
     ],
 )
-def test_all_end_for_the_same_reason(
-    start_hosts: Start, how: str, status: int, line: str
-) -> None:
+def test_all_end_for_the_same_reason(start_hosts: Start, how: str, status: int, line: str) -> None:
     for host in ended(start_hosts, how):
         assert host.process.returncode == status, host.said
         assert line in host.last_line, host.said
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [
+        ("lost_first", "r1ci: host 0, which coordinates the others, is lost"),
+        ("lost_second", f"r1ci: host 1 is lost: nothing was heard of it for {SILENCE:g} s"),
+    ],
+)
+def test_a_lost_host_ends_the_others(start_hosts: Start, how: str, line: str) -> None:
+    victim, *others = sorted(ended(start_hosts, how), key=lambda host: host.process.returncode)
+    assert victim.process.returncode == -signal.SIGKILL
+    for host in others:
+        assert host.process.returncode == RESUME, host.said
+        # Whoever hears of it first may be heard before it is heard of.
+        assert host.last_line.startswith((line, "r1ci: host")) and line[6:] in host.last_line
+        assert host.last_line.endswith("; the same command on all hosts resumes")
 
 
 @pytest.mark.parametrize(
