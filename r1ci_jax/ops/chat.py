@@ -98,8 +98,8 @@ class Conversation:
         chunks = Batch(self._runner, [row], self._observer).chunks()
         try:
             while not is_stopped():
-                if row.waiting is not None and not row.waiting.future.done():
-                    script: concurrent.futures.Future[Any] = row.waiting.future
+                script: concurrent.futures.Future[Any] | None = row.waiting and row.waiting.future
+                if script is not None and not script.done():
                     concurrent.futures.wait([script], PATIENCE)
                 elif next(chunks, None) is None:
                     return True
