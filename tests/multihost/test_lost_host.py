@@ -16,8 +16,8 @@ from tests.ops import test_kill
 from tests.ops.test_kill import TRAININGS, final, rows, timeless
 
 EXPERIMENT = (
-    test_kill.EXPERIMENT.replace("epochs=60, batch_size=4", "epochs=24, batch_size=8")
-    .replace("checkpoint_every=15", "checkpoint_every=6")
+    test_kill.EXPERIMENT.replace("epochs=60, batch_size=4", "epochs=60, batch_size=8")
+    .replace("checkpoint_every=15", "checkpoint_every=20")
     .replace("steps_per_stage=(2, 6, 1, 1)", "steps_per_stage=(1, 2, 1, 1)")
     .replace("checkpoint_every=2", "checkpoint_every=1")
     .replace("    return Experiment(", "    return Experiment(\n        mesh=MeshConfig(data=8),")
@@ -51,7 +51,7 @@ def test_a_run_that_lost_a_host_ends_as_on_one_host(
     hosts = start_hosts(*command, str(workdir))
     for host in (*hosts, alone):
         assert host.wait() == 0, host.said
-    assert "grpo_curriculum: start at" in hosts[0].said and "sft: " not in hosts[0].said
+    assert "grpo_curriculum: start at" in hosts[0].said and "\nsft: " not in hosts[0].said
     # Only the first host shows what goes on.
     assert "grpo_curriculum" not in hosts[1].said
 

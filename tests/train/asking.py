@@ -61,9 +61,12 @@ class Noting(Runner):
         return super().run(self.asked[-1], on_done=on_done)
 
     @override
-    def judged(self, row: Live, stop: StopReason, answer: str | None) -> Trajectory:
+    def judged(
+        self, row: Live, stop: StopReason, answer: str | None, is_own: bool = True
+    ) -> Trajectory:
         low = np.less(row.tokens, self.tokenizer.vocab_size / 2)
-        return dataclasses.replace(super().judged(row, stop, answer), reward=float(np.mean(low)))
+        found = super().judged(row, stop, answer, is_own)
+        return dataclasses.replace(found, reward=float(np.mean(low)))
 
 
 SAMPLER = SamplerConfig(slots=8, cache_length=128, chunk=8, prefill_buckets=(64,), prefill_rows=8)
