@@ -380,7 +380,10 @@ def _require_finished(names: Sequence[str], wanted: str, finished: Set[str]) -> 
 
 
 def _mesh(config: MeshConfig) -> contextlib.AbstractContextManager[Any]:
-    """The mesh of all devices; one device needs none."""
-    if config.devices == 1:
+    """The mesh of all devices; one device needs none.
+
+    Several hosts always have more: each would train a model of its own, to the first checkpoint.
+    """
+    if config.devices == 1 and hosts.count() == 1:
         return contextlib.nullcontext()
     return jax.set_mesh(meshes.of(config))
