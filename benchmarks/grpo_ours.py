@@ -64,9 +64,11 @@ class Rewarding(Runner):
     """Rewards what the peers reward."""
 
     @override
-    def judged(self, row: Live, stop: StopReason, answer: str | None) -> Trajectory:
-        made = super().judged(row, stop, answer)
-        own = [token for token, is_own in zip(made.tokens, made.sampled, strict=True) if is_own]
+    def judged(
+        self, row: Live, stop: StopReason, answer: str | None, is_own: bool = True
+    ) -> Trajectory:
+        made = super().judged(row, stop, answer, is_own)
+        own = [token for token, chosen in zip(made.tokens, made.sampled, strict=True) if chosen]
         reward = grpo_task.reward(own, self.limits.new_tokens, VOCAB)
         return dataclasses.replace(made, reward=reward)
 

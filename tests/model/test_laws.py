@@ -239,8 +239,8 @@ def test_without_bias_equals_zero_bias():
     nnx.update(biased, state)
     tokens_BT = random_tokens(2, 5)
     close(
-        nnx.jit(qwen2.Qwen2.hidden)(plain, tokens_BT),
-        nnx.jit(qwen2.Qwen2.hidden)(biased, tokens_BT),
+        nnx.jit(qwen2.Qwen2.hidden)(plain, tokens_BT)[0],
+        nnx.jit(qwen2.Qwen2.hidden)(biased, tokens_BT)[0],
     )
 
 
