@@ -115,10 +115,9 @@ def grpo_token_loss(
         clip_high: How far it may rise above one.
         kl_coef: Weight of the KL to the reference (paper: 0.001).
     """
-    is_sampled_BT = shares_BT > 0
-    ratio_BT = jnp.exp(_difference(logprobs_BT, old_logprobs_BT, is_sampled_BT))
-    gain_BT, bounded_BT = _gains(ratio_BT, advantages_BT, clip_low, clip_high)
-    kl_BT = _k3(_difference(ref_logprobs_BT, logprobs_BT, is_sampled_BT))
+    _, gain_BT, bounded_BT, kl_BT = _terms(
+        logprobs_BT, old_logprobs_BT, ref_logprobs_BT, advantages_BT, shares_BT, clip_low, clip_high
+    )
     return shares_BT * (kl_coef * kl_BT - jnp.minimum(gain_BT, bounded_BT))
 
 
@@ -133,11 +132,10 @@ def grpo_sums(
     clip_high: float,
 ) -> GrpoSums:
     """Denominators and metrics of the same tokens."""
-    is_sampled_BT = shares_BT > 0
-    log_ratio_BT = _difference(logprobs_BT, old_logprobs_BT, is_sampled_BT)
-    ratio_BT = jnp.exp(log_ratio_BT)
-    gain_BT, bounded_BT = _gains(ratio_BT, advantages_BT, clip_low, clip_high)
-    kl_BT = _k3(_difference(ref_logprobs_BT, logprobs_BT, is_sampled_BT))
+    log_ratio_BT, gain_BT, bounded_BT, kl_BT = _terms(
+        logprobs_BT, old_logprobs_BT, ref_logprobs_BT, advantages_BT, shares_BT, clip_low, clip_high
+    )
+    ratio_BT, is_sampled_BT = jnp.exp(log_ratio_BT), shares_BT > 0
 
     def over_tokens(values_BT: jax.Array) -> jax.Array:
         return jnp.sum(values_BT, where=is_sampled_BT, dtype=jnp.float32)
@@ -154,16 +152,26 @@ def grpo_sums(
     )
 
 
-def _difference(a_BT: jax.Array, b_BT: jax.Array, is_sampled_BT: jax.Array) -> jax.Array:
-    # Zeroed before any exp: what stands at tokens that were not sampled may be anything.
-    return jnp.where(is_sampled_BT, a_BT - b_BT, 0.0)
+def _terms(
+    logprobs_BT: jax.Array,
+    old_logprobs_BT: jax.Array,
+    ref_logprobs_BT: jax.Array,
+    advantages_BT: jax.Array,
+    shares_BT: jax.Array,
+    clip_low: float,
+    clip_high: float,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Of each token: log ratio, gain, bounded gain, and the k3 estimate of the KL."""
 
+    def difference(a_BT: jax.Array, b_BT: jax.Array) -> jax.Array:
+        # Zeroed before any exp: what stands at tokens that were not sampled may be anything.
+        return jnp.where(shares_BT > 0, a_BT - b_BT, 0.0)
 
-def _gains(
-    ratio_BT: jax.Array, advantages_BT: jax.Array, clip_low: float, clip_high: float
-) -> tuple[jax.Array, jax.Array]:
+    log_ratio_BT = difference(logprobs_BT, old_logprobs_BT)
+    ratio_BT = jnp.exp(log_ratio_BT)
     bounded_BT = jnp.clip(ratio_BT, 1.0 - clip_low, 1.0 + clip_high)
-    return ratio_BT * advantages_BT, bounded_BT * advantages_BT
+    kl_BT = _k3(difference(ref_logprobs_BT, logprobs_BT))
+    return log_ratio_BT, ratio_BT * advantages_BT, bounded_BT * advantages_BT, kl_BT
 
 
 def grpo_metrics(sums: GrpoSums, *, kl_coef: float) -> dict[str, float]:
