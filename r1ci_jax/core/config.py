@@ -202,7 +202,7 @@ class TrainConfig:
     "dots": products of weights are kept. "attention": inputs of each layer and what attention gave.
     "layer": the inputs alone, least memory and a third more operations."""
     attention: Attention = "auto"
-    """"dense": all scores at once. "blocked": those of a block of queries. "splash": the TPU
+    """"dense": scores are kept. "blocked": a block of queries at a time. "splash": the TPU
     kernel. "auto": splash on TPUs, elsewhere dense for short rows and blocked for long ones."""
     head_chunk: int = 1024
     """Positions of a device whose logits exist at the same time: so many x vocabulary x 4 bytes."""
