@@ -2,13 +2,12 @@
 
 Qwen-2.5's 151,936 tokens on a body 512 wide and four layers deep, 4 rows of 512 tokens, float32:
 the product's step against the same step with all logits [B, T, V] at once. The optimiser is plain
-gradient descent, which has no moments, and both versions compute each layer again in the backward
-pass, so that the loss is what there is to see. Each version is a process of its own; what the
-process held before the step, weights included, is not counted.
+gradient descent, which has no moments, and both versions compute layers again in the backward pass,
+as is the product's default, so that the loss is what there is to see. Each version is a process of
+its own; what the process held before the step, weights included, is not counted.
 """
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +41,7 @@ def parts(version: str) -> tuple[Any, Any, Any]:
     from r1ci_jax.data.packing import PackedBatch
     from r1ci_jax.train import sft, state
 
-    policy, params = ours.policy(SHAPE, how=dataclasses.replace(ours.HOW, remat="layer"))
+    policy, params = ours.policy(SHAPE)
     tx = optax.sgd(1e-5)
     tokens_BT = np.random.default_rng(0).integers(0, SHAPES[SHAPE].vocab, (ROWS, LENGTH), np.int32)
     batch = PackedBatch(

@@ -38,8 +38,8 @@ def model(name: str) -> qwen2.Qwen2:
     return nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
 
 
-HOW = TrainConfig(attention="dense", remat="attention", head_chunk=256)
-"""As suits two cores: what a layer keeps costs more to write and read than to compute again."""
+HOW = TrainConfig(head_chunk=256)
+"""As suits two cores: logits of a chunk that a processor's cache half holds."""
 
 
 def policy(name: str, tokenizer: Any = None, how: TrainConfig = HOW) -> tuple[Policy, Params]:

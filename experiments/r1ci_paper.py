@@ -94,7 +94,7 @@ def get_config(
         ),
         # At most 8 code calls (S3 S4 S5 S6, A).
         limits=TurnLimits(code_calls=8, new_tokens=6144, observation_tokens=1024),
-        train=TrainConfig(dtype="bfloat16", remat="attention"),
+        train=TrainConfig(dtype="bfloat16"),
         # 3 epochs, batch 32, all weights (S3, B).
         sft=SftConfig(
             epochs=3,

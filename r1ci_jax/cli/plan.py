@@ -96,7 +96,7 @@ def _of_preset(preset: str) -> Any:
             prefill_rows=4,
             dtype="bfloat16",
         ),
-        train=config.TrainConfig(dtype="bfloat16", remat="attention"),
+        train=config.TrainConfig(dtype="bfloat16"),
         sft=config.SftConfig(sequence_length=length),
         grpo=config.GrpoConfig(sequence_lengths=(length,), micro_tokens=32 * length),
     )

@@ -197,10 +197,11 @@ class TrainConfig:
     dtype: Dtype = "float32"
     """Of activations and products. Weights, moments and summed gradients are float32 all the same;
     the gradient of one layer in one micro-batch comes out in this type."""
-    remat: Remat = "none"
-    """What the backward pass finds, and what it computes again. "none": all that it needs is kept.
-    "dots": products of weights are kept. "attention": inputs of each layer and what attention gave.
-    "layer": the inputs alone, least memory and a third more operations."""
+    remat: Remat = "attention"
+    """What the backward pass finds, and what it computes again. "none": all that it needs is kept,
+    which takes most memory and, for its traffic, more time on a processor. "dots": products of
+    weights are kept. "attention": inputs of each layer and what attention gave. "layer": the inputs
+    alone, least memory and a third more operations."""
     attention: Attention = "auto"
     """"dense": scores are kept. "blocked": a block of queries at a time. "splash": the TPU
     kernel. "auto": splash on TPUs, elsewhere dense for short rows and blocked for long ones."""

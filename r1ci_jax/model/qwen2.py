@@ -80,7 +80,7 @@ LAYER_NAMES = (
     "norm1", "q", "q_bias", "k", "k_bias", "v", "v_bias", "o", "norm2", "gate", "up", "down",
 )  # fmt: skip
 
-PLAIN = TrainConfig(attention="dense")
+PLAIN = TrainConfig(attention="dense", remat="none")
 """Nothing rounded, nothing computed twice."""
 
 type Adapt = Callable[[LayerWeights, Any], LayerWeights]

@@ -88,7 +88,7 @@ def test_what_each_device_sends(kind: str, moved: float) -> None:
 
 
 def test_what_trainers_exchange_by_hand() -> None:
-    how = TrainConfig(dtype="bfloat16", remat="attention")
+    how = TrainConfig(dtype="bfloat16")
     found = plan_cost.training_collectives(
         TINY, MeshConfig(slices=2, data=3, fsdp=5, tensor=2), how, rows=60, tokens=8, passes=4
     )
@@ -122,8 +122,9 @@ def test_operations_done_again_by_hand() -> None:
     [
         ("decode", {}, 'set sampler.dtype = "bfloat16"; or set sampler.cache = "int8"'),
         ("prefill", {}, "lower sampler.prefill_rows"),
-        ("sft", {}, 'set train.dtype = "bfloat16"; or set train.remat = "attention"'),
-        ("sft", {"train": TrainConfig(dtype="bfloat16", remat="attention")},
+        ("sft", {"train": TrainConfig(remat="none")},
+         'set train.dtype = "bfloat16"; or set train.remat = "attention"'),
+        ("sft", {"train": TrainConfig(dtype="bfloat16")},
          'set sft.micro_batches = 2; or set train.remat = "layer"'),
         ("grpo", {"grpo": GrpoConfig(micro_tokens=1024)}, "set grpo.micro_tokens = 512"),
         ("grpo", {"mesh": MeshConfig(data=2)}, "turn mesh.data into mesh.fsdp"),
