@@ -42,7 +42,10 @@ def prefill_flops(config: Qwen2Config, rows: int, tokens: int, length: int) -> f
 
 
 def forward_flops(config: Qwen2Config, rows: int, tokens: int) -> float:
-    """All logits of rows of text; a token sees the half of its row on average."""
+    """All logits of rows of text; a token sees the half of its row on average.
+
+    More than a trainer computes: it leaves out the logits of positions that do not count.
+    """
     layer = 2 * layer_parameters(config) + attention_flops(config, tokens / 2)
     return rows * tokens * (config.layers * layer + 2 * config.width * config.vocab_size)
 

@@ -272,11 +272,15 @@ class Checkpoints:
 def save_params(
     directory: epath.PathLike, params: PyTree, metadata: Metadata | None = None
 ) -> None:
-    """Write the final weights of a stage, in place of any that are there."""
+    """Write the final weights of a stage, in place of any that are there.
+
+    When it returns, every host can read them.
+    """
     path = snapshot.place(directory)
     if jax.process_index() == 0:
         snapshot.clear(path)
     snapshot.finish(snapshot.begin(path, params, {"metadata": metadata or {}}))
+    hosts.gather("the final weights", None)
 
 
 def load_params(directory: epath.PathLike, abstract_params: PyTree) -> tuple[PyTree, Metadata]:

@@ -76,28 +76,30 @@ def add_gradients(
     With LoRA, `params` are the adapters and `frozen` the weights under them, which are then the
     `reference` as well.
     """
-    shares_BT = losses.shares(batch.sampled_BT[:, 1:])
-    old_BT = batch.behaviour_BT[:, 1:]
-    judge = functools.partial(
-        policy.scores, tokens_BT=batch.tokens_BT, temperature=config.temperature
-    )
+    sampled_BT, old_BT = batch.sampled_BT[:, 1:], batch.behaviour_BT[:, 1:]
+    shares_BT = losses.shares(sampled_BT)
+    rows = {
+        "tokens_BT": batch.tokens_BT,
+        "counted_BT": sampled_BT,
+        "temperature": config.temperature,
+    }
     advantages_BT = jnp.broadcast_to(batch.advantages_B[:, None], old_BT.shape)
-    inputs = old_BT, judge(reference).logprobs_BT, advantages_BT, shares_BT
+    referred_BT = policy.scores(reference, **rows).logprobs_BT
+    inputs = old_BT, referred_BT, advantages_BT, shares_BT
     clip = {"clip_low": config.clip_low, "clip_high": config.clip_high}
 
     def loss_sum(params: Params) -> tuple[jax.Array, Scores]:
         return policy.loss(
             functools.partial(losses.grpo_token_loss, kl_coef=config.kl_coef, **clip),
             params,
-            batch.tokens_BT,
+            **rows,
             inputs=inputs,
             frozen=frozen,
-            temperature=config.temperature,
         )
 
     gradients, scores = jax.grad(loss_sum, has_aux=True)(params)
     sums = losses.grpo_sums(scores.logprobs_BT, *inputs, **clip)
-    entropy = jnp.sum(scores.entropy_BT, where=shares_BT > 0)
+    entropy = jnp.sum(scores.entropy_BT)
     added = jax.tree.map(jnp.add, total, Total(gradients, sums, entropy))
     return state.like_parameters(added), _gap(scores, batch)
 
@@ -112,7 +114,13 @@ def score_again(
     config: GrpoConfig,
 ) -> tuple[MicroBatch, Gap]:
     """The micro-batch with the trainer's own log-probabilities at fresh tokens; the difference."""
-    scores = policy.scores(params, batch.tokens_BT, frozen=frozen, temperature=config.temperature)
+    scores = policy.scores(
+        params,
+        batch.tokens_BT,
+        counted_BT=batch.fresh_BT[:, 1:],
+        frozen=frozen,
+        temperature=config.temperature,
+    )
     again_BT = jnp.pad(scores.logprobs_BT, ((0, 0), (1, 0)))
     behaviour_BT = jnp.where(batch.fresh_BT, again_BT, batch.behaviour_BT)
     return batch._replace(behaviour_BT=behaviour_BT), _gap(scores, batch)

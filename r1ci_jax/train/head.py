@@ -5,18 +5,20 @@ of them ever exists: a chunk's logits give its log-probabilities, the loss's slo
 that the chunk's part of both gradients, before the next chunk is begun. Nothing is computed twice:
 three products of the head's size make forward and backward together.
 
-    loss, scores = head_loss(head, token_loss, x_BTD, weight, targets_BT, (mask_BT,))
+    loss, scores = head_loss(head, token_loss, x_BTD, weight, targets_BT, counted_BT, (mask_BT,))
 
-On a mesh each device goes through its own rows. The head is gathered along fsdp once for all
-chunks, its gradient is summed over devices once, behind the last; what tensor cuts stays cut.
+Only positions that count are multiplied: prompts, what the interpreter wrote and padding cost the
+head nothing. On a mesh each device goes through its own rows. The head is gathered along fsdp once
+for all chunks, its gradient is summed over devices once, behind the last; what tensor cuts stays
+cut.
 
-Axes beside the usual: C positions of a chunk.
+Axes beside the usual: P positions of a device, C of a chunk.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,7 @@ BLOCK = 8192
 
 
 class Scores(NamedTuple):
-    """How each target was judged, float32 [B, T]. No gradient flows through them."""
+    """How each target was judged, float32 [B, T]; 0 where it does not count. Without gradient."""
 
     logprobs_BT: jax.Array
     entropy_BT: jax.Array
@@ -57,16 +59,23 @@ class Head:
     """Positions of a device at a time."""
 
 
-def token_scores(head: Head, x_BTD: jax.Array, weight: jax.Array, targets_BT: jax.Array) -> Scores:
+def token_scores(
+    head: Head,
+    x_BTD: jax.Array,
+    weight: jax.Array,
+    targets_BT: jax.Array,
+    counted_BT: jax.Array,
+) -> Scores:
     """Log-probability of each target and entropy of its distribution.
 
     Args:
         head: How the weight is applied.
         x_BTD: Output of the final norm at the position before each target.
         weight: The head, or the embedding where it is tied.
-        targets_BT: Token ids; where a position does not count, any valid id.
+        targets_BT: Token ids.
+        counted_BT: True at each position that is asked for.
     """
-    return _over_mesh(head, None, x_BTD, weight, targets_BT, ())[1]
+    return _over_mesh(head, None, x_BTD, weight, targets_BT, counted_BT, ())[1]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -76,9 +85,10 @@ def head_loss(
     x_BTD: jax.Array,
     weight: jax.Array,
     targets_BT: jax.Array,
+    counted_BT: jax.Array,
     inputs: tuple[jax.Array, ...],
 ) -> tuple[jax.Array, Scores]:
-    """Sum of `token_loss(logprobs, *inputs)`, and the scores.
+    """Sum of `token_loss(logprobs, *inputs)` over the positions that count, and their scores.
 
     Pass the float32 parameters even when `x_BTD` is bfloat16: products run in the type of `x_BTD`,
     the gradient of the head is summed and returned in float32.
@@ -88,22 +98,24 @@ def head_loss(
         token_loss: Acts on each position by itself; 0 where all its inputs are 0.
         x_BTD: Output of the final norm at the position before each target.
         weight: The head, or the embedding where it is tied.
-        targets_BT: Token ids; where a position does not count, any valid id.
+        targets_BT: Token ids.
+        counted_BT: True at each position that counts.
         inputs: Arrays [B, T] for `token_loss`; they get no gradient.
     """
-    scores = token_scores(head, x_BTD, weight, targets_BT)
-    return jnp.sum(token_loss(scores.logprobs_BT, *inputs)), scores
+    scores = token_scores(head, x_BTD, weight, targets_BT, counted_BT)
+    shares_BT = token_loss(scores.logprobs_BT, *inputs)
+    return jnp.sum(shares_BT, where=counted_BT), scores
 
 
-def _forward(head: Head, token_loss: TokenLoss, x_BTD, weight, targets_BT, inputs):
-    loss, scores, slopes = _over_mesh(head, token_loss, x_BTD, weight, targets_BT, inputs)
+def _forward(head: Head, token_loss: TokenLoss, *arrays):
+    loss, scores, slopes = _over_mesh(head, token_loss, *arrays)
     return (loss, scores), slopes
 
 
 def _backward(head: Head, token_loss: TokenLoss, slopes, cotangents):
     slope, _ = cotangents  # of the loss; the scores are measurements
     by_x_BTD, by_weight = jax.tree.map(lambda leaf: (leaf * slope).astype(leaf.dtype), slopes)
-    return by_x_BTD, by_weight, None, None
+    return by_x_BTD, by_weight, None, None, None
 
 
 head_loss.defvjp(_forward, _backward)
@@ -117,10 +129,10 @@ class _Axes(NamedTuple):
     vocab: tuple[str, ...] = ()
 
 
-def _over_mesh(head: Head, token_loss: TokenLoss | None, x_BTD, weight, targets_BT, inputs):
+def _over_mesh(head: Head, token_loss: TokenLoss | None, *arrays):
     """`_local` on every device, each with its part."""
     if jax.sharding.get_abstract_mesh().empty:
-        return _local(head, token_loss, _Axes(), x_BTD, weight, targets_BT, inputs)
+        return _local(head, token_loss, _Axes(), *arrays)
     rows = rules.spec("batch")
     table = rules.spec(*(("vocab", "width") if head.is_tied else ("width", "vocab")))
     slopes = None if token_loss is None else (rows, table)
@@ -128,46 +140,52 @@ def _over_mesh(head: Head, token_loss: TokenLoss | None, x_BTD, weight, targets_
         functools.partial(
             _local, head, token_loss, _Axes(*map(rules.mesh_axes, ("batch", "width", "vocab")))
         ),
-        in_specs=(rows, table, rows, rows),
+        in_specs=(rows, table, rows, rows, rows),
         out_specs=(jax.P(), rows, slopes),
         check_vma=False,
-    )(x_BTD, weight, targets_BT, inputs)
+    )(*arrays)
 
 
 def _local(
-    head: Head, token_loss: TokenLoss | None, axes: _Axes, x_BTD, weight, targets_BT, inputs
+    head: Head,
+    token_loss: TokenLoss | None,
+    axes: _Axes,
+    x_BTD,
+    weight,
+    targets_BT,
+    counted_BT,
+    inputs,
 ):
     """Summed loss, scores, and the loss's slopes by `x_BTD` and `weight` (or None)."""
-    positions = targets_BT.size
-    chunk = min(head.chunk, positions)
-    chunks = -(-positions // chunk)
-
-    def split(values: jax.Array) -> jax.Array:
-        flat = values.reshape(positions, *values.shape[2:])
-        wide = jnp.pad(flat, ((0, chunks * chunk - positions),) + ((0, 0),) * (flat.ndim - 1))
-        return wide.reshape(chunks, chunk, *flat.shape[1:])
-
-    def join(values: jax.Array) -> jax.Array:
-        flat = values.reshape(chunks * chunk, *values.shape[2:])
-        return flat[:positions].reshape(*targets_BT.shape, *values.shape[2:])
-
+    counted = _Counted.of(counted_BT, head.chunk)
     whole = weight.astype(x_BTD.dtype)
     if axes.width:
         whole = jax.lax.all_gather(whole, axes.width, axis=int(head.is_tied), tiled=True)
     one_chunk = functools.partial(_chunk, head, token_loss, axes.vocab, whole)
 
-    def step(sums, xs):
-        loss, scores, slopes = one_chunk(*xs)
-        if slopes is None:
-            return (sums[0] + loss, None), (scores, None)
-        slope_CV, by_x_CD = slopes
-        return (sums[0] + loss, _add_product(head, sums[1], xs[0], slope_CV)), (scores, by_x_CD)
+    def step(number: jax.Array, sums):
+        loss, by_weight, found = sums
+        x_CD, *others = jax.tree.map(
+            functools.partial(counted.take, number), (x_BTD, targets_BT, inputs)
+        )
+        more, slope_CV, new = one_chunk(x_CD, *others)
+        if slope_CV is not None:
+            by_weight = _add_product(head, by_weight, x_CD, slope_CV)
+        found = jax.tree.map(lambda all_QC, new_C: all_QC.at[number].set(new_C), found, new)
+        return loss + more, by_weight, found
 
-    zeros = None if token_loss is None else jnp.zeros(whole.shape, jnp.float32)
-    xs = jax.tree.map(split, (x_BTD, targets_BT, inputs))
-    (loss, by_weight), (scores, by_x) = jax.lax.scan(step, (jnp.float32(0.0), zeros), xs)
-    loss, scores = _sum(loss, axes.rows), jax.tree.map(join, scores)
-    if by_weight is None or by_x is None:
+    nothing = Scores(counted.nothing(jnp.float32), counted.nothing(jnp.float32))
+    by_weight, by_x = None, None
+    if token_loss is not None:
+        by_weight = jnp.zeros(whole.shape, jnp.float32)
+        by_x = counted.nothing(x_BTD.dtype, x_BTD.shape[2])
+    # Devices that meet in sums go through as many chunks as each other.
+    chunks = -(-counted.total // counted.chunk)
+    chunks = jax.lax.pmax(chunks, axes.rows) if axes.rows else chunks
+    start = jnp.float32(0.0), by_weight, (nothing, by_x)
+    loss, by_weight, found = jax.lax.fori_loop(0, chunks, step, start)
+    loss, (scores, by_x_BTD) = _sum(loss, axes.rows), jax.tree.map(counted.spread, found)
+    if by_weight is None:
         return loss, scores, None
     if axes.width:
         # fsdp cuts the rows as well: every device has a part of each share's sum.
@@ -175,13 +193,60 @@ def _local(
             by_weight, axes.width, scatter_dimension=int(head.is_tied), tiled=True
         )
     by_weight = _sum(by_weight, tuple(axis for axis in axes.rows if axis not in axes.width))
-    return loss, scores, (join(by_x), by_weight)
+    return loss, scores, (by_x_BTD, by_weight)
+
+
+class _Counted(NamedTuple):
+    """The positions of a device that count, one behind the other in chunks.
+
+    Q chunks would hold all positions; those behind the last that counts are never looked at.
+    """
+
+    places_QC: jax.Array
+    """Position at each place; behind the last, one that no array has."""
+    counted_BT: jax.Array
+
+    @classmethod
+    def of(cls, counted_BT: jax.Array, chunk: int) -> "_Counted":
+        """In chunks of this size, or of fewer if there are not as many positions."""
+        positions = counted_BT.size
+        chunk = min(chunk, positions)
+        places = -(-positions // chunk) * chunk
+        (places_Q,) = jnp.nonzero(counted_BT.reshape(-1), size=places, fill_value=positions)
+        return cls(places_Q.reshape(-1, chunk), counted_BT)
+
+    @property
+    def chunk(self) -> int:
+        """Places of a chunk."""
+        return self.places_QC.shape[1]
+
+    @property
+    def total(self) -> jax.Array:
+        """How many count."""
+        return self.counted_BT.sum()
+
+    def take(self, number: jax.Array, x_BT: jax.Array) -> jax.Array:
+        """What a chunk has of an array [B, T, ...]: [C, ...], zeros behind the last."""
+        x_P = x_BT.reshape(-1, *x_BT.shape[2:])
+        return x_P.at[self.places_QC[number]].get(mode="fill", fill_value=0)
+
+    def nothing(self, dtype: Any, *shape: int) -> jax.Array:
+        """Zeros [Q, C, ...] at every place."""
+        return jnp.zeros((*self.places_QC.shape, *shape), dtype)
+
+    def spread(self, x_QC: jax.Array) -> jax.Array:
+        """What lies at each place back where it came from: [B, T, ...], else zeros."""
+        counted_P = self.counted_BT.reshape(-1)
+        place_P = jnp.maximum(jnp.cumsum(counted_P) - 1, 0)
+        x_P = x_QC.reshape(-1, *x_QC.shape[2:])[place_P]
+        x_P = jnp.where(counted_P.reshape(-1, *[1] * (x_P.ndim - 1)), x_P, 0)
+        return x_P.reshape(*self.counted_BT.shape, *x_P.shape[1:])
 
 
 def _chunk(
     head: Head, token_loss: TokenLoss | None, vocab: tuple[str, ...], whole, x_CD, targets_C, inputs
 ):
-    """Loss and scores of one chunk, and the loss's slopes by its logits and by `x_CD` (or None).
+    """Loss of one chunk, its slope by the logits; scores and the slope by `x_CD` (or None).
 
     `whole` has this device's part of the vocabulary.
     """
@@ -203,7 +268,7 @@ def _chunk(
     mean_C = _sum(jnp.sum(weights_CV * logits_CV, axis=1), vocab) / weight_C
     scores = Scores(chosen_C - log_sum_C, log_sum_C - mean_C)
     if token_loss is None:
-        return jnp.float32(0.0), scores, None
+        return jnp.float32(0.0), None, (scores, None)
 
     loss, slope_C = jax.value_and_grad(lambda logprobs_C: token_loss(logprobs_C, *inputs).sum())(
         scores.logprobs_BT
@@ -212,7 +277,7 @@ def _chunk(
     slope_CV = (is_target_CV - weights_CV / weight_C[:, None]) * slope_C[:, None]
     slope_CV = (slope_CV / head.temperature).astype(x_CD.dtype)
     by_x_CD = einsum_float32("CV,VD->CD" if head.is_tied else "CV,DV->CD", slope_CV, whole)
-    return loss, scores, (slope_CV, _sum(by_x_CD, vocab).astype(x_CD.dtype))
+    return loss, slope_CV, (scores, _sum(by_x_CD, vocab).astype(x_CD.dtype))
 
 
 def _add_product(head: Head, total, x_CD: jax.Array, slope_CV: jax.Array):

@@ -3,7 +3,8 @@
 Everything a trainer divides is returned as a sum and the count that belongs to it. A step that is
 split into micro-batches adds gradients, sums and counts, then divides: the split changes nothing.
 
-    loss_sum, scores = head.head_loss(head, grpo_token_loss, x_BTD, weight, targets_BT, inputs)
+    rows = x_BTD, weight, targets_BT, sampled_BT, inputs
+    loss_sum, scores = head.head_loss(head, grpo_token_loss, *rows)
     # over all micro-batches: gradient = Σ grad(loss_sum) / Σ sums.sequences
 
 Position t of every `_BT` array speaks of one target token: the caller shifts inputs and targets.

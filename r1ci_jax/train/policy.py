@@ -58,16 +58,23 @@ class Policy:
         positions_BT: jax.Array | None = None,
         segments_BT: jax.Array | None = None,
         *,
+        counted_BT: jax.Array | None = None,
         frozen: Params | None = None,
         temperature: float = 1.0,
     ) -> Scores:
         """Log-probability and entropy of every token but the first: two [B, T-1] arrays.
 
+        With `counted_BT`, [B, T-1], only of those where it is True, else zeros, for less time.
+
         The distribution is over the tokenizer's ids alone, as the sampler's is: a checkpoint has
         more embedding rows than there are tokens.
         """
         x_BTD, weight = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
-        scored = head.token_scores(self._head(temperature), x_BTD, weight, _targets(tokens_BT))
+        if counted_BT is None:
+            counted_BT = jnp.ones(tokens_BT[:, 1:].shape, bool)
+        scored = head.token_scores(
+            self._head(temperature), x_BTD, weight, _ahead(tokens_BT[:, 1:]), _ahead(counted_BT)
+        )
         return _but_the_last(scored)
 
     def loss(
@@ -78,11 +85,12 @@ class Policy:
         positions_BT: jax.Array | None = None,
         segments_BT: jax.Array | None = None,
         *,
+        counted_BT: jax.Array,
         inputs: tuple[jax.Array, ...],
         frozen: Params | None = None,
         temperature: float = 1.0,
     ) -> tuple[jax.Array, Scores]:
-        """Sum of `token_loss(logprobs, *inputs)` over every token but the first, and the scores.
+        """Sum of `token_loss(logprobs, *inputs)` over the tokens that count, and their scores.
 
         Args:
             token_loss: As `head.head_loss` takes it.
@@ -90,7 +98,8 @@ class Policy:
             tokens_BT: Token ids.
             positions_BT: As `Qwen2.hidden` takes them.
             segments_BT: As `Qwen2.hidden` takes them.
-            inputs: Arrays [B, T-1] that say how each token counts.
+            counted_BT: [B, T-1], True at every token but the first that counts.
+            inputs: Arrays [B, T-1] that say how much it does.
             frozen: The other weights, as `trainable` gave them.
             temperature: At which the tokens were sampled.
         """
@@ -100,9 +109,9 @@ class Policy:
             token_loss,
             x_BTD,
             weight,
-            _targets(tokens_BT),
-            # Behind the last token nothing comes, so that position counts nowhere.
-            jax.tree.map(lambda x_BT: jnp.pad(x_BT, ((0, 0), (0, 1))), inputs),
+            _ahead(tokens_BT[:, 1:]),
+            _ahead(counted_BT),
+            jax.tree.map(_ahead, inputs),
         )
         return loss, _but_the_last(scored)
 
@@ -193,9 +202,12 @@ def on_platform(how: TrainConfig, platform: str) -> TrainConfig:
     return how
 
 
-def _targets(tokens_BT: jax.Array) -> jax.Array:
-    """The token behind each; rows keep their length, which suits the hardware."""
-    return jnp.pad(tokens_BT[:, 1:], ((0, 0), (0, 1)))
+def _ahead(x_BT: jax.Array) -> jax.Array:
+    """What belongs to each token but the first, at the position before it.
+
+    Rows keep their length, which suits the hardware: the last position counts nowhere.
+    """
+    return jnp.pad(x_BT, ((0, 0), (0, 1)))
 
 
 def _but_the_last(scores: Scores) -> Scores:

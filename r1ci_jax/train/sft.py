@@ -47,7 +47,12 @@ def sft_step(
         mask_BT = part.loss_mask_BT[:, 1:]
         rows = part.tokens_BT, part.positions_BT, part.segments_BT
         loss, _ = policy.loss(
-            losses.sft_token_loss, params, *rows, inputs=(mask_BT,), frozen=frozen
+            losses.sft_token_loss,
+            params,
+            *rows,
+            counted_BT=mask_BT,
+            inputs=(mask_BT,),
+            frozen=frozen,
         )
         return loss
 

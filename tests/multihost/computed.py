@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from r1ci_jax.core import hosts
-from r1ci_jax.core.config import GrpoConfig
+from r1ci_jax.core.config import GrpoConfig, TrainConfig
 from r1ci_jax.data.packing import PackedBatch
 from r1ci_jax.model import held, qwen2
 from r1ci_jax.rollout import carry
@@ -54,7 +54,9 @@ def steps() -> dict[str, Any]:
     mesh = jax.sharding.get_mesh()
     if not mesh.empty:
         params = meshes.put(params, meshes.param_shardings(mesh, params))
-    policy = Policy(CONFIG, graphdef, tokenizers.train_byte_bpe(["print(1)"] * 3, 300))
+    tokenizer = tokenizers.train_byte_bpe(["print(1)"] * 3, 300)
+    # Hosts whose rows have fewer tokens that count go through fewer chunks of the head.
+    policy = Policy(CONFIG, graphdef, tokenizer, TrainConfig(head_chunk=16))
     tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
     packed, rollouts = batches()
     tuned, values = sft.sft_step(
@@ -80,7 +82,7 @@ def batches() -> tuple[PackedBatch[np.ndarray], grpo_update.MicroBatch]:
     """Random rows for both trainers."""
     rng = np.random.default_rng(0)
     tokens_BT = rng.integers(0, 259, (8, 24)).astype(np.int32)
-    mask_BT = rng.random((8, 24)) < 0.6
+    mask_BT = rng.random((8, 24)) < np.array([0, 0, 1, 1, 0.3, 0.3, 0.6, 0.6])[:, None]
     segments_BT = 1 + (np.arange(24) >= 11).astype(np.int32) + np.zeros((8, 1), np.int32)
     positions_BT = np.where(segments_BT == 1, np.arange(24), np.arange(24) - 11)
     noted_BT = np.where(mask_BT, -5.0, 0.0).astype(np.float32)

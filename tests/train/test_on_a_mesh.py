@@ -14,7 +14,7 @@ PROGRAM = """
 import contextlib, json
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
-from r1ci_jax.core.config import GrpoConfig
+from r1ci_jax.core.config import GrpoConfig, TrainConfig
 from r1ci_jax.data.packing import PackedBatch
 from r1ci_jax.model import qwen2
 from r1ci_jax.sharding import mesh as meshes
@@ -27,11 +27,13 @@ CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=2, query_heads=4, kv
 model = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))(jax.random.key(0))
 graphdef, first = nnx.split(model)
 first = jax.device_get(first)
-policy = Policy(CONFIG, graphdef, tokenizers.train_byte_bpe(["print(1)"] * 3, 300))
+# Devices whose rows have fewer tokens that count go through fewer chunks of the head.
+how = TrainConfig(head_chunk=16)
+policy = Policy(CONFIG, graphdef, tokenizers.train_byte_bpe(["print(1)"] * 3, 300), how)
 tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
 rng = np.random.default_rng(0)
 tokens_BT = rng.integers(0, 259, (8, 24)).astype(np.int32)
-mask_BT = rng.random((8, 24)) < 0.6
+mask_BT = rng.random((8, 24)) < np.array([0, 0, 1, 1, 0.3, 0.3, 0.6, 0.6])[:, None]
 segments_BT = 1 + (np.arange(24) >= 11).astype(np.int32) + np.zeros((8, 1), np.int32)
 positions_BT = np.where(segments_BT == 1, np.arange(24), np.arange(24) - 11)
 batch = PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT)

@@ -54,7 +54,8 @@ def packed_batch(policy: Policy, rows: list[Encoded], length: int) -> Any:
 def loss(params: Params, policy: Policy, batch: packing.PackedBatch) -> jax.Array:
     """Summed loss, as the step computes it."""
     mask_BT = batch.loss_mask_BT[:, 1:]
-    return policy.loss(losses.sft_token_loss, params, *batch[:3], inputs=(mask_BT,))[0]
+    rows = {"counted_BT": mask_BT, "inputs": (mask_BT,)}
+    return policy.loss(losses.sft_token_loss, params, *batch[:3], **rows)[0]
 
 
 loss_and_gradients = jax.jit(jax.value_and_grad(loss), static_argnums=1)
