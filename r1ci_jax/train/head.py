@@ -280,16 +280,18 @@ def _chunk(
     return loss, slope_CV, (scores, _sum(by_x_CD, vocab).astype(x_CD.dtype))
 
 
-def _add_product(head: Head, total, x_CD: jax.Array, slope_CV: jax.Array):
+def _add_product(head: Head, total: jax.Array, x_CD: jax.Array, slope_CV: jax.Array) -> jax.Array:
     """The head's gradient with one chunk's part, in place, so that no second one exists."""
-    size = slope_CV.shape[1]
+    size, axis = slope_CV.shape[1], 0 if head.is_tied else 1
     for first in range(0, size, BLOCK):
-        block = slice(first, min(first + BLOCK, size))
+        part_CV = slope_CV[:, first : first + BLOCK]
         if head.is_tied:
-            total = total.at[block].add(einsum_float32("CV,CD->VD", slope_CV[:, block], x_CD))
+            more = einsum_float32("CV,CD->VD", part_CV, x_CD)
         else:
-            part_DV = einsum_float32("CD,CV->DV", x_CD, slope_CV[:, block])
-            total = total.at[:, block].add(part_DV)
+            more = einsum_float32("CD,CV->DV", x_CD, part_CV)
+        more += jax.lax.dynamic_slice_in_dim(total, first, part_CV.shape[1], axis)
+        # Not `total.at[...].add`: XLA's compiler of JAX 0.11 crashes on that scatter.
+        total = jax.lax.dynamic_update_slice_in_dim(total, more, first, axis)
     return total
 
 
