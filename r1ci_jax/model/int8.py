@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from r1ci_jax.model import attention
+from r1ci_jax.model.matmul import matmul
 
 LARGEST = 127
 
@@ -59,7 +60,7 @@ def product(x: jax.Array, weight: MaybeInt8, summed: int = 1) -> jax.Array:
     inputs = math.prod(values.shape[:summed])
     x, matrix = x.reshape(*batch, inputs), values.reshape(inputs, -1)
     if not isinstance(weight, Int8):
-        return (x @ matrix).reshape(*batch, *outputs)
+        return matmul(x, matrix).reshape(*batch, *outputs)
     x, matrix = _bound(x, matrix)
     # The factors belong to output channels: they multiply sums, not every entry.
     sums = attention.einsum_float32("...D,DX->...X", x, matrix.astype(x.dtype))
