@@ -81,7 +81,9 @@ class Lifeline:
         live; else `_watch` ends the process and names the one that is lost.
         """
         if not isinstance(error, Resume | KeyboardInterrupt):
-            self._hear_of_all(since=time.monotonic())
+            # What is heard first may have been said before the error; what follows it was not.
+            for _ in range(2):
+                self._hear_of_all(since=time.monotonic())
         self._watching = False
         self._part(*_status(error))
 
