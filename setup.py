@@ -24,7 +24,7 @@ setup(
     packages=[*find_packages(include=["r1ci_jax", "r1ci_jax.*"]), "experiments", "sandboxes"],
     package_data={
         "sandboxes": ["*.cfg", "*.kafel", "*.toml", "*.md"],
-        "r1ci_jax.ops": ["*.html", "*.css", "*.js"],  # the report's page
+        "r1ci_jax.tools.report": ["*.html", "*.css", "*.js"],  # the report's page
     },
     entry_points={"console_scripts": ["r1ci = r1ci_jax.cli.main:main"]},
     install_requires=[

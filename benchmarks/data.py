@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from r1ci_jax.cli import experiment as experiments
-from r1ci_jax.core.config import Questions
-from r1ci_jax.core.progress import Progress
-from r1ci_jax.data import builders, drawing, pipeline, questions
+from r1ci_jax.cli import experiment_file as experiments
+from r1ci_jax.config import Questions
+from r1ci_jax.data import batching, datasets, question_splits, question_workers
+from r1ci_jax.runtime.progress import Progress
 from r1ci_jax.tasks import registry
 
 BUILD_SECONDS = 15 * 60
@@ -81,10 +81,10 @@ def _host() -> dict[str, Any]:
 
 
 def _build(wanted: Questions, data_dir: Path, jobs: int | None) -> dict[str, Any]:
-    jobs = drawing.processes(len(wanted.tasks), jobs)
+    jobs = question_workers.processes(len(wanted.tasks), jobs)
     began = time.monotonic()
     with Progress("build", len(wanted.tasks), unit="tasks") as bar:
-        drawn = builders.build_tasks(
+        drawn = datasets.build_tasks(
             wanted,
             seed=0,
             data_dir=data_dir,
@@ -106,7 +106,7 @@ def _build(wanted: Questions, data_dir: Path, jobs: int | None) -> dict[str, Any
 def _read(wanted: Questions, data_dir: Path, epochs: int) -> dict[str, Any]:
     source = _all_examples(wanted, data_dir)
     steps = len(source) // BATCH
-    batches = pipeline.prompt_batches(source, BATCH, seed=0)
+    batches = batching.prompt_batches(source, BATCH, seed=0)
     memory = [_resident_bytes()]
     rates: list[tuple[float, float]] = []
     # The first epoch opens the files and is not timed.
@@ -116,7 +116,7 @@ def _read(wanted: Questions, data_dir: Path, epochs: int) -> dict[str, Any]:
             next(batches)
         rates.append((time.perf_counter() - began, time.process_time() - used))
         memory.append(_resident_bytes())
-    mixed = pipeline.mixed_batches(source, BATCH, by="task", seed=0)
+    mixed = batching.mixed_batches(source, BATCH, by="task", seed=0)
     began = time.perf_counter()
     for _ in range(steps):
         next(mixed)
@@ -139,7 +139,7 @@ def _score(wanted: Questions, data_dir: Path, answers: int) -> dict[str, Any]:
         for number, name in enumerate(wanted.tasks):
             task = registry.get(name)
             share = (number + 1) * answers // len(wanted.tasks) - scored
-            examples = list(builders.load_examples(data_dir, [name], "eval"))
+            examples = list(datasets.load_examples(data_dir, [name], "eval"))
             pairs = [
                 (i // 2 % len(examples), (i // 2 + i % 2) % len(examples)) for i in range(share)
             ]
@@ -171,7 +171,7 @@ def _bars(facts: dict[str, Any]) -> dict[str, bool]:
 
 
 def _all_examples(wanted: Questions, data_dir: Path) -> Any:
-    return builders.load_examples(data_dir, wanted.tasks, "+".join(questions.SPLITS))
+    return datasets.load_examples(data_dir, wanted.tasks, "+".join(question_splits.SPLITS))
 
 
 def _slowest(seconds: dict[str, float]) -> dict[str, float]:

@@ -35,13 +35,13 @@ def engine(batch: int, prompt: int, new: int) -> Any:
     import ours
     from flax import nnx
 
-    from r1ci_jax.core.config import SamplerConfig
+    from r1ci_jax.config import SamplerConfig
     from r1ci_jax.model import qwen2
-    from r1ci_jax.sampling import engine, pause
+    from r1ci_jax.sampling import engine, stop_automaton
 
     model = ours.model("smollm2")
     config = model.config
-    never = pause.TokenTable(  # one state, in which nothing stops
+    never = stop_automaton.TokenTable(  # one state, in which nothing stops
         next_state_AV=np.zeros((1, config.vocab_size), np.int16),
         stop_A=np.zeros(1, np.int8),
         start=0,

@@ -18,17 +18,17 @@ import scripted
 from peers import grpo_task, wire
 from peers.shapes import SHAPES
 
-from r1ci_jax.core.config import GrpoConfig, SamplerConfig, TurnLimits
+from r1ci_jax.config import GrpoConfig, SamplerConfig, TurnLimits
 from r1ci_jax.rollout import agents
-from r1ci_jax.rollout.live import Live
+from r1ci_jax.rollout.episode import Live
 from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
-from r1ci_jax.sampling import pause
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import chat, protocol
+from r1ci_jax.text import chatml, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
-from r1ci_jax.train import grpo_update, state
+from r1ci_jax.train import grpo_step, train_state
 from r1ci_jax.train.policy import Policy
 
 VOCAB = SHAPES[grpo_task.SHAPE].vocab
@@ -83,7 +83,7 @@ def runner(policy: Policy, sizes: Sizes) -> Runner:
         prefill_buckets=(sizes.prompt,),
         prefill_rows=sizes.prompts,
     )
-    table = pause.token_table(protocol.stop_machine(), tokenizer.token_bytes())
+    table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
     engine = Engine(policy.config, sampler, table, eos_id=-1, seed=0)  # -1: nothing ends a row
     # Random words close no code block, so nobody asks the interpreter.
     nobody: Any = None
@@ -105,8 +105,8 @@ class Trainer:
         self.policy, params = ours.policy(grpo_task.SHAPE, tokenizer())
         self.reference = jax.tree.map(jnp.copy, params)
         schedule = optax.constant_schedule(grpo_task.LEARNING_RATE)
-        self.tx = state.make_optimizer(schedule, clip_norm=grpo_task.CLIP_NORM)
-        self.state = state.start(params, self.tx)
+        self.tx = train_state.make_optimizer(schedule, clip_norm=grpo_task.CLIP_NORM)
+        self.state = train_state.start(params, self.tx)
         self.config = GrpoConfig(
             prompts_per_step=sizes.prompts,
             rollouts_per_prompt=sizes.completions,
@@ -121,7 +121,7 @@ class Trainer:
 
     def requests(self) -> list[Request]:
         """New questions, so long that prompts have the length asked for."""
-        letters = self.sizes.prompt - len(chat.prompt_ids(self.policy.tokenizer, ""))
+        letters = self.sizes.prompt - len(chatml.prompt_ids(self.policy.tokenizer, ""))
         first, self.groups = self.groups, self.groups + self.sizes.prompts
         return [
             Request(example=_question(group, letters), agent=Bare(), rollout=(group, member))
@@ -149,8 +149,8 @@ class Trainer:
 
     def update(self, trajectories: list[Trajectory]) -> dict[str, float]:
         """The product's update; nothing else here knows how it is called."""
-        advantages = grpo_update.relative_advantages(trajectories, self.config)
-        self.state, learnt = grpo_update.update(
+        advantages = grpo_step.relative_advantages(trajectories, self.config)
+        self.state, learnt = grpo_step.update(
             self.state,
             self.reference,
             trajectories,

@@ -17,9 +17,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from r1ci_jax.core.config import Storage
+from r1ci_jax.config import Storage
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import cached, held, presets, qwen2, weights
+from r1ci_jax.model import kv_cache, presets, qwen2, sampler_weights
+from r1ci_jax.model.hf import weights
 
 ROWS, LENGTH = 64, 96
 SETTINGS: dict[str, tuple[Storage, Storage]] = {
@@ -73,14 +74,14 @@ def scored(
 ) -> tuple[np.ndarray, int, int]:
     """Log-probabilities [R, T, V] through the cache; bytes of the weights and of the cache."""
     config = model.config
-    kept = held.take(model, config, storage=storages[0])
-    cache = cached.init_cache(config, len(tokens_RT), LENGTH, jnp.float32, storages[1])
+    kept = sampler_weights.take(model, config, storage=storages[0])
+    cache = kv_cache.init_cache(config, len(tokens_RT), LENGTH, jnp.float32, storages[1])
 
     @jax.jit
-    def score(kept: Any, cache: cached.Cache, tokens_RT: jax.Array) -> jax.Array:
+    def score(kept: Any, cache: kv_cache.Cache, tokens_RT: jax.Array) -> jax.Array:
         positions_RT = jnp.broadcast_to(jnp.arange(tokens_RT.shape[1])[None], tokens_RT.shape)
-        x_RTD, _ = cached.extend(config, kept, cache, tokens_RT, positions_RT)
-        return jax.nn.log_softmax(cached.logits(config, kept, x_RTD))
+        x_RTD, _ = kv_cache.extend(config, kept, cache, tokens_RT, positions_RT)
+        return jax.nn.log_softmax(kv_cache.logits(config, kept, x_RTD))
 
     logprobs_RTV = np.asarray(score(kept, cache, jnp.asarray(tokens_RT)))
     weights_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(kept))

@@ -39,7 +39,8 @@ def parts(version: str) -> tuple[Any, Any, Any]:
     import ours
 
     from r1ci_jax.data.packing import PackedBatch
-    from r1ci_jax.train import sft, state
+    from r1ci_jax.train import sft
+    from r1ci_jax.train import train_state as state
 
     policy, params = ours.policy(SHAPE)
     tx = optax.sgd(1e-5)
@@ -65,7 +66,7 @@ def full(policy: Any, tx: Any) -> Step:
     from flax import nnx
 
     from r1ci_jax.model import qwen2
-    from r1ci_jax.train import state
+    from r1ci_jax.train import train_state as state
 
     def step(train_state: Any, batch: Any) -> tuple[Any, dict[str, Any]]:
         def loss(params: Any) -> jax.Array:

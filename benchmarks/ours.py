@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 from peers.shapes import SHAPES
 
-from r1ci_jax.core.config import TrainConfig
+from r1ci_jax.config import TrainConfig
 from r1ci_jax.model import qwen2
 from r1ci_jax.train.policy import Params, Policy
 

@@ -16,8 +16,8 @@ for it, the steps that could have been decoded meanwhile count as lost. Prefill 
 that clock; the processor seconds have it. A batch of four trajectories a slot ends when its longest
 does, and how long that takes is chance: figures are sums over `--seeds` batches.
 
-`carried` is ours as GRPO may run it (rollout/carry.py): steps that each end when as many groups are
-complete as a batch has, with half as many more in flight, whose unfinished ones go on in the next.
+`carried` is ours as GRPO may run it (rollout/partial_rollouts.py): steps that each end when as many
+groups are complete as a batch has, with half as many more in flight, whose unfinished ones go on in the next.
 
 `--sandbox` runs the scripts in the real sandbox instead: tokens a second and seconds waited for.
 """
@@ -37,16 +37,16 @@ from typing import Any, override
 import alternate
 import scripted
 
-from r1ci_jax.core.config import SamplerConfig, TurnLimits
+from r1ci_jax.config import SamplerConfig, TurnLimits
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents, carry
+from r1ci_jax.rollout import agents, partial_rollouts
 from r1ci_jax.rollout import runner as runners
-from r1ci_jax.rollout.live import Request
-from r1ci_jax.sampling import pause
+from r1ci_jax.rollout.episode import Request
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Emitted, Engine, Feed
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig, Status
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import chat, protocol
+from r1ci_jax.text import chatml, protocol
 
 MEDIAN, SIGMA, CAP, MEAN_TURNS, TOOL_STEPS = 350, 0.8, 1500, 2.0, 100
 NEW_TOKENS, CACHE_TOKENS = 6144, 9216
@@ -169,7 +169,7 @@ class World:
             prefill_buckets=(32, 64, 256),
             prefill_rows=8,
         )
-        table = pause.token_table(protocol.stop_machine(), self.tokenizer.token_bytes())
+        table = stop_automaton.token_table(protocol.stop_machine(), self.tokenizer.token_bytes())
         self.engine = SteppedEngine(config, sampler, table, eos_id=self.tokenizer.eos_id, seed=0)
         self.limits = TurnLimits(
             code_calls=8, new_tokens=NEW_TOKENS // scale, observation_tokens=48
@@ -231,7 +231,7 @@ def carried(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
         runner.load(world.weights)  # as new weights would be
         first = 0 if step == 0 else round((step + EXTRA) * wanted)
         new = world.requests(seed, 1 + EXTRA if step == 0 else 1, first)
-        done, left = carry.run_groups(
+        done, left = partial_rollouts.run_groups(
             runner, new, left, groups=wanted, step=step, max_age=CARRIED_STEPS
         )
         trained += done
@@ -254,7 +254,7 @@ class _Row:
 def lockstep(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
     """The same by turns of a whole batch; what is not finished is prefilled anew every turn."""
     rows = [
-        _Row(request=request, tokens=chat.prompt_ids(world.tokenizer, request.example.question))
+        _Row(request=request, tokens=chatml.prompt_ids(world.tokenizer, request.example.question))
         for request in world.requests(seed)
     ]
     waited = 0.0

@@ -37,7 +37,8 @@ def trainee(name: str) -> Any:
     import optax
     import ours
 
-    from r1ci_jax.train import sft, state
+    from r1ci_jax.train import sft
+    from r1ci_jax.train import train_state as state
 
     policy, params = ours.policy(name)
     schedule = optax.constant_schedule(1e-5)

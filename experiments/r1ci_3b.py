@@ -8,16 +8,16 @@ Command    r1ci plan experiments/r1ci_3b.py --topology v5e:4x4
              --config.teacher.demonstrations=gs://BUCKET/demonstrations.jsonl
 Needs      16 chips (v5litepod-16), and demonstrations of one's own (docs/demonstrations.md)
 Expect     not known yet: nobody has run it on such a machine. The paper's row, as far as it is
-           known, stands in experiments/paper.py
+           known, stands in experiments/paper_numbers.py
 Variants   :toy  the same recipe with a toy model on one CPU, two steps of each training
 
-The recipe, and every choice that the paper leaves open, is in experiments/r1ci_paper.py.
+The recipe, and every choice that the paper leaves open, is in experiments/r1ci_recipe.py.
 """
 
-from experiments import r1ci_paper
-from r1ci_jax.core.config import Experiment, MeshConfig
+from experiments import r1ci_recipe
+from r1ci_jax.config import Experiment, MeshConfig
 
-VARIANTS = r1ci_paper.VARIANTS
+VARIANTS = r1ci_recipe.VARIANTS
 
 TOPOLOGY = "v5e:4x4"
 """What `r1ci plan` accepts it on."""
@@ -25,7 +25,7 @@ TOPOLOGY = "v5e:4x4"
 
 def get_config(variant: str = "") -> Experiment:
     """The paper's run, or its toy."""
-    return r1ci_paper.get_config(
+    return r1ci_recipe.get_config(
         variant,
         size="3b",
         checkpoint="Qwen/Qwen2.5-3B-Instruct",

@@ -10,13 +10,13 @@ Prints     ours | paper | difference, in points of percent
 import sys
 from collections.abc import Sequence
 
-from experiments import paper
+from experiments import paper_numbers
 from r1ci_jax.evaluate import tables
 
 
 def build(runs: Sequence[tables.RunResults]) -> tables.Table:
     """The table for the given runs."""
-    return tables.compare("Main table: mean accuracy over tasks, %", runs, paper.MAIN)
+    return tables.compare("Main table: mean accuracy over tasks, %", runs, paper_numbers.MAIN)
 
 
 if __name__ == "__main__":

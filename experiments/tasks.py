@@ -15,9 +15,9 @@ the demonstrations. Other experiments take `QUESTIONS` from here.
 
 import dataclasses
 
-from r1ci_jax.core.config import Experiment, GrpoConfig, ModelSource, Questions, SamplerConfig
+from r1ci_jax.config import Experiment, GrpoConfig, ModelSource, Questions, SamplerConfig
 from r1ci_jax.tasks import registry
-from r1ci_jax.tasks.stored import StoredTask
+from r1ci_jax.tasks.published_task import StoredTask
 
 VARIANTS = ("", "offline")
 

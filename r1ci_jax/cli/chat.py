@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1ci_jax.core.config import Sampling, TurnLimits
-from r1ci_jax.core.rundir import RunDir
+from r1ci_jax.config import Sampling, TurnLimits
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
 from r1ci_jax.text import prompts
 
 if TYPE_CHECKING:  # both import JAX
-    from r1ci_jax.ops.chat import Conversation
-    from r1ci_jax.ops.chat_view import View
+    from r1ci_jax.tools.chat.conversation import Conversation
+    from r1ci_jax.tools.chat.view import View
 
 PROMPT = "> "
 HELP = """\
@@ -93,16 +93,18 @@ def _open(
     args: argparse.Namespace, run: RunDir | None, sandbox: Sandbox, sampling: Sampling
 ) -> tuple["Conversation", "View"]:
     """Load the model; answers are as long as in its training unless the arguments say else."""
-    from r1ci_jax.ops import chat, chat_view, models
+    from r1ci_jax.tools.chat import conversation as chat
+    from r1ci_jax.tools.chat import view as chat_view
+    from r1ci_jax.train import load_model
 
     print(f"r1ci: loading {args.place}", file=sys.stderr)
     if run is None:
-        model, tokenizer = models.published(args.place, args.dtype)
+        model, tokenizer = load_model.published(args.place, args.dtype)
         head = "" if args.bare else prompts.HEAD_PROMPT
         context = min(_CONTEXT, model.config.max_positions)
         limits = TurnLimits(new_tokens=_ANSWER, observation_tokens=_OBSERVATION)
     else:
-        model, tokenizer = models.of_run(run, args.model, args.dtype)
+        model, tokenizer = load_model.of_run(run, args.model, args.dtype)
         experiment = run.config["experiment"]
         head = prompts.HEAD_PROMPT if experiment["model"]["checkpoint"] and not args.bare else ""
         context = experiment["sampler"]["cache_length"]

@@ -9,15 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from r1ci_jax.cli import experiment as experiments
-from r1ci_jax.core import progress, rundir
-from r1ci_jax.core.config import Experiment
-from r1ci_jax.core.progress import Progress
-from r1ci_jax.data import builders, drawing, prepare, questions, stats
+from r1ci_jax.cli import experiment_file as experiments
+from r1ci_jax.config import Experiment
+from r1ci_jax.data import build as prepare
+from r1ci_jax.data import datasets, question_splits, question_workers, stats
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import progress, run_dir
+from r1ci_jax.runtime.progress import Progress
 from r1ci_jax.sandbox import Sandbox
-from r1ci_jax.sandbox.tiers import UNSAFE_WARNING
-from r1ci_jax.tasks import bbh, loaded, sources
+from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
+from r1ci_jax.tasks import published_files
+from r1ci_jax.tasks.bbh import bbh_tasks
+from r1ci_jax.tasks.math import math_tasks
 from r1ci_jax.text import tokenizer as tokenizers
 
 
@@ -39,7 +42,7 @@ def add_commands(subparsers: Any) -> None:
         type=int,
         metavar="N",
         help="processes that draw questions (default: one a processor, but none for fewer than "
-        f"{drawing.TASKS_PER_PROCESS} tasks); the datasets are the same for any number",
+        f"{question_workers.TASKS_PER_PROCESS} tasks); the datasets are the same for any number",
     )
     build.set_defaults(run=_build, takes_overrides=True)
 
@@ -47,7 +50,9 @@ def add_commands(subparsers: Any) -> None:
         "fetch", help="published questions: BIG-Bench-Hard, GSM-Hard, MATH, from the network"
     )
     fetch.add_argument(
-        "--data-dir", type=Path, help=f"where to (default ${sources.VARIABLE}, else the cache)"
+        "--data-dir",
+        type=Path,
+        help=f"where to (default ${published_files.VARIABLE}, else the cache)",
     )
     fetch.set_defaults(run=_fetch)
 
@@ -67,12 +72,12 @@ def add_commands(subparsers: Any) -> None:
 def _build(args: argparse.Namespace) -> int:
     experiment = experiments.load(args.experiment, args.overrides)
     names = experiment.questions.tasks
-    jobs = drawing.processes(len(names), args.jobs)
-    path = args.workdir or rundir.default_path(experiment)
+    jobs = question_workers.processes(len(names), args.jobs)
+    path = args.workdir or run_dir.default_path(experiment)
     if not args.questions_only:
         prepare.refuse_untaught(experiment)
     began = time.monotonic()
-    with rundir.RunDir.open(path, experiment):
+    with run_dir.RunDir.open(path, experiment):
         data_dir = path / "data"
         with Progress("questions", len(names), unit="tasks") as bar:
             drawn = prepare.questions(
@@ -81,7 +86,7 @@ def _build(args: argparse.Namespace) -> int:
         if not args.questions_only:
             _demonstrate(experiment, data_dir)
     seconds = round(time.monotonic() - began, 1)
-    fewer = builders.fewer(data_dir, names)
+    fewer = datasets.fewer(data_dir, names)
     if args.json:
         facts = {"data_dir": str(data_dir), "seconds": seconds, "jobs": jobs}
         drawn = {name: round(taken, 2) for name, taken in drawn.items()}
@@ -112,13 +117,13 @@ def _show(bar: Progress, done: int, total: int) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    place = sources.folder(args.data_dir)
+    place = published_files.folder(args.data_dir)
     files = []
-    for remote, fresh in sources.fetch_all(bbh.remotes(), place):
+    for remote, fresh in published_files.fetch_all(bbh_tasks.remotes(), place):
         files.append(remote.path)
         print(f"{remote.path}: {'downloaded' if fresh else 'there'}", file=sys.stderr)
-    for name in loaded.NAMES:
-        loaded.fetch(name, place)
+    for name in math_tasks.NAMES:
+        math_tasks.fetch(name, place)
         files.append(f"symbench/{name}.jsonl")
         print(f"{files[-1]}: written", file=sys.stderr)
     print(json.dumps({"data_dir": str(place), "files": files}) if args.json else f"{place}: filled")
@@ -127,7 +132,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 def _stats(args: argparse.Namespace) -> int:
     data_dir = args.where / "data" if (args.where / "data").is_dir() else args.where
-    names = builders.task_names(data_dir)
+    names = datasets.task_names(data_dir)
     if not names:
         raise UserError(f"{args.where} holds no datasets; build them first (r1ci data build EXP)")
     tokenizer = args.tokenizer or _own_tokenizer(data_dir.parent)
@@ -136,14 +141,14 @@ def _stats(args: argparse.Namespace) -> int:
     with Progress("stats", len(names), unit="tasks") as bar:
         for done, name in enumerate(names, start=1):
             splits = {
-                s: list(builders.load_examples(data_dir, [name], s)) for s in questions.SPLITS
+                s: list(datasets.load_examples(data_dir, [name], s)) for s in question_splits.SPLITS
             }
-            asked = builders.asked(data_dir, name)
+            asked = datasets.asked(data_dir, name)
             rows.append(stats.task_stats(name, splits, asked=asked, tokens=count))
             owners.add(splits)
             bar.update(done)
-    written = builders.built(data_dir, "r1ci_trajectories")
-    kinds = stats.demonstration_counts(builders.load_trajectories(data_dir)) if written else {}
+    written = datasets.built(data_dir, "r1ci_trajectories")
+    kinds = stats.demonstration_counts(datasets.load_trajectories(data_dir)) if written else {}
     if args.json:
         tasks = [dataclasses.asdict(row) for row in rows]
         facts = {"tasks": tasks, "in_two_splits": owners.shared(), "demonstrations": kinds}
@@ -157,7 +162,7 @@ def _own_tokenizer(run: Path) -> str | None:
     """The tokenizer of the experiment that a run directory is of; None: there is none yet."""
     if not (run / "config.json").is_file():
         return None
-    model = rundir.RunDir.view(run).config["experiment"]["model"]
+    model = run_dir.RunDir.view(run).config["experiment"]["model"]
     trained = str(run / "tokenizer") if (run / "tokenizer").is_dir() else None
     return model["tokenizer"] or model["checkpoint"] or trained
 
@@ -176,7 +181,7 @@ def _print(
         f"{'commonest':>11}{'repeated':>10}"
     )
     for row in rows:
-        counts = "".join(f"{row.counts[split]:>6}" for split in questions.SPLITS)
+        counts = "".join(f"{row.counts[split]:>6}" for split in question_splits.SPLITS)
         lengths = row.question_tokens or row.question_chars
         print(
             f"{row.task:<36}{counts}{lengths.mean:>9}{lengths.max:>7}{row.answers:>9}"

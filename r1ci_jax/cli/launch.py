@@ -94,7 +94,8 @@ def _count(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from r1ci_jax.ops import launch_job, launch_run
+    from r1ci_jax.tools.launch import execute
+    from r1ci_jax.tools.launch import job as launch_job
 
     job, root, problems = _job(args)
     recipe = _recipe(args, job)
@@ -105,8 +106,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(json.dumps(_facts(args, job, recipe)) if args.json else launch_job.text(recipe))
         return 0
-    launch_run.check_programs(recipe)
-    launch_run.carry_out(recipe, root=root, stream=sys.stderr)
+    execute.check_programs(recipe)
+    execute.carry_out(recipe, root=root, stream=sys.stderr)
     if args.json:
         print(json.dumps(_facts(args, job, recipe)))
     else:
@@ -119,28 +120,31 @@ def _job(args: argparse.Namespace) -> tuple[Any, Path, list[str]]:
 
     What would be wrong everywhere raises UserError at once.
     """
-    from r1ci_jax.cli import experiment as experiments
-    from r1ci_jax.ops import launch_checks, launch_job, launch_source, launch_tpu
+    from r1ci_jax.cli import experiment_file as experiments
+    from r1ci_jax.tools import tpu as launch_tpu
+    from r1ci_jax.tools.launch import checks
+    from r1ci_jax.tools.launch import job as launch_job
+    from r1ci_jax.tools.launch import source as launch_source
 
     tpu = launch_tpu.find(args.tpu) if args.tpu else None
     _check_places(args, tpu)
     experiment = experiments.load(args.exp, args.overrides)
     if tpu:
-        launch_checks.check_mesh(experiment, tpu)
-    launch_checks.check_model(experiment)
-    name = args.name or launch_checks.name_of(experiment)
-    launch_checks.check_name(name)
+        checks.check_mesh(experiment, tpu)
+    checks.check_model(experiment)
+    name = args.name or checks.name_of(experiment)
+    checks.check_name(name)
     file_name, _, variant = args.exp.partition(":")
     file = experiments.find_file(file_name)
     assert file is not None, "the experiment was just loaded from it"
     source = launch_source.examine(file, dirty=args.dirty)
     problems = list(source.problems)
-    trouble = launch_checks.workdir_problem(args.workdir, shared_disk=args.via == "ssh")
+    trouble = checks.workdir_problem(args.workdir, shared_disk=args.via == "ssh")
     if trouble and args.workdir:
         raise UserError(trouble)
     if trouble:
         problems.append(trouble)
-    untaught = launch_checks.demonstrations_problem(experiment, shared_disk=args.via == "ssh")
+    untaught = checks.demonstrations_problem(experiment, shared_disk=args.via == "ssh")
     if untaught:
         problems.append(untaught)
     workdir = args.workdir or f"{PLACEHOLDER}/{name}"
@@ -161,7 +165,7 @@ def _job(args: argparse.Namespace) -> tuple[Any, Path, list[str]]:
         environment=_environment(
             args.env,
             unsafe=experiment.sandbox.unsafe,
-            fetches=launch_checks.asks_published(experiment),
+            fetches=checks.asks_published(experiment),
         ),
     )
     return job, source.root, problems
@@ -199,22 +203,23 @@ def _environment(pairs: list[str], *, unsafe: bool, fetches: bool) -> dict[str, 
 
 
 def _recipe(args: argparse.Namespace, job: Any) -> Any:
-    from r1ci_jax.ops import launch_queued, launch_ssh, launch_xpk
+    from r1ci_jax.tools.launch import queued_resources, xpk
+    from r1ci_jax.tools.launch import ssh as launch_ssh
 
     create, ssh = tuple(shlex.split(args.create_flags)), tuple(shlex.split(args.ssh_flags))
     if args.via == "xpk":
-        return launch_xpk.recipe(
+        return xpk.recipe(
             job,
-            launch_xpk.Place(
+            xpk.Place(
                 cluster=args.cluster, project=args.project, zone=args.zone, create_flags=create
             ),
         )
     if args.via == "ssh":
         hosts = tuple(args.hosts.split(","))
         return launch_ssh.recipe(job, launch_ssh.Place(hosts=hosts, port=args.port, ssh_flags=ssh))
-    return launch_queued.recipe(
+    return queued_resources.recipe(
         job,
-        launch_queued.Place(
+        queued_resources.Place(
             project=args.project,
             zone=args.zone,
             reuse=args.reuse,
@@ -227,7 +232,7 @@ def _recipe(args: argparse.Namespace, job: Any) -> Any:
 
 def _facts(args: argparse.Namespace, job: Any, recipe: Any) -> dict[str, Any]:
     """What a program wants to know of a launch."""
-    from r1ci_jax.ops import launch_job
+    from r1ci_jax.tools.launch import job as launch_job
 
     tpu = job.slice
     shown = (

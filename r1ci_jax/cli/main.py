@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import r1ci_jax
-from r1ci_jax.core import hosts
 from r1ci_jax.errors import INTERRUPTED, RESUME, USER_ERROR, Resume, UserError
+from r1ci_jax.runtime import hosts
 
 COMMANDS = {
     "run": ("r1ci_jax.cli.run", "every stage of an experiment, resumed where it stopped"),

@@ -40,16 +40,17 @@ def _run(args: argparse.Namespace) -> int:
 
     # The compiler for TPUs needs no device, and this machine's would be taken from a run.
     jax.config.update("jax_platforms", "cpu")
-    from r1ci_jax.cli import experiment as experiments
-    from r1ci_jax.model import hf_config, hub, presets
-    from r1ci_jax.ops import plan, plan_parts, plan_report
+    from r1ci_jax.cli import experiment_file as experiments
+    from r1ci_jax.model import presets
+    from r1ci_jax.model.hf import hf_config, hub
+    from r1ci_jax.tools.plan import estimate, programs, summary
 
     is_preset = args.target in presets.PRESETS
-    default = plan_report.SAMPLING if is_preset else tuple(plan_parts.PARTS)
+    default = summary.SAMPLING if is_preset else tuple(programs.PARTS)
     parts = tuple(args.part.split(",")) if args.part else default
-    unknown = [part for part in parts if part not in plan_parts.PARTS]
+    unknown = [part for part in parts if part not in programs.PARTS]
     if unknown:
-        raise UserError(f"no part {unknown[0]!r} to plan; there are: {', '.join(plan_parts.PARTS)}")
+        raise UserError(f"no part {unknown[0]!r} to plan; there are: {', '.join(programs.PARTS)}")
     if is_preset:
         experiment = experiments.override(_of_preset(args.target), args.overrides)
     elif ".py" in args.target:
@@ -67,21 +68,21 @@ def _run(args: argparse.Namespace) -> int:
         config = hf_config.parse(hf_config.read_json(directory), directory)
     else:
         config = presets.get(source.preset)
-    made = plan.make(
+    made = estimate.make(
         experiment,
         config,
         topology=args.topology,
         parts=parts,
         # A preset that is only sampled from has no trainer beside it.
-        is_training=not is_preset or not set(parts) <= set(plan_report.SAMPLING),
+        is_training=not is_preset or not set(parts) <= set(summary.SAMPLING),
     )
-    print(json.dumps(plan_report.report(made)) if args.json else plan_report.text(made))
+    print(json.dumps(summary.report(made)) if args.json else summary.text(made))
     return 0 if made.fits else EXIT_DOES_NOT_FIT
 
 
 def _of_preset(preset: str) -> Any:
     """Trajectories of 8,192 tokens, as the paper has them."""
-    from r1ci_jax.core import config
+    from r1ci_jax import config
 
     length = 8192
     return config.Experiment(

@@ -21,8 +21,8 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from r1ci_jax.ops import report
+    from r1ci_jax.tools.report import page
 
-    path = report.write(args.workdir)
+    path = page.write(args.workdir)
     print(json.dumps({"report": str(path), "bytes": path.stat().st_size}) if args.json else path)
     return 0

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from r1ci_jax.core import hosts, rundir, stopping
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import hosts, preemption, run_dir
 from r1ci_jax.sandbox import Sandbox
 
 SUMMARIES = {
@@ -47,7 +47,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from r1ci_jax.cli import experiment as experiments
+    from r1ci_jax.cli import experiment_file as experiments
 
     if args.help:
         _print_help(args)
@@ -73,17 +73,17 @@ def _run_stages(
     args: argparse.Namespace, experiment: Any, changed: dict[str, Any]
 ) -> dict[str, Any]:
     """Open the run directory, run what is left to do, show the table."""
-    path = args.workdir or rundir.default_path(experiment)
+    path = args.workdir or run_dir.default_path(experiment)
     with (
-        rundir.RunDir.open_together(path, experiment, changes=changed) as directory,
+        run_dir.RunDir.open_together(path, experiment, changes=changed) as directory,
         _sandbox(experiment, directory) as sandbox,
-        stopping.on_sigterm(),
+        preemption.on_sigterm(),
     ):
         # Imported only now: a refused directory is reported before JAX has started, and the
         # sandbox's fork servers are no children of a process with JAX's threads.
         import jax
 
-        from r1ci_jax.ops import pipeline
+        from r1ci_jax import pipeline
 
         directory.note_machine(devices=sorted({device.device_kind for device in jax.devices()}))
         only = None if args.command == "run" else args.command
@@ -106,7 +106,7 @@ def _run_stages(
 
 
 @contextlib.contextmanager
-def _sandbox(experiment: Any, directory: rundir.RunDir) -> Iterator[Sandbox]:
+def _sandbox(experiment: Any, directory: run_dir.RunDir) -> Iterator[Sandbox]:
     """Where the run's scripts run."""
     try:
         with Sandbox(experiment.sandbox) as sandbox:
@@ -118,7 +118,7 @@ def _sandbox(experiment: Any, directory: rundir.RunDir) -> Iterator[Sandbox]:
 
 
 def _print_help(args: argparse.Namespace) -> None:
-    from r1ci_jax.cli import experiment as experiments
+    from r1ci_jax.cli import experiment_file as experiments
 
     shown = None
     if args.exp is not None:

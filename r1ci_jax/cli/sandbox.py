@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, SandboxConfig, Status, doctor
-from r1ci_jax.sandbox.tiers import UNSAFE_WARNING
+from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, SandboxConfig, Status
+from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
+from r1ci_jax.sandbox.install import doctor
 
 if TYPE_CHECKING:  # the class is private to argparse
     from argparse import _SubParsersAction
@@ -159,7 +160,7 @@ def write_files(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:
 
 def run_bench(arguments: argparse.Namespace) -> int:
     """Print the figures; status 0 whatever they are."""
-    from r1ci_jax.sandbox import bench
+    from r1ci_jax.sandbox.stress import bench
 
     names = ("rounds", "tail", "sessions", "workers", "policy")
     plan = bench.Plan(**{name: getattr(arguments, name) for name in names})
@@ -170,7 +171,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 def run_soak(arguments: argparse.Namespace) -> int:
     """Print the report; status 0 only when everything held."""
-    from r1ci_jax.sandbox import bench, soak
+    from r1ci_jax.sandbox.stress import bench, soak
 
     names = ("runs", "workers", "policy", "backend", "seed")
     plan = soak.Plan(**{name: getattr(arguments, name) for name in names})

@@ -32,7 +32,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from r1ci_jax.cli import experiment as experiments
+    from r1ci_jax.cli import experiment_file as experiments
     from r1ci_jax.evaluate import tables
 
     path = experiments.find_file(f"experiments/table_{args.name}.py")
@@ -71,7 +71,7 @@ def _paths(patterns: list[str]) -> list[Path]:
 
 
 def _names() -> list[str]:
-    from r1ci_jax.cli import experiment as experiments
+    from r1ci_jax.cli import experiment_file as experiments
 
     folders = {Path("experiments").resolve(): None, experiments.ROOT / "experiments": None}
     names = (path.stem.removeprefix("table_") for f in folders for path in f.glob("table_*.py"))

@@ -9,9 +9,10 @@ import random
 from typing import Any
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import catalogue, check, registry, released, sources
+from r1ci_jax.tasks import catalogue, check, published_files, registry
 from r1ci_jax.tasks.base import Example, Task
-from r1ci_jax.tasks.toy.puzzle import ToyTask
+from r1ci_jax.tasks.symbench import released_items
+from r1ci_jax.tasks.toy.toy_task import ToyTask
 
 
 def add_commands(subparsers: Any) -> None:
@@ -58,13 +59,13 @@ def add_commands(subparsers: Any) -> None:
             "--data-dir",
             metavar="DIR",
             type=pathlib.Path,
-            help=f"published questions (default: ${sources.VARIABLE}, else the cache)",
+            help=f"published questions (default: ${published_files.VARIABLE}, else the cache)",
         )
 
 
 def _list(args: argparse.Namespace) -> int:
     if args.data_dir is not None:
-        sources.choose(args.data_dir)
+        published_files.choose(args.data_dir)
     if args.markdown or args.dropped:
         print(catalogue.markdown() if args.markdown else catalogue.dropped(), end="")
         return 0
@@ -105,7 +106,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def _chosen(args: argparse.Namespace) -> Task:
     if args.data_dir is not None:
-        sources.choose(args.data_dir)
+        published_files.choose(args.data_dir)
     return registry.get(args.name)
 
 
@@ -131,7 +132,7 @@ def _sample(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     if args.data_dir is not None:
-        sources.choose(args.data_dir)
+        published_files.choose(args.data_dir)
     if args.released is not None:
         return _check_released(args)
     names = tuple(args.names) or registry.names()
@@ -154,7 +155,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _check_released(args: argparse.Namespace) -> int:
-    judged = released.judge(args.released)
+    judged = released_items.judge(args.released)
     failed = [one.task for one in judged if not one.passed]
     if args.json:
         rows = [dataclasses.asdict(one) | {"passed": one.passed} for one in judged]

@@ -53,7 +53,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from r1ci_jax.model import hf_config, hub, weights
+    from r1ci_jax.model.hf import hf_config, hub, weights
 
     source = hub.resolve(args.source)
     model = weights.load_pretrained(source, args.dtype)
@@ -64,14 +64,14 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from r1ci_jax.core.rundir import RunDir
-    from r1ci_jax.model import hub, weights
-    from r1ci_jax.ops import models
+    from r1ci_jax.model.hf import hub, weights
+    from r1ci_jax.runtime.run_dir import RunDir
+    from r1ci_jax.train import load_model
 
     run = RunDir.view(args.workdir)
-    model, tokenizer = models.of_run(run, args.model, args.dtype)
+    model, tokenizer = load_model.of_run(run, args.model, args.dtype)
     ids = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    files = _companions(hub.resolve(models.tokenizer_place(run)))
+    files = _companions(hub.resolve(load_model.tokenizer_place(run)))
     weights.save_pretrained(model, args.out, extra_config=ids, companions=files)
     return _report(model, args.out, args.json)
 

@@ -9,12 +9,12 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from r1ci_jax.core import metrics
-from r1ci_jax.core.config import PotentialConfig, Sampling
-from r1ci_jax.data.builders import Graded
+from r1ci_jax.config import PotentialConfig, Sampling
+from r1ci_jax.data.datasets import Graded
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request, Runner
+from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
 
 QUESTIONS_PER_BLOCK = 32

@@ -8,7 +8,7 @@ import numpy as np
 
 from r1ci_jax.data.demonstrations import Demonstration, Segment
 from r1ci_jax.errors import UserError
-from r1ci_jax.text import chat, protocol
+from r1ci_jax.text import chatml, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 
@@ -36,7 +36,7 @@ def encode(
         "a trajectory ends with the policy's words"
     )
     _refuse_other_rendering(demonstration, tokenizer)
-    ids = chat.prompt_ids(tokenizer, demonstration.prompt)
+    ids = chatml.prompt_ids(tokenizer, demonstration.prompt)
     sampled = [False] * len(ids)
     for segment in demonstration.segments:
         added = _segment_ids(segment, tokenizer, observation_tokens)
@@ -84,12 +84,12 @@ def _refuse_other_rendering(demonstration: Demonstration, tokenizer: Tokenizer) 
     Within a turn a stretch of another writer begins a new token (ADR 0004), and a turn mark that a
     text spells stays text: there the bytes must agree. Everywhere else the ids must.
     """
-    ids = chat.prompt_ids(tokenizer, demonstration.prompt)
-    text = chat.rendered_prompt(demonstration.prompt)
+    ids = chatml.prompt_ids(tokenizer, demonstration.prompt)
+    text = chatml.rendered_prompt(demonstration.prompt)
     for segment in demonstration.segments:
         ids += _segment_ids(segment, tokenizer, None)
         is_turn = segment.role == "user"
-        text += chat.rendered_user_turn(segment.text) if is_turn else segment.text
+        text += chatml.rendered_user_turn(segment.text) if is_turn else segment.text
     whole = tokenizer.encode_marked(text)
     writers = [segment.role for segment in demonstration.segments]
     has_borders = any("user" not in pair for pair in itertools.pairwise(writers))
@@ -112,7 +112,7 @@ def _segment_ids(
 ) -> list[int]:
     match segment.role:
         case "user":
-            return chat.user_turn_ids(tokenizer, segment.text)
+            return chatml.user_turn_ids(tokenizer, segment.text)
         case "observation" if observation_tokens is not None:
             marker = tokenizer.encode(protocol.CLIP_MARK)
             ids = tokenizer.encode(segment.text)

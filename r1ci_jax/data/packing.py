@@ -7,8 +7,8 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
+from r1ci_jax.data.batching import Batches
 from r1ci_jax.data.encoding import Encoded
-from r1ci_jax.data.pipeline import Batches
 from r1ci_jax.errors import UserError
 
 

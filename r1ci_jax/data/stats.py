@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from r1ci_jax.data import questions
+from r1ci_jax.data import question_splits
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.tasks import answers, registry
 from r1ci_jax.tasks.base import Example
@@ -84,7 +84,7 @@ def task_stats(
         answers=len(golds),
         commonest={answers.shown(gold): n for gold, n in golds.most_common(COMMONEST)},
         majority_share=round(max(golds.values(), default=0) / len(examples), 4),
-        duplicates=len(examples) - len({questions.identity(text) for text in texts}),
+        duplicates=len(examples) - len({question_splits.identity(text) for text in texts}),
     )
 
 
@@ -98,7 +98,7 @@ class Owners:
         """Take a task's questions in."""
         for split, examples in splits.items():
             for example in examples:
-                self._splits[questions.identity(example.question)].add(split)
+                self._splits[question_splits.identity(example.question)].add(split)
 
     def shared(self) -> int:
         """Questions that stand in more than one split. Must be 0."""

@@ -4,7 +4,7 @@ import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from r1ci_jax.core.config import EvalConfig
+from r1ci_jax.config import EvalConfig
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.trajectory import Trajectory

@@ -18,8 +18,8 @@ import rich.console
 import rich.table
 import rich.text
 
-from r1ci_jax.core import files, metrics, rundir
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import atomic_files, metrics, run_dir
 
 MODELS = {
     "untrained": "untrained",
@@ -89,7 +89,7 @@ class Published:
     grade: str = ""
     """A: two independent notes or a primary source; B: one detailed note; C: weak or derived."""
     source: str = ""
-    """Keys of experiments/paper.py SOURCES."""
+    """Keys of experiments/paper_numbers.py SOURCES."""
     suite: str = "all"
     split: str = "test"
     unit: str = "%"
@@ -114,7 +114,7 @@ class Table:
 
 def read_run(path: Path) -> RunResults:
     """Results of a run directory. A row written twice (by a resumed evaluation) counts once."""
-    run = rundir.RunDir.view(path)
+    run = run_dir.RunDir.view(path)
     # A task whose every trajectory lost its interpreter has no accuracy.
     rows = [row for row in metrics.read(run.results_path) if row.get("n") != 0]
     if not rows:
@@ -281,7 +281,7 @@ def compare(title: str, runs: Sequence[RunResults], published: Sequence[Publishe
     notes = [f"{', '.join(alone)}: no paper counterpart."] if alone else []
     if rows_asked:
         notes.append(
-            "Letters: confidence in the paper's number (A, B, C), see experiments/paper.py."
+            "Letters: confidence in the paper's number (A, B, C), see experiments/paper_numbers.py."
         )
     return Table(
         title=title,
@@ -407,14 +407,14 @@ def write(table: Table, directory: Path, name: str) -> Path:
     """Write `directory/name.md`."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.md"
-    files.write_atomic(path, markdown(table))
+    atomic_files.write_atomic(path, markdown(table))
     return path
 
 
 def write_results(path: Path) -> Table:
     """Write tables/results.md and tables/tasks.md of a run directory; returns the first."""
     run = read_run(path)
-    folder = rundir.RunDir.view(path).tables
+    folder = run_dir.RunDir.view(path).tables
     table = results_table(run)
     write(table, folder, "results")
     write(tasks_table(run), folder, "tasks")

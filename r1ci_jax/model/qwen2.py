@@ -1,7 +1,7 @@
 """Qwen-2.5: one decoder layer as a pure function, and the Flax module that scans it.
 
 The layer function does not know where its keys come from: `attend` is handed in. The full forward
-pass attends to the row itself, the cached one (model/cached.py) writes to a cache and attends to
+pass attends to the row itself, the cached one (model/kv_cache.py) writes to a cache and attends to
 that, so the two cannot drift apart.
 
 Axes: B rows, T tokens, D width, F feed-forward width, N query heads, K key/value heads, H head
@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from r1ci_jax.core.config import TrainConfig
-from r1ci_jax.model import attention, int8, remat, self_attention
+from r1ci_jax.config import TrainConfig
+from r1ci_jax.model import attention, quantization, remat, self_attention
 from r1ci_jax.sharding import rules
 
 
@@ -68,10 +68,10 @@ class LayerWeights(NamedTuple):
 class DecoderWeights(NamedTuple):
     """All parameters with the layers unstacked: what the sampler holds."""
 
-    embed_VD: int8.MaybeInt8
+    embed_VD: quantization.MaybeInt8
     layers: tuple[LayerWeights, ...]
     norm_D: jax.Array
-    head_DV: int8.MaybeInt8 | None
+    head_DV: quantization.MaybeInt8 | None
     """None: tied to the embedding."""
 
 
@@ -122,9 +122,11 @@ def rms_norm(x_BTD: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
     return x.astype(x_BTD.dtype) * scale_D[None, None, :].astype(x_BTD.dtype)
 
 
-def project(x_BTD: jax.Array, weight_DNH: int8.MaybeInt8, bias_NH: jax.Array | None) -> jax.Array:
+def project(
+    x_BTD: jax.Array, weight_DNH: quantization.MaybeInt8, bias_NH: jax.Array | None
+) -> jax.Array:
     """Heads of a query, key or value projection: [B, T, heads, H]."""
-    out_BTNH = int8.product(x_BTD, weight_DNH)
+    out_BTNH = quantization.product(x_BTD, weight_DNH)
     return out_BTNH if bias_NH is None else out_BTNH + bias_NH[None, None, :, :]
 
 
@@ -141,22 +143,22 @@ def layer_forward[C](
     k_BTKH = attention.rotate(project(h_BTD, weights.k_DKH, weights.k_bias_KH), *rotary)
     v_BTKH = project(h_BTD, weights.v_DKH, weights.v_bias_KH)
     mixed_BTNH, kept = attend(q_BTNH, k_BTKH, v_BTKH)
-    x_BTD = x_BTD + int8.product(mixed_BTNH, weights.o_NHD, summed=2)
+    x_BTD = x_BTD + quantization.product(mixed_BTNH, weights.o_NHD, summed=2)
 
     h_BTD = rms_norm(x_BTD, weights.norm2_D, config.norm_eps)
-    gate_BTF = jax.nn.silu(int8.product(h_BTD, weights.gate_DF))
-    up_BTF = int8.product(h_BTD, weights.up_DF)
-    return x_BTD + int8.product(gate_BTF * up_BTF, weights.down_FD), kept
+    gate_BTF = jax.nn.silu(quantization.product(h_BTD, weights.gate_DF))
+    up_BTF = quantization.product(h_BTD, weights.up_DF)
+    return x_BTD + quantization.product(gate_BTF * up_BTF, weights.down_FD), kept
 
 
 def head_logits(
-    embed_VD: int8.MaybeInt8, head_DV: int8.MaybeInt8 | None, x: jax.Array
+    embed_VD: quantization.MaybeInt8, head_DV: quantization.MaybeInt8 | None, x: jax.Array
 ) -> jax.Array:
     """Float32 logits of normed activations [..., D]; without a head, the embedding is the head."""
     weight, equation = (
         (embed_VD, "...D,VD->...V") if head_DV is None else (head_DV, "...D,DV->...V")
     )
-    return int8.product_float32(equation, x, weight)
+    return quantization.product_float32(equation, x, weight)
 
 
 def default_positions(mask_BT: jax.Array, segments_BT: jax.Array | None) -> jax.Array:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from r1ci_jax.core.config import Remat
+from r1ci_jax.config import Remat
 from r1ci_jax.model import self_attention
 
 _POLICIES: Mapping[Remat, Any] = {

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from r1ci_jax.core.config import Attention
+from r1ci_jax.config import Attention
 from r1ci_jax.model import attention
 from r1ci_jax.sharding import rules
 

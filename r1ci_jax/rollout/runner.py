@@ -15,18 +15,18 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Protocol
 
-from r1ci_jax.core import hosts, stopping
-from r1ci_jax.core.config import TurnLimits
+from r1ci_jax.config import TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import qwen2
-from r1ci_jax.rollout import agents, reward, shares
-from r1ci_jax.rollout.live import Live, Request, Waiting
+from r1ci_jax.rollout import agents, host_ownership, reward
+from r1ci_jax.rollout.episode import Live, Request, Waiting
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn
+from r1ci_jax.runtime import hosts, preemption
 from r1ci_jax.sampling.engine import Emitted, Engine, Feed
 from r1ci_jax.sandbox import ExecResult, Sandbox
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS
 from r1ci_jax.tasks import registry
-from r1ci_jax.text import chat, protocol
+from r1ci_jax.text import chatml, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 __all__ = ["Batch", "Observer", "Request", "Runner"]
@@ -130,7 +130,7 @@ class Runner:
     def new_row(self, index: int, request: Request) -> Live:
         """A trajectory that is its prompt, with room for one token of the policy behind it."""
         question = self.head + request.example.question + request.agent.hint
-        prompt = chat.prompt_ids(self.tokenizer, question)
+        prompt = chatml.prompt_ids(self.tokenizer, question)
         capacity = self.engine.sampler.cache_length
         if len(prompt) >= capacity:
             raise UserError(
@@ -143,7 +143,7 @@ class Runner:
 
     def user_turn(self, row: Live, text: str) -> list[int]:
         """What closes the policy's turn, if it has not done so itself, and opens its next one."""
-        ids = chat.user_turn_ids(self.tokenizer, text)
+        ids = chatml.user_turn_ids(self.tokenizer, text)
         return ids[1:] if row.tokens[-1] == self.tokenizer.eos_id else ids
 
     def judged(
@@ -223,7 +223,7 @@ class Batch:
         """
         try:
             while self._queue or self._live:
-                stopping.heed()
+                preemption.heed()
                 self._advance()
                 yield len(self.ended)
         finally:
@@ -232,7 +232,7 @@ class Batch:
     def done(self) -> dict[int, Trajectory]:
         """What has ended, by index, judged."""
         judged = [(is_own, verdict.result()) for is_own, verdict in self.ended.values()]
-        return dict(zip(self.ended, shares.judged(judged), strict=True))
+        return dict(zip(self.ended, host_ownership.judged(judged), strict=True))
 
     def settle(self) -> None:
         """Let the rows that have begun read what they wait for, so that each can go on elsewhere.
@@ -308,7 +308,7 @@ class Batch:
     def _read_results(self, due: Sequence[tuple[Live, Waiting]]) -> None:
         """Let these rows go on with what came out for them, waiting for it if need be."""
         began = time.monotonic()
-        outcomes = shares.outcomes({row.slot: what.future for row, what in due})
+        outcomes = host_ownership.outcomes({row.slot: what.future for row, what in due})
         self._parts.waited_seconds += time.monotonic() - began
         for row, what in due:
             self._read_result(row, what.action, outcomes[row.slot])
@@ -317,7 +317,7 @@ class Batch:
         self,
         row: Live,
         action: agents.RunCode | agents.RunLast | agents.UseTool,
-        result: shares.Outcome,
+        result: host_ownership.Outcome,
     ) -> None:
         """Let the policy read what came out, or end the trajectory with it."""
         row.waiting = None
@@ -429,7 +429,7 @@ class Batch:
 
     def _is_own(self, row: Live) -> bool:
         """Whether this host runs the row's scripts and judges its answer."""
-        return shares.is_own(row.slot, self._parts.engine.sampler.slots)
+        return host_ownership.is_own(row.slot, self._parts.engine.sampler.slots)
 
 
 def _cancel(row: Live) -> None:

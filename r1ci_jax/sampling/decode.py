@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
-from r1ci_jax.core.config import Sampling, Storage
-from r1ci_jax.model import cached, qwen2
+from r1ci_jax.config import Sampling, Storage
+from r1ci_jax.model import kv_cache, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
-from r1ci_jax.sampling import draw
+from r1ci_jax.sampling import token_sampling
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
@@ -29,7 +29,7 @@ from r1ci_jax.sharding import rules
 class SlotState(NamedTuple):
     """What the device knows of the slots; donated to every call and replaced by its result."""
 
-    cache: cached.Cache
+    cache: kv_cache.Cache
     """Keys and values, a pair [S, K, C, H] a layer."""
     pending_S: jax.Array
     """Newest token of a slot, not yet in the cache."""
@@ -43,7 +43,7 @@ class SlotState(NamedTuple):
     """Tokens the slot may still sample."""
     key_S: jax.Array
     """PRNG key of the trajectory in the slot."""
-    rows: draw.Rows
+    rows: token_sampling.Rows
     """How the slot's tokens are drawn."""
 
 
@@ -74,14 +74,14 @@ def init_slots(
     """Empty slots: every row inactive."""
     zeros_S = jnp.zeros((slots,), jnp.int32)
     return SlotState(
-        cache=cached.init_cache(config, slots, length, dtype, storage),
+        cache=kv_cache.init_cache(config, slots, length, dtype, storage),
         pending_S=zeros_S,
         position_S=jnp.zeros_like(zeros_S),
         automaton_S=jnp.zeros_like(zeros_S),
         active_S=jnp.zeros((slots,), bool),
         budget_S=jnp.zeros_like(zeros_S),
         key_S=jax.random.split(jax.random.key(0), slots),
-        rows=draw.Rows.of([Sampling()] * slots),
+        rows=token_sampling.Rows.of([Sampling()] * slots),
     )
 
 
@@ -148,11 +148,11 @@ def _step(
     length = state.cache[0][0].shape[2]
     vocab = table.next_state_AV.shape[1]
     feed_S1 = jnp.where(active_S, state.position_S, length)[:, None]
-    x_S1D, cache = cached.extend(config, weights, state.cache, state.pending_S[:, None], feed_S1)
+    x_S1D, cache = kv_cache.extend(config, weights, state.cache, state.pending_S[:, None], feed_S1)
     # Checkpoints have more embedding rows than the tokenizer has tokens: those are never sampled.
-    logits_SV = cached.logits(config, weights, x_S1D[:, 0])[:, :vocab]
+    logits_SV = kv_cache.logits(config, weights, x_S1D[:, 0])[:, :vocab]
     position_S = state.position_S + 1
-    token_S, logprob_S = draw.sample(logits_SV, state.key_S, position_S, state.rows)
+    token_S, logprob_S = token_sampling.sample(logits_SV, state.key_S, position_S, state.rows)
     automaton_S = table.next_state_AV[state.automaton_S, token_S].astype(jnp.int32)
     budget_S = state.budget_S - 1
     goes_on_S = (
@@ -183,7 +183,7 @@ def write_tokens(
     config: Qwen2Config,
 ) -> SlotState:
     """Put tokens into the cache rows of some slots; entries at position C are padding."""
-    _, cache = cached.extend(config, weights, state.cache, tokens_RT, positions_RT, slots_R)
+    _, cache = kv_cache.extend(config, weights, state.cache, tokens_RT, positions_RT, slots_R)
     return state._replace(cache=cache)
 
 
@@ -197,7 +197,7 @@ def copy_rows(
     """
     slots = state.pending_S.shape[0]
 
-    def copy_row(row: jax.Array, cache: cached.Cache) -> cached.Cache:
+    def copy_row(row: jax.Array, cache: kv_cache.Cache) -> kv_cache.Cache:
         # Indices in an array, though there is one: a mesh that cuts the slots would bring all of
         # them together for a scalar index, and brings this row alone.
         source_1, target_1 = source_R[row][None], target_R[row][None]
@@ -228,7 +228,7 @@ class Entry(NamedTuple):
     automaton_S: jax.Array
     budget_S: jax.Array
     key_S: jax.Array
-    rows: draw.Rows
+    rows: token_sampling.Rows
 
 
 @functools.partial(jax.jit, donate_argnames=("state",))

@@ -20,10 +20,10 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
-from r1ci_jax.core.config import SamplerConfig, Sampling
-from r1ci_jax.model import held, int8, qwen2
+from r1ci_jax.config import SamplerConfig, Sampling
+from r1ci_jax.model import quantization, qwen2, sampler_weights
 from r1ci_jax.model.qwen2 import Qwen2Config
-from r1ci_jax.sampling import decode, draw, pause
+from r1ci_jax.sampling import decode, stop_automaton, token_sampling
 from r1ci_jax.sharding import mesh as meshes
 
 
@@ -67,7 +67,7 @@ class Engine:
         self,
         config: Qwen2Config,
         sampler: SamplerConfig,
-        table: pause.TokenTable,
+        table: stop_automaton.TokenTable,
         *,
         eos_id: int,
         seed: int,
@@ -75,7 +75,7 @@ class Engine:
         """Empty slots, without weights, on the mesh that is set."""
         assert table.next_state_AV.shape[1] <= config.vocab_size, "more tokens than embeddings"
         mesh = jax.sharding.get_mesh()
-        config = self.config = held.config_on(None if mesh.empty else mesh, config)
+        config = self.config = sampler_weights.config_on(None if mesh.empty else mesh, config)
         self.sampler = sampler
         self._eos_id = eos_id
         self._host_table = table
@@ -105,7 +105,7 @@ class Engine:
 
     def load(self, weights: qwen2.DecoderWeights) -> None:
         """Sample from these weights from now on; what the cache holds stays as it is."""
-        is_int8 = isinstance(weights.embed_VD, int8.Int8)
+        is_int8 = isinstance(weights.embed_VD, quantization.Int8)
         assert is_int8 == (self.sampler.weights == "int8"), "weights of another sampler.weights"
         self._weights = weights
         self._prompts.clear()
@@ -273,7 +273,7 @@ class Engine:
             automaton_S=column([self._state_after(feed) for feed in feeds], 0, np.int32),
             budget_S=column([feed.budget for feed in feeds], 0, np.int32),
             key_S=decode.trajectory_keys(self._run_key, jnp.asarray(ids_N2)),
-            rows=draw.Rows.of([f.sampling for f in feeds] + [Sampling()] * padding),
+            rows=token_sampling.Rows.of([f.sampling for f in feeds] + [Sampling()] * padding),
         )
         self._state = self._programs.activate(self._state, entry)
 

@@ -8,7 +8,7 @@ import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
-from r1ci_jax.core.config import MeshConfig
+from r1ci_jax.config import MeshConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.sharding import rules
 

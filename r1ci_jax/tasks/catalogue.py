@@ -4,9 +4,10 @@ import collections
 from collections.abc import Iterator
 from typing import Final
 
-from r1ci_jax.tasks import registry, released
+from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Task
-from r1ci_jax.tasks.stored import StoredTask
+from r1ci_jax.tasks.published_task import StoredTask
+from r1ci_jax.tasks.symbench import released_items
 
 _SOURCES: Final = {
     "symbench": "own generator",
@@ -40,7 +41,7 @@ def _head(tasks: list[Task]) -> Iterator[str]:
     told = ", ".join(f"{count} {suite}" for suite, count in suites.items())
     yield (
         f"{len(tasks)} tasks: {told}. {splits['train']} are trained on, {splits['test']} are only "
-        "tested on (`r1ci_jax/tasks/split.py` says how they were drawn)."
+        "tested on (`r1ci_jax/tasks/train_test_split.py` says how they were drawn)."
     )
     yield ""
     yield (
@@ -82,9 +83,9 @@ def _defects(tasks: list[Task]) -> Iterator[str]:
     yield "| task | items | what |"
     yield "|---|---:|---|"
     for task in tasks:
-        for why, count in released.defects(task).items():
+        for why, count in released_items.defects(task).items():
             yield f"| {task.name} | {count} | gold wrong: {why} |"
-        for why, count in released.remarks(task).items():
+        for why, count in released_items.remarks(task).items():
             yield f"| {task.name} | {count} | gold right, question weak: {why} |"
 
 

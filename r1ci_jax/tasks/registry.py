@@ -6,12 +6,12 @@ import importlib
 from typing import Final
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import split
+from r1ci_jax.tasks import train_test_split
 from r1ci_jax.tasks.base import Task
-from r1ci_jax.tasks.bbh_files import PUBLISHED as _BBH
-from r1ci_jax.tasks.reasoning_gym_algorithms import CHOSEN as _RG_ALGORITHMS
-from r1ci_jax.tasks.reasoning_gym_arithmetic import CHOSEN as _RG_ARITHMETIC
-from r1ci_jax.tasks.reasoning_gym_puzzles import CHOSEN as _RG_PUZZLES
+from r1ci_jax.tasks.bbh.bbh_files import PUBLISHED as _BBH
+from r1ci_jax.tasks.reasoning_gym.gym_algorithms import CHOSEN as _RG_ALGORITHMS
+from r1ci_jax.tasks.reasoning_gym.gym_arithmetic import CHOSEN as _RG_ARITHMETIC
+from r1ci_jax.tasks.reasoning_gym.gym_puzzles import CHOSEN as _RG_PUZZLES
 
 _SYMBENCH: Final = {
     "2048": "tile_2048:Tile2048",
@@ -50,7 +50,7 @@ _SYMBENCH: Final = {
 _SUITES: Final[dict[str, dict[str, str]]] = {
     "toy": {
         "toy_arithmetic": "r1ci_jax.tasks.toy.arithmetic:Arithmetic",
-        "toy_letters": "r1ci_jax.tasks.toy.letters:Letters",
+        "toy_letters": "r1ci_jax.tasks.toy.letter_counting:Letters",
         "toy_sorting": "r1ci_jax.tasks.toy.sorting:Sorting",
         "toy_gcd_lcm": "r1ci_jax.tasks.toy.gcd_lcm:GcdLcm",
         "toy_base_conversion": "r1ci_jax.tasks.toy.base_conversion:BaseConversion",
@@ -58,11 +58,12 @@ _SUITES: Final[dict[str, dict[str, str]]] = {
     },
     "symbench": {name: f"r1ci_jax.tasks.symbench.{place}" for name, place in _SYMBENCH.items()}
     | dict.fromkeys(
-        ("gsm_hard", "math_geometry", "math_counting_and_probability"), "r1ci_jax.tasks.loaded:make"
+        ("gsm_hard", "math_geometry", "math_counting_and_probability"),
+        "r1ci_jax.tasks.math.math_tasks:make",
     ),
-    "bbh": {f"bbh_{file}": "r1ci_jax.tasks.bbh:make" for file in _BBH},
+    "bbh": {f"bbh_{file}": "r1ci_jax.tasks.bbh.bbh_tasks:make" for file in _BBH},
     "reasoning_gym": {
-        f"rg_{dataset}": "r1ci_jax.tasks.reasoning_gym:make"
+        f"rg_{dataset}": "r1ci_jax.tasks.reasoning_gym.gym_tasks:make"
         for chosen in (_RG_ALGORITHMS, _RG_ARITHMETIC, _RG_PUZZLES)
         for dataset in chosen
     },
@@ -121,5 +122,5 @@ def _make(name: str, place: str) -> Task:
     maker = getattr(importlib.import_module(module), attribute)
     task = maker(name) if attribute == "make" else maker()
     assert isinstance(task, Task) and task.name == name
-    task.split = split.of(name)
+    task.split = train_test_split.of(name)
     return task

@@ -33,7 +33,7 @@ _SPLIT = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# ChatML as `r1ci_jax.text.chat` writes it; unlike Qwen's own template it invents no system turn.
+# ChatML as `r1ci_jax.text.chatml` writes it; unlike Qwen's own template it invents no system turn.
 _CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"

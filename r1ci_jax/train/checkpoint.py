@@ -21,10 +21,10 @@ from typing import Any, Final, Literal, NamedTuple, Self
 import jax
 from etils import epath
 
-from r1ci_jax.core import hosts, stopping
 from r1ci_jax.errors import Resume, UserError
-from r1ci_jax.train import snapshot
-from r1ci_jax.train.snapshot import Unusable, abstract
+from r1ci_jax.runtime import hosts, preemption
+from r1ci_jax.train import checkpoint_dir
+from r1ci_jax.train.checkpoint_dir import Unusable, abstract
 
 __all__ = ["Checkpoints", "Restored", "abstract", "load_params", "save_params"]
 
@@ -74,7 +74,7 @@ class Checkpoints:
         (its metrics, in a bucket) is then there.
         """
         assert keep >= 1, "a run without any checkpoint cannot resume"
-        self._directory = snapshot.place(directory)
+        self._directory = checkpoint_dir.place(directory)
         self._keep = keep
         self._keep_best = keep_best
         self._better = better
@@ -94,7 +94,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Whole steps, ascending."""
-        return [step for step in self._candidates() if snapshot.is_whole(self._path(step))]
+        return [step for step in self._candidates() if checkpoint_dir.is_whole(self._path(step))]
 
     def latest(self) -> int | None:
         """The newest usable step, the same in every process; None where none was ever finished.
@@ -157,7 +157,7 @@ class Checkpoints:
             return
         self._remove_leftovers()
         facts = {"metadata": metadata, "training": self._training, "metric": metric}
-        write = snapshot.begin(self._path(step), tree, facts)
+        write = checkpoint_dir.begin(self._path(step), tree, facts)
         self._running = self._worker.submit(self._finish, write, step)
         self._newest = step
 
@@ -172,7 +172,7 @@ class Checkpoints:
             if step > 0:
                 self.save(step, tree, metadata, metric=metric)
                 self.wait()
-            raise stopping.stopped(after=f"{name} step {step}") from None
+            raise preemption.stopped(after=f"{name} step {step}") from None
 
     def wait(self) -> None:
         """Return when nothing is being written; raise what went wrong."""
@@ -203,11 +203,11 @@ class Checkpoints:
         was_finished = False
         for step in reversed(self._candidates()):
             path = self._path(step)
-            was_finished |= snapshot.has_marker(path)
+            was_finished |= checkpoint_dir.has_marker(path)
             if step in self._unreadable:
                 continue
             try:
-                snapshot.verify(path)
+                checkpoint_dir.verify(path)
             except Unusable as reason:
                 self._skip(step, reason)
             else:
@@ -225,7 +225,7 @@ class Checkpoints:
 
     def _read(self, step: int, abstract_tree: PyTree) -> tuple[PyTree, Metadata]:
         path = self._path(step)
-        marker = snapshot.marker(path)
+        marker = checkpoint_dir.marker(path)
         saved = marker.get("training", {})
         for name, value in self._training.items():
             if saved.get(name) != value:
@@ -233,19 +233,19 @@ class Checkpoints:
                     f"checkpoint {path} is of another training: {name} is {saved.get(name)} there, "
                     f"{value} in this run; use another workdir"
                 )
-        return snapshot.read(path, abstract_tree), marker["metadata"]
+        return checkpoint_dir.read(path, abstract_tree), marker["metadata"]
 
-    def _finish(self, write: snapshot.Write, step: int) -> None:
+    def _finish(self, write: checkpoint_dir.Write, step: int) -> None:
         self._before_commit()
-        snapshot.finish(write)
+        checkpoint_dir.finish(write)
         if jax.process_index() == 0:
             for old in self._superfluous():
-                snapshot.delete(self._path(old))
+                checkpoint_dir.delete(self._path(old))
 
     def _superfluous(self) -> list[int]:
         """Steps that are neither among the last nor among the best."""
         steps = self.steps()
-        metrics = {step: snapshot.marker(self._path(step)).get("metric") for step in steps}
+        metrics = {step: checkpoint_dir.marker(self._path(step)).get("metric") for step in steps}
         sign = 1 if self._better == "lower" else -1
         ranked = sorted(
             (sign * metric, -step) for step, metric in metrics.items() if metric is not None
@@ -263,10 +263,10 @@ class Checkpoints:
         assert self._newest is not None, "nothing is deleted before it was looked at"
         for path in self._directory.iterdir():
             step = int(path.name) if path.name.isdigit() else None
-            is_half = step is not None and not snapshot.is_whole(path)
+            is_half = step is not None and not checkpoint_dir.is_whole(path)
             is_beyond = step is not None and step > self._newest
-            if is_half or is_beyond or snapshot.of_failed_write(path):
-                snapshot.delete(path)
+            if is_half or is_beyond or checkpoint_dir.of_failed_write(path):
+                checkpoint_dir.delete(path)
 
 
 def save_params(
@@ -276,19 +276,19 @@ def save_params(
 
     When it returns, every host can read them.
     """
-    path = snapshot.place(directory)
+    path = checkpoint_dir.place(directory)
     if jax.process_index() == 0:
-        snapshot.clear(path)
-    snapshot.finish(snapshot.begin(path, params, {"metadata": metadata or {}}))
+        checkpoint_dir.clear(path)
+    checkpoint_dir.finish(checkpoint_dir.begin(path, params, {"metadata": metadata or {}}))
     hosts.gather("the final weights", None)
 
 
 def load_params(directory: epath.PathLike, abstract_params: PyTree) -> tuple[PyTree, Metadata]:
     """Weights written by `save_params`, in the shardings and types of `abstract_params`."""
-    path = snapshot.place(directory)
+    path = checkpoint_dir.place(directory)
     try:
-        snapshot.verify(path)
-        return snapshot.read(path, abstract_params), snapshot.marker(path)["metadata"]
+        checkpoint_dir.verify(path)
+        return checkpoint_dir.read(path, abstract_params), checkpoint_dir.marker(path)["metadata"]
     except Unusable as reason:
         raise UserError(
             f"the weights at {path} cannot be used: {reason}; run the stage that writes them again"

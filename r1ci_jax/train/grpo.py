@@ -15,15 +15,16 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from r1ci_jax.core import metrics, progress, stopping
-from r1ci_jax.core.config import GrpoConfig
+from r1ci_jax.config import GrpoConfig
 from r1ci_jax.curriculum.stages import Stage, place
-from r1ci_jax.data import pipeline
-from r1ci_jax.rollout import dump, record
+from r1ci_jax.data import batching
+from r1ci_jax.rollout import serialize, summaries
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.runtime import metrics, preemption, progress
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.train import checkpoint, collect, grpo_update, guards, state
+from r1ci_jax.train import checkpoint, grpo_step, guards, rollout_collector
+from r1ci_jax.train import train_state as state
 from r1ci_jax.train.policy import Params, Policy
 
 
@@ -31,8 +32,8 @@ def train(
     policy: Policy,
     params: Params,
     stages: Sequence[Stage],
-    questions: Callable[[str], pipeline.RandomAccess[Example]],
-    runner: Runner | dump.Replay,
+    questions: Callable[[str], batching.RandomAccess[Example]],
+    runner: Runner | serialize.Replay,
     config: GrpoConfig,
     *,
     name: str,
@@ -91,12 +92,12 @@ def train(
                     runner.warm_up()
                 runner.unload()
                 with bar.compiling("update", about=20):
-                    grpo_update.warm_up(train_state.params, reference, frozen, policy, config)
+                    grpo_step.warm_up(train_state.params, reference, frozen, policy, config)
             for stage, first_step in _with_first_steps(stages):
                 if done >= first_step + stage.steps:
                     continue
                 steps = range(first_step, first_step + stage.steps)
-                collector = collect.Collector(
+                collector = rollout_collector.Collector(
                     runner, questions(stage.split), config, steps=steps, seed=seed + stage.number
                 )
                 if done > first_step:
@@ -117,12 +118,12 @@ def train(
                     # The update makes them old: their memory is better used by gradients.
                     runner.unload()
                     if config.dump_rollouts:
-                        dump.write(dump.step_path(rollouts_dir, step + 1), trajectories)
+                        serialize.write(serialize.step_path(rollouts_dir, step + 1), trajectories)
 
                     sampled = time.monotonic()
                     with bar.activity("updating"), guards.strict():
-                        advantages = grpo_update.relative_advantages(trajectories, config)
-                        train_state, learnt = grpo_update.update(
+                        advantages = grpo_step.relative_advantages(trajectories, config)
+                        train_state, learnt = grpo_step.update(
                             train_state,
                             reference,
                             trajectories,
@@ -142,35 +143,35 @@ def train(
                     guards.report_mismatch(name, step + 1, learnt)
 
                     # --- Log and save ---
-                    values |= learnt | record.statistics(trajectories)
+                    values |= learnt | summaries.statistics(trajectories)
                     values |= {
-                        "group/flat_fraction": grpo_update.flat_fraction(advantages),
+                        "group/flat_fraction": grpo_step.flat_fraction(advantages),
                         "curriculum/stage": stage.number,
                         "optim/lr": state.at(schedule, step * updates),
                         "check/loss_deviation": spikes.report(name, step + 1, learnt["optim/loss"]),
                         "time/update": updated - sampled,
                     }
                     writer.write(name, step + 1, values)
-                    for kept in record.representative(trajectories, config.trajectories_logged):
+                    for kept in summaries.representative(trajectories, config.trajectories_logged):
                         trajectory_log.append(
-                            record.row(kept, policy.tokenizer, stage=name, step=step + 1)
+                            summaries.row(kept, policy.tokenizer, stage=name, step=step + 1)
                         )
                     shown = ("reward/mean", "accuracy", "tool/calls_per_traj")
                     bar.update(step + 1, {key: values[key] for key in shown})
                     reward = values["reward/mean"]
                     is_due = (step + 1) % config.checkpoint_every == 0 or step + 1 == total
-                    stop = stopping.requested()
+                    stop = preemption.requested()
                     if is_due or stop:
                         here = {"curriculum": place(stages, step + 1)} | collector.saved()
                         checkpoints.save(step + 1, train_state, here, metric=reward)
                     if stop:
-                        raise stopping.stopped(after=f"{name} step {step + 1}")
+                        raise preemption.stopped(after=f"{name} step {step + 1}")
     return policy.whole(train_state.params, frozen)
 
 
 def _save(directory: Path, name: str, step: int, trajectories: Sequence[Trajectory]) -> Path:
     path = directory / f"{name}_step_{step}.jsonl.gz"
-    dump.write(path, trajectories)
+    serialize.write(path, trajectories)
     return path
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from r1ci_jax.core import files, progress
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import atomic_files, progress
 
 MISMATCH = 0.1
 """Mean |trainer - sampler| log-probability, in nats, above which the two no longer agree: bfloat16
@@ -48,7 +48,7 @@ def save_arrays(path: Path, batch: Any) -> Path:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **batch._asdict())
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(path, buffer.getvalue())
+    atomic_files.write_atomic(path, buffer.getvalue())
     return path
 
 

@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from r1ci_jax.core.config import Experiment, SamplerConfig, TrainConfig
+from r1ci_jax.config import Experiment, SamplerConfig, TrainConfig
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import held, lora, presets, qwen2, weights
+from r1ci_jax.model import lora, presets, qwen2, sampler_weights
+from r1ci_jax.model.hf import weights
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
-from r1ci_jax.train import head
-from r1ci_jax.train.head import Scores, TokenLoss
+from r1ci_jax.train import lm_head
+from r1ci_jax.train.lm_head import Scores, TokenLoss
 
 _IN_FULL = SamplerConfig()
 
@@ -72,7 +73,7 @@ class Policy:
         x_BTD, weight = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
         if counted_BT is None:
             counted_BT = jnp.ones(tokens_BT[:, 1:].shape, bool)
-        scored = head.token_scores(
+        scored = lm_head.token_scores(
             self._head(temperature), x_BTD, weight, _ahead(tokens_BT[:, 1:]), _ahead(counted_BT)
         )
         return _but_the_last(scored)
@@ -104,7 +105,7 @@ class Policy:
             temperature: At which the tokens were sampled.
         """
         x_BTD, weight = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
-        loss, scored = head.head_loss(
+        loss, scored = lm_head.head_loss(
             self._head(temperature),
             token_loss,
             x_BTD,
@@ -130,8 +131,8 @@ class Policy:
         model = nnx.merge(self.graphdef, frozen)
         return model.hidden(*rows, adapt=adapt, adapters=params["layers"], how=self.how)
 
-    def _head(self, temperature: float) -> head.Head:
-        return head.Head(
+    def _head(self, temperature: float) -> lm_head.Head:
+        return lm_head.Head(
             is_tied=self.config.tied,
             tokens=self.tokenizer.vocab_size,
             temperature=temperature,
@@ -147,7 +148,7 @@ class Policy:
     ) -> qwen2.DecoderWeights:
         """All weights as the sampler holds them, cut over the mesh if there is one."""
         mesh = jax.sharding.get_mesh()
-        return held.take(
+        return sampler_weights.take(
             self.whole(params, frozen),
             self.config,
             dtype=sampler.dtype,

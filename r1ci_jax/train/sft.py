@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import optax
 from etils import epath
 
-from r1ci_jax.core import metrics, progress, stopping
-from r1ci_jax.core.config import SftConfig
+from r1ci_jax.config import SftConfig
 from r1ci_jax.data import encoding, packing
-from r1ci_jax.train import checkpoint, guards, losses, state
+from r1ci_jax.runtime import metrics, preemption, progress
+from r1ci_jax.train import checkpoint, guards, losses
+from r1ci_jax.train import train_state as state
 from r1ci_jax.train.policy import Params, Policy
 
 STAGE = "sft"
@@ -165,10 +166,10 @@ def train(
                 writer.write(STAGE, step + 1, values)
                 bar.update(step + 1, {"loss": values["optim/loss"]})
                 is_due = (step + 1) % config.checkpoint_every == 0 or step + 1 == total
-                stop = stopping.requested()
+                stop = preemption.requested()
                 if is_due or stop:
                     saved = {"batches": batches.get_state().decode()}
                     checkpoints.save(step + 1, train_state, saved, metric=values["optim/loss"])
                 if stop:
-                    raise stopping.stopped(after=f"{STAGE} step {step + 1}")
+                    raise preemption.stopped(after=f"{STAGE} step {step + 1}")
     return policy.whole(train_state.params, frozen)

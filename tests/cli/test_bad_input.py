@@ -12,12 +12,13 @@ import pytest
 from flax import nnx
 
 from r1ci_jax.cli.main import main
-from r1ci_jax.model import qwen2, weights
+from r1ci_jax.model import qwen2
+from r1ci_jax.model.hf import weights
 from r1ci_jax.text import prompts
 from r1ci_jax.text import tokenizer as tokenizers
 
 EXPERIMENT = """
-from r1ci_jax.core.config import *
+from r1ci_jax.config import *
 
 VARIANTS = ("", "other")
 

@@ -18,9 +18,10 @@ import pytest
 from flax import nnx
 
 from r1ci_jax.cli.main import main
-from r1ci_jax.core.config import Experiment, Questions
-from r1ci_jax.core.rundir import RunDir
-from r1ci_jax.model import presets, qwen2, weights
+from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.model import presets, qwen2
+from r1ci_jax.model.hf import weights
+from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import checkpoint
 from tests.rollout.conftest import World

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-import r1ci_jax.ops
+import r1ci_jax
 from r1ci_jax.cli.main import main
-from r1ci_jax.core import metrics, rundir
+from r1ci_jax.runtime import metrics, run_dir
 from r1ci_jax.sandbox import Sandbox
 
 FILE = """
-from r1ci_jax.core.config import Experiment, Questions
+from r1ci_jax.config import Experiment, Questions
 
 def get_config(variant=""):
     return Experiment(name="probe", questions=Questions(tasks=("toy_sorting",)))
@@ -30,7 +30,7 @@ class Recorder(types.ModuleType):
         self.interrupt = False
 
     def run(
-        self, experiment: Any, directory: rundir.RunDir, sandbox: Sandbox, only: str | None = None
+        self, experiment: Any, directory: run_dir.RunDir, sandbox: Sandbox, only: str | None = None
     ) -> None:
         """Finish the stage `eval`, noisily."""
         self.calls.append((experiment, only))
@@ -47,8 +47,8 @@ class Recorder(types.ModuleType):
 @pytest.fixture
 def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setitem(sys.modules, "r1ci_jax.ops.pipeline", recorder)
-    monkeypatch.setattr(r1ci_jax.ops, "pipeline", recorder, raising=False)
+    monkeypatch.setitem(sys.modules, "r1ci_jax.pipeline", recorder)
+    monkeypatch.setattr(r1ci_jax, "pipeline", recorder, raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "probe.py").write_text(FILE)
     return recorder
@@ -62,7 +62,7 @@ def test_run_prints_config_and_table(
     assert "* sft.lr = 0.5   (file: 1e-05)" in shown.err
     assert "75.0" in shown.out
     assert pipeline.calls[0][0].sft.lr == 0.5 and pipeline.calls[0][1] is None
-    config = rundir.RunDir.view(Path("runs/probe")).config
+    config = run_dir.RunDir.view(Path("runs/probe")).config
     assert config["changes"] == {"sft.lr": [1e-05, 0.5]} and config["devices"] == ["cpu"]
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from r1ci_jax.core import metrics
-from r1ci_jax.core.config import PotentialConfig
+from r1ci_jax.config import PotentialConfig
 from r1ci_jax.curriculum import potential
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
 
 CONFIG = PotentialConfig()

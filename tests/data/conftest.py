@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from r1ci_jax.core.config import Questions
-from r1ci_jax.data import builders, synth
+from r1ci_jax.config import Questions
+from r1ci_jax.data import datasets, scripted_teacher
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.tasks import registry
@@ -60,7 +60,7 @@ def questions() -> Questions:
 @pytest.fixture(scope="session")
 def data_dir(questions: Questions, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run") / "data"
-    builders.build_tasks(questions, seed=3, data_dir=directory)
+    datasets.build_tasks(questions, seed=3, data_dir=directory)
     return directory
 
 
@@ -68,5 +68,5 @@ def data_dir(questions: Questions, tmp_path_factory: pytest.TempPathFactory) -> 
 def demonstrations(
     questions: Questions, data_dir: Path, interpreter: LocalInterpreter
 ) -> list[Demonstration]:
-    examples = builders.load_examples(data_dir, questions.tasks, "sft")
-    return synth.write_demonstrations(examples, interpreter, seed=3)
+    examples = datasets.load_examples(data_dir, questions.tasks, "sft")
+    return scripted_teacher.write_demonstrations(examples, interpreter, seed=3)

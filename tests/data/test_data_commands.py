@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from r1ci_jax.cli.main import main
-from r1ci_jax.data import builders
+from r1ci_jax.data import datasets
 from r1ci_jax.tasks import registry
 from r1ci_jax.text import tokenizer
 
 _EXPERIMENT = """
-from r1ci_jax.core.config import Experiment, Questions
+from r1ci_jax.config import Experiment, Questions
 
 def get_config(variant=""):
     return Experiment(
@@ -47,11 +47,11 @@ def test_build_then_stats(
     assert shown["tokenizer"] is None
     assert isinstance(shown["demonstrations"], dict)
     assert sum(shown["demonstrations"].values()) == 16
-    rows = builders.load_trajectories(run / "data")
+    rows = datasets.load_trajectories(run / "data")
     assert all(row.correct for row in rows)
     # Built again: nothing new, nothing lost.
     _run(capsys, "build", experiment, "--workdir", str(run))
-    assert list(builders.load_trajectories(run / "data")) == list(rows)
+    assert list(datasets.load_trajectories(run / "data")) == list(rows)
     assert main(["data", "stats", str(run)]) == 0
     assert "questions in two splits: 0" in capsys.readouterr().out
 
@@ -74,7 +74,7 @@ def test_stats_count_tokens_and_say_of_which_tokenizer(
     run, other = tmp_path / "run", tmp_path / "other"
     built = _run(capsys, "build", experiment, "--workdir", str(run), "--questions-only")
     assert (built["tasks"], built["jobs"], built["fewer"]) == (2, 1, {})
-    rows = list(builders.load_examples(run / "data", ["toy_sorting"], "sft+grpo+eval"))
+    rows = list(datasets.load_examples(run / "data", ["toy_sorting"], "sft+grpo+eval"))
     for place, vocabulary in ((other, 300), (run / "tokenizer", 400)):
         place.mkdir()
         trained = tokenizer.train_byte_bpe([row.question for row in rows], vocabulary)

@@ -12,9 +12,9 @@ from typing import override
 
 import pytest
 
-from r1ci_jax.core.config import Questions
-from r1ci_jax.data import builders, drawing
-from r1ci_jax.data import questions as asking
+from r1ci_jax.config import Questions
+from r1ci_jax.data import datasets, question_workers
+from r1ci_jax.data import question_splits as asking
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import base, registry
 from r1ci_jax.tasks.base import Example, Task, Verdict
@@ -32,7 +32,7 @@ def test_three_processes_write_the_bytes_of_one(
     questions: Questions, data_dir: Path, tmp_path: Path
 ) -> None:
     reported: list[tuple[int, int]] = []
-    seconds = builders.build_tasks(
+    seconds = datasets.build_tasks(
         questions, seed=3, data_dir=tmp_path, jobs=3, report=lambda *done: reported.append(done)
     )
     assert _files(tmp_path) == _files(data_dir)
@@ -43,15 +43,19 @@ def test_three_processes_write_the_bytes_of_one(
 def test_an_error_in_a_process_is_told_as_it_is(tmp_path: Path) -> None:
     wrong = Questions(tasks=("toy_letters", "toy_sorting"), difficulties=(6,))
     with pytest.raises(UserError, match=r"^toy_[a-z]+ has no difficulty 6; choose"):
-        builders.build_tasks(wrong, seed=0, data_dir=tmp_path, jobs=2)
+        datasets.build_tasks(wrong, seed=0, data_dir=tmp_path, jobs=2)
     with pytest.raises(UserError, match="--jobs 0: at least one process"):
-        drawing.processes(6, 0)
-    assert (drawing.processes(6), drawing.processes(6, 9), drawing.processes(0)) == (1, 6, 1)
+        question_workers.processes(6, 0)
+    assert (
+        question_workers.processes(6),
+        question_workers.processes(6, 9),
+        question_workers.processes(0),
+    ) == (1, 6, 1)
 
 
 _HELD = """
 import pathlib, time
-from r1ci_jax.tasks.toy.letters import Letters
+from r1ci_jax.tasks.toy.letter_counting import Letters
 
 class Held(Letters):
     name = "held"
@@ -64,18 +68,18 @@ class Held(Letters):
 
 _BUILD = """
 import pathlib, sys
-from r1ci_jax.core.config import Questions
+from r1ci_jax.config import Questions
 from r1ci_jax.tasks import registry
 
 def main():
-    from r1ci_jax.data import builders
+    from r1ci_jax.data import datasets
     registry.register("held", "held:Held", suite="mine")
     wanted = Questions(
         tasks=("toy_letters", "held", "toy_sorting", "toy_gcd_lcm"),
         sft_per_task=9, grpo_per_task=5, eval_per_task=4,
     )
     for place, jobs in zip(sys.argv[1::2], sys.argv[2::2]):
-        builders.build_tasks(wanted, seed=1, data_dir=pathlib.Path(place), jobs=int(jobs))
+        datasets.build_tasks(wanted, seed=1, data_dir=pathlib.Path(place), jobs=int(jobs))
 
 if __name__ == "__main__":
     main()
@@ -95,7 +99,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, ending: signal
         [*command, str(killed), "2"], env=environment, stderr=subprocess.DEVNULL
     )
     try:
-        _wait(lambda: len(builders.task_names(killed)) == 3)
+        _wait(lambda: len(datasets.task_names(killed)) == 3)
         drawing_processes = _children(build.pid)
         kept = _files(killed / "r1ci_tasks" / "toy_sorting")
         before = (killed / "r1ci_tasks" / "toy_sorting").stat().st_mtime_ns
@@ -104,7 +108,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, ending: signal
         build.wait(timeout=60)  # although what is being drawn never ends
     assert len(drawing_processes) >= 2
     _wait(lambda: not any(_alive(pid) for pid in drawing_processes))
-    assert not builders.built(killed, "r1ci_tasks", "held")
+    assert not datasets.built(killed, "r1ci_tasks", "held")
     (tmp_path / "hold").unlink()
     subprocess.run([*command, str(killed), "2", str(whole), "1"], env=environment, check=True)
     assert _files(killed) == _files(whole)
@@ -149,10 +153,10 @@ def test_what_a_task_for_testing_asks_is_never_trained_on(
     wanted = Questions(
         tasks=("toy_sorting", "toy_letters"), sft_per_task=30, grpo_per_task=20, eval_per_task=25
     )
-    builders.build_tasks(wanted, seed=5, data_dir=tmp_path)
+    datasets.build_tasks(wanted, seed=5, data_dir=tmp_path)
 
     def asked(task: str, split: str) -> set[str]:
-        rows = builders.load_examples(tmp_path, [task], split)
+        rows = datasets.load_examples(tmp_path, [task], split)
         return {base.normalised(example.question) for example in rows}
 
     tested = asked("toy_letters", "eval")
@@ -165,7 +169,7 @@ def test_what_a_task_for_testing_asks_is_never_trained_on(
     assert not seen.isdisjoint(tested)
     # Without the task for testing the same directory would be another dataset.
     with pytest.raises(UserError, match="built with other settings"):
-        builders.build_tasks(
+        datasets.build_tasks(
             dataclasses.replace(wanted, tasks=("toy_sorting",)), seed=5, data_dir=tmp_path
         )
 
@@ -223,12 +227,12 @@ def test_what_a_source_lacks_is_listed(tmp_path: Path, monkeypatch: pytest.Monke
         grpo_per_task=10,
         eval_per_task=10,
     )
-    builders.build_tasks(wanted, seed=0, data_dir=tmp_path)
-    fewer = builders.fewer(tmp_path, wanted.tasks)
+    datasets.build_tasks(wanted, seed=0, data_dir=tmp_path)
+    fewer = datasets.fewer(tmp_path, wanted.tasks)
     assert fewer.keys() == {"toy_letters"}
     assert sum(have for have, _ in fewer["toy_letters"].values()) <= 12
     assert all(asked == 10 for _, asked in fewer["toy_letters"].values())
-    assert builders.asked(tmp_path, "toy_sorting") == {"sft": 10, "grpo": 10, "eval": 10}
+    assert datasets.asked(tmp_path, "toy_sorting") == {"sft": 10, "grpo": 10, "eval": 10}
 
 
 def test_a_task_takes_the_usual_levels_that_it_has() -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from r1ci_jax.core.config import EvalConfig, Sampling
+from r1ci_jax.config import EvalConfig, Sampling
 from r1ci_jax.evaluate import evaluation
 from r1ci_jax.rollout.runner import Request
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn

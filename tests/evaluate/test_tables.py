@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from r1ci_jax.core import rundir
-from r1ci_jax.core.config import Experiment, Questions
+from r1ci_jax.config import Experiment, Questions
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import tables
 from r1ci_jax.evaluate.tables import Published
+from r1ci_jax.runtime import run_dir
 
 
 def make_run(path: Path, rows: list[dict[str, Any]], *, paper_row: str = "", seed: int = 0) -> Path:
     questions = Questions(tasks=("a", "b"))
     experiment = Experiment(name="toy", paper_row=paper_row, seed=seed, questions=questions)
-    rundir.RunDir.open(path, experiment).close()
+    run_dir.RunDir.open(path, experiment).close()
     (path / "results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 

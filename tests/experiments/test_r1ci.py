@@ -8,14 +8,15 @@ from types import ModuleType
 
 import pytest
 
-from experiments import paper, r1ci_3b, r1ci_7b, r1ci_14b, r1ci_paper
-from r1ci_jax.cli import experiment as experiments
+from experiments import paper_numbers, r1ci_3b, r1ci_7b, r1ci_14b, r1ci_recipe
+from r1ci_jax.cli import experiment_file as experiments
 from r1ci_jax.cli.main import main
-from r1ci_jax.core import metrics
-from r1ci_jax.core.config import Experiment
+from r1ci_jax.config import Experiment
 from r1ci_jax.model import presets
-from r1ci_jax.ops import launch_checks, launch_tpu
+from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks import registry
+from r1ci_jax.tools import tpu as launch_tpu
+from r1ci_jax.tools.launch import checks
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = {"3b": r1ci_3b, "7b": r1ci_7b, "14b": r1ci_14b}
@@ -46,7 +47,7 @@ def test_files_load_as_a_user_names_them(size: str) -> None:
 
 
 def test_each_is_compared_with_its_row_of_the_paper(size: str, run: Experiment) -> None:
-    assert run.paper_row in {published.row for published in paper.MAIN}
+    assert run.paper_row in {published.row for published in paper_numbers.MAIN}
     # "R1-CI-14B": 14 billion parameters, as the checkpoint's name and its architecture have it.
     assert f"-{size.upper()}-Instruct" in run.model.checkpoint
     assert f"-{size}-instruct" in run.model.architecture
@@ -55,9 +56,12 @@ def test_each_is_compared_with_its_row_of_the_paper(size: str, run: Experiment) 
 
 def test_tasks_and_questions_are_as_many_as_the_papers(run: Experiment) -> None:
     splits = [registry.get(name).split for name in run.questions.tasks]
-    assert (splits.count("train"), splits.count("test")) == (paper.TRAIN_TASKS, paper.TEST_TASKS)
+    assert (splits.count("train"), splits.count("test")) == (
+        paper_numbers.TRAIN_TASKS,
+        paper_numbers.TEST_TASKS,
+    )
     # At most 70 trajectories a task; 6.5 thousand in all are fewer than that makes.
-    assert run.questions.sft_per_task == 70 and 70 * paper.TRAIN_TASKS > 6500
+    assert run.questions.sft_per_task == 70 and 70 * paper_numbers.TRAIN_TASKS > 6500
     assert run.questions.eval_per_task >= 200
 
 
@@ -80,7 +84,7 @@ def test_figures_of_the_paper(run: Experiment) -> None:
 
 
 def test_a_trajectory_fits_cache_rows_and_model(run: Experiment) -> None:
-    length = r1ci_paper.LENGTH
+    length = r1ci_recipe.LENGTH
     assert run.sampler.cache_length == run.sft.sequence_length == length
     assert run.grpo.sequence_lengths[-1] == length
     assert presets.get(run.model.architecture).max_positions >= length
@@ -95,7 +99,7 @@ def test_the_mesh_has_as_many_devices_as_the_topology_chips(
 ) -> None:
     named = {tpu.topology: tpu for tpu in launch_tpu.SLICES.values()}
     tpu = named[module.TOPOLOGY]
-    launch_checks.check_mesh(run, tpu)
+    checks.check_mesh(run, tpu)
     assert run.mesh.devices == tpu.chips
     assert module.__doc__ is not None and f"--tpu {tpu.name} " in module.__doc__
 

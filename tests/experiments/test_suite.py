@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments import tasks
-from r1ci_jax.cli import experiment as experiments
-from r1ci_jax.data import questions
+from r1ci_jax.cli import experiment_file as experiments
+from r1ci_jax.data import question_splits
 from r1ci_jax.tasks import registry
 
 
@@ -26,8 +26,8 @@ def test_variants_load_as_a_user_names_them() -> None:
 def test_every_task_is_asked_at_least_200_questions() -> None:
     for name in tasks.TASKS:
         task = registry.get(name)
-        assert sum(questions.asked(task, tasks.QUESTIONS).values()) >= 200, name
-        assert set(questions.levels(task, tasks.QUESTIONS)) == set(task.difficulties), name
+        assert sum(question_splits.asked(task, tasks.QUESTIONS).values()) >= 200, name
+        assert set(question_splits.levels(task, tasks.QUESTIONS)) == set(task.difficulties), name
 
 
 def test_offline_tasks_read_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

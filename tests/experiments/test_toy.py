@@ -3,11 +3,11 @@
 import pytest
 
 from experiments import toy
-from r1ci_jax.core.config import Experiment
-from r1ci_jax.data import questions
+from r1ci_jax.config import Experiment
+from r1ci_jax.data import question_splits
 from r1ci_jax.model import presets
 from r1ci_jax.tasks import registry
-from r1ci_jax.text import chat, prompts, tokenizer
+from r1ci_jax.text import chatml, prompts, tokenizer
 
 
 @pytest.fixture(params=toy.VARIANTS, ids=lambda variant: variant or "whole")
@@ -40,7 +40,7 @@ def test_every_question_leaves_room_for_code_and_its_output(experiment: Experime
     drawn = [
         example
         for name in experiment.questions.tasks
-        for rows in questions.draw(
+        for rows in question_splits.draw(
             registry.get(name), experiment.questions, seed=experiment.seed
         ).values()
         for example in rows
@@ -51,7 +51,7 @@ def test_every_question_leaves_room_for_code_and_its_output(experiment: Experime
     ours = tokenizer.train_byte_bpe(
         [f"user\n{text}" for text in asked], experiment.model.tokenizer_vocab
     )
-    longest = max(len(chat.prompt_ids(ours, text)) for text in asked)
+    longest = max(len(chatml.prompt_ids(ours, text)) for text in asked)
     limits = experiment.limits
     needed = longest + limits.new_tokens + limits.observation_tokens
     assert needed <= experiment.sampler.cache_length

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.model import attention, cached, qwen2, weights
+from r1ci_jax.model import attention, kv_cache, qwen2
+from r1ci_jax.model.hf import weights
 
 TOLERANCE = 1e-4
 NAMES = ("untied_gqa", "tied_mqa", "sharded_bf16")
@@ -105,11 +106,11 @@ def test_greedy_tokens_through_the_cache(shared_data: pathlib.Path, name: str):
 
     @functools.partial(jax.jit, donate_argnums=1)
     def step(held, cache, tokens_RT, positions_RT):
-        x_RTD, cache = cached.extend(config, held, cache, tokens_RT, positions_RT)
-        logits_RV = cached.logits(config, held, x_RTD[:, -1])
+        x_RTD, cache = kv_cache.extend(config, held, cache, tokens_RT, positions_RT)
+        logits_RV = kv_cache.logits(config, held, x_RTD[:, -1])
         return jnp.argmax(logits_RV, axis=-1).astype(tokens_RT.dtype), cache
 
-    cache = cached.init_cache(config, rows, length, jnp.float32)
+    cache = kv_cache.init_cache(config, rows, length, jnp.float32)
     chosen_R, cache = step(held, cache, tokens_RT, positions_RT)
     found = [chosen_R]
     filled_R = jnp.sum(mask_RT, axis=1)

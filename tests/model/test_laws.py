@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import cached, presets, qwen2
+from r1ci_jax.model import kv_cache, presets, qwen2
 
 TINY = qwen2.Qwen2Config(
     vocab_size=97,
@@ -67,7 +67,7 @@ def forward():
 
 @functools.cache
 def extend():
-    return jax.jit(functools.partial(cached.extend, TINY), donate_argnums=1)
+    return jax.jit(functools.partial(kv_cache.extend, TINY), donate_argnums=1)
 
 
 def random_tokens(*shape: int, seed: int = 0) -> jax.Array:
@@ -90,7 +90,7 @@ def test_cached_equals_uncached_in_random_chunks_and_slots(seed: int, in_order: 
     # What a slot held before must not matter: fill the cache with another sequence's leavings.
     cache = jax.tree.map(
         lambda x: jnp.full(x.shape, 7.0, x.dtype),
-        cached.init_cache(TINY, slots, length, jnp.float32),
+        kv_cache.init_cache(TINY, slots, length, jnp.float32),
     )
     held = qwen2.decoder_weights(tiny(), TINY)
     cuts = [0, *sorted(rng.choice(np.arange(1, tokens), 3, replace=False)), tokens]
@@ -112,11 +112,11 @@ def test_cached_equals_uncached_in_random_chunks_and_slots(seed: int, in_order: 
 def test_cached_logits_equal_the_model():
     tokens_RT = random_tokens(2, 6)
     held = qwen2.decoder_weights(tiny(), TINY)
-    cache = cached.init_cache(TINY, 2, 8, jnp.float32)
+    cache = kv_cache.init_cache(TINY, 2, 8, jnp.float32)
     positions_RT = jnp.broadcast_to(jnp.arange(6)[None], (2, 6))
     x_RTD, _ = extend()(held, cache, tokens_RT, positions_RT)
     want_RTV = nnx.jit(qwen2.Qwen2.__call__)(tiny(), tokens_RT)
-    close(cached.logits(TINY, held, x_RTD), want_RTV, atol=1e-3)
+    close(kv_cache.logits(TINY, held, x_RTD), want_RTV, atol=1e-3)
 
 
 def test_decoder_weights_come_from_model_state_or_dict_and_in_another_dtype():
@@ -134,7 +134,7 @@ def test_bfloat16_runs_cached_and_uncached_alike(dtype):
     model = nnx.jit(lambda: qwen2.Qwen2(TINY, rngs=nnx.Rngs(0), dtype=dtype))()
     tokens_RT = random_tokens(2, 7)
     held = qwen2.decoder_weights(model, TINY)
-    cache = cached.init_cache(TINY, 2, 8, dtype)
+    cache = kv_cache.init_cache(TINY, 2, 8, dtype)
     positions_RT = jnp.broadcast_to(jnp.arange(7)[None], (2, 7))
     _, cache = extend()(held, cache, tokens_RT[:, :6], positions_RT[:, :6])
     x_RTD, _ = extend()(held, cache, tokens_RT[:, 6:], positions_RT[:, 6:])
@@ -142,7 +142,7 @@ def test_bfloat16_runs_cached_and_uncached_alike(dtype):
     logits_RTV = nnx.jit(qwen2.Qwen2.__call__)(model, tokens_RT)
     assert logits_RTV.dtype == jnp.float32
     tolerance = 1e-5 if dtype == jnp.float32 else 3e-2
-    close(cached.logits(TINY, held, x_RTD)[:, 0], logits_RTV[:, -1], atol=tolerance)
+    close(kv_cache.logits(TINY, held, x_RTD)[:, 0], logits_RTV[:, -1], atol=tolerance)
 
 
 def test_no_token_sees_a_later_one():
@@ -155,8 +155,8 @@ def test_no_token_sees_a_later_one():
         filled = jax.tree.map(lambda x: x, state)
         nnx.replace_by_pure_dict(filled, values)
         full_TD = nnx.merge(graphdef, filled).hidden(tokens_BT)[0][0]
-        cache = cached.init_cache(TINY, 1, 10, jnp.float32)
-        cached_RTD, _ = cached.extend(TINY, held, cache, tokens_BT, tokens_BT)
+        cache = kv_cache.init_cache(TINY, 1, 10, jnp.float32)
+        cached_RTD, _ = kv_cache.extend(TINY, held, cache, tokens_BT, tokens_BT)
         return jnp.stack([full_TD, cached_RTD[0]]).sum(axis=-1)
 
     jacobian_2TVD = jax.jit(jax.jacrev(activations))(tiny().embed[...])

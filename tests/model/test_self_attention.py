@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.core.config import Attention, Remat, TrainConfig
+from r1ci_jax.config import Attention, Remat, TrainConfig
 from r1ci_jax.model import qwen2, self_attention
 
 CONFIG = qwen2.Qwen2Config(

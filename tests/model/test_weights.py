@@ -21,7 +21,8 @@ from flax import nnx
 
 from r1ci_jax.cli import main as cli
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import presets, qwen2, safetensors_file, weights
+from r1ci_jax.model import presets, qwen2
+from r1ci_jax.model.hf import safetensors_file, weights
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import checkpoint as checkpoint_files
 
@@ -149,7 +150,7 @@ def test_loading_stays_near_the_size_of_the_checkpoint(tmp_path: pathlib.Path):
     assert size > 300 << 20
     source = f"""
 import re, pathlib, jax, jax.numpy as jnp
-from r1ci_jax.model import weights
+from r1ci_jax.model.hf import weights
 def peak():
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) << 10

@@ -13,16 +13,16 @@ import jax
 import numpy as np
 from flax import nnx
 
-from r1ci_jax.core import hosts
-from r1ci_jax.core.config import GrpoConfig, TrainConfig
+from r1ci_jax.config import GrpoConfig, TrainConfig
 from r1ci_jax.data.packing import PackedBatch
-from r1ci_jax.model import held, qwen2
-from r1ci_jax.rollout import carry
+from r1ci_jax.model import qwen2, sampler_weights
+from r1ci_jax.rollout import partial_rollouts
 from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.runtime import hosts
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
-from r1ci_jax.train import grpo_update, sft, state
+from r1ci_jax.train import grpo_step, sft, train_state
 from r1ci_jax.train.policy import Policy
 from tests.rollout.conftest import CONFIG as SCRIPTED
 from tests.rollout.conftest import World
@@ -57,18 +57,18 @@ def steps() -> dict[str, Any]:
     tokenizer = tokenizers.train_byte_bpe(["print(1)"] * 3, 300)
     # Hosts whose rows have fewer tokens that count go through fewer chunks of the head.
     policy = Policy(CONFIG, graphdef, tokenizer, TrainConfig(head_chunk=16))
-    tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
+    tx = train_state.make_optimizer(train_state.constant(1e-3), clip_norm=1.0)
     packed, rollouts = batches()
     tuned, values = sft.sft_step(
-        state.start(params, tx), state.place_batch(packed), policy=policy, tx=tx
+        train_state.start(params, tx), train_state.place_batch(packed), policy=policy, tx=tx
     )
     after_sft, loss = on_host(tuned.params), float(values["optim/loss"])
     reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
-    total, _ = grpo_update.add_gradients(
-        grpo_update.nothing(tuned.params), tuned.params, reference, state.place_batch(rollouts),
+    total, _ = grpo_step.add_gradients(
+        grpo_step.nothing(tuned.params), tuned.params, reference, train_state.place_batch(rollouts),
         policy=policy, config=GrpoConfig(),
     )  # fmt: skip
-    moved, norm = grpo_update.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
+    moved, norm = grpo_step.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
     return {
         "sft": after_sft,
         "grpo": on_host(moved.params),
@@ -78,7 +78,7 @@ def steps() -> dict[str, Any]:
     }
 
 
-def batches() -> tuple[PackedBatch[np.ndarray], grpo_update.MicroBatch]:
+def batches() -> tuple[PackedBatch[np.ndarray], grpo_step.MicroBatch]:
     """Random rows for both trainers."""
     rng = np.random.default_rng(0)
     tokens_BT = rng.integers(0, 259, (8, 24)).astype(np.int32)
@@ -89,7 +89,7 @@ def batches() -> tuple[PackedBatch[np.ndarray], grpo_update.MicroBatch]:
     advantages_B = rng.normal(size=8).astype(np.float32)
     return (
         PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT),
-        grpo_update.MicroBatch(tokens_BT, mask_BT, noted_BT, mask_BT, advantages_B),  # type: ignore[arg-type]  # host arrays
+        grpo_step.MicroBatch(tokens_BT, mask_BT, noted_BT, mask_BT, advantages_B),  # type: ignore[arg-type]  # host arrays
     )
 
 
@@ -101,10 +101,12 @@ def rollouts(box: Sandbox | Counted) -> tuple[list[Trajectory], list[Trajectory]
     if not mesh.empty:
         _, params = nnx.split(world.model(MIXED))
         params = meshes.put(params, meshes.param_shardings(mesh, params))
-        runner.load(held.take(params, SCRIPTED, mesh=mesh))
+        runner.load(sampler_weights.take(params, SCRIPTED, mesh=mesh))
     whole = runner.run(ragged(ROLLOUTS))
-    first, carried = carry.run_groups(runner, ragged(12), [], groups=5, step=0, max_age=1)
-    second, _ = carry.run_groups(runner, [], carried, groups=7, step=1, max_age=1)
+    first, carried = partial_rollouts.run_groups(
+        runner, ragged(12), [], groups=5, step=0, max_age=1
+    )
+    second, _ = partial_rollouts.run_groups(runner, [], carried, groups=7, step=1, max_age=1)
     return whole, first + second
 
 

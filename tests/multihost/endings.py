@@ -7,8 +7,8 @@ import sys
 import time
 
 from r1ci_jax.cli import main
-from r1ci_jax.core import hosts, stopping
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import hosts, preemption
 
 
 def agree() -> None:
@@ -68,12 +68,12 @@ def late() -> None:
 
 def sigterm() -> None:
     """One host is asked to stop; all do, at the same place."""
-    with stopping.on_sigterm():
+    with preemption.on_sigterm():
         for step in range(1000):
             if step == 3 and hosts.index() == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            if stopping.requested():
-                raise stopping.stopped(after=f"step {step}")
+            if preemption.requested():
+                raise preemption.stopped(after=f"step {step}")
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from r1ci_jax.core import hosts
 from r1ci_jax.errors import RESUME, USER_ERROR, UserError
+from r1ci_jax.runtime import hosts
 from tests.multihost.conftest import SILENCE, Host, Start
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1ci_jax.core import metrics
 from r1ci_jax.errors import RESUME
+from r1ci_jax.runtime import metrics
 from tests.multihost.conftest import SILENCE, Host, Start
-from tests.ops import test_kill
-from tests.ops.test_kill import TRAININGS, final, rows, timeless
+from tests.pipeline import test_kill
+from tests.pipeline.test_kill import TRAININGS, final, rows, timeless
 
 EXPERIMENT = (
     test_kill.EXPERIMENT.replace("epochs=60, batch_size=4", "epochs=60, batch_size=8")

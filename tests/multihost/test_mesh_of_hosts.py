@@ -4,7 +4,7 @@ import pathlib
 
 from r1ci_jax.errors import USER_ERROR
 from tests.multihost.conftest import Start
-from tests.ops import test_kill
+from tests.pipeline import test_kill
 
 
 def test_a_mesh_of_one_device_is_refused_at_once(

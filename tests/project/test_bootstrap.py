@@ -145,7 +145,14 @@ def tree(tmp_path: pathlib.Path) -> Tree:
     return Tree(tmp_path / "tree", tmp_path / "stub")
 
 
-FULL = ["venv", "pip", "pip", "pip", "r1ci_jax.sandbox.prepare", "r1ci_jax.sandbox.prepare"]
+FULL = [
+    "venv",
+    "pip",
+    "pip",
+    "pip",
+    "r1ci_jax.sandbox.install.prepare_jail",
+    "r1ci_jax.sandbox.install.prepare_jail",
+]
 
 
 def test_a_second_call_does_nothing(tree: Tree) -> None:

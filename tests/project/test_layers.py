@@ -29,9 +29,9 @@ def test_imports_keep_the_layers() -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("sampling", "r1ci_jax.sandbox.box"),  # the sampler knows nothing of code
-        ("train", "r1ci_jax.sandbox.box"),  # a trainer knows nothing of nsjail
-        ("model", "r1ci_jax.data.pipeline"),  # upward
+        ("sampling", "r1ci_jax.sandbox.api"),  # the sampler knows nothing of code
+        ("train", "r1ci_jax.sandbox.api"),  # a trainer knows nothing of nsjail
+        ("model", "r1ci_jax.data.batching"),  # upward
     ],
 )
 def test_a_forbidden_import_is_caught(tmp_path: pathlib.Path, module: str, forbidden: str) -> None:
@@ -48,12 +48,12 @@ def test_a_forbidden_import_is_caught(tmp_path: pathlib.Path, module: str, forbi
     "module",
     [
         "r1ci_jax.sandbox",
-        "r1ci_jax.sandbox.prepare",
+        "r1ci_jax.sandbox.install.prepare_jail",
         "r1ci_jax.text.protocol",
         "r1ci_jax.tasks.registry",
-        "r1ci_jax.core.config",
-        "r1ci_jax.core.metrics",
-        "r1ci_jax.core.progress",
+        "r1ci_jax.config",
+        "r1ci_jax.runtime.metrics",
+        "r1ci_jax.runtime.progress",
         "r1ci_jax.cli.main",
     ],
 )

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.core.config import SamplerConfig, TurnLimits
+from r1ci_jax.config import SamplerConfig, TurnLimits
 from r1ci_jax.model import qwen2
 from r1ci_jax.rollout.runner import Runner
-from r1ci_jax.sampling import pause
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig, Status
 from r1ci_jax.text import protocol, tokenizer
@@ -82,7 +82,9 @@ class World:
     def __init__(self) -> None:
         self.tokenizer: Tokenizer = tokenizer.train_byte_bpe(CORPUS * 20, ROWS - 10)
         assert self.tokenizer.vocab_size < ROWS
-        self._table = pause.token_table(protocol.stop_machine(), self.tokenizer.token_bytes())
+        self._table = stop_automaton.token_table(
+            protocol.stop_machine(), self.tokenizer.token_bytes()
+        )
         self._id_of = {data: index for index, data in enumerate(self.tokenizer.token_bytes())}
         self._base = nnx.jit(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0)))()
         self._forward = nnx.jit(lambda model, tokens_BT: model(tokens_BT))

@@ -1,8 +1,8 @@
 """Scripts and requests that the tests of rollouts share; see conftest.py for what a script is."""
 
-from r1ci_jax.core.config import Sampling
+from r1ci_jax.config import Sampling
 from r1ci_jax.rollout import agents
-from r1ci_jax.rollout.live import Request
+from r1ci_jax.rollout.episode import Request
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 

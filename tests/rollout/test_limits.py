@@ -8,7 +8,7 @@ from typing import override
 
 import pytest
 
-from r1ci_jax.core.config import TurnLimits
+from r1ci_jax.config import TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.trajectory import StopReason

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from r1ci_jax.core.config import TurnLimits
+from r1ci_jax.config import TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
 from r1ci_jax.sampling.engine import Feed
 from r1ci_jax.sandbox import ExecResult, Sandbox, Status
-from r1ci_jax.text import chat, prompts, protocol
+from r1ci_jax.text import chatml, prompts, protocol
 from tests.rollout.scripts import (
     CODE_TEXT,
     CODE_THEN_ANSWER,
@@ -69,7 +69,7 @@ def test_code_is_run_and_its_output_is_read(world, box: Sandbox) -> None:
     (turn,) = trajectory.turns
     assert turn.code == CODE_TEXT
     assert (turn.result.status, turn.result.stdout) == (Status.OK, "ok!\n")
-    prompt = chat.prompt_ids(tokenizer, EXAMPLE.question)
+    prompt = chatml.prompt_ids(tokenizer, EXAMPLE.question)
     observation = tokenizer.encode(protocol.observation(turn.result))
     first, second = (tokens for _, tokens in turns(trajectory))
     assert tokenizer.decode(first) == f"```python \n{CODE_TEXT}```"
@@ -241,7 +241,7 @@ def test_codesteer_counts_the_second_answer(world, printing) -> None:
     trajectory = one(runner, agent=agents.CodeSteer())
     tokenizer = world.tokenizer
     (asked,) = observations(trajectory)
-    assert asked == chat.user_turn_ids(tokenizer, prompts.CHECK_TURN)
+    assert asked == chatml.user_turn_ids(tokenizer, prompts.CHECK_TURN)
     assert [tokenizer.decode(tokens) for _, tokens in turns(trajectory)] == ["<<<7>>>"] * 2
     assert (trajectory.stop, trajectory.answer) == (StopReason.ANSWER, "7")
 
@@ -289,7 +289,7 @@ def test_the_way_of_answering_is_part_of_the_prompt(world) -> None:
     for agent in agents.ALL:
         trajectory = one(runner, agent=agent)
         question = "Read this.\n" + EXAMPLE.question + prompts.HINTS[agent.name]
-        prompt = chat.prompt_ids(world.tokenizer, question)
+        prompt = chatml.prompt_ids(world.tokenizer, question)
         assert list(trajectory.tokens[: len(prompt)]) == prompt
         assert trajectory.agent == agent.name
 
@@ -388,7 +388,7 @@ def test_a_prompt_longer_than_the_cache_is_refused_in_one_line(world, printing) 
 
 def test_the_longest_prompt_that_fits_leaves_one_token(world) -> None:
     runner: Runner = world.runner(ENDLESS)
-    empty = len(chat.prompt_ids(world.tokenizer, ""))
+    empty = len(chatml.prompt_ids(world.tokenizer, ""))
     fits = one(runner, question="7" * (159 - empty))
     assert (len(fits.tokens), sum(fits.sampled)) == (160, 1)
     assert fits.stop is StopReason.CONTEXT_FULL

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1ci_jax.core.config import Sampling
+from r1ci_jax.config import Sampling
 from r1ci_jax.sampling import decode
-from r1ci_jax.sampling import draw as drawing
+from r1ci_jax.sampling import token_sampling as drawing
 
 DRAWS = 200_000
 

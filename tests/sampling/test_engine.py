@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.core.config import SamplerConfig, Sampling
+from r1ci_jax.config import SamplerConfig, Sampling
 from r1ci_jax.model import qwen2
-from r1ci_jax.sampling import pause
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, Feed
 
 VOCAB = 300  # not a multiple of the sampler's block
@@ -55,18 +55,18 @@ def model() -> qwen2.Qwen2:
 
 
 @pytest.fixture(scope="module")
-def table() -> pause.TokenTable:
+def table() -> stop_automaton.TokenTable:
     """Goes to the stop state at any of the stop tokens, and stays there."""
     next_state_AV = np.zeros((2, VOCAB), np.int16)
     next_state_AV[0, list(STOP_TOKENS)] = 1
     next_state_AV[1] = 1
-    return pause.TokenTable(
+    return stop_automaton.TokenTable(
         next_state_AV=next_state_AV, stop_A=np.array([0, PAUSE], np.int8), start=0
     )
 
 
 @pytest.fixture(scope="module")
-def make_engine(model: qwen2.Qwen2, table: pause.TokenTable) -> Callable[..., Engine]:
+def make_engine(model: qwen2.Qwen2, table: stop_automaton.TokenTable) -> Callable[..., Engine]:
     weights = nnx.jit(lambda model: qwen2.decoder_weights(model, CONFIG))(model)
     endless_table = dataclasses.replace(table, stop_A=np.zeros_like(table.stop_A))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
-from r1ci_jax.core.config import Sampling
+from r1ci_jax.config import Sampling
 from r1ci_jax.errors import UserError
-from r1ci_jax.sampling import draw
+from r1ci_jax.sampling import token_sampling
 
 VOCAB = 60
 
@@ -31,8 +31,8 @@ def kept(logits_V: np.ndarray, how: Sampling) -> np.ndarray:
 def draws(logits_V: np.ndarray, how: Sampling, rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
     keys_S = jax.random.split(jax.random.key(1), rows)
     logits_SV = jnp.tile(jnp.asarray(logits_V, jnp.float32)[None], (rows, 1))
-    token_S, logprob_S = jax.jit(draw.sample)(
-        logits_SV, keys_S, jnp.zeros(rows, jnp.int32), draw.Rows.of([how] * rows)
+    token_S, logprob_S = jax.jit(token_sampling.sample)(
+        logits_SV, keys_S, jnp.zeros(rows, jnp.int32), token_sampling.Rows.of([how] * rows)
     )
     return np.asarray(token_S), np.asarray(logprob_S)
 
@@ -40,7 +40,7 @@ def draws(logits_V: np.ndarray, how: Sampling, rows: int = 400) -> tuple[np.ndar
 def threshold_mask(logits_V: np.ndarray, how: Sampling) -> np.ndarray:
     logits_SV = jnp.asarray(logits_V, jnp.float32)[None] / how.temperature
     weights_SV = jnp.exp(logits_SV - logits_SV.max())
-    cut_S = jax.jit(draw.threshold)(logits_SV, weights_SV, draw.Rows.of([how]))
+    cut_S = jax.jit(token_sampling.threshold)(logits_SV, weights_SV, token_sampling.Rows.of([how]))
     return np.asarray(logits_SV[0] >= cut_S[0])
 
 
@@ -94,11 +94,13 @@ def test_rows_keep_their_own_settings_in_one_call() -> None:
     keys_S = jax.random.split(jax.random.key(2), len(hows))
     logits_SV = jnp.tile(jnp.asarray(logits_V, jnp.float32)[None], (len(hows), 1))
     position_S = jnp.arange(len(hows))
-    token_S, _ = jax.jit(draw.sample)(logits_SV, keys_S, position_S, draw.Rows.of(hows))
+    token_S, _ = jax.jit(token_sampling.sample)(
+        logits_SV, keys_S, position_S, token_sampling.Rows.of(hows)
+    )
     for row, how in enumerate(hows):
-        alone, _ = draw.sample(
+        alone, _ = token_sampling.sample(
             logits_SV[row : row + 1], keys_S[row : row + 1], position_S[row : row + 1],
-            draw.Rows.of([how]),
+            token_sampling.Rows.of([how]),
         ) if row < 8 else (token_S[row : row + 1], None)  # fmt: skip
         assert alone[0] == token_S[row]
         if how.temperature == 0:

@@ -5,9 +5,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from r1ci_jax.core.config import SamplerConfig, Sampling
-from r1ci_jax.model import qwen2, weights
-from r1ci_jax.sampling import pause
+from r1ci_jax.config import SamplerConfig, Sampling
+from r1ci_jax.model import qwen2
+from r1ci_jax.model.hf import weights
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, Feed
 
 
@@ -19,7 +20,7 @@ def test_greedy_tokens_equal_the_reference(shared_data: pathlib.Path, name: str)
         golden = {key: file[key] for key in ("input_ids", "attention_mask", "greedy")}
     model = weights.load_pretrained(directory)
     vocab, steps = model.config.vocab_size, golden["greedy"].shape[1]
-    never = pause.TokenTable(
+    never = stop_automaton.TokenTable(
         next_state_AV=np.zeros((1, vocab), np.int16), stop_A=np.zeros(1, np.int8), start=0
     )
     sampler = SamplerConfig(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.core.config import SamplerConfig, Sampling, Storage
+from r1ci_jax.config import SamplerConfig, Sampling, Storage
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import attention, held, int8, qwen2
-from r1ci_jax.sampling import pause
+from r1ci_jax.model import attention, quantization, qwen2, sampler_weights
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, Feed
 
 VOCAB, LENGTH = 320, 48
@@ -26,7 +26,7 @@ CONFIG = qwen2.Qwen2Config(
     mlp_width=96,
     rope_theta=1e4,
 )
-ENDLESS = pause.TokenTable(
+ENDLESS = stop_automaton.TokenTable(
     next_state_AV=np.zeros((1, VOCAB), np.int16), stop_A=np.zeros(1, np.int8), start=0
 )
 LEAST_AGREEMENT = 0.9
@@ -50,11 +50,11 @@ def model() -> qwen2.Qwen2:
 
 
 def test_rounding_by_hand() -> None:
-    found = int8.quantise(jnp.array([[1.27, -5.08, 0.0], [-0.014, 2.54, 0.0]]), (0,))
+    found = quantization.quantise(jnp.array([[1.27, -5.08, 0.0], [-0.014, 2.54, 0.0]]), (0,))
     np.testing.assert_allclose(found.scale, [0.01, 0.04, 0.0], rtol=1e-6)
     # -0.014 is 1.4 hundredths, 2.54 is 63.5 steps of 0.04: a tie goes to the even neighbour.
     np.testing.assert_array_equal(found.values, [[127, -127, 0], [-1, 64, 0]])
-    back = int8.dequantise(found, (0,), jnp.float32)
+    back = quantization.dequantise(found, (0,), jnp.float32)
     np.testing.assert_allclose(back, [[1.27, -5.08, 0], [-0.01, 2.56, 0]], rtol=1e-6)
 
 
@@ -62,10 +62,10 @@ def test_rounding_by_hand() -> None:
 def test_no_entry_is_off_by_more_than_half_a_step_of_its_channel(shared: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).normal(size=(30, 20, 10)).astype(np.float32)
     x *= np.logspace(-3, 3, 10, dtype=np.float32)
-    found = int8.quantise(jnp.asarray(x), shared)
+    found = quantization.quantise(jnp.asarray(x), shared)
     steps = np.abs(x).max(axis=shared, keepdims=True) / 127
     np.testing.assert_allclose(np.expand_dims(found.scale, shared), steps, rtol=1e-6)
-    error = np.abs(np.asarray(int8.dequantise(found, shared, jnp.float32)) - x)
+    error = np.abs(np.asarray(quantization.dequantise(found, shared, jnp.float32)) - x)
     assert (error <= 0.5001 * steps).all() and (error > 0.4 * steps).any()
     assert np.abs(found.values).max() == 127
 
@@ -74,8 +74,8 @@ def plain(weights: qwen2.DecoderWeights) -> qwen2.DecoderWeights:
     """What eight-bit weights were rounded to."""
 
     def back(name: str, leaf):
-        if isinstance(leaf, int8.Int8):
-            return int8.dequantise(leaf, held.SUMMED[name], jnp.float32)
+        if isinstance(leaf, quantization.Int8):
+            return quantization.dequantise(leaf, sampler_weights.SUMMED[name], jnp.float32)
         return leaf
 
     layers = (qwen2.LayerWeights(*map(back, qwen2.LAYER_NAMES, layer)) for layer in weights.layers)
@@ -126,7 +126,7 @@ def sampled(
         cache=cache,
     )
     engine = Engine(CONFIG, sampler, ENDLESS, eos_id=-1, seed=1)
-    engine.load(held.take(model, CONFIG, storage=weights))
+    engine.load(sampler_weights.take(model, CONFIG, storage=weights))
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, VOCAB, 5 + 5 * (slot // 2)).tolist() for slot in range(4)]
     prompts[1] = prompts[0]  # copied, not computed
@@ -166,8 +166,8 @@ def sampled(
 def test_the_engine_equals_a_reference_that_rounds(
     model: qwen2.Qwen2, weights: Storage, cache: Storage
 ) -> None:
-    whole = held.take(model, CONFIG)
-    used = plain(held.take(model, CONFIG, storage=weights))
+    whole = sampler_weights.take(model, CONFIG)
+    used = plain(sampler_weights.take(model, CONFIG, storage=weights))
     moved = 0.0
     for prompt, tokens, logprobs in sampled(model, weights=weights, cache=cache):
         row = [*prompt, *tokens]
@@ -186,8 +186,8 @@ def test_the_engine_equals_a_reference_that_rounds(
 
 @pytest.mark.parametrize("storages", [("int8", "full"), ("full", "int8"), ("int8", "int8")])
 def test_most_greedy_tokens_stay(model: qwen2.Qwen2, storages: tuple[Storage, Storage]) -> None:
-    whole = held.take(model, CONFIG)
-    used = plain(held.take(model, CONFIG, storage=storages[0]))
+    whole = sampler_weights.take(model, CONFIG)
+    used = plain(sampler_weights.take(model, CONFIG, storage=storages[0]))
     rng, agree = np.random.default_rng(1), []
     for _ in range(6):
         row = rng.integers(0, VOCAB, LENGTH).tolist()
@@ -204,13 +204,13 @@ def test_a_plain_weight_costs_nothing() -> None:
         text = jax.jit(lambda x, weight: product(x, weight)).lower(x, weight).compile().as_text()
         return re.sub(r", metadata=\{[^}]*\}|stack_frame_id=\d+", "", text.partition("ENTRY")[2])
 
-    assert operations(int8.product) == operations(jnp.matmul)
+    assert operations(quantization.product) == operations(jnp.matmul)
 
 
 def test_weights_and_settings_must_agree(model: qwen2.Qwen2) -> None:
     engine = Engine(CONFIG, SamplerConfig(slots=1), ENDLESS, eos_id=-1, seed=0)
     with pytest.raises(AssertionError, match=r"sampler\.weights"):
-        engine.load(held.take(model, CONFIG, storage="int8"))
+        engine.load(sampler_weights.take(model, CONFIG, storage="int8"))
     with pytest.raises(UserError, match=r"sampler.cache must be one of full, int8"):
         SamplerConfig(cache="int4")  # type: ignore[arg-type]  # a user's mistake
 
@@ -219,9 +219,9 @@ MESH = """
 import contextlib
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
-from r1ci_jax.core.config import SamplerConfig
-from r1ci_jax.model import held, qwen2
-from r1ci_jax.sampling import pause
+from r1ci_jax.config import SamplerConfig
+from r1ci_jax.model import sampler_weights, qwen2
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, Feed
 from r1ci_jax.sharding import mesh as meshes
 
@@ -229,7 +229,7 @@ CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=1, query_heads=4, kv
                            head_dim=8, mlp_width=48)
 SAMPLER = SamplerConfig(slots=4, cache_length=32, chunk=8, prefill_buckets=(8,), prefill_rows=4,
                         weights="int8", cache="int8")
-TABLE = pause.TokenTable(
+TABLE = stop_automaton.TokenTable(
     next_state_AV=np.zeros((1, 300), np.int16), stop_A=np.zeros(1, np.int8), start=0)
 _, params = nnx.split(nnx.jit(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0)))())
 
@@ -239,7 +239,7 @@ def run(mesh):
         if mesh is not None:
             given = jax.device_put(params, meshes.param_shardings(mesh, params))
         engine = Engine(CONFIG, SAMPLER, TABLE, eos_id=-1, seed=0)
-        engine.load(held.take(given, CONFIG, storage="int8", mesh=mesh))
+        engine.load(sampler_weights.take(given, CONFIG, storage="int8", mesh=mesh))
         engine.feed([Feed(slot=slot, tokens=tuple(range(slot, 9)), position=0, budget=8,
                           rollout=(slot, 0)) for slot in range(4)])
         return engine.decode()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from r1ci_jax.core.config import Experiment, MeshConfig, Questions, SamplerConfig, SftConfig
+from r1ci_jax.config import Experiment, MeshConfig, Questions, SamplerConfig, SftConfig
 from r1ci_jax.errors import UserError
 
 SIZES = ((8, 1, 1), (2, 2, 2), (1, 1, 8), (1, 2, 4))
@@ -21,9 +21,9 @@ PROGRAM = """
 import contextlib, json
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
-from r1ci_jax.core.config import SamplerConfig, Sampling
-from r1ci_jax.model import held, qwen2
-from r1ci_jax.sampling import pause
+from r1ci_jax.config import SamplerConfig, Sampling
+from r1ci_jax.model import sampler_weights, qwen2
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, Feed
 from r1ci_jax.sharding import mesh as meshes
 
@@ -33,7 +33,8 @@ SAMPLER = SamplerConfig(slots=8, cache_length=48, chunk=6, prefill_buckets=(8,),
 VOCAB, EOS = 300, 299
 next_state_AV = np.zeros((2, VOCAB), np.int16)
 next_state_AV[0, 1:250:6] = next_state_AV[1] = 1
-TABLE = pause.TokenTable(next_state_AV=next_state_AV, stop_A=np.array([0, 2], np.int8), start=0)
+stop_A = np.array([0, 2], np.int8)
+TABLE = stop_automaton.TokenTable(next_state_AV=next_state_AV, stop_A=stop_A, start=0)
 SAMPLINGS = (Sampling(temperature=0.0), Sampling(), Sampling(top_p=0.8))
 model = nnx.jit(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0)))()
 model.embed[...] = model.embed[...] * 30
@@ -98,13 +99,13 @@ def run(sizes, batches=False):
         if mesh is not None:
             given = jax.device_put(given, meshes.param_shardings(mesh, given))
         engine = Engine(CONFIG, SAMPLER, TABLE, eos_id=EOS, seed=3)
-        engine.load(held.take(given, CONFIG, mesh=mesh))
+        engine.load(sampler_weights.take(given, CONFIG, mesh=mesh))
         engine.warm_up()
         compiled.clear()
         found, resumes = roll(engine)
         if batches:
             ragged(engine)
-        engine.load(held.take(given, CONFIG, mesh=mesh))
+        engine.load(sampler_weights.take(given, CONFIG, mesh=mesh))
         k_SKCH = engine._state.cache[0][0]
         return {"found": found, "resumes": resumes, "copied": engine.copied_tokens,
                 "shard": k_SKCH.addressable_shards[0].data.shape, "compiled": len(compiled)}
@@ -154,7 +155,7 @@ MEMORY = """
 import contextlib, json
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
-from r1ci_jax.model import held, qwen2
+from r1ci_jax.model import sampler_weights, qwen2
 from r1ci_jax.sampling import decode
 from r1ci_jax.sharding import mesh as meshes
 
@@ -170,14 +171,14 @@ def measure(sizes, **storage):
     mesh = meshes.make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
     with jax.set_mesh(mesh):
         params = nnx.state(nnx.eval_shape(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0))))
-        config = held.config_on(mesh, CONFIG)
+        config = sampler_weights.config_on(mesh, CONFIG)
         place = lambda tree, shardings: jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
         params = place(params, meshes.param_shardings(mesh, params))
-        weights = jax.eval_shape(lambda p: held.take(p, CONFIG, mesh=None), params)
+        weights = jax.eval_shape(lambda p: sampler_weights.take(p, CONFIG, mesh=None), params)
         if config != CONFIG:
-            weights = jax.eval_shape(lambda w: held._repeated(w, config), weights)
-        weights = place(weights, held.shardings(mesh, weights))
+            weights = jax.eval_shape(lambda w: sampler_weights._repeated(w, config), weights)
+        weights = place(weights, sampler_weights.shardings(mesh, weights))
         state = jax.eval_shape(lambda: decode.init_slots(config, SLOTS, LENGTH, jnp.float32))
         wanted = decode.state_shardings(mesh, state)
         state, programs = place(state, wanted), decode.programs_on(mesh, wanted)
@@ -215,7 +216,7 @@ def test_a_chunk_needs_little_beside_cache_and_weights(
 FORWARDED = """
 import jax, jax.numpy as jnp
 from flax import nnx
-from r1ci_jax.model import held, qwen2
+from r1ci_jax.model import sampler_weights, qwen2
 from r1ci_jax.sharding import mesh as meshes
 
 CONFIG = qwen2.Qwen2Config(vocab_size=64, width=32, layers=2, query_heads=4, kv_heads=2,
@@ -229,10 +230,10 @@ def shared(sizes, dtype=None):
     mesh = meshes.make_mesh(*sizes)
     with jax.set_mesh(mesh):
         cut = jax.device_put(jax.tree.map(jnp.copy, params), meshes.param_shardings(mesh, params))
-        weights = held.take(cut, CONFIG, dtype=dtype, mesh=mesh)
-        again = held.take(cut, CONFIG, dtype=dtype, mesh=mesh)
+        weights = sampler_weights.take(cut, CONFIG, dtype=dtype, mesh=mesh)
+        again = sampler_weights.take(cut, CONFIG, dtype=dtype, mesh=mesh)
         jax.tree.map(lambda x, wanted: x.sharding.is_equivalent_to(wanted, x.ndim) or 1 / 0,
-                     weights, held.shardings(mesh, weights))
+                     weights, sampler_weights.shardings(mesh, weights))
         assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(cut))
         pairs = (("embed", "embed_VD"), ("norm", "norm_D"), ("head", "head_DV"))
         own = qwen2.parameters(cut)

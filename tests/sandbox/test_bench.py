@@ -14,7 +14,8 @@ import pytest
 
 from r1ci_jax.cli import sandbox as cli
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox import ExecResult, Status, bench, census
+from r1ci_jax.sandbox import ExecResult, Status
+from r1ci_jax.sandbox.stress import bench, census
 
 
 def command(*words: str) -> int:

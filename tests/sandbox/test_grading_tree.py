@@ -9,9 +9,11 @@ import zipfile
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox import Sandbox, SandboxConfig, policy, prefix, prepare
+from r1ci_jax.sandbox import Sandbox, SandboxConfig
+from r1ci_jax.sandbox.host import jail_policy, jail_python
+from r1ci_jax.sandbox.install import prepare_jail
 
-PACKAGES = pathlib.PurePath("python/lib", prepare.VERSION, "site-packages")
+PACKAGES = pathlib.PurePath("python/lib", prepare_jail.VERSION, "site-packages")
 
 
 def wheel(folder: pathlib.Path, name: str) -> str:
@@ -29,7 +31,7 @@ def wheel(folder: pathlib.Path, name: str) -> str:
 @pytest.fixture
 def root(tmp_path: pathlib.Path) -> pathlib.Path:
     root = tmp_path / "root"
-    prepare.lay_out(root)
+    prepare_jail.lay_out(root)
     (root / PACKAGES).mkdir(parents=True)
     (root / PACKAGES / "there.py").write_text("")
     return root
@@ -38,14 +40,14 @@ def root(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_scorers_packages_are_added_beside_the_scripts_tree(
     root: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(prefix, "GRADING", (wheel(root.parent, "needed"),))
-    monkeypatch.setattr(prefix, "GRADING_IF_POSSIBLE", (str(root.parent / "missing.whl"),))
-    monkeypatch.setattr(prefix, "STAND_INS", ("stands",))
+    monkeypatch.setattr(jail_python, "GRADING", (wheel(root.parent, "needed"),))
+    monkeypatch.setattr(jail_python, "GRADING_IF_POSSIBLE", (str(root.parent / "missing.whl"),))
+    monkeypatch.setattr(jail_python, "STAND_INS", ("stands",))
     grading = root.parent / "grading"
-    prepare.add_grading(root, grading)
+    prepare_jail.add_grading(root, grading)
     said = capsys.readouterr().out
     assert "WITHOUT scorers for the Reasoning-Gym tasks: pip could not install" in said
-    assert f"remove {prefix.build_directory()} and run this again" in said
+    assert f"remove {jail_python.build_directory()} and run this again" in said
     found = {path.name for path in (grading / PACKAGES).glob("*.py")}
     assert found == {"there.py", "needed.py", "stands.py"}
     assert {path.name for path in (root / PACKAGES).glob("*.py")} == {"there.py"}
@@ -60,18 +62,18 @@ def test_scorers_packages_are_added_beside_the_scripts_tree(
 
 
 def test_math_verify_is_needed(root: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefix, "GRADING", (str(root.parent / "missing.whl"),))
+    monkeypatch.setattr(jail_python, "GRADING", (str(root.parent / "missing.whl"),))
     with pytest.raises(UserError, match="pip could not install"):
-        prepare.add_grading(root, root.parent / "grading")
+        prepare_jail.add_grading(root, root.parent / "grading")
 
 
 def test_only_the_policy_of_scorers_has_it() -> None:
-    trees = {name: policy.read(name).tree for name in ("default", "scientific", "grader")}
+    trees = {name: jail_policy.read(name).tree for name in ("default", "scientific", "grader")}
     assert trees == {"default": "root", "scientific": "root", "grader": "grading"}
 
 
 def test_a_python_without_the_tree_is_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "root").mkdir()
-    older = prefix.JailPython(directory=tmp_path, interpreter="/python/bin/python", magic="")
+    older = jail_python.JailPython(directory=tmp_path, interpreter="/python/bin/python", magic="")
     with pytest.raises(UserError, match=r"has no 'grading'.*remove it and run `make setup`"):
         Sandbox(SandboxConfig(policy="grader"), python=older)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from r1ci_jax.sandbox import binary, prefix
+from r1ci_jax.sandbox.host import jail_python, nsjail_binary
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 USER = 54321
@@ -30,7 +30,7 @@ def place() -> Iterator[pathlib.Path]:
     with tempfile.TemporaryDirectory(dir="/tmp") as made:
         directory = pathlib.Path(made)
         ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copy(binary.find_nsjail(), directory / "nsjail")
+        shutil.copy(nsjail_binary.find_nsjail(), directory / "nsjail")
         for name in ("r1ci_jax", "sandboxes"):
             shutil.copytree(REPOSITORY / name, directory / name, ignore=ignore)
         (directory / "tests/sandbox").mkdir(parents=True)
@@ -48,7 +48,7 @@ def place() -> Iterator[pathlib.Path]:
             else:
                 shutil.copy(source, directory / "packages")
         (directory / "lib").mkdir()
-        for library in (prefix.find().root / "lib").glob("**/libpython*"):
+        for library in (jail_python.find().root / "lib").glob("**/libpython*"):
             shutil.copy(library, directory / "lib")
         for path in (directory, *directory.glob("**/*")):
             path.chmod(0o755)
@@ -58,7 +58,7 @@ def place() -> Iterator[pathlib.Path]:
 
 
 def run_as_user(place: pathlib.Path, *words: str) -> subprocess.CompletedProcess[str]:
-    python = prefix.find()
+    python = jail_python.find()
     environment = {
         "R1CI_NSJAIL": str(place / "nsjail"),
         "R1CI_JAIL_PREFIX": str(python.directory),

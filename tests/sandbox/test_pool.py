@@ -7,14 +7,15 @@ import time
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, Status, worker
-from r1ci_jax.sandbox.pool import LocalPool
+from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, Status
+from r1ci_jax.sandbox.host import fork_server_client
+from r1ci_jax.sandbox.host.pool import LocalPool
 
 
 def fork_servers(box: Sandbox) -> list[int | None]:
     backend = box._backend
     assert isinstance(backend, LocalPool)
-    return [one.pid for one in backend.workers if isinstance(one, worker.Worker)]
+    return [one.pid for one in backend.workers if isinstance(one, fork_server_client.Worker)]
 
 
 def test_a_full_queue_holds_up_who_submits_and_forgets_nobody() -> None:
@@ -58,7 +59,7 @@ def test_closing_sends_away_who_is_held_up() -> None:
 def test_fork_servers_are_replaced_but_never_under_a_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker, "RECYCLE_AFTER", 3)
+    monkeypatch.setattr(fork_server_client, "RECYCLE_AFTER", 3)
     with Sandbox(SandboxConfig(workers=1)) as box:
         seen = set()
         for number in range(10):

@@ -17,18 +17,10 @@ import pytest
 
 from r1ci_jax.cli import sandbox as cli
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox import (
-    Limits,
-    Sandbox,
-    SandboxConfig,
-    Status,
-    binary,
-    policy,
-    prefix,
-    prepare,
-    verdict,
-)
-from r1ci_jax.sandbox.jail import ColdJail
+from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, Status
+from r1ci_jax.sandbox.host import jail_policy, jail_python, nsjail_binary, verdict
+from r1ci_jax.sandbox.host.cold_jail import ColdJail
+from r1ci_jax.sandbox.install import prepare_jail
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 LIBRARY_ERROR = (
@@ -54,24 +46,26 @@ def test_u4_a_named_nsjail_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_u4_a_library_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     broken = program(tmp_path / "bin" / "nsjail", f"echo nsjail: {LIBRARY_ERROR} >&2; exit 127")
-    assert binary.why_not(broken) == LIBRARY_ERROR
+    assert nsjail_binary.why_not(broken) == LIBRARY_ERROR
     monkeypatch.delenv("R1CI_NSJAIL", raising=False)
     monkeypatch.setenv("PATH", str(broken.parent), prepend=os.pathsep)
-    assert binary.find_nsjail() != broken, "the next candidate starts"
-    monkeypatch.setattr(binary, "_candidates", lambda path: [broken])
+    assert nsjail_binary.find_nsjail() != broken, "the next candidate starts"
+    monkeypatch.setattr(nsjail_binary, "_candidates", lambda path: [broken])
     monkeypatch.setenv("PATH", "/another/key/of/the/cache")
     with pytest.raises(UserError, match="apt-get install libnl-route-3-200") as caught:
-        binary.find_nsjail()
+        nsjail_binary.find_nsjail()
     assert "\n" not in str(caught.value)
 
 
 def test_u4_another_program_named_nsjail(tmp_path: pathlib.Path) -> None:
-    assert "not nsjail's" in binary.why_not(program(tmp_path / "nsjail", "echo hello"))
+    assert "not nsjail's" in nsjail_binary.why_not(program(tmp_path / "nsjail", "echo hello"))
 
 
 def test_u4_no_prepared_python(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     monkeypatch.setenv("R1CI_JAIL_PREFIX", str(tmp_path / "none"))
-    with pytest.raises(UserError, match=r"make setup.*python -m r1ci_jax.sandbox.prepare"):
+    with pytest.raises(
+        UserError, match=r"make setup.*python -m r1ci_jax.sandbox.install.prepare_jail"
+    ):
         Sandbox(SandboxConfig())
 
 
@@ -98,18 +92,20 @@ def test_u4_user_namespaces_disabled() -> None:
 
 
 @pytest.fixture
-def empty_python(tmp_path: pathlib.Path) -> Iterator[prefix.JailPython]:
+def empty_python(tmp_path: pathlib.Path) -> Iterator[jail_python.JailPython]:
     """A prepared directory without an interpreter in it, open to the jail's nobody."""
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
         directory = pathlib.Path(place)
-        prepare.lay_out(directory / "root")
+        prepare_jail.lay_out(directory / "root")
         for path in (directory, *directory.glob("**/")):
             path.chmod(0o755)
-        yield prefix.JailPython(directory=directory, interpreter="/python/bin/python", magic="")
+        yield jail_python.JailPython(
+            directory=directory, interpreter="/python/bin/python", magic=""
+        )
 
 
-def test_a_jail_that_cannot_be_built_is_a_setup_error(empty_python: prefix.JailPython) -> None:
-    jail = ColdJail(binary.find_nsjail(), empty_python, policy.read("default"), 0)
+def test_a_jail_that_cannot_be_built_is_a_setup_error(empty_python: jail_python.JailPython) -> None:
+    jail = ColdJail(nsjail_binary.find_nsjail(), empty_python, jail_policy.read("default"), 0)
     result = jail.run("print(1)", Limits())
     jail.close()
     assert result.status is Status.SETUP_ERROR
@@ -151,8 +147,8 @@ def test_verdict_without_a_report_is_never_a_success() -> None:
 
 
 def test_paths_with_odd_characters_survive_rendering(tmp_path: pathlib.Path) -> None:
-    text = policy.render(
-        policy.read("default"), "cold", tmp_path / 'a"b\\c\n@ROOT@é', Limits(processes=7)
+    text = jail_policy.render(
+        jail_policy.read("default"), "cold", tmp_path / 'a"b\\c\n@ROOT@é', Limits(processes=7)
     )
     assert '/a\\042b\\134c\\012@ROOT@\\303\\251" dst: "/"' in text
     assert "rlimit_nproc: 8" in text and "rlimit_as: 512" in text and "@UID@" not in text
@@ -162,12 +158,12 @@ def test_prepare_is_idempotent_and_respects_what_is_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin = time.monotonic()
-    assert prepare.main([]) == 0 and prepare.main(["--check-binary"]) == 0
+    assert prepare_jail.main([]) == 0 and prepare_jail.main(["--check-binary"]) == 0
     assert time.monotonic() - begin < 2
     assert "sandbox Python ready" in capsys.readouterr().out
     (tmp_path / "mine").write_text("precious")
     monkeypatch.setenv("R1CI_JAIL_PREFIX", str(tmp_path))
-    assert prepare.main([]) == 2
+    assert prepare_jail.main([]) == 2
     assert "exists and is no sandbox Python" in capsys.readouterr().err
     assert (tmp_path / "mine").read_text() == "precious"
 

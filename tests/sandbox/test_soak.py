@@ -12,9 +12,10 @@ import pytest
 
 from r1ci_jax.cli import sandbox as cli
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox import ExecResult, Status, bench, soak, soak_mix
-from r1ci_jax.sandbox.census import Census, Memory
-from r1ci_jax.sandbox.soak_mix import Step
+from r1ci_jax.sandbox import ExecResult, Status
+from r1ci_jax.sandbox.stress import bench, soak, soak_mix
+from r1ci_jax.sandbox.stress.census import Census, Memory
+from r1ci_jax.sandbox.stress.soak_mix import Step
 
 
 def command(*words: str) -> int:

@@ -15,7 +15,8 @@ EIGHT_DEVICES = """
 import pathlib, tempfile
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
-from r1ci_jax.model import cached, qwen2, weights
+from r1ci_jax.model import kv_cache, qwen2
+from r1ci_jax.model.hf import weights
 from r1ci_jax.sharding import mesh as meshes, rules
 
 assert len(jax.devices()) == 8
@@ -45,9 +46,9 @@ with jax.set_mesh(mesh):
     weights.save_pretrained(loaded, root / "together")
     held = jax.jit(lambda s: qwen2.decoder_weights(s, config))(cut)
     positions_BT = jnp.broadcast_to(jnp.arange(9)[None], (8, 9))
-    cache = cached.init_cache(config, 8, 12, jnp.float32)
-    x_BTD, _ = jax.jit(lambda *a: cached.extend(config, *a))(held, cache, batch_BT, positions_BT)
-    stepwise = cached.logits(config, held, x_BTD)
+    cache = kv_cache.init_cache(config, 8, 12, jnp.float32)
+    x_BTD, _ = jax.jit(lambda *a: kv_cache.extend(config, *a))(held, cache, batch_BT, positions_BT)
+    stepwise = kv_cache.logits(config, held, x_BTD)
 
 np.testing.assert_allclose(together, alone, atol=1e-5)
 np.testing.assert_allclose(stepwise, alone, atol=1e-5)

@@ -11,11 +11,12 @@ import time
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import base, bbh, bbh_files
+from r1ci_jax.tasks import base
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.tasks.bbh import BigBenchHard
-from r1ci_jax.tasks.bbh_rules import RULES
-from r1ci_jax.tasks.stored import Contents
+from r1ci_jax.tasks.bbh import bbh_files, bbh_tasks
+from r1ci_jax.tasks.bbh.bbh_rules import RULES
+from r1ci_jax.tasks.bbh.bbh_tasks import BigBenchHard
+from r1ci_jax.tasks.published_task import Contents
 
 DROPPED = {
     "bbh_causal_judgement": {"one question with contradicting answers": 4},
@@ -54,17 +55,17 @@ def made(name: str, *rows: tuple[str, str]) -> BigBenchHard:
 
 
 def test_sizes_and_dropped_items(shared_data: pathlib.Path) -> None:
-    assert len(bbh.NAMES) == len(set(bbh.NAMES)) == 27
+    assert len(bbh_tasks.NAMES) == len(set(bbh_tasks.NAMES)) == 27
     total = 0
-    for name in bbh.NAMES:
-        task = bbh.make(name, shared_data)
+    for name in bbh_tasks.NAMES:
+        task = bbh_tasks.make(name, shared_data)
         found = collections.Counter(
             re.sub(r"(: items .*| \d+)$", "", drop.reason) for drop in task.dropped()
         )
         assert found == DROPPED.get(name, {}), name
         assert task.count() + found.total() == bbh_files.PUBLISHED[task.file].count
         total += task.count()
-    dropped = bbh.dropped(shared_data)
+    dropped = bbh_tasks.dropped(shared_data)
     assert (total, len(dropped)) == (6482, 29)
     assert [drop.index for drop in dropped if drop.task == "bbh_causal_judgement"] == [
         32,
@@ -74,9 +75,9 @@ def test_sizes_and_dropped_items(shared_data: pathlib.Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", bbh.NAMES)
+@pytest.mark.parametrize("name", bbh_tasks.NAMES)
 def test_golds_score_and_nothing_else(name: str, shared_data: pathlib.Path) -> None:
-    task = bbh.make(name, shared_data)
+    task = bbh_tasks.make(name, shared_data)
     items = everything(task)
     golds = sorted({gold(task, example) for example in items})
     for example in items:
@@ -90,9 +91,9 @@ def test_golds_score_and_nothing_else(name: str, shared_data: pathlib.Path) -> N
             assert text == right or not correct(task, example, text), (example, text)
 
 
-@pytest.mark.parametrize("name", bbh.NAMES)
+@pytest.mark.parametrize("name", bbh_tasks.NAMES)
 def test_options(name: str, shared_data: pathlib.Path) -> None:
-    task = bbh.make(name, shared_data)
+    task = bbh_tasks.make(name, shared_data)
     if bbh_files.PUBLISHED[task.file].rule != "option":
         return
     for example in everything(task):
@@ -215,7 +216,7 @@ def derive(file: str, question: str, options: list[str]) -> str | None:
     ],
 )
 def test_labels_agree_with_an_independent_derivation(file: str, shared_data: pathlib.Path) -> None:
-    task = bbh.make(f"bbh_{file}", shared_data)
+    task = bbh_tasks.make(f"bbh_{file}", shared_data)
     for example in everything(task):
         options = json.loads(example.metadata)["options"]
         assert derive(file, example.question, options) == gold(task, example), example
@@ -293,7 +294,7 @@ def test_repeated_questions() -> None:
 
 
 def test_a_seed_draws_an_order(shared_data: pathlib.Path) -> None:
-    task = bbh.make("bbh_penguins_in_a_table", shared_data)
+    task = bbh_tasks.make("bbh_penguins_in_a_table", shared_data)
     first, again, other = everything(task), everything(task), everything(task, seed=1)
     assert first == again
     assert len({base.normalised(example.question) for example in first}) == task.count() == 146
@@ -308,8 +309,8 @@ def test_a_seed_draws_an_order(shared_data: pathlib.Path) -> None:
 
 
 def test_questions_state_the_form_but_no_answer(shared_data: pathlib.Path) -> None:
-    for name in bbh.NAMES:
-        task = bbh.make(name, shared_data)
+    for name in bbh_tasks.NAMES:
+        task = bbh_tasks.make(name, shared_data)
         sentence = RULES[bbh_files.PUBLISHED[task.file].rule].sentence
         assert all(e.question.endswith(f"\n\n{sentence}") for e in everything(task))
         assert (task.suite, task.difficulties, task.name) == ("bbh", (1,), name)
@@ -328,7 +329,7 @@ def test_hostile_answers_are_wrong_at_once() -> None:
 
 
 def test_files_are_checked(tmp_path: pathlib.Path, shared_data: pathlib.Path) -> None:
-    task = bbh.make("bbh_snarks", tmp_path)
+    task = bbh_tasks.make("bbh_snarks", tmp_path)
     with pytest.raises(UserError, match="is missing"):
         task.generate(0, 0, 1)
     remote = bbh_files.remote("snarks")
@@ -341,5 +342,5 @@ def test_files_are_checked(tmp_path: pathlib.Path, shared_data: pathlib.Path) ->
     assert task.count() == 176
     with pytest.raises(UserError, match="no list of examples"):
         task.parse(b"[1")
-    assert len(list(bbh.remotes())) == 27
+    assert len(list(bbh_tasks.remotes())) == 27
     assert remote.url.startswith("https://raw.githubusercontent.com/suzgunmirac/BIG-Bench-Hard/")

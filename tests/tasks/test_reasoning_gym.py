@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import reasoning_gym, reasoning_gym_judge
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.tasks.reasoning_gym import CHOSEN, NAMES, make
-from r1ci_jax.tasks.reasoning_gym_choice import LEFT_OUT
-from r1ci_jax.tasks.reasoning_gym_judge import JailJudge, Job, numbers
+from r1ci_jax.tasks.reasoning_gym import gym_scoring, gym_tasks
+from r1ci_jax.tasks.reasoning_gym.choice import LEFT_OUT
+from r1ci_jax.tasks.reasoning_gym.gym_scoring import JailJudge, Job, numbers
+from r1ci_jax.tasks.reasoning_gym.gym_tasks import CHOSEN, NAMES, make
 
 ENTRIES = 20
 DIGEST_ENTRIES = 2
@@ -136,7 +136,7 @@ def test_answers_with_the_largest_share() -> None:
 
 _ELSEWHERE = """
 import json, sys
-from r1ci_jax.tasks.reasoning_gym import NAMES
+from r1ci_jax.tasks.reasoning_gym.gym_tasks import NAMES
 from tests_reasoning_gym import digest
 print(json.dumps({name: digest(name) for name in NAMES}))
 """
@@ -173,7 +173,7 @@ def test_indices_seeds_and_difficulties_are_unrelated() -> None:
         there = {task.generate(index, 1, 1).question for index in range(30)}
         assert len(here) == len(there) == 30 and not here & there
     seeds = {
-        reasoning_gym.dataset_seed(name, seed, level)
+        gym_tasks.dataset_seed(name, seed, level)
         for name in NAMES
         for seed in range(20)
         for level in range(1, 6)
@@ -242,9 +242,9 @@ def test_another_judge_can_be_plugged_in(examples: dict[str, list[Example]]) -> 
 
 
 def test_a_missing_package_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reasoning_gym_judge, "_WORKER", "/nowhere/reasoning_gym_worker.py")
+    monkeypatch.setattr(gym_scoring, "_WORKER", "/nowhere/reasoning_gym_worker.py")
     with pytest.raises(UserError, match="reasoning-gym"):
-        reasoning_gym_judge.Worker()
+        gym_scoring.Worker()
 
 
 def test_ten_thousand_answers_take_at_most_a_minute(examples: dict[str, list[Example]]) -> None:

@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from r1ci_jax.core.config import Questions
-from r1ci_jax.data import questions
+from r1ci_jax.config import Questions
+from r1ci_jax.data import question_splits
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import catalogue, check, registry, released, split
+from r1ci_jax.tasks import catalogue, check, registry, train_test_split
+from r1ci_jax.tasks.symbench import released_items
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -28,7 +29,7 @@ def test_the_papers_144_tasks() -> None:
 
 def test_the_split_is_the_one_that_its_file_says_was_drawn() -> None:
     drawn = random.Random("r1ci_jax 107/37").sample(sorted(paper_names()), 37)
-    assert sorted(drawn) == sorted(split.TEST) == list(split.TEST)
+    assert sorted(drawn) == sorted(train_test_split.TEST) == list(train_test_split.TEST)
     splits = [registry.get(name).split for name in paper_names()]
     assert (splits.count("train"), splits.count("test")) == (107, 37)
 
@@ -59,23 +60,23 @@ def test_released_layout_of_folders(tmp_path: pathlib.Path, shared_data: pathlib
         row = json.loads(line)
         (place / "question.txt").write_text(row["question"])
         (place / "solution.json").write_text(json.dumps(row["solution"]))
-    (judged,) = released.judge(tmp_path)
+    (judged,) = released_items.judge(tmp_path)
     assert (judged.task, judged.items, judged.scored) == ("pooling", 3, 3)
 
 
 def test_a_folder_without_items_is_a_users_mistake(tmp_path: pathlib.Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UserError):
-            released.judge(folder)
+            released_items.judge(folder)
 
 
 def test_tasks_for_testing_give_questions_for_evaluation_only() -> None:
     wanted = Questions(
         tasks=("pooling",), difficulties=(1,), sft_per_task=5, grpo_per_task=4, eval_per_task=3
     )
-    drawn = questions.draw(registry.get("reversi"), wanted, seed=0)
+    drawn = question_splits.draw(registry.get("reversi"), wanted, seed=0)
     assert {name: len(rows) for name, rows in drawn.items()} == {"sft": 0, "grpo": 0, "eval": 3}
-    drawn = questions.draw(registry.get("pooling"), wanted, seed=0)
+    drawn = question_splits.draw(registry.get("pooling"), wanted, seed=0)
     assert {name: len(rows) for name, rows in drawn.items()} == {"sft": 5, "grpo": 4, "eval": 3}
 
 
@@ -90,7 +91,7 @@ def test_published_questions_are_split_without_overlap(
         grpo_per_task=50,
         eval_per_task=20,
     )
-    drawn = questions.draw(registry.get("bbh_navigate"), wanted, seed=3)
+    drawn = question_splits.draw(registry.get("bbh_navigate"), wanted, seed=3)
     asked = [example.question for rows in drawn.values() for example in rows]
     assert len(asked) == len(set(asked)) == 170
     # Asked for more than there is, all is given, and split as before.
@@ -98,7 +99,7 @@ def test_published_questions_are_split_without_overlap(
         tasks=("pooling",), difficulties=(1,), sft_per_task=500, grpo_per_task=50, eval_per_task=20
     )
     task = registry.get("bbh_navigate")
-    everything = questions.draw(task, greedy, seed=3)
+    everything = question_splits.draw(task, greedy, seed=3)
     assert sum(map(len, everything.values())) == task.count()
 
 

@@ -11,7 +11,7 @@ import pytest
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import base, registry
 from r1ci_jax.tasks.base import Example, Task
-from r1ci_jax.tasks.toy.puzzle import ToyTask
+from r1ci_jax.tasks.toy.toy_task import ToyTask
 
 TOYS = registry.names(suite="toy")
 

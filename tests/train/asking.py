@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from r1ci_jax.core import metrics
-from r1ci_jax.core.config import GrpoConfig, SamplerConfig, TurnLimits
+from r1ci_jax.config import GrpoConfig, SamplerConfig, TurnLimits
 from r1ci_jax.curriculum.stages import Stage
-from r1ci_jax.rollout.dump import Replay
-from r1ci_jax.rollout.live import Live
+from r1ci_jax.rollout.episode import Live
 from r1ci_jax.rollout.runner import Request, Runner
+from r1ci_jax.rollout.serialize import Replay
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
-from r1ci_jax.sampling import pause
+from r1ci_jax.runtime import metrics
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks import registry
@@ -76,7 +76,7 @@ LIMITS = TurnLimits(code_calls=1, new_tokens=24, observation_tokens=32)
 def noting(
     policy: Policy, box: Sandbox, sampler: SamplerConfig = SAMPLER, limits: TurnLimits = LIMITS
 ) -> Noting:
-    table = pause.token_table(protocol.stop_machine(), policy.tokenizer.token_bytes())
+    table = stop_automaton.token_table(protocol.stop_machine(), policy.tokenizer.token_bytes())
     engine = Engine(policy.config, sampler, table, eos_id=policy.tokenizer.eos_id, seed=5)
     return Noting(engine, box, policy.tokenizer, limits)
 

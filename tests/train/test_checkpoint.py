@@ -16,8 +16,7 @@ import pytest
 from flax import nnx
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.train import checkpoint, snapshot
-from r1ci_jax.train import state as train_state
+from r1ci_jax.train import checkpoint, checkpoint_dir, train_state
 from r1ci_jax.train.checkpoint import Checkpoints
 
 METADATA = {"seed": 7, "data": {"position": [1, 2], "name": "größe"}, "curriculum": None}
@@ -295,7 +294,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(tmp_path)
 def test_the_disk_full_message_names_the_remedy(tmp_path):
     words = "RESOURCE_EXHAUSTED: Failed to write: No space left on device [os_error_code='28']"
     for error in (OSError(28, "No space left on device"), ValueError(words)):
-        got = str(snapshot._write_error(tmp_path / "5", error))
+        got = str(checkpoint_dir._write_error(tmp_path / "5", error))
         assert got == (
             f"disk full while writing checkpoint {tmp_path / '5'}: free some space, then run again"
         )

@@ -16,7 +16,7 @@ from etils.epath import backend
 from fsspec.implementations import memory
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.train import checkpoint, snapshot
+from r1ci_jax.train import checkpoint, checkpoint_dir
 from r1ci_jax.train.checkpoint import Checkpoints
 
 TREE = {"w": jnp.zeros((64, 64)), "count": jnp.array(0, jnp.int32)}
@@ -214,22 +214,22 @@ def test_a_step_in_a_bucket_is_told_whole_from_half(monkeypatch):
     bucket = Bucket()
     monkeypatch.setattr(backend.fsspec_backend, "fs", lambda path: bucket)
     monkeypatch.setattr(os, "replace", None)  # a bucket cannot rename
-    step = snapshot.place("gs://bucket/run/3")
+    step = checkpoint_dir.place("gs://bucket/run/3")
     (step / "state" / "d").mkdir(parents=True)
     (step / "state" / "d" / "array").write_bytes(b"1234")
-    with pytest.raises(snapshot.Unusable, match="never finished"):
-        snapshot.verify(step)
+    with pytest.raises(checkpoint_dir.Unusable, match="never finished"):
+        checkpoint_dir.verify(step)
     files = {"state/d/array": 4}
-    assert dict(snapshot._sizes(step)) == files
-    snapshot._write_marker(step, json.dumps({"files": files}))
-    snapshot.verify(step)
+    assert dict(checkpoint_dir._sizes(step)) == files
+    checkpoint_dir._write_marker(step, json.dumps({"files": files}))
+    checkpoint_dir.verify(step)
     with Checkpoints("gs://bucket/run") as checkpoints:
         assert checkpoints.steps() == [3] and checkpoints.latest() == 3
     (step / "state" / "d" / "array").write_bytes(b"123")
-    with pytest.raises(snapshot.Unusable, match="state/d/array has 3 bytes instead of 4"):
-        snapshot.verify(step)
+    with pytest.raises(checkpoint_dir.Unusable, match="state/d/array has 3 bytes instead of 4"):
+        checkpoint_dir.verify(step)
     (step.parent / "4").mkdir()
-    snapshot.clear(step)
+    checkpoint_dir.clear(step)
     assert [path.name for path in step.parent.iterdir()] == ["4"]
 
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1ci_jax.core import metrics
-from r1ci_jax.core.config import GrpoConfig
+from r1ci_jax.config import GrpoConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
-from r1ci_jax.train import grpo_update, state
+from r1ci_jax.runtime import metrics
+from r1ci_jax.train import grpo_step, train_state
 from r1ci_jax.train.policy import Params, Policy
 from tests.train.asking import CONFIG, STAGES, Noting, Stopped, questions, train, write_until
 
@@ -65,12 +65,12 @@ def summed_gradients(
     trajectories: list[Trajectory],
     config: GrpoConfig = CONFIG,
 ) -> Params:
-    advantages = grpo_update.relative_advantages(trajectories, config).reshape(-1)
+    advantages = grpo_step.relative_advantages(trajectories, config).reshape(-1)
     parts = [
-        grpo_update.add_gradients(
-            grpo_update.nothing(params), params, reference, batch, policy=policy, config=config
+        grpo_step.add_gradients(
+            grpo_step.nothing(params), params, reference, batch, policy=policy, config=config
         )[0].gradients
-        for batch in grpo_update.micro_batches(trajectories, advantages, policy, config)
+        for batch in grpo_step.micro_batches(trajectories, advantages, policy, config)
     ]
     return jax.tree.map(lambda *leaves: sum(leaves), *parts)
 
@@ -95,7 +95,7 @@ def moved(params: Params, by: float) -> Params:
 
 def test_equal_rewards_leave_only_the_kl(tiny_policy: Policy, tiny_params: Params) -> None:
     same = [trajectory(tiny_policy, tiny_params, number, 1.1) for number in range(8)]
-    assert (grpo_update.relative_advantages(same, CONFIG) == 0).all()
+    assert (grpo_step.relative_advantages(same, CONFIG) == 0).all()
     reference = moved(tiny_params, 0.02)
 
     def gradients(kl_coef: float) -> Params:
@@ -109,12 +109,10 @@ def test_equal_rewards_leave_only_the_kl(tiny_policy: Policy, tiny_params: Param
 def test_better_answers_become_likelier(tiny_policy: Policy, tiny_params: Params) -> None:
     rewards = [1.1, -0.1, -0.1, 0.1, 0.9, 0.9, 1.1, -0.1]
     mixed = [trajectory(tiny_policy, tiny_params, n, reward) for n, reward in enumerate(rewards)]
-    tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
-    begun = state.start(jax.tree.map(jnp.copy, tiny_params), tx)
-    advantages = grpo_update.relative_advantages(mixed, CONFIG)
-    after, values = grpo_update.update(
-        begun, tiny_params, mixed, advantages, tiny_policy, CONFIG, tx
-    )
+    tx = train_state.make_optimizer(train_state.constant(1e-3), clip_norm=1.0)
+    begun = train_state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+    advantages = grpo_step.relative_advantages(mixed, CONFIG)
+    after, values = grpo_step.update(begun, tiny_params, mixed, advantages, tiny_policy, CONFIG, tx)
     assert values["check/sampler_trainer_logprob_diff_max"] <= 1e-5
     np.testing.assert_allclose(values["optim/ratio_mean"], 1.0, atol=1e-6)
     assert values["optim/kl"] == pytest.approx(0.0, abs=1e-9) and values["optim/grad_norm"] > 0
@@ -144,7 +142,7 @@ def test_micro_batches_are_short_where_they_can_be(
     some = [trajectory(tiny_policy, tiny_params, n, 1.0) for n in range(7)]
     fourth = sorted(len(one.tokens) for one in some)[3]
     config = dataclasses.replace(CONFIG, sequence_lengths=(fourth, 64), micro_tokens=4 * 64)
-    batches = grpo_update.micro_batches(some, np.arange(7.0), tiny_policy, config)
+    batches = grpo_step.micro_batches(some, np.arange(7.0), tiny_policy, config)
     assert [batch.tokens_BT.shape for batch in batches] == [(4, 64), (256 // fourth, fourth)]
     found = {}
     for batch in batches:
@@ -173,7 +171,7 @@ def test_faulted_rows_neither_vote_nor_train(tiny_policy: Policy, tiny_params: P
 
     # By hand: 1, 0, 1 have mean 2/3 and deviation √2/3; 0, 1, 1, 1 have mean 3/4 and √3/4.
     wanted = [0.5**0.5, -(2**0.5), 0.0, 0.5**0.5, -(3**0.5), 3**-0.5, 3**-0.5, 3**-0.5]
-    advantages = grpo_update.relative_advantages(with_fault(2, 99.0), CONFIG)
+    advantages = grpo_step.relative_advantages(with_fault(2, 99.0), CONFIG)
     np.testing.assert_allclose(advantages.reshape(-1), wanted, atol=1e-5)
     results = [
         summed_gradients(tiny_policy, tiny_params, moved(tiny_params, 0.02), rows)
@@ -184,21 +182,21 @@ def test_faulted_rows_neither_vote_nor_train(tiny_policy: Policy, tiny_params: P
 
 def test_flat_fraction_by_hand() -> None:
     advantages_PR = np.array([[0.0, 0.0], [1.0, -1.0], [0.0, 0.0], [0.5, 0.0]])
-    assert grpo_update.flat_fraction(advantages_PR) == 0.5
+    assert grpo_step.flat_fraction(advantages_PR) == 0.5
 
 
 def test_a_step_in_which_every_jail_failed_is_said(
     tiny_policy: Policy, tiny_params: Params
 ) -> None:
     rows = [trajectory(tiny_policy, tiny_params, n, 1.0, faulted=True) for n in range(8)]
-    tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
-    begun = state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+    tx = train_state.make_optimizer(train_state.constant(1e-3), clip_norm=1.0)
+    begun = train_state.start(jax.tree.map(jnp.copy, tiny_params), tx)
     with pytest.raises(UserError, match=r"sandbox failed in every trajectory .* sandbox doctor"):
-        grpo_update.update(
+        grpo_step.update(
             begun,
             tiny_params,
             rows,
-            grpo_update.relative_advantages(rows, CONFIG),
+            grpo_step.relative_advantages(rows, CONFIG),
             tiny_policy,
             CONFIG,
             tx,
@@ -267,11 +265,11 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(
 
 def updated(
     policy: Policy, params: Params, rows: list[Trajectory], config: GrpoConfig
-) -> tuple[state.TrainState, dict[str, float]]:
-    tx = state.make_optimizer(state.constant(1e-2), clip_norm=1.0)
-    begun = state.start(jax.tree.map(jnp.copy, params), tx)
-    advantages = grpo_update.relative_advantages(rows, config)
-    return grpo_update.update(begun, params, rows, advantages, policy, config, tx)
+) -> tuple[train_state.TrainState, dict[str, float]]:
+    tx = train_state.make_optimizer(train_state.constant(1e-2), clip_norm=1.0)
+    begun = train_state.start(jax.tree.map(jnp.copy, params), tx)
+    advantages = grpo_step.relative_advantages(rows, config)
+    return grpo_step.update(begun, params, rows, advantages, policy, config, tx)
 
 
 def test_minibatches_are_updates_on_parts_of_the_questions(
@@ -283,12 +281,12 @@ def test_minibatches_are_updates_on_parts_of_the_questions(
     )
     assert int(together.step) == 4
     # One question after the other, twice, by hand.
-    tx = state.make_optimizer(state.constant(1e-2), clip_norm=1.0)
-    begun = state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+    tx = train_state.make_optimizer(train_state.constant(1e-2), clip_norm=1.0)
+    begun = train_state.start(jax.tree.map(jnp.copy, tiny_params), tx)
     seen = []
     for part in (rows[:4], rows[4:]) * 2:
-        advantages = grpo_update.relative_advantages(part, CONFIG)
-        begun, each = grpo_update.update(
+        advantages = grpo_step.relative_advantages(part, CONFIG)
+        begun, each = grpo_step.update(
             begun, tiny_params, part, advantages, tiny_policy, CONFIG, tx
         )
         seen.append(each)
@@ -330,13 +328,11 @@ def test_lora_moves_towards_better_answers_from_the_same_reference(
     how = dataclasses.replace(tiny_policy.how, lora_rank=2)
     small = dataclasses.replace(tiny_policy, how=how)
     adapters, frozen = small.trainable(tiny_params, seed=0)
-    tx = state.make_optimizer(state.constant(1e-2), clip_norm=1.0)
-    advantages = grpo_update.relative_advantages(rows, CONFIG)
-    begun = state.start(adapters, tx)
+    tx = train_state.make_optimizer(train_state.constant(1e-2), clip_norm=1.0)
+    advantages = grpo_step.relative_advantages(rows, CONFIG)
+    begun = train_state.start(adapters, tx)
     for _ in range(3):
-        begun, values = grpo_update.update(
-            begun, frozen, rows, advantages, small, CONFIG, tx, frozen
-        )
+        begun, values = grpo_step.update(begun, frozen, rows, advantages, small, CONFIG, tx, frozen)
     after = small.whole(begun.params, frozen)
     assert values["optim/kl"] > 0 and values["optim/surrogate"] > 0
     np.testing.assert_array_equal(after["embed"][...], tiny_params["embed"][...])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from r1ci_jax.core.config import Experiment, MeshConfig, Questions, SftConfig
+from r1ci_jax.config import Experiment, MeshConfig, Questions, SftConfig
 from r1ci_jax.errors import UserError
 
 # Both trainers' steps, first on one device, then on a mesh that cuts batch, width, heads and
@@ -14,12 +14,12 @@ PROGRAM = """
 import contextlib, json
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
-from r1ci_jax.core.config import GrpoConfig, TrainConfig
+from r1ci_jax.config import GrpoConfig, TrainConfig
 from r1ci_jax.data.packing import PackedBatch
 from r1ci_jax.model import qwen2
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
-from r1ci_jax.train import grpo_update, sft, state
+from r1ci_jax.train import grpo_step, sft, train_state
 from r1ci_jax.train.policy import Policy
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=2, query_heads=4, kv_heads=2,
@@ -30,7 +30,7 @@ first = jax.device_get(first)
 # Devices whose rows have fewer tokens that count go through fewer chunks of the head.
 how = TrainConfig(head_chunk=16)
 policy = Policy(CONFIG, graphdef, tokenizers.train_byte_bpe(["print(1)"] * 3, 300), how)
-tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
+tx = train_state.make_optimizer(train_state.constant(1e-3), clip_norm=1.0)
 rng = np.random.default_rng(0)
 tokens_BT = rng.integers(0, 259, (8, 24)).astype(np.int32)
 mask_BT = rng.random((8, 24)) < np.array([0, 0, 1, 1, 0.3, 0.3, 0.6, 0.6])[:, None]
@@ -38,7 +38,7 @@ segments_BT = 1 + (np.arange(24) >= 11).astype(np.int32) + np.zeros((8, 1), np.i
 positions_BT = np.where(segments_BT == 1, np.arange(24), np.arange(24) - 11)
 batch = PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT)
 noted_BT = np.where(mask_BT, -5.0, 0.0).astype(np.float32)
-rollouts = grpo_update.MicroBatch(tokens_BT, mask_BT, noted_BT, mask_BT,
+rollouts = grpo_step.MicroBatch(tokens_BT, mask_BT, noted_BT, mask_BT,
                                   rng.normal(size=8).astype(np.float32))
 
 def steps(mesh):
@@ -46,16 +46,16 @@ def steps(mesh):
         params = jax.tree.map(jnp.asarray, first)
         if mesh is not None:
             params = jax.device_put(params, meshes.param_shardings(mesh, params))
-        begun = state.start(params, tx)
+        begun = train_state.start(params, tx)
         placed = jax.tree.map(lambda leaf: leaf.sharding, begun)
-        tuned, values = sft.sft_step(begun, state.place_batch(batch), policy=policy, tx=tx)
+        tuned, values = sft.sft_step(begun, train_state.place_batch(batch), policy=policy, tx=tx)
         after_sft = jax.device_get(tuned.params)
         reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
-        total, _ = grpo_update.add_gradients(
-            grpo_update.nothing(tuned.params), tuned.params, reference,
-            state.place_batch(rollouts), policy=policy, config=GrpoConfig()
+        total, _ = grpo_step.add_gradients(
+            grpo_step.nothing(tuned.params), tuned.params, reference,
+            train_state.place_batch(rollouts), policy=policy, config=GrpoConfig()
         )
-        moved, norm = grpo_update.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
+        moved, norm = grpo_step.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
         stayed = jax.tree.map(lambda leaf, was: leaf.sharding.is_equivalent_to(was, leaf.ndim),
                               moved, placed)
         whole = policy.sampler_weights(moved.params)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.core.config import Experiment, ModelSource, Questions
+from r1ci_jax.config import Experiment, ModelSource, Questions
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import presets, qwen2, weights
+from r1ci_jax.model import presets, qwen2
+from r1ci_jax.model.hf import weights
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import policy as policies
 from r1ci_jax.train.policy import Params, Policy

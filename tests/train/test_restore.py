@@ -10,20 +10,20 @@ import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
 from r1ci_jax.model import qwen2
 from r1ci_jax.sharding import mesh as meshes
-from r1ci_jax.train import checkpoint, state
+from r1ci_jax.train import checkpoint, train_state
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=2, query_heads=4, kv_heads=2,
                            head_dim=8, mlp_width=64, tied=False)
 make = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))
-tx = state.make_optimizer(state.constant(1e-3), clip_norm=1.0)
+tx = train_state.make_optimizer(train_state.constant(1e-3), clip_norm=1.0)
 
 def begun(key, mesh=None):
     params = nnx.split(make(jax.random.key(key)))[1]
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         if mesh is not None:
             params = jax.device_put(params, meshes.param_shardings(mesh, params))
-        step = jax.jit(state.apply_gradients, static_argnums=2)
-        first = state.start(params, tx)
+        step = jax.jit(train_state.apply_gradients, static_argnums=2)
+        first = train_state.start(params, tx)
         return step(first, jax.tree.map(lambda leaf: leaf * 0.1, first.params), tx)
 
 def bits(tree):

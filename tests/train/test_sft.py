@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1ci_jax.core import metrics
-from r1ci_jax.core.config import SftConfig
+from r1ci_jax.config import SftConfig
 from r1ci_jax.data import encoding, packing
 from r1ci_jax.data.demonstrations import Demonstration, mistaken, observed, written
 from r1ci_jax.data.encoding import Encoded
 from r1ci_jax.errors import UserError
-from r1ci_jax.train import losses, sft, state
+from r1ci_jax.runtime import metrics
+from r1ci_jax.train import losses, sft, train_state
 from r1ci_jax.train.policy import Params, Policy
 
 LENGTH = 96
@@ -194,10 +194,10 @@ def test_a_batch_in_parts_is_the_same_step(
     mask_BT[1, : LENGTH // 2] = False
     mask_BT[2] = False
     batch = batch._replace(loss_mask_BT=jnp.asarray(mask_BT))
-    tx = state.make_optimizer(state.constant(1e-2), clip_norm=1.0)
+    tx = train_state.make_optimizer(train_state.constant(1e-2), clip_norm=1.0)
 
     def step(**changes: int) -> Any:
-        begun = state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+        begun = train_state.start(jax.tree.map(jnp.copy, tiny_params), tx)
         return sft.sft_step(begun, batch, policy=tiny_policy, tx=tx, **changes)
 
     (whole, values), (parts, others) = step(), step(**changes)

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from r1ci_jax.core import metrics, stopping
 from r1ci_jax.errors import Resume
+from r1ci_jax.runtime import metrics, preemption
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.train.checkpoint import Checkpoints
-from r1ci_jax.train.collect import Collector
 from r1ci_jax.train.policy import Params, Policy
+from r1ci_jax.train.rollout_collector import Collector
 from tests.train import asking
 from tests.train.asking import Noting
 
@@ -66,7 +66,7 @@ def test_sampling_is_abandoned_and_the_step_before_is_saved(
 
     with (
         monkeypatch.context() as patch,
-        stopping.on_sigterm(),
+        preemption.on_sigterm(),
         pytest.raises(Resume, match=r"^stopped by SIGTERM after grpo step 4; the same command"),
     ):
         patch.setattr(Collector, "collect", collect_noted)
@@ -96,7 +96,7 @@ def test_a_step_under_way_is_finished_and_saved(
 
     with (
         monkeypatch.context() as patch,
-        stopping.on_sigterm(),
+        preemption.on_sigterm(),
         pytest.raises(Resume, match="after grpo step 2;"),
     ):
         patch.setattr(metrics.MetricsWriter, "write", write_and_stop)
@@ -113,7 +113,7 @@ def test_a_step_under_way_is_finished_and_saved(
 def test_before_the_first_step_there_is_nothing_to_save(
     tiny_policy: Policy, tiny_params: Params, runner: Noting, tmp_path: Path
 ) -> None:
-    with stopping.on_sigterm(), pytest.raises(Resume, match="after grpo step 0;"):
+    with preemption.on_sigterm(), pytest.raises(Resume, match="after grpo step 0;"):
         terminate()
         asking.train(tiny_policy, tiny_params, runner, tmp_path)
     assert rows(tmp_path) == []

@@ -10,7 +10,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 Stacks = tuple[str, ...]
 """The blocks of every stack from bottom to top, one letter a block."""
@@ -137,7 +137,7 @@ def written(moves: list[Move]) -> str:
     return "\n".join(f"Move {block} from {source} to {target}" for block, source, target in moves)
 
 
-class Blocksworld(family.SymbenchTask):
+class Blocksworld(symbench_task.SymbenchTask):
     """Rebuild stacks of blocks by moving one top block at a time."""
 
     name = "blocksworld"
@@ -163,22 +163,22 @@ class Blocksworld(family.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         if len(answer_text) > answers.MAX_PLAN_CHARS:
-            return family.wrong("the answer is far too long")
+            return symbench_task.wrong("the answer is far too long")
         drawn = json.loads(example.metadata)
         lines = answer_text.strip().splitlines()
         if not 1 <= len(lines) <= drawn["limit"]:
-            return family.wrong(f"{len(lines)} moves, not 1 to {drawn['limit']}")
+            return symbench_task.wrong(f"{len(lines)} moves, not 1 to {drawn['limit']}")
         stacks = [list(blocks) for blocks in drawn["start"]]
         for line in lines:
             problem = _move(stacks, line.strip())
             if problem:
-                return family.wrong(f"{answers.shown(line)}: {problem}")
+                return symbench_task.wrong(f"{answers.shown(line)}: {problem}")
         if ["".join(blocks) for blocks in stacks] != drawn["goal"]:
-            return family.wrong("the moves do not end in the goal")
-        return family.right(f"{len(lines)} moves lead to the goal")
+            return symbench_task.wrong("the moves do not end in the goal")
+        return symbench_task.right(f"{len(lines)} moves lead to the goal")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         """Read one item.
 
         Args:

@@ -9,7 +9,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 Lift = tuple[int, tuple[int, ...]]
 """The weight of a box and the lifters that lift it together."""
@@ -113,7 +113,7 @@ def _question(boxes: list[int], lifters: list[int], limit: int) -> str:
     )
 
 
-class BoxLift(family.SymbenchTask):
+class BoxLift(symbench_task.SymbenchTask):
     """Share out lifters so that all boxes are lifted within a number of steps."""
 
     name = "boxlift"
@@ -138,25 +138,27 @@ class BoxLift(family.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         if len(answer_text) > answers.MAX_PLAN_CHARS:
-            return family.wrong("the answer is far too long")
+            return symbench_task.wrong("the answer is far too long")
         drawn = json.loads(example.metadata)
         lines = answer_text.strip().splitlines()
         if not 1 <= len(lines) <= drawn["limit"]:
-            return family.wrong(f"{len(lines)} steps, not 1 to {drawn['limit']}")
+            return symbench_task.wrong(f"{len(lines)} steps, not 1 to {drawn['limit']}")
         left = list(drawn["boxes"])
         for number, line in enumerate(lines, 1):
             match = _LINE.fullmatch(line.strip())
             if match is None or int(match[1]) != number:
-                return family.wrong(f"{answers.shown(line)} is not step {number} in the form asked")
+                return symbench_task.wrong(
+                    f"{answers.shown(line)} is not step {number} in the form asked"
+                )
             problem = _lift(left, drawn["lifters"], match[2])
             if problem:
-                return family.wrong(f"step {number}: {problem}")
+                return symbench_task.wrong(f"step {number}: {problem}")
         if left:
-            return family.wrong(f"{len(left)} boxes are left")
-        return family.right(f"all boxes are lifted in {len(lines)} steps")
+            return symbench_task.wrong(f"{len(left)} boxes are left")
+        return symbench_task.right(f"all boxes are lifted in {len(lines)} steps")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         """Read one item.
 
         Args:
@@ -167,7 +169,9 @@ class BoxLift(family.SymbenchTask):
         Raises:
             UserError: these are not there, or a box is too heavy.
         """
-        boxes, lifters = (_weights(family.field(solution, key)) for key in ("boxes", "lifters"))
+        boxes, lifters = (
+            _weights(symbench_task.field(solution, key)) for key in ("boxes", "lifters")
+        )
         if not boxes or not lifters or max(boxes) > sum(lifters):
             raise self.malformed(number, "boxes and lifters are missing, or a box is too heavy")
         limit = len(schedule(boxes, lifters, tight=False))

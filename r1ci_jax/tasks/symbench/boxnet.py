@@ -8,7 +8,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 Spot = tuple[int, int]
 """Row and column of a square, from 0."""
@@ -141,7 +141,7 @@ def _scatter(rng: random.Random, rows: int, columns: int, boxes: int) -> Squares
     return {key: sorted(held) for key, held in squares.items()}
 
 
-class BoxNet(family.SymbenchTask):
+class BoxNet(symbench_task.SymbenchTask):
     """Direct agents on a grid to bring coloured boxes to their targets."""
 
     name = "boxnet"
@@ -169,22 +169,22 @@ class BoxNet(family.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         steps = _read(answer_text)
         if steps is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not a JSON list of steps")
+            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a JSON list of steps")
         drawn = json.loads(example.metadata)
         if not 1 <= len(steps) <= drawn["limit"]:
-            return family.wrong(f"{len(steps)} steps, not 1 to {drawn['limit']}")
+            return symbench_task.wrong(f"{len(steps)} steps, not 1 to {drawn['limit']}")
         squares = drawn["squares"]
         for number, step in enumerate(steps, 1):
             problem = _act(squares, step)
             if problem:
-                return family.wrong(f"step {number}: {problem}")
+                return symbench_task.wrong(f"step {number}: {problem}")
         left = sum(thing.startswith("box_") for held in squares.values() for thing in held)
         if left:
-            return family.wrong(f"{left} boxes are left")
-        return family.right(f"no box is left after {len(steps)} steps")
+            return symbench_task.wrong(f"{left} boxes are left")
+        return symbench_task.right(f"no box is left after {len(steps)} steps")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         """Read one item.
 
         Args:

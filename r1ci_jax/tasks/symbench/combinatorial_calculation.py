@@ -9,8 +9,8 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family, formula
-from r1ci_jax.tasks.symbench.family import Released
+from r1ci_jax.tasks.symbench import formula, symbench_task
+from r1ci_jax.tasks.symbench.symbench_task import Released
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 """Golds of the released sample that break the stated rules: none."""
@@ -62,7 +62,7 @@ def plainly_reachable(numbers: Sequence[int], target: int) -> bool:
     return any(abs(total + term - target) < _CLOSE for total, term in states)
 
 
-class CombinatorialCalculation(family.SymbenchTask):
+class CombinatorialCalculation(symbench_task.SymbenchTask):
     """Reach a target from numbers in a fixed order."""
 
     name = "combinatorial_calculation"
@@ -94,10 +94,10 @@ class CombinatorialCalculation(family.SymbenchTask):
         row = _read(answer_text)
         if row is None:
             reason = f"{answers.shown(answer_text)} is not a list of numbers and symbols"
-            return family.wrong(reason)
+            return symbench_task.wrong(reason)
         given = json.loads(example.metadata)
         if [int(token) for token in row if token.isdigit()] != given["numbers"]:
-            return family.wrong("not the given numbers in their order")
+            return symbench_task.wrong("not the given numbers in their order")
         return formula.judged(row, given["target"])
 
     @override
@@ -105,7 +105,7 @@ class CombinatorialCalculation(family.SymbenchTask):
         match = _RELEASED.search(question)
         if match is None:
             raise self.malformed(number, "the question has no numbers and target")
-        tokens = family.field(solution)
+        tokens = symbench_task.field(solution)
         if not isinstance(tokens, list):
             raise self.malformed(number, "the solution is not a list of symbols")
         metadata = {"numbers": [int(n) for n in match[1].split(",")], "target": int(match[2])}

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
-from r1ci_jax.tasks.symbench.family import Released
+from r1ci_jax.tasks.symbench import symbench_task
+from r1ci_jax.tasks.symbench.symbench_task import Released
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {
     "elements: a result that contradicts the stated rules (a draw between different cards)": 27,
@@ -103,7 +103,7 @@ _RELEASED_ROUND = re.compile(r"Round \d+: ([A-H]), (win|draw|loss)\.")
 _RELEASED_GAMES = {"five-element": "elements", "Stick, Tiger": "stick", "Jungle Chess": "animals"}
 
 
-class ConstrainedLinearArrangement(family.SymbenchTask):
+class ConstrainedLinearArrangement(symbench_task.SymbenchTask):
     """Deduce an opponent's cards from the results of the rounds."""
 
     name = "constrained_linear_arrangement"
@@ -135,21 +135,21 @@ class ConstrainedLinearArrangement(family.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         found = _read(answer_text)
         if found is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not a list of letters")
+            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a list of letters")
         given = json.loads(example.metadata)
         letters, played = given["letters"], given["played"]
         if len(found) != len(played):
-            return family.wrong(f"{len(found)} letters for {len(played)} rounds")
+            return symbench_task.wrong(f"{len(found)} letters for {len(played)} rounds")
         if not set(found) <= set(letters):
-            return family.wrong("a letter that is no card of the game")
+            return symbench_task.wrong("a letter that is no card of the game")
         if len(set(found)) < len(found):
-            return family.wrong("a card is used twice")
+            return symbench_task.wrong("a card is used twice")
         outcome = _GAMES[given["game"]].outcome
         for spot, (own, other) in enumerate(zip(played, found, strict=True)):
             result = outcome(letters.index(own), letters.index(other))
             if result != given["results"][spot]:
-                return family.wrong(f"round {spot + 1} would be a {result}")
-        return family.right("fits all results")
+                return symbench_task.wrong(f"round {spot + 1} would be a {result}")
+        return symbench_task.right("fits all results")
 
     @override
     def released(self, number: int, question: str, solution: Any) -> Released:
@@ -157,7 +157,7 @@ class ConstrainedLinearArrangement(family.SymbenchTask):
         rounds = _RELEASED_ROUND.findall(question)
         if len(games) != 1 or not rounds:
             raise self.malformed(number, "the question has no known game with rounds")
-        gold = family.field(solution)
+        gold = symbench_task.field(solution)
         if not isinstance(gold, list):
             raise self.malformed(number, "the solution is not a list of letters")
         metadata = {

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
-from r1ci_jax.tasks.symbench.family import Released
+from r1ci_jax.tasks.symbench import symbench_task
+from r1ci_jax.tasks.symbench.symbench_task import Released
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 """Golds of the released sample that break the stated rules: none."""
@@ -89,7 +89,7 @@ def feedback(guess: str, secret: str, remarks: bool) -> Feedback:
     return Feedback(placed, len(guess) - placed - len(absent), len(absent), remark)
 
 
-class Cryptanalysis(family.SymbenchTask):
+class Cryptanalysis(symbench_task.SymbenchTask):
     """Find the one password that fits the feedback of all guesses."""
 
     name = "cryptanalysis"
@@ -128,14 +128,14 @@ class Cryptanalysis(family.SymbenchTask):
         last = string.ascii_uppercase[given["alphabet"] - 1]
         if re.fullmatch(f"[0-9]{{{digits}}}[A-{last}]{{{length - digits}}}", word) is None:
             form = f"{digits} digits and {length - digits} letters up to {last}"
-            return family.wrong(f"{answers.shown(answer_text)} is not {form}")
+            return symbench_task.wrong(f"{answers.shown(answer_text)} is not {form}")
         if len(set(word)) != length:
-            return family.wrong("a digit or letter is repeated")
+            return symbench_task.wrong("a digit or letter is repeated")
         for guess, *told in given["guesses"]:
             for part, expected in zip((slice(digits), slice(digits, None)), told, strict=True):
                 if feedback(guess[part], word[part], expected[3] is not None) != tuple(expected):
-                    return family.wrong(f"does not fit the feedback of {guess}")
-        return family.right("fits the feedback of all guesses")
+                    return symbench_task.wrong(f"does not fit the feedback of {guess}")
+        return symbench_task.right("fits the feedback of all guesses")
 
     @override
     def released(self, number: int, question: str, solution: Any) -> Released:
@@ -146,7 +146,7 @@ class Cryptanalysis(family.SymbenchTask):
             [guess, _released_feedback(text, "number"), _released_feedback(text, "letter")]
             for guess, text in found
         ]
-        signs = family.field(solution, "answer")
+        signs = symbench_task.field(solution, "answer")
         if not isinstance(signs, list):
             raise self.malformed(number, "the solution is not a list of signs")
         metadata = {"digits": 2, "alphabet": 26, "guesses": told}

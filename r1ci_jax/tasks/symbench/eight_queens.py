@@ -9,8 +9,8 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
-from r1ci_jax.tasks.symbench.family import Released
+from r1ci_jax.tasks.symbench import symbench_task
+from r1ci_jax.tasks.symbench.symbench_task import Released
 
 Cell = tuple[int, int]
 
@@ -44,7 +44,7 @@ _PAIR = re.compile(r"\s*(0|[1-9][0-9]?) +(0|[1-9][0-9]?)\s*", re.ASCII)
 _BOARD = re.compile(r"^[01X]+$", re.MULTILINE)
 
 
-class EightQueens(family.SymbenchTask):
+class EightQueens(symbench_task.SymbenchTask):
     """Complete a board of queens that do not attack each other."""
 
     name = "eight_queens"
@@ -73,10 +73,12 @@ class EightQueens(family.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         queens = _read(answer_text)
         if queens is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not a list of cells")
+            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a list of cells")
         board = json.loads(example.metadata)["board"]
         fault = _fault(board, queens)
-        return family.wrong(fault) if fault else family.right("no queen attacks another")
+        return (
+            symbench_task.wrong(fault) if fault else symbench_task.right("no queen attacks another")
+        )
 
     @override
     def released(self, number: int, question: str, solution: Any) -> Released:

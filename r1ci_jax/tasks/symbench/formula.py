@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from r1ci_jax.tasks.base import Verdict
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 OPERATORS = "+-*/"
 _RANK = {"+": 1, "-": 1, "*": 2, "/": 2}
@@ -104,10 +104,10 @@ def judged(tokens: Sequence[str], target: int) -> Verdict:
     """Right when the tokens are a formula with that value."""
     found = value(tokens)
     if found is None:
-        return family.wrong("not a formula, or it divides by zero")
+        return symbench_task.wrong("not a formula, or it divides by zero")
     if found != target:
-        return family.wrong(f"the value is {found}, not {target}")
-    return family.right(f"the value is {found}")
+        return symbench_task.wrong(f"the value is {found}, not {target}")
+    return symbench_task.right(f"the value is {found}")
 
 
 def applied(left: Fraction, operator: str, right: Fraction) -> Fraction | None:

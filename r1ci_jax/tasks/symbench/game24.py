@@ -10,9 +10,9 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family, formula
-from r1ci_jax.tasks.symbench.family import Released
+from r1ci_jax.tasks.symbench import formula, symbench_task
 from r1ci_jax.tasks.symbench.formula import Formula
+from r1ci_jax.tasks.symbench.symbench_task import Released
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 """Released puzzles of the sample without a solution: none. The release stores no golds."""
@@ -37,7 +37,7 @@ Answer with the formula alone, without an equals sign, for example (7 - 2) * 3 /
 several right answers; give one."""
 
 
-class Game24(family.SymbenchTask):
+class Game24(symbench_task.SymbenchTask):
     """Make 24 from numbers in any order."""
 
     name = "game24"
@@ -67,10 +67,10 @@ class Game24(family.SymbenchTask):
         short = len(answer_text) <= answers.MAX_ANSWER_CHARS
         row = formula.tokens(answer_text.strip()) if short else None
         if not row:
-            return family.wrong(f"{answers.shown(answer_text)} is not a formula")
+            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a formula")
         given = json.loads(example.metadata)
         if sorted(int(token) for token in row if token.isdigit()) != given["numbers"]:
-            return family.wrong("not each of the given numbers exactly once")
+            return symbench_task.wrong("not each of the given numbers exactly once")
         return formula.judged(row, given["target"])
 
     @override

@@ -10,7 +10,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 Spot = tuple[int, int]
 """Row and column, from 0."""
@@ -105,7 +105,7 @@ def _read(text: str) -> list[str] | None:
     return None if found is None else [move[2] for move in found]
 
 
-class GridWorld(family.SymbenchTask):
+class GridWorld(symbench_task.SymbenchTask):
     """Lead a robot over a grid with obstacles to all goals."""
 
     name = "gridworld"
@@ -134,22 +134,24 @@ class GridWorld(family.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         moves = _read(answer_text)
         if moves is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not a list of moves")
+            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a list of moves")
         drawn = json.loads(example.metadata)
         grid, limit = drawn["grid"], drawn["limit"]
         if len(moves) > limit:
-            return family.wrong(f"{len(moves)} moves, not at most {limit}")
+            return symbench_task.wrong(f"{len(moves)} moves, not at most {limit}")
         (here,), left = _cells(grid, "R"), set(_cells(grid, "G"))
         for number, move in enumerate(moves, 1):
             down, right = _MOVES[move]
             here = here[0] + down, here[1] + right
             if not _free(grid, here):
-                return family.wrong(f"move {number} ({move}) leaves the grid or hits an obstacle")
+                return symbench_task.wrong(
+                    f"move {number} ({move}) leaves the grid or hits an obstacle"
+                )
             left.discard(here)
         if left:
-            return family.wrong(f"{len(left)} goals are not visited")
-        return family.right(f"all goals are visited in {len(moves)} moves")
+            return symbench_task.wrong(f"{len(left)} goals are not visited")
+        return symbench_task.right(f"all goals are visited in {len(moves)} moves")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         raise UserError(f"released item {number} of gridworld: no public item of it is known")

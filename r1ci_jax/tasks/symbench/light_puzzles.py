@@ -10,7 +10,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.family import Released, SymbenchTask, field, right, wrong
+from r1ci_jax.tasks.symbench.symbench_task import Released, SymbenchTask, field, right, wrong
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 

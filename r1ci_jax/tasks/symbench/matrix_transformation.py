@@ -10,7 +10,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 type Matrix = list[list[str]]
 
@@ -70,7 +70,7 @@ def transformed(matrix: Matrix, step: str) -> Matrix:
     raise AssertionError(step)
 
 
-class MatrixTransformation(family.SymbenchTask):
+class MatrixTransformation(symbench_task.SymbenchTask):
     """Write down the matrix that some steps make of another."""
 
     name = "matrix_transformation"
@@ -101,24 +101,26 @@ class MatrixTransformation(family.SymbenchTask):
         expected = json.loads(example.metadata)["entries"]
         parts = answers.parts(answer_text)
         if parts is None:
-            return family.wrong("the answer is too long")
+            return symbench_task.wrong("the answer is too long")
         found = list(map(answers.unquoted, parts))
         if len(found) != len(expected):
-            return family.wrong(f"{len(found)} entries, not {len(expected)}")
+            return symbench_task.wrong(f"{len(found)} entries, not {len(expected)}")
         for place, (entry, right) in enumerate(zip(found, expected, strict=True), start=1):
             if entry != right:
-                return family.wrong(f"entry {place} is {answers.shown(entry)}, not {right!r}")
-        return family.right(f"all {len(expected)} entries are right")
+                return symbench_task.wrong(
+                    f"entry {place} is {answers.shown(entry)}, not {right!r}"
+                )
+        return symbench_task.right(f"all {len(expected)} entries are right")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         body = re.search(r"matrix is\s*\n(.+?)\.\s*\nWhat is the result", question, re.DOTALL)
         if body is None or "90 degrees clockwise" not in question:
             raise self.malformed(number, "no matrix to turn in the question")
         matrix = [line.split() for line in body[1].splitlines()]
         if len({len(row) for row in matrix}) != 1:
             raise self.malformed(number, "rows of different lengths")
-        gold = family.field(solution, "formatted_solution")
+        gold = symbench_task.field(solution, "formatted_solution")
         if not isinstance(gold, str):
             raise self.malformed(number, "no formatted_solution")
         return self.item(

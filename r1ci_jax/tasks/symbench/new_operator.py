@@ -11,7 +11,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {
     "of the two operators outside the brackets the gold applies one only": 99,
@@ -124,7 +124,7 @@ def _operand(tokens: list[str], at: int, operators: Mapping[str, Operator]) -> t
     return value, at + 1
 
 
-class NewOperator(family.SymbenchTask):
+class NewOperator(symbench_task.SymbenchTask):
     """Apply unfamiliar operators in the right order."""
 
     name = "new_operator"
@@ -163,7 +163,7 @@ class NewOperator(family.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         exact = Fraction(json.loads(example.metadata)["value"])
         if len(answer_text) > answers.MAX_ANSWER_CHARS:
-            return family.wrong("the answer is too long")
+            return symbench_task.wrong("the answer is too long")
         text = answer_text.strip()
         parts = _FRACTION.fullmatch(text)
         if parts is not None:
@@ -171,14 +171,14 @@ class NewOperator(family.SymbenchTask):
         else:
             same = answers.rounds_to(exact, text, places=_PLACES)
         if not same:
-            return family.wrong(f"{answers.shown(text)} is not {exact}")
-        return family.right(f"equals {exact}")
+            return symbench_task.wrong(f"{answers.shown(text)} is not {exact}")
+        return symbench_task.right(f"equals {exact}")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         definitions = re.findall(r"Define a(.)b to be (.+?)\.\n", question)
         asked = re.search(r"Calculate (.+)\.\s*\n", question)
-        gold = family.field(solution)
+        gold = symbench_task.field(solution)
         if not definitions or asked is None or not isinstance(gold, int | float):
             raise self.malformed(number, "no definitions, no expression or no number")
         try:

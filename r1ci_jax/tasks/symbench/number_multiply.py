@@ -9,7 +9,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -23,7 +23,7 @@ _DIGITS: Final = {
 }
 
 
-class NumberMultiply(family.SymbenchTask):
+class NumberMultiply(symbench_task.SymbenchTask):
     """Give the product of two to four integers."""
 
     name = "number_multiply"
@@ -52,7 +52,7 @@ class NumberMultiply(family.SymbenchTask):
         return answers.judge_integer(product, answer_text)
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         body = re.search(r"result of (-?[0-9]+(?:\*-?[0-9]+)+)\?", question)
         if body is None:
             raise self.malformed(number, "no product in the question")

@@ -11,7 +11,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 type Grid = list[list[str]]
 type Cell = tuple[int, int]
@@ -62,7 +62,7 @@ def _inside(block: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
     return room > 0 and 0 <= other_row - row <= room and 0 <= other_column - column <= room
 
 
-class PatternRecognition(family.SymbenchTask):
+class PatternRecognition(symbench_task.SymbenchTask):
     """Find a square of equal characters among shapes that nearly are one."""
 
     name = "pattern_recognition"
@@ -89,20 +89,20 @@ class PatternRecognition(family.SymbenchTask):
         corners = json.loads(example.metadata)["corners"]
         values = answers.integers(answer_text)
         if values is None or len(values) != 2:
-            return family.wrong(f"{answers.shown(answer_text)} is not a row and a column")
+            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a row and a column")
         if values not in corners:
-            return family.wrong(f"no square ends at {answers.shown(answer_text)}")
-        return family.right(f"the square ends at row {values[0]}, column {values[1]}")
+            return symbench_task.wrong(f"no square ends at {answers.shown(answer_text)}")
+        return symbench_task.right(f"the square ends at row {values[0]}, column {values[1]}")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         body = re.search(r"matrix is\s*\n(.+?)\n\s*\nPlease provide", question, re.DOTALL)
         if body is None:
             raise self.malformed(number, "no matrix in the question")
         grid = [line.split() for line in body[1].strip().splitlines()]
         if len({len(row) for row in grid}) != 1:
             raise self.malformed(number, "rows of different lengths")
-        row, column = family.field(solution, "row"), family.field(solution, "column")
+        row, column = symbench_task.field(solution, "row"), symbench_task.field(solution, "column")
         if not isinstance(row, int) or not isinstance(column, int):
             raise self.malformed(number, "no row and column")
         corners = [[r, c] for r, c, _ in blocks(grid)]

@@ -11,7 +11,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -124,7 +124,7 @@ def arrangements(items: str, rules: Iterable[Rule]) -> Iterator[str]:
     return extend("", 0)
 
 
-class PermutationsAndCombinations(family.SymbenchTask):
+class PermutationsAndCombinations(symbench_task.SymbenchTask):
     """Put jars in an order that obeys every rule."""
 
     name = "permutations_and_combinations"
@@ -149,22 +149,22 @@ class PermutationsAndCombinations(family.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         parts = answers.parts(answer_text)
         if parts is None:
-            return family.wrong("the answer is too long")
+            return symbench_task.wrong("the answer is too long")
         drawn = json.loads(example.metadata)
         found = list(map(answers.unquoted, parts))
         if sorted(found) != sorted(drawn["items"]):
-            return family.wrong(f"{answers.shown(answer_text)} does not name each item once")
+            return symbench_task.wrong(f"{answers.shown(answer_text)} does not name each item once")
         row = "".join(found)
         for number, rule in enumerate(drawn["rules"], start=1):
             if not Rule(**rule).holds(row):
-                return family.wrong(f"{row} breaks rule {number}")
-        return family.right(f"{row} fulfils all {len(drawn['rules'])} rules")
+                return symbench_task.wrong(f"{row} breaks rule {number}")
+        return symbench_task.right(f"{row} fulfils all {len(drawn['rules'])} rules")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         labelled = re.search(r"books labeled ([A-Z](?:, [A-Z])+)", question)
         listed = re.search(r"constraints are:\s*\n(.+?)\n\s*\nQuestion", question, re.DOTALL)
-        gold = family.field(solution, "correct_solution")
+        gold = symbench_task.field(solution, "correct_solution")
         if labelled is None or listed is None or not isinstance(gold, list):
             raise self.malformed(number, "no items, no constraints or no arrangement")
         items = labelled[1].replace(", ", "")

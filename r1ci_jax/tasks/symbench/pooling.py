@@ -10,7 +10,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 type Grid = list[list[int]]
 
@@ -53,7 +53,7 @@ def pooled(grid: Grid, window: int, stride: int, kind: str) -> list[Fraction]:
     return values
 
 
-class Pooling(family.SymbenchTask):
+class Pooling(symbench_task.SymbenchTask):
     """Max pooling and average pooling."""
 
     name = "pooling"
@@ -79,18 +79,20 @@ class Pooling(family.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         found = answers.parts(answer_text, limit=MAX_ANSWER_CHARS)
         if found is None:
-            return family.wrong("the answer is too long")
+            return symbench_task.wrong("the answer is too long")
         drawn = json.loads(example.metadata)
         expected = pooled(drawn["grid"], drawn["window"], drawn["stride"], drawn["kind"])
         if len(found) != len(expected):
-            return family.wrong(f"{len(found)} values, not {len(expected)}")
+            return symbench_task.wrong(f"{len(found)} values, not {len(expected)}")
         for place, (part, exact) in enumerate(zip(found, expected, strict=True), start=1):
             if not answers.rounds_to(exact, part, places=_PLACES):
-                return family.wrong(f"value {place} is {answers.shown(part)}, not {_shown(exact)}")
-        return family.right(f"all {len(expected)} values are right")
+                return symbench_task.wrong(
+                    f"value {place} is {answers.shown(part)}, not {_shown(exact)}"
+                )
+        return symbench_task.right(f"all {len(expected)} values are right")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         asked = re.search(
             r"perform (max|average) pooling .*?([0-9])\*[0-9] sliding window:\s*\n"
             r"(.+?)\nFor example",
@@ -103,7 +105,7 @@ class Pooling(family.SymbenchTask):
         grid = [row for row in rows if row is not None]
         if len(grid) != len(rows) or any(len(row) != len(grid) for row in grid):
             raise self.malformed(number, "the grid is not square")
-        values = family.field(solution)
+        values = symbench_task.field(solution)
         if not isinstance(values, list) or not all(isinstance(row, list) for row in values):
             raise self.malformed(number, "no rows of pooled values")
         # The release never says how far the window moves: its golds take every place.

@@ -12,7 +12,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {
     "the grid shown is already the final one and playing the moves on it turns further pieces": 8,
@@ -67,7 +67,7 @@ each row from left to right, separated by commas. For example, a grid with the t
 *1 would be written 0,*,*,1."""
 
 
-class Reversi(family.SymbenchTask):
+class Reversi(symbench_task.SymbenchTask):
     """Play a few given moves of Reversi and write down the grid."""
 
     name = "reversi"
@@ -96,16 +96,16 @@ class Reversi(family.SymbenchTask):
         expected = "".join(played(game["grid"], game["moves"]))
         cells = _cells(answer_text, len(expected))
         if cells is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not a list of 0, 1 and *")
+            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a list of 0, 1 and *")
         if len(cells) != len(expected):
-            return family.wrong(f"{len(cells)} cells instead of {len(expected)}")
+            return symbench_task.wrong(f"{len(cells)} cells instead of {len(expected)}")
         different = sum(a != b for a, b in zip(cells, expected, strict=True))
         if different:
-            return family.wrong(f"{different} of {len(expected)} cells differ")
-        return family.right("every cell is right")
+            return symbench_task.wrong(f"{different} of {len(expected)} cells differ")
+        return symbench_task.right("every cell is right")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         grid = re.findall(r"^[01*]+$", question, re.MULTILINE)
         you = "0" if "you play black" in question else "1"
         moves = [
@@ -117,7 +117,7 @@ class Reversi(family.SymbenchTask):
             raise self.malformed(number, "the question shows no square grid or no moves")
         if not all(1 <= row <= size and 1 <= column <= size for _, row, column in moves):
             raise self.malformed(number, "a move leaves the grid")
-        gold = family.field(solution)
+        gold = symbench_task.field(solution)
         if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
         return self.item(number, question, {"grid": grid, "moves": moves}, gold)

@@ -9,7 +9,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -42,7 +42,7 @@ of that row from left to right (for example, a row could be the line 4 1 7 2 9 5
 same nine rows as a list of nine lists of digits."""
 
 
-class StandardSudoku(family.SymbenchTask):
+class StandardSudoku(symbench_task.SymbenchTask):
     """Complete a 9*9 Sudoku."""
 
     name = "standard_sudoku"
@@ -69,27 +69,29 @@ class StandardSudoku(family.SymbenchTask):
         given = [digit for row in json.loads(example.metadata)["grid"] for digit in row]
         cells = _cells(answer_text)
         if cells is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not nine rows of nine digits")
+            return symbench_task.wrong(
+                f"{answers.shown(answer_text)} is not nine rows of nine digits"
+            )
         changed = sum(a not in (0, b) for a, b in zip(given, cells, strict=True))
         if changed:
-            return family.wrong(f"{changed} of the given digits are changed")
+            return symbench_task.wrong(f"{changed} of the given digits are changed")
         held = [0] * 27
         for cell, digit in enumerate(cells):
             for unit in _UNITS[cell]:
                 held[unit] |= 1 << (digit - 1)
         if any(digits != _ALL for digits in held):
-            return family.wrong("a digit is repeated in a row, a column or a box")
-        return family.right("every row, column and box holds each digit once")
+            return symbench_task.wrong("a digit is repeated in a row, a column or a box")
+        return symbench_task.right("every row, column and box holds each digit once")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         rows = [
             [int(cell) if cell.strip() else 0 for cell in row.split(",")]
             for row in _RELEASED_ROW.findall(question)
         ]
         if len(rows) != 9:
             raise self.malformed(number, f"the question shows {len(rows)} rows instead of 9")
-        gold = family.field(solution)
+        gold = symbench_task.field(solution)
         if not isinstance(gold, list):
             raise self.malformed(number, "the solution holds no answer")
         return self.item(number, question, {"grid": rows}, json.dumps(gold))

@@ -9,7 +9,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -39,7 +39,7 @@ How many points do the runs of this string earn in all?
 Answer with a single integer, for example 1234."""
 
 
-class StatisticalCounting(family.SymbenchTask):
+class StatisticalCounting(symbench_task.SymbenchTask):
     """Score the runs of equal letters in a string."""
 
     name = "statistical_counting"
@@ -77,12 +77,12 @@ class StatisticalCounting(family.SymbenchTask):
         return answers.judge_integer(expected, answer_text)
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         rules = {letter: [2, int(points)] for letter, points in _RELEASED_RULE.findall(question)}
         string = _RELEASED_STRING.search(question)
         if not rules or string is None or not set(string[1]) <= set(rules):
             raise self.malformed(number, "the question shows no string with rules for its letters")
-        gold = family.field(solution)
+        gold = symbench_task.field(solution)
         if not isinstance(gold, int):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {"rules": rules, "string": string[1]}

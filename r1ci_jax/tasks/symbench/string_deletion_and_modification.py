@@ -14,7 +14,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 RELEASED_REMARKS: Final[dict[str, int]] = {
@@ -94,7 +94,7 @@ Which string remains if the string at the start is {string}?
 Answer with the remaining string alone, for example xyzzy."""
 
 
-class StringDeletionAndModification(family.SymbenchTask):
+class StringDeletionAndModification(symbench_task.SymbenchTask):
     """Rewrite a string by a list of rules until none applies."""
 
     name = "string_deletion_and_modification"
@@ -122,17 +122,17 @@ class StringDeletionAndModification(family.SymbenchTask):
         drawn = json.loads(example.metadata)
         states = rewritten(drawn["string"], [Rule(**rule) for rule in drawn["rules"]])
         if states is None:
-            return family.wrong("the rules of this question never end")
+            return symbench_task.wrong("the rules of this question never end")
         return answers.judge_word(states[-1], answer_text)
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         string = _RELEASED_STRING.search(question)
         rules = [_released_rule(text) for text in _RELEASED_RULE.findall(question)]
         known = [dataclasses.asdict(rule) for rule in rules if rule is not None]
         if string is None or not known or len(known) < len(rules):
             raise self.malformed(number, "the question shows no string or an unknown operation")
-        gold = family.field(solution, "final_string")
+        gold = symbench_task.field(solution, "final_string")
         if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {"rules": known, "string": string[1]}

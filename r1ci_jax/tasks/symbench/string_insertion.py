@@ -9,7 +9,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -47,7 +47,7 @@ Apply T {times} to the string {string}.
 Which string comes out? Answer with that string alone, for example XYZZY."""
 
 
-class StringInsertion(family.SymbenchTask):
+class StringInsertion(symbench_task.SymbenchTask):
     """Insert letters behind given pieces of a string."""
 
     name = "string_insertion"
@@ -86,12 +86,12 @@ class StringInsertion(family.SymbenchTask):
         return answers.judge_word(expected, answer_text)
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         rules = dict(_RELEASED_RULE.findall(question))
         string = _RELEASED_STRING.search(question)
         if string is None or len({len(piece) for piece in rules}) != 1:
             raise self.malformed(number, "the question shows no string or no pieces of one length")
-        gold = family.field(solution, "modified_string")
+        gold = symbench_task.field(solution, "modified_string")
         if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {"rounds": 1, "rules": rules, "string": string[1]}

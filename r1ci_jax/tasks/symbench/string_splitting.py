@@ -8,7 +8,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -54,7 +54,7 @@ How many machines A, B, C and parts X, Y, Z are there in the end? Answer with si
 order A, B, C, X, Y, Z, separated by commas, for example {example}."""
 
 
-class StringSplitting(family.SymbenchTask):
+class StringSplitting(symbench_task.SymbenchTask):
     """Take machines apart and assemble parts, method after method, until nothing works any more."""
 
     name = "string_splitting"
@@ -88,19 +88,21 @@ class StringSplitting(family.SymbenchTask):
         expected = worked(drawn["start"], drawn["methods"])
         values = answers.integers(answer_text)
         if values is None or len(values) != len(THINGS):
-            return family.wrong(f"{answers.shown(answer_text)} is not a list of six integers")
+            return symbench_task.wrong(
+                f"{answers.shown(answer_text)} is not a list of six integers"
+            )
         if values != expected:
-            return family.wrong(f"{values} is not {expected}"[:100])
-        return family.right(f"is {expected}")
+            return symbench_task.wrong(f"{values} is not {expected}"[:100])
+        return symbench_task.right(f"is {expected}")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         start = _RELEASED_START.search(question)
         listed = _RELEASED_METHOD.findall(question)
         named = tuple("".join(sorted(set(re.findall(r"\b[ABCXYZ]\b", text)))) for _, text in listed)
         if start is None or named != _RELEASED_NAMED:
             raise self.malformed(number, "the question shows no machines or other methods")
-        gold = family.field(solution, "expected_answer")
+        gold = symbench_task.field(solution, "expected_answer")
         if not isinstance(gold, list):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {

@@ -8,7 +8,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 Counts = dict[str, int]
 """How many of which block."""
@@ -113,7 +113,7 @@ def _question(start: Counts, methods: list[Method]) -> str:
     )
 
 
-class StringSynthesis(family.SymbenchTask):
+class StringSynthesis(symbench_task.SymbenchTask):
     """Combine blocks by a list of methods, each used as often as it can be."""
 
     name = "string_synthesis"
@@ -144,10 +144,10 @@ class StringSynthesis(family.SymbenchTask):
         return answers.judge_integers(expected, answer_text, "the numbers of blocks at the end")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         methods = [(_spelt(left), _spelt(right)) for left, right in _METHOD.findall(question)]
         start = {block: int(held) for held, block in _HELD.findall(question)}
-        final = family.field(solution, "final_counts")
+        final = symbench_task.field(solution, "final_counts")
         if not methods or len(start) != 3 or not isinstance(final, list):
             raise self.malformed(number, "methods, blocks or final counts are missing")
         gold = " ".join(map(str, final))

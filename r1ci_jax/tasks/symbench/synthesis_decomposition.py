@@ -8,7 +8,7 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
+from r1ci_jax.tasks.symbench import symbench_task
 
 Amounts = dict[str, int]
 """How many units of which good."""
@@ -124,7 +124,7 @@ def _joined(parts: list[str], word: str = "and") -> str:
     return f" {word} ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
 
 
-class SynthesisDecomposition(family.SymbenchTask):
+class SynthesisDecomposition(symbench_task.SymbenchTask):
     """Exchange goods by methods taken in turn."""
 
     name = "synthesis_decomposition"
@@ -154,11 +154,11 @@ class SynthesisDecomposition(family.SymbenchTask):
         return answers.judge_integers(expected, answer_text, "what is there at the end")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> family.Released:
+    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
         methods = [(_amounts(left), _amounts(right)) for left, right in _SIDES.findall(question)]
         start = _amounts(" ".join(_HELD.findall(question)))
         goods = "".join(dict.fromkeys(_ASKED.findall(question)))
-        gold = family.field(family.field(solution), "answer")
+        gold = symbench_task.field(symbench_task.field(solution), "answer")
         if not methods or not start or not goods or not isinstance(gold, list):
             raise self.malformed(number, "methods, crops or answer are missing")
         try:

@@ -8,8 +8,8 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import family
-from r1ci_jax.tasks.symbench.family import Released
+from r1ci_jax.tasks.symbench import symbench_task
+from r1ci_jax.tasks.symbench.symbench_task import Released
 
 Grid = list[list[int]]
 
@@ -71,7 +71,7 @@ def moved(grid: Grid, row: int, column: int, moves: str) -> tuple[Grid, str]:
     return grid, effects
 
 
-class Tile2048(family.SymbenchTask):
+class Tile2048(symbench_task.SymbenchTask):
     """Move one tile over a grid; equal tiles merge, others block."""
 
     name = "2048"
@@ -105,20 +105,24 @@ class Tile2048(family.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         found = _read(answer_text)
         if found is None:
-            return family.wrong(f"{answers.shown(answer_text)} is not a list of rows of integers")
+            return symbench_task.wrong(
+                f"{answers.shown(answer_text)} is not a list of rows of integers"
+            )
         given = json.loads(example.metadata)
         expected, _ = moved(given["grid"], given["row"], given["column"], given["moves"])
         if found == expected:
-            return family.right("the grid after the steps")
+            return symbench_task.right("the grid after the steps")
         if [len(cells) for cells in found] != [len(cells) for cells in expected]:
-            return family.wrong("the answer's grid has another shape")
+            return symbench_task.wrong("the answer's grid has another shape")
         spots = [
             (row + 1, column + 1)
             for row, cells in enumerate(expected)
             for column, value in enumerate(cells)
             if found[row][column] != value
         ]
-        return family.wrong(f"{len(spots)} wrong cells, the first in row and column {spots[0]}")
+        return symbench_task.wrong(
+            f"{len(spots)} wrong cells, the first in row and column {spots[0]}"
+        )
 
     @override
     def released(self, number: int, question: str, solution: Any) -> Released:

@@ -6,7 +6,7 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
-from r1ci_jax.tasks.toy import puzzle
+from r1ci_jax.tasks.toy import toy_task
 
 _OPERATORS = {1: "+-", 2: "+-", 3: "+-*", 4: "*", 5: "*"}
 _HIGH = {1: (9, 9, 9), 2: (99, 99, 0), 3: (99, 9, 9), 4: (99, 99, 9), 5: (999, 99, 99)}
@@ -23,21 +23,21 @@ def _value(first: int, operator: str, second: int) -> int:
             return first * second
 
 
-class Arithmetic(puzzle.ToyTask):
+class Arithmetic(toy_task.ToyTask):
     """Evaluate a short integer expression."""
 
     name = "toy_arithmetic"
     answer_format = "an integer"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> puzzle.Puzzle:
+    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         a, b, c = (rng.randint((high + 9) // 10, high) for high in _HIGH[difficulty])
         first = rng.choice(_OPERATORS[difficulty])
         expression, value = f"{a}{first}{b}", _value(a, first, b)
         if c:
             second = rng.choice("+-")
             expression, value = f"{expression}{second}{c}", _value(value, second, c)
-        return puzzle.Puzzle(
+        return toy_task.Puzzle(
             question=f"Compute {expression}.", answer=value, metadata={"expression": expression}
         )
 
@@ -46,13 +46,13 @@ class Arithmetic(puzzle.ToyTask):
         return answers.judge_integer(json.loads(example.answer), answer_text)
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> puzzle.Worked:
+    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
         expression = json.loads(example.metadata)["expression"]
         value = json.loads(example.answer)
         code = f"print({expression})"
-        return puzzle.Worked(
+        return toy_task.Worked(
             code=code,
-            faulty=puzzle.misspelt(code, rng, "print"),
+            faulty=toy_task.misspelt(code, rng, "print"),
             check=f"print({expression}=={value})",
             wrong=str(value + rng.choice((-10, -2, -1, 1, 2, 10))),
         )

@@ -7,7 +7,7 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
-from r1ci_jax.tasks.toy import puzzle
+from r1ci_jax.tasks.toy import toy_task
 
 _RANGE = {1: (8, 300), 2: (100, 999), 3: (1_000, 4_999), 4: (5_000, 19_999), 5: (20_000, 99_999)}
 
@@ -20,16 +20,16 @@ def _digits(number: int, base: int) -> str:
     return text
 
 
-class BaseConversion(puzzle.ToyTask):
+class BaseConversion(toy_task.ToyTask):
     """Write an integer in another base."""
 
     name = "toy_base_conversion"
     answer_format = "the digits, without prefix"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> puzzle.Puzzle:
+    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         number, base = rng.randint(*_RANGE[difficulty]), rng.randint(2, 9)
-        return puzzle.Puzzle(
+        return toy_task.Puzzle(
             question=f"Write {number} in base {base}.",
             answer=_digits(number, base),
             metadata={"base": base, "number": number},
@@ -47,14 +47,14 @@ class BaseConversion(puzzle.ToyTask):
         return Verdict(correct=True, reason=f"equals {expected}")
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> puzzle.Worked:
+    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
         drawn = json.loads(example.metadata)
         number, base, text = drawn["number"], drawn["base"], json.loads(example.answer)
         code = f"n,s={number},''\nwhile n:\n s=str(n%{base})+s\n n//={base}\nprint(s)"
         spot = rng.randrange(len(text))
         changed = str((int(text[spot]) + rng.randint(1, base - 1)) % base)
         wrong = text[:spot] + changed + text[spot + 1 :]
-        return puzzle.Worked(
+        return toy_task.Worked(
             code=code,
             faulty=f"n={number}\n{code.partition(chr(10))[2]}",  # `s` is never set
             check=f"print(int('{text}',{base}))",

@@ -7,24 +7,24 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
-from r1ci_jax.tasks.toy import puzzle
+from r1ci_jax.tasks.toy import toy_task
 
 _HIGH = {1: 60, 2: 200, 3: 999, 4: 9_999, 5: 99_999}
 
 
-class GcdLcm(puzzle.ToyTask):
+class GcdLcm(toy_task.ToyTask):
     """Greatest common divisor or least common multiple of two integers."""
 
     name = "toy_gcd_lcm"
     answer_format = "an integer"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> puzzle.Puzzle:
+    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         high = _HIGH[difficulty]
         shared = rng.randint(2, 6 * difficulty)  # else most pairs would be coprime
         a, b = (shared * rng.randint(1, high // shared) for _ in range(2))
         what = rng.choice(("gcd", "lcm"))
-        return puzzle.Puzzle(
+        return toy_task.Puzzle(
             question=f"{what} of {a} and {b}?",
             answer=math.gcd(a, b) if what == "gcd" else math.lcm(a, b),
             metadata={"a": a, "b": b, "what": what},
@@ -35,7 +35,7 @@ class GcdLcm(puzzle.ToyTask):
         return answers.judge_integer(json.loads(example.answer), answer_text)
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> puzzle.Worked:
+    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
         drawn = json.loads(example.metadata)
         a, b, what = drawn["a"], drawn["b"], drawn["what"]
         value = json.loads(example.answer)
@@ -45,7 +45,7 @@ class GcdLcm(puzzle.ToyTask):
             if what == "gcd"
             else f"print({value}%{a},{value}%{b})"
         )
-        return puzzle.Worked(
+        return toy_task.Worked(
             code=f"import math\n{call}",
             faulty=call,  # the forgotten import
             check=check,

@@ -7,7 +7,7 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
-from r1ci_jax.tasks.toy import puzzle
+from r1ci_jax.tasks.toy import toy_task
 
 _RANGE = {1: (11, 31), 2: (37, 97), 3: (101, 199), 4: (211, 499), 5: (503, 997)}
 
@@ -17,7 +17,7 @@ def _primes(low: int, high: int) -> tuple[int, ...]:
     return tuple(n for n in range(low, high + 1) if all(n % d for d in range(2, int(n**0.5) + 1)))
 
 
-class Search(puzzle.ToyTask):
+class Search(toy_task.ToyTask):
     """Find a number that fulfils a linear congruence."""
 
     name = "toy_search"
@@ -25,10 +25,10 @@ class Search(puzzle.ToyTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> puzzle.Puzzle:
+    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         modulus = rng.choice(_primes(*_RANGE[difficulty]))
         factor, rest = rng.randint(2, modulus - 1), rng.randint(1, modulus - 1)
-        return puzzle.Puzzle(
+        return toy_task.Puzzle(
             question=f"Find x with x*{factor}%{modulus}=={rest}.",
             answer=pow(factor, -1, modulus) * rest % modulus,
             metadata={"factor": factor, "modulus": modulus, "rest": rest},
@@ -48,14 +48,14 @@ class Search(puzzle.ToyTask):
         return Verdict(correct=True, reason=relation)
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> puzzle.Worked:
+    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
         drawn = json.loads(example.metadata)
         factor, modulus, rest = drawn["factor"], drawn["modulus"], drawn["rest"]
         x = json.loads(example.answer)
         code = f"print(next(x for x in range({modulus}) if x*{factor}%{modulus}=={rest}))"
-        return puzzle.Worked(
+        return toy_task.Worked(
             code=code,
-            faulty=puzzle.misspelt(code, rng, "print", "next", "range"),
+            faulty=toy_task.misspelt(code, rng, "print", "next", "range"),
             check=f"print({x}*{factor}%{modulus})",
             wrong=str(x + rng.choice((-2, -1, 1, 2))),
         )

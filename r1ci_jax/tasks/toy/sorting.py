@@ -6,24 +6,24 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
-from r1ci_jax.tasks.toy import puzzle
+from r1ci_jax.tasks.toy import toy_task
 
 _HIGH = {1: 20, 2: 50, 3: 99, 4: 99, 5: 999}
 
 
-class Sorting(puzzle.ToyTask):
+class Sorting(toy_task.ToyTask):
     """Sort a list of integers."""
 
     name = "toy_sorting"
     answer_format = "the integers in ascending order, parted by blanks"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> puzzle.Puzzle:
+    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         numbers = rng.sample(range(1, _HIGH[difficulty] + 1), 2 + difficulty)
         ordered = sorted(numbers)
         if numbers == ordered:  # a list in order would reward repeating the question
             numbers.reverse()
-        return puzzle.Puzzle(
+        return toy_task.Puzzle(
             question=f"Sort [{','.join(map(str, numbers))}] ascending.",
             answer=" ".join(map(str, ordered)),
             metadata={"numbers": numbers},
@@ -43,7 +43,7 @@ class Sorting(puzzle.ToyTask):
         return Verdict(correct=False, reason="not the numbers of the question")
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> puzzle.Worked:
+    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
         numbers = json.loads(example.metadata)["numbers"]
         ordered = sorted(numbers)
         listed = f"[{','.join(map(str, numbers))}]"
@@ -51,9 +51,9 @@ class Sorting(puzzle.ToyTask):
         swapped = list(ordered)
         spot = rng.randrange(len(swapped) - 1)
         swapped[spot], swapped[spot + 1] = swapped[spot + 1], swapped[spot]
-        return puzzle.Worked(
+        return toy_task.Worked(
             code=code,
-            faulty=puzzle.misspelt(code, rng, "print", "sorted"),
+            faulty=toy_task.misspelt(code, rng, "print", "sorted"),
             check=f"print(sorted({listed})==[{','.join(map(str, ordered))}])",
             wrong=" ".join(map(str, swapped)),
         )

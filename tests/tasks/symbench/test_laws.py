@@ -10,9 +10,10 @@ from collections.abc import Callable
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import base, check, registry, released
+from r1ci_jax.tasks import base, check, registry
 from r1ci_jax.tasks.base import Example, Task
-from r1ci_jax.tasks.symbench.family import SymbenchTask
+from r1ci_jax.tasks.symbench import released_items
+from r1ci_jax.tasks.symbench.symbench_task import SymbenchTask
 
 type Drawn = Callable[[Task, int, int], list[Example]]
 
@@ -369,7 +370,7 @@ def test_another_process_asks_the_same_questions(drawn: Drawn) -> None:
 
 
 def test_released_golds_score_but_for_the_named_defects(shared_data: pathlib.Path) -> None:
-    judged = released.judge(shared_data / "symbench")
+    judged = released_items.judge(shared_data / "symbench")
     found = {one.task: (one.items, one.golds, one.scored) for one in judged}
     assert found == {name: facts.released for name, facts in FACTS.items() if facts.released[0]}
     for one in judged:
@@ -380,7 +381,7 @@ def test_released_golds_score_but_for_the_named_defects(shared_data: pathlib.Pat
 def test_released_items_without_question_or_answer_are_refused(
     name: str, shared_data: pathlib.Path
 ) -> None:
-    question, solution = next(released.rows(shared_data / "symbench", name))
+    question, solution = next(released_items.rows(shared_data / "symbench", name))
     task = TASKS[name]
     task.released(7, question, solution)
     keys = solution if isinstance(solution, dict) else ("solution",)

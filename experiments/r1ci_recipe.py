@@ -1,0 +1,177 @@
+"""The paper's recipe, shared by the run files of its three model sizes.
+
+What stands under a comment is the paper's (arXiv 2505.21668); sources and grades are those of
+experiments/paper_numbers.py. What no source says had to be chosen. The choices, and why:
+
+    tasks           107 for training and 37 for testing, as many as the paper's; which ones is our
+                    draw (r1ci_jax/tasks/train_test_split.py), because the names are not published
+    questions       70 a task for demonstrations, as the paper keeps at most that many trajectories;
+                    50 for reinforcement learning, the number of its study of task counts (Fig. 3d);
+                    200 for evaluation
+    head prompt     our words (r1ci_jax/text/prompts.py)
+    sft.lr          1e-5 with cosine decay after 10 % of warm-up, as the predecessor CodeSteer had
+    sft.packed      off: a batch of 32 is taken to be 32 trajectories, 610 steps in all
+    lengths         8,192 tokens a trajectory, 6,144 of them sampled, 1,024 of one script's output
+    batch of 128    questions, so 640 trajectories a step: 128 trajectories are no multiple of G = 5
+    updates         one a step (no mini-batches), gradients clipped to norm 1, no warm-up
+    clip range      0.2 on both sides
+    advantages      divided by their group's standard deviation, as GRPO was published
+    groups          by the published thresholds; they cannot be of equal size as well, N = 20
+                    answers have eleven potentials only
+    temperatures    0.6 to 1.2 for the five answers of each agent
+    processor time  60 s a script too: only one limit is published, and it is of wall time
+    precision       float32 weights and moments, bfloat16 products; log-probabilities of the
+                    behaviour are recomputed, because the sampler rounds
+    uniform         the paper's "w/o curriculum" is trained too, for its row of Table 3
+
+The demonstrations are the paper's largest gap: they came from GPT-4o. A run needs its own, in
+`--config.teacher.demonstrations=FILE.jsonl` (docs/demonstrations.md).
+"""
+
+import dataclasses
+from typing import Final
+
+from experiments import tasks
+from r1ci_jax.config import (
+    EvalConfig,
+    Experiment,
+    GrpoConfig,
+    MeshConfig,
+    ModelSource,
+    PotentialConfig,
+    Questions,
+    SamplerConfig,
+    Sampling,
+    SftConfig,
+    TrainConfig,
+    TurnLimits,
+)
+from r1ci_jax.sandbox import Limits, SandboxConfig
+
+VARIANTS = ("", "toy")
+
+LENGTH: Final = 8192
+"""Tokens of a trajectory: the prompt, what is sampled, and what scripts print."""
+
+TOY_TASKS: Final = ("toy_letters", "toy_gcd_lcm")
+
+
+def get_config(
+    variant: str,
+    *,
+    size: str,
+    checkpoint: str,
+    mesh: MeshConfig,
+    slots: int = 128,
+    micro_batches: int = 1,
+) -> Experiment:
+    """One size of the paper's model on one mesh, or the `toy` variant of that run.
+
+    Args:
+        variant: Empty, or "toy".
+        size: Of the model, as `experiments/paper_numbers.py` names its rows.
+        checkpoint: On the Hugging Face hub; the preset of that name has its architecture.
+        mesh: As many devices as the topology has chips.
+        slots: Trajectories sampled at once; fewer where memory is short.
+        micro_batches: Of a batch of supervised fine-tuning; more where memory is short.
+    """
+    paper = Experiment(
+        name=f"r1ci-{size}",
+        paper_row=size,
+        model=ModelSource(
+            checkpoint=checkpoint, architecture=checkpoint.rpartition("/")[2].lower()
+        ),
+        questions=tasks.QUESTIONS,
+        mesh=mesh,
+        # 60 s a script (S3 S5, A), on nodes of 64 cores (S3 S4 S5, A).
+        sandbox=SandboxConfig(limits=Limits(cpu_seconds=60.0, wall_seconds=60.0), workers=64),
+        sampler=SamplerConfig(
+            slots=slots,
+            cache_length=LENGTH,
+            chunk=32,
+            prefill_buckets=(128, 512, 2048),
+            dtype="bfloat16",
+        ),
+        # At most 8 code calls (S3 S4 S5 S6, A).
+        limits=TurnLimits(code_calls=8, new_tokens=6144, observation_tokens=1024),
+        train=TrainConfig(dtype="bfloat16"),
+        # 3 epochs, batch 32, all weights (S3, B).
+        sft=SftConfig(
+            epochs=3,
+            batch_size=32,
+            micro_batches=micro_batches,
+            packed=False,
+            sequence_length=LENGTH,
+            lr=1e-5,
+            schedule="cosine",
+            warmup_fraction=0.1,
+        ),
+        # N = 20, five answers by each of four agents, four groups (S3 S4 S5, A).
+        potential=PotentialConfig(answers_per_agent=5, edges=(0.64, 0.48, 0.32)),
+        grpo=GrpoConfig(
+            # Batch 128, G = 5, lr 1e-6, KL 0.001, temperature 1.0 (S3, B).
+            prompts_per_step=128,
+            rollouts_per_prompt=5,
+            lr=1e-6,
+            kl_coef=0.001,
+            temperature=1.0,
+            # A turn after the sixth costs 0.1 (S3 S4 S5, A).
+            turn_penalty_after=6,
+            # 150 steps a stage (S3 S4 S5, A).
+            steps_per_stage=(150, 150, 150, 150),
+            sequence_lengths=(1024, 2048, 4096, LENGTH),
+            micro_tokens=LENGTH * mesh.devices,
+            behaviour="recomputed",
+        ),
+        # Temperature 0.6 at inference (S3, B).
+        eval=EvalConfig(sampling=Sampling(temperature=0.6)),
+    )
+    match variant:
+        case "":
+            return paper
+        case "toy":
+            return _toy(paper)
+        case _:
+            raise ValueError(f"no variant {variant!r}; there are: toy")
+
+
+def _toy(paper: Experiment) -> Experiment:
+    """The same recipe with a model of a million weights: two optimiser steps of each kind.
+
+    Precision, what the backward pass recomputes, micro-batches, curriculum and agents stay those of
+    the paper; model, tasks, counts and lengths shrink, and the scripted teacher demonstrates.
+    """
+    length = 256
+    return dataclasses.replace(
+        paper,
+        name=f"{paper.name}-toy",
+        paper_row="",
+        model=ModelSource(preset="toy", tokenizer_vocab=400),
+        questions=Questions(
+            tasks=TOY_TASKS, difficulties=(1,), sft_per_task=8, grpo_per_task=2, eval_per_task=2
+        ),
+        mesh=MeshConfig(),
+        sandbox=SandboxConfig(limits=Limits(cpu_seconds=5.0, wall_seconds=60.0), workers=2),
+        sampler=dataclasses.replace(
+            paper.sampler,
+            slots=16,
+            cache_length=length,
+            chunk=16,
+            prefill_buckets=(32, 96),
+        ),
+        limits=dataclasses.replace(paper.limits, new_tokens=64, observation_tokens=32),
+        train=dataclasses.replace(paper.train, attention="blocked"),
+        # 16 demonstrations, three times each, 24 in a batch.
+        sft=dataclasses.replace(
+            paper.sft, batch_size=24, micro_batches=2, sequence_length=length, checkpoint_every=1
+        ),
+        grpo=dataclasses.replace(
+            paper.grpo,
+            prompts_per_step=2,
+            steps_per_stage=(1, 0, 0, 1),
+            sequence_lengths=(length,),
+            # Ten trajectories go through in several passes.
+            micro_tokens=4 * length,
+            checkpoint_every=1,
+        ),
+    )

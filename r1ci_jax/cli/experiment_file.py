@@ -1,0 +1,234 @@
+"""Experiment files: `experiments/file.py[:variant]` plus `--config.a.b=value` gives an Experiment.
+
+An experiment file defines `get_config(variant: str = "") -> Experiment`, and names its variants in
+`VARIANTS: tuple[str, ...]` when it has any.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import io
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import run_dir
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout, or what the package is installed into."""
+
+PREFIX = "--config."
+
+
+@dataclasses.dataclass(frozen=True)
+class _Arguments:
+    """The one root that tyro parses, so that every flag starts with --config."""
+
+    config: Experiment
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
+    """The resolved experiment of `experiments/file.py[:variant]`.
+
+    Overrides read `--config.a.b=value`, or `--config.a.b value`; a tuple's entries are separated by
+    commas or spaces.
+
+    Raises UserError for an unknown file, variant, key or an unfit value.
+    """
+    return override(default(spec), overrides)
+
+
+def default(spec: str) -> Experiment:
+    """What the experiment file says, before any override."""
+    name, _, variant = spec.partition(":")
+    module = load_module(_find(name))
+    get_config = getattr(module, "get_config", None)
+    if get_config is None:
+        raise UserError(f"{name} has no get_config(variant), so it is no experiment; {_known()}")
+    variants = getattr(module, "VARIANTS", None)
+    if variant and variants is not None and variant not in variants:
+        listed = ", ".join(f"{name}:{known}" for known in variants if known) or "none"
+        raise UserError(f"{name} has no variant {variant!r}; its variants: {listed}")
+    experiment = get_config(variant) if variant else get_config()
+    if not isinstance(experiment, Experiment):
+        raise UserError(
+            f"get_config of {name} returned a {type(experiment).__name__}, not an Experiment"
+        )
+    return experiment
+
+
+def override(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+    """A copy with the fields named on the command line replaced and type-checked."""
+    if not overrides:
+        return experiment
+    arguments = _checked(experiment, overrides)
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(shown):
+            return _parse(experiment, arguments)
+    except SystemExit:
+        raise UserError(_reason(shown.getvalue())) from None
+
+
+def changes(before: Experiment, after: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys that differ, with the value before and after."""
+    return run_dir.differing(run_dir.plain(before), run_dir.plain(after))
+
+
+def describe(spec: str, experiment: Experiment, changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """The resolved config, one `a.b = value` a line, changed ones marked."""
+    lines = [f"config of {spec}" + (" (* changed on the command line)" if changed else "")]
+    for key, value in run_dir.flat(run_dir.plain(experiment)).items():
+        was = f"   (file: {changed[key][0]!r})" if key in changed else ""
+        lines.append(f"{'*' if key in changed else ' '} {key} = {value!r}{was}")
+    return "\n".join(lines)
+
+
+def knobs(experiment: Experiment | None = None) -> str:
+    """Help text for every knob with its docstring and its default."""
+    shown = experiment or Experiment(name="EXPERIMENT", questions=Questions(tasks=("TASK",)))
+    text = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
+        _parse(shown, ["--help"])
+    # What stands before is tyro's own usage line and -h.
+    lines = text.getvalue().splitlines()
+    first = next(index for index, line in enumerate(lines) if "config options" in line)
+    return "\n".join(lines[first:])
+
+
+def load_module(path: Path) -> types.ModuleType:
+    """Run an experiment or table file. It may import its neighbours as `experiments.name`."""
+    found = importlib.util.spec_from_file_location(f"r1ci_experiment_{path.stem}", path)
+    assert found is not None and found.loader is not None, f"not a Python file: {path}"
+    module = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = module  # dataclasses of the file look their module up
+    # Neighbours come first, then what the installed `experiments` has.
+    package = importlib.import_module("experiments")
+    folder = str(path.resolve().parent)
+    if folder not in package.__path__:
+        package.__path__ = [folder, *package.__path__]
+    found.loader.exec_module(module)
+    return module
+
+
+def find_file(name: str) -> Path | None:
+    """A file below the working directory, else below the checkout or installed location."""
+    return next((path for path in (Path(name), ROOT / name) if path.is_file()), None)
+
+
+def _find(name: str) -> Path:
+    path = find_file(name)
+    if path is None or path.suffix != ".py":
+        close = difflib.get_close_matches(name, _names(), n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"no experiment file {name!r}; {hint}{_known()}")
+    return path
+
+
+def _names() -> list[str]:
+    """Experiment files that exist here, as a user would name them."""
+    folders = {Path("experiments").resolve(): None, ROOT / "experiments": None}
+    names = (
+        f"experiments/{path.name}"
+        for folder in folders
+        for path in sorted(folder.glob("*.py"))
+        if "def get_config(" in path.read_text(encoding="utf-8")
+    )
+    return list(dict.fromkeys(names))
+
+
+def _known() -> str:
+    names = _names()
+    return "there are: " + ", ".join(names) if names else "there is no experiments/*.py here"
+
+
+def _parse(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
+    return tyro.cli(
+        _Arguments,
+        default=_Arguments(experiment),
+        args=list(arguments),
+        prog="r1ci run EXP",
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+        use_underscores=True,
+    ).config
+
+
+def _checked(experiment: Experiment, overrides: Sequence[str]) -> list[str]:
+    """Check each key, and split `a,b` of tuple-valued keys, which tyro wants apart."""
+    fields = _fields(type(experiment))
+    arguments: list[str] = []
+    for word in overrides:
+        if not word.startswith("-") or _is_number(word):
+            if not arguments:
+                raise UserError(
+                    f"unexpected argument {word!r}; overrides look like --config.sft.lr=1e-3"
+                )
+            arguments.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        key = flag.removeprefix(PREFIX).replace("-", "_")
+        if not flag.startswith(PREFIX) or key not in fields:
+            raise UserError(_unknown(flag, key, fields))
+        is_tuple = typing.get_origin(fields[key]) is tuple
+        arguments.append(f"{PREFIX}{key}" if is_tuple or not equals else f"{PREFIX}{key}={value}")
+        if is_tuple and equals:
+            arguments += [part for part in value.split(",") if part]
+    return arguments
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _unknown(flag: str, key: str, fields: Mapping[str, Any]) -> str:
+    inside = [name for name in fields if name.startswith(f"{key}.")]
+    if inside:
+        listed = ", ".join(PREFIX + name for name in inside)
+        return f"{flag} is a group, set one of its fields: {listed}"
+    wanted = key.lstrip("-").removeprefix("config.")
+    leaf = wanted.rpartition(".")[2]
+    # The right field in the wrong group is as common as a misspelt field.
+    same_leaf = [name for name in fields if name.rpartition(".")[2] == leaf]
+    close = difflib.get_close_matches(wanted, fields, n=1, cutoff=0.5)
+    guesses = same_leaf[:1] or close
+    hint = f"did you mean {PREFIX}{guesses[0]}? " if guesses else ""
+    return f"unknown option {flag}; {hint}(r1ci run --help lists all)"
+
+
+def _fields(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Dotted name and type of every leaf field."""
+    hints = typing.get_type_hints(kind)
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        inner = hints[field.name]
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            found |= _fields(inner, f"{prefix}{field.name}.")
+        else:
+            found[prefix + field.name] = inner
+    return found
+
+
+def _reason(box: str) -> str:
+    """The first sentence inside the box that tyro draws around its errors."""
+    words: list[str] = []
+    for line in box.splitlines():
+        text = line.strip("│╭╮╰╯ ")
+        if not text.strip("─") and words:
+            break
+        if text.strip("─") and not line.startswith("╭"):
+            words.append(text)
+    reason = " ".join(words) or "the overrides could not be parsed"
+    return f"{reason}; see r1ci run --help"

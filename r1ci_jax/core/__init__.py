@@ -1,1 +1,0 @@
-"""What every room shares: configuration, shapes legend, metrics files, progress."""

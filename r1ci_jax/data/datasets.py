@@ -1,0 +1,338 @@
+"""TFDS datasets of a run, written and read as array_record without TensorFlow.
+
+    r1ci_tasks          one config per task; splits sft, grpo, eval
+    r1ci_trajectories   demonstrations for supervised fine-tuning; split train
+    r1ci_curriculum     one measurement of potential; splits group1 … group4
+
+Each dataset appears whole or not at all (TFDS writes beside it and renames), and carries a
+fingerprint of what it was made from, so that a directory is never taken for something it is not.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, override
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import writer
+
+from r1ci_jax.config import Questions
+from r1ci_jax.data import question_splits as asking
+from r1ci_jax.data import question_workers, records
+from r1ci_jax.data.demonstrations import Demonstration
+from r1ci_jax.data.records import Graded, Record, Source
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.base import Example
+
+VERSION = tfds.core.Version("1.0.0")
+
+Report = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+# --- builders ---
+
+
+class _LocalInfo(tfds.core.DatasetInfo):
+    """Dataset information that is never looked up elsewhere."""
+
+    def initialize_from_bucket(self) -> None:
+        """Nothing: our datasets are published nowhere (TFDS would leave a temporary folder)."""
+
+
+class _Writer(writer.ExampleWriter):
+    """Writes the same bytes in every process."""
+
+    @override
+    def write(self, path: Any, examples: Iterable[tuple[Any, Any]]) -> Any:
+        return super().write(path, ((key, records.canonical(row)) for key, row in examples))
+
+
+class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A builder over rows at hand, silent, in the order given."""
+
+    VERSION = VERSION
+    url_infos = (
+        None  # nothing is downloaded; TFDS would look for a checksum file beside this module
+    )
+
+    def __init__(
+        self,
+        *,
+        rows: Mapping[str, Sequence[Record]],
+        features: dict[str, Any],
+        facts: Mapping[str, Any],
+        **settings: Any,
+    ) -> None:
+        self._rows = rows
+        self._row_features = features
+        self._facts = facts
+        super().__init__(file_format="array_record", **settings)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return _LocalInfo(
+            builder=self,
+            description=type(self).__doc__,
+            features=tfds.features.FeaturesDict(self._row_features),
+            metadata=tfds.core.MetadataDict(self._facts),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Record]]]:
+        del dl_manager  # nothing is downloaded
+        # TFDS refuses a split without rows; readers take an absent one as empty.
+        return {split: self._generate_examples(rows) for split, rows in self._rows.items() if rows}
+
+    def _generate_examples(self, rows: Iterable[Record]) -> Iterator[tuple[int, Record]]:
+        yield from enumerate(rows)
+
+    def _example_writer(self) -> writer.ExampleWriter:
+        assert self.info.file_format is not None
+        return _Writer(self.info.file_format)
+
+    def _log_download_bytes(self) -> None:
+        """Silent: standard output belongs to the caller."""
+
+    def _log_download_done(self) -> None:
+        """Silent: standard output belongs to the caller."""
+
+
+class R1ciTasks(_LocalBuilder):
+    """Questions of one task in the splits sft, grpo and eval."""
+
+    @classmethod
+    @override
+    def get_builder_config(cls, name: str, version: Any = None) -> tfds.core.BuilderConfig:
+        """The config of any task, also of one that was registered after this module was read."""
+        del version
+        return tfds.core.BuilderConfig(name=name)
+
+
+class R1ciTrajectories(_LocalBuilder):
+    """Worked trajectories for supervised fine-tuning."""
+
+
+class R1ciCurriculum(_LocalBuilder):
+    """Questions grouped by measured improvement potential."""
+
+
+# --- building ---
+
+
+def build_tasks(
+    questions: Questions,
+    *,
+    seed: int,
+    data_dir: Path,
+    jobs: int | None = 1,
+    report: Report | None = None,
+) -> dict[str, float]:
+    """Write `r1ci_tasks` for every task of `questions`; what is already there is kept.
+
+    The datasets are the same for any number of processes `jobs` (None: by the processors). Tasks
+    for testing come first: what they ask is then kept out of the training splits of the others.
+    Returns the seconds that drawing took, by task that was drawn.
+    """
+    # Told before anything is written: an unknown name, a dataset with other settings.
+    todo = [
+        name
+        for name in questions.tasks
+        if not _there(data_dir, "r1ci_tasks", name, _tasks_mark(name, questions, seed))
+    ]
+    done = len(questions.tasks) - len(todo)
+    testing = _testing(questions)
+    seconds: dict[str, float] = {}
+    for trained in (False, True):
+        names = [name for name in todo if (name not in testing) == trained]
+        reserved = _identities(data_dir, testing) if trained and names else frozenset()
+        for drawn in question_workers.draw_all(
+            names, questions, seed=seed, jobs=jobs, reserved=reserved
+        ):
+            _write_task(drawn, questions, seed, data_dir)
+            seconds[drawn.task] = drawn.seconds
+            if report is not None:
+                report(done + len(seconds), len(questions.tasks))
+    return seconds
+
+
+def _write_task(
+    drawn: question_workers.Drawn, questions: Questions, seed: int, data_dir: Path
+) -> None:
+    rows = {
+        split: [records.encode_example(example) for example in examples]
+        for split, examples in drawn.splits.items()
+    }
+    _prepare(
+        R1ciTasks,
+        rows,
+        features=records.example_features(),
+        fingerprint=_tasks_mark(drawn.task, questions, seed),
+        data_dir=data_dir,
+        config=drawn.task,
+        facts={"asked": asking.asked(registry.get(drawn.task), questions)},
+    )
+
+
+def _testing(questions: Questions) -> list[str]:
+    return [name for name in questions.tasks if registry.get(name).split == "test"]
+
+
+def _identities(data_dir: Path, names: Sequence[str]) -> frozenset[bytes]:
+    """What the tasks for testing ask."""
+    rows = load_examples(data_dir, names, "eval")
+    return frozenset(asking.identity(example.question) for example in rows)
+
+
+def _tasks_mark(name: str, questions: Questions, seed: int) -> str:
+    """The fingerprint of a task's dataset."""
+    parameters = dataclasses.asdict(questions) | {"seed": seed}
+    del parameters["tasks"]  # a task's questions depend on no other task but those for testing
+    testing = sorted(_testing(questions))
+    if testing and name not in testing:
+        parameters["reserved"] = testing
+    return _digest([name, parameters])
+
+
+def build_trajectories(demonstrations: Sequence[Demonstration], *, data_dir: Path) -> None:
+    """Write `r1ci_trajectories`."""
+    rows = [records.encode_demonstration(demonstration) for demonstration in demonstrations]
+    if not rows:
+        raise UserError("there is no demonstration to write; ask for more questions")
+    _prepare(
+        R1ciTrajectories,
+        {"train": rows},
+        features=records.trajectory_features(),
+        fingerprint=_digest(rows),
+        data_dir=data_dir,
+    )
+
+
+def build_curriculum(graded: Sequence[Graded], *, data_dir: Path) -> None:
+    """Write `r1ci_curriculum`: one split a group, rows in the given order."""
+    groups: dict[str, list[Record]] = {}
+    for row in graded:
+        groups.setdefault(f"group{row.group}", []).append(records.encode_graded(row))
+    if not groups:
+        raise UserError("no question has a measured potential; run the potential stage first")
+    _prepare(
+        R1ciCurriculum,
+        dict(sorted(groups.items())),
+        features=records.graded_features(),
+        fingerprint=_digest(groups),
+        data_dir=data_dir,
+    )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _there(data_dir: Path, dataset: str, config: str, fingerprint: str) -> bool:
+    """Whether that dataset is there; raises UserError when it is another one."""
+    place = _place(data_dir, dataset, config)
+    if not place.exists():
+        return False
+    present = _open(place).info.metadata or {}
+    if present.get("fingerprint") != fingerprint:
+        raise UserError(
+            f"{place} was built with other settings; delete {data_dir} or choose another directory"
+        )
+    return True
+
+
+def _prepare(
+    kind: type[_LocalBuilder],
+    rows: Mapping[str, Sequence[Record]],
+    *,
+    features: dict[str, Any],
+    fingerprint: str,
+    data_dir: Path,
+    config: str = "",
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    tfds.disable_progress_bar()
+    if _there(data_dir, kind.name, config, fingerprint):
+        return
+    # What a killed build left; the caller holds the run directory's lock.
+    for part in _place(data_dir, kind.name, config).parent.glob("incomplete.*"):
+        shutil.rmtree(part)
+    builder = kind(
+        rows=rows,
+        features=features,
+        facts={"fingerprint": fingerprint, **(facts or {})},
+        data_dir=data_dir,
+        config=config or None,
+    )
+    with tempfile.TemporaryDirectory() as downloads:
+        builder.download_and_prepare(download_dir=downloads)
+
+
+# --- reading ---
+
+
+def load_examples(data_dir: Path, tasks: Sequence[str], split: str) -> Source[Example]:
+    """Rows of one split (sft, grpo or eval), or of several as `sft+grpo`, task after task."""
+    parts = [part for task in tasks for part in _parts(data_dir, "r1ci_tasks", split, task)]
+    return Source(parts, records.decode_example)
+
+
+def load_trajectories(data_dir: Path) -> Source[Demonstration]:
+    """All demonstrations."""
+    return Source(_parts(data_dir, "r1ci_trajectories", "train"), records.decode_demonstration)
+
+
+def load_curriculum(data_dir: Path, split: str) -> Source[Graded]:
+    """Rows of the groups named in TFDS split syntax (`group1+group2`); an empty group has none."""
+    return Source(_parts(data_dir, "r1ci_curriculum", split), records.decode_graded)
+
+
+def built(data_dir: Path, dataset: str, config: str = "") -> bool:
+    """Whether that dataset is there, whole."""
+    return _place(data_dir, dataset, config).is_dir()
+
+
+def task_names(data_dir: Path) -> tuple[str, ...]:
+    """Tasks whose questions are there."""
+    places = (data_dir / "r1ci_tasks").glob(f"*/{VERSION}")
+    return tuple(sorted(place.parent.name for place in places))
+
+
+def asked(data_dir: Path, task: str) -> dict[str, int]:
+    """How many questions were asked of a task when it was built, by split."""
+    return _open(_place(data_dir, "r1ci_tasks", task)).info.metadata["asked"]
+
+
+def fewer(data_dir: Path, tasks: Iterable[str]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Tasks whose source had fewer questions than were asked: by split, what is there and was."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for task in tasks:
+        wanted = asked(data_dir, task)
+        there = {split: len(load_examples(data_dir, [task], split)) for split in wanted}
+        if short := {s: (there[s], n) for s, n in wanted.items() if there[s] < n}:
+            found[task] = short
+    return found
+
+
+def _place(data_dir: Path, dataset: str, config: str = "") -> Path:
+    return data_dir / dataset / config / str(VERSION)
+
+
+def _open(place: Path) -> Any:
+    # Any: the decorators around TFDS's methods hide their parameters from type checkers.
+    return tfds.builder_from_directory(place)
+
+
+def _parts(data_dir: Path, dataset: str, split: str, config: str = "") -> list[Any]:
+    place = _place(data_dir, dataset, config)
+    if not place.is_dir():
+        what = f"{dataset}/{config}" if config else dataset
+        raise UserError(f"{data_dir} holds no {what}; build it first (r1ci data build EXP)")
+    builder = _open(place)
+    names = [name for name in split.split("+") if name.partition("[")[0] in builder.info.splits]
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES  # `records` takes them apart, and faster
+    return [builder.as_data_source(split=name, deserialize_method=raw) for name in names]

@@ -1,0 +1,216 @@
+"""Demonstrations made elsewhere: JSON lines, checked before anything is trained on them.
+
+A line is a `Demonstration` as a JSON object. Two checks, each of which names the line at fault:
+`read` looks at the file alone, before anything is made; `refuse_unfit` at the questions that the
+demonstrations are to, once those are drawn. docs/demonstrations.md describes the format.
+"""
+
+import collections
+import functools
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from etils import epath
+
+from r1ci_jax.config import Questions
+from r1ci_jax.data.demonstrations import AGENTS, Demonstration, Segment
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import protocol
+from r1ci_jax.text.protocol import Stop
+
+_FIELDS: Final[Mapping[str, type]] = {
+    "example_id": str,
+    "task": str,
+    "agent": str,
+    "kind": str,
+    "prompt": str,
+    "segments": list,
+    "correct": bool,
+}
+_SEGMENT_FIELDS: Final[Mapping[str, type]] = {"text": str, "role": str, "sampled": bool}
+_IN_JSON: Final = {str: "a text", bool: "true or false", list: "a list"}
+
+# What an assistant segment must end in, by the role of the segment behind it.
+_ENDS: Final = {
+    "observation": (Stop.CODE, "a closed code block, because its output follows"),
+    "user": (Stop.ANSWER, "a closed <<<answer>>>, because the user speaks next"),
+    "": (Stop.ANSWER, "a closed <<<answer>>>, because it is the last one"),
+}
+
+
+def read(path: str, questions: Questions) -> dict[int, Demonstration]:
+    """The demonstrations of a file, by the number of their line.
+
+    Args:
+        path: A file of JSON lines, or its URL.
+        questions: Which tasks may be shown, and how often.
+
+    Raises:
+        UserError: The file cannot be read, or a line of it cannot be learnt from.
+    """
+    found: dict[int, Demonstration] = {}
+    shown = collections.Counter[str]()
+    training = {name for name in questions.tasks if registry.get(name).split != "test"}
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            found[number] = _parse(line)
+            task = found[number].task
+            shown[task] += 1
+            _check_task(task, shown[task], training, questions)
+        except UserError as error:
+            raise _at(path, number, str(error)) from None
+    if not found:
+        raise UserError(f"{path} holds no demonstration; write one a line, as JSON")
+    return found
+
+
+def refuse_unfit(
+    path: str, found: Mapping[int, Demonstration], examples: Iterable[Example]
+) -> None:
+    """Check that each is to one of `examples`, the sft split, and ends with a right answer.
+
+    Raises:
+        UserError: One is not.
+    """
+    known = {example.id: example for example in examples}
+    answers: dict[str, list[tuple[int, Example, str]]] = collections.defaultdict(list)
+    for number, demonstration in found.items():
+        example = known.get(demonstration.example_id)
+        if example is None or example.task != demonstration.task:
+            raise _at(
+                path,
+                number,
+                f"{demonstration.example_id!r} is no question of the sft split of "
+                f"{demonstration.task}; questions of other splits must not be shown",
+            )
+        if example.question not in demonstration.prompt:
+            raise _at(path, number, f"the prompt does not hold the question of {example.id}")
+        answer = protocol.final_answer(demonstration.segments[-1].text)
+        assert answer is not None, "`read` lets nothing else through"
+        answers[example.task].append((number, example, answer))
+    for task, given in answers.items():
+        pairs = [(example, answer) for _, example, answer in given]
+        for (number, _, answer), verdict in zip(
+            given, registry.get(task).score_all(pairs), strict=True
+        ):
+            if not verdict.correct:
+                raise _at(
+                    path, number, f"<<<{answer}>>> is wrong ({verdict.reason}); leave the line out"
+                )
+
+
+def _at(path: str, number: int, problem: str) -> UserError:
+    return UserError(f"{path}, line {number}: {problem}")
+
+
+def _lines(path: str) -> Iterator[str]:
+    try:
+        with epath.Path(path).open("r", encoding="utf-8") as file:
+            yield from file
+    except (OSError, ImportError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"teacher.demonstrations = {path} cannot be read ({' '.join(str(error).split())}); "
+            "name a file of JSON lines"
+        ) from error
+
+
+def _check_task(task: str, shown: int, training: Collection[str], questions: Questions) -> None:
+    if task not in training:
+        why = "is for testing" if task in questions.tasks else "is not in questions.tasks"
+        raise UserError(f"task {task!r} {why}; show tasks that are trained on")
+    if shown > questions.sft_per_task:
+        raise UserError(
+            f"{task} is shown more often than questions.sft_per_task = {questions.sft_per_task}; "
+            "leave lines out or raise it"
+        )
+
+
+def _parse(line: str) -> Demonstration:
+    try:
+        raw = json.loads(line)
+    except ValueError:
+        raise UserError("this is no JSON; write one object a line") from None
+    fields = _typed(raw, _FIELDS, "the demonstration")
+    if fields["agent"] not in AGENTS:
+        raise UserError(f"agent is {fields['agent']!r}; it must be one of {', '.join(AGENTS)}")
+    if not fields["correct"]:
+        raise UserError("correct is false; only right trajectories are learnt from")
+    segments = tuple(
+        _segment(part, f"segment {position}")
+        for position, part in enumerate(fields["segments"], start=1)
+    )
+    _check_turns(segments)
+    values: dict[str, Any] = {**fields, "segments": segments}
+    return Demonstration(**values)
+
+
+def _segment(raw: Any, name: str) -> Segment:
+    fields = _typed(raw, _SEGMENT_FIELDS, name)
+    if fields["role"] not in ("assistant", "observation", "user"):
+        raise UserError(
+            f"role of {name} is {fields['role']!r}; it must be assistant, observation or user"
+        )
+    if fields["sampled"] and fields["role"] != "assistant":
+        raise UserError(f"{name} is sampled, but only the assistant's own words can be learnt")
+    return Segment(**fields)
+
+
+def _typed(raw: Any, kinds: Mapping[str, type], name: str) -> dict[str, Any]:
+    """The object, if it has these fields and no others, each of its type."""
+    if not isinstance(raw, dict):
+        raise UserError(f"{name} is no JSON object; its fields are {', '.join(kinds)}")
+    if raw.keys() != kinds.keys():
+        missing, foreign = sorted(kinds.keys() - raw.keys()), sorted(raw.keys() - kinds.keys())
+        what = f"has no field {missing[0]!r}" if missing else f"has a field {foreign[0]!r} too many"
+        raise UserError(f"{name} {what}; its fields are {', '.join(kinds)}")
+    for field, kind in kinds.items():
+        if not isinstance(raw[field], kind):
+            raise UserError(f"{field} of {name} must be {_IN_JSON[kind]}")
+    return raw
+
+
+def _check_turns(segments: Sequence[Segment]) -> None:
+    """A rollout could have gone that way: the policy speaks, and pauses where a mark is closed."""
+    if not segments or segments[-1].role != "assistant" or not segments[-1].sampled:
+        raise UserError("the last segment must be the assistant's, sampled: it holds the answer")
+    for position, segment in enumerate(segments, start=1):
+        if (segment.role == "assistant") != (position % 2 == 1):
+            raise UserError(
+                f"segment {position} is the {segment.role}'s; the assistant speaks first and then "
+                "every second time"
+            )
+        if segment.role == "observation" and not segment.text.startswith(
+            f"\n{protocol.OBSERVATION_PREFIX}\n"
+        ):
+            raise UserError(
+                f"segment {position} is interpreter output and must be a line feed, the line "
+                f'"{protocol.OBSERVATION_PREFIX}" and what was printed'
+            )
+    behind = [*(segment.role for segment in segments[1::2]), ""]
+    for turn, (segment, role) in enumerate(zip(segments[::2], behind, strict=True)):
+        mark, description = _ENDS[role]
+        if _pause(segment.text) != (mark, len(segment.text.encode())):
+            raise UserError(f"segment {2 * turn + 1} must end, and pause first, at {description}")
+
+
+@functools.cache
+def _machine() -> tuple[list[list[int]], list[int], int]:
+    """The automaton that ends sampling, as lists: those are quicker to step through."""
+    machine = protocol.stop_machine()
+    return machine.next_state_AX.tolist(), machine.stop_A.tolist(), machine.start
+
+
+def _pause(text: str) -> tuple[Stop, int]:
+    """Why and after how many bytes sampling would first have stopped."""
+    next_state, stops, state = _machine()
+    data = text.encode()
+    for size, byte in enumerate(data, start=1):
+        state = next_state[state][byte]
+        if stops[state]:
+            return Stop(stops[state]), size
+    return Stop.NONE, len(data)

@@ -1,0 +1,138 @@
+"""Drawing the questions of many tasks at once, each task whole in one process.
+
+The processes only draw; who asked for the questions writes them. So the datasets are the same
+whatever the number of processes, and a process needs neither TFDS nor JAX.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+
+from r1ci_jax.config import Questions
+from r1ci_jax.data import question_splits as drawing
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.base import Example
+
+TASKS_PER_PROCESS = 8
+"""A process takes half a second to start: fewer tasks are drawn sooner without another one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """All questions of one task."""
+
+    task: str
+    splits: dict[str, list[Example]]
+    seconds: float
+    """Wall time that drawing took."""
+
+
+def processes(tasks: int, jobs: int | None = None) -> int:
+    """How many processes draw `tasks` tasks: as told, else by the number of processors."""
+    if jobs is None:
+        jobs = min(len(os.sched_getaffinity(0)), tasks // TASKS_PER_PROCESS)
+    elif jobs < 1:
+        raise UserError(f"--jobs {jobs}: at least one process has to draw")
+    return max(1, min(jobs, tasks))
+
+
+def draw_all(
+    names: Sequence[str],
+    questions: Questions,
+    *,
+    seed: int,
+    jobs: int | None = None,
+    reserved: frozenset[bytes] = frozenset(),
+) -> Iterator[Drawn]:
+    """The questions of every task, in the order in which they are ready.
+
+    Args:
+        names: The tasks.
+        questions: How many, and which difficulties.
+        seed: Decides the questions.
+        jobs: Processes; None: `processes` decides.
+        reserved: Identities of questions that must not be trained on.
+
+    Raises:
+        UserError: what `questions.draw` raises, or a process was killed.
+    """
+    if processes(len(names), jobs) == 1:
+        for name in names:
+            yield _draw(name, questions, seed, reserved)
+        return
+    # Not forked: the caller may run JAX, whose threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    lifeline, ours = context.Pipe(duplex=False)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        processes(len(names), jobs),
+        mp_context=context,
+        initializer=_begin,
+        initargs=(lifeline, registry.added(), reserved),
+    )
+    try:
+        waiting = {pool.submit(_draw_here, name, questions, seed) for name in names}
+        while waiting:
+            # One by one and forgotten at once: what is written need not stay in memory.
+            ready, waiting = concurrent.futures.wait(
+                waiting, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            while ready:
+                yield ready.pop().result()
+    except BaseException as error:
+        ours.close()  # nobody waits for what is being drawn
+        if not isinstance(error, BrokenProcessPool):
+            raise
+        raise UserError(
+            "a process that drew questions ended (what it said stands above; when nothing, it was "
+            "killed, perhaps for want of memory); run the same again with --jobs 1: it resumes"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        ours.close()
+        lifeline.close()
+
+
+def _draw(name: str, questions: Questions, seed: int, reserved: frozenset[bytes]) -> Drawn:
+    began = time.monotonic()
+    splits = drawing.draw(registry.get(name), questions, seed=seed, reserved=reserved)
+    return Drawn(task=name, splits=splits, seconds=time.monotonic() - began)
+
+
+# --- in a process of the pool ---
+
+_reserved: frozenset[bytes] = frozenset()
+
+
+def _begin(
+    lifeline: Connection, added: Mapping[str, tuple[str, str]], reserved: frozenset[bytes]
+) -> None:
+    """Set a new process up."""
+    global _reserved  # what every task of this process needs, sent once
+    _reserved = reserved
+    # An interrupt reaches the whole group; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True, name="lifeline").start()
+    for name, (place, suite) in added.items():
+        # The main module, which a new process imports too, may have registered it already.
+        if name not in registry.names():
+            registry.register(name, place, suite=suite)
+
+
+def _end_with(lifeline: Connection) -> None:
+    """End with the parent, or when it gives up: a pool's process would draw, or wait, for ever."""
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()  # nothing is ever sent
+    os._exit(1)
+
+
+def _draw_here(name: str, questions: Questions, seed: int) -> Drawn:
+    return _draw(name, questions, seed, _reserved)

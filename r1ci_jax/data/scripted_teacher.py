@@ -1,0 +1,218 @@
+"""The scripted teacher: demonstrations by rule for toy tasks, their code really executed.
+
+Like the paper's SFT data (section 4.1), only trajectories whose final answer is judged correct are
+kept. Some answers come straight from memory although code would be safer; that leaves the
+fine-tuned policy something to learn by reinforcement.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from r1ci_jax.config import TeacherMix
+from r1ci_jax.data.demonstrations import (
+    AGENTS,
+    Agent,
+    Demonstration,
+    Segment,
+    asked,
+    mistaken,
+    observed,
+    written,
+)
+from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox.result import ExecResult, Status
+from r1ci_jax.tasks import base, registry
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.toy.toy_task import ToyTask, Worked
+from r1ci_jax.text import prompts, protocol
+
+Report = Callable[[int, int], None]
+"""Called with (scripts run, scripts in all)."""
+
+
+class Interpreter(Protocol):
+    """What the teacher needs of a `Sandbox`."""
+
+    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
+        """Run a script."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """One demonstration before its scripts have run."""
+
+    example: Example
+    gold: str
+    worked: Worked
+    agent: Agent
+    kind: str
+
+    def scripts(self) -> tuple[str, ...]:
+        """Code in the order of the trajectory."""
+        worked = self.worked
+        match self.kind:
+            case "direct":
+                return ()
+            case "repair":
+                return (worked.faulty, worked.code)
+            case "check":
+                return (worked.code, worked.check)
+            case _:
+                return (worked.code,)
+
+
+def write_demonstrations(
+    examples: Iterable[Example],
+    sandbox: Interpreter,
+    *,
+    seed: int,
+    mix: TeacherMix | None = None,
+    per_question: int = 1,
+    head: str = "",
+    report: Report | None = None,
+) -> list[Demonstration]:
+    """Demonstrations of correct trajectories, `per_question` for each example; decided by the seed.
+
+    `head` stands in front of every question (`prompts.HEAD_PROMPT` for pretrained models).
+
+    Raises UserError for a task that has no scripted teacher, and when the sandbox fails.
+    """
+    plans = _plan([e for e in examples for _ in range(per_question)], mix or TeacherMix(), seed)
+    results = _run_all({code: None for plan in plans for code in plan.scripts()}, sandbox, report)
+    written_out = (_assemble(plan, results, head) for plan in plans)
+    return [demonstration for demonstration in written_out if demonstration.correct]
+
+
+def refuse_untaught(tasks: Sequence[str]) -> None:
+    """Check that all tasks for training have a scripted teacher.
+
+    Raises:
+        UserError: Not all have.
+    """
+    found = (registry.get(name) for name in tasks)
+    untaught = [t.name for t in found if t.split != "test" and not isinstance(t, ToyTask)]
+    if untaught:
+        raise UserError(
+            f"{len(untaught)} of the tasks have no scripted teacher ({untaught[0]} is one): give "
+            "demonstrations by --config.teacher.demonstrations=FILE.jsonl, which "
+            "docs/demonstrations.md describes"
+        )
+
+
+def _weights(mix: TeacherMix) -> dict[tuple[Agent, str], float]:
+    """Weight of each (agent, kind)."""
+    kinds = {kind: getattr(mix, kind) for kind in ("code", "repair", "check", "direct")}
+    whole = sum(kinds.values()) or 1.0
+    table: dict[tuple[Agent, str], float] = {
+        ("code_agent", kind): mix.code_agent * weight / whole for kind, weight in kinds.items()
+    }
+    table["all_text", "direct"] = mix.all_text
+    table["all_code", "code"] = mix.all_code
+    table["codesteer", "steered_wrong"] = mix.codesteer * mix.wrong_first
+    table["codesteer", "steered_right"] = mix.codesteer * (1 - mix.wrong_first)
+    assert {agent for agent, _ in table} == set(AGENTS)
+    return table
+
+
+def _plan(examples: Sequence[Example], mix: TeacherMix, seed: int) -> list[_Plan]:
+    """Give every example an agent and a kind, in the exact shares within each task."""
+    by_task: dict[str, list[int]] = collections.defaultdict(list)
+    for position, example in enumerate(examples):
+        by_task[example.task].append(position)
+    ways: dict[int, tuple[Agent, str]] = {}
+    for name, positions in by_task.items():
+        ways |= zip(positions, _shuffled_ways(mix, len(positions), name, seed), strict=True)
+    plans = []
+    for position, example in enumerate(examples):
+        task = registry.get(example.task)
+        if not isinstance(task, ToyTask):
+            raise UserError(
+                f"the scripted teacher knows no {task.name}; "
+                "use tasks of the toy suite or give demonstrations (teacher.demonstrations)"
+            )
+        gold = task.gold(example)
+        assert gold is not None, "toy examples store their answer"
+        worked = task.worked(example, base.example_rng(f"teach {example.id}", seed, 0, position))
+        agent, kind = ways[position]
+        plans.append(_Plan(example=example, gold=gold, worked=worked, agent=agent, kind=kind))
+    return plans
+
+
+def _shuffled_ways(mix: TeacherMix, count: int, task: str, seed: int) -> list[tuple[Agent, str]]:
+    """`count` ways whose shares are as exact as whole numbers allow (largest remainders)."""
+    weights = _weights(mix)
+    whole = sum(weights.values())
+    if whole <= 0 or min(weights.values()) < 0:
+        raise UserError(
+            "the mix of demonstrations needs weights that are not negative, one above zero"
+        )
+    exact = {way: count * weight / whole for way, weight in weights.items()}
+    counts = {way: int(share) for way, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda way: counts[way] - exact[way])
+    for way in by_remainder[: count - sum(counts.values())]:
+        counts[way] += 1
+    ways = [way for way, n in counts.items() for _ in range(n)]
+    rng = base.example_rng(f"ways {task}", seed, 0, count)
+    rng.shuffle(ways)
+    return ways
+
+
+def _run_all(
+    codes: Iterable[str], sandbox: Interpreter, report: Report | None
+) -> dict[str, ExecResult]:
+    """Run every distinct script once, as many at a time as the sandbox has workers."""
+    futures = {sandbox.submit(code): code for code in codes}
+    results: dict[str, ExecResult] = {}
+    try:
+        for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
+            result = future.result()
+            if result.status in (Status.INFRA_ERROR, Status.SETUP_ERROR):
+                raise UserError(
+                    f"the sandbox failed on a demonstration ({result.status}); "
+                    "run r1ci sandbox doctor"
+                )
+            results[futures[future]] = result
+            if report is not None:
+                report(done, len(futures))
+    finally:
+        for future in futures:
+            future.cancel()
+    return results
+
+
+def _assemble(plan: _Plan, results: Mapping[str, ExecResult], head: str) -> Demonstration:
+    """The whole trajectory, its final answer taken from what the last computation printed."""
+    segments: list[Segment] = []
+    if plan.kind == "steered_wrong":
+        segments += [mistaken(_answer(plan.worked.wrong)), asked(prompts.CHECK_TURN)]
+    elif plan.kind == "steered_right":
+        segments += [written(_answer(plan.gold)), asked(prompts.CHECK_TURN)]
+    sound = True
+    for code in plan.scripts():
+        result = results[code]
+        fails = plan.kind == "repair" and code == plan.worked.faulty
+        block = f"```python\n{code}\n```"
+        # To repair is worth learning, to make the slip is not.
+        segments += [mistaken(block) if fails else written(block)]
+        segments += [observed(protocol.observation(result))]
+        sound = sound and result.status is (Status.EXCEPTION if fails else Status.OK)
+    # A mistake of the rules must not become a lesson: the answer is the output, not the gold.
+    answer = plan.gold if plan.kind == "direct" else results[plan.worked.code].stdout.strip()
+    verdict = registry.get(plan.example.task).score(plan.example, answer)
+    return Demonstration(
+        example_id=plan.example.id,
+        task=plan.example.task,
+        agent=plan.agent,
+        kind=plan.kind,
+        prompt=prompts.user_turn(plan.example.question, plan.agent, head=head),
+        segments=(*segments, written(_answer(answer))),
+        correct=sound and verdict.correct,
+    )
+
+
+def _answer(text: str) -> str:
+    return f"<<<{text}>>>"

@@ -1,0 +1,343 @@
+"""Hugging Face safetensors in and out.
+
+One table (TABLE) names every parameter in both worlds. Each is a matrix or a vector there; here,
+layers are stacked on a leading axis and heads have axes of their own.
+
+Loading fills one buffer a parameter, block by block from the file, and hands it to JAX, which on a
+CPU adopts it without a copy: the peak is the model plus a block. With a mesh set (`jax.set_mesh`),
+each device's shard is read on its own.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.model.hf import hf_config, hub, safetensors_file
+from r1ci_jax.model.qwen2 import Qwen2, Qwen2Config
+from r1ci_jax.sharding import mesh as meshes
+
+SHARD_BYTES = 5 * 10**9
+"""Largest file of an exported checkpoint."""
+
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One parameter in both namings."""
+
+    ours: str
+    theirs: str
+    """With `{layer}` for a parameter that every layer has."""
+    inputs: int = 0
+    """Leading axes of ours (without the layer) that are the input of a linear map, whose matrix is
+    stored [outputs, inputs] there. 0: no linear map, stored in our order."""
+
+
+TABLE = (
+    Rule("embed", "model.embed_tokens.weight"),
+    Rule("layers/norm1", "model.layers.{layer}.input_layernorm.weight"),
+    Rule("layers/q", "model.layers.{layer}.self_attn.q_proj.weight", inputs=1),
+    Rule("layers/q_bias", "model.layers.{layer}.self_attn.q_proj.bias"),
+    Rule("layers/k", "model.layers.{layer}.self_attn.k_proj.weight", inputs=1),
+    Rule("layers/k_bias", "model.layers.{layer}.self_attn.k_proj.bias"),
+    Rule("layers/v", "model.layers.{layer}.self_attn.v_proj.weight", inputs=1),
+    Rule("layers/v_bias", "model.layers.{layer}.self_attn.v_proj.bias"),
+    Rule("layers/o", "model.layers.{layer}.self_attn.o_proj.weight", inputs=2),
+    Rule("layers/norm2", "model.layers.{layer}.post_attention_layernorm.weight"),
+    Rule("layers/gate", "model.layers.{layer}.mlp.gate_proj.weight", inputs=1),
+    Rule("layers/up", "model.layers.{layer}.mlp.up_proj.weight", inputs=1),
+    Rule("layers/down", "model.layers.{layer}.mlp.down_proj.weight", inputs=1),
+    Rule("norm", "model.norm.weight"),
+    Rule("head", "lm_head.weight", inputs=1),
+)  # fmt: skip
+_BY_PATH = {rule.ours: rule for rule in TABLE}
+
+
+def load_pretrained(path_or_hub_id: str | Path, dtype: DTypeLike | None = jnp.float32) -> Qwen2:
+    """Read a Qwen-2/2.5 (or plain Llama) checkpoint.
+
+    Args:
+        path_or_hub_id: a directory with config.json and safetensors, or a Hugging Face hub id.
+        dtype: dtype of the parameters; None keeps the checkpoint's.
+
+    Raises:
+        UserError: what is missing, damaged or unsupported.
+    """
+    directory = hub.resolve(path_or_hub_id)
+    config = hf_config.parse(hf_config.read_json(directory), directory)
+    entries = find_tensors(directory)
+    _check(config, entries, directory)
+    dtype = np.dtype(entries[TABLE[0].theirs].dtype if dtype is None else dtype)
+    abstract = nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0), dtype=dtype))
+    graphdef, state = nnx.split(abstract)
+    mesh = jax.sharding.get_mesh()
+
+    def load(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        name = parameter_path(path)
+        if mesh.empty:
+            sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        else:
+            sharding = meshes.parameter_sharding(mesh, name, leaf.shape)
+        sources = [entries[theirs] for theirs in hf_names(config, name)]
+        with safetensors_file.reading(directory):
+            return jax.make_array_from_callback(
+                leaf.shape, sharding, lambda index: _read(name, leaf, index, sources)
+            )
+
+    return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(load, state))
+
+
+def save_pretrained(
+    model: Qwen2,
+    out_dir: str | Path,
+    *,
+    extra_config: Mapping[str, Any] | None = None,
+    companions: Iterable[Path] = (),
+) -> None:
+    """Write `out_dir` in Hugging Face layout, whole or not at all.
+
+    Args:
+        model: what to write, in its own dtype. A tied head is not written.
+        out_dir: must not exist, or be empty.
+        extra_config: further keys of config.json, such as eos_token_id.
+        companions: files to copy along, such as the tokenizer's.
+    """
+    out = Path(out_dir)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not an empty directory; choose another or remove it")
+    tensors = _outgoing(model)
+    total = sum(safetensors_file.nbytes(tensor) for tensor in tensors.values())
+    dtype = np.dtype(model.embed[...].dtype)
+    config_json = hf_config.render(model.config, dtype, extra_config or {})
+    partial: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(out.parent).free
+        if free < total:
+            raise UserError(
+                f"{out} needs {total / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make room or "
+                "choose another directory"
+            )
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        partial.chmod(0o755)  # mkdtemp's directories are private
+        _write_checkpoint(partial, tensors, config_json, total)
+        for file in companions:
+            shutil.copyfile(file, partial / file.name)
+        os.rename(partial, out)
+    except BaseException as error:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {out}: {error.strerror}; nothing was kept") from error
+        raise
+
+
+def find_tensors(directory: Path) -> dict[str, safetensors_file.Entry]:
+    """Every tensor of a checkpoint directory, from its index or its single file."""
+    index, single = directory / _INDEX, directory / _SINGLE
+    if index.is_file():
+        return safetensors_file.read_index(index)
+    if not single.is_file():
+        raise UserError(
+            f"{directory} has neither {_SINGLE} nor {_INDEX}; download the safetensors weights"
+        )
+    return safetensors_file.read_header(single)
+
+
+def parameter_path(path: tuple) -> str:
+    """Slash-separated path of a leaf in the model's state."""
+    return jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
+
+
+def hf_names(config: Qwen2Config, path: str) -> list[str]:
+    """Their names for one of our parameters: one a layer, or one."""
+    theirs = _BY_PATH[path].theirs
+    layers = range(config.layers) if path.startswith("layers/") else range(1)
+    return [theirs.format(layer=layer) for layer in layers]
+
+
+def _matrix_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape there of a parameter that has `shape` here, layer axis aside."""
+    if rule.inputs:
+        return math.prod(shape[rule.inputs :]), math.prod(shape[: rule.inputs])
+    return shape if rule.ours == "embed" else (math.prod(shape),)
+
+
+def expected_shapes(config: Qwen2Config) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor that a checkpoint of this architecture must hold."""
+    model = nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0)))
+    shapes = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(nnx.state(model))[0]:
+        name = parameter_path(path)
+        own = leaf.shape[1:] if name.startswith("layers/") else leaf.shape
+        shape = _matrix_shape(_BY_PATH[name], own)
+        shapes |= dict.fromkeys(hf_names(config, name), shape)
+    return shapes
+
+
+def _check(
+    config: Qwen2Config, entries: Mapping[str, safetensors_file.Entry], directory: Path
+) -> None:
+    expected = expected_shapes(config)
+    missing = [name for name in expected if name not in entries]
+    if missing:
+        raise UserError(
+            f"{directory} lacks tensors that config.json asks for: "
+            f"{safetensors_file.short_list(missing)}; download the whole checkpoint"
+        )
+    for name, shape in expected.items():
+        if entries[name].shape != shape:
+            raise UserError(
+                f"{directory}: {name} has shape {list(entries[name].shape)}, config.json asks for "
+                f"{list(shape)}; the files do not belong together"
+            )
+    # Tied checkpoints may carry a copy of the head, old Llama ones the rotary frequencies.
+    known = {"lm_head.weight"} if config.tied else set()
+    surplus = [
+        name
+        for name in entries
+        if name not in expected and name not in known and not name.endswith("rotary_emb.inv_freq")
+    ]
+    if surplus:
+        raise UserError(
+            f"{directory} holds tensors that its config.json has no place for: "
+            f"{safetensors_file.short_list(surplus)}; the files do not belong together"
+        )
+
+
+def _read(
+    name: str,
+    leaf: jax.ShapeDtypeStruct,
+    index: tuple[slice, ...] | None,
+    sources: list[safetensors_file.Entry],
+) -> np.ndarray:
+    """The part `index` of one parameter, from its tensors there."""
+    rule = _BY_PATH[name]
+    assert index is not None, "every device that is asked for has a part"
+    bounds = [part.indices(size)[:2] for part, size in zip(index, leaf.shape, strict=True)]
+    out = _aligned(tuple(stop - start for start, stop in bounds), leaf.dtype)
+    if not name.startswith("layers/"):
+        _read_tensor(rule, sources[0], leaf.shape, bounds, out)
+        return out
+    for row, layer in enumerate(range(*bounds[0])):
+        _read_tensor(rule, sources[layer], leaf.shape[1:], bounds[1:], out[row])
+    return out
+
+
+def _read_tensor(
+    rule: Rule,
+    source: safetensors_file.Entry,
+    shape: tuple[int, ...],
+    bounds: list[tuple[int, int]],
+    out: np.ndarray,
+) -> None:
+    """Fill `out` with the part `bounds` of one tensor that has `shape` here."""
+    if not rule.inputs:
+        rest = math.prod(shape[1:])
+        if rule.ours == "embed":
+            for row, block in safetensors_file.read_rows(source, *bounds[0]):
+                first = row - bounds[0][0]
+                out[first : first + len(block)] = block[:, slice(*bounds[1])]
+            return
+        start, stop = bounds[0]
+        assert all(b == (0, size) for b, size in zip(bounds[1:], shape[1:], strict=True))
+        flat = out.reshape(-1)
+        for row, block in safetensors_file.read_rows(source, start * rest, stop * rest):
+            flat[row - start * rest :][: len(block)] = block
+        return
+    (col_start, col_stop) = _flat_range(shape[: rule.inputs], bounds[: rule.inputs])
+    (row_start, row_stop) = _flat_range(shape[rule.inputs :], bounds[rule.inputs :])
+    matrix = out.reshape(col_stop - col_start, row_stop - row_start)
+    for row, block in safetensors_file.read_rows(source, row_start, row_stop):
+        first = row - row_start
+        matrix[:, first : first + len(block)] = block[:, col_start:col_stop].T
+
+
+def _flat_range(shape: tuple[int, ...], bounds: list[tuple[int, int]]) -> tuple[int, int]:
+    """Range of a group of axes when flattened; only its first axis may be cut."""
+    assert all(b == (0, size) for b, size in zip(bounds[1:], shape[1:], strict=True))
+    rest = math.prod(shape[1:])
+    return bounds[0][0] * rest, bounds[0][1] * rest
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Uninitialised array at an address that JAX's CPU backend adopts without copying."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, np.uint8)
+    offset = -raw.ctypes.data % 64
+    return raw[offset : offset + size].view(dtype).reshape(shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outgoing:
+    """One tensor there, taken from a parameter here when its turn comes."""
+
+    rule: Rule
+    parameter: jax.Array
+    layer: int | None
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        own = self.parameter if self.layer is None else self.parameter[self.layer]
+        rows, *columns = self.shape
+        host = np.asarray(own)
+        matrix = host.reshape(*columns, rows).T if self.rule.inputs else host.reshape(self.shape)
+        yield from safetensors_file.row_blocks(matrix)
+
+
+def _outgoing(model: Qwen2) -> dict[str, _Outgoing]:
+    """The tensors of a checkpoint in the order of TABLE, layer by layer."""
+    found = {}
+    leaves = jax.tree_util.tree_flatten_with_path(nnx.state(model, nnx.Param))[0]
+    for path, parameter in leaves:
+        name = parameter_path(path)
+        rule, stacked = _BY_PATH[name], name.startswith("layers/")
+        shape = _matrix_shape(rule, parameter.shape[1:] if stacked else parameter.shape)
+        for layer, theirs in enumerate(hf_names(model.config, name)):
+            index = layer if stacked else None
+            found[theirs] = _Outgoing(rule, parameter, index, shape, parameter.dtype)
+    order = [name for name in _file_order(model.config) if name in found]
+    assert len(order) == len(found), "a parameter has no place in the table"
+    return {name: found[name] for name in order}
+
+
+def _file_order(config: Qwen2Config) -> Iterator[str]:
+    stacked = [rule for rule in TABLE if rule.ours.startswith("layers/")]
+    yield TABLE[0].theirs
+    for layer in range(config.layers):
+        yield from (rule.theirs.format(layer=layer) for rule in stacked)
+    yield from (rule.theirs for rule in TABLE[1:] if rule not in stacked)
+
+
+def _write_checkpoint(
+    directory: Path, tensors: Mapping[str, _Outgoing], config_json: Mapping[str, Any], total: int
+) -> None:
+    (directory / "config.json").write_text(json.dumps(config_json, indent=2) + "\n")
+    sizes = {name: safetensors_file.nbytes(tensor) for name, tensor in tensors.items()}
+    groups = safetensors_file.group_by_size(sizes, SHARD_BYTES)
+    if len(groups) == 1:
+        safetensors_file.write_file(directory / _SINGLE, tensors)
+        return
+    weight_map = {}
+    for number, names in enumerate(groups, 1):
+        file = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
+        safetensors_file.write_file(directory / file, {name: tensors[name] for name in names})
+        weight_map |= dict.fromkeys(names, file)
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (directory / _INDEX).write_text(json.dumps(index, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Run directory, metrics, progress, preemption, hosts: what a run needs around the method."""

@@ -1,0 +1,144 @@
+"""Read a policy of `sandboxes/`, and turn it and the limits of a run into what a jail needs.
+
+A policy is `<name>.toml`: default limits, modules the fork server loads ahead, numbers of the jail,
+and the names of its system-call filters. `cold.cfg` and `zygote.cfg` are nsjail's configurations of
+the two kinds of jail, for every policy.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import pathlib
+import re
+from typing import Literal
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox import jail_policy_file
+from r1ci_jax.sandbox.settings import Limits
+
+NET_SECONDS = 60
+"""nsjail's own time limit lies this far behind the wall limit."""
+STACK_MIB = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a policy's file says."""
+
+    name: str
+    limits: Limits
+    """Used where the caller gives none of his own (`SandboxConfig.from_policy`)."""
+    preload: tuple[str, ...]
+    """Modules that the fork server imports before the first script."""
+    warm_up: str
+    """Python that it runs then, so that lazily loaded parts are there as well."""
+    inodes: int
+    """Files and directories in the scratch directory."""
+    open_files: int
+    filters: tuple[str, ...]
+    """Files of Kafel policies, all of which hold."""
+    tree: str
+    """Which of the prepared trees becomes `/`: see `prefix`."""
+
+    def filter_text(self) -> str:
+        """The POLICY blocks, one after the other."""
+        return "\n".join((jail_policy_file.directory() / name).read_text() for name in self.filters)
+
+
+@functools.lru_cache(maxsize=16)
+def read(name: str) -> Policy:
+    """A policy by name.
+
+    Raises:
+        UserError: there is none, or its file is wrong.
+    """
+    content = jail_policy_file.content(name)
+    directory = jail_policy_file.directory()
+    try:
+        jail = content["jail"]
+        policy = Policy(
+            name=name,
+            limits=Limits(**content["limits"]),
+            preload=tuple(content["preload"]),
+            warm_up=content["warm_up"],
+            inodes=jail["inodes"],
+            open_files=jail["open_files"],
+            filters=tuple(jail["filters"]),
+            tree=jail["tree"],
+        )
+    except (KeyError, TypeError) as error:
+        problem = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"policy {name} in {directory}: {problem}; compare default.toml") from error
+    for filter_name in policy.filters:
+        if not (directory / filter_name).is_file():
+            raise UserError(f"policy {name} names {filter_name}, which is not in {directory}")
+    return policy
+
+
+def child_limits(policy: Policy, limits: Limits) -> dict[str, int]:
+    """Resource limits of a script, in the words of setrlimit(2) and of its scratch directory."""
+    return {
+        "memory": _mebibytes(limits.memory_bytes) << 20,
+        "cpu": math.ceil(limits.cpu_seconds) + 1,
+        "file": _mebibytes(limits.file_bytes) << 20,
+        "files": policy.open_files,
+        "processes": limits.processes + 1,  # process 1 counts
+        "stack": STACK_MIB << 20,
+        "scratch": 2 * limits.file_bytes,
+        "inodes": policy.inodes,
+    }
+
+
+def render(policy: Policy, kind: Literal["cold", "zygote"], root: pathlib.Path, limits: Limits,
+           cgroup: pathlib.Path | None = None) -> str:  # fmt: skip
+    """The nsjail configuration of one kind of jail.
+
+    Args:
+        policy: Its numbers and filter.
+        kind: Which template.
+        root: What becomes `/`.
+        limits: Of the script; a fork server's jail has none, its children have.
+        cgroup: Directory of the worker's control groups, for the fork server.
+    """
+    as_root = os.geteuid() == 0
+    child = child_limits(policy, limits)
+    blocks = policy.filter_text()
+    named = re.findall(r"POLICY\s+(\w+)", blocks)
+    together = f"POLICY all {{ {', '.join(f'USE {name}' for name in named)} }}"
+    filter_text = f"{blocks}\n{together}\nUSE all DEFAULT ALLOW"
+    values = {
+        "NET_SECONDS": math.ceil(limits.wall_seconds) + NET_SECONDS,
+        # Root maps nobody; another user may map only himself. Either is 65534 inside.
+        "UID": 65534 if as_root else os.geteuid(),
+        "GID": 65534 if as_root else os.getegid(),
+        "MEMORY_MIB": child["memory"] >> 20,
+        "CPU_SECONDS": child["cpu"],
+        "FILE_MIB": child["file"] >> 20,
+        "OPEN_FILES": child["files"],
+        "PROCESSES": child["processes"],
+        "STACK_MIB": STACK_MIB,
+        "SCRATCH_BYTES": child["scratch"],
+        "INODES": child["inodes"],
+        "ROOT": _quote(str(root)),
+        "FILTER": _quote(filter_text),
+        "CGROUP": ""
+        if cgroup is None
+        else f'mount {{ src: "{_quote(str(cgroup))}" dst: "/cgroup" is_bind: true rw: true '
+        "nosuid: true nodev: true noexec: true }",
+    }
+    template = (jail_policy_file.directory() / f"{kind}.cfg").read_text()
+    return re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]), template)
+
+
+def _mebibytes(count: int) -> int:
+    return math.ceil(count / (1 << 20))
+
+
+def _quote(text: str) -> str:
+    """Escape for a quoted string of the text-protobuf format."""
+    escaped = (
+        f"\\{byte:03o}" if byte < 32 or byte > 126 or byte in b'"\\' else chr(byte)
+        for byte in os.fsencode(text)
+    )
+    return "".join(escaped)

@@ -1,0 +1,259 @@
+"""Scripts and cells waiting for workers, and the threads that hand them over."""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, override
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox.host.fork_server_client import Lost, Worker
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
+from r1ci_jax.sandbox.session import Session
+from r1ci_jax.sandbox.settings import Limits
+
+ATTEMPTS: Final = 3
+"""Runs of a script whose worker was lost; scripts that merely fail run once."""
+
+Future = concurrent.futures.Future[ExecResult]
+
+
+class Executor(Protocol):
+    """A worker of either kind."""
+
+    worker: int
+
+    def run(self, code: str, limits: Limits, collect: Sequence[str] = ()) -> ExecResult:
+        """Run one script."""
+        ...
+
+    def stop(self) -> None:
+        """End what runs, from another thread."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Job:
+    """A script or cell that waits."""
+
+    future: Future
+    work: Callable[[Executor], ExecResult]
+    pinned: int | None = None
+    """The only worker that may take it."""
+    retried: bool = True
+    """Worth another attempt when the sandbox fails."""
+    attempt: int = 1
+    failed_on: int | None = None
+    queued: float = dataclasses.field(default_factory=time.monotonic)
+
+
+class LocalPool:
+    """Workers on this machine, each with its thread."""
+
+    def __init__(self, workers: Sequence[Executor], *, room: int, tier: str):
+        self.tier = tier
+        self.workers = list(workers)
+        self._room = room
+        self._waiting: collections.deque[_Job] = collections.deque()
+        self._pinned = [collections.deque[_Job]() for _ in workers]
+        self._changed = threading.Condition()
+        self._closing = False
+        self._sessions = [0 for _ in workers]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(worker,), name=f"sandbox-{worker.worker}")
+            for worker in workers
+        ]
+        for thread in self._threads:
+            thread.daemon = True  # a program that forgets close() can still end
+            thread.start()
+
+    def submit(self, code: str, limits: Limits, collect: Sequence[str]) -> Future:
+        """Queue one script; blocks while the queue is full."""
+        return self._queue(
+            _Job(future=Future(), work=lambda worker: worker.run(code, limits, collect))
+        )
+
+    def session(self, limits: Limits) -> Session:
+        """A session on the worker with the fewest."""
+        if not isinstance(self.workers[0], Worker):
+            raise UserError('sessions need sandbox.backend = "zygote" with isolation')
+        with self._changed:
+            index = min(range(len(self.workers)), key=self._sessions.__getitem__)
+            self._sessions[index] += 1
+        return LocalSession(self, index, limits)
+
+    def close(self) -> None:
+        """Drop what waits, end what runs, leave nothing behind."""
+        with self._changed:
+            if self._closing:
+                return
+            self._closing = True
+            dropped = [*self._waiting, *(job for jobs in self._pinned for job in jobs)]
+            self._waiting.clear()
+            for jobs in self._pinned:
+                jobs.clear()
+            self._changed.notify_all()
+        for job in dropped:
+            job.future.cancel()
+        for worker in self.workers:
+            worker.stop()
+        for thread in self._threads:
+            thread.join()
+        for worker in self.workers:
+            worker.close()
+
+    def pin(self, index: int, work: Callable[[Executor], ExecResult]) -> Future:
+        """Queue work for one worker; not repeated when the sandbox fails."""
+        return self._queue(_Job(future=Future(), work=work, pinned=index, retried=False))
+
+    def release(self, index: int) -> None:
+        """A session of this worker has ended."""
+        with self._changed:
+            self._sessions[index] -= 1
+
+    def _queue(self, job: _Job) -> Future:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._count() < self._room)
+            if self._closing:
+                raise RuntimeError("the sandbox is closed")
+            if job.pinned is None:
+                self._waiting.append(job)
+            else:
+                self._pinned[job.pinned].append(job)
+            self._changed.notify_all()
+        return job.future
+
+    def _count(self) -> int:
+        return len(self._waiting) + sum(map(len, self._pinned))
+
+    def _serve(self, worker: Executor) -> None:
+        """One worker's thread."""
+        if isinstance(worker, Worker):
+            with contextlib.suppress(Lost):  # tried again, and reported, with the first script
+                worker.start()
+        while (job := self._take(worker.worker)) is not None:
+            if job.attempt == 1 and not job.future.set_running_or_notify_cancel():
+                continue
+            waited = time.monotonic() - job.queued
+            try:
+                result = job.work(worker)
+            except BaseException as error:  # a defect of ours, shown where the result is awaited
+                job.future.set_exception(error)
+                continue
+            if self._again(job, result, worker.worker):
+                continue
+            job.future.set_result(
+                dataclasses.replace(result, queue_seconds=waited, attempt=job.attempt)
+            )
+
+    def _take(self, index: int) -> _Job | None:
+        """The next job for this worker; None when the pool closes."""
+        with self._changed:
+            while not self._closing:
+                if job := self._next(index):
+                    self._changed.notify_all()  # there is room again
+                    return job
+                self._changed.wait()
+        return None
+
+    def _next(self, index: int) -> _Job | None:
+        if self._pinned[index]:
+            return self._pinned[index].popleft()
+        for position, job in enumerate(self._waiting):
+            if job.failed_on != index or len(self.workers) == 1:
+                del self._waiting[position]
+                return job
+        return None
+
+    def _again(self, job: _Job, result: ExecResult, index: int) -> bool:
+        """Queue a job once more, first in line, for another worker, when the sandbox failed."""
+        if result.status not in SANDBOX_FAULTS or not job.retried or job.attempt >= ATTEMPTS:
+            return False
+        with self._changed:
+            if self._closing:
+                return False
+            job.attempt += 1
+            job.failed_on = index
+            self._waiting.appendleft(job)
+            self._changed.notify_all()
+        return True
+
+
+class LocalSession(Session):
+    """A session whose kernel lives in one of the workers; opened by its first cell."""
+
+    def __init__(self, pool: LocalPool, index: int, limits: Limits):
+        self._pool = pool
+        self._index = index
+        self._limits = limits
+        self._kernel: int | None = None
+        self._closed = False
+
+    @override
+    def submit(self, code: str) -> Future:
+        """Queue one cell."""
+        if self._closed:
+            raise RuntimeError("the session is closed")
+        return self._pool.pin(self._index, lambda worker: self._cell(worker, code))
+
+    @override
+    def interrupt(self) -> None:
+        """Interrupt the cell that runs."""
+        if self._kernel is not None:
+            self._worker.interrupt(self._kernel)
+
+    @override
+    def close(self) -> None:
+        """End the kernel."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._pool.pin(self._index, self._end).result()
+        except (RuntimeError, concurrent.futures.CancelledError):
+            return  # the sandbox is closed, and the kernel with it
+        self._pool.release(self._index)
+
+    @property
+    def _worker(self) -> Worker:
+        worker = self._pool.workers[self._index]
+        assert isinstance(worker, Worker)
+        return worker
+
+    def _cell(self, executor: Executor, code: str) -> ExecResult:
+        worker = self._worker
+        if self._kernel is not None and self._kernel not in worker.kernels:
+            self._kernel = None
+            return ExecResult(
+                status=Status.INFRA_ERROR,
+                detail="the worker was lost and the session's state with it",
+                state_lost=True,
+                worker=executor.worker,
+            )
+        if self._kernel is None:
+            try:
+                self._kernel = worker.open(self._limits)
+            except (Lost, OSError) as error:
+                return ExecResult(
+                    status=Status.INFRA_ERROR,
+                    detail=str(error),
+                    state_lost=True,
+                    worker=executor.worker,
+                )
+        result = worker.cell(self._kernel, code, self._limits)
+        if result.state_lost:
+            self._kernel = None
+        return result
+
+    def _end(self, executor: Executor) -> ExecResult:
+        if self._kernel is not None:
+            self._worker.close_session(self._kernel)
+            self._kernel = None
+        return ExecResult(status=Status.OK, worker=executor.worker)

@@ -1,0 +1,58 @@
+"""The code that runs inside a jail, as bytes to send there: none of it lies in the jail's files."""
+
+import functools
+import importlib.util
+import marshal
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+from r1ci_jax.sandbox.host.jail_python import JailPython
+
+COLD: Final = ("script", "collect", "supervisor")
+ZYGOTE: Final = ("script", "collect", "namespaces", "session_process", "fork_server")
+"""Modules of `sandbox.jail` in the order of their imports; the last one's `main` is called."""
+
+# Runs first in the jail: receives modules and arguments over descriptor 0 and calls the last main.
+BOOT: Final = """
+import marshal, os, sys
+left = int(os.read(0, 10))
+parts = []
+while left:
+    parts.append(os.read(0, min(left, 1 << 20)))
+    if not parts[-1]: os._exit(1)
+    left -= len(parts[-1])
+programs, arguments = marshal.loads(b"".join(parts))
+kind = type(sys)
+for name in ("r1ci_jax", "r1ci_jax.sandbox", "r1ci_jax.sandbox.jail"):
+    package = sys.modules[name] = kind(name)
+for name, program in marshal.loads(programs):
+    module = kind("r1ci_jax.sandbox.jail." + name)
+    sys.modules[module.__name__] = module
+    setattr(package, name, module)
+    exec(program, module.__dict__)
+for name in [name for name in sys.modules if name.startswith("r1ci_jax")]: del sys.modules[name]
+module.main(*arguments, *map(int, sys.argv[1:]))
+"""
+OPTIONS: Final = ("-S", "-s", "-P", "-c", BOOT)
+"""Of the jail's interpreter."""
+
+
+@functools.lru_cache(maxsize=8)
+def programs(modules: tuple[str, ...], python: JailPython) -> bytes:
+    """The modules for this interpreter: as bytecode where ours fits it, else as source."""
+    here = pathlib.Path(__file__).parents[1] / "jail"
+    sources = {name: (here / f"{name}.py").read_text() for name in modules}
+    if python.magic != importlib.util.MAGIC_NUMBER.hex():
+        return marshal.dumps(list(sources.items()), 4)
+    compiled = [
+        (name, compile(source, f"<jail: {name}>", "exec", dont_inherit=True, optimize=2))
+        for name, source in sources.items()
+    ]
+    return marshal.dumps(compiled, 4)
+
+
+def message(modules: tuple[str, ...], python: JailPython, arguments: Sequence[Any]) -> bytes:
+    """What BOOT reads. Arguments are of marshal's types."""
+    payload = marshal.dumps((programs(modules, python), tuple(arguments)), 4)
+    return b"%010d" % len(payload) + payload

@@ -1,0 +1,1 @@
+"""Preparing and checking the jail on a machine."""

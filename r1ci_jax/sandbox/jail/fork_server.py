@@ -1,0 +1,500 @@
+"""The fork server of a worker: process 1 of an nsjail, parent of every script's process.
+
+It has the policy's modules (numpy, sympy) loaded and warm, so a script that imports them starts
+within milliseconds. Each script, and each session's kernel, is a forked child in fresh namespaces
+(`namespaces.py`) that gave up its capabilities and took the system-call filter before it saw any
+foreign code. The fork server reads nothing that a script wrote: it counts time, waits, and reports
+to the host over a socket that no child holds. One order is executed at a time; kernels of sessions
+between two cells are stopped.
+"""
+
+import _signal  # pyright: ignore[reportMissingImports]  # see script.py
+import contextlib
+import ctypes
+import dataclasses
+import fcntl
+import gc
+import importlib
+import json
+import mmap
+import os
+import select
+import socket
+import sys
+import time
+from typing import Any, NoReturn
+
+from r1ci_jax.sandbox.jail import collect, namespaces, script, session_process
+
+INTERRUPT_SECONDS = 0.5
+"""Between the interrupt of a cell and the end of its kernel."""
+STRAY_ROUNDS = 100
+BARE_BYTES = 16 << 20
+"""Address space of an interpreter that has loaded nothing."""
+COLLECT_SECONDS = 10.0
+LONGEST_WAIT = 0.5
+SHORTEST_WAIT = 0.005
+"""Bounds of the time between two looks at the CPU clock."""
+MESSAGE_BYTES = 1 << 16
+
+
+@dataclasses.dataclass(kw_only=True)
+class Child:
+    """A running script or a session's kernel."""
+
+    pid: int
+    pidfd: int
+    world: namespaces.Namespaces
+    trouble_fd: int = -1
+    gate_fd: int = -1
+    orders_fd: int = -1
+    done_fd: int = -1
+    word: bytes = b""
+    """What the answer to the cell begins with."""
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the process and its threads."""
+        return time.clock_gettime((~self.pid << 3) | 2)
+
+    def trouble(self) -> str:
+        """What kept it from starting; empty when it started."""
+        try:
+            said = os.read(self.trouble_fd, 1000).decode(errors="replace")
+        except BlockingIOError:
+            said = "its set-up did not end"
+        os.close(self.trouble_fd)
+        self.trouble_fd = -1
+        return said
+
+    def open_gate(self, size: int) -> None:
+        """Let it go on, to a script of so many bytes."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended; whoever watches it sees that
+            os.write(self.gate_fd, size.to_bytes(8, "little"))
+
+    def ended(self) -> bool:
+        """It has ended and waits to be reaped."""
+        return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def discard(self) -> None:
+        """End it and all that is in its namespaces."""
+        self.signal(_signal.SIGKILL)
+        self.reap()
+        self.close()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to this process; one that has just ended takes none."""
+        with contextlib.suppress(ProcessLookupError):
+            _signal.pidfd_send_signal(self.pidfd, number)
+
+    def reap(self) -> tuple[int, Any]:
+        """Wait status and resource usage, once it has ended; its namespaces stay."""
+        _, wait_status, usage = os.wait4(self.pid, 0)
+        return wait_status, usage
+
+    def close(self) -> None:
+        """End what is left in its namespaces and forget it.
+
+        It has been reaped before: the end of a pid namespace waits for that.
+        """
+        self.world.end()
+        for fd in (self.pidfd, self.trouble_fd, self.gate_fd, self.orders_fd, self.done_fd):
+            if fd >= 0:
+                os.close(fd)
+
+
+class Become(BaseException):
+    """Unwinds a new child's stack: scripts have as much of it as in a cold jail."""
+
+    def __init__(self, kernel_fds: tuple[int, ...], code: bytes):
+        self.kernel_fds = kernel_fds
+        self.code = code
+
+
+@dataclasses.dataclass(kw_only=True)
+class Watched:
+    """How an execution ended, as seen from outside."""
+
+    limit: str = ""
+    done: int = -1
+    """A cell's last byte; -1: the process ended instead."""
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """The limit that counts against the code: an interrupt is an exception like any other."""
+        return "" if self.limit == "interrupt" else self.limit
+
+
+class Server:
+    """Takes orders from the host, one after the other."""
+
+    def __init__(self, boot: dict[str, Any]) -> None:
+        self.control = socket.socket(fileno=boot["control_fd"])
+        self.files_fd: int = boot["files_fd"]
+        self.code_fd: int = boot["code_fd"]
+        self.output_fds: tuple[int, int] = (boot["stdout_fd"], boot["stderr_fd"])
+        program: bytes = boot["filter"]
+        self.filter = ctypes.create_string_buffer(program, len(program))
+        self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self.cores = len(os.sched_getaffinity(0))
+        self.page = mmap.mmap(-1, 1)
+        self.loaded_bytes = 0
+        self.sessions: dict[int, Child] = {}
+        self.ready: Child | None = None
+        """Made ahead: set up under `ready_limits`, waiting for its script."""
+        self.ready_limits: dict[str, int] = {}
+
+    def serve(self) -> None:
+        """Answer orders until the host is gone."""
+        # A script may map as much as in a cold jail, where it loads its modules itself.
+        self.loaded_bytes = max(0, mapped_bytes() - BARE_BYTES)
+        self.say({"ready": True, "modules": len(sys.modules)})
+        while True:
+            data, fds, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES, 3)
+            if not data:
+                os._exit(0)  # as process 1: everything in this jail ends with it
+            order = json.loads(data)
+            match order["op"]:
+                case "run":
+                    self.say(self.run(order))
+                case "open":
+                    self.say(self.open(order, *fds))
+                case "cell":
+                    self.say(self.cell(order))
+                case "close":
+                    self.sessions.pop(order["session"]).discard()
+                    self.say({})
+                case "kill" | "interrupt":
+                    pass  # came after the end of what it was meant for
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Tell the host."""
+        self.control.send(json.dumps(message).encode())
+
+    def fresh_output(self) -> tuple[int, ...]:
+        """Streams for a child, opened anew: flags set on the last one's are not its."""
+        return tuple(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY) for fd in self.output_fds)
+
+    def take(self, limits: dict[str, int]) -> Child:
+        """A child that waits for a script under these limits."""
+        child, self.ready = self.ready, None
+        if child is not None and (self.ready_limits != limits or child.ended()):
+            child.discard()
+            child = None
+        return child or self.fork(limits, "", self.fresh_output())
+
+    def run(self, order: dict[str, Any]) -> dict[str, Any]:
+        """One script from its first instruction to the end of its last process."""
+        child = self.take(order["limits"])
+        self.page[0] = 0
+        output = self.fresh_output()  # before the script could change their mode
+        begin, cpu_before = time.monotonic(), child.cpu_seconds()
+        child.open_gate(order["size"])
+        # Beside this script, the next one's child.
+        self.ready, self.ready_limits = self.fork(order["limits"], "", output), order["limits"]
+        seen = self.watch(child, order, begin, cpu_before)
+        if seen.limit:
+            child.signal(_signal.SIGKILL)
+        wait_status, usage = child.reap()
+        wall = time.monotonic() - begin
+        if problem := child.trouble():
+            child.close()
+            return {"setup": problem}
+        if order["collect"] and end_strays(child):
+            self.collect(child.world, order)
+        child.close()
+        return {
+            "limit": seen.limit,
+            "wait_status": wait_status,
+            "cpu": max(0.0, usage.ru_utime + usage.ru_stime - cpu_before),
+            "rss_kib": usage.ru_maxrss,
+            "wall": wall,
+            "exception": self.page[0],
+        }
+
+    def open(
+        self, order: dict[str, Any], code_fd: int, stdout_fd: int, stderr_fd: int
+    ) -> dict[str, Any]:
+        """Start a session's kernel."""
+        theirs, orders = os.pipe()
+        done, says = os.pipe()
+        fds = (theirs, says, code_fd)
+        child = self.fork(order["limits"], order["group"], (stdout_fd, stderr_fd), fds)
+        for fd in fds:
+            os.close(fd)
+        child.open_gate(0)
+        os.set_blocking(child.trouble_fd, True)
+        if problem := child.trouble():
+            child.discard()
+            os.close(orders)
+            os.close(done)
+            return {"setup": problem}
+        child.orders_fd, child.done_fd = orders, done
+        self.sessions[order["session"]] = child
+        return {}
+
+    def cell(self, order: dict[str, Any]) -> dict[str, Any]:
+        """One cell of a session; a kernel that ended is gone afterwards."""
+        child = self.sessions[order["session"]]
+        begin, cpu_before = time.monotonic(), child.cpu_seconds()
+        child.signal(_signal.SIGCONT)
+        child.word = os.urandom(8)  # what a cell before this one wrote is no answer
+        with contextlib.suppress(BrokenPipeError):  # closed by a cell; watched all the same
+            os.write(child.orders_fd, order["size"].to_bytes(8, "little") + child.word)
+        seen = self.watch(child, order, begin, cpu_before)
+        if seen.limit in ("cpu", "wall", "interrupt"):
+            child.signal(_signal.SIGINT)
+            grace = {**order, "cpu": 1e9, "wall": seen.wall + INTERRUPT_SECONDS}
+            seen.done = self.watch(child, grace, begin, cpu_before).done
+        if seen.done < 0:
+            return self.bury(order["session"], seen)
+        seen.cpu = child.cpu_seconds() - cpu_before
+        child.signal(_signal.SIGSTOP)
+        if not end_strays(child):
+            return self.bury(order["session"], seen)
+        return {
+            "limit": seen.verdict,
+            "wait_status": 0,
+            "cpu": seen.cpu,
+            "rss_kib": peak_kib(child.pid),
+            "wall": seen.wall,
+            "exception": seen.done,
+            "cell": True,
+        }
+
+    def bury(self, session: int, seen: Watched) -> dict[str, Any]:
+        """End a kernel that will not go on; its state is lost."""
+        child = self.sessions.pop(session)
+        child.signal(_signal.SIGKILL)
+        wait_status, usage = child.reap()
+        child.close()
+        return {
+            "limit": seen.verdict,
+            "wait_status": wait_status,
+            "cpu": seen.cpu,
+            "rss_kib": usage.ru_maxrss,
+            "wall": seen.wall,
+            "exception": 0,
+            "cell": True,
+            "lost": True,
+        }
+
+    def fork(
+        self,
+        limits: dict[str, int],
+        group: str,
+        output: tuple[int, ...],
+        kernel_fds: tuple[int, ...] = (),
+    ) -> Child:
+        """A child in fresh namespaces that waits at its gate; takes and closes `output`.
+
+        It tells of trouble over a pipe that it closes before any foreign code runs.
+        """
+        world = namespaces.Namespaces()
+        trouble, says = os.pipe()
+        gate, opens = os.pipe()
+        pid = namespaces.fork_into(world, self.own_pid_namespace)
+        if pid == 0:
+            self.become(world, limits, group, (*output, *kernel_fds), (says, gate))
+        for fd in (says, gate, *output):
+            os.close(fd)
+        os.set_blocking(trouble, False)
+        return Child(
+            pid=pid, pidfd=os.pidfd_open(pid), world=world, trouble_fd=trouble, gate_fd=opens
+        )
+
+    def become(
+        self,
+        world: namespaces.Namespaces,
+        limits: dict[str, int],
+        group: str,
+        fds: tuple[int, ...],
+        own_fds: tuple[int, int],
+    ) -> NoReturn:
+        """The child's last trusted steps; `own_fds` are the pipe for trouble and the gate."""
+        trouble_fd, gate_fd = own_fds
+        try:
+            kept = (os.open("/dev/null", os.O_RDONLY), *fds)
+            place_descriptors((*kept, *own_fds, world.pidfd, self.code_fd))
+            trouble_fd, gate_fd, pidfd, code_fd = range(len(kept), len(kept) + 4)
+            memory = limits["memory"] + self.loaded_bytes
+            namespaces.enter(pidfd, {**limits, "memory": memory}, self.filter, group)
+        except BaseException as error:
+            os.write(trouble_fd, f"{type(error).__name__}: {error}".encode())
+            os.read(gate_fd, 8)
+            os._exit(1)
+        size = os.read(gate_fd, 8)
+        if len(size) != 8:
+            os._exit(0)
+        # Read only now: what the fork server had read, later children could find in its memory.
+        code = os.pread(code_fd, int.from_bytes(size, "little"), 0)
+        if "numpy.random" in sys.modules and (len(fds) > 2 or b"random" in code):
+            seed = int.from_bytes(os.urandom(4))  # `random` sees to itself after a fork
+            sys.modules["numpy.random"].seed(seed)
+        for fd in (trouble_fd, gate_fd, pidfd, code_fd):
+            os.close(fd)
+        raise Become(tuple(range(3, len(kept))), code)
+
+    def collect(self, world: namespaces.Namespaces, order: dict[str, Any]) -> None:
+        """Let a child, as confined as the script was, send the files that are asked for.
+
+        Nobody is left in the script's namespaces who could change a file meanwhile.
+        """
+        pid = namespaces.fork_into(world, self.own_pid_namespace)
+        if pid == 0:
+            try:
+                place_descriptors((self.files_fd, world.pidfd))
+                namespaces.follow(1, order["limits"], self.filter)
+                collect.send(script.SCRATCH, tuple(order["collect"]), order["limits"]["file"], 0)
+            finally:
+                os._exit(0)
+        pidfd = os.pidfd_open(pid)
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        if not ended.poll(COLLECT_SECONDS * 1000):
+            _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(pidfd)
+
+    def watch(
+        self, child: Child, order: dict[str, Any], begin: float, cpu_before: float
+    ) -> Watched:
+        """Until the child ends, its cell is done, a limit is reached, or the host objects."""
+        events = select.poll()
+        for fd in (child.pidfd, self.control.fileno(), child.done_fd):
+            if fd >= 0:
+                events.register(fd, select.POLLIN)
+        seen = Watched()
+        said = b""
+        while True:
+            seen.wall = time.monotonic() - begin
+            try:
+                seen.cpu = child.cpu_seconds() - cpu_before
+            except OSError:  # it has ended since
+                return seen
+            cpu_left, wall_left = order["cpu"] - seen.cpu, order["wall"] - seen.wall
+            if cpu_left <= 0 or wall_left <= 0:
+                seen.limit = "cpu" if cpu_left <= 0 else "wall"
+                return seen
+            pause = min(LONGEST_WAIT, wall_left, max(cpu_left / self.cores, SHORTEST_WAIT))
+            for fd, _ in events.poll(max(1, pause * 1000)):
+                if fd == child.done_fd:
+                    heard = os.read(fd, 4096)
+                    before, word, after = (said + heard).partition(child.word)
+                    said = before[-len(child.word) :] + word + after[:1]
+                    if word and after:
+                        seen.done = after[0] & 1
+                    elif not heard:
+                        events.unregister(fd)
+                if fd == self.control.fileno():
+                    seen.limit = self.objection()
+                if fd == child.pidfd or seen.limit or seen.done >= 0:
+                    seen.wall = time.monotonic() - begin
+                    return seen
+
+    def objection(self) -> str:
+        """What the host says during an execution: `kill` or `interrupt`."""
+        data = self.control.recv(MESSAGE_BYTES)
+        if not data:
+            os._exit(0)
+        said = json.loads(data)["op"]
+        assert said in ("kill", "interrupt"), said
+        return said
+
+
+def place_descriptors(wanted: tuple[int, ...]) -> None:
+    """Make `wanted` the descriptors 0, 1, 2, ... and close every other."""
+    above = max(*wanted, len(wanted)) + 1
+    lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD, above) for fd in wanted]
+    for place, fd in enumerate(lifted):
+        os.dup2(fd, place)
+    os.closerange(len(wanted), 1 << 30)
+
+
+def peak_kib(pid: int) -> int:
+    """Largest resident memory of a process so far; 0 when it has just ended."""
+    with open(f"/proc/{pid}/status") as status:
+        lines = (line.split() for line in status)
+        return next((int(words[1]) for words in lines if words[0] == "VmHWM:"), 0)
+
+
+def mapped_bytes() -> int:
+    """Address space of this process."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[0]) * mmap.PAGESIZE
+
+
+def end_strays(child: Child) -> bool:
+    """End processes that a cell or script left behind; False when they multiply faster."""
+    for _ in range(STRAY_ROUNDS):
+        strays = child.world.others(child.pid)
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, _signal.SIGKILL)
+        if all(_ended(pid) for pid in strays):
+            return True
+    return False
+
+
+def _ended(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def preload(modules: list[str], warm_up: str) -> None:
+    """Import what scripts often need, and run code that makes lazy parts load, too."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    packages = f"{sys.prefix}/lib/python{version}/site-packages"
+    sys.path.append(packages)
+    for module in modules:
+        importlib.import_module(module)
+    exec(compile(warm_up, "<warm-up>", "exec", dont_inherit=True), {"__name__": "warm_up"})
+    sys.path.remove(packages)
+
+
+def make_immortal() -> None:
+    """Let every object that there is now live for ever, as None does.
+
+    Python then leaves their reference counts alone, so a child that uses a module does not write to
+    the pages it lies in, and the kernel does not copy them.
+    """
+    for_ever = ctypes.c_uint32.from_address(id(None)).value
+    seen = set[int]()
+    found = gc.get_objects()
+    while found:
+        fresh = []
+        for thing in found:
+            if id(thing) not in seen:
+                seen.add(id(thing))
+                fresh.append(thing)
+        found = gc.get_referents(*fresh)
+        del fresh
+    for address in seen:
+        ctypes.c_uint32.from_address(address).value = for_ever
+
+
+def main(boot: dict[str, Any]) -> None:
+    """Get ready, then serve. Never returns."""
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    os.chdir(script.SCRATCH)
+    preload(boot["preload"], boot["warm_up"])
+    server = Server(boot)
+    gc.collect()
+    make_immortal()
+    gc.freeze()  # a collection in a child would otherwise touch, and so copy, every object
+    namespaces.use_huge_pages()
+    try:
+        server.serve()
+    except Become as become:
+        kernel_fds, code = become.kernel_fds, become.code
+    # Outside the handler, or every exception of a script would have this one as its context.
+    page = server.page
+    del server  # the numbers of other sessions are nobody's business
+    if not kernel_fds:
+        script.run_script(code, page)
+    page.close()  # it belongs to the scripts
+    session_process.serve(*kernel_fds)

@@ -1,0 +1,239 @@
+"""Inside a worker's jail: fresh namespaces and how a child enters them for good.
+
+Process 1 of the new namespaces is made by clone(2) with CLONE_VM: it shares the fork server's
+memory, so making it copies no page tables, and it runs no Python; all it ever does is sleep. The
+script is forked next to it, as process 2, like under a cold jail's supervisor. When
+process 1 is killed the kernel ends every process of the pid namespace.
+
+A script can neither signal process 1 (the kernel protects it) nor trace it: process 1 holds
+capabilities in their user namespace and the script holds none.
+"""
+
+import contextlib
+import ctypes
+import mmap
+import os
+import resource
+import signal
+import struct
+from collections.abc import Iterable
+
+from r1ci_jax.sandbox.jail import script
+
+CLONE_VM = 0x100
+CLONE_FILES = 0x400
+CLONE_NEWNS = 0x20000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+_ENTERED = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
+_STACK_BYTES = 16 << 10
+
+_HUGE_BYTES = 2 << 20
+_MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 22, 24, 38
+_SECCOMP_MODE_FILTER = 2
+_CAPABILITY_VERSION = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
+_libc.mount.argtypes = [
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+# All that process 1 ever runs, without libc, whose variables it would share with the fork server:
+# ignore SIGCHLD, so that the kernel reaps the orphans that end up here, then sleep for ever.
+_SLEEP = bytes.fromhex(
+    "4889fe"  # mov rsi, rdi      the argument, a struct sigaction
+    "bf11000000"  # mov edi, 17       SIGCHLD
+    "31d2"  # xor edx, edx
+    "41ba08000000"  # mov r10d, 8
+    "b80d000000"  # mov eax, 13       rt_sigaction
+    "0f05"  # syscall
+    "b822000000"  # mov eax, 34       pause
+    "0f05"  # syscall
+    "ebf7"  # jmp to the second mov eax
+)
+_IGNORE = struct.pack("QQQQ", signal.SIG_IGN, 0, 0, 0)
+
+
+def _refused(call: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{call}: {os.strerror(number)}")
+
+
+def _code_page() -> int:
+    """Address of the code in a page that can be run and no longer written."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    page.write(_SLEEP.ljust(1024, b"\xcc") + _IGNORE)
+    anchor = ctypes.c_char.from_buffer(page)  # keeps the page for ever
+    _kept.append(anchor)
+    if _libc.mprotect(ctypes.addressof(anchor), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
+        raise _refused("mprotect")
+    return ctypes.addressof(anchor)
+
+
+_kept: list[object] = []
+_CODE = _code_page()
+
+
+class Namespaces:
+    """Fresh user, mount, pid, net, ipc and uts namespaces, held by a sleeping process 1."""
+
+    def __init__(self) -> None:
+        # Private: a script's copy of this memory must not be process 1's stack itself.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._stack = mmap.mmap(-1, _STACK_BYTES, flags=private)
+        anchor = ctypes.c_char.from_buffer(self._stack)
+        top = ctypes.addressof(anchor) + _STACK_BYTES - 64
+        del anchor  # or the stack could not be given back
+        # Sharing the descriptors too, it keeps no pipe open by a copy of its own.
+        flags = CLONE_VM | CLONE_FILES | CLONE_NEWPID | _ENTERED | signal.SIGCHLD
+        self.pid: int = _libc.clone(_CODE, top, flags, _CODE + 1024)
+        if self.pid < 0:
+            raise _refused("clone")
+        self.pidfd = os.pidfd_open(self.pid)
+        for file, content in (
+            ("setgroups", "deny"),
+            ("gid_map", f"{os.getegid()} {os.getegid()} 1"),
+            ("uid_map", f"{os.geteuid()} {os.geteuid()} 1"),
+        ):
+            with open(f"/proc/{self.pid}/{file}", "w") as opened:
+                opened.write(content)
+
+    def end(self) -> None:
+        """Kill everything in them and wait until it is gone."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        self._stack.close()
+
+    def others(self, known: int) -> list[int]:
+        """Processes in them besides process 1 and `known`, as far as they can be seen now."""
+        found: list[int] = []
+        unseen = [self.pid, known]
+        while unseen:
+            children = [pid for pid in _children(unseen.pop()) if pid != known]
+            found += children
+            unseen += children
+        return found
+
+
+def use_huge_pages() -> None:
+    """Collapse this process's private memory: fork(2) then copies far fewer page-table entries.
+
+    Best effort: kernels before 6.1 refuse, and forks take some milliseconds longer.
+    """
+    with open("/proc/self/maps") as maps:
+        lines = [line.split() for line in maps]
+    for span, permissions, *_, name in (line if len(line) > 5 else [*line, ""] for line in lines):
+        if permissions == "rw-p" and name in ("", "[heap]"):
+            first, last = (int(end, 16) for end in span.split("-"))
+            first = -(-first // _HUGE_BYTES) * _HUGE_BYTES
+            last = last // _HUGE_BYTES * _HUGE_BYTES
+            for advice in (_MADV_HUGEPAGE, _MADV_COLLAPSE) if first < last else ():
+                _libc.madvise(first, last - first, advice)
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as listed:
+                children += map(int, listed.read().split())
+    return children
+
+
+def fork_into(namespaces: Namespaces, own_pid_namespace: int) -> int:
+    """fork(2), the child a process of the pid namespace; the others it enters by `enter`."""
+    os.setns(namespaces.pidfd, CLONE_NEWPID)
+    child = os.fork()
+    if child:
+        os.setns(own_pid_namespace, CLONE_NEWPID)
+    return child
+
+
+def enter(
+    pidfd: int, limits: dict[str, int], program: ctypes.Array[ctypes.c_char], group: str
+) -> None:
+    """Move this child into the namespaces of `pidfd` and give up all that leads out again.
+
+    Args:
+        pidfd: Of their process 1.
+        limits: Resource limits; see `policy.child_limits`.
+        program: The system-call filter, classic BPF.
+        group: Its directory in /cgroup, or "".
+    """
+    if group:
+        with open(f"/cgroup/{group}/cgroup.procs", "w") as procs:
+            procs.write("0")
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")
+    os.setsid()
+    os.setns(pidfd, _ENTERED)
+    held = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    options = f"size={limits['scratch']},nr_inodes={limits['inodes']},mode=1777"
+    _mount_tmpfs(script.SCRATCH, held, options)
+    for hidden in ("/proc", "/cgroup"):
+        _mount_tmpfs(hidden, held | _MS_RDONLY, "size=4k,nr_inodes=2,mode=555")
+    os.chdir(script.SCRATCH)
+    _confine(limits, program)
+
+
+def follow(pidfd: int, limits: dict[str, int], program: ctypes.Array[ctypes.c_char]) -> None:
+    """Move a second child to where another has been before it, with as few rights."""
+    os.setns(pidfd, _ENTERED)
+    _confine(limits, program)
+
+
+def _confine(limits: dict[str, int], program: ctypes.Array[ctypes.c_char]) -> None:
+    _limit_resources(limits)
+    _drop_capabilities()
+    _filter_calls(program)
+
+
+def _mount_tmpfs(where: str, flags: int, options: str) -> None:
+    if _libc.mount(b"tmpfs", where.encode(), b"tmpfs", flags, options.encode()):
+        raise _refused(f"mount {where}")
+
+
+def _limit_resources(limits: dict[str, int]) -> None:
+    both: Iterable[tuple[int, int]] = (
+        (resource.RLIMIT_AS, limits["memory"]),
+        (resource.RLIMIT_CPU, limits["cpu"]),
+        (resource.RLIMIT_FSIZE, limits["file"]),
+        (resource.RLIMIT_NOFILE, limits["files"]),
+        (resource.RLIMIT_NPROC, limits["processes"]),
+        (resource.RLIMIT_STACK, limits["stack"]),
+        (resource.RLIMIT_CORE, 0),
+    )
+    for which, most in both:
+        resource.setrlimit(which, (most, most))
+
+
+def _drop_capabilities() -> None:
+    capability = 0
+    while _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
+    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
+    if _libc.capset(header, bytes(24)):
+        raise _refused("capset")
+
+
+def _filter_calls(program: ctypes.Array[ctypes.c_char]) -> None:
+    """Install the seccomp program; it stays for this process and all its children."""
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise _refused("no_new_privs")
+    instructions = len(program) // 8
+    pointer = struct.pack("HxxxxxxP", instructions, ctypes.addressof(program))
+    if _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer, 0, 0):
+        raise _refused("seccomp")

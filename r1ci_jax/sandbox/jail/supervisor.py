@@ -1,0 +1,130 @@
+"""The trusted half inside a cold jail: process 1, parent of the script, teller of the verdict.
+
+The host sends this module's code over file descriptor 0, a socket, together with the script, so
+nothing of it has to lie in the jail. The script runs in a forked child that holds neither the
+socket nor the log; process 1 of a pid namespace ignores every signal from inside it, and the
+seccomp policy refuses ptrace and its like: the script cannot speak on the channel, read it, or stop
+the one who does.
+"""
+
+import _signal  # pyright: ignore[reportMissingImports]  # see script.py
+import mmap
+import os
+import time
+
+from r1ci_jax.sandbox.jail import collect, script
+
+TICK = 0.5
+"""Seconds between two looks whether the host is still there."""
+SHORTEST_WAIT = 0.005
+"""Seconds between two looks at the CPU clock, at least."""
+
+
+def main(order: dict[str, object], stderr_fd: int, files_fd: int) -> None:
+    """Run the ordered script in a child and report on descriptor 0. Never returns."""
+    code, cpu_limit, wall_limit = order["code"], order["cpu"], order["wall"]
+    names, file_bytes, isolated = order["collect"], order["file_bytes"], order["isolated"]
+    scratch = order["scratch"]
+    assert isinstance(scratch, str)
+    assert isinstance(code, bytes) and isinstance(names, tuple) and isinstance(file_bytes, int)
+    assert isinstance(cpu_limit, float) and isinstance(wall_limit, float)
+    # Only handled signals reach process 1 from inside; Python would handle this one.
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    # SIGCHLD stays pending until the wait below asks for it.
+    previous_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGCHLD])
+    page = mmap.mmap(-1, 1)
+    os.set_blocking(0, False)
+    os.write(0, b"S")
+    child = os.fork()
+    if child == 0:
+        if not isolated:
+            _limit_resources(order)
+        _take_over(stderr_fd, files_fd, previous_mask)
+        script.run_script(code, page)
+    report = '{"limit":"%s","wait_status":%d,"cpu":%.6f,"rss_kib":%d,"wall":%.6f,"exception":%d}\n'
+    # Without a pid namespace "every process" would be the host's.
+    everyone = -1 if isolated else -child
+    seen = watch(child, everyone, cpu_limit, wall_limit)
+    if names:
+        collect.send(scratch, names, file_bytes, files_fd)
+    os.write(0, (report % (*seen, page[0])).encode())
+    os._exit(0)
+
+
+def watch(
+    child: int, everyone: int, cpu_limit: float, wall_limit: float
+) -> tuple[str, int, float, int, float]:
+    """Wait for the child, enforce both limits; `everyone` is what kill(2) calls all its processes.
+
+    Returns:
+        The limit it hit ("", "cpu" or "wall"), wait status, CPU seconds, peak memory in KiB, and
+        wall seconds.
+    """
+    begin = time.monotonic()
+    cores = len(os.sched_getaffinity(0))
+    # clock_getcpuclockid(3): the process-wide CPU clock of another process, without /proc.
+    cpu_clock = (~child << 3) | 2
+    limit = ""
+    last_look = begin
+    while True:
+        pid, wait_status, usage = os.wait4(-1, os.WNOHANG)
+        if pid == child:
+            break
+        if pid:  # an orphan of the script, reaped because this is process 1
+            continue
+        now = time.monotonic()
+        cpu_left = cpu_limit - time.clock_gettime(cpu_clock)
+        wall_left = begin + wall_limit - now
+        if cpu_left <= 0 or wall_left <= 0:
+            limit = "cpu" if cpu_left <= 0 else "wall"
+            os.kill(everyone, _signal.SIGKILL)
+            _, wait_status, usage = os.wait4(child, 0)
+            break
+        if now - last_look > TICK:
+            last_look = now
+            exit_without_host()
+        pause = min(TICK, wall_left, max(cpu_left / cores, SHORTEST_WAIT))
+        _signal.sigtimedwait([_signal.SIGCHLD], pause)
+    wall = time.monotonic() - begin
+    # Daemons that the script left behind must not write on while the host collects the output.
+    try:  # noqa: SIM105  # importing contextlib costs every script a millisecond
+        os.kill(everyone, _signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    cpu = usage.ru_utime + usage.ru_stime
+    return limit, wait_status, cpu, usage.ru_maxrss, wall
+
+
+def exit_without_host() -> None:
+    """The host sends nothing more: the end of the stream means that it is gone."""
+    try:
+        if os.read(0, 1) == b"":
+            os._exit(1)
+    except BlockingIOError:
+        pass
+
+
+def _limit_resources(order: dict[str, object]) -> None:
+    """Where no jail has set them."""
+    import resource
+
+    for which, key in (
+        (resource.RLIMIT_AS, "memory"),
+        (resource.RLIMIT_CPU, "cpu_backstop"),
+        (resource.RLIMIT_FSIZE, "file_bytes"),
+    ):
+        most = order[key]
+        assert isinstance(most, int)
+        resource.setrlimit(which, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _take_over(stderr_fd: int, files_fd: int, signal_mask: object) -> None:
+    """The child: stdin empty, stderr in its place, nothing else inherited."""
+    os.setpgid(0, 0)
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(stderr_fd, 2)
+    for fd in (null, stderr_fd, files_fd):
+        os.close(fd)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, signal_mask)

@@ -1,0 +1,1 @@
+"""BIG-Bench-Hard tasks."""

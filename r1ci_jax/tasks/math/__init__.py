@@ -1,0 +1,1 @@
+"""Tasks from published mathematics sets, and the comparison of mathematical answers."""

@@ -1,0 +1,36 @@
+"""Whether two LaTeX expressions have one value: math-verify, in the jail."""
+
+from typing import Final
+
+from r1ci_jax.tasks.jail_scoring import JAIL, Jail
+
+PROGRAM: Final = """
+import logging
+import math_verify
+from math_verify.parser import LatexExtractionConfig
+logging.disable(logging.CRITICAL)
+def parsed(text):
+    return math_verify.parse(
+        "\\\\boxed{" + text + "}", extraction_config=[LatexExtractionConfig()],
+        fallback_mode="no_fallback", parsing_timeout=0, raise_on_error=False,
+    )
+try:
+    # An exact form is asked, so a rounded decimal must not pass.
+    number = math_verify.verify(
+        *map(parsed, request), float_rounding=12, numeric_precision=30, strict=True,
+        timeout_seconds=None,
+    )
+except (Exception, RecursionError, MemoryError):
+    number = 0  # whatever a parser stumbles over is no right answer
+"""
+"""`request` is the expected and the given expression."""
+
+
+def equal(expected: str, given: str, jail: Jail = JAIL) -> bool | None:
+    """Whether both are the same value; None where telling took too long.
+
+    Raises:
+        UserError: there is no jail on this machine, or it failed.
+    """
+    (number,) = jail.numbers(PROGRAM, [[expected, given]])
+    return None if number is None else number == 1.0

@@ -1,0 +1,246 @@
+"""Three tasks of published questions: GSM-Hard and two subjects of MATH.
+
+Each is one file of the data folder, `symbench/<task>.jsonl`, one JSON object a line with the fields
+of the publication. `fetch` fills it from the Hugging Face hub; the released sample of SymBench has
+the same fields and can lie there as well.
+"""
+
+import abc
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, Final, override
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import answers, published_files, published_task
+from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.math import equality, extraction
+from r1ci_jax.tasks.published_task import Contents, Dropped, Item
+
+TOLERANCE: Final = Fraction(1, 10**6)
+"""Largest relative error of an answer to GSM-Hard: its golds are floating-point numbers."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HubFile:
+    """A file of a data set on the Hugging Face hub."""
+
+    repository: str
+    revision: str
+    file: str
+    count: int
+    """Its number of rows."""
+
+
+HUB: Final = {
+    "gsm_hard": HubFile(
+        repository="reasoning-machines/gsm-hard",
+        revision="main",
+        file="gsmhardv2.jsonl",
+        count=1319,
+    ),
+    "math_geometry": HubFile(
+        repository="EleutherAI/hendrycks_math",
+        revision="73ed0b104cbf1bae49a9118a37d805aed58a7a13",
+        file="geometry/train-00000-of-00001.parquet",
+        count=870,
+    ),
+    "math_counting_and_probability": HubFile(
+        repository="EleutherAI/hendrycks_math",
+        revision="73ed0b104cbf1bae49a9118a37d805aed58a7a13",
+        file="counting_and_probability/train-00000-of-00001.parquet",
+        count=771,
+    ),
+}
+
+Download = Callable[[HubFile], pathlib.Path]
+"""Brings a file of the hub onto this machine."""
+
+
+class Loaded(published_task.StoredTask):
+    """A task of one JSON-lines file."""
+
+    suite = "symbench"
+
+    @override
+    def read(self, data: pathlib.Path) -> Contents:
+        items: list[Item] = []
+        dropped: list[Dropped] = []
+        for number, row in enumerate(
+            _rows(published_files.read(_path(self.name), data), self.name)
+        ):
+            try:
+                items.append(self.item(number, row))
+            except ValueError as flaw:
+                dropped.append(Dropped(task=self.name, index=number, reason=str(flaw)))
+        return published_task.settled(self.name, items, dropped)
+
+    @abc.abstractmethod
+    def item(self, number: int, row: dict[str, Any]) -> Item:
+        """The item of a row; raises ValueError with the reason why it cannot be asked."""
+
+
+class GsmHard(Loaded):
+    """School problems in words with large numbers."""
+
+    name = "gsm_hard"
+    kind = "execution"
+    answer_format = "a number in digits, right to one part in a million"
+
+    @override
+    def item(self, number: int, row: dict[str, Any]) -> Item:
+        question, target = row.get("input"), row.get("target")
+        if not isinstance(question, str) or not question.strip():
+            raise ValueError("no text under input")
+        if not isinstance(target, int | float) or isinstance(target, bool):
+            raise ValueError("no number under target")
+        text = repr(int(target)) if target == int(target) else repr(target)
+        return Item(
+            number=number,
+            question=f"{question.strip()}\n\nTake every number as it stands, even where the result "
+            "looks odd. Answer with a single number in digits, without unit, currency sign or "
+            "thousands separators; its relative error must not exceed 0.000001.",
+            answer=text,
+            metadata={},
+        )
+
+    @override
+    def score(self, example: Example, answer_text: str) -> Verdict:
+        expected = extraction.number(json.loads(example.answer))
+        found = extraction.number(answer_text)
+        shown = answers.shown(answer_text[:41])
+        if found is None or expected is None:
+            return Verdict(correct=False, reason=f"{shown} is not a single number in digits")
+        if abs(found - expected) > TOLERANCE * abs(expected):
+            return Verdict(correct=False, reason=f"{shown} is not the expected number")
+        return Verdict(correct=True, reason=f"{shown} is the expected number")
+
+
+class MathSubject(Loaded):
+    """One subject of MATH: competition problems, answered by a value."""
+
+    kind = "reasoning"
+    answer_format = "an exact value in plain or LaTeX notation, without units"
+
+    def __init__(self, name: str, data: pathlib.Path | None = None) -> None:
+        """Make the task `math_geometry` or `math_counting_and_probability`."""
+        super().__init__(data)
+        self.name = name
+
+    @override
+    def item(self, number: int, row: dict[str, Any]) -> Item:
+        problem, solution = row.get("problem"), row.get("solution")
+        if not isinstance(problem, str) or not problem.strip() or not isinstance(solution, str):
+            raise ValueError("no text under problem or solution")
+        content = extraction.boxed(solution)
+        if content is None:
+            raise ValueError("its solution marks no answer")
+        value = extraction.value(content)
+        if value is None or len(value) > answers.MAX_ANSWER_CHARS:
+            raise ValueError("its marked answer is not one value")
+        return Item(
+            number=number,
+            question=f"{problem.strip()}\n\nAnswer with the value alone, in LaTeX or plain "
+            "notation such as sqrt(2)/3 or 5*pi: exact rather than rounded unless rounding is "
+            "asked for, without its name, units, percent or degree signs. A point or a list of "
+            "values is written with commas, in the order and the brackets that are asked for.",
+            answer=value,
+            metadata={"level": str(row.get("level", ""))},
+        )
+
+    @override
+    def score(self, example: Example, answer_text: str) -> Verdict:
+        """Judge the text.
+
+        Raises:
+            UserError: the jail, where what is no plain number is compared, does not start.
+        """
+        return extraction.judge(json.loads(example.answer), answer_text, equality.equal)
+
+
+NAMES: Final = tuple(HUB)
+
+
+def make(name: str, data: pathlib.Path | None = None) -> Loaded:
+    """The task of that name, from `NAMES`."""
+    assert name in NAMES
+    return GsmHard(data) if name == GsmHard.name else MathSubject(name, data)
+
+
+def from_hub(source: HubFile) -> pathlib.Path:
+    """Download through `huggingface_hub`, which keeps its own cache."""
+    # Imported here: it takes half a second, and nothing but `fetch` needs it.
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        found = huggingface_hub.hf_hub_download(
+            source.repository, source.file, repo_type="dataset", revision=source.revision
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"cannot download {source.file} of {source.repository}: {why}; run "
+            f"{published_files.FETCH} where there is a network, or name a filled folder by --data-dir"
+        ) from None
+    return pathlib.Path(found)
+
+
+def fetch(name: str, data: pathlib.Path, *, download: Download = from_hub) -> bool:
+    """Fill the file of a task unless it is there; returns whether it was downloaded.
+
+    Raises:
+        UserError: no connection, no room, or not the published rows.
+    """
+    if (data / _path(name)).is_file():
+        return False
+    source = HUB[name]
+    place = download(source)
+    rows = _parquet_rows(place) if source.file.endswith(".parquet") else _rows_at(place, name)
+    if len(rows) != source.count:
+        raise UserError(
+            f"{source.file} of {source.repository} has {len(rows)} rows, not {source.count}; "
+            f"put the published rows at {data / _path(name)} as JSON lines"
+        )
+    lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+    published_files.write(_path(name), data, lines.encode())
+    return True
+
+
+def dropped(data: pathlib.Path | None = None) -> list[Dropped]:
+    """Every item of the three files that is never asked, and why."""
+    return [drop for name in NAMES for drop in make(name, data).dropped()]
+
+
+def _path(name: str) -> str:
+    return f"symbench/{name}.jsonl"
+
+
+def _rows_at(place: pathlib.Path, name: str) -> list[dict[str, Any]]:
+    return _rows(place.read_bytes(), name)
+
+
+def _rows(content: bytes, name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(content.decode(errors="replace").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(
+                f"{_path(name)}, line {number} is no JSON object; "
+                f"delete the file and run {published_files.FETCH}"
+            )
+        rows.append(row)
+    return rows
+
+
+def _parquet_rows(place: pathlib.Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet  # only a download needs it
+
+    return pyarrow.parquet.read_table(place).to_pylist()

@@ -1,0 +1,1 @@
+"""Reasoning-Gym tasks; the package runs in a jail."""

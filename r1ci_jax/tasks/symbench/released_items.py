@@ -1,0 +1,117 @@
+"""The released SymBench items, judged by our scorers: do the published golds obey the stated rules?
+
+A folder holds `<task>.jsonl`, one item a line, or the release's own layout,
+`<task>/.../sample_N/question.txt` with `solution.json` beside it.
+"""
+
+import dataclasses
+import importlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.base import Task
+from r1ci_jax.tasks.symbench.symbench_task import SymbenchTask
+
+_QUESTIONS: Final = ("question.txt", "input_prompt_1.txt")
+_SOLUTIONS: Final = ("solution.json", "target_answer.txt", "blocksworld_task.txt")
+_SHOWN: Final = 5
+TOLERATED: Final = 0.01
+"""Share of golds that may fail beyond the known defects."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The released items of one task."""
+
+    task: str
+    items: int
+    golds: int
+    """Items that store an answer."""
+    scored: int
+    """Golds that our scorer accepts."""
+    defects: dict[str, int]
+    """Known defects of the released sample, with their counts."""
+    failures: tuple[str, ...]
+    """Some golds that do not score, with the scorer's reason."""
+
+    @property
+    def passed(self) -> bool:
+        """All golds score but the known defects and one in a hundred."""
+        unexplained = self.golds - self.scored - sum(self.defects.values())
+        return self.items > 0 and unexplained <= TOLERATED * self.golds
+
+
+def judge(folder: pathlib.Path) -> list[Judged]:
+    """Judge every task that the folder has items of.
+
+    Raises:
+        UserError: there is no such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; name the one that holds <task>.jsonl or <task>/")
+    tasks = [registry.get(name) for name in registry.names(suite="symbench")]
+    judged = [_judge(task, list(rows(folder, task.name))) for task in tasks]
+    found = [one for one in judged if one.items]
+    if not found:
+        raise UserError(f"{folder} holds no items of SymBench; it needs <task>.jsonl or <task>/")
+    return found
+
+
+def rows(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
+    """Question and solution of each item, as published."""
+    lines = folder / f"{name}.jsonl"
+    if lines.is_file():
+        for line in lines.read_text().splitlines():
+            row = json.loads(line)
+            yield row.get("question", ""), row.get("solution", row)
+        return
+    for place in sorted(folder.glob(f"{name}*/**/sample_*")):
+        question = _first(place, _QUESTIONS)
+        solution = _first(place, _SOLUTIONS) or next(iter(sorted(place.glob("*.json"))), None)
+        text = solution.read_text() if solution else "null"
+        parsed = json.loads(text) if solution and solution.suffix == ".json" else text
+        yield question.read_text() if question else "", parsed
+
+
+def _first(place: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path | None:
+    return next((place / name for name in names if (place / name).is_file()), None)
+
+
+def _judge(task: Task, found: list[tuple[str, Any]]) -> Judged:
+    golds = scored = 0
+    failures = []
+    for number, (question, solution) in enumerate(found):
+        if not isinstance(task, SymbenchTask):
+            continue  # stored tasks read such a file themselves, golds and all
+        item = task.released(number, question, solution)
+        if item.gold is None:
+            continue
+        golds += 1
+        verdict = task.score(item.example, item.gold)
+        scored += verdict.correct
+        if not verdict.correct:
+            failures.append(f"item {number}: {verdict.reason}")
+    return Judged(
+        task=task.name,
+        items=len(found) if isinstance(task, SymbenchTask) else 0,
+        golds=golds,
+        scored=scored,
+        defects=defects(task),
+        failures=tuple(failures[:_SHOWN]),
+    )
+
+
+def defects(task: Task) -> dict[str, int]:
+    """Known defects of the released sample of a task."""
+    module = importlib.import_module(type(task).__module__)
+    return dict(getattr(module, "RELEASED_DEFECTS", {}))
+
+
+def remarks(task: Task) -> dict[str, int]:
+    """Weak released questions whose golds are right all the same."""
+    module = importlib.import_module(type(task).__module__)
+    return dict(getattr(module, "RELEASED_REMARKS", {}))

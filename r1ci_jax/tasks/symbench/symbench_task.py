@@ -1,0 +1,75 @@
+"""What the tasks of SymBench share."""
+
+import abc
+import dataclasses
+import json
+from typing import Any
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Procedural
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Released:
+    """An item of the released data, in the form that our scorer reads."""
+
+    example: Example
+    """`metadata` as our generator would have written it for this question."""
+    gold: str | None
+    """The released answer as a text between answer marks; None where the item stores none."""
+
+
+class SymbenchTask(Procedural):
+    """One of the 30 procedural tasks."""
+
+    suite = "symbench"
+    split = "train"  # the fixed split is in tasks/train_test_split.py
+
+    @abc.abstractmethod
+    def released(self, number: int, question: str, solution: Any) -> Released:
+        """Read item `number` of the released data.
+
+        Args:
+            number: Of the item's folder or line.
+            question: Its question.txt.
+            solution: Its solution.json (or the task's own file), parsed.
+
+        Raises:
+            UserError: the item has not the form that this task's items have.
+        """
+
+    def item(
+        self, number: int, question: str, metadata: dict[str, Any], gold: str | None
+    ) -> Released:
+        """Assemble a released item."""
+        return Released(
+            example=Example(
+                id=f"{self.name}/released/{number}",
+                task=self.name,
+                question=question,
+                answer="" if gold is None else json.dumps(gold),
+                difficulty=1,
+                metadata=json.dumps(metadata, sort_keys=True),
+            ),
+            gold=gold,
+        )
+
+    def malformed(self, number: int, why: str) -> UserError:
+        """The error for an item that cannot be read."""
+        return UserError(f"released item {number} of {self.name}: {why}; is the folder complete?")
+
+
+def field(solution: Any, key: str = "solution") -> Any:
+    """What a released solution holds under a key; None where it is no object or lacks the key."""
+    return solution.get(key) if isinstance(solution, dict) else None
+
+
+def wrong(reason: str) -> Verdict:
+    """A wrong answer."""
+    return Verdict(correct=False, reason=reason)
+
+
+def right(reason: str) -> Verdict:
+    """A right answer."""
+    return Verdict(correct=True, reason=reason)

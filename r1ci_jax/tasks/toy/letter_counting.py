@@ -1,0 +1,49 @@
+"""Count a letter in a made-up word."""
+
+import json
+import random
+from typing import override
+
+from r1ci_jax.tasks import answers
+from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.toy import toy_task
+
+_LETTERS = "abdeimno"
+
+
+class Letters(toy_task.ToyTask):
+    """Count a letter in a made-up word."""
+
+    name = "toy_letters"
+    answer_format = "an integer"
+
+    @override
+    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+        letter = rng.choice(_LETTERS)
+        # A count drawn evenly leaves little to win by always naming the commonest count.
+        count = rng.randint(1, 2 + difficulty)
+        others = _LETTERS.replace(letter, "")
+        word = [letter] * count + rng.choices(others, k=3 + 2 * difficulty - count)
+        rng.shuffle(word)
+        text = "".join(word)
+        return toy_task.Puzzle(
+            question=f"How many '{letter}' in '{text}'?",
+            answer=count,
+            metadata={"letter": letter, "word": text},
+        )
+
+    @override
+    def score(self, example: Example, answer_text: str) -> Verdict:
+        return answers.judge_integer(json.loads(example.answer), answer_text)
+
+    @override
+    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
+        drawn = json.loads(example.metadata)
+        letter, word, count = drawn["letter"], drawn["word"], json.loads(example.answer)
+        code = f"print('{word}'.count('{letter}'))"
+        return toy_task.Worked(
+            code=code,
+            faulty=toy_task.misspelt(code, rng, "print", "count"),
+            check=f"print(sum(c=='{letter}' for c in '{word}'))",
+            wrong=str(count + rng.choice((-1, 1))),
+        )

@@ -1,0 +1,1 @@
+"""Beside the method: planning for TPUs, launching on pods, the report page, chat."""

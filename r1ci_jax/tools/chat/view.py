@@ -1,0 +1,185 @@
+"""What a person, or a script, sees of a conversation while it goes on.
+
+What the model writes and what scripts print may try to drive the terminal: only line feeds and tabs
+reach it as they are, any other control character is spelled out.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol, TextIO, override
+
+from r1ci_jax.rollout.episode import Live
+from r1ci_jax.rollout.runner import Observer
+from r1ci_jax.rollout.trajectory import StopReason
+from r1ci_jax.text.tokenizer import Tokenizer
+
+INTERRUPTED = "interrupted"
+"""The reason of a stop that the user asked for."""
+
+# Controls of the terminal (C0 but line feed and tab, C1), of the direction of writing, what cannot
+# be seen, and halves of characters.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff\ud800-\udfff]"
+)
+_CODE_OPENS = re.compile(r"```python[ \t]*\n\Z")
+_TAIL = 64
+"""Characters remembered to recognise a mark that comes in parts."""
+_CODE, _ANSWER, _FADED, _PLAIN = "\x1b[36m", "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
+
+
+def neutral(text: str) -> str:
+    r"""Text that cannot drive a terminal: `\x1b` and the like are spelled out."""
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+class View(Observer, Protocol):
+    """An observer that can also be told what no trajectory knows."""
+
+    def interrupted(self) -> None:
+        """The user stopped the answer."""
+        ...
+
+    def problem(self, text: str) -> None:
+        """A message could not be answered."""
+        ...
+
+
+class _Characters:
+    """Token ids to text; a character whose bytes are not all there yet waits for them."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def of(self, ids: Sequence[int]) -> str:
+        """The text that is whole now, without the end of the turn."""
+        own = [token for token in ids if token != self._tokenizer.eos_id]
+        return self._decoder.decode(self._tokenizer.decode_bytes(own))
+
+    def rest(self) -> str:
+        """What was not completed, as U+FFFD; the next turn starts anew."""
+        left = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return left
+
+
+class JsonView(View):
+    """One JSON object a line: token, code, observation, answer, stop, error."""
+
+    def __init__(self, stream: TextIO, tokenizer: Tokenizer) -> None:
+        self._stream = stream
+        self._characters = _Characters(tokenizer)
+
+    @override
+    def on_tokens(self, row: Live, ids: Sequence[int]) -> None:
+        self._token(self._characters.of(ids))
+
+    @override
+    def on_code(self, row: Live, code: str) -> None:
+        self._token(self._characters.rest())
+        self._write("code", code=code)
+
+    @override
+    def on_observation(self, row: Live, text: str) -> None:
+        self._write("observation", text=text, status=row.turns[-1].result.status.value)
+
+    @override
+    def on_stop(self, row: Live, stop: StopReason, answer: str | None) -> None:
+        self._token(self._characters.rest())
+        if answer is not None:
+            self._write("answer", answer=answer)
+        self._write("stop", reason=stop.value)
+
+    @override
+    def interrupted(self) -> None:
+        self._token(self._characters.rest())
+        self._write("stop", reason=INTERRUPTED)
+
+    @override
+    def problem(self, text: str) -> None:
+        self._write("error", message=text)
+
+    def _token(self, text: str) -> None:
+        if text:
+            self._write("token", text=text)
+
+    def _write(self, event: str, **facts: Any) -> None:
+        # ASCII alone, so nothing in it can drive a terminal.
+        print(json.dumps({"event": event, **facts}), file=self._stream, flush=True)
+
+
+class TextView(View):
+    """The answer as it comes; scripts and answers in colour on a terminal."""
+
+    def __init__(self, stream: TextIO, tokenizer: Tokenizer, *, colour: bool) -> None:
+        self._stream = stream
+        self._characters = _Characters(tokenizer)
+        self._colour = colour
+        self._tail = ""
+        self._style = _PLAIN
+
+    @override
+    def on_tokens(self, row: Live, ids: Sequence[int]) -> None:
+        self._written(self._characters.of(ids))
+
+    @override
+    def on_code(self, row: Live, code: str) -> None:
+        self._end_turn()
+
+    @override
+    def on_observation(self, row: Live, text: str) -> None:
+        self._end_turn()
+        lines = "".join(f"│ {neutral(line)}\n" for line in text.strip("\n").split("\n"))
+        self._styled(_FADED, lines)
+
+    @override
+    def on_stop(self, row: Live, stop: StopReason, answer: str | None) -> None:
+        self._end_turn()
+        if answer is not None:
+            self._styled(_ANSWER, f"answer: {neutral(answer)}\n")
+        elif stop is not StopReason.EOS:
+            self._styled(_FADED, f"[stopped: {stop.value}]\n")
+
+    @override
+    def interrupted(self) -> None:
+        self._end_turn()
+        self._styled(_FADED, f"[stopped: {INTERRUPTED}]\n")
+
+    @override
+    def problem(self, text: str) -> None:
+        self._styled(_FADED, f"{neutral(text)}\n")
+
+    def _written(self, text: str) -> None:
+        """Print what the policy wrote, and see where scripts and answers begin and end."""
+        shown = []
+        for character in text:
+            self._tail = (self._tail + character)[-_TAIL:]
+            shown.append(neutral(character))
+            style = self._style
+            if style == _PLAIN and self._tail.endswith("<<<"):
+                style = _ANSWER
+            elif style == _ANSWER and self._tail.endswith(">>>"):
+                style = _PLAIN
+            elif style != _CODE and _CODE_OPENS.search(self._tail):
+                style = _CODE
+            if style != self._style:
+                self._style = style
+                shown += [_PLAIN, style] if self._colour else []
+        self._print("".join(shown))
+
+    def _end_turn(self) -> None:
+        """The policy paused: end its line."""
+        self._written(self._characters.rest())
+        self._style = _PLAIN
+        newline = "" if self._tail.endswith("\n") or not self._tail else "\n"
+        self._tail = ""
+        self._print((_PLAIN if self._colour else "") + newline)
+
+    def _styled(self, style: str, text: str) -> None:
+        self._print(f"{style}{text}{_PLAIN}" if self._colour else text)
+
+    def _print(self, text: str) -> None:
+        print(text, end="", file=self._stream, flush=True)

@@ -1,0 +1,1 @@
+"""Commands that start a run on TPU pods: XPK, queued resources or ssh."""

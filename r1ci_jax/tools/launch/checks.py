@@ -1,0 +1,127 @@
+"""What must be right before anything is started that costs money."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from r1ci_jax.config import Experiment, MeshConfig
+from r1ci_jax.data import scripted_teacher
+from r1ci_jax.errors import UserError
+from r1ci_jax.runtime.bucket_mirror import is_url
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.published_task import StoredTask
+from r1ci_jax.tools.tpu import Slice
+
+NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+"""As Kubernetes, XPK and the TPU API all take it."""
+
+
+def name_of(experiment: Experiment) -> str:
+    """A name for the job, out of the experiment's."""
+    words = re.findall(r"[a-z0-9]+", experiment.name.lower())
+    made = "-".join(words)[:40].rstrip("-")
+    return made if NAME.fullmatch(made) else f"run-{made}"[:40].rstrip("-")
+
+
+def check_name(name: str) -> None:
+    """Refuse what one of the services would refuse later."""
+    if not NAME.fullmatch(name):
+        raise UserError(
+            f"{name!r} is no name for a job; use at most 40 lower-case letters, digits and "
+            "dashes, a letter first and no dash at the end"
+        )
+
+
+def check_mesh(experiment: Experiment, tpu: Slice) -> None:
+    """Each device of the mesh is one chip."""
+    mesh = experiment.mesh
+    wanted = tpu.chips * mesh.slices
+    if mesh.devices == wanted:
+        return
+    product = f"{mesh.slices} x {mesh.data} x {mesh.fsdp} x {mesh.tensor}"
+    slices = f"{mesh.slices} x {tpu.name} have" if mesh.slices > 1 else f"{tpu.name} has"
+    fitting = next(_fitting(experiment, tpu), None)
+    advice = (
+        f"use for example {_flags(mesh, fitting)}"
+        if fitting
+        else "no mesh of that size divides its batch and slots: change those, or take another slice"
+    )
+    raise UserError(
+        f"the mesh of {experiment.name} has {mesh.devices} devices (slices x data x fsdp x tensor "
+        f"= {product}) but {slices} {wanted} chips; {advice}"
+    )
+
+
+def _fitting(experiment: Experiment, tpu: Slice) -> Iterator[MeshConfig]:
+    """Meshes of the slice that the experiment accepts: its own tensor axis first, then wider."""
+    powers = [2**exponent for exponent in range(tpu.chips.bit_length())]
+    for data in (1, experiment.mesh.data):
+        for tensor in dict.fromkeys([experiment.mesh.tensor, *powers]):
+            if tpu.chips % (data * tensor):
+                continue
+            mesh = dataclasses.replace(
+                experiment.mesh, data=data, fsdp=tpu.chips // data // tensor, tensor=tensor
+            )
+            try:
+                dataclasses.replace(experiment, mesh=mesh)
+            except UserError:
+                continue
+            yield mesh
+
+
+def _flags(present: MeshConfig, wanted: MeshConfig) -> str:
+    return " ".join(
+        f"--config.mesh.{axis}={getattr(wanted, axis)}"
+        for axis in ("data", "fsdp", "tensor")
+        if getattr(wanted, axis) != getattr(present, axis)
+    )
+
+
+def workdir_problem(workdir: str, *, shared_disk: bool) -> str | None:
+    """Why the run could not be found again there; `shared_disk`: a path may be one on all workers.
+
+    The line says what to do.
+    """
+    if re.fullmatch(r"gs://[a-z0-9][-._a-z0-9]+(/[^/]+)+", workdir):
+        return None
+    if shared_disk and workdir.startswith(("/", "file:///")):
+        return None
+    or_path = ", or /PATH or file:///PATH on a disk that all workers share" if shared_disk else ""
+    what = f"{workdir!r} is no place for the run" if workdir else "the run needs a place"
+    return f"{what}: name one with --workdir gs://BUCKET/runs/NAME{or_path}"
+
+
+def check_model(experiment: Experiment) -> None:
+    """A folder of this machine is not on the workers."""
+    for key in ("checkpoint", "tokenizer"):
+        named = getattr(experiment.model, key)
+        if named and Path(named).is_dir():
+            raise UserError(
+                f"model.{key} = {named} is a folder of this machine, which workers do not have; "
+                "name a model of the Hugging Face hub"
+            )
+
+
+def asks_published(experiment: Experiment) -> bool:
+    """Whether questions are asked that each worker must download first."""
+    return any(isinstance(registry.get(name), StoredTask) for name in experiment.questions.tasks)
+
+
+def demonstrations_problem(experiment: Experiment, *, shared_disk: bool) -> str | None:
+    """Why the workers would have nothing to learn from; `shared_disk`: a path may be theirs too.
+
+    The line says what to do.
+    """
+    path = experiment.teacher.demonstrations
+    if not path:
+        try:
+            scripted_teacher.refuse_untaught(experiment.questions.tasks)
+        except UserError as error:
+            return str(error)
+    elif not is_url(path) and not (shared_disk and path.startswith("/")):
+        return (
+            f"teacher.demonstrations = {path} is a file of this machine, which workers do not "
+            "have; copy it to gs://BUCKET and name that"
+        )
+    return None

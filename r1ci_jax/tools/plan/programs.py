@@ -1,0 +1,295 @@
+"""The programs of a run, lowered for a mesh of devices that need not be there.
+
+Each part is the jitted function that the run itself calls, on shapes in the place of arrays. A new
+part is a function `(Setup) -> Part` in PARTS.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+
+from r1ci_jax.config import Experiment
+from r1ci_jax.data import packing
+from r1ci_jax.model import lora, qwen2, sampler_weights
+from r1ci_jax.model.qwen2 import Qwen2Config
+from r1ci_jax.sampling import decode
+from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.text import protocol
+from r1ci_jax.tools.plan import costs
+from r1ci_jax.tools.plan.hlo import Collective
+from r1ci_jax.train import grpo_step, losses, sft, train_state
+from r1ci_jax.train import policy as policies
+from r1ci_jax.train.policy import Policy
+
+QWEN_TOKENS = 151_665
+"""Ids of Qwen2.5's tokenizer; its embeddings have more rows."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What is planned."""
+
+    experiment: Experiment
+    config: Qwen2Config
+    mesh: Mesh
+    is_training: bool = True
+    """A trainer's weights lie beside the sampler's."""
+
+    @property
+    def tokens(self) -> int:
+        """Size of the tokenizer's vocabulary."""
+        return min(self.config.vocab_size, QWEN_TOKENS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Costs of forward and backward passes, by arithmetic."""
+
+    repeated_flops: float
+    """Of operations that the backward pass does a second time, over all devices."""
+    exchanged: tuple[Collective, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """One program, ready to be compiled, and what it must do at the least."""
+
+    lower: Callable[[], Any]
+    step: str
+    """What one step is, in words."""
+    flops: float
+    """Of one step, over all devices."""
+    least_bytes: float
+    """That one device must read and write in a step."""
+    beside_bytes: float = 0
+    """On each device while the program runs, though it is no argument of it."""
+    trained: Trained | None = None
+    """What only trainers have. Their layers and passes are in loops, of which the compiler's own
+    counts hold one round only."""
+
+
+def decode_part(setup: Setup) -> Part:
+    """A chunk of decode steps; a step is one token in every slot."""
+    sampler, config = setup.experiment.sampler, setup.config
+    slots, weights, programs = _sampler(setup)
+    states = len(protocol.stop_machine().stop_A)
+    table: Any = decode.PauseTable(
+        next_state_AV=_whole(setup.mesh, (states, setup.tokens), jnp.int16),
+        stop_A=_whole(setup.mesh, (states,), jnp.int8),
+    )
+    return Part(
+        lower=lambda: programs.decode_chunk.lower(
+            slots, weights, table, config=config, steps=sampler.chunk, eos_id=setup.tokens - 1
+        ),
+        step=f"one token in each of {sampler.slots} slots of {sampler.cache_length}",
+        flops=costs.decode_flops(config, sampler.slots, sampler.cache_length),
+        least_bytes=_read_bytes(setup, weights) + device_bytes(slots.cache),
+        beside_bytes=_trainer_bytes(setup),
+    )
+
+
+def prefill_part(setup: Setup) -> Part:
+    """One prefill call of the largest bucket."""
+    sampler, config = setup.experiment.sampler, setup.config
+    slots, weights, programs = _sampler(setup)
+    rows, tokens = sampler.prefill_rows, sampler.prefill_buckets[-1]
+    shapes = (rows, tokens), (rows, tokens), (rows,)
+    inputs = [_whole(setup.mesh, shape, jnp.int32) for shape in shapes]
+    return Part(
+        lower=lambda: programs.write_tokens.lower(slots, weights, *inputs, config=config),
+        step=f"{rows} rows of {tokens} tokens",
+        flops=costs.prefill_flops(config, rows, tokens, sampler.cache_length),
+        least_bytes=_read_bytes(setup, weights),
+        beside_bytes=_trainer_bytes(setup),
+    )
+
+
+def sft_part(setup: Setup) -> Part:
+    """One supervised step."""
+    settings = setup.experiment.sft
+    shape = (settings.batch_size, settings.sequence_length)
+    trainer = _trainer(setup)
+    tokens, positions, segments = (_rows(setup.mesh, shape, jnp.int32) for _ in range(3))
+    mask = _rows(setup.mesh, shape, jnp.bool_)
+    batch = packing.PackedBatch(tokens, positions, segments, mask)
+    return Part(
+        lower=lambda: sft.sft_step.lower(
+            trainer.state,
+            batch,
+            trainer.frozen,
+            policy=trainer.policy,
+            tx=trainer.tx,
+            micro_batches=settings.micro_batches,
+        ),
+        step=f"{shape[0]} rows of {shape[1]} tokens",
+        flops=3 * costs.forward_flops(setup.config, *shape),
+        # Weights are read forwards and backwards; gradients, two moments and weights are read and
+        # written by the optimiser. Activations are not counted.
+        least_bytes=10 * device_bytes(trainer.state.params),
+        trained=_trained(setup, shape, passes=settings.micro_batches),
+    )
+
+
+def grpo_part(setup: Setup) -> Part:
+    """Gradients of one micro-batch of the longest rows."""
+    settings = setup.experiment.grpo
+    length = settings.sequence_lengths[-1]
+    shape = rows, _ = settings.rows(length, meshes.batch_parts(setup.mesh)), length
+    trainer = _trainer(setup)
+    slots, _, _ = _sampler(setup)
+    batch = grpo_step.MicroBatch(
+        tokens_BT=_rows(setup.mesh, shape, jnp.int32),
+        sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
+        behaviour_BT=_rows(setup.mesh, shape, jnp.float32),
+        fresh_BT=_rows(setup.mesh, shape, jnp.bool_),
+        advantages_B=_rows(setup.mesh, (rows,), jnp.float32),
+    )
+    params = trainer.state.params
+    reference = params if trainer.frozen is None else trainer.frozen
+    scalar = _whole(setup.mesh, (), jnp.float32)
+    total = grpo_step.Total(
+        gradients=params,
+        grpo=losses.GrpoSums(*[scalar] * len(losses.GrpoSums._fields)),
+        entropy=scalar,
+    )
+    return Part(
+        lower=lambda: grpo_step.add_gradients.lower(
+            total, params, reference, batch, trainer.frozen, policy=trainer.policy, config=settings
+        ),
+        step=f"a micro-batch of {rows} rows of {length} tokens",
+        flops=4 * costs.forward_flops(setup.config, *shape),  # the reference's is one
+        least_bytes=5 * device_bytes(params),
+        # Two moments, and the sampler's cache; its weights are let go meanwhile.
+        beside_bytes=device_bytes(trainer.state.opt_state) + device_bytes(slots),
+        trained=_trained(setup, shape, passes=1, references=1),
+    )
+
+
+PARTS: Mapping[str, Callable[[Setup], Part]] = {
+    "decode": decode_part,
+    "prefill": prefill_part,
+    "sft": sft_part,
+    "grpo": grpo_part,
+}
+
+
+def device_bytes(tree: Any) -> float:
+    """Bytes of one device's share of arrays, or of their shapes with shardings."""
+
+    def one(leaf: Any) -> float:
+        shape = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
+        return float(np.prod(shape)) * leaf.dtype.itemsize
+
+    return sum(map(one, jax.tree.leaves(tree)))
+
+
+def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, decode.Programs]:
+    """Shapes of the sampler's state and weights where they lie on the mesh, and its programs."""
+    sampler, mesh, config = setup.experiment.sampler, setup.mesh, setup.config
+    slots = jax.eval_shape(
+        functools.partial(
+            decode.init_slots,
+            config,
+            sampler.slots,
+            sampler.cache_length,
+            sampler.dtype,
+            sampler.cache,
+        )
+    )
+
+    def taken() -> qwen2.DecoderWeights:
+        model = qwen2.Qwen2(config, rngs=nnx.Rngs(0))
+        return sampler_weights.take(model, config, dtype=sampler.dtype, storage=sampler.weights)
+
+    weights = jax.eval_shape(taken)
+    lie = decode.state_shardings(mesh, slots)
+    return (
+        _placed(slots, lie),
+        _placed(weights, sampler_weights.shardings(mesh, weights)),
+        decode.programs_on(mesh, lie),
+    )
+
+
+class _Trainer(NamedTuple):
+    state: train_state.TrainState
+    frozen: Any
+    tx: Any
+    policy: Policy
+
+
+def _trainer(setup: Setup) -> _Trainer:
+    """Shapes of the training state on the mesh, its optimiser, and the policy."""
+    config, train = setup.config, setup.experiment.train
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0))))
+    frozen = None
+    if train.lora_rank:
+        frozen = _placed(params, meshes.param_shardings(setup.mesh, params))
+        init = functools.partial(lora.init, config, train.lora_rank)
+        params = jax.eval_shape(init, jax.random.key(0))
+    settings = setup.experiment.sft
+    tx = train_state.make_optimizer(train_state.constant(settings.lr), clip_norm=settings.clip_norm)
+    shapes = jax.eval_shape(functools.partial(train_state.init_state, tx=tx), params)
+    placed = _placed(shapes, meshes.param_shardings(setup.mesh, shapes))
+    # Of its tokenizer the policy reads the size alone.
+    vocabulary: Any = _Vocabulary(vocab_size=setup.tokens)
+    how = policies.on_platform(train, "tpu")
+    return _Trainer(placed, frozen, tx, Policy(config, graphdef, vocabulary, how))
+
+
+def _trainer_bytes(setup: Setup) -> float:
+    """What a GRPO trainer keeps on a device while there is sampling: its state, the reference."""
+    if not setup.is_training:
+        return 0.0
+    trainer = _trainer(setup)
+    reference = trainer.state.params if trainer.frozen is None else trainer.frozen
+    return device_bytes((trainer.state, reference))
+
+
+def _trained(setup: Setup, shape: tuple[int, int], *, passes: int, references: int = 0) -> Trained:
+    how, (rows, tokens) = setup.experiment.train, shape
+    return Trained(
+        repeated_flops=costs.repeated_flops(setup.config, rows, tokens, how.remat),
+        exchanged=costs.training_collectives(
+            setup.config,
+            setup.experiment.mesh,
+            how,
+            rows=rows,
+            tokens=tokens,
+            passes=passes,
+            references=references,
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Vocabulary:
+    vocab_size: int
+
+
+def _read_bytes(setup: Setup, weights: qwen2.DecoderWeights) -> float:
+    """Weights that every step reads whole: all but an embedding that is not the head, too."""
+    spared = 0.0 if setup.config.tied else device_bytes(weights.embed_VD)
+    return device_bytes(weights) - spared
+
+
+def _placed(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, lie: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lie),
+        shapes,
+        shardings,
+    )
+
+
+def _whole(mesh: Mesh, shape: tuple[int, ...], kind: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, kind, sharding=NamedSharding(mesh, jax.P()))
+
+
+def _rows(mesh: Mesh, shape: tuple[int, ...], kind: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, kind, sharding=meshes.batch_sharding(mesh))

@@ -1,0 +1,310 @@
+"""report.html: one static file that shows what a run was, how it learned and what it wrote.
+
+Trajectories are hostile text: everything is escaped, the page carries a content policy that allows
+its own script only, and that script puts data into the page as text, never as HTML.
+"""
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import json
+import string
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from r1ci_jax.evaluate import tables
+from r1ci_jax.runtime import atomic_files, metrics, run_dir
+from r1ci_jax.runtime.metrics import Row
+from r1ci_jax.runtime.progress import duration
+from r1ci_jax.tools.report.charts import Mark, Series, line_chart
+
+MAX_TRAJECTORIES = 400
+"""Trajectories in one page; of more, an even spread over the run."""
+MAX_TEXT = 20_000
+"""Characters kept of one text in the page."""
+
+CHARTS = (
+    ("SFT: loss on sampled tokens", "sft", "optim/loss", False),
+    ("GRPO: mean reward", "grpo", "reward/mean", False),
+    ("GRPO: accuracy on training questions", "grpo", "accuracy", True),
+    ("GRPO: code calls per trajectory", "grpo", "tool/calls_per_traj", False),
+    ("GRPO: code calls that failed", "grpo", "tool/error_rate", True),
+    ("GRPO: tokens per trajectory", "grpo", "len/tokens", False),
+    ("GRPO: KL to the SFT model", "grpo", "optim/kl", False),
+    ("GRPO: gradient norm", "grpo", "optim/grad_norm", False),
+    (
+        "GRPO: sampler against trainer, log-probability difference",
+        "grpo",
+        "check/sampler_trainer_logprob_diff",
+        False,
+    ),
+)
+"""Title, beginning of the stage's name, metric, whether it is a fraction shown in percent."""
+
+COLOURS = {"untrained": 0, "sft": 1, "grpo_uniform": 2, "grpo_curriculum": 3}
+"""Palette index of a stage; others take the rest in turn."""
+
+
+def write(path: Path) -> Path:
+    """Write report.html of a run directory, finished or not; returns its path."""
+    run = run_dir.RunDir.view(path)
+    atomic_files.write_atomic(run.report_path, page(run))
+    return run.report_path
+
+
+def page(run: run_dir.RunDir) -> str:
+    """The whole page as text."""
+    rows = metrics.read(run.metrics_path)
+    results = tables.read_run(run.path) if _has_results(run) else None
+    logged = metrics.read(run.trajectories_path)
+    shown = [_trimmed(row) for row in spread(logged, MAX_TRAJECTORIES)]
+    script = _resource("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    text = string.Template(_resource("report.html")).substitute(
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        style=_resource("report.css"),
+        script=script,
+        title=html.escape(run.config["experiment"]["name"]),
+        facts=_facts(run),
+        config=_config(run.config),
+        results=_results(results),
+        curves=_curves(rows),
+        curriculum=_curriculum(metrics.read(run.potential_path)),
+        stops=_stops(results),
+        times=_times(rows),
+        count=f"{len(shown)} of {len(logged)} logged",
+        data=script_json(shown),
+    )
+    # Interpreter output may hold lone surrogates, which no UTF-8 file can.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside a <script> element whatever its strings hold."""
+    text = json.dumps(value, allow_nan=False)
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text
+
+
+def spread(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most `most` rows, evenly spaced, the first and the last among them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(index * (len(rows) - 1) / (most - 1))] for index in range(most)]
+
+
+def _has_results(run: run_dir.RunDir) -> bool:
+    return any(row.get("n") for row in metrics.read(run.results_path))
+
+
+def _resource(name: str) -> str:
+    return importlib.resources.files("r1ci_jax.tools.report").joinpath(name).read_text("utf-8")
+
+
+def _trimmed(value: Any) -> Any:
+    """The value with over-long texts cut, and said so."""
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        return f"{value[:MAX_TEXT]}\n[… {len(value) - MAX_TEXT} more characters, see the .jsonl]"
+    if isinstance(value, dict):
+        return {key: _trimmed(inner) for key, inner in value.items()}
+    return [_trimmed(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _facts(run: run_dir.RunDir) -> str:
+    config = run.config
+    revision = config.get("git_revision")
+    changed = " with local changes" if config.get("git_changes") else ""
+    packages = config.get("packages", {})
+    facts = {
+        "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(config.get("created", 0))),
+        "revision": f"{revision[:12]}{changed}" if revision else "unknown",
+        "devices": ", ".join(config.get("devices", [])) or "unknown",
+        "sandbox": ", ".join(config.get("sandbox_tier", [])) or "unknown",
+        "machine": config.get("machine", "unknown"),
+        "versions": ", ".join(f"{k} {packages[k]}" for k in ("jax", "flax") if packages.get(k)),
+        "stages finished": ", ".join(run.finished_stages()) or "none yet",
+        "command": " ".join(config.get("command", [])),
+    }
+    return "".join(f"<dt>{_e(key)}</dt><dd>{_e(value)}</dd>" for key, value in facts.items())
+
+
+def _config(config: Mapping[str, Any]) -> str:
+    changed = config.get("changes", {})
+    rows = [
+        (f"{key}{' *' if key in changed else ''}", json.dumps(value), file_value(changed.get(key)))
+        for key, value in run_dir.flat(config["experiment"]).items()
+    ]
+    return _table(("knob (* changed on the command line)", "value", "in the file"), rows)
+
+
+def file_value(change: Sequence[Any] | None) -> str:
+    """What the experiment file said, of a (before, after) pair."""
+    return json.dumps(change[0]) if change else ""
+
+
+def _results(results: tables.RunResults | None) -> str:
+    if results is None:
+        return "<p>No results yet.</p>"
+    main, by_task = tables.results_table(results), tables.tasks_table(results)
+    bars = "".join(
+        f'<div class="bar"><span>{_e(tables.model_name(record["model"]))}'
+        f'{_method(record["method"])}</span><i style="width:{60 * record["accuracy"]:.2f}%" '
+        f'class="s{_colour(record["model"])}"></i><b>{100 * record["accuracy"]:.1f} %</b></div>'
+        for record in main.records
+    )
+    return (
+        f"{bars}{_table(main.columns, main.rows)}<p>{_e(main.note)}</p>"
+        f"<details><summary>By task</summary>{_table(by_task.columns, by_task.rows)}</details>"
+        f"{_difficulty(results)}"
+    )
+
+
+def _method(method: str) -> str:
+    return "" if method == tables.PAPER_METHOD else _e(f" ({method})")
+
+
+def _difficulty(results: tables.RunResults) -> str:
+    """Accuracy by difficulty level over all tasks; nothing when the rows have none."""
+    sums: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for result in results.results:
+        if result.method == tables.PAPER_METHOD:
+            for level, counts in result.difficulty.items():
+                sums[result.model, level].update(n=counts["n"], correct=counts["correct"])
+    levels = sorted({level for _, level in sums}, key=lambda level: (len(level), level))
+    if not levels:
+        return ""
+    rows = []
+    for model in dict.fromkeys(model for model, _ in sums):
+        cells = (sums[model, level] for level in levels)
+        shares = (f"{100 * c['correct'] / c['n']:.1f}" if c["n"] else "-" for c in cells)
+        rows.append((tables.model_name(model), *shares))
+    heads = ("model", *(f"level {level}" for level in levels))
+    return f"<details><summary>By difficulty</summary>{_table(heads, rows)}</details>"
+
+
+def _curves(rows: Sequence[Row]) -> str:
+    marks = _stage_marks(rows)
+    figures = [
+        line_chart(
+            title,
+            _series(rows, stage, metric),
+            marks=marks if stage == "grpo" else (),
+            percent=percent,
+        )
+        for title, stage, metric, percent in CHARTS
+    ]
+    return "".join(figures) or "<p>No steps logged yet.</p>"
+
+
+def _series(rows: Sequence[Row], stage: str, metric: str) -> list[Series]:
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["stage"].startswith(stage) and row.get(metric) is not None:
+            found.setdefault(row["stage"], []).append((row["step"], row[metric]))
+    return [
+        Series(name=tables.model_name(name), colour=_colour(name), points=tuple(sorted(points)))
+        for name, points in found.items()
+    ]
+
+
+def _stage_marks(rows: Sequence[Row]) -> list[Mark]:
+    """Where the curriculum moves on: the first step of each of its stages."""
+    first: dict[int, float] = {}
+    for row in rows:
+        number = row.get("curriculum/stage")
+        if (
+            row["stage"].startswith("grpo")
+            and row["stage"] != "grpo_uniform"
+            and number is not None
+        ):
+            first[int(number)] = min(row["step"], first.get(int(number), row["step"]))
+    return [Mark(x=step, label=f"stage {number}") for number, step in sorted(first.items())]
+
+
+def _curriculum(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "<p>No potential measured yet.</p>"
+    groups = sorted({row["group"] for row in rows})
+    sizes = Counter(row["group"] for row in rows)
+    by_task: dict[str, Counter[int]] = defaultdict(Counter)
+    for row in rows:
+        by_task[row["task"]][row["group"]] += 1
+    bars = "".join(
+        f'<div class="bar"><span>group {_e(group)}</span>'
+        f'<i style="width:{60 * sizes[group] / len(rows):.2f}%" class="s3"></i>'
+        f"<b>{sizes[group]} questions</b></div>"
+        for group in groups
+    )
+    heads = ("task", *(f"group {group}" for group in groups), "mean p", "mean potential")
+    body = [
+        (
+            task,
+            *(str(counts[group]) for group in groups),
+            *(_mean(row[key] for row in rows if row["task"] == task) for key in ("p", "potential")),
+        )
+        for task, counts in by_task.items()
+    ]
+    return (
+        "<p>Potential 4p(1-p) of a question, p its share of right answers by the SFT model. "
+        f"Stage s trains on groups 1 to s.</p>{bars}{_table(heads, body)}"
+    )
+
+
+def _mean(values: Iterable[float]) -> str:
+    numbers = list(values)
+    return f"{sum(numbers) / len(numbers):.2f}"
+
+
+def _stops(results: tables.RunResults | None) -> str:
+    if results is None:
+        return "<p>No results yet.</p>"
+    sums: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for result in results.results:
+        sums[result.model, result.method].update(result.stops)
+    reasons = list(dict.fromkeys(reason for counts in sums.values() for reason in counts))
+    body = [
+        (
+            tables.model_name(model),
+            method,
+            *(f"{100 * counts[reason] / max(1, counts.total()):.1f}" for reason in reasons),
+        )
+        for (model, method), counts in sums.items()
+    ]
+    return _table(("model", "agent", *(f"{reason}, %" for reason in reasons)), body)
+
+
+def _times(rows: Sequence[Row]) -> str:
+    """Where the time went, by stage."""
+    sums: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        spent = {k: v for k, v in row.items() if k.startswith("time/") and v is not None}
+        sums[row["stage"]].update(spent)
+    kinds = list(dict.fromkeys(kind for counts in sums.values() for kind in counts))
+    if not kinds:
+        return "<p>No times logged yet.</p>"
+    body = [
+        (stage, *(duration(counts[kind]) if kind in counts else "-" for kind in kinds))
+        for stage, counts in sums.items()
+    ]
+    return _table(("stage", *(kind.removeprefix("time/") for kind in kinds)), body)
+
+
+def _colour(stage: str) -> int:
+    return COLOURS.get(stage, 4)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_e(text)}</th>" for text in heads)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_e(text)}</td>" for text in row) + "</tr>" for row in rows
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _e(text: object) -> str:
+    return html.escape(str(text), quote=True)

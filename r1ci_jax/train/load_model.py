@@ -1,0 +1,88 @@
+"""A model by the name that a user gives it: one of a run, or a published checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.typing import DTypeLike
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.model import presets
+from r1ci_jax.model.hf import hf_config, hub, weights
+from r1ci_jax.model.qwen2 import Qwen2, Qwen2Config
+from r1ci_jax.runtime.run_dir import RunDir
+from r1ci_jax.text import tokenizer as tokenizers
+from r1ci_jax.text.tokenizer import Tokenizer
+from r1ci_jax.train import checkpoint
+
+
+def of_run(
+    run: RunDir, name: str | None = None, dtype: DTypeLike = "float32"
+) -> tuple[Qwen2, Tokenizer]:
+    """A trained model of a run, by its name in results.jsonl; by default the newest.
+
+    Raises:
+        UserError: the run has no such model, or none yet.
+    """
+    source = run.config["experiment"]["model"]
+    config = _architecture(source)
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0))))
+    place = run.checkpoints / _trained(run, name) / "final"
+    params, _ = checkpoint.load_params(place, shapes)
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    return nnx.merge(graphdef, params), tokenizers.load(tokenizer_place(run))
+
+
+def tokenizer_place(run: RunDir) -> str:
+    """Directory or hub id of the tokenizer that a run's models were trained with."""
+    source = run.config["experiment"]["model"]
+    return source["tokenizer"] or source["checkpoint"] or str(run.path / "tokenizer")
+
+
+def published(name: str, dtype: DTypeLike = "float32") -> tuple[Qwen2, Tokenizer]:
+    """A Hugging Face directory, a hub id, or the published model of a preset's name.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    directory = hub.resolve(name if Path(name).is_dir() else _hub_id(name))
+    model = weights.load_pretrained(directory, dtype)
+    tokenizer = tokenizers.load(str(directory))
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise UserError(
+            f"the tokenizer in {directory} has {tokenizer.vocab_size} tokens, the model only "
+            f"{model.config.vocab_size} embeddings; fetch the checkpoint again"
+        )
+    return model, tokenizer
+
+
+def _hub_id(name: str) -> str:
+    """Presets are named as the Qwen repositories are, in small letters."""
+    if name not in presets.PRESETS:
+        return name
+    if not name.startswith("qwen2.5-"):
+        raise UserError(f"{name} is not published; train it and name the run, e.g. runs/{name}")
+    size, *rest = name.removeprefix("qwen2.5-").split("-")
+    words = ["1M" if word == "1m" else word.capitalize() for word in rest]
+    return "-".join(["Qwen/Qwen2.5", size.upper(), *words])
+
+
+def _architecture(source: dict[str, Any]) -> Qwen2Config:
+    if not source["checkpoint"]:
+        return presets.get(source["preset"])
+    directory = hub.resolve(source["checkpoint"])
+    return hf_config.parse(hf_config.read_json(directory), directory)
+
+
+def _trained(run: RunDir, name: str | None) -> str:
+    finals = sorted(run.checkpoints.glob("*/final/step.json"), key=lambda path: path.stat().mtime)
+    names = [path.parent.parent.name for path in finals]
+    if not names:
+        raise UserError(f"{run.path} has no trained model yet; run its sft stage first")
+    if name is None:
+        return names[-1]
+    for known in (name, f"grpo_{name}"):
+        if known in names:
+            return known
+    raise UserError(f"{run.path} has no model {name!r}; it has: {', '.join(sorted(names))}")

@@ -1,0 +1,109 @@
+"""Carried over == uninterrupted, exact through JSON, never older than the bound."""
+
+import json
+import pathlib
+
+import pytest
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.rollout import partial_rollouts, serialize
+from r1ci_jax.rollout.episode import Request
+from r1ci_jax.rollout.partial_rollouts import Carried, run_groups
+from r1ci_jax.rollout.trajectory import Trajectory
+from tests.rollout.scripts import MIXED, echo, ragged, request
+
+MEMBERS = 3
+
+
+def step_requests(step: int, groups: int = 4) -> list[Request]:
+    return [
+        request(step * 4 + number, member) for number in range(groups) for member in range(MEMBERS)
+    ]
+
+
+def saved(entries: list[Carried]) -> list[Carried]:
+    """Through the checkpoint and back."""
+    return [
+        partial_rollouts.carried_of(row)
+        for row in json.loads(
+            json.dumps([partial_rollouts.carried_row(entry) for entry in entries])
+        )
+    ]
+
+
+def key(trajectory: Trajectory) -> tuple:
+    return trajectory.tokens, trajectory.sampled, trajectory.stop, trajectory.answer
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_under_the_same_weights_carried_over_equals_uninterrupted(
+    world, stand_in, resumes: bool
+) -> None:
+    requests = [r for step in range(4) for r in step_requests(step)]
+    expected = {t.rollout: t for t in world.runner(MIXED, stand_in(echo)).run(requests)}
+    runner = world.runner(MIXED, stand_in(echo))
+    carried: list[Carried] = []
+    trained: list[Trajectory] = []
+    stopped_in_the_middle = 0
+    for step in range(4):
+        new = requests[:24] if step == 0 else step_requests(step + 1) if step < 3 else []
+        found, carried = run_groups(
+            runner, new, carried, groups=4, step=step, max_age=2 if step < 3 else 0
+        )
+        stopped_in_the_middle += sum(
+            entry.done is None and any(entry.row.sampled) for entry in carried
+        )
+        trained += found
+        if resumes:
+            carried = saved(carried)
+            runner = world.runner(MIXED, stand_in(echo))
+    assert carried == [] and stopped_in_the_middle > 0
+    assert {t.rollout for t in trained} == {r.rollout for r in requests}
+    for trajectory in trained:
+        assert key(trajectory) == key(expected[trajectory.rollout])
+        assert trajectory.logprobs == pytest.approx(expected[trajectory.rollout].logprobs, abs=1e-4)
+
+
+def test_groups_are_whole_in_order_and_never_too_old(world, stand_in) -> None:
+    runner = world.runner(MIXED, stand_in(echo))
+    carried: list[Carried] = []
+    born: dict[int, int] = {}
+    for step in range(6):
+        new = step_requests(step) if step else [*step_requests(0), *step_requests(50)]
+        born |= {r.rollout[0]: step for r in new}
+        found, carried = run_groups(runner, new, carried, groups=4, step=step, max_age=1)
+        assert [t.rollout for t in found] == sorted(t.rollout for t in found)
+        groups = [t.rollout[0] for t in found]
+        assert len(found) == 4 * MEMBERS and len(set(groups)) == 4
+        for entry in carried:
+            assert entry.born == born[entry.group]
+            assert entry.done is not None or step - entry.born < 1
+
+
+def test_a_dump_keeps_every_bit(world, stand_in, tmp_path: pathlib.Path) -> None:
+    found = world.runner(MIXED, stand_in(echo)).run(ragged(12))
+    path = serialize.step_path(tmp_path / "dump", 3)
+    serialize.write(path, found)
+    assert serialize.read(path) == found
+    before = path.read_bytes()
+    serialize.write(path, found)
+    assert path.read_bytes() == before
+
+
+def test_a_replay_gives_what_was_dumped_and_refuses_the_rest(
+    world, stand_in, tmp_path: pathlib.Path
+) -> None:
+    runner = world.runner(MIXED, stand_in(echo))
+    steps = [runner.run(step_requests(step)) for step in range(3)]
+    for step, found in enumerate(steps):
+        serialize.write(serialize.step_path(tmp_path, step + 1), found)
+    replay = serialize.Replay(tmp_path)
+    assert [replay.run(step_requests(step)) for step in range(3)] == steps
+    with pytest.raises(UserError, match="another experiment or seed"):
+        replay.run(step_requests(7))
+    with pytest.raises(UserError, match="no dumped rollouts"):
+        serialize.Replay(tmp_path / "missing")
+    broken = serialize.step_path(tmp_path, 1)
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(UserError, match="no dump of rollouts"):
+        serialize.read(broken)

@@ -1,0 +1,234 @@
+"""A conversation on one cache row, and what its text may do to a terminal."""
+
+import concurrent.futures
+import io
+import json
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from r1ci_jax.config import Sampling, TurnLimits
+from r1ci_jax.errors import UserError
+from r1ci_jax.rollout.episode import Live, Request
+from r1ci_jax.rollout.runner import Runner
+from r1ci_jax.rollout.trajectory import StopReason, Turn
+from r1ci_jax.sampling.engine import Feed
+from r1ci_jax.sandbox import ExecResult, Status
+from r1ci_jax.text import chatml, protocol
+from r1ci_jax.tools.chat import conversation as chat
+from r1ci_jax.tools.chat import view as chat_view
+from tests.rollout.conftest import StandIn, World
+from tests.rollout.scripts import ENDLESS, MIXED, ONLY_CODE, ONLY_EOS, echo, request
+
+SAMPLING = Sampling(temperature=1.0)
+LIMITS = TurnLimits(code_calls=3, new_tokens=40, observation_tokens=40)
+
+
+class Seen:
+    """An observer that keeps the conversation's row and its stops."""
+
+    def __init__(self) -> None:
+        self.rows: list[Live] = []
+        self.stops: list[StopReason] = []
+        self.ids: list[int] = []
+
+    def on_tokens(self, row: Live, ids: Sequence[int]) -> None:
+        self.rows.append(row)
+        self.ids += ids
+
+    def on_code(self, row: Live, code: str) -> None:
+        pass
+
+    def on_observation(self, row: Live, text: str) -> None:
+        pass
+
+    def on_stop(self, row: Live, stop: StopReason, answer: str | None) -> None:
+        self.stops.append(stop)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+def conversation(
+    world: World, script, box=None, **sampler: int
+) -> tuple[chat.Conversation, Runner, Seen]:
+    sizes = {"slots": 1, "cache_length": 400, "chunk": 4, "prefill_rows": 1} | sampler
+    runner = world.runner(script, box or StandIn(echo), limits=LIMITS, **sizes)
+    seen = Seen()
+    return chat.Conversation(runner, SAMPLING, seen), runner, seen
+
+
+def never() -> bool:
+    return False
+
+
+def after(looks: int) -> Callable[[], bool]:
+    """True from this look on."""
+    left = iter([False] * looks)
+    return lambda: next(left, True)
+
+
+def assert_uninterrupted(world: World, script, row: Live) -> int:
+    """Every stretch is what a fresh cache gives behind what stands before it; their number."""
+    engine = world.runner(script, cache_length=400).engine
+    starts = [i for i in range(1, len(row.tokens)) if row.sampled[i] and not row.sampled[i - 1]]
+    for start in starts:
+        size = next((n for n, own in enumerate(row.sampled[start:]) if not own), None)
+        stretch = row.tokens[start:][:size]
+        feed = Feed(
+            slot=0, tokens=tuple(row.tokens[:start]), position=0, budget=len(stretch),
+            rollout=row.request.rollout,
+        )  # fmt: skip
+        engine.feed([feed])
+        again: list[int] = []
+        while emitted := engine.decode():
+            again += emitted[0].tokens
+        assert again == stretch
+    return len(starts)
+
+
+def test_messages_go_on_in_the_same_cache_row(world: World) -> None:
+    talk, runner, seen = conversation(world, MIXED)
+    for number in range(5):
+        before = runner.engine.prefilled_tokens, len(seen.rows[-1].tokens) if seen.rows else 0
+        assert talk.ask(f"Compute 3+{number}.", never)
+        row = seen.rows[-1]
+        # What was there is computed once: nothing but what was given since, and the token before
+        # each such stretch, enters by prefill.
+        stretches = sum(not own and row.sampled[place] for place, own in enumerate(row.sampled[1:]))
+        assert runner.engine.prefilled_tokens <= row.sampled.count(False) + stretches
+        assert before[1] < len(row.tokens)
+    assert len({id(row) for row in seen.rows}) == 1 and len(seen.stops) == 5
+    assert assert_uninterrupted(world, MIXED, seen.rows[-1]) >= 5
+    text = world.tokenizer.decode(seen.rows[-1].tokens)
+    assert text.count("<|im_start|>user") == 5 and "<|im_end|><|im_end|>" not in text
+
+
+def test_a_turn_that_the_policy_closed_is_not_closed_again(world: World) -> None:
+    talk, _, seen = conversation(world, ONLY_EOS)
+    assert talk.ask("Compute", never) and talk.ask("Again!", never)
+    first = chatml.prompt_ids(world.tokenizer, "Compute")
+    second = chatml.user_turn_ids(world.tokenizer, "Again!")
+    assert seen.rows[-1].tokens == [*first, *second, world.tokenizer.eos_id]
+    assert seen.stops == [StopReason.EOS] * 2
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2, 5])
+def test_an_answer_can_be_stopped_anywhere(world: World, looks: int) -> None:
+    talk, runner, seen = conversation(world, ENDLESS)
+    assert not talk.ask("Compute 3+4.", after(looks))
+    assert seen.stops == [] and len(seen.ids) <= 4 * looks
+    assert talk.ask("Again!", never)
+    assert seen.stops == [StopReason.MAX_TOKENS]
+    row = seen.rows[-1]
+    assert sum(row.sampled) == len(seen.ids) <= 4 * looks + LIMITS.new_tokens
+    assert_uninterrupted(world, ENDLESS, row)
+    assert runner.engine.decode() == []
+
+
+class Hanging:
+    """An interpreter whose first script never ends."""
+
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+
+    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
+        future: concurrent.futures.Future[ExecResult] = concurrent.futures.Future()
+        if self.codes:
+            future.set_result(echo(code))
+        self.codes.append(code)
+        return future
+
+
+def test_an_answer_can_be_stopped_while_its_script_hangs(world: World) -> None:
+    box = Hanging()
+    talk, _, seen = conversation(world, ONLY_CODE, box)
+    assert not talk.ask("Compute 3+4.", lambda: bool(box.codes))
+    assert talk.ask("Again!", never)
+    # Limits are of an answer, not of the conversation.
+    assert seen.stops == [StopReason.MAX_CODE_CALLS] and len(box.codes) == 1 + 3
+    assert talk.ask("Again!", never) and len(box.codes) == 1 + 6
+    assert_uninterrupted(world, ONLY_CODE, seen.rows[-1])
+
+
+def test_a_message_without_room_is_refused_and_forgotten(world: World) -> None:
+    talk, _, seen = conversation(world, ONLY_EOS, cache_length=64)
+    assert talk.ask("Compute", never)
+    before = list(seen.rows[-1].tokens)
+    with pytest.raises(UserError, match=r"/reset"):
+        talk.ask("x" * 100, never)
+    assert seen.rows[-1].tokens == before and talk.ask("Again!", never)
+    talk.reset("Read this.")
+    assert talk.ask("Compute", never)
+    text = world.tokenizer.decode(seen.rows[-1].tokens)
+    assert text.startswith("<|im_start|>system\nRead this.<|im_end|>\n<|im_start|>user\nCompute")
+
+
+# --- What is shown ---
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31mred\r\u202e\u2066end\U000e0041\ud800\tkept"
+
+
+def views(world: World) -> list[tuple[chat_view.View, io.StringIO]]:
+    texts, objects = io.StringIO(), io.StringIO()
+    return [
+        (chat_view.TextView(texts, world.tokenizer, colour=False), texts),
+        (chat_view.JsonView(objects, world.tokenizer), objects),
+    ]
+
+
+def shown(stream: io.StringIO) -> str:
+    text = stream.getvalue()
+    if text.startswith("{"):
+        events = [json.loads(line) for line in text.splitlines()]
+        return "".join(event.get("text", "") for event in events)
+    return text
+
+
+def live(base: Request) -> Live:
+    return Live(index=0, request=base)
+
+
+def test_a_character_appears_when_all_its_bytes_are_there(world: World) -> None:
+    ids = [world.tokenizer.encode("é")[0], *world.tokenizer.encode("€")[:2]]
+    assert len(world.tokenizer.encode("é")) == 2 and len(world.tokenizer.encode("€")) == 3
+    for view, stream in views(world):
+        row = live(request())
+        for token in world.tokenizer.encode("aé€b"):
+            view.on_tokens(row, [token])
+            assert "\ufffd" not in shown(stream)
+        assert shown(stream) == "aé€b"
+        # Broken off in its middle, it is marked, and the next turn is not damaged.
+        view.on_tokens(row, [world.tokenizer.eos_id, *ids[1:]])
+        view.interrupted()
+        view.on_tokens(row, world.tokenizer.encode("é"))
+        assert "b\ufffd" in shown(stream) and shown(stream).endswith("é")
+
+
+def test_hostile_text_does_not_reach_the_terminal(world: World) -> None:
+    row = live(request())
+    row.turns.append(Turn(code="", result=ExecResult(status=Status.OK, stdout=HOSTILE)))
+    for view, stream in views(world):
+        view.on_tokens(row, world.tokenizer.encode(HOSTILE))
+        view.on_code(row, HOSTILE)
+        view.on_observation(row, HOSTILE)
+        view.on_observation(row, protocol.observation(row.turns[0].result))
+        view.problem(HOSTILE)
+        view.on_stop(row, StopReason.ANSWER, HOSTILE)
+        bad = [c for c in stream.getvalue() if not (c.isprintable() or c in "\n\t")]
+        assert bad == []
+        assert "kept" in stream.getvalue()
+
+
+def test_marks_are_coloured_though_they_come_in_parts(world: World) -> None:
+    stream = io.StringIO()
+    view = chat_view.TextView(stream, world.tokenizer, colour=True)
+    row = live(request())
+    for character in "so <<<7>>> and ```python \nprint(1)\n```":
+        view.on_tokens(row, world.tokenizer.encode(character))
+    view.on_code(row, "print(1)\n")
+    text = stream.getvalue()
+    assert "<<<\x1b[0m\x1b[1;32m7>>>\x1b[0m" in text
+    assert "```python \n\x1b[0m\x1b[36mprint(1)\n```\x1b[0m\n" in text

@@ -1,0 +1,150 @@
+"""TPU slices by name, checked against numbers worked by hand, and what cannot be launched."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from r1ci_jax.config import (
+    Experiment,
+    MeshConfig,
+    ModelSource,
+    Questions,
+    SamplerConfig,
+    SftConfig,
+    TeacherMix,
+)
+from r1ci_jax.errors import UserError
+from r1ci_jax.tools import tpu as launch_tpu
+from r1ci_jax.tools.launch import checks
+from r1ci_jax.tools.plan import chips as plan_chips
+
+
+def experiment(mesh: MeshConfig, rows: int = 96) -> Experiment:
+    return Experiment(
+        name="R1CI 14B_long",
+        questions=Questions(tasks=("toy_sorting",)),
+        mesh=mesh,
+        sampler=SamplerConfig(slots=rows),
+        sft=SftConfig(batch_size=rows),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "chips", "hosts", "pods", "topology", "image"),
+    [
+        # v5p and v4 count TensorCores, two a chip; four chips a machine.
+        ("v5p-8", 4, 1, 1, "v5p:2x2x1", "v2-alpha-tpuv5"),
+        ("v5p-32", 16, 4, 4, "v5p:2x2x4", "v2-alpha-tpuv5"),
+        ("v5p-128", 64, 16, 16, "v5p:4x4x4", "v2-alpha-tpuv5"),
+        ("v4-16", 8, 2, 2, "v4:2x2x2", "tpu-ubuntu2204-base"),
+        # v5e and v6e count chips; up to eight are in one machine by the TPU API.
+        ("v5litepod-8", 8, 1, 2, "v5e:2x4", "v2-alpha-tpuv5-lite"),
+        ("v5litepod-16", 16, 4, 4, "v5e:4x4", "v2-alpha-tpuv5-lite"),
+        ("v6e-8", 8, 1, 2, "v6e:2x4", "v2-alpha-tpuv6e"),
+        ("v6e-64", 64, 16, 16, "v6e:8x8", "v2-alpha-tpuv6e"),
+    ],
+)
+def test_slices(name: str, chips: int, hosts: int, pods: int, topology: str, image: str) -> None:
+    found = launch_tpu.find(name)
+    assert (found.name, found.chips, found.hosts, found.pods) == (name, chips, hosts, pods)
+    assert (found.topology, found.image) == (topology, image)
+
+
+def test_every_slice_has_the_chips_of_its_shape() -> None:
+    assert len(launch_tpu.SLICES) > 30
+    for found in launch_tpu.SLICES.values():
+        assert math.prod(map(int, found.shape.split("x"))) == found.chips
+        if found.generation in plan_chips.CHIPS:
+            assert plan_chips.chip_of(found.topology).name == found.generation
+
+
+def test_other_spellings_of_a_name() -> None:
+    assert launch_tpu.find("v5e-16") is launch_tpu.find("v5litepod-16")
+    assert launch_tpu.find("V5P-32").name == "v5p-32"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("v5p-24", "nearest: v5p-16 and v5p-32 (v5p counts TensorCores, two a chip)"),
+        ("v5p-2", "nearest: v5p-8 "),
+        ("v6e-1000", "nearest: v6e-256 (v6e counts chips)"),
+        ("v5q-32", "did you mean v5p-32?"),
+        ("h100", "names look like v5p-32"),
+    ],
+)
+def test_wrong_name_gets_the_nearest(name: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        launch_tpu.find(name)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_mesh_must_have_one_device_a_chip() -> None:
+    tpu = launch_tpu.find("v5p-32")
+    checks.check_mesh(experiment(MeshConfig(fsdp=8, tensor=2)), tpu)
+    checks.check_mesh(experiment(MeshConfig(slices=2, fsdp=16)), tpu)
+    with pytest.raises(UserError, match=r"has 8 devices .*= 1 x 1 x 4 x 2\) but v5p-32 has 16"):
+        checks.check_mesh(experiment(MeshConfig(fsdp=4, tensor=2)), tpu)
+    with pytest.raises(UserError, match=r"2 x v5p-32 have 32 chips"):
+        checks.check_mesh(experiment(MeshConfig(slices=2, fsdp=8)), tpu)
+
+
+def test_mesh_that_is_named_instead_is_one_that_the_experiment_takes() -> None:
+    tpu = launch_tpu.find("v5p-32")
+    with pytest.raises(UserError, match=r"--config.mesh.fsdp=8$"):
+        checks.check_mesh(experiment(MeshConfig(fsdp=4, tensor=2)), tpu)
+    # 24 rows can be cut into 8 parts, not into 16.
+    with pytest.raises(UserError, match=r"--config.mesh.fsdp=8 --config.mesh.tensor=2$"):
+        checks.check_mesh(experiment(MeshConfig(fsdp=4), rows=24), tpu)
+    # Three slices cut 27 rows into 3; within a slice nothing but the tensor axis is left.
+    with pytest.raises(UserError, match=r"--config.mesh.fsdp=1 --config.mesh.tensor=16$"):
+        checks.check_mesh(experiment(MeshConfig(slices=3, fsdp=9), rows=27), tpu)
+
+
+def test_names_are_made_of_what_every_service_takes() -> None:
+    assert checks.name_of(experiment(MeshConfig())) == "r1ci-14b-long"
+    checks.check_name("a" * 40)
+    for name in ("", "14b", "a_b", "A", "a-", "a" * 41, "a b", "a;b"):
+        with pytest.raises(UserError, match="no name for a job"):
+            checks.check_name(name)
+
+
+def test_run_must_lie_where_it_can_be_found_again() -> None:
+    assert checks.workdir_problem("gs://a-bucket/runs/x", shared_disk=False) is None
+    assert checks.workdir_problem("/shared/x", shared_disk=True) is None
+    assert checks.workdir_problem("file:///shared/x", shared_disk=True) is None
+    for wrong in ("", "runs/x", "/shared/x", "gs://a-bucket", "gs://a-bucket/", "s3://b/x"):
+        problem = checks.workdir_problem(wrong, shared_disk=False)
+        assert problem is not None and "--workdir gs://" in problem
+
+
+def test_model_that_lies_on_this_machine_is_refused(tmp_path: Path) -> None:
+    base = experiment(MeshConfig())
+    fields = {"model": ModelSource(preset="toy", checkpoint=str(tmp_path))}
+    with pytest.raises(UserError, match="folder of this machine"):
+        checks.check_model(Experiment(**{**vars(base), **fields}))
+
+
+def test_workers_must_find_demonstrations() -> None:
+    base = vars(experiment(MeshConfig()))
+
+    def problem(*tasks: str, path: str = "", shared_disk: bool = False) -> str | None:
+        fields = {"questions": Questions(tasks=tasks), "teacher": TeacherMix(demonstrations=path)}
+        return checks.demonstrations_problem(
+            Experiment(**{**base, **fields}), shared_disk=shared_disk
+        )
+
+    assert problem("toy_sorting") is None
+    assert "have no scripted teacher" in str(problem("toy_sorting", "game24"))
+    assert problem("game24", path="gs://a-bucket/made.jsonl") is None
+    assert problem("game24", path="/disk/made.jsonl", shared_disk=True) is None
+    assert "copy it to gs://BUCKET" in str(problem("game24", path="/disk/made.jsonl"))
+    assert "copy it to gs://BUCKET" in str(problem("game24", path="made.jsonl", shared_disk=True))
+
+
+def test_small_v5e_slices_are_not_for_xpk() -> None:
+    assert [s.name for s in launch_tpu.SLICES.values() if s.pods == 0] == [
+        "v5litepod-1",
+        "v5litepod-4",
+    ]

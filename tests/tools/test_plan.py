@@ -1,0 +1,353 @@
+"""Plans for TPUs: arithmetic by hand, collectives in a text, programs really compiled."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1ci_jax.config import Experiment, GrpoConfig, MeshConfig, Questions, TrainConfig
+from r1ci_jax.errors import UserError
+from r1ci_jax.model import presets
+from r1ci_jax.model.qwen2 import Qwen2Config
+from r1ci_jax.tools.plan import chips, costs, estimate, hlo, programs, summary
+
+ROOT = Path(__file__).parents[2]
+TINY = Qwen2Config(
+    vocab_size=100, width=10, layers=3, query_heads=4, kv_heads=2, head_dim=6, mlp_width=30
+)
+# One layer: q and o 10 x 24 each, k and v 10 x 12 each, three of 10 x 30.
+TINY_LAYER = 2 * 240 + 2 * 120 + 3 * 300
+CHIP = chips.Chip(
+    name="round", flops=100.0, hbm_bytes=1000.0, hbm_bandwidth=10.0, axis_bandwidth=2.0
+)
+
+# --- arithmetic ----------------------------------------------------------------------------------
+
+
+def test_operations_of_a_decode_step() -> None:
+    assert costs.layer_parameters(TINY) == TINY_LAYER == 1620
+    # A token and layer: 2 x 1620, and 2 x 4 heads x 6 wide for scores and as much for the mix, of
+    # each of 7 positions. The head: 2 x 10 x 100.
+    assert costs.decode_flops(TINY, slots=6, length=7) == 6 * (3 * (3240 + 96 * 7) + 2000)
+
+
+def test_operations_of_a_prefill_call() -> None:
+    # The last layer gives keys and values alone: two products 10 x 12.
+    expected = 2 * 4 * (2 * (3240 + 96 * 7) + 2 * 2 * 120)
+    assert costs.prefill_flops(TINY, rows=2, tokens=4, length=7) == expected
+
+
+def test_operations_of_a_forward_pass_see_half_of_the_row() -> None:
+    expected = 2 * 8 * (3 * (3240 + 96 * 4) + 2000)
+    assert costs.forward_flops(TINY, rows=2, tokens=8) == expected
+
+
+def test_parameters_of_the_7b_preset_as_published() -> None:
+    config = presets.get("qwen2.5-7b")
+    # 7.62 billion in all, 6.53 without embeddings (its model card).
+    layers = config.layers * costs.layer_parameters(config)
+    assert round(layers / 1e9, 2) == 6.53
+    assert round((layers + 2 * config.vocab_size * config.width) / 1e9, 2) == 7.62
+
+
+def test_roofline_by_hand() -> None:
+    ring = hlo.Collective(kind="all-reduce", devices=4, count=1, payload_bytes=8.0)
+    assert ring.moved_bytes == 12.0  # 2 x 3/4 of it
+    times = costs.roofline(
+        CHIP,
+        flops=300.0,
+        least_bytes=50.0,
+        compiled_flops=600.0,
+        compiled_bytes=140.0,
+        exchanged=[ring],
+    )
+    assert times.least_seconds == 5.0  # memory: 50 / 10, above 300 / 100
+    assert times.step_seconds == 14.0 + 6.0
+    assert times.share == 0.25
+    assert times.bound == "memory"
+
+
+@pytest.mark.parametrize(
+    ("kind", "moved"),
+    [
+        ("all-gather", 6.0),
+        ("reduce-scatter", 6.0),
+        ("all-to-all", 6.0),
+        ("collective-permute", 8.0),
+    ],
+)
+def test_what_each_device_sends(kind: str, moved: float) -> None:
+    each = hlo.Collective(kind=kind, devices=4, count=1, payload_bytes=8.0)
+    assert each.moved_bytes == moved
+
+
+def test_what_trainers_exchange_by_hand() -> None:
+    how = TrainConfig(dtype="bfloat16")
+    found = costs.training_collectives(
+        TINY, MeshConfig(slices=2, data=3, fsdp=5, tensor=2), how, rows=60, tokens=8, passes=4
+    )
+    # Three layers of 1620 entries and a table of 100 x 10, halved by tensor: 2430 and 500.
+    by = {(each.kind, each.devices): (each.count, each.payload_bytes) for each in found}
+    assert by == {
+        # Both ways through 7 matrices in 3 layers, and the head: two bytes each.
+        ("all-gather", 5): (4 * 43, 4 * 2 * (2 * 2430 + 500)),
+        ("reduce-scatter", 5): (4 * 22, 4 * (2 * 2430 + 4 * 500)),
+        # Two sums a layer forwards, two backwards, one again; 2 rows x 8 tokens x 10 wide.
+        ("all-reduce", 2): (4 * 5 * 3, 5 * 3 * 2 * 8 * 10 * 2),
+        ("all-reduce", 6): (4 * 22, 4 * (2 * 2430 + 4 * 500) / 5),
+    }
+    alone = costs.training_collectives(
+        TINY, MeshConfig(), how, rows=60, tokens=8, passes=4, references=1
+    )
+    assert alone == ()
+
+
+def test_operations_done_again_by_hand() -> None:
+    again = {
+        remat: costs.repeated_flops(TINY, rows=2, tokens=8, remat=remat)
+        for remat in ("none", "dots", "attention", "layer")
+    }
+    matrices, mix = 2 * 8 * 3 * 2 * TINY_LAYER, 2 * 8 * 3 * 96 * 4
+    assert again == {"none": 0, "dots": mix, "attention": matrices, "layer": matrices + mix}
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("decode", {}, 'set sampler.dtype = "bfloat16"; or set sampler.cache = "int8"'),
+        ("prefill", {}, "lower sampler.prefill_rows"),
+        ("sft", {"train": TrainConfig(remat="none")},
+         'set train.dtype = "bfloat16"; or set train.remat = "attention"'),
+        ("sft", {"train": TrainConfig(dtype="bfloat16")},
+         'set sft.micro_batches = 2; or set train.remat = "layer"'),
+        ("grpo", {"grpo": GrpoConfig(micro_tokens=1024)}, "set grpo.micro_tokens = 512"),
+        ("grpo", {"mesh": MeshConfig(data=2)}, "turn mesh.data into mesh.fsdp"),
+    ],
+)  # fmt: skip
+def test_advice_names_settings_that_the_experiment_has_left(
+    part: str, changes: dict[str, Any], said: str
+) -> None:
+    experiment = Experiment(name="t", questions=Questions(tasks=("toy_letters",)), **changes)
+    large = estimate.PartPlan(
+        part=part, step="", memory=None, refusal="", flops=1.0, least_bytes=1.0,
+        compiled_bytes=None, collectives=(), roofline=None,
+    )  # fmt: skip
+    told = summary.advice(large, experiment)
+    assert said in told and told.endswith("; or take a larger topology")
+
+
+def test_a_device_holds_its_share_of_the_bandwidth() -> None:
+    v5e, v5p = chips.CHIPS["v5e"], chips.CHIPS["v5p"]
+    assert (v5e.axis_bandwidth, v5p.axis_bandwidth) == (100e9, 200e9)
+
+
+def test_memory_fits_to_the_byte() -> None:
+    memory = estimate.Memory(
+        arguments=500, temporaries=300, fresh_output=100, code=50, beside=50, limit=1000
+    )
+    assert memory.fits and memory.needed == 1000
+    assert not dataclasses.replace(memory, beside=51).fits
+
+
+@pytest.mark.parametrize(
+    ("preset", "devices", "mesh"),
+    [
+        ("qwen2.5-7b", 8, MeshConfig(fsdp=2, tensor=4)),
+        ("qwen2.5-14b", 4, MeshConfig(tensor=4)),
+        ("qwen2.5-3b", 16, MeshConfig(fsdp=8, tensor=2)),
+        ("qwen2.5-0.5b", 1, MeshConfig()),
+    ],
+)
+def test_a_chosen_mesh_cuts_heads_evenly(preset: str, devices: int, mesh: MeshConfig) -> None:
+    assert estimate.choose_mesh(presets.get(preset), devices) == mesh
+
+
+def test_a_topology_without_a_known_chip_or_shape_is_refused() -> None:
+    for name in ("v9:2x2", "v5e", "v5e:", "v5e:2xb"):
+        with pytest.raises(UserError, match="no TPU topology"):
+            chips.chip_of(name)
+
+
+# --- collectives ---------------------------------------------------------------------------------
+
+PROGRAM = """HloModule jit_step, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%body (p: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %all-reduce.1 = f32[8,4]{1,0:T(8,128)} all-reduce(%x), replica_groups=[2,4]<=[8], to_apply=%add
+  %start = (bf16[2,4]{1,0}, bf16[8,4]{1,0}) all-gather-start(%y), replica_groups={{0,1,2,3},{4,5,6,7}}
+  %done = bf16[8,4]{1,0} all-gather-done(%start)
+}
+
+%unknown (q: (s32[])) -> (s32[]) {
+  %all-reduce.2 = (f32[2]{0}, bf16[4]{0}) all-reduce(%x, %y), replica_groups=mesh['a'=2,'b'=4] {'a'}, to_apply=%add
+}
+
+ENTRY %main (w: f32[8,4]) -> f32[8,4] {
+  %loop = (s32[], f32[8,4]) while(%t), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"28"}}
+  %other = (s32[]) while(%u), condition=%c, body=%unknown
+  %scatter = f32[2,4]{1,0} reduce-scatter(%w), replica_groups={}, to_apply=%add
+  %move = s8[3]{0} collective-permute(%v), source_target_pairs={{0,1},{1,0}}
+}
+"""  # noqa: E501  # as the compiler writes it
+
+
+def test_collectives_count_as_often_as_their_loop_runs() -> None:
+    found = {(c.kind, c.devices): c for c in hlo.collectives(PROGRAM, devices=8)}
+    counts = {key: (each.count, each.payload_bytes) for key, each in found.items()}
+    assert counts == {
+        ("all-reduce", 4): (28, 28 * 8 * 4 * 4),
+        ("all-gather", 4): (28, 28 * 8 * 4 * 2),
+        ("all-reduce", 2): (1, 2 * 4 + 4 * 2),
+        ("reduce-scatter", 8): (1, 8 * 2 * 4 * 4),
+        ("collective-permute", 2): (1, 3),
+    }
+
+
+def test_collectives_of_a_program_that_this_machine_compiles(run_on_devices) -> None:
+    printed = run_on_devices(
+        4,
+        """
+import jax, jax.numpy as jnp
+from jax.sharding import NamedSharding
+from r1ci_jax.tools.plan import hlo
+from r1ci_jax.sharding import mesh as meshes
+mesh = meshes.make_mesh(1, 1, 4)
+lie = NamedSharding(mesh, jax.P(None, "tensor"))
+cut = jax.ShapeDtypeStruct((6, 16), jnp.float32, sharding=lie)
+def step(x):
+    def turn(total, _):
+        total = total + jax.lax.with_sharding_constraint(total @ x.T @ x, cut.sharding)
+        return total, None
+    return jax.lax.scan(turn, x, None, length=5)[0]
+text = jax.jit(step, out_shardings=cut.sharding).lower(cut).compile().as_text()
+print([(c.kind, c.devices, c.count, c.payload_bytes) for c in hlo.collectives(text, 4)])
+""",
+    )
+    assert printed.strip() == str([("all-reduce", 4, 5, 5 * 6 * 6 * 4.0)])
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def run_plan(*words: str, without_libtpu: bool = False) -> subprocess.CompletedProcess[str]:
+    hide = "import sys; sys.modules['libtpu'] = None\n" if without_libtpu else "import sys\n"
+    source = hide + "from r1ci_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.run(
+        [sys.executable, "-c", source, "plan", *words],
+        env=dict(os.environ),
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("toy", "--topology", "v5e:2x4"), "needs libtpu, the compiler: pip install"),
+        (("toy", "--topology", "v9:2x2"), "no TPU topology"),
+        (("toi", "--topology", "v5e:2x4"), "neither an experiment file nor a preset"),
+        (("toy", "--topology", "v5e:2x4", "--part", "decode,chat"), "no part 'chat' to plan"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(words: tuple[str, ...], said: str) -> None:
+    done = run_plan(*words, without_libtpu=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+
+
+@pytest.fixture
+def libtpu() -> None:
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("LIBTPU MISSING: nothing is compiled for a TPU; requirements/plan.txt has it")
+
+
+SMALL = (
+    "--config.sampler.slots=16", "--config.sampler.cache_length=128",
+    "--config.sampler.prefill_buckets=64",
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("libtpu")
+def test_decode_and_prefill_of_a_tiny_model_compile_for_a_topology() -> None:
+    done = run_plan("toy", "--topology", "v5e:2x2", "--json", *SMALL)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["mesh"] == {"slices": 1, "data": 1, "fsdp": 2, "tensor": 2} and told["fits"]
+    config, part = presets.get("toy"), told["parts"]["decode"]
+    assert part["flops_per_step"] == costs.decode_flops(config, 16, 128)
+    # Half of the slots and heads: 8 x 1 x 128 x 32 entries of two bytes, twice a layer.
+    cache = 2 * config.layers * 8 * 128 * 32 * 2
+    assert part["least_bytes_per_step"] > cache
+    # Arguments and temporaries without a second cache: it was donated.
+    assert part["hbm"]["fresh_output"] < cache
+    # Two sums over the heads' and the feed-forward's parts in each layer.
+    sums = [c["count"] for c in part["collectives"] if c["kind"] == "all-reduce"]
+    assert sum(sums) >= 2 * config.layers
+    assert 0 < part["roofline"]["share"] < 1
+
+
+@pytest.mark.usefixtures("libtpu")
+def test_both_trainers_of_a_tiny_model_compile_for_a_topology() -> None:
+    # Two passes of four rows; the kernel pads heads of 32 and rows of 160 tokens.
+    done = run_plan(
+        "toy", "--topology", "v5e:2x2", "--json", "--part", "sft,grpo", *SMALL,
+        "--config.sft.batch_size=8", "--config.sft.micro_batches=2",
+        "--config.sft.sequence_length=160", "--config.mesh.fsdp=4",
+        "--config.grpo.sequence_lengths=160", "--config.grpo.micro_tokens=1280",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["train"]["dtype"] == "bfloat16" and told["fits"]
+    config, sft, grpo = presets.get("toy"), told["parts"]["sft"], told["parts"]["grpo"]
+    assert sft["flops_per_step"] == 3 * costs.forward_flops(config, 8, 160)
+    assert grpo["flops_per_step"] == 4 * costs.forward_flops(config, 8, 160)
+    assert grpo["step"] == "a micro-batch of 8 rows of 160 tokens"
+    # The new state takes the old one's place, and so do the gradients' sums.
+    state_bytes = sft["hbm"]["arguments"]
+    assert sft["hbm"]["fresh_output"] < 0.01 * state_bytes
+    assert grpo["hbm"]["fresh_output"] < 0.01 * grpo["hbm"]["arguments"]
+    kinds = {each["kind"]: each["count"] for each in sft["collectives"]}
+    assert kinds == {
+        "all-gather": 2 * (2 * 7 * config.layers + 1),
+        "reduce-scatter": 2 * (7 * config.layers + 1),
+    }
+    times = sft["roofline"]
+    assert times["flops_use"] == times["compute_seconds"] / times["step_seconds"] < 1
+
+
+@pytest.mark.usefixtures("libtpu")
+def test_what_does_not_fit_says_by_how_much_and_what_to_change() -> None:
+    # 1.1 TB of cache: refused before anything is compiled at length.
+    done = run_plan(
+        "toy", "--topology", "v5e:2x2", "--part", "decode",
+        "--config.sampler.slots=1048576", "--config.sampler.cache_length=2048",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "DOES NOT FIT" in done.stdout and "15.75G" in done.stdout
+    assert "lower sampler.slots" in done.stdout
+
+
+@pytest.mark.usefixtures("libtpu")
+def test_a_shape_that_the_library_does_not_know_is_one_line() -> None:
+    done = run_plan("toy", "--topology", "v5e:3x5")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("r1ci: no topology 'v5e:3x5'")
+
+
+def test_parts_are_those_that_the_command_names() -> None:
+    assert list(programs.PARTS) == ["decode", "prefill", "sft", "grpo"]

@@ -1,0 +1,168 @@
+"""The report: complete, self-contained, and harmless whatever the trajectories hold."""
+
+import base64
+import hashlib
+import html.parser
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.runtime import metrics, run_dir
+from r1ci_jax.tools.report import page as report
+from r1ci_jax.tools.report.charts import Mark, Series, line_chart, thinned, ticks, trailing_mean
+
+HOSTILE = (
+    "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>&amp;$data \u2028\udc80"
+)
+EXPERIMENT = Experiment(name="toy <b>", questions=Questions(tasks=("toy_sorting",)))
+
+
+class Page(html.parser.HTMLParser):
+    """Elements, attributes and script bodies of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.scripts: list[str] = []
+        self.texts: list[str] = []
+        self._in_script = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        self._in_script = tag == "script"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_script = False
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self._in_script else self.texts).append(data)
+
+
+def trajectory(step: int, text: str = HOSTILE) -> dict[str, Any]:
+    return {
+        "stage": "grpo_curriculum",
+        "step": step,
+        "task": text,
+        "example_id": text,
+        "question": text,
+        "agent": "code_agent",
+        "reward": 1.1,
+        "correct": True,
+        "stop": "answer",
+        "segments": [{"text": text, "sampled": True}, {"text": text, "sampled": False}],
+        "turns": [
+            {"code": text, "status": "ok", "stdout": text, "stderr": "", "wall_seconds": 0.1}
+        ],
+    }
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> run_dir.RunDir:
+    directory = run_dir.RunDir.open(tmp_path / "run", EXPERIMENT, changes={"sft.lr": (1, 2)})
+    with metrics.MetricsWriter(directory.metrics_path) as writer:
+        for step in range(1, 41):
+            writer.write("sft", step, {"optim/loss": 2 / step, "time/update": 3.0})
+            for stage in ("grpo_uniform", "grpo_curriculum"):
+                values = {"reward/mean": step / 40, "accuracy": float("nan") if step == 2 else 0.5}
+                writer.write(stage, step, values | {"curriculum/stage": 1 + (step - 1) // 10})
+    with metrics.JsonlLog(directory.trajectories_path) as log:
+        for step in range(1, 4):
+            log.append(trajectory(step))
+    with metrics.JsonlLog(directory.results_path) as log:
+        for model in ("sft", "grpo_curriculum"):
+            facts = {"model": model, "method": "code_agent", "task": HOSTILE, "n": 4, "correct": 3}
+            levels = {"1": {"n": 4, "correct": 3}}
+            log.append(facts | {"stops": {"answer": 3, "eos": 1}, "difficulty": levels})
+    with metrics.JsonlLog(directory.potential_path) as log:
+        for group in (1, 1, 2, 4):
+            question = {"example_id": "x", "task": HOSTILE, "p": 0.5, "potential": 1.0}
+            log.append(question | {"group": group})
+    directory.close()
+    return directory
+
+
+def test_hostile_text_adds_no_element(run: run_dir.RunDir) -> None:
+    page = Page(report.write(run.path).read_text("utf-8"))
+    assert page.tags.count("script") == 2 and "img" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    data = json.loads(page.scripts[0])
+    assert [row["step"] for row in data] == [1, 2, 3]
+    assert data[0]["segments"][1]["text"] == HOSTILE
+
+
+def test_page_asks_the_network_for_nothing(run: run_dir.RunDir) -> None:
+    page = Page(report.write(run.path).read_text("utf-8"))
+    assert not {"link", "iframe", "img", "object"} & set(page.tags)
+    links = [value for name, value in page.attributes if name in ("src", "href")]
+    assert all(link is not None and link.startswith("#") for link in links)
+    policy = next(value for name, value in page.attributes if name == "content" and value)
+    digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy
+
+
+def test_script_never_makes_html_of_data() -> None:
+    source = (Path(report.__file__).parent / "report.js").read_text()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", source)
+
+
+def test_sections_show_the_numbers(run: run_dir.RunDir) -> None:
+    text = report.write(run.path).read_text("utf-8")
+    shown = "".join(Page(text).texts)
+    assert "SFT + GRPO, curriculum" in shown and "75.0" in shown
+    assert "2 questions" in shown  # group 1
+    assert "sft.lr *" in shown
+    assert "2 min 00 s" in shown  # 40 updates of 3 s
+    for number in (1, 2, 3, 4):
+        assert f"stage {number}" in shown
+
+
+@pytest.mark.parametrize("name", [None, "metrics.jsonl", "results.jsonl", "potential.jsonl"])
+def test_unfinished_runs_can_be_reported(run: run_dir.RunDir, name: str | None) -> None:
+    names = [name] if name else ["metrics", "trajectories", "results", "potential"]
+    for gone in names:
+        (run.path / gone.removesuffix(".jsonl")).with_suffix(".jsonl").unlink()
+    assert Page(report.write(run.path).read_text("utf-8")).tags.count("script") == 2
+
+
+def test_large_runs_stay_readable(run: run_dir.RunDir) -> None:
+    with metrics.JsonlLog(run.trajectories_path) as log:
+        for step in range(4, 1004):
+            log.append(trajectory(step, "x" * 30_000 if step == 1003 else "y"))
+    data = json.loads(Page(report.write(run.path).read_text("utf-8")).scripts[0])
+    assert len(data) == report.MAX_TRAJECTORIES
+    assert (data[0]["step"], data[-1]["step"]) == (1, 1003)
+    assert "10000 more characters" in data[-1]["question"]
+
+
+def test_ticks_cover_with_round_numbers() -> None:
+    assert ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert ticks(0.33, 0.71)[0] <= 0.33 and ticks(0.33, 0.71)[-1] >= 0.71
+    assert ticks(5.0, 5.0)[0] < 5.0 < ticks(5.0, 5.0)[-1]
+    assert len(ticks(-1e-9, 1e9)) < 20
+
+
+def test_smoothing_and_thinning_keep_means() -> None:
+    points = [(float(x), float(x % 2)) for x in range(1000)]
+    assert trailing_mean(points[:4], 2) == [(0, 0.0), (1, 0.5), (2, 0.5), (3, 0.5)]
+    few = thinned(points, 100)
+    assert len(few) == 100 and all(y == 0.5 for _, y in few)
+
+
+def test_chart_draws_every_series_and_mark() -> None:
+    series = [
+        Series(name="a<b", colour=1, points=((1, 0.0), (2, 1.0))),
+        Series(name="one point", colour=2, points=((1, 0.5),)),
+        Series(name="empty", colour=3, points=()),
+    ]
+    chart = line_chart("title", series, marks=[Mark(x=2, label="stage 2"), Mark(x=9, label="far")])
+    assert chart.count("<polyline") == 1 and chart.count("<circle") == 1
+    assert "a&lt;b" in chart and "empty" not in chart
+    assert "stage 2" in chart and "far" not in chart
+    assert line_chart("title", [series[2]]) == ""

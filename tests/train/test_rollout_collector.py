@@ -1,0 +1,191 @@
+"""Carry-over, dump and replay in training: whole groups, exact log-probabilities, exact resume."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from r1ci_jax.config import GrpoConfig
+from r1ci_jax.curriculum.stages import Stage
+from r1ci_jax.errors import UserError
+from r1ci_jax.rollout import serialize
+from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.runtime import metrics
+from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.train import grpo_step, rollout_collector
+from r1ci_jax.train.policy import Params, Policy
+from tests.train.asking import (
+    CONFIG,
+    LIMITS,
+    SAMPLER,
+    Noting,
+    Stopped,
+    noting,
+    questions,
+    train,
+    write_until,
+)
+
+CARRYING = dataclasses.replace(
+    CONFIG, carry_over=2, dump_rollouts=True, checkpoint_every=2, sequence_lengths=(128,)
+)
+STAGES = [
+    Stage(number=1, split="group1", steps=2),
+    Stage(number=2, split="group1+group2", steps=4),
+]
+# A row ends when its cache is full, and so the later the shorter its question.
+RAGGED = dataclasses.replace(SAMPLER, slots=12, chunk=4)
+LONG = dataclasses.replace(LIMITS, new_tokens=100)
+
+
+@pytest.fixture
+def ragged(tiny_policy: Policy, box: Sandbox) -> Noting:
+    return noting(tiny_policy, box, RAGGED, LONG)
+
+
+def equal(left: Params, right: Params) -> bool:
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def dumped(place: Path, steps: int) -> list[list[Trajectory]]:
+    return [
+        serialize.read(serialize.step_path(place / "rollouts", step + 1)) for step in range(steps)
+    ]
+
+
+def groups(trajectories: Sequence[Trajectory]) -> list[int]:
+    members = CARRYING.rollouts_per_prompt
+    found = [trajectory.rollout[0] for trajectory in trajectories]
+    assert found == [number for number in found[::members] for _ in range(members)]
+    return found[::members]
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """An uninterrupted carrying training."""
+
+    place: Path
+    params: Params
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tiny_policy: Policy,
+    first_params: Params,
+    box: Sandbox,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Whole:
+    place = tmp_path_factory.mktemp("whole")
+    runner = noting(tiny_policy, box, RAGGED, LONG)
+    return Whole(place, train(tiny_policy, first_params, runner, place, CARRYING, STAGES))
+
+
+def test_carrying_training_asks_all_of_a_stage_within_it(whole: Whole) -> None:
+    steps = [groups(trajectories) for trajectories in dumped(whole.place, 6)]
+    assert [len(found) for found in steps] == [2] * 6
+    # Stages do not mix, and each question of theirs is trained on once.
+    assert sorted(steps[0] + steps[1]) == [0, 1, 2, 3]
+    assert sorted(number for found in steps[2:] for number in found) == list(range(4, 12))
+    rows = metrics.read(whole.place / "metrics.jsonl")
+    assert rows[0]["group/age_max"] == rows[2]["group/age_max"] == 0
+    assert max(row["group/age_max"] for row in rows) in (1, 2)
+    for row, found in zip(rows, steps, strict=True):
+        first = 0 if row["step"] <= 2 else 2
+        # A batch is started a step ahead of its own, the first two of a stage with the first.
+        born = [max(number // 2 - 1, first) for number in found]
+        ages = [row["step"] - 1 - each for each in born]
+        assert (row["group/age_mean"], row["group/age_max"]) == (np.mean(ages), max(ages))
+
+
+def test_every_token_keeps_the_probability_it_was_sampled_with(
+    tiny_policy: Policy, tiny_params: Params, ragged: Noting
+) -> None:
+    other = jax.tree.map(lambda leaf: leaf * 1.05, tiny_params)
+    scores = jax.jit(tiny_policy.scores)
+    collector = rollout_collector.Collector(
+        ragged, questions("group1+group2"), CARRYING, steps=range(5), seed=3
+    )
+    ragged.load(tiny_policy.sampler_weights(tiny_params))
+    collector.collect(0)
+    ragged.load(tiny_policy.sampler_weights(other))
+    trajectories, values = collector.collect(1)
+    assert values["group/age_max"] == 1
+    stale = [trajectory for trajectory in trajectories if trajectory.stale]
+    # Some were cut in their middle.
+    assert any(any(each.sampled[: each.stale]) and any(each.sampled[each.stale :])
+               for each in stale)  # fmt: skip
+    fresh_tokens = 0
+    for each in stale:
+        sampled = np.array(each.sampled[1:])
+        is_stale = np.arange(1, len(each.tokens)) < each.stale
+        recorded = np.array(each.logprobs[1:])
+        for params, chosen in ((tiny_params, sampled & is_stale), (other, sampled & ~is_stale)):
+            tokens_BT = np.zeros((1, 128), np.int32)
+            tokens_BT[0, : len(each.tokens)] = each.tokens
+            computed_T = np.asarray(scores(params, tokens_BT)[0])[0, : len(recorded)]
+            np.testing.assert_allclose(recorded[chosen], computed_T[chosen], atol=1e-4)
+        fresh_tokens += int((sampled & ~is_stale).sum())
+    # The ratio of the loss is to those; the check is over tokens of the same weights alone.
+    (batch, *_) = grpo_step.micro_batches(stale, np.ones(len(stale)), tiny_policy, CARRYING)
+    total, gap = grpo_step.add_gradients(
+        grpo_step.nothing(other), other, other, batch, policy=tiny_policy, config=CARRYING
+    )
+    assert gap.largest <= 1e-4 and 0 < float(gap.tokens) <= fresh_tokens
+    assert float(total.grpo.ratio_deviation) > 0
+
+
+def test_a_stopped_carrying_training_ends_as_an_uninterrupted_one(
+    whole: Whole,
+    tiny_policy: Policy,
+    first_params: Params,
+    box: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run() -> Params:
+        runner = noting(tiny_policy, box, RAGGED, LONG)
+        return train(tiny_policy, first_params, runner, tmp_path, CARRYING, STAGES)
+
+    # In the middle of a stage and of its groups: the checkpoint is that of step 4.
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(metrics.MetricsWriter, "write", write_until(6))
+        run()
+    assert equal(run(), whole.params)
+    left, right = (
+        [
+            {key: value for key, value in row.items() if not key.startswith(("time", "rate"))}
+            for row in metrics.read(place / "metrics.jsonl")
+        ]
+        for place in (whole.place, tmp_path)
+    )
+    assert left == right and len(left) == 6 and right[4]["group/age_max"] > 0
+
+
+def test_replayed_carrying_training_equals_the_dumped_one(
+    whole: Whole, tiny_policy: Policy, first_params: Params, tmp_path: Path
+) -> None:
+    replay = serialize.Replay(whole.place / "rollouts")
+    assert equal(train(tiny_policy, first_params, replay, tmp_path, CARRYING, STAGES), whole.params)
+    assert dumped(tmp_path, 6) == dumped(whole.place, 6)
+    other = [Stage(number=1, split="group2+group1+group2", steps=6)]
+    with pytest.raises(UserError, match="another experiment or seed"):
+        train(tiny_policy, first_params, replay, tmp_path / "other", CARRYING, other)
+
+
+def test_replayed_training_equals_the_dumped_one(
+    tiny_policy: Policy, first_params: Params, ragged: Noting, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CARRYING, carry_over=0)
+    stages = [Stage(number=1, split="group1", steps=2)]
+    kept = train(tiny_policy, first_params, ragged, tmp_path / "kept", config, stages)
+    replay = serialize.Replay(tmp_path / "kept" / "rollouts")
+    assert equal(train(tiny_policy, first_params, replay, tmp_path / "again", config, stages), kept)
+
+
+def test_a_negative_bound_is_refused() -> None:
+    with pytest.raises(UserError, match=r"grpo\.carry_over"):
+        GrpoConfig(carry_over=-1)
