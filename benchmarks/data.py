@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ci_jax.cli import experiment_file as experiments
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import batching, datasets, question_splits, question_workers
 from r1ci_jax.runtime.progress import Progress
 from r1ci_jax.tasks import registry
@@ -36,7 +36,7 @@ SHOWN = 12
 def main() -> int:
     """Measure and print."""
     args = _arguments()
-    wanted = experiments.default(args.experiment).questions
+    wanted = experiments.load_default(args.experiment).dataset
     # Training tasks get a third more than --questions, test tasks as many.
     wanted = dataclasses.replace(
         wanted,
@@ -80,8 +80,8 @@ def _host() -> dict[str, Any]:
     return {"processors": len(os.sched_getaffinity(0)), "load_average": os.getloadavg()}
 
 
-def _build(wanted: Questions, data_dir: Path, jobs: int | None) -> dict[str, Any]:
-    jobs = question_workers.processes(len(wanted.tasks), jobs)
+def _build(wanted: DatasetConfig, data_dir: Path, jobs: int | None) -> dict[str, Any]:
+    jobs = question_workers.num_processes(len(wanted.tasks), jobs)
     began = time.monotonic()
     with Progress("build", len(wanted.tasks), unit="tasks") as bar:
         drawn = datasets.build_tasks(
@@ -103,7 +103,7 @@ def _build(wanted: Questions, data_dir: Path, jobs: int | None) -> dict[str, Any
     }
 
 
-def _read(wanted: Questions, data_dir: Path, epochs: int) -> dict[str, Any]:
+def _read(wanted: DatasetConfig, data_dir: Path, epochs: int) -> dict[str, Any]:
     source = _all_examples(wanted, data_dir)
     steps = len(source) // BATCH
     batches = batching.prompt_batches(source, BATCH, seed=0)
@@ -131,7 +131,7 @@ def _read(wanted: Questions, data_dir: Path, epochs: int) -> dict[str, Any]:
     }
 
 
-def _score(wanted: Questions, data_dir: Path, answers: int) -> dict[str, Any]:
+def _score(wanted: DatasetConfig, data_dir: Path, answers: int) -> dict[str, Any]:
     """Golds of the own question and of the next one in turn, spread evenly over the tasks."""
     seconds: dict[str, float] = {}
     right = scored = 0
@@ -170,7 +170,7 @@ def _bars(facts: dict[str, Any]) -> dict[str, bool]:
     return bars
 
 
-def _all_examples(wanted: Questions, data_dir: Path) -> Any:
+def _all_examples(wanted: DatasetConfig, data_dir: Path) -> Any:
     return datasets.load_examples(data_dir, wanted.tasks, "+".join(question_splits.SPLITS))
 
 

@@ -49,7 +49,7 @@ def engine(batch: int, prompt: int, new: int) -> Any:
     sampler = SamplerConfig(
         slots=batch,
         cache_length=prompt + new,
-        chunk=new,
+        chunk_steps=new,
         prefill_buckets=(prompt,),
         prefill_rows=batch,
     )
@@ -64,19 +64,19 @@ def ours(batch: int, prompt: int, new: int) -> dict[str, float]:
     import jax
     import numpy as np
 
-    from r1ci_jax.sampling.engine import Feed
+    from r1ci_jax.sampling.engine import SlotInput
 
     built = engine(batch, prompt, new)
     seed = time.time_ns() % 2**31
     prompts_BT = np.random.default_rng(seed).integers(1, SHAPES["smollm2"].vocab, (batch, prompt))
     began = time.perf_counter()
     feeds = [
-        Feed(
+        SlotInput(
             slot=row,
             tokens=tuple(tokens_T),
             position=0,
             budget=new,
-            rollout=(seed, row),
+            rollout_id=(seed, row),
         )
         for row, tokens_T in enumerate(prompts_BT.tolist())
     ]

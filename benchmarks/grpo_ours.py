@@ -20,7 +20,7 @@ from peers.shapes import SHAPES
 
 from r1ci_jax.config import GrpoConfig, SamplerConfig, TurnLimits
 from r1ci_jax.rollout import agents
-from r1ci_jax.rollout.episode import Live
+from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
 from r1ci_jax.sampling import stop_automaton
@@ -65,11 +65,11 @@ class Rewarding(Runner):
 
     @override
     def judged(
-        self, row: Live, stop: StopReason, answer: str | None, is_own: bool = True
+        self, row: Episode, stop: StopReason, answer: str | None, is_own: bool = True
     ) -> Trajectory:
-        made = super().judged(row, stop, answer, is_own)
+        made = super().score(row, stop, answer, is_own)
         own = [token for token, chosen in zip(made.tokens, made.sampled, strict=True) if chosen]
-        reward = grpo_task.reward(own, self.limits.new_tokens, VOCAB)
+        reward = grpo_task.reward(own, self.limits.max_new_tokens, VOCAB)
         return dataclasses.replace(made, reward=reward)
 
 
@@ -79,7 +79,7 @@ def runner(policy: Policy, sizes: Sizes) -> Runner:
     sampler = SamplerConfig(
         slots=sizes.rows,
         cache_length=sizes.length,
-        chunk=sizes.new,
+        chunk_steps=sizes.new,
         prefill_buckets=(sizes.prompt,),
         prefill_rows=sizes.prompts,
     )
@@ -87,7 +87,7 @@ def runner(policy: Policy, sizes: Sizes) -> Runner:
     engine = Engine(policy.config, sampler, table, eos_id=-1, seed=0)  # -1: nothing ends a row
     # Random words close no code block, so nobody asks the interpreter.
     nobody: Any = None
-    return Rewarding(engine, nobody, tokenizer, TurnLimits(new_tokens=sizes.new))
+    return Rewarding(engine, nobody, tokenizer, TurnLimits(max_new_tokens=sizes.new))
 
 
 def tokenizer() -> Tokenizer:
@@ -106,13 +106,13 @@ class Trainer:
         self.reference = jax.tree.map(jnp.copy, params)
         schedule = optax.constant_schedule(grpo_task.LEARNING_RATE)
         self.tx = train_state.make_optimizer(schedule, clip_norm=grpo_task.CLIP_NORM)
-        self.state = train_state.start(params, self.tx)
+        self.state = train_state.create_state(params, self.tx)
         self.config = GrpoConfig(
             prompts_per_step=sizes.prompts,
             rollouts_per_prompt=sizes.completions,
             kl_coef=grpo_task.KL_COEF,
             sequence_lengths=(sizes.length,),
-            micro_tokens=sizes.rows * sizes.length,
+            microbatch_tokens=sizes.rows * sizes.length,
         )
         self.runner = runner(self.policy, sizes)
         self.groups = 0
@@ -124,7 +124,7 @@ class Trainer:
         letters = self.sizes.prompt - len(chatml.prompt_ids(self.policy.tokenizer, ""))
         first, self.groups = self.groups, self.groups + self.sizes.prompts
         return [
-            Request(example=_question(group, letters), agent=Bare(), rollout=(group, member))
+            Request(example=_question(group, letters), agent=Bare(), rollout_id=(group, member))
             for group in range(first, self.groups)
             for member in range(self.sizes.completions)
         ]
@@ -149,7 +149,7 @@ class Trainer:
 
     def update(self, trajectories: list[Trajectory]) -> dict[str, float]:
         """The product's update; nothing else here knows how it is called."""
-        advantages = grpo_step.relative_advantages(trajectories, self.config)
+        advantages = grpo_step.compute_advantages(trajectories, self.config)
         self.state, learnt = grpo_step.update(
             self.state,
             self.reference,

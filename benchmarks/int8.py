@@ -17,15 +17,15 @@ import numpy as np
 import optax
 from flax import nnx
 
-from r1ci_jax.config import Storage
+from r1ci_jax.config import Quantization
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import kv_cache, presets, qwen2, sampler_weights
 from r1ci_jax.model.hf import weights
 
 ROWS, LENGTH = 64, 96
-SETTINGS: dict[str, tuple[Storage, Storage]] = {
-    "weights": ("int8", "full"),
-    "cache": ("full", "int8"),
+SETTINGS: dict[str, tuple[Quantization, Quantization]] = {
+    "weights": ("int8", "none"),
+    "cache": ("none", "int8"),
     "both": ("int8", "int8"),
 }
 
@@ -70,34 +70,34 @@ def learnt(steps: int) -> tuple[qwen2.Qwen2, np.ndarray, float]:
 
 
 def scored(
-    model: qwen2.Qwen2, tokens_RT: np.ndarray, storages: tuple[Storage, Storage]
+    model: qwen2.Qwen2, tokens_IT: np.ndarray, storages: tuple[Quantization, Quantization]
 ) -> tuple[np.ndarray, int, int]:
     """Log-probabilities [R, T, V] through the cache; bytes of the weights and of the cache."""
     config = model.config
-    kept = sampler_weights.take(model, config, storage=storages[0])
-    cache = kv_cache.init_cache(config, len(tokens_RT), LENGTH, jnp.float32, storages[1])
+    kept = sampler_weights.from_trainer_params(model, config, quantization=storages[0])
+    cache = kv_cache.init_cache(config, len(tokens_IT), LENGTH, jnp.float32, storages[1])
 
     @jax.jit
-    def score(kept: Any, cache: kv_cache.Cache, tokens_RT: jax.Array) -> jax.Array:
-        positions_RT = jnp.broadcast_to(jnp.arange(tokens_RT.shape[1])[None], tokens_RT.shape)
-        x_RTD, _ = kv_cache.extend(config, kept, cache, tokens_RT, positions_RT)
+    def score(kept: Any, cache: kv_cache.Cache, tokens_IT: jax.Array) -> jax.Array:
+        positions_IT = jnp.broadcast_to(jnp.arange(tokens_IT.shape[1])[None], tokens_IT.shape)
+        x_RTD, _ = kv_cache.extend(config, kept, cache, tokens_IT, positions_IT)
         return jax.nn.log_softmax(kv_cache.logits(config, kept, x_RTD))
 
-    logprobs_RTV = np.asarray(score(kept, cache, jnp.asarray(tokens_RT)))
+    logprobs_RTV = np.asarray(score(kept, cache, jnp.asarray(tokens_IT)))
     weights_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(kept))
     return logprobs_RTV, weights_bytes, sum(leaf.nbytes for leaf in jax.tree.leaves(cache))
 
 
-def compare(model: qwen2.Qwen2, tokens_RT: np.ndarray) -> dict[str, Any]:
+def compare(model: qwen2.Qwen2, tokens_IT: np.ndarray) -> dict[str, Any]:
     """Every setting against float32."""
-    exact_RTV, weights_bytes, cache_bytes = scored(model, tokens_RT, ("full", "full"))
+    exact_RTV, weights_bytes, cache_bytes = scored(model, tokens_IT, ("none", "none"))
     report: dict[str, Any] = {
-        "full": {"weights_bytes": weights_bytes, "cache_bytes": cache_bytes},
+        "none": {"weights_bytes": weights_bytes, "cache_bytes": cache_bytes},
     }
     sure_RT = exact_RTV.max(-1) > np.log(0.5)
-    chosen = (*np.indices(tokens_RT[:, 1:].shape), tokens_RT[:, 1:])
+    chosen = (*np.indices(tokens_IT[:, 1:].shape), tokens_IT[:, 1:])
     for name, storages in SETTINGS.items():
-        found_RTV, weights_bytes, cache_bytes = scored(model, tokens_RT, storages)
+        found_RTV, weights_bytes, cache_bytes = scored(model, tokens_IT, storages)
         difference_RT = np.abs(found_RTV[:, :-1][chosen] - exact_RTV[:, :-1][chosen])
         kl_RT = (np.exp(exact_RTV) * (exact_RTV - found_RTV)).sum(-1)
         agree_RT = exact_RTV.argmax(-1) == found_RTV.argmax(-1)
@@ -122,8 +122,8 @@ def measure(directories: list[str], steps: int) -> dict[str, Any]:
     for directory in directories:
         model = weights.load_pretrained(directory)
         rng = np.random.default_rng(2)
-        tokens_RT = rng.integers(0, model.config.vocab_size, (ROWS, LENGTH))
-        report[directory] = compare(model, tokens_RT.astype(np.int32))
+        tokens_IT = rng.integers(0, model.config.vocab_size, (ROWS, LENGTH))
+        report[directory] = compare(model, tokens_IT.astype(np.int32))
     return report
 
 
@@ -134,10 +134,10 @@ def table(report: dict[str, Any]) -> str:
         lines.append(
             f"{model}\n{'':>9}{'|dlogp|':>10}{'max':>9}{'KL':>11}{'greedy':>9}{'if sure':>9}  bytes"
         )
-        for name in ("full", *SETTINGS):
+        for name in ("none", *SETTINGS):
             row = found[name]
             size = f"  {row['weights_bytes']:,} + {row['cache_bytes']:,}"
-            if name == "full":
+            if name == "none":
                 lines.append(f"{name:>9}{'':>48}{size}")
                 continue
             sure = row["greedy_agreement_where_sure"]

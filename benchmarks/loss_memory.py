@@ -56,7 +56,7 @@ def parts(version: str) -> tuple[Any, Any, Any]:
         return sft.sft_step(train_state, batch, policy=policy, tx=tx)
 
     step = product if version == "ours" else full(policy, tx)
-    return jax.jit(step, donate_argnums=0), state.start(params, tx), batch
+    return jax.jit(step, donate_argnums=0), state.create_state(params, tx), batch
 
 
 def full(policy: Any, tx: Any) -> Step:
@@ -72,8 +72,8 @@ def full(policy: Any, tx: Any) -> Step:
         def loss(params: Any) -> jax.Array:
             model = nnx.merge(policy.graphdef, params)
             rows = batch.tokens_BT[:, :-1], batch.positions_BT[:, :-1]
-            x_BTD, table_VD = model.hidden(*rows, how=policy.how)
-            logits_BTV = qwen2.head_logits(table_VD, None, x_BTD)
+            x_BTD, table_VD = model.hidden_and_lm_head(*rows, compute=policy.train_config)
+            logits_BTV = qwen2.lm_head_logits(table_VD, None, x_BTD)
             return optax.softmax_cross_entropy_with_integer_labels(
                 logits_BTV, batch.tokens_BT[:, 1:]
             ).mean()

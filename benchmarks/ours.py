@@ -38,7 +38,7 @@ def model(name: str) -> qwen2.Qwen2:
     return nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
 
 
-HOW = TrainConfig(head_chunk=256)
+HOW = TrainConfig(logits_chunk=256)
 """As suits two cores: logits of a chunk that a processor's cache half holds."""
 
 

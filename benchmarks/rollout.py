@@ -43,7 +43,7 @@ from r1ci_jax.rollout import agents, partial_rollouts
 from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.episode import Request
 from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Emitted, Engine, Feed
+from r1ci_jax.sampling.engine import Engine, SlotInput, SlotOutput
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig, Status
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chatml, protocol
@@ -103,7 +103,7 @@ class SteppedEngine(Engine):
         super().dispatch()
 
     @override
-    def collect(self) -> list[Emitted]:
+    def collect(self) -> list[SlotOutput]:
         emitted = super().collect()
         # The loop on the device ends with its last active slot.
         steps = max((len(row.tokens) for row in emitted), default=0)
@@ -164,7 +164,7 @@ class World:
         sampler = SamplerConfig(
             slots=setting.slots,
             cache_length=CACHE_TOKENS // scale,
-            chunk=setting.chunk // scale,
+            chunk_steps=setting.chunk // scale,
             observation_lag=setting.lag,
             prefill_buckets=(32, 64, 256),
             prefill_rows=8,
@@ -172,7 +172,7 @@ class World:
         table = stop_automaton.token_table(protocol.stop_machine(), self.tokenizer.token_bytes())
         self.engine = SteppedEngine(config, sampler, table, eos_id=self.tokenizer.eos_id, seed=0)
         self.limits = TurnLimits(
-            code_calls=8, new_tokens=NEW_TOKENS // scale, observation_tokens=48
+            max_code_calls=8, max_new_tokens=NEW_TOKENS // scale, max_observation_tokens=48
         )
         self.engine.load(self.weights)
         self.engine.warm_up()
@@ -185,7 +185,7 @@ class World:
             Request(
                 example=_example(number),
                 agent=agent,
-                rollout=(seed * MAX_GROUPS + number, member),
+                rollout_id=(seed * MAX_GROUPS + number, member),
             )
             for number in range(first, first + groups)
             for member in range(GROUP)
@@ -232,11 +232,11 @@ def carried(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
         first = 0 if step == 0 else round((step + EXTRA) * wanted)
         new = world.requests(seed, 1 + EXTRA if step == 0 else 1, first)
         done, left = partial_rollouts.run_groups(
-            runner, new, left, groups=wanted, step=step, max_age=CARRIED_STEPS
+            runner, new, left, groups=wanted, step=step, max_staleness=CARRIED_STEPS
         )
         trained += done
     sampled = sum(sum(trajectory.sampled) for trajectory in trained)
-    sampled += sum(sum((entry.done or entry.row).sampled) for entry in left)
+    sampled += sum(sum((entry.trajectory or entry.episode).sampled) for entry in left)
     return [trajectory.tokens for trajectory in trained], sampled, runner.waited_seconds
 
 
@@ -278,12 +278,12 @@ def _turn(world: World, rows: Sequence[_Row]) -> None:
         row.turn_start = len(row.tokens)
     engine.feed(
         [
-            Feed(
+            SlotInput(
                 slot=slot,
                 tokens=tuple(row.tokens),
                 position=0,
-                budget=world.limits.new_tokens - row.sampled,
-                rollout=row.request.rollout,
+                budget=world.limits.max_new_tokens - row.sampled,
+                rollout_id=row.request.rollout_id,
             )
             for slot, row in enumerate(rows)
         ]
@@ -294,14 +294,14 @@ def _turn(world: World, rows: Sequence[_Row]) -> None:
         for part in emitted:
             rows[part.slot].tokens.extend(part.tokens)
             rows[part.slot].sampled += len(part.tokens)
-        going = any(not part.paused for part in emitted)
+        going = any(not part.is_paused for part in emitted)
 
 
 def _after_turn(world: World, row: _Row, box: Sandbox) -> None:
     """Start the row's script, or end the row."""
     code = protocol.last_code(world.tokenizer.decode(row.tokens[row.turn_start :]))
-    left = world.limits.new_tokens - row.sampled
-    if code is None or left <= 0 or row.calls >= world.limits.code_calls:
+    left = world.limits.max_new_tokens - row.sampled
+    if code is None or left <= 0 or row.calls >= world.limits.max_code_calls:
         row.is_done = True
         return
     row.calls += 1
@@ -313,7 +313,7 @@ def _observe(world: World, row: _Row) -> None:
         return
     ids = world.tokenizer.encode(protocol.observation(row.pending.result()))
     mark = world.tokenizer.encode(protocol.CLIP_MARK)
-    limit = world.limits.observation_tokens
+    limit = world.limits.max_observation_tokens
     row.tokens.extend(protocol.clip_observation_ids(ids, limit, mark))
     row.pending = None
 
@@ -426,7 +426,7 @@ def main() -> int:
                 scale=args.scale,
                 slots=args.slots,
                 per_slot=args.per_slot,
-                chunk=chunk,
+                chunk_steps=chunk,
                 lag=lag,
                 seeds=args.seeds,
             )

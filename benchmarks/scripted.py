@@ -115,9 +115,9 @@ def policy(lengths: Lengths) -> tuple[qwen2.Qwen2Config, Tokenizer, qwen2.Decode
                 head_DV[id_of[token.encode()], target] = CERTAIN + math.log(chance)
     model = nnx.jit(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0)))()
     # The norm makes a one-hot row of any height sqrt(width) high.
-    assert model.head is not None
+    assert model.lm_head is not None
     model.embed[...] = jnp.eye(rows)
-    model.head[...] = jnp.asarray(head_DV) / math.sqrt(rows)
+    model.lm_head[...] = jnp.asarray(head_DV) / math.sqrt(rows)
     for name in ("o", "down"):
         parameter = getattr(model.layers, name)
         parameter[...] = jnp.zeros_like(parameter[...])

@@ -43,7 +43,7 @@ def trainee(name: str) -> Any:
     policy, params = ours.policy(name)
     schedule = optax.constant_schedule(1e-5)
     tx = state.make_optimizer(schedule, clip_norm=1.0, weight_decay=0.01)
-    train_state = state.start(params, tx)
+    train_state = state.create_state(params, tx)
 
     def step(batch: Any) -> float:
         nonlocal train_state

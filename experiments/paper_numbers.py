@@ -33,20 +33,26 @@ MAIN = (
         row="14b",
         model="untrained",
         value=44.1,
-        place="abstract, Table 3",
+        location="abstract, Table 3",
         grade="A",
         source="S1",
         note="value sure, label not: one note calls it the code agent without fine-tuning, "
         "another All Text",
     ),
     Published(
-        row="14b", model="sft", value=63.1, place="Table 3", grade="C", source="S4", note=_DERIVED
+        row="14b",
+        model="sft",
+        value=63.1,
+        location="Table 3",
+        grade="C",
+        source="S4",
+        note=_DERIVED,
     ),
     Published(
         row="14b",
         model="grpo_uniform",
         value=66.5,
-        place="Table 3, w/o curriculum",
+        location="Table 3, w/o curriculum",
         grade="C",
         source="S4",
         note=_DERIVED,
@@ -55,7 +61,7 @@ MAIN = (
         row="14b",
         model="grpo_curriculum",
         value=72.4,
-        place="abstract, Table 3",
+        location="abstract, Table 3",
         grade="A",
         source="S1",
     ),
@@ -66,7 +72,7 @@ MAIN = (
             suite=suite,
             split=split,
             value=value,
-            place="Table 3",
+            location="Table 3",
             grade="B" if value is not None else "",
             source="S8",
         )
@@ -80,7 +86,7 @@ MAIN = (
         )
     ),
     *(
-        Published(row=row, model=model, value=None, place="Table 3")
+        Published(row=row, model=model, value=None, location="Table 3")
         for row in ("7b", "3b")
         for model in ("untrained", "sft", "grpo_uniform", "grpo_curriculum")
     ),
@@ -88,7 +94,7 @@ MAIN = (
         row="baseline",
         model="GPT-4o, All Text",
         value=58.6,
-        place="abstract, Table 3",
+        location="abstract, Table 3",
         grade="A",
         source="S1",
     ),
@@ -96,7 +102,7 @@ MAIN = (
         row="baseline",
         model="GPT-4o, Code Interpreter",
         value=70.9,
-        place="abstract, Table 3",
+        location="abstract, Table 3",
         grade="A",
         source="S1",
     ),
@@ -105,13 +111,13 @@ MAIN = (
 
 VERSION_1 = (
     Published(
-        row="14b", model="untrained", value=44.0, place="abstract of v1", grade="A", source="S2"
+        row="14b", model="untrained", value=44.0, location="abstract of v1", grade="A", source="S2"
     ),
     Published(
         row="14b",
         model="grpo_uniform",
         value=64.1,
-        place="abstract of v1",
+        location="abstract of v1",
         grade="A",
         source="S2",
         note="one stage, no curriculum, at most 5 code calls",
@@ -124,7 +130,7 @@ GAINS = (
         row="mean of 3b, 7b, 14b",
         model="RL gain without curriculum",
         value=3.4,
-        place="abstract, Table 3",
+        location="abstract, Table 3",
         grade="A",
         source="S1",
         unit="points",
@@ -133,7 +139,7 @@ GAINS = (
         row="mean of 3b, 7b, 14b",
         model="RL gain with curriculum by potential",
         value=9.3,
-        place="abstract, Table 3",
+        location="abstract, Table 3",
         grade="A",
         source="S1",
         unit="points",
@@ -143,7 +149,7 @@ GAINS = (
         model="gain over untrained",
         split="train",
         value=36.4,
-        place="Table 3",
+        location="Table 3",
         grade="B",
         source="S3",
         unit="points",
@@ -152,7 +158,7 @@ GAINS = (
         row="mean of 3b, 7b, 14b",
         model="gain over untrained",
         value=31.5,
-        place="Table 3",
+        location="Table 3",
         grade="B",
         source="S3",
         unit="points",
@@ -166,7 +172,7 @@ OUT_OF_DISTRIBUTION = (
         model="grpo_curriculum",
         suite="gpqa_diamond",
         value=50.2,
-        place="Table 4",
+        location="Table 4",
         grade="A",
         source="S4 S8",
     ),
@@ -175,7 +181,7 @@ OUT_OF_DISTRIBUTION = (
         model="grpo_curriculum",
         suite="aime_24_25",
         value=42.0,
-        place="Table 4",
+        location="Table 4",
         grade="B",
         source="S4",
     ),
@@ -184,7 +190,7 @@ OUT_OF_DISTRIBUTION = (
         model="grpo_curriculum",
         suite="gpqa_diamond",
         value=39.0,
-        place="Table 4",
+        location="Table 4",
         grade="B",
         source="S4",
     ),
@@ -193,12 +199,12 @@ OUT_OF_DISTRIBUTION = (
         model="grpo_curriculum",
         suite="aime_24_25",
         value=15.0,
-        place="Table 4",
+        location="Table 4",
         grade="B",
         source="S4",
     ),
     *(
-        Published(row=row, model=model, suite=suite, value=None, place="Table 4")
+        Published(row=row, model=model, suite=suite, value=None, location="Table 4")
         for row in ("14b", "7b")
         for model in ("untrained", "CodeSteer")
         for suite in ("gpqa_diamond", "aime_24_25")
@@ -211,7 +217,7 @@ TASK_COUNT = (
         row="1 task",
         model="largest mean gain of GRPO",
         value=27.4,
-        place="Fig. 3d",
+        location="Fig. 3d",
         grade="B",
         source="S3 S4",
         unit="points",
@@ -221,7 +227,7 @@ TASK_COUNT = (
         row="107 tasks",
         model="largest mean gain of GRPO",
         value=3.3,
-        place="Fig. 3d",
+        location="Fig. 3d",
         grade="B",
         source="S3",
         unit="points",
@@ -231,7 +237,7 @@ TASK_COUNT = (
         row="between",
         model="largest mean gain of GRPO",
         value=None,
-        place="Fig. 3d",
+        location="Fig. 3d",
         unit="points",
         note="the points between 1 and 107 tasks",
     ),
@@ -243,7 +249,7 @@ COST = (
         row="14b",
         model="RL training time saved by the sandbox on CPU nodes",
         value=39.0,
-        place="text, beside Fig. 12",
+        location="text, beside Fig. 12",
         grade="A",
         source="S3 S4 S5 S6",
         note="disagrees with the GPU hours below, which would be 59 %",
@@ -252,7 +258,7 @@ COST = (
         row="14b",
         model="GPU hours without the sandbox",
         value=4500.0,
-        place="text",
+        location="text",
         grade="A",
         source="S3 S4",
         unit="GPU hours",
@@ -261,7 +267,7 @@ COST = (
         row="14b",
         model="GPU hours with the sandbox",
         value=1845.0,
-        place="text",
+        location="text",
         grade="A",
         source="S3 S4",
         unit="GPU hours",
@@ -275,7 +281,7 @@ ABLATIONS = (
             row=row,
             model="curriculum sorted by difficulty",
             value=None,
-            place="Table 3, w/o potential",
+            location="Table 3, w/o potential",
             note="below the curriculum by potential at every size",
         )
         for row in ("14b", "7b", "3b")
@@ -284,11 +290,11 @@ ABLATIONS = (
         row="14b",
         model="GRPO without SFT",
         value=None,
-        place="Fig. 15",
+        location="Fig. 15",
         note="almost no gain, even with the curriculum",
     ),
     *(
-        Published(row="14b", model=model, value=None, place=place)
+        Published(row="14b", model=model, value=None, location=place)
         for model, place in (
             ("All Text, trained on as much", "Fig. 9a"),
             ("All Code, trained on as much", "Fig. 9a"),
@@ -301,7 +307,7 @@ ABLATIONS = (
             ("share of trajectories that check themselves", "Fig. 6a"),
         )
     ),
-    Published(row="distilled", model="DeepSeek-R1-distilled bases", value=None, place="Table 5"),
+    Published(row="distilled", model="DeepSeek-R1-distilled bases", value=None, location="Table 5"),
 )
 """Known in direction only: no source gave the numbers."""
 

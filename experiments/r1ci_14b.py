@@ -5,7 +5,7 @@ Question   Does the curriculum by improvement potential raise the mean over 37 t
 Command    r1ci plan experiments/r1ci_14b.py --topology v5p:2x2x4
            r1ci launch experiments/r1ci_14b.py --tpu v5p-32 \
              --workdir gs://BUCKET/runs/r1ci-14b \
-             --config.teacher.demonstrations=gs://BUCKET/demonstrations.jsonl
+             --config.demonstrations.path=gs://BUCKET/demonstrations.jsonl
 Needs      16 chips (v5p-32), and demonstrations of one's own (docs/demonstrations.md)
 Expect     not known yet: nobody has run it on such a machine. The paper's row, as far as it is
            known, stands in experiments/paper_numbers.py

@@ -5,7 +5,7 @@ Question   Does the curriculum by improvement potential raise the mean over 37 t
 Command    r1ci plan experiments/r1ci_3b.py --topology v5e:4x4
            r1ci launch experiments/r1ci_3b.py --tpu v5litepod-16 \
              --workdir gs://BUCKET/runs/r1ci-3b \
-             --config.teacher.demonstrations=gs://BUCKET/demonstrations.jsonl
+             --config.demonstrations.path=gs://BUCKET/demonstrations.jsonl
 Needs      16 chips (v5litepod-16), and demonstrations of one's own (docs/demonstrations.md)
 Expect     not known yet: nobody has run it on such a machine. The paper's row, as far as it is
            known, stands in experiments/paper_numbers.py
@@ -31,5 +31,5 @@ def get_config(variant: str = "") -> Experiment:
         checkpoint="Qwen/Qwen2.5-3B-Instruct",
         mesh=MeshConfig(fsdp=16),
         slots=64,
-        micro_batches=2,
+        num_microbatches=2,
     )

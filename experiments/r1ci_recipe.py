@@ -10,7 +10,7 @@ experiments/paper_numbers.py. What no source says had to be chosen. The choices,
                     200 for evaluation
     head prompt     our words (r1ci_jax/text/prompts.py)
     sft.lr          1e-5 with cosine decay after 10 % of warm-up, as the predecessor CodeSteer had
-    sft.packed      off: a batch of 32 is taken to be 32 trajectories, 610 steps in all
+    sft.packing      off: a batch of 32 is taken to be 32 trajectories, 610 steps in all
     lengths         8,192 tokens a trajectory, 6,144 of them sampled, 1,024 of one script's output
     batch of 128    questions, so 640 trajectories a step: 128 trajectories are no multiple of G = 5
     updates         one a step (no mini-batches), gradients clipped to norm 1, no warm-up
@@ -25,7 +25,7 @@ experiments/paper_numbers.py. What no source says had to be chosen. The choices,
     uniform         the paper's "w/o curriculum" is trained too, for its row of Table 3
 
 The demonstrations are the paper's largest gap: they came from GPT-4o. A run needs its own, in
-`--config.teacher.demonstrations=FILE.jsonl` (docs/demonstrations.md).
+`--config.demonstrations.path=FILE.jsonl` (docs/demonstrations.md).
 """
 
 import dataclasses
@@ -33,15 +33,15 @@ from typing import Final
 
 from experiments import tasks
 from r1ci_jax.config import (
+    DatasetConfig,
     EvalConfig,
     Experiment,
     GrpoConfig,
     MeshConfig,
-    ModelSource,
+    ModelConfig,
     PotentialConfig,
-    Questions,
     SamplerConfig,
-    Sampling,
+    SamplingParams,
     SftConfig,
     TrainConfig,
     TurnLimits,
@@ -63,7 +63,7 @@ def get_config(
     checkpoint: str,
     mesh: MeshConfig,
     slots: int = 128,
-    micro_batches: int = 1,
+    num_microbatches: int = 1,
 ) -> Experiment:
     """One size of the paper's model on one mesh, or the `toy` variant of that run.
 
@@ -73,41 +73,41 @@ def get_config(
         checkpoint: On the Hugging Face hub; the preset of that name has its architecture.
         mesh: As many devices as the topology has chips.
         slots: Trajectories sampled at once; fewer where memory is short.
-        micro_batches: Of a batch of supervised fine-tuning; more where memory is short.
+        num_microbatches: Of a batch of supervised fine-tuning; more where memory is short.
     """
     paper = Experiment(
         name=f"r1ci-{size}",
         paper_row=size,
-        model=ModelSource(
+        model=ModelConfig(
             checkpoint=checkpoint, architecture=checkpoint.rpartition("/")[2].lower()
         ),
-        questions=tasks.QUESTIONS,
+        dataset=tasks.DATASET,
         mesh=mesh,
         # 60 s a script (S3 S5, A), on nodes of 64 cores (S3 S4 S5, A).
         sandbox=SandboxConfig(limits=Limits(cpu_seconds=60.0, wall_seconds=60.0), workers=64),
         sampler=SamplerConfig(
             slots=slots,
             cache_length=LENGTH,
-            chunk=32,
+            chunk_steps=32,
             prefill_buckets=(128, 512, 2048),
             dtype="bfloat16",
         ),
         # At most 8 code calls (S3 S4 S5 S6, A).
-        limits=TurnLimits(code_calls=8, new_tokens=6144, observation_tokens=1024),
+        limits=TurnLimits(max_code_calls=8, max_new_tokens=6144, max_observation_tokens=1024),
         train=TrainConfig(dtype="bfloat16"),
         # 3 epochs, batch 32, all weights (S3, B).
         sft=SftConfig(
             epochs=3,
             batch_size=32,
-            micro_batches=micro_batches,
-            packed=False,
+            num_microbatches=num_microbatches,
+            packing=False,
             sequence_length=LENGTH,
             lr=1e-5,
             schedule="cosine",
             warmup_fraction=0.1,
         ),
         # N = 20, five answers by each of four agents, four groups (S3 S4 S5, A).
-        potential=PotentialConfig(answers_per_agent=5, edges=(0.64, 0.48, 0.32)),
+        potential=PotentialConfig(samples_per_agent=5, lower_bounds=(0.64, 0.48, 0.32)),
         grpo=GrpoConfig(
             # Batch 128, G = 5, lr 1e-6, KL 0.001, temperature 1.0 (S3, B).
             prompts_per_step=128,
@@ -120,11 +120,11 @@ def get_config(
             # 150 steps a stage (S3 S4 S5, A).
             steps_per_stage=(150, 150, 150, 150),
             sequence_lengths=(1024, 2048, 4096, LENGTH),
-            micro_tokens=LENGTH * mesh.devices,
-            behaviour="recomputed",
+            microbatch_tokens=LENGTH * mesh.num_devices,
+            old_logprobs="recompute",
         ),
         # Temperature 0.6 at inference (S3, B).
-        eval=EvalConfig(sampling=Sampling(temperature=0.6)),
+        eval=EvalConfig(sampling=SamplingParams(temperature=0.6)),
     )
     match variant:
         case "":
@@ -146,8 +146,8 @@ def _toy(paper: Experiment) -> Experiment:
         paper,
         name=f"{paper.name}-toy",
         paper_row="",
-        model=ModelSource(preset="toy", tokenizer_vocab=400),
-        questions=Questions(
+        model=ModelConfig(preset="toy", tokenizer_vocab=400),
+        dataset=DatasetConfig(
             tasks=TOY_TASKS, difficulties=(1,), sft_per_task=8, grpo_per_task=2, eval_per_task=2
         ),
         mesh=MeshConfig(),
@@ -156,14 +156,14 @@ def _toy(paper: Experiment) -> Experiment:
             paper.sampler,
             slots=16,
             cache_length=length,
-            chunk=16,
+            chunk_steps=16,
             prefill_buckets=(32, 96),
         ),
-        limits=dataclasses.replace(paper.limits, new_tokens=64, observation_tokens=32),
+        limits=dataclasses.replace(paper.limits, max_new_tokens=64, max_observation_tokens=32),
         train=dataclasses.replace(paper.train, attention="blocked"),
         # 16 demonstrations, three times each, 24 in a batch.
         sft=dataclasses.replace(
-            paper.sft, batch_size=24, micro_batches=2, sequence_length=length, checkpoint_every=1
+            paper.sft, batch_size=24, num_microbatches=2, sequence_length=length, checkpoint_every=1
         ),
         grpo=dataclasses.replace(
             paper.grpo,
@@ -171,7 +171,7 @@ def _toy(paper: Experiment) -> Experiment:
             steps_per_stage=(1, 0, 0, 1),
             sequence_lengths=(length,),
             # Ten trajectories go through in several passes.
-            micro_tokens=4 * length,
+            microbatch_tokens=4 * length,
             checkpoint_every=1,
         ),
     )

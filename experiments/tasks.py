@@ -15,17 +15,17 @@ the demonstrations. Other experiments take `QUESTIONS` from here.
 
 import dataclasses
 
-from r1ci_jax.config import Experiment, GrpoConfig, ModelSource, Questions, SamplerConfig
+from r1ci_jax.config import DatasetConfig, Experiment, GrpoConfig, ModelConfig, SamplerConfig
 from r1ci_jax.tasks import registry
-from r1ci_jax.tasks.published_task import StoredTask
+from r1ci_jax.tasks.published_task import PublishedTask
 
 VARIANTS = ("", "offline")
 
 TASKS = tuple(name for suite in registry.PAPER_SUITES for name in registry.names(suite=suite))
 
-OFFLINE = tuple(name for name in TASKS if not isinstance(registry.get(name), StoredTask))
+OFFLINE = tuple(name for name in TASKS if not isinstance(registry.get(name), PublishedTask))
 
-QUESTIONS = Questions(
+DATASET = DatasetConfig(
     tasks=TASKS,
     difficulties=(1, 2, 3, 4, 5),
     sft_per_task=70,
@@ -36,21 +36,21 @@ QUESTIONS = Questions(
 
 def get_config(variant: str = "") -> Experiment:
     """All tasks, or those that need no download."""
-    whole = Experiment(
+    all_tasks = Experiment(
         name="tasks",
-        model=ModelSource(checkpoint="Qwen/Qwen2.5-3B-Instruct"),
-        questions=QUESTIONS,
+        model=ModelConfig(checkpoint="Qwen/Qwen2.5-3B-Instruct"),
+        dataset=DATASET,
         sampler=SamplerConfig(cache_length=8192, prefill_buckets=(128, 512, 2048)),
         grpo=GrpoConfig(sequence_lengths=(2048, 8192)),
     )
     match variant:
         case "":
-            return whole
+            return all_tasks
         case "offline":
             return dataclasses.replace(
-                whole,
+                all_tasks,
                 name="tasks-offline",
-                questions=dataclasses.replace(QUESTIONS, tasks=OFFLINE),
+                dataset=dataclasses.replace(DATASET, tasks=OFFLINE),
             )
         case _:
             raise ValueError(f"no variant {variant!r}; there are: offline")

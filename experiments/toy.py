@@ -12,13 +12,13 @@ Variants   :smoke  the same stages in two minutes, too short to learn much
 import dataclasses
 
 from r1ci_jax.config import (
+    DatasetConfig,
+    DemonstrationConfig,
     Experiment,
     GrpoConfig,
-    ModelSource,
-    Questions,
+    ModelConfig,
     SamplerConfig,
     SftConfig,
-    TeacherMix,
     TurnLimits,
 )
 from r1ci_jax.sandbox import Limits, SandboxConfig
@@ -39,15 +39,15 @@ def get_config(variant: str = "") -> Experiment:
     """The demo, or its short form."""
     toy = Experiment(
         name="toy",
-        model=ModelSource(preset="toy", tokenizer_vocab=512),
-        questions=Questions(
+        model=ModelConfig(preset="toy", tokenizer_vocab=512),
+        dataset=DatasetConfig(
             tasks=TASKS,
             difficulties=(1, 2),
             sft_per_task=1500,
             grpo_per_task=24,
             eval_per_task=40,
         ),
-        teacher=TeacherMix(
+        demonstrations=DemonstrationConfig(
             code_agent=0.76,
             all_text=0.06,
             all_code=0.12,
@@ -61,11 +61,11 @@ def get_config(variant: str = "") -> Experiment:
         sampler=SamplerConfig(
             slots=64,
             cache_length=256,
-            chunk=16,
+            chunk_steps=16,
             prefill_buckets=(16, 32, 64),
             prefill_rows=32,
         ),
-        limits=TurnLimits(code_calls=4, new_tokens=120, observation_tokens=40),
+        limits=TurnLimits(max_code_calls=4, max_new_tokens=120, max_observation_tokens=40),
         sft=SftConfig(
             epochs=5,
             batch_size=8,
@@ -83,7 +83,7 @@ def get_config(variant: str = "") -> Experiment:
             lr=4e-4,
             kl_coef=0.001,
             sequence_lengths=(96, 160, 256),
-            micro_tokens=64 * 160,
+            microbatch_tokens=64 * 160,
             checkpoint_every=8,
         ),
     )
@@ -94,7 +94,7 @@ def get_config(variant: str = "") -> Experiment:
             return dataclasses.replace(
                 toy,
                 name="toy-smoke",
-                questions=Questions(
+                dataset=DatasetConfig(
                     tasks=TASKS,
                     difficulties=(1,),
                     sft_per_task=40,
@@ -107,7 +107,7 @@ def get_config(variant: str = "") -> Experiment:
                     prompts_per_step=4,
                     rollouts_per_prompt=4,
                     steps_per_stage=(1, 1, 1, 1),
-                    micro_tokens=16 * 160,
+                    microbatch_tokens=16 * 160,
                     checkpoint_every=2,
                 ),
             )

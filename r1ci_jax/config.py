@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.settings import SandboxConfig
 
-Storage = Literal["full", "int8"]
+Quantization = Literal["none", "int8"]
 """How the sampler holds an array: as it comes, or in eight bits with scales."""
 Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "dense", "blocked", "splash"]
@@ -23,7 +23,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelSource:
+class ModelConfig:
     """Where the policy comes from."""
 
     preset: str = "toy"
@@ -47,7 +47,7 @@ class ModelSource:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Questions:
+class DatasetConfig:
     """Which questions are asked, and how many of each task in each split."""
 
     tasks: tuple[str, ...] = ()
@@ -65,20 +65,20 @@ class Questions:
     def __post_init__(self) -> None:
         _require(
             len(self.tasks) > 0,
-            "questions.tasks is empty: name at least one task (r1ci tasks list)",
+            "dataset.tasks is empty: name at least one task (r1ci tasks list)",
         )
         for name in ("sft_per_task", "grpo_per_task", "eval_per_task"):
             _require(getattr(self, name) > 0, f"questions.{name} must be positive")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherMix:
+class DemonstrationConfig:
     """Where demonstrations come from, and what the scripted teacher shows.
 
     Shares are weights: they need not sum to one. The scripted teacher knows the toy tasks.
     """
 
-    demonstrations: str = ""
+    path: str = ""
     """Demonstrations made elsewhere, in place of the scripted teacher's: a file of JSON lines or
     its URL, see docs/demonstrations.md."""
     code_agent: float = 0.7
@@ -109,7 +109,7 @@ class SamplerConfig:
     """Rows decoded together."""
     cache_length: int = 256
     """Tokens a row can hold: prompt, completion and observations."""
-    chunk: int = 16
+    chunk_steps: int = 16
     """Decode steps between two looks by the host."""
     prefill_buckets: tuple[int, ...] = (16, 32, 64, 128)
     """Lengths to which prompts and observations are padded; a longer input takes several passes."""
@@ -120,15 +120,19 @@ class SamplerConfig:
     take about as long: a shorter lag waits for them, a longer one leaves their slots empty."""
     dtype: Dtype = "float32"
     """Of weights, activations, and a cache that is held in full."""
-    weights: Storage = "full"
+    weight_quantization: Quantization = "none"
     """"int8": every matrix in eight bits, one factor an output channel; norms and biases stay."""
-    cache: Storage = "full"
+    cache_quantization: Quantization = "none"
     """"int8": keys and values in eight bits, one factor a slot, head and position."""
 
     def __post_init__(self) -> None:
-        for name in ("slots", "chunk", "prefill_rows", "observation_lag"):
+        for name in ("slots", "chunk_steps", "prefill_rows", "observation_lag"):
             _require(getattr(self, name) > 0, f"sampler.{name} must be positive")
-        for name, choices in (("dtype", Dtype), ("weights", Storage), ("cache", Storage)):
+        for name, choices in (
+            ("dtype", Dtype),
+            ("weight_quantization", Quantization),
+            ("cache_quantization", Quantization),
+        ):
             _require(
                 getattr(self, name) in get_args(choices),
                 f"sampler.{name} must be one of {', '.join(get_args(choices))}",
@@ -145,7 +149,7 @@ class SamplerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sampling:
+class SamplingParams:
     """How tokens are drawn. The filters apply in this order, after the temperature."""
 
     temperature: float = 1.0
@@ -168,24 +172,24 @@ class Sampling:
 class TurnLimits:
     """Where a trajectory ends. Each limit has its own stop reason."""
 
-    code_calls: int = 8
+    max_code_calls: int = 8
     """Code blocks run in one trajectory (paper: 8)."""
-    turns: int | None = None
+    max_turns: int | None = None
     """Stretches that the policy may sample, one more than the observations between; None: any."""
-    turn_tokens: int | None = None
+    max_turn_tokens: int | None = None
     """Tokens of one such stretch; None: as many as the trajectory has left."""
-    new_tokens: int = 128
+    max_new_tokens: int = 128
     """Tokens the policy may sample in one trajectory."""
-    wall_seconds: float | None = None
+    max_wall_seconds: float | None = None
     """Time of one trajectory. Which ones exceed it depends on the machine: a run that sets it is
     not reproduced bit for bit. Scripts have limits of their own, which do not depend on it."""
-    observation_tokens: int = 48
+    max_observation_tokens: int = 48
     """Tokens of one interpreter output; longer output keeps its head and its tail."""
 
     def __post_init__(self) -> None:
-        _require(self.code_calls >= 0, "limits.code_calls must not be negative")
-        _require(self.new_tokens > 0, "limits.new_tokens must be positive")
-        for name in ("turns", "turn_tokens", "wall_seconds"):
+        _require(self.max_code_calls >= 0, "limits.max_code_calls must not be negative")
+        _require(self.max_new_tokens > 0, "limits.max_new_tokens must be positive")
+        for name in ("max_turns", "max_turn_tokens", "max_wall_seconds"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"limits.{name} must be positive, or None")
 
@@ -205,7 +209,7 @@ class TrainConfig:
     attention: Attention = "auto"
     """"dense": scores are kept. "blocked": a block of queries at a time. "splash": the TPU
     kernel. "auto": splash on TPUs, elsewhere dense for short rows and blocked for long ones."""
-    head_chunk: int = 1024
+    logits_chunk: int = 1024
     """Positions of a device whose logits exist at the same time: so many x vocabulary x 4 bytes."""
     lora_rank: int = 0
     """0 trains all weights; else low-rank additions of this rank to every matrix of the layers."""
@@ -218,7 +222,7 @@ class TrainConfig:
                 getattr(self, name) in get_args(choices),
                 f"train.{name} must be one of {', '.join(get_args(choices))}",
             )
-        _require(self.head_chunk > 0, "train.head_chunk must be positive")
+        _require(self.logits_chunk > 0, "train.logits_chunk must be positive")
         _require(self.lora_rank >= 0, "train.lora_rank must not be negative (0 trains all weights)")
 
 
@@ -229,10 +233,10 @@ class SftConfig:
     epochs: int = 3
     batch_size: int = 32
     """Rows a step."""
-    packed: bool = True
+    packing: bool = True
     """Rows hold as many demonstrations as fit. False: one each, so that a batch is `batch_size`
     demonstrations, for more time and the same memory."""
-    micro_batches: int = 1
+    num_microbatches: int = 1
     """Parts of a batch that go through the model one after the other; the step is the same."""
     sequence_length: int = 256
     """Tokens a row; a longer demonstration is an error, not a truncation."""
@@ -249,12 +253,12 @@ class SftConfig:
     checkpoint_keep: int = 2
     """Newest checkpoints that stay."""
     checkpoint_keep_best: int = 1
-    """Checkpoints that stay besides, those with the lowest loss."""
+    """CheckpointManager that stay besides, those with the lowest loss."""
 
     def __post_init__(self) -> None:
         _require(
-            self.micro_batches > 0 and self.batch_size % self.micro_batches == 0,
-            f"sft.micro_batches = {self.micro_batches} does not divide "
+            self.num_microbatches > 0 and self.batch_size % self.num_microbatches == 0,
+            f"sft.num_microbatches = {self.num_microbatches} does not divide "
             f"sft.batch_size = {self.batch_size}",
         )
         _require(self.schedule in ("cosine", "constant"), "sft.schedule must be cosine or constant")
@@ -266,19 +270,19 @@ class SftConfig:
 class PotentialConfig:
     """Improvement potential Π = 4p(1-p) of every GRPO question (paper section 4.2)."""
 
-    answers_per_agent: int = 5
+    samples_per_agent: int = 5
     """Answers by each agent; with four agents N = 20."""
     temperatures: tuple[float, ...] = (0.6, 0.8, 1.0, 1.1, 1.2)
     """Temperature of the i-th answer of an agent."""
-    edges: tuple[float, ...] = (0.64, 0.48, 0.32)
+    lower_bounds: tuple[float, ...] = (0.64, 0.48, 0.32)
     """Lower edges of groups 1 to 3; group 4 takes the rest."""
 
     def __post_init__(self) -> None:
-        _require(self.answers_per_agent > 0, "potential.answers_per_agent must be positive")
+        _require(self.samples_per_agent > 0, "potential.samples_per_agent must be positive")
         _require(len(self.temperatures) > 0, "potential.temperatures must name at least one")
         _require(
-            tuple(sorted(self.edges, reverse=True)) == self.edges,
-            "potential.edges must descend: the first group has the largest potential",
+            tuple(sorted(self.lower_bounds, reverse=True)) == self.lower_bounds,
+            "potential.lower_bounds must descend: the first group has the largest potential",
         )
 
 
@@ -299,14 +303,14 @@ class GrpoConfig:
     temperature: float = 1.0
     sequence_lengths: tuple[int, ...] = (128, 256)
     """Lengths to which the rows of a micro-batch are padded; the last holds any trajectory."""
-    micro_tokens: int = 16384
+    microbatch_tokens: int = 16384
     """Tokens of one forward and backward pass, padding counted: as many rows as that makes at the
     length to which they are padded. Gradients are summed over the passes."""
-    minibatches: int = 1
+    num_minibatches: int = 1
     """Optimiser steps that share the questions of a step, each with its part of them."""
-    passes: int = 1
+    num_iterations: int = 1
     """How often the questions of a step are gone through."""
-    behaviour: Literal["sampled", "recomputed"] = "sampled"
+    old_logprobs: Literal["rollout", "recompute"] = "rollout"
     """Log-probabilities that ratios start from: those noted while sampling, or the trainer's own
     under the same weights (worth a pass where the sampler rounds: bfloat16, eight bits). Tokens
     carried over from older weights keep what was noted."""
@@ -317,10 +321,10 @@ class GrpoConfig:
     checkpoint_keep: int = 2
     """Newest checkpoints that stay."""
     checkpoint_keep_best: int = 1
-    """Checkpoints that stay besides, those with the highest mean reward."""
-    trajectories_logged: int = 4
+    """CheckpointManager that stay besides, those with the highest mean reward."""
+    logged_trajectories: int = 4
     """Trajectories a step written to trajectories.jsonl: best, worst, and a spread between."""
-    carry_over: int = 0
+    max_staleness: int = 0
     """Steps by which a group may be older than the weights it is trained on. 0: each step waits for
     its own questions. Else one batch more is in flight, and a step ends when enough groups have."""
     dump_rollouts: bool = False
@@ -329,30 +333,32 @@ class GrpoConfig:
     """The rollouts/ of such a run: train on what lies there, without sampler and interpreter."""
 
     def __post_init__(self) -> None:
-        _require(self.carry_over >= 0, "grpo.carry_over must not be negative (0 switches it off)")
         _require(
-            self.minibatches > 0 and self.prompts_per_step % self.minibatches == 0,
-            f"grpo.minibatches = {self.minibatches} does not divide "
+            self.max_staleness >= 0, "grpo.max_staleness must not be negative (0 switches it off)"
+        )
+        _require(
+            self.num_minibatches > 0 and self.prompts_per_step % self.num_minibatches == 0,
+            f"grpo.num_minibatches = {self.num_minibatches} does not divide "
             f"grpo.prompts_per_step = {self.prompts_per_step}",
         )
-        _require(self.passes > 0, "grpo.passes must be positive")
+        _require(self.num_iterations > 0, "grpo.num_iterations must be positive")
         _require(self.checkpoint_keep > 0, "grpo.checkpoint_keep must be positive")
         _require(self.checkpoint_keep_best >= 0, "grpo.checkpoint_keep_best must not be negative")
         _require(
-            self.behaviour in ("sampled", "recomputed"),
-            "grpo.behaviour must be sampled or recomputed",
+            self.old_logprobs in ("rollout", "recompute"),
+            "grpo.old_logprobs must be sampled or recomputed",
         )
 
-    def rows(self, length: int, parts: int) -> int:
+    def microbatch_rows(self, length: int, num_batch_shards: int) -> int:
         """Rows of a micro-batch of this padded length, a multiple of the mesh's `parts`."""
-        return max(self.micro_tokens // length // parts, 1) * parts
+        return max(self.microbatch_tokens // length // num_batch_shards, 1) * num_batch_shards
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     """Accuracy on held-out questions."""
 
-    sampling: Sampling = Sampling(temperature=0.6)
+    sampling: SamplingParams = SamplingParams(temperature=0.6)
     samples_per_question: int = 1
 
 
@@ -377,12 +383,12 @@ class MeshConfig:
         )
 
     @property
-    def devices(self) -> int:
+    def num_devices(self) -> int:
         """Devices in all."""
         return self.slices * self.data * self.fsdp * self.tensor
 
     @property
-    def batch_parts(self) -> int:
+    def num_batch_shards(self) -> int:
         """Parts that a batch is cut into."""
         return self.slices * self.data * self.fsdp
 
@@ -399,9 +405,9 @@ class Experiment:
     paper_row: str = ""
     """Row of experiments/paper_numbers.py that this run is compared with; empty: none."""
     seed: int = 0
-    model: ModelSource = ModelSource()
-    questions: Questions
-    teacher: TeacherMix = TeacherMix()
+    model: ModelConfig = ModelConfig()
+    dataset: DatasetConfig
+    demonstrations: DemonstrationConfig = DemonstrationConfig()
     mesh: MeshConfig = MeshConfig()
     sandbox: SandboxConfig = _SANDBOX
     sampler: SamplerConfig = SamplerConfig()
@@ -418,18 +424,21 @@ class Experiment:
             tuple(sorted(lengths)) == lengths and lengths[-1] >= self.sampler.cache_length,
             "grpo.sequence_lengths must ascend to at least sampler.cache_length",
         )
-        parts = self.mesh.batch_parts
+        num_batch_shards = self.mesh.num_batch_shards
         for name, rows in (
             ("sampler.slots", self.sampler.slots),
             ("sft.batch_size", self.sft.batch_size),
-            ("sft.batch_size / sft.micro_batches", self.sft.batch_size // self.sft.micro_batches),
+            (
+                "sft.batch_size / sft.num_microbatches",
+                self.sft.batch_size // self.sft.num_microbatches,
+            ),
         ):
             _require(
-                rows % parts == 0,
+                rows % num_batch_shards == 0,
                 f"{name} = {rows} is not a multiple of "
-                f"mesh.slices x mesh.data x mesh.fsdp = {parts}",
+                f"mesh.slices x mesh.data x mesh.fsdp = {num_batch_shards}",
             )
-        stages = len(self.potential.edges) + 1
+        stages = len(self.potential.lower_bounds) + 1
         _require(
             len(self.grpo.steps_per_stage) == stages,
             f"grpo.steps_per_stage needs {stages} entries, one a curriculum group",

@@ -63,9 +63,9 @@ class Run:
         return self.experiment.seed * 100 + salt
 
     @property
-    def head(self) -> str:
+    def instructions(self) -> str:
         """Instructions before each question."""
-        return build.head(self.experiment)
+        return build.instructions(self.experiment)
 
     @property
     def data_dir(self) -> Path:
@@ -83,7 +83,7 @@ class Run:
             self._policy = policy.load(self.experiment, self.tokenizer_dir)
         return self._policy
 
-    def refuse_unfit_model(self) -> None:
+    def check_model(self) -> None:
         """Say now, not after the data are made, that the model cannot be had."""
         source = self.experiment.model
         if source.checkpoint or source.tokenizer:
@@ -95,13 +95,15 @@ class Run:
                 f"{presets.get(source.preset).vocab_size} embeddings of {source.preset}; lower it"
             )
 
-    def refuse_long_prompts(self) -> None:
+    def check_prompt_lengths(self) -> None:
         """Say now, not after supervised fine-tuning, that a question does not fit the cache."""
         chosen, _ = self.policy()
         room = self.experiment.sampler.cache_length
-        for example in self.examples("grpo+eval"):
+        for example in self.load_examples("grpo+eval"):
             for agent in prompts.HINTS:
-                turn = prompts.user_turn(example.question, agent, head=self.head)
+                turn = prompts.render_question(
+                    example.question, agent, instructions=self.instructions
+                )
                 size = len(chatml.prompt_ids(chosen.tokenizer, turn))
                 if size >= room:
                     raise UserError(
@@ -109,7 +111,7 @@ class Run:
                         f"sampler.cache_length = {room}; raise it or ask shorter questions"
                     )
 
-    def weights(self, model: str) -> Params:
+    def load_weights(self, model: str) -> Params:
         """Final weights of a model by its name in results.jsonl."""
         _, params = self.policy()
         if model == "untrained":
@@ -123,7 +125,7 @@ class Run:
         """Write the final weights of a model."""
         checkpoint.save_params(self.directory.checkpoints / model / "final", params)
 
-    def runner(self, salt: int) -> Runner:
+    def make_runner(self, salt: int) -> Runner:
         """A runner without weights."""
         chosen, _ = self.policy()
         table = stop_automaton.token_table(protocol.stop_machine(), chosen.tokenizer.token_bytes())
@@ -139,7 +141,7 @@ class Run:
             self.sandbox,
             chosen.tokenizer,
             self.experiment.limits,
-            head=self.head,
+            instructions=self.instructions,
             turn_penalty_after=self.experiment.grpo.turn_penalty_after,
         )
 
@@ -147,29 +149,29 @@ class Run:
         """Let the runner sample from these weights."""
         runner.load(self.policy()[0].sampler_weights(params, runner.sampler))
 
-    def examples(self, split: str) -> list[Example]:
+    def load_examples(self, split: str) -> list[Example]:
         """Questions of a split of `r1ci_tasks`."""
-        return list(datasets.load_examples(self.data_dir, self.experiment.questions.tasks, split))
+        return list(datasets.load_examples(self.data_dir, self.experiment.dataset.tasks, split))
 
 
 def make_data(run: Run) -> None:
     """Questions of all splits, demonstrations, and the run's own tokenizer."""
-    tasks = len(run.experiment.questions.tasks)
+    tasks = len(run.experiment.dataset.tasks)
     with progress.Progress("data", tasks, unit="tasks") as bar:
-        build.questions(run.experiment, run.data_dir, report=_reported(bar))
+        build.build_questions(run.experiment, run.data_dir, report=_report_to(bar))
     with progress.Progress("demonstrations", unit="scripts") as bar:
-        build.demonstrations(
+        build.build_demonstrations(
             run.experiment,
             run.data_dir,
             run.sandbox,
-            report=_reported(bar),
+            report=_report_to(bar),
         )
     source = run.experiment.model
     if not source.tokenizer and not source.checkpoint:
         # Also where there is one: a killed run may have written half of it.
-        texts = encoding.texts(datasets.load_trajectories(run.data_dir))
+        texts = encoding.iterate_texts(datasets.load_trajectories(run.data_dir))
         tokenizers.train_byte_bpe(texts, source.tokenizer_vocab).save(run.tokenizer_dir)
-    run.refuse_long_prompts()
+    run.check_prompt_lengths()
     if hosts.count() > 1:
         hosts.require_same("the data", _checksums(run.directory.path))
 
@@ -180,12 +182,12 @@ def _checksums(directory: Path) -> dict[str, int]:
     return {str(path.relative_to(directory)): zlib.crc32(path.read_bytes()) for path in found}
 
 
-def _reported(bar: progress.Progress) -> Callable[[int, int], None]:
+def _report_to(bar: progress.Progress) -> Callable[[int, int], None]:
     """Shows how many of the data are there; between two of them the run may be stopped."""
 
     def report(done: int, total: int) -> None:
         bar.update(done)
-        preemption.heed_alone()
+        preemption.raise_if_preempted_locally()
 
     return report
 
@@ -198,7 +200,7 @@ def train_sft(run: Run) -> None:
         datasets.load_trajectories(run.data_dir),
         chosen.tokenizer,
         sequence_length=config.sequence_length,
-        observation_tokens=run.experiment.limits.observation_tokens,
+        max_observation_tokens=run.experiment.limits.max_observation_tokens,
     )
     trained = sft.train(
         chosen,
@@ -209,17 +211,17 @@ def train_sft(run: Run) -> None:
         checkpoints_dir=run.directory.checkpoints / "sft",
         metrics_path=run.directory.metrics_path,
         diverged_dir=run.directory.diverged,
-        before_commit=run.directory.copy,
+        before_commit=run.directory.sync,
     )
     run.save_weights("sft", trained)
 
 
 def measure_potential(run: Run) -> None:
     """Potential of every GRPO question under the SFT model, and the curriculum's splits."""
-    examples = run.examples("grpo")
-    _keep_common(run.directory.potential_path, ("example_id",))
-    runner = run.runner(_SEED_POTENTIAL)
-    run.load_into(runner, run.weights("sft"))
+    examples = run.load_examples("grpo")
+    _keep_common_records(run.directory.potential_path, ("example_id",))
+    runner = run.make_runner(_SEED_POTENTIAL)
+    run.load_into(runner, run.load_weights("sft"))
     with progress.Progress("potential", len(examples), unit="questions") as bar:
         with bar.compiling("sampler", about=15):
             runner.warm_up()
@@ -230,7 +232,7 @@ def measure_potential(run: Run) -> None:
             run.directory.potential_path,
             on_done=bar.update,
         )
-        groups = range(1, len(run.experiment.potential.edges) + 2)
+        groups = range(1, len(run.experiment.potential.lower_bounds) + 2)
         sizes = {group: sum(row.group == group for row in graded) for group in groups}
         bar.note("questions a group: " + ", ".join(f"{g}: {n}" for g, n in sizes.items()))
     datasets.build_curriculum(graded, data_dir=run.data_dir)
@@ -250,16 +252,16 @@ def train_grpo(run: Run) -> None:
         for group in range(1, len(config.steps_per_stage) + 1)
     }
     plans = {
-        "grpo_curriculum": stages.curriculum(config.steps_per_stage, sizes),
-        "grpo_uniform": stages.uniform(config.steps_per_stage),
+        "grpo_curriculum": stages.curriculum_stages(config.steps_per_stage, sizes),
+        "grpo_uniform": stages.uniform_stages(config.steps_per_stage),
     }
     for arm in ARMS:
         trained = grpo.train(
             chosen,
-            run.weights("sft"),
+            run.load_weights("sft"),
             plans[arm],
             lambda split: [row.example for row in datasets.load_curriculum(run.data_dir, split)],
-            _rollouts(run, arm),
+            _rollout_source(run, arm),
             config,
             name=arm,
             seed=run.seed(_SEED_GRPO),
@@ -268,24 +270,24 @@ def train_grpo(run: Run) -> None:
             trajectories_path=run.directory.trajectories_path,
             rollouts_dir=run.directory.rollouts / arm,
             diverged_dir=run.directory.diverged,
-            before_commit=run.directory.copy,
+            before_commit=run.directory.sync,
         )
         run.save_weights(arm, trained)
 
 
-def _rollouts(run: Run, arm: str) -> Runner | serialize.Replay:
+def _rollout_source(run: Run, arm: str) -> Runner | serialize.Replay:
     """Where a training's trajectories come from."""
     replayed = run.experiment.grpo.replay_rollouts
-    return serialize.Replay(Path(replayed) / arm) if replayed else run.runner(_SEED_GRPO)
+    return serialize.Replay(Path(replayed) / arm) if replayed else run.make_runner(_SEED_GRPO)
 
 
 def evaluate_models(run: Run) -> None:
     """Accuracy of every model on held-out questions; models with results are not asked again."""
-    examples = run.examples("eval")
+    examples = run.load_examples("eval")
     chosen, _ = run.policy()
-    runner = run.runner(_SEED_EVAL)
-    tasks = set(run.experiment.questions.tasks)
-    _keep_common(run.directory.results_path, ("model", "task"))
+    runner = run.make_runner(_SEED_EVAL)
+    tasks = set(run.experiment.dataset.tasks)
+    _keep_common_records(run.directory.results_path, ("model", "task"))
     with (
         metrics.JsonlLog(run.directory.results_path) as results,
         metrics.JsonlLog(run.directory.trajectories_path) as trajectory_log,
@@ -298,19 +300,21 @@ def evaluate_models(run: Run) -> None:
             results.keep(lambda row, model=model: row["model"] != model)
             stage = f"eval_{model}"
             trajectory_log.truncate_after(stage, 0)
-            run.load_into(runner, run.weights(model))
+            run.load_into(runner, run.load_weights(model))
             total = len(examples) * run.experiment.eval.samples_per_question
             with progress.Progress(stage, total, unit="questions") as bar:
                 trajectories = evaluation.evaluate(
                     runner, examples, run.experiment.eval, on_done=bar.update
                 )
-            for kept in summaries.representative(trajectories, 12):
-                trajectory_log.append(summaries.row(kept, chosen.tokenizer, stage=stage, step=1))
-            for row in evaluation.results(model, trajectories, examples):
+            for kept in summaries.sample_by_reward(trajectories, 12):
+                trajectory_log.append(
+                    summaries.to_record(kept, chosen.tokenizer, stage=stage, step=1)
+                )
+            for row in evaluation.make_records(model, trajectories, examples):
                 results.append(row)
 
 
-def _keep_common(path: Path, names: Sequence[str]) -> None:
+def _keep_common_records(path: Path, names: Sequence[str]) -> None:
     """Drop rows that a lost run has left on some hosts and not on others; `names` tell rows."""
     present = [[row[name] for name in names] for row in metrics.read(path)]
     everywhere = hosts.gather(path.name, present)
@@ -338,7 +342,7 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "report": write_report,
 }
 
-LEARNING = {"sft", "potential", "grpo", "eval"}
+MODEL_STAGES = {"sft", "potential", "grpo", "eval"}
 """Stages that need the model."""
 
 
@@ -358,16 +362,16 @@ def run(
     names = [name for name in names if name not in finished]
     with _mesh(experiment.mesh):
         state = Run(experiment, directory, sandbox)
-        if "data" in names and not datasets.built(state.data_dir, "r1ci_trajectories"):
-            build.refuse_untaught(experiment)
-        if set(names) & LEARNING:
-            state.refuse_unfit_model()
+        if "data" in names and not datasets.is_built(state.data_dir, "r1ci_trajectories"):
+            build.require_demonstrations(experiment)
+        if set(names) & MODEL_STAGES:
+            state.check_model()
         for name in names:
-            preemption.heed()
+            preemption.raise_if_preempted()
             if experiment.sandbox.unsafe:
                 progress.warn(f"{name}: {UNSAFE_WARNING}")
             STAGES[name](state)
-            directory.finish(name)
+            directory.mark_finished(name)
 
 
 def _require_finished(names: Sequence[str], wanted: str, finished: Set[str]) -> None:
@@ -384,6 +388,6 @@ def _mesh(config: MeshConfig) -> contextlib.AbstractContextManager[Any]:
 
     Several hosts always have more: each would train a model of its own, to the first checkpoint.
     """
-    if config.devices == 1 and hosts.count() == 1:
+    if config.num_devices == 1 and hosts.count() == 1:
         return contextlib.nullcontext()
-    return jax.set_mesh(meshes.of(config))
+    return jax.set_mesh(meshes.from_config(config))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1ci_jax.config import Sampling, TurnLimits
+from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
@@ -64,7 +64,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    sampling = Sampling(
+    sampling = SamplingParams(
         temperature=0.0 if args.greedy else args.temperature,
         top_k=args.top_k,
         top_p=args.top_p,
@@ -90,7 +90,7 @@ def _sandbox_config(experiment: dict[str, Any]) -> SandboxConfig:
 
 
 def _open(
-    args: argparse.Namespace, run: RunDir | None, sandbox: Sandbox, sampling: Sampling
+    args: argparse.Namespace, run: RunDir | None, sandbox: Sandbox, sampling: SamplingParams
 ) -> tuple["Conversation", "View"]:
     """Load the model; answers are as long as in its training unless the arguments say else."""
     from r1ci_jax.tools.chat import conversation as chat
@@ -99,19 +99,19 @@ def _open(
 
     print(f"r1ci: loading {args.place}", file=sys.stderr)
     if run is None:
-        model, tokenizer = load_model.published(args.place, args.dtype)
-        head = "" if args.bare else prompts.HEAD_PROMPT
+        model, tokenizer = load_model.load_published(args.place, args.dtype)
+        head = "" if args.bare else prompts.INSTRUCTIONS
         context = min(_CONTEXT, model.config.max_positions)
-        limits = TurnLimits(new_tokens=_ANSWER, observation_tokens=_OBSERVATION)
+        limits = TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION)
     else:
-        model, tokenizer = load_model.of_run(run, args.model, args.dtype)
+        model, tokenizer = load_model.load_from_run(run, args.model, args.dtype)
         experiment = run.config["experiment"]
-        head = prompts.HEAD_PROMPT if experiment["model"]["checkpoint"] and not args.bare else ""
+        head = prompts.INSTRUCTIONS if experiment["model"]["checkpoint"] and not args.bare else ""
         context = experiment["sampler"]["cache_length"]
         limits = TurnLimits(
-            code_calls=experiment["limits"]["code_calls"],
-            new_tokens=experiment["limits"]["new_tokens"],
-            observation_tokens=experiment["limits"]["observation_tokens"],
+            max_code_calls=experiment["limits"]["code_calls"],
+            max_new_tokens=experiment["limits"]["max_new_tokens"],
+            max_observation_tokens=experiment["limits"]["max_observation_tokens"],
         )
     if args.context is not None:
         if not 0 < args.context <= model.config.max_positions:
@@ -119,17 +119,17 @@ def _open(
         context = args.context
     if args.max_tokens is not None:
         limits = TurnLimits(
-            code_calls=limits.code_calls,
-            new_tokens=args.max_tokens,
-            observation_tokens=limits.observation_tokens,
+            max_code_calls=limits.max_code_calls,
+            max_new_tokens=args.max_tokens,
+            max_observation_tokens=limits.max_observation_tokens,
         )
     print("r1ci: compiling; /help lists the commands", file=sys.stderr)
-    runner = chat.runner(model, tokenizer, sandbox, limits, context=context, seed=args.seed)
+    runner = chat.make_runner(model, tokenizer, sandbox, limits, context=context, seed=args.seed)
     if args.json:
         view: View = chat_view.JsonView(sys.stdout, tokenizer)
     else:
         view = chat_view.TextView(sys.stdout, tokenizer, colour=sys.stdout.isatty())
-    return chat.Conversation(runner, sampling, view, head=head), view
+    return chat.Conversation(runner, sampling, view, instructions=head), view
 
 
 def _talk(conversation: "Conversation", view: "View", *, is_json: bool) -> int:

@@ -71,22 +71,22 @@ def add_commands(subparsers: Any) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     experiment = experiments.load(args.experiment, args.overrides)
-    names = experiment.questions.tasks
-    jobs = question_workers.processes(len(names), args.jobs)
+    names = experiment.dataset.tasks
+    jobs = question_workers.num_processes(len(names), args.jobs)
     path = args.workdir or run_dir.default_path(experiment)
     if not args.questions_only:
-        prepare.refuse_untaught(experiment)
+        prepare.require_demonstrations(experiment)
     began = time.monotonic()
     with run_dir.RunDir.open(path, experiment):
         data_dir = path / "data"
         with Progress("questions", len(names), unit="tasks") as bar:
-            drawn = prepare.questions(
+            drawn = prepare.build_questions(
                 experiment, data_dir, jobs=jobs, report=lambda done, _: bar.update(done)
             )
         if not args.questions_only:
             _demonstrate(experiment, data_dir)
     seconds = round(time.monotonic() - began, 1)
-    fewer = datasets.fewer(data_dir, names)
+    fewer = datasets.short_splits(data_dir, names)
     if args.json:
         facts = {"data_dir": str(data_dir), "seconds": seconds, "jobs": jobs}
         drawn = {name: round(taken, 2) for name, taken in drawn.items()}
@@ -103,7 +103,7 @@ def _demonstrate(experiment: Experiment, data_dir: Path) -> None:
     if experiment.sandbox.unsafe:
         progress.warn(UNSAFE_WARNING)
     with Sandbox(experiment.sandbox) as sandbox, Progress("demonstrations") as bar:
-        prepare.demonstrations(
+        prepare.build_demonstrations(
             experiment,
             data_dir,
             sandbox,
@@ -117,7 +117,7 @@ def _show(bar: Progress, done: int, total: int) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    place = published_files.folder(args.data_dir)
+    place = published_files.data_folder(args.data_dir)
     files = []
     for remote, fresh in published_files.fetch_all(bbh_tasks.remotes(), place):
         files.append(remote.path)
@@ -143,11 +143,11 @@ def _stats(args: argparse.Namespace) -> int:
             splits = {
                 s: list(datasets.load_examples(data_dir, [name], s)) for s in question_splits.SPLITS
             }
-            asked = datasets.asked(data_dir, name)
+            asked = datasets.stored_metadata(data_dir, name)
             rows.append(stats.task_stats(name, splits, asked=asked, tokens=count))
             owners.add(splits)
             bar.update(done)
-    written = datasets.built(data_dir, "r1ci_trajectories")
+    written = datasets.is_built(data_dir, "r1ci_trajectories")
     kinds = stats.demonstration_counts(datasets.load_trajectories(data_dir)) if written else {}
     if args.json:
         tasks = [dataclasses.asdict(row) for row in rows]
@@ -185,10 +185,10 @@ def _print(
         lengths = row.question_tokens or row.question_chars
         print(
             f"{row.task:<36}{counts}{lengths.mean:>9}{lengths.max:>7}{row.answers:>9}"
-            f"{row.majority_share:>11.1%}{row.duplicates:>10}"
+            f"{row.majority_fraction:>11.1%}{row.duplicates:>10}"
         )
     for row in rows:
-        for split, asked in row.fewer.items():
+        for split, asked in row.is_short.items():
             print(f"{row.task}: {split} has {row.counts[split]} questions of {asked} asked")
     total = sum(sum(row.counts.values()) for row in rows)
     print(f"{len(rows)} tasks, {total} questions; questions in two splits: {shared}")

@@ -19,7 +19,7 @@ from typing import Any
 
 import tyro
 
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import run_dir
 
@@ -44,16 +44,18 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
 
     Raises UserError for an unknown file, variant, key or an unfit value.
     """
-    return override(default(spec), overrides)
+    return apply_overrides(load_default(spec), overrides)
 
 
-def default(spec: str) -> Experiment:
+def load_default(spec: str) -> Experiment:
     """What the experiment file says, before any override."""
     name, _, variant = spec.partition(":")
     module = load_module(_find(name))
     get_config = getattr(module, "get_config", None)
     if get_config is None:
-        raise UserError(f"{name} has no get_config(variant), so it is no experiment; {_known()}")
+        raise UserError(
+            f"{name} has no get_config(variant), so it is no experiment; {_describe_known()}"
+        )
     variants = getattr(module, "VARIANTS", None)
     if variant and variants is not None and variant not in variants:
         listed = ", ".join(f"{name}:{known}" for known in variants if known) or "none"
@@ -66,36 +68,36 @@ def default(spec: str) -> Experiment:
     return experiment
 
 
-def override(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+def apply_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
     """A copy with the fields named on the command line replaced and type-checked."""
     if not overrides:
         return experiment
-    arguments = _checked(experiment, overrides)
+    arguments = _check_overrides(experiment, overrides)
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(shown):
             return _parse(experiment, arguments)
     except SystemExit:
-        raise UserError(_reason(shown.getvalue())) from None
+        raise UserError(_extract_reason(shown.getvalue())) from None
 
 
-def changes(before: Experiment, after: Experiment) -> dict[str, tuple[Any, Any]]:
+def find_changes(before: Experiment, after: Experiment) -> dict[str, tuple[Any, Any]]:
     """Dotted keys that differ, with the value before and after."""
-    return run_dir.differing(run_dir.plain(before), run_dir.plain(after))
+    return run_dir.find_differences(run_dir.to_plain(before), run_dir.to_plain(after))
 
 
 def describe(spec: str, experiment: Experiment, changed: Mapping[str, tuple[Any, Any]]) -> str:
     """The resolved config, one `a.b = value` a line, changed ones marked."""
     lines = [f"config of {spec}" + (" (* changed on the command line)" if changed else "")]
-    for key, value in run_dir.flat(run_dir.plain(experiment)).items():
+    for key, value in run_dir.flatten(run_dir.to_plain(experiment)).items():
         was = f"   (file: {changed[key][0]!r})" if key in changed else ""
         lines.append(f"{'*' if key in changed else ' '} {key} = {value!r}{was}")
     return "\n".join(lines)
 
 
-def knobs(experiment: Experiment | None = None) -> str:
+def format_knobs(experiment: Experiment | None = None) -> str:
     """Help text for every knob with its docstring and its default."""
-    shown = experiment or Experiment(name="EXPERIMENT", questions=Questions(tasks=("TASK",)))
+    shown = experiment or Experiment(name="EXPERIMENT", dataset=DatasetConfig(tasks=("TASK",)))
     text = io.StringIO()
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
         _parse(shown, ["--help"])
@@ -128,13 +130,13 @@ def find_file(name: str) -> Path | None:
 def _find(name: str) -> Path:
     path = find_file(name)
     if path is None or path.suffix != ".py":
-        close = difflib.get_close_matches(name, _names(), n=1)
+        close = difflib.get_close_matches(name, _list_experiments(), n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"no experiment file {name!r}; {hint}{_known()}")
+        raise UserError(f"no experiment file {name!r}; {hint}{_describe_known()}")
     return path
 
 
-def _names() -> list[str]:
+def _list_experiments() -> list[str]:
     """Experiment files that exist here, as a user would name them."""
     folders = {Path("experiments").resolve(): None, ROOT / "experiments": None}
     names = (
@@ -146,8 +148,8 @@ def _names() -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _known() -> str:
-    names = _names()
+def _describe_known() -> str:
+    names = _list_experiments()
     return "there are: " + ", ".join(names) if names else "there is no experiments/*.py here"
 
 
@@ -162,9 +164,9 @@ def _parse(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
     ).config
 
 
-def _checked(experiment: Experiment, overrides: Sequence[str]) -> list[str]:
+def _check_overrides(experiment: Experiment, overrides: Sequence[str]) -> list[str]:
     """Check each key, and split `a,b` of tuple-valued keys, which tyro wants apart."""
-    fields = _fields(type(experiment))
+    fields = _leaf_fields(type(experiment))
     arguments: list[str] = []
     for word in overrides:
         if not word.startswith("-") or _is_number(word):
@@ -177,7 +179,7 @@ def _checked(experiment: Experiment, overrides: Sequence[str]) -> list[str]:
         flag, equals, value = word.partition("=")
         key = flag.removeprefix(PREFIX).replace("-", "_")
         if not flag.startswith(PREFIX) or key not in fields:
-            raise UserError(_unknown(flag, key, fields))
+            raise UserError(_explain_unknown(flag, key, fields))
         is_tuple = typing.get_origin(fields[key]) is tuple
         arguments.append(f"{PREFIX}{key}" if is_tuple or not equals else f"{PREFIX}{key}={value}")
         if is_tuple and equals:
@@ -193,7 +195,7 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _unknown(flag: str, key: str, fields: Mapping[str, Any]) -> str:
+def _explain_unknown(flag: str, key: str, fields: Mapping[str, Any]) -> str:
     inside = [name for name in fields if name.startswith(f"{key}.")]
     if inside:
         listed = ", ".join(PREFIX + name for name in inside)
@@ -208,20 +210,20 @@ def _unknown(flag: str, key: str, fields: Mapping[str, Any]) -> str:
     return f"unknown option {flag}; {hint}(r1ci run --help lists all)"
 
 
-def _fields(kind: type, prefix: str = "") -> dict[str, Any]:
+def _leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
     """Dotted name and type of every leaf field."""
     hints = typing.get_type_hints(kind)
     found: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         inner = hints[field.name]
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
-            found |= _fields(inner, f"{prefix}{field.name}.")
+            found |= _leaf_fields(inner, f"{prefix}{field.name}.")
         else:
             found[prefix + field.name] = inner
     return found
 
 
-def _reason(box: str) -> str:
+def _extract_reason(box: str) -> str:
     """The first sentence inside the box that tyro draws around its errors."""
     words: list[str] = []
     for line in box.splitlines():

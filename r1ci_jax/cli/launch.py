@@ -104,10 +104,12 @@ def _run(args: argparse.Namespace) -> int:
     for problem in problems:
         print(f"before a real launch: {problem}", file=sys.stderr)
     if args.dry_run:
-        print(json.dumps(_facts(args, job, recipe)) if args.json else launch_job.text(recipe))
+        print(
+            json.dumps(_facts(args, job, recipe)) if args.json else launch_job.render_text(recipe)
+        )
         return 0
     execute.check_programs(recipe)
-    execute.carry_out(recipe, root=root, stream=sys.stderr)
+    execute.execute(recipe, root=root, stream=sys.stderr)
     if args.json:
         print(json.dumps(_facts(args, job, recipe)))
     else:
@@ -132,12 +134,12 @@ def _job(args: argparse.Namespace) -> tuple[Any, Path, list[str]]:
     if tpu:
         checks.check_mesh(experiment, tpu)
     checks.check_model(experiment)
-    name = args.name or checks.name_of(experiment)
+    name = args.name or checks.run_name(experiment)
     checks.check_name(name)
     file_name, _, variant = args.exp.partition(":")
     file = experiments.find_file(file_name)
     assert file is not None, "the experiment was just loaded from it"
-    source = launch_source.examine(file, dirty=args.dirty)
+    source = launch_source.examine_source(file, dirty=args.dirty)
     problems = list(source.problems)
     trouble = checks.workdir_problem(args.workdir, shared_disk=args.via == "ssh")
     if trouble and args.workdir:
@@ -165,7 +167,7 @@ def _job(args: argparse.Namespace) -> tuple[Any, Path, list[str]]:
         environment=_environment(
             args.env,
             unsafe=experiment.sandbox.unsafe,
-            fetches=checks.asks_published(experiment),
+            fetches=checks.needs_published_data(experiment),
         ),
     )
     return job, source.root, problems
@@ -208,18 +210,20 @@ def _recipe(args: argparse.Namespace, job: Any) -> Any:
 
     create, ssh = tuple(shlex.split(args.create_flags)), tuple(shlex.split(args.ssh_flags))
     if args.via == "xpk":
-        return xpk.recipe(
+        return xpk.make_plan(
             job,
-            xpk.Place(
+            xpk.XpkTarget(
                 cluster=args.cluster, project=args.project, zone=args.zone, create_flags=create
             ),
         )
     if args.via == "ssh":
         hosts = tuple(args.hosts.split(","))
-        return launch_ssh.recipe(job, launch_ssh.Place(hosts=hosts, port=args.port, ssh_flags=ssh))
-    return queued_resources.recipe(
+        return launch_ssh.make_plan(
+            job, launch_ssh.SshTarget(hosts=hosts, port=args.port, ssh_flags=ssh)
+        )
+    return queued_resources.make_plan(
         job,
-        queued_resources.Place(
+        queued_resources.QueuedResourcesTarget(
             project=args.project,
             zone=args.zone,
             reuse=args.reuse,
@@ -254,4 +258,4 @@ def _facts(args: argparse.Namespace, job: Any, recipe: Any) -> dict[str, Any]:
         "command": list(job.command),
         "tpu": shown,
     }
-    return facts | launch_job.report(recipe)
+    return facts | launch_job.make_report(recipe)

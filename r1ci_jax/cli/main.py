@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     that takes `--config.a.b=value` sets `takes_overrides=True` and finds them in `args.overrides`.
     """
     status = _status(list(sys.argv[1:] if argv is None else argv))
-    hosts.quit_apart(status)
+    hosts.hard_exit(status)
     return status
 
 
@@ -76,7 +76,7 @@ def _status(words: list[str]) -> int:
         print(f"r1ci: {stop}", file=sys.stderr)
         return RESUME
     except Exception as error:
-        message = _message(error)
+        message = _user_message(error)
         if message is None:
             if hosts.count() == 1:
                 raise
@@ -121,7 +121,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _message(error: BaseException) -> str | None:
+def _user_message(error: BaseException) -> str | None:
     """One line for an error that is the user's to mend; None for a defect."""
     for cause in _causes(error):
         if isinstance(cause, UserError) and cause in (error, error.__cause__):

@@ -46,13 +46,15 @@ def _run(args: argparse.Namespace) -> int:
     from r1ci_jax.tools.plan import estimate, programs, summary
 
     is_preset = args.target in presets.PRESETS
-    default = summary.SAMPLING if is_preset else tuple(programs.PARTS)
+    default = summary.SAMPLING if is_preset else tuple(programs.PROGRAMS)
     parts = tuple(args.part.split(",")) if args.part else default
-    unknown = [part for part in parts if part not in programs.PARTS]
+    unknown = [part for part in parts if part not in programs.PROGRAMS]
     if unknown:
-        raise UserError(f"no part {unknown[0]!r} to plan; there are: {', '.join(programs.PARTS)}")
+        raise UserError(
+            f"no part {unknown[0]!r} to plan; there are: {', '.join(programs.PROGRAMS)}"
+        )
     if is_preset:
-        experiment = experiments.override(_of_preset(args.target), args.overrides)
+        experiment = experiments.apply_overrides(_of_preset(args.target), args.overrides)
     elif ".py" in args.target:
         experiment = experiments.load(args.target, args.overrides)
     else:
@@ -76,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
         # A preset that is only sampled from has no trainer beside it.
         is_training=not is_preset or not set(parts) <= set(summary.SAMPLING),
     )
-    print(json.dumps(summary.report(made)) if args.json else summary.text(made))
+    print(json.dumps(summary.make_report(made)) if args.json else summary.render_text(made))
     return 0 if made.fits else EXIT_DOES_NOT_FIT
 
 
@@ -87,17 +89,17 @@ def _of_preset(preset: str) -> Any:
     length = 8192
     return config.Experiment(
         name=preset,
-        model=config.ModelSource(preset=preset),
-        questions=config.Questions(tasks=("toy_arithmetic",)),  # nothing is asked
+        model=config.ModelConfig(preset=preset),
+        dataset=config.DatasetConfig(tasks=("toy_arithmetic",)),  # nothing is asked
         sampler=config.SamplerConfig(
             slots=64,
             cache_length=length,
-            chunk=32,
+            chunk_steps=32,
             prefill_buckets=(128, 512, 2048),
             prefill_rows=4,
             dtype="bfloat16",
         ),
         train=config.TrainConfig(dtype="bfloat16"),
         sft=config.SftConfig(sequence_length=length),
-        grpo=config.GrpoConfig(sequence_lengths=(length,), micro_tokens=32 * length),
+        grpo=config.GrpoConfig(sequence_lengths=(length,), microbatch_tokens=32 * length),
     )

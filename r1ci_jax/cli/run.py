@@ -56,10 +56,10 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError(f"name an experiment: r1ci {args.command} experiments/file.py[:variant]")
     # Whatever libraries print belongs beside the progress, not into the JSON.
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
-        default = experiments.default(args.exp)
-        experiment = experiments.override(default, args.overrides)
-        changed = experiments.changes(default, experiment)
-        with hosts.joined():
+        default = experiments.load_default(args.exp)
+        experiment = experiments.apply_overrides(default, args.overrides)
+        changed = experiments.find_changes(default, experiment)
+        with hosts.distributed():
             if hosts.is_first():
                 print(experiments.describe(args.exp, experiment, changed), file=sys.stderr)
             summary = _run_stages(args, experiment, changed)
@@ -76,8 +76,8 @@ def _run_stages(
     path = args.workdir or run_dir.default_path(experiment)
     with (
         run_dir.RunDir.open_together(path, experiment, changes=changed) as directory,
-        _sandbox(experiment, directory) as sandbox,
-        preemption.on_sigterm(),
+        _open_sandbox(experiment, directory) as sandbox,
+        preemption.handle_sigterm(),
     ):
         # Imported only now: a refused directory is reported before JAX has started, and the
         # sandbox's fork servers are no children of a process with JAX's threads.
@@ -85,7 +85,9 @@ def _run_stages(
 
         from r1ci_jax import pipeline
 
-        directory.note_machine(devices=sorted({device.device_kind for device in jax.devices()}))
+        directory.record_environment(
+            devices=sorted({device.device_kind for device in jax.devices()})
+        )
         only = None if args.command == "run" else args.command
         pipeline.run(experiment, directory, sandbox, only=only)
         summary: dict[str, Any] = {
@@ -95,7 +97,7 @@ def _run_stages(
         if directory.results_path.exists():
             from r1ci_jax.evaluate import tables
 
-            result = tables.results_table(tables.read_run(directory.path))
+            result = tables.build_results_table(tables.read_run(directory.path))
             summary["results"] = list(result.records)
             if args.command in ("run", "eval") and hosts.is_first():
                 tables.show(result)
@@ -106,14 +108,14 @@ def _run_stages(
 
 
 @contextlib.contextmanager
-def _sandbox(experiment: Any, directory: run_dir.RunDir) -> Iterator[Sandbox]:
+def _open_sandbox(experiment: Any, directory: run_dir.RunDir) -> Iterator[Sandbox]:
     """Where the run's scripts run."""
     try:
         with Sandbox(experiment.sandbox) as sandbox:
-            directory.note_machine(sandbox_tier=sandbox.tier)
+            directory.record_environment(sandbox_tier=sandbox.tier)
             yield sandbox
     except UserError:
-        directory.forget_if_empty()
+        directory.remove_if_unused()
         raise
 
 
@@ -122,6 +124,6 @@ def _print_help(args: argparse.Namespace) -> None:
 
     shown = None
     if args.exp is not None:
-        shown = experiments.override(experiments.default(args.exp), args.overrides)
+        shown = experiments.apply_overrides(experiments.load_default(args.exp), args.overrides)
     print(args.parser.format_help())
-    print(experiments.knobs(shown))
+    print(experiments.format_knobs(shown))

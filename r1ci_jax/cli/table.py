@@ -37,10 +37,10 @@ def _run(args: argparse.Namespace) -> int:
 
     path = experiments.find_file(f"experiments/table_{args.name}.py")
     if path is None:
-        listed = ", ".join(_names()) or "none"
+        listed = ", ".join(_list_tables()) or "none"
         raise UserError(f"no table {args.name!r}; there are: {listed}")
     build = experiments.load_module(path).build
-    runs = [tables.read_run(run) for run in _paths(args.runs)]
+    runs = [tables.read_run(run) for run in _expand_patterns(args.runs)]
     table = build(runs)
     written = [tables.write(build([run]), run.path / "tables", args.name) for run in runs]
     if args.json:
@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _paths(patterns: list[str]) -> list[Path]:
+def _expand_patterns(patterns: list[str]) -> list[Path]:
     """Run directories; a pattern stands for the runs it matches."""
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -70,7 +70,7 @@ def _paths(patterns: list[str]) -> list[Path]:
     return list(found)
 
 
-def _names() -> list[str]:
+def _list_tables() -> list[str]:
     from r1ci_jax.cli import experiment_file as experiments
 
     folders = {Path("experiments").resolve(): None, experiments.ROOT / "experiments": None}

@@ -65,9 +65,9 @@ def add_commands(subparsers: Any) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     if args.data_dir is not None:
-        published_files.choose(args.data_dir)
+        published_files.choose_folder(args.data_dir)
     if args.markdown or args.dropped:
-        print(catalogue.markdown() if args.markdown else catalogue.dropped(), end="")
+        print(catalogue.render_markdown() if args.markdown else catalogue.count_dropped(), end="")
         return 0
     tasks = [_facts(registry.get(name)) for name in registry.names(suite=args.suite)]
     suites = collections.Counter(task["suite"] for task in tasks)
@@ -98,7 +98,7 @@ def _show(args: argparse.Namespace) -> int:
         print(f"{name:<15}{value}")
     _print_examples(task, examples)
     if isinstance(task, ToyTask):
-        worked = task.worked(examples[0], random.Random(0))
+        worked = task.reference_solution(examples[0], random.Random(0))
         print("teacher's code for the first:")
         print("\n".join(f"    {line}" for line in worked.code.splitlines()))
     return 0
@@ -106,7 +106,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def _chosen(args: argparse.Namespace) -> Task:
     if args.data_dir is not None:
-        published_files.choose(args.data_dir)
+        published_files.choose_folder(args.data_dir)
     return registry.get(args.name)
 
 
@@ -132,7 +132,7 @@ def _sample(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     if args.data_dir is not None:
-        published_files.choose(args.data_dir)
+        published_files.choose_folder(args.data_dir)
     if args.released is not None:
         return _check_released(args)
     names = tuple(args.names) or registry.names()
@@ -155,7 +155,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _check_released(args: argparse.Namespace) -> int:
-    judged = released_items.judge(args.released)
+    judged = released_items.score_released(args.released)
     failed = [one.task for one in judged if not one.passed]
     if args.json:
         rows = [dataclasses.asdict(one) | {"passed": one.passed} for one in judged]
@@ -164,7 +164,7 @@ def _check_released(args: argparse.Namespace) -> int:
         for one in judged:
             print(
                 f"{one.task:<40}{'ok' if one.passed else 'FAILED':<8}"
-                f"golds {one.scored}/{one.golds} of {one.items} items"
+                f"golds {one.num_scored}/{one.golds} of {one.items} items"
             )
             for why, count in one.defects.items():
                 print(f"    known defect, {count} items: {why}")
@@ -194,9 +194,9 @@ def _print_examples(task: Task, examples: list[Example]) -> None:
 
 def _print_report(report: check.Report) -> None:
     print(
-        f"{report.task:<40}{'ok' if report.passed else 'FAILED':<8}"
-        f"golds {report.golds_correct}/{report.items}  distinct {report.distinct}  "
-        f"commonest gold {report.majority_share:.0%}"
+        f"{report.task:<40}{'ok' if report.is_passed else 'FAILED':<8}"
+        f"golds {report.num_golds_correct}/{report.items}  distinct {report.distinct}  "
+        f"commonest gold {report.majority_fraction:.0%}"
     )
     for problem in report.problems:
         print(f"    {problem}")

@@ -69,9 +69,9 @@ def _export(args: argparse.Namespace) -> int:
     from r1ci_jax.train import load_model
 
     run = RunDir.view(args.workdir)
-    model, tokenizer = load_model.of_run(run, args.model, args.dtype)
+    model, tokenizer = load_model.load_from_run(run, args.model, args.dtype)
     ids = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    files = _companions(hub.resolve(load_model.tokenizer_place(run)))
+    files = _companions(hub.resolve(load_model.tokenizer_path(run)))
     weights.save_pretrained(model, args.out, extra_config=ids, companions=files)
     return _report(model, args.out, args.json)
 

@@ -9,8 +9,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from r1ci_jax.config import PotentialConfig, Sampling
-from r1ci_jax.data.datasets import Graded
+from r1ci_jax.config import PotentialConfig, SamplingParams
+from r1ci_jax.data.datasets import GradedExample
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request, Runner
@@ -30,13 +30,13 @@ def potential(p: float) -> float:
     return round(4 * p * (1 - p), 12)
 
 
-def group_of(value: float, edges: Sequence[float]) -> int:
+def group_number(value: float, lower_bounds: Sequence[float]) -> int:
     """Group of a potential, 1 for the largest; an edge belongs to the group above it.
 
-    >>> [group_of(value, (0.64, 0.48, 0.32)) for value in (1.0, 0.64, 0.51, 0.36, 0.19)]
+    >>> [group_number(value, (0.64, 0.48, 0.32)) for value in (1.0, 0.64, 0.51, 0.36, 0.19)]
     [1, 1, 2, 3, 4]
     """
-    return 1 + sum(value < edge for edge in edges)
+    return 1 + sum(value < edge for edge in lower_bounds)
 
 
 def measure(
@@ -46,7 +46,7 @@ def measure(
     path: Path,
     *,
     on_done: Callable[[int], None],
-) -> list[Graded]:
+) -> list[GradedExample]:
     """Measure every question that `path` (potential.jsonl) does not hold yet; returns all, graded.
 
     Whole blocks are measured, also where an interrupted run has left a part of one: the same
@@ -67,9 +67,9 @@ def measure(
     with metrics.JsonlLog(path) as log:
         for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK):
             missing = [example for _, example in block if example.id not in known]
-            votes = _votes(runner, block, config) if missing else {}
+            votes = _count_correct(runner, block, config) if missing else {}
             for example in missing:
-                p = _share_of_correct(example, votes[example.id])
+                p = _fraction_correct(example, votes[example.id])
                 known[example.id] = p
                 graded = _grade(example, p, config)
                 log.append(
@@ -87,13 +87,13 @@ def measure(
     return [_grade(example, known[example.id], config) for example in examples]
 
 
-def _votes(
+def _count_correct(
     runner: Runner, block: Sequence[tuple[int, Example]], config: PotentialConfig
 ) -> dict[str, list[bool]]:
     """For each question, which of its answers are correct; those that the sandbox lost are out."""
     votes: dict[str, list[bool]] = {example.id: [] for _, example in block}
     requests = [
-        request for number, example in block for request in _requests(number, example, config)
+        request for number, example in block for request in _make_requests(number, example, config)
     ]
     for trajectory in runner.run(requests):
         if trajectory.is_valid:
@@ -101,7 +101,7 @@ def _votes(
     return votes
 
 
-def _share_of_correct(example: Example, votes: Sequence[bool]) -> float:
+def _fraction_correct(example: Example, votes: Sequence[bool]) -> float:
     if not votes:
         raise UserError(
             f"the interpreter failed in every answer to {example.id}: see `r1ci sandbox doctor`, "
@@ -110,21 +110,21 @@ def _share_of_correct(example: Example, votes: Sequence[bool]) -> float:
     return sum(votes) / len(votes)
 
 
-def _grade(example: Example, p: float, config: PotentialConfig) -> Graded:
+def _grade(example: Example, p: float, config: PotentialConfig) -> GradedExample:
     value = potential(p)
-    group = group_of(value, config.edges)
-    return Graded(example=example, group=group, accuracy=p, potential=value)
+    group = group_number(value, config.lower_bounds)
+    return GradedExample(example=example, group=group, accuracy=p, potential=value)
 
 
-def _requests(number: int, example: Example, config: PotentialConfig) -> Iterator[Request]:
+def _make_requests(number: int, example: Example, config: PotentialConfig) -> Iterator[Request]:
     """Every way of answering, each at the configured temperatures."""
-    for way, agent in enumerate(agents.ALL):
-        for answer in range(config.answers_per_agent):
+    for way, agent in enumerate(agents.AGENTS):
+        for answer in range(config.samples_per_agent):
             yield Request(
                 example=example,
                 agent=agent,
-                rollout=(number, way * config.answers_per_agent + answer),
-                sampling=Sampling(
+                rollout_id=(number, way * config.samples_per_agent + answer),
+                sampling=SamplingParams(
                     temperature=config.temperatures[answer % len(config.temperatures)]
                 ),
             )

@@ -20,7 +20,9 @@ class Stage:
     steps: int
 
 
-def curriculum(steps_per_stage: Sequence[int], group_sizes: Mapping[int, int]) -> list[Stage]:
+def curriculum_stages(
+    steps_per_stage: Sequence[int], group_sizes: Mapping[int, int]
+) -> list[Stage]:
     """Cumulative stages; while the groups so far are empty, the next one is opened early.
 
     Args:
@@ -39,13 +41,13 @@ def curriculum(steps_per_stage: Sequence[int], group_sizes: Mapping[int, int]) -
     return stages
 
 
-def uniform(steps_per_stage: Sequence[int]) -> list[Stage]:
+def uniform_stages(steps_per_stage: Sequence[int]) -> list[Stage]:
     """The same number of steps on all questions: what the curriculum is compared with."""
     split = "+".join(f"group{group}" for group in range(1, len(steps_per_stage) + 1))
     return [Stage(number=1, split=split, steps=sum(steps_per_stage))]
 
 
-def place(stages: Sequence[Stage], done: int) -> dict[str, Any]:
+def curriculum_state(stages: Sequence[Stage], done: int) -> dict[str, Any]:
     """Where a training stands after `done` steps, for the checkpoint: its stage, steps within it.
 
     >>> place(curriculum((2, 3), {1: 9, 2: 9}), 4)

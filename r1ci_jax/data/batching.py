@@ -87,7 +87,7 @@ def mixed_batches(
     for number in range(len(source)):
         members.setdefault(trait(source[number], by), []).append(number)
     chosen = dict.fromkeys(members, 1.0) if weights is None else weights
-    _refuse_weights(chosen, members, by)
+    _check_weights(chosen, members, by)
     groups = [
         grain.MapDataset.source(_Shuffled(members[name], f"{seed}/{name}"))
         for name in sorted(chosen)
@@ -107,7 +107,7 @@ def trait(example: Example, by: Trait) -> str:
             return str(example.difficulty)
 
 
-def _refuse_weights(
+def _check_weights(
     weights: Mapping[str, float], members: Mapping[str, Sequence[int]], by: Trait
 ) -> None:
     for name, weight in weights.items():

@@ -7,25 +7,25 @@ from r1ci_jax.data import datasets, external_demonstrations, scripted_teacher
 from r1ci_jax.text import prompts
 
 
-def head(experiment: Experiment) -> str:
+def instructions(experiment: Experiment) -> str:
     """What stands before each question; a model trained from scratch learns it by example."""
-    return prompts.HEAD_PROMPT if experiment.model.checkpoint else ""
+    return prompts.INSTRUCTIONS if experiment.model.checkpoint else ""
 
 
-def refuse_untaught(experiment: Experiment) -> None:
+def require_demonstrations(experiment: Experiment) -> None:
     """Say now, not after the questions are drawn, that nobody shows how to answer them.
 
     Raises:
         UserError: A task has no scripted teacher and no demonstrations are given, or those that are
             cannot be learnt from.
     """
-    if path := experiment.teacher.demonstrations:
-        external_demonstrations.read(path, experiment.questions)
+    if path := experiment.demonstrations.path:
+        external_demonstrations.read(path, experiment.dataset)
     else:
-        scripted_teacher.refuse_untaught(experiment.questions.tasks)
+        scripted_teacher.require_teacher(experiment.dataset.tasks)
 
 
-def questions(
+def build_questions(
     experiment: Experiment,
     data_dir: Path,
     *,
@@ -37,11 +37,11 @@ def questions(
     Returns the seconds that drawing took, by task that was drawn.
     """
     return datasets.build_tasks(
-        experiment.questions, seed=experiment.seed, data_dir=data_dir, jobs=jobs, report=report
+        experiment.dataset, seed=experiment.seed, data_dir=data_dir, jobs=jobs, report=report
     )
 
 
-def demonstrations(
+def build_demonstrations(
     experiment: Experiment,
     data_dir: Path,
     sandbox: scripted_teacher.Interpreter,
@@ -52,20 +52,20 @@ def demonstrations(
 
     They are those that the experiment names, or else the scripted teacher's.
     """
-    if datasets.built(data_dir, "r1ci_trajectories"):
+    if datasets.is_built(data_dir, "r1ci_trajectories"):
         return
-    examples = datasets.load_examples(data_dir, experiment.questions.tasks, "sft")
-    if path := experiment.teacher.demonstrations:
-        found = external_demonstrations.read(path, experiment.questions)
-        external_demonstrations.refuse_unfit(path, found, examples)
+    examples = datasets.load_examples(data_dir, experiment.dataset.tasks, "sft")
+    if path := experiment.demonstrations.path:
+        found = external_demonstrations.read(path, experiment.dataset)
+        external_demonstrations.validate_against(path, found, examples)
         rows = list(found.values())
     else:
         rows = scripted_teacher.write_demonstrations(
             examples,
             sandbox,
             seed=experiment.seed,
-            mix=experiment.teacher,
-            head=head(experiment),
+            mix=experiment.demonstrations,
+            instructions=instructions(experiment),
             report=report,
         )
     datasets.build_trajectories(rows, data_dir=data_dir)

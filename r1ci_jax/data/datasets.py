@@ -20,11 +20,11 @@ from typing import Any, override
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import writer
 
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import question_splits as asking
 from r1ci_jax.data import question_workers, records
 from r1ci_jax.data.demonstrations import Demonstration
-from r1ci_jax.data.records import Graded, Record, Source
+from r1ci_jax.data.records import GradedExample, Record, Source
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
@@ -125,7 +125,7 @@ class R1ciCurriculum(_LocalBuilder):
 
 
 def build_tasks(
-    questions: Questions,
+    questions: DatasetConfig,
     *,
     seed: int,
     data_dir: Path,
@@ -142,15 +142,15 @@ def build_tasks(
     todo = [
         name
         for name in questions.tasks
-        if not _there(data_dir, "r1ci_tasks", name, _tasks_mark(name, questions, seed))
+        if not _is_current(data_dir, "r1ci_tasks", name, _tasks_mark(name, questions, seed))
     ]
     done = len(questions.tasks) - len(todo)
-    testing = _testing(questions)
+    testing = _test_tasks(questions)
     seconds: dict[str, float] = {}
     for trained in (False, True):
         names = [name for name in todo if (name not in testing) == trained]
         reserved = _identities(data_dir, testing) if trained and names else frozenset()
-        for drawn in question_workers.draw_all(
+        for drawn in question_workers.generate_all(
             names, questions, seed=seed, jobs=jobs, reserved=reserved
         ):
             _write_task(drawn, questions, seed, data_dir)
@@ -161,7 +161,7 @@ def build_tasks(
 
 
 def _write_task(
-    drawn: question_workers.Drawn, questions: Questions, seed: int, data_dir: Path
+    drawn: question_workers.GeneratedTask, questions: DatasetConfig, seed: int, data_dir: Path
 ) -> None:
     rows = {
         split: [records.encode_example(example) for example in examples]
@@ -174,25 +174,25 @@ def _write_task(
         fingerprint=_tasks_mark(drawn.task, questions, seed),
         data_dir=data_dir,
         config=drawn.task,
-        facts={"asked": asking.asked(registry.get(drawn.task), questions)},
+        facts={"asked": asking.questions_per_split(registry.get(drawn.task), questions)},
     )
 
 
-def _testing(questions: Questions) -> list[str]:
+def _test_tasks(questions: DatasetConfig) -> list[str]:
     return [name for name in questions.tasks if registry.get(name).split == "test"]
 
 
 def _identities(data_dir: Path, names: Sequence[str]) -> frozenset[bytes]:
     """What the tasks for testing ask."""
     rows = load_examples(data_dir, names, "eval")
-    return frozenset(asking.identity(example.question) for example in rows)
+    return frozenset(asking.question_key(example.question) for example in rows)
 
 
-def _tasks_mark(name: str, questions: Questions, seed: int) -> str:
+def _tasks_mark(name: str, questions: DatasetConfig, seed: int) -> str:
     """The fingerprint of a task's dataset."""
     parameters = dataclasses.asdict(questions) | {"seed": seed}
     del parameters["tasks"]  # a task's questions depend on no other task but those for testing
-    testing = sorted(_testing(questions))
+    testing = sorted(_test_tasks(questions))
     if testing and name not in testing:
         parameters["reserved"] = testing
     return _digest([name, parameters])
@@ -212,7 +212,7 @@ def build_trajectories(demonstrations: Sequence[Demonstration], *, data_dir: Pat
     )
 
 
-def build_curriculum(graded: Sequence[Graded], *, data_dir: Path) -> None:
+def build_curriculum(graded: Sequence[GradedExample], *, data_dir: Path) -> None:
     """Write `r1ci_curriculum`: one split a group, rows in the given order."""
     groups: dict[str, list[Record]] = {}
     for row in graded:
@@ -232,9 +232,9 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _there(data_dir: Path, dataset: str, config: str, fingerprint: str) -> bool:
+def _is_current(data_dir: Path, dataset: str, config: str, fingerprint: str) -> bool:
     """Whether that dataset is there; raises UserError when it is another one."""
-    place = _place(data_dir, dataset, config)
+    place = _dataset_dir(data_dir, dataset, config)
     if not place.exists():
         return False
     present = _open(place).info.metadata or {}
@@ -256,10 +256,10 @@ def _prepare(
     facts: Mapping[str, Any] | None = None,
 ) -> None:
     tfds.disable_progress_bar()
-    if _there(data_dir, kind.name, config, fingerprint):
+    if _is_current(data_dir, kind.name, config, fingerprint):
         return
     # What a killed build left; the caller holds the run directory's lock.
-    for part in _place(data_dir, kind.name, config).parent.glob("incomplete.*"):
+    for part in _dataset_dir(data_dir, kind.name, config).parent.glob("incomplete.*"):
         shutil.rmtree(part)
     builder = kind(
         rows=rows,
@@ -286,14 +286,14 @@ def load_trajectories(data_dir: Path) -> Source[Demonstration]:
     return Source(_parts(data_dir, "r1ci_trajectories", "train"), records.decode_demonstration)
 
 
-def load_curriculum(data_dir: Path, split: str) -> Source[Graded]:
+def load_curriculum(data_dir: Path, split: str) -> Source[GradedExample]:
     """Rows of the groups named in TFDS split syntax (`group1+group2`); an empty group has none."""
     return Source(_parts(data_dir, "r1ci_curriculum", split), records.decode_graded)
 
 
-def built(data_dir: Path, dataset: str, config: str = "") -> bool:
+def is_built(data_dir: Path, dataset: str, config: str = "") -> bool:
     """Whether that dataset is there, whole."""
-    return _place(data_dir, dataset, config).is_dir()
+    return _dataset_dir(data_dir, dataset, config).is_dir()
 
 
 def task_names(data_dir: Path) -> tuple[str, ...]:
@@ -302,33 +302,33 @@ def task_names(data_dir: Path) -> tuple[str, ...]:
     return tuple(sorted(place.parent.name for place in places))
 
 
-def asked(data_dir: Path, task: str) -> dict[str, int]:
+def stored_metadata(data_dir: Path, task: str) -> dict[str, int]:
     """How many questions were asked of a task when it was built, by split."""
-    return _open(_place(data_dir, "r1ci_tasks", task)).info.metadata["asked"]
+    return _open(_dataset_dir(data_dir, "r1ci_tasks", task)).info.metadata["asked"]
 
 
-def fewer(data_dir: Path, tasks: Iterable[str]) -> dict[str, dict[str, tuple[int, int]]]:
+def short_splits(data_dir: Path, tasks: Iterable[str]) -> dict[str, dict[str, tuple[int, int]]]:
     """Tasks whose source had fewer questions than were asked: by split, what is there and was."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for task in tasks:
-        wanted = asked(data_dir, task)
+        wanted = stored_metadata(data_dir, task)
         there = {split: len(load_examples(data_dir, [task], split)) for split in wanted}
         if short := {s: (there[s], n) for s, n in wanted.items() if there[s] < n}:
             found[task] = short
     return found
 
 
-def _place(data_dir: Path, dataset: str, config: str = "") -> Path:
+def _dataset_dir(data_dir: Path, dataset: str, config: str = "") -> Path:
     return data_dir / dataset / config / str(VERSION)
 
 
-def _open(place: Path) -> Any:
+def _open(directory: Path) -> Any:
     # Any: the decorators around TFDS's methods hide their parameters from type checkers.
-    return tfds.builder_from_directory(place)
+    return tfds.builder_from_directory(directory)
 
 
 def _parts(data_dir: Path, dataset: str, split: str, config: str = "") -> list[Any]:
-    place = _place(data_dir, dataset, config)
+    place = _dataset_dir(data_dir, dataset, config)
     if not place.is_dir():
         what = f"{dataset}/{config}" if config else dataset
         raise UserError(f"{data_dir} holds no {what}; build it first (r1ci data build EXP)")

@@ -14,7 +14,7 @@ class Segment:
 
     text: str
     role: Role
-    """A `user` segment holds the turn's text alone; chat.user_turn_ids adds the marks around it."""
+    """A `user` segment holds the turn's text alone; chat.user_message_ids adds the marks around it."""
     sampled: bool
     """True: the policy must learn to write it."""
 
@@ -37,21 +37,21 @@ class Demonstration:
     correct: bool
 
 
-def written(text: str) -> Segment:
+def learned_segment(text: str) -> Segment:
     """What the policy writes and learns to write."""
     return Segment(text=text, role="assistant", sampled=True)
 
 
-def mistaken(text: str) -> Segment:
+def masked_segment(text: str) -> Segment:
     """What a policy wrote wrongly: the trajectory shows it, but nobody should learn it."""
     return Segment(text=text, role="assistant", sampled=False)
 
 
-def observed(text: str) -> Segment:
+def tool_segment(text: str) -> Segment:
     """Interpreter output, as rendered by protocol.observation."""
     return Segment(text=text, role="observation", sampled=False)
 
 
-def asked(text: str) -> Segment:
+def user_segment(text: str) -> Segment:
     """A later user turn."""
     return Segment(text=text, role="user", sampled=False)

@@ -23,11 +23,11 @@ class Encoded:
 
 
 def encode(
-    demonstration: Demonstration, tokenizer: Tokenizer, *, observation_tokens: int | None = None
+    demonstration: Demonstration, tokenizer: Tokenizer, *, max_observation_tokens: int | None = None
 ) -> Encoded:
     """Encode segment by segment, exactly as a rollout would have put the ids together.
 
-    Interpreter output longer than `observation_tokens` loses its middle, also as in a rollout.
+    Interpreter output longer than `max_observation_tokens` loses its middle, also as in a rollout.
 
     Raises:
         UserError: the tokenizer would render the conversation otherwise.
@@ -35,11 +35,11 @@ def encode(
     assert demonstration.segments[-1].role == "assistant", (
         "a trajectory ends with the policy's words"
     )
-    _refuse_other_rendering(demonstration, tokenizer)
+    _require_same_rendering(demonstration, tokenizer)
     ids = chatml.prompt_ids(tokenizer, demonstration.prompt)
     sampled = [False] * len(ids)
     for segment in demonstration.segments:
-        added = _segment_ids(segment, tokenizer, observation_tokens)
+        added = _segment_ids(segment, tokenizer, max_observation_tokens)
         ids += added
         sampled += [segment.sampled] * len(added)
     ids.append(tokenizer.eos_id)
@@ -52,12 +52,12 @@ def encode_all(
     tokenizer: Tokenizer,
     *,
     sequence_length: int,
-    observation_tokens: int | None = None,
+    max_observation_tokens: int | None = None,
 ) -> list[Encoded]:
     """Encode all; one that is longer than `sequence_length` is the user's to mend."""
     rows = []
     for demonstration in demonstrations:
-        row = encode(demonstration, tokenizer, observation_tokens=observation_tokens)
+        row = encode(demonstration, tokenizer, max_observation_tokens=max_observation_tokens)
         if len(row.tokens_T) > sequence_length:
             raise UserError(
                 f"the demonstration of {demonstration.example_id} has {len(row.tokens_T)} tokens, "
@@ -67,7 +67,7 @@ def encode_all(
     return rows
 
 
-def texts(demonstrations: Iterable[Demonstration]) -> list[str]:
+def iterate_texts(demonstrations: Iterable[Demonstration]) -> list[str]:
     """What a tokenizer of the run should be trained on: every stretch, as it is encoded."""
     found = []
     for demonstration in demonstrations:
@@ -78,18 +78,18 @@ def texts(demonstrations: Iterable[Demonstration]) -> list[str]:
     return found
 
 
-def _refuse_other_rendering(demonstration: Demonstration, tokenizer: Tokenizer) -> None:
+def _require_same_rendering(demonstration: Demonstration, tokenizer: Tokenizer) -> None:
     """Compare ids put together stretch by stretch with those of the whole text, read at once.
 
     Within a turn a stretch of another writer begins a new token (ADR 0004), and a turn mark that a
     text spells stays text: there the bytes must agree. Everywhere else the ids must.
     """
     ids = chatml.prompt_ids(tokenizer, demonstration.prompt)
-    text = chatml.rendered_prompt(demonstration.prompt)
+    text = chatml.render_prompt(demonstration.prompt)
     for segment in demonstration.segments:
         ids += _segment_ids(segment, tokenizer, None)
         is_turn = segment.role == "user"
-        text += chatml.rendered_user_turn(segment.text) if is_turn else segment.text
+        text += chatml.render_user_message(segment.text) if is_turn else segment.text
     whole = tokenizer.encode_marked(text)
     writers = [segment.role for segment in demonstration.segments]
     has_borders = any("user" not in pair for pair in itertools.pairwise(writers))
@@ -108,14 +108,14 @@ def _refuse_other_rendering(demonstration: Demonstration, tokenizer: Tokenizer) 
 
 
 def _segment_ids(
-    segment: Segment, tokenizer: Tokenizer, observation_tokens: int | None
+    segment: Segment, tokenizer: Tokenizer, max_observation_tokens: int | None
 ) -> list[int]:
     match segment.role:
         case "user":
-            return chatml.user_turn_ids(tokenizer, segment.text)
-        case "observation" if observation_tokens is not None:
+            return chatml.user_message_ids(tokenizer, segment.text)
+        case "observation" if max_observation_tokens is not None:
             marker = tokenizer.encode(protocol.CLIP_MARK)
             ids = tokenizer.encode(segment.text)
-            return protocol.clip_observation_ids(ids, observation_tokens, marker)
+            return protocol.clip_observation_ids(ids, max_observation_tokens, marker)
         case _:
             return tokenizer.encode(segment.text)

@@ -1,7 +1,7 @@
 """Demonstrations made elsewhere: JSON lines, checked before anything is trained on them.
 
 A line is a `Demonstration` as a JSON object. Two checks, each of which names the line at fault:
-`read` looks at the file alone, before anything is made; `refuse_unfit` at the questions that the
+`read` looks at the file alone, before anything is made; `validate_against` at the questions that the
 demonstrations are to, once those are drawn. docs/demonstrations.md describes the format.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from etils import epath
 
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data.demonstrations import AGENTS, Demonstration, Segment
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import registry
@@ -41,7 +41,7 @@ _ENDS: Final = {
 }
 
 
-def read(path: str, questions: Questions) -> dict[int, Demonstration]:
+def read(path: str, questions: DatasetConfig) -> dict[int, Demonstration]:
     """The demonstrations of a file, by the number of their line.
 
     Args:
@@ -69,7 +69,7 @@ def read(path: str, questions: Questions) -> dict[int, Demonstration]:
     return found
 
 
-def refuse_unfit(
+def validate_against(
     path: str, found: Mapping[int, Demonstration], examples: Iterable[Example]
 ) -> None:
     """Check that each is to one of `examples`, the sft split, and ends with a right answer.
@@ -114,18 +114,18 @@ def _lines(path: str) -> Iterator[str]:
             yield from file
     except (OSError, ImportError, UnicodeDecodeError) as error:
         raise UserError(
-            f"teacher.demonstrations = {path} cannot be read ({' '.join(str(error).split())}); "
+            f"demonstrations.path = {path} cannot be read ({' '.join(str(error).split())}); "
             "name a file of JSON lines"
         ) from error
 
 
-def _check_task(task: str, shown: int, training: Collection[str], questions: Questions) -> None:
+def _check_task(task: str, shown: int, training: Collection[str], questions: DatasetConfig) -> None:
     if task not in training:
-        why = "is for testing" if task in questions.tasks else "is not in questions.tasks"
+        why = "is for testing" if task in questions.tasks else "is not in dataset.tasks"
         raise UserError(f"task {task!r} {why}; show tasks that are trained on")
     if shown > questions.sft_per_task:
         raise UserError(
-            f"{task} is shown more often than questions.sft_per_task = {questions.sft_per_task}; "
+            f"{task} is shown more often than dataset.sft_per_task = {questions.sft_per_task}; "
             "leave lines out or raise it"
         )
 

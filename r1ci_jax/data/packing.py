@@ -35,7 +35,11 @@ class PackedBatch[Array](NamedTuple):
 
 
 def pack(
-    sequences: Sequence[Encoded], length: int, *, pad_id: int, most: int | None = None
+    sequences: Sequence[Encoded],
+    length: int,
+    *,
+    pad_id: int,
+    max_sequences_per_row: int | None = None,
 ) -> list[PackedRow]:
     """First-fit: each sequence goes into the first row that has room for it, in the given order.
 
@@ -59,7 +63,7 @@ def pack(
             rows.append([])
             room.append(length)
         rows[number].append(sequence)
-        room[number] = 0 if len(rows[number]) == most else room[number] - size
+        room[number] = 0 if len(rows[number]) == max_sequences_per_row else room[number] - size
     return [_row(members, length, pad_id) for members in rows]
 
 

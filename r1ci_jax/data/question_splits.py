@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterator
 
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import base
 from r1ci_jax.tasks.base import Example, Task
@@ -17,7 +17,7 @@ _REPETITIONS = 400
 """Questions in a row that were met before, after which there are taken to be no new ones."""
 
 
-def wanted(questions: Questions) -> dict[str, int]:
+def split_sizes(questions: DatasetConfig) -> dict[str, int]:
     """Questions a task, by split."""
     return {
         "sft": questions.sft_per_task,
@@ -32,7 +32,7 @@ def split_of(question: str, counts: dict[str, int]) -> str:
     So the splits of all tasks with the same `counts` are disjoint, although each task is drawn
     without looking at the others. `counts` sets how often each split comes up.
     """
-    digest = hashlib.sha256(b"split\x1f" + base.normalised(question).encode()).digest()
+    digest = hashlib.sha256(b"split\x1f" + base.normalize_question(question).encode()).digest()
     point = int.from_bytes(digest[:8], "big") % sum(counts.values())
     for split, count in counts.items():
         if point < count:
@@ -41,12 +41,12 @@ def split_of(question: str, counts: dict[str, int]) -> str:
     raise AssertionError("unreachable: the counts sum to the modulus")
 
 
-def identity(question: str) -> bytes:
+def question_key(question: str) -> bytes:
     """What tells a question from another: a digest of its normalised text."""
-    return hashlib.sha256(base.normalised(question).encode()).digest()[:16]
+    return hashlib.sha256(base.normalize_question(question).encode()).digest()[:16]
 
 
-def levels(task: Task, questions: Questions) -> tuple[int, ...]:
+def levels(task: Task, questions: DatasetConfig) -> tuple[int, ...]:
     """The difficulties asked of a task.
 
     Of the five usual levels a task takes those that it has, one that has none of them (published
@@ -62,16 +62,16 @@ def levels(task: Task, questions: Questions) -> tuple[int, ...]:
     return chosen or task.difficulties
 
 
-def asked(task: Task, questions: Questions) -> dict[str, int]:
+def questions_per_split(task: Task, questions: DatasetConfig) -> dict[str, int]:
     """Questions asked of a task, by split: one that is for testing has only those of `eval`."""
     return {
         split: count if split == "eval" or task.split != "test" else 0
-        for split, count in wanted(questions).items()
+        for split, count in split_sizes(questions).items()
     }
 
 
-def draw(
-    task: Task, questions: Questions, *, seed: int, reserved: Collection[bytes] = frozenset()
+def generate_splits(
+    task: Task, questions: DatasetConfig, *, seed: int, reserved: Collection[bytes] = frozenset()
 ) -> dict[str, list[Example]]:
     """All splits of one task; difficulties alternate within each split.
 
@@ -89,7 +89,7 @@ def draw(
     Raises:
         UserError: an unknown difficulty, or a generator with too few different questions.
     """
-    counts = asked(task, questions)
+    counts = questions_per_split(task, questions)
     chosen = [_Level(task, level, seed, counts, reserved) for level in levels(task, questions)]
     seen: set[str] = set()
     missing, live = counts, chosen
@@ -146,13 +146,13 @@ class _Level:
         while missing and self._index < last and repeated < _REPETITIONS:
             example = self._task.generate(self._index, self._seed, self.difficulty)
             self._index += 1
-            text = base.normalised(example.question)
+            text = base.normalize_question(example.question)
             repeated = repeated + 1 if text in self._met else 0
             self._met.add(text)
             split = split_of(text, self._counts)
             if text in seen or len(self.rows[split]) == full[split]:
                 continue
-            if split != "eval" and identity(text) in self._reserved:
+            if split != "eval" and question_key(text) in self._reserved:
                 continue
             seen.add(text)
             self.rows[split].append(example)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import question_splits as drawing
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import registry
@@ -27,7 +27,7 @@ TASKS_PER_PROCESS = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Drawn:
+class GeneratedTask:
     """All questions of one task."""
 
     task: str
@@ -36,7 +36,7 @@ class Drawn:
     """Wall time that drawing took."""
 
 
-def processes(tasks: int, jobs: int | None = None) -> int:
+def num_processes(tasks: int, jobs: int | None = None) -> int:
     """How many processes draw `tasks` tasks: as told, else by the number of processors."""
     if jobs is None:
         jobs = min(len(os.sched_getaffinity(0)), tasks // TASKS_PER_PROCESS)
@@ -45,14 +45,14 @@ def processes(tasks: int, jobs: int | None = None) -> int:
     return max(1, min(jobs, tasks))
 
 
-def draw_all(
+def generate_all(
     names: Sequence[str],
-    questions: Questions,
+    questions: DatasetConfig,
     *,
     seed: int,
     jobs: int | None = None,
     reserved: frozenset[bytes] = frozenset(),
-) -> Iterator[Drawn]:
+) -> Iterator[GeneratedTask]:
     """The questions of every task, in the order in which they are ready.
 
     Args:
@@ -65,21 +65,21 @@ def draw_all(
     Raises:
         UserError: what `questions.draw` raises, or a process was killed.
     """
-    if processes(len(names), jobs) == 1:
+    if num_processes(len(names), jobs) == 1:
         for name in names:
-            yield _draw(name, questions, seed, reserved)
+            yield _generate(name, questions, seed, reserved)
         return
     # Not forked: the caller may run JAX, whose threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     lifeline, ours = context.Pipe(duplex=False)
     pool = concurrent.futures.ProcessPoolExecutor(
-        processes(len(names), jobs),
+        num_processes(len(names), jobs),
         mp_context=context,
-        initializer=_begin,
-        initargs=(lifeline, registry.added(), reserved),
+        initializer=_initialize_worker,
+        initargs=(lifeline, registry.registered(), reserved),
     )
     try:
-        waiting = {pool.submit(_draw_here, name, questions, seed) for name in names}
+        waiting = {pool.submit(_generate_here, name, questions, seed) for name in names}
         while waiting:
             # One by one and forgotten at once: what is written need not stay in memory.
             ready, waiting = concurrent.futures.wait(
@@ -101,10 +101,12 @@ def draw_all(
         lifeline.close()
 
 
-def _draw(name: str, questions: Questions, seed: int, reserved: frozenset[bytes]) -> Drawn:
+def _generate(
+    name: str, questions: DatasetConfig, seed: int, reserved: frozenset[bytes]
+) -> GeneratedTask:
     began = time.monotonic()
-    splits = drawing.draw(registry.get(name), questions, seed=seed, reserved=reserved)
-    return Drawn(task=name, splits=splits, seconds=time.monotonic() - began)
+    splits = drawing.generate_splits(registry.get(name), questions, seed=seed, reserved=reserved)
+    return GeneratedTask(task=name, splits=splits, seconds=time.monotonic() - began)
 
 
 # --- in a process of the pool ---
@@ -112,7 +114,7 @@ def _draw(name: str, questions: Questions, seed: int, reserved: frozenset[bytes]
 _reserved: frozenset[bytes] = frozenset()
 
 
-def _begin(
+def _initialize_worker(
     lifeline: Connection, added: Mapping[str, tuple[str, str]], reserved: frozenset[bytes]
 ) -> None:
     """Set a new process up."""
@@ -120,19 +122,19 @@ def _begin(
     _reserved = reserved
     # An interrupt reaches the whole group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(lifeline,), daemon=True, name="lifeline").start()
+    threading.Thread(target=_exit_with, args=(lifeline,), daemon=True, name="lifeline").start()
     for name, (place, suite) in added.items():
         # The main module, which a new process imports too, may have registered it already.
         if name not in registry.names():
             registry.register(name, place, suite=suite)
 
 
-def _end_with(lifeline: Connection) -> None:
+def _exit_with(lifeline: Connection) -> None:
     """End with the parent, or when it gives up: a pool's process would draw, or wait, for ever."""
     with contextlib.suppress(EOFError, OSError):
         lifeline.recv_bytes()  # nothing is ever sent
     os._exit(1)
 
 
-def _draw_here(name: str, questions: Questions, seed: int) -> Drawn:
-    return _draw(name, questions, seed, _reserved)
+def _generate_here(name: str, questions: DatasetConfig, seed: int) -> GeneratedTask:
+    return _generate(name, questions, seed, _reserved)

@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Graded:
+class GradedExample:
     """A question with its measured potential."""
 
     example: Example
@@ -124,16 +124,16 @@ def graded_features() -> dict[str, Any]:
     return example_features() | {k: tfds.features.Scalar(kind) for k, kind in scalars.items()}
 
 
-def encode_graded(graded: Graded) -> Record:
+def encode_graded(graded: GradedExample) -> Record:
     """The row of a question with its potential."""
     numbers = {"group": graded.group, "accuracy": graded.accuracy, "potential": graded.potential}
     return encode_example(graded.example) | numbers
 
 
-def decode_graded(record: bytes) -> Graded:
+def decode_graded(record: bytes) -> GradedExample:
     """The question and its potential of a record."""
     fields = _fields(record)
-    return Graded(
+    return GradedExample(
         example=_example(fields),
         group=_integer(fields, "group"),
         accuracy=_number(fields, "accuracy"),

@@ -11,22 +11,22 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from r1ci_jax.config import TeacherMix
+from r1ci_jax.config import DemonstrationConfig
 from r1ci_jax.data.demonstrations import (
     AGENTS,
     Agent,
     Demonstration,
     Segment,
-    asked,
-    mistaken,
-    observed,
-    written,
+    learned_segment,
+    masked_segment,
+    tool_segment,
+    user_segment,
 )
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.tasks import base, registry
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.tasks.toy.toy_task import ToyTask, Worked
+from r1ci_jax.tasks.toy.toy_task import ReferenceSolution, ToyTask
 from r1ci_jax.text import prompts, protocol
 
 Report = Callable[[int, int], None]
@@ -47,18 +47,18 @@ class _Plan:
 
     example: Example
     gold: str
-    worked: Worked
+    reference: ReferenceSolution
     agent: Agent
     kind: str
 
     def scripts(self) -> tuple[str, ...]:
         """Code in the order of the trajectory."""
-        worked = self.worked
+        worked = self.reference
         match self.kind:
             case "direct":
                 return ()
             case "repair":
-                return (worked.faulty, worked.code)
+                return (worked.faulty_code, worked.code)
             case "check":
                 return (worked.code, worked.check)
             case _:
@@ -70,24 +70,26 @@ def write_demonstrations(
     sandbox: Interpreter,
     *,
     seed: int,
-    mix: TeacherMix | None = None,
+    mix: DemonstrationConfig | None = None,
     per_question: int = 1,
-    head: str = "",
+    instructions: str = "",
     report: Report | None = None,
 ) -> list[Demonstration]:
     """Demonstrations of correct trajectories, `per_question` for each example; decided by the seed.
 
-    `head` stands in front of every question (`prompts.HEAD_PROMPT` for pretrained models).
+    `head` stands in front of every question (`prompts.INSTRUCTIONS` for pretrained models).
 
     Raises UserError for a task that has no scripted teacher, and when the sandbox fails.
     """
-    plans = _plan([e for e in examples for _ in range(per_question)], mix or TeacherMix(), seed)
+    plans = _plan(
+        [e for e in examples for _ in range(per_question)], mix or DemonstrationConfig(), seed
+    )
     results = _run_all({code: None for plan in plans for code in plan.scripts()}, sandbox, report)
-    written_out = (_assemble(plan, results, head) for plan in plans)
+    written_out = (_assemble(plan, results, instructions) for plan in plans)
     return [demonstration for demonstration in written_out if demonstration.correct]
 
 
-def refuse_untaught(tasks: Sequence[str]) -> None:
+def require_teacher(tasks: Sequence[str]) -> None:
     """Check that all tasks for training have a scripted teacher.
 
     Raises:
@@ -98,12 +100,12 @@ def refuse_untaught(tasks: Sequence[str]) -> None:
     if untaught:
         raise UserError(
             f"{len(untaught)} of the tasks have no scripted teacher ({untaught[0]} is one): give "
-            "demonstrations by --config.teacher.demonstrations=FILE.jsonl, which "
+            "demonstrations by --config.demonstrations.path=FILE.jsonl, which "
             "docs/demonstrations.md describes"
         )
 
 
-def _weights(mix: TeacherMix) -> dict[tuple[Agent, str], float]:
+def _weights(mix: DemonstrationConfig) -> dict[tuple[Agent, str], float]:
     """Weight of each (agent, kind)."""
     kinds = {kind: getattr(mix, kind) for kind in ("code", "repair", "check", "direct")}
     whole = sum(kinds.values()) or 1.0
@@ -118,31 +120,35 @@ def _weights(mix: TeacherMix) -> dict[tuple[Agent, str], float]:
     return table
 
 
-def _plan(examples: Sequence[Example], mix: TeacherMix, seed: int) -> list[_Plan]:
+def _plan(examples: Sequence[Example], mix: DemonstrationConfig, seed: int) -> list[_Plan]:
     """Give every example an agent and a kind, in the exact shares within each task."""
     by_task: dict[str, list[int]] = collections.defaultdict(list)
     for position, example in enumerate(examples):
         by_task[example.task].append(position)
     ways: dict[int, tuple[Agent, str]] = {}
     for name, positions in by_task.items():
-        ways |= zip(positions, _shuffled_ways(mix, len(positions), name, seed), strict=True)
+        ways |= zip(positions, _shuffle_strategies(mix, len(positions), name, seed), strict=True)
     plans = []
     for position, example in enumerate(examples):
         task = registry.get(example.task)
         if not isinstance(task, ToyTask):
             raise UserError(
                 f"the scripted teacher knows no {task.name}; "
-                "use tasks of the toy suite or give demonstrations (teacher.demonstrations)"
+                "use tasks of the toy suite or give demonstrations (demonstrations.path)"
             )
         gold = task.gold(example)
         assert gold is not None, "toy examples store their answer"
-        worked = task.worked(example, base.example_rng(f"teach {example.id}", seed, 0, position))
+        worked = task.reference_solution(
+            example, base.example_rng(f"teach {example.id}", seed, 0, position)
+        )
         agent, kind = ways[position]
-        plans.append(_Plan(example=example, gold=gold, worked=worked, agent=agent, kind=kind))
+        plans.append(_Plan(example=example, gold=gold, reference=worked, agent=agent, kind=kind))
     return plans
 
 
-def _shuffled_ways(mix: TeacherMix, count: int, task: str, seed: int) -> list[tuple[Agent, str]]:
+def _shuffle_strategies(
+    mix: DemonstrationConfig, count: int, task: str, seed: int
+) -> list[tuple[Agent, str]]:
     """`count` ways whose shares are as exact as whole numbers allow (largest remainders)."""
     weights = _weights(mix)
     whole = sum(weights.values())
@@ -188,28 +194,31 @@ def _assemble(plan: _Plan, results: Mapping[str, ExecResult], head: str) -> Demo
     """The whole trajectory, its final answer taken from what the last computation printed."""
     segments: list[Segment] = []
     if plan.kind == "steered_wrong":
-        segments += [mistaken(_answer(plan.worked.wrong)), asked(prompts.CHECK_TURN)]
+        segments += [
+            masked_segment(_answer(plan.reference.wrong_answer)),
+            user_segment(prompts.CHECK_MESSAGE),
+        ]
     elif plan.kind == "steered_right":
-        segments += [written(_answer(plan.gold)), asked(prompts.CHECK_TURN)]
+        segments += [learned_segment(_answer(plan.gold)), user_segment(prompts.CHECK_MESSAGE)]
     sound = True
     for code in plan.scripts():
         result = results[code]
-        fails = plan.kind == "repair" and code == plan.worked.faulty
+        fails = plan.kind == "repair" and code == plan.reference.faulty_code
         block = f"```python\n{code}\n```"
         # To repair is worth learning, to make the slip is not.
-        segments += [mistaken(block) if fails else written(block)]
-        segments += [observed(protocol.observation(result))]
+        segments += [masked_segment(block) if fails else learned_segment(block)]
+        segments += [tool_segment(protocol.observation(result))]
         sound = sound and result.status is (Status.EXCEPTION if fails else Status.OK)
     # A mistake of the rules must not become a lesson: the answer is the output, not the gold.
-    answer = plan.gold if plan.kind == "direct" else results[plan.worked.code].stdout.strip()
+    answer = plan.gold if plan.kind == "direct" else results[plan.reference.code].stdout.strip()
     verdict = registry.get(plan.example.task).score(plan.example, answer)
     return Demonstration(
         example_id=plan.example.id,
         task=plan.example.task,
         agent=plan.agent,
         kind=plan.kind,
-        prompt=prompts.user_turn(plan.example.question, plan.agent, head=head),
-        segments=(*segments, written(_answer(answer))),
+        prompt=prompts.render_question(plan.example.question, plan.agent, instructions=head),
+        segments=(*segments, learned_segment(_answer(answer))),
         correct=sound and verdict.correct,
     )
 

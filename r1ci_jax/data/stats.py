@@ -31,11 +31,11 @@ class TaskStats:
 
     task: str
     suite: str
-    kept_for: str
+    split: str
     """train | test: whether the task's questions are ever trained on."""
     counts: dict[str, int]
     """Questions by split."""
-    fewer: dict[str, int]
+    is_short: dict[str, int]
     """By split, how many questions were asked, where the source had fewer."""
     difficulties: dict[int, int]
     """Questions by difficulty."""
@@ -44,9 +44,9 @@ class TaskStats:
     """None: there is no tokenizer."""
     answers: int
     """Different golds."""
-    commonest: dict[str, int]
+    most_common: dict[str, int]
     """The commonest golds, long ones shortened, with how often they occur."""
-    majority_share: float
+    majority_fraction: float
     """Share of the commonest gold: what naming one constant would score."""
     duplicates: int
     """Questions that occur again within the task, splits together."""
@@ -75,16 +75,16 @@ def task_stats(
     return TaskStats(
         task=task_name,
         suite=task.suite,
-        kept_for=task.split,
+        split=task.split,
         counts={split: len(rows) for split, rows in splits.items()},
-        fewer={split: n for split, n in asked.items() if n > len(splits.get(split, ()))},
+        is_short={split: n for split, n in asked.items() if n > len(splits.get(split, ()))},
         difficulties=dict(sorted(collections.Counter(e.difficulty for e in examples).items())),
         question_chars=_lengths([len(text) for text in texts]),
         question_tokens=_lengths([tokens(text) for text in texts]) if tokens else None,
         answers=len(golds),
-        commonest={answers.shown(gold): n for gold, n in golds.most_common(COMMONEST)},
-        majority_share=round(max(golds.values(), default=0) / len(examples), 4),
-        duplicates=len(examples) - len({question_splits.identity(text) for text in texts}),
+        most_common={answers.format_answer(gold): n for gold, n in golds.most_common(COMMONEST)},
+        majority_fraction=round(max(golds.values(), default=0) / len(examples), 4),
+        duplicates=len(examples) - len({question_splits.question_key(text) for text in texts}),
     )
 
 
@@ -98,7 +98,7 @@ class Owners:
         """Take a task's questions in."""
         for split, examples in splits.items():
             for example in examples:
-                self._splits[question_splits.identity(example.question)].add(split)
+                self._splits[question_splits.question_key(example.question)].add(split)
 
     def shared(self) -> int:
         """Questions that stand in more than one split. Must be 0."""

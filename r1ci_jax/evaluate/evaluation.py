@@ -24,7 +24,7 @@ def evaluate(
         Request(
             example=example,
             agent=agents.CodeAgent(),
-            rollout=(number, sample),
+            rollout_id=(number, sample),
             sampling=config.sampling,
         )
         for number, example in enumerate(examples)
@@ -33,7 +33,7 @@ def evaluate(
     return runner.run(requests, on_done=on_done)
 
 
-def results(
+def make_records(
     model: str, trajectories: Sequence[Trajectory], examples: Sequence[Example]
 ) -> list[dict[str, Any]]:
     """Rows of results.jsonl, one a task; trajectories whose interpreter failed are left out."""
@@ -53,7 +53,7 @@ def results(
         rows.append(
             {
                 "model": model,
-                "method": agents.CodeAgent.name,
+                "agent": agents.CodeAgent.name,
                 "task": task,
                 "suite": registry.get(task).suite,
                 "split": registry.get(task).split,
@@ -61,8 +61,9 @@ def results(
                 "correct": correct,
                 "accuracy": correct / max(len(valid), 1),
                 "stops": dict(collections.Counter(member.stop.value for member in members)),
-                "code_calls_per_trajectory": sum(len(m.turns) for m in valid) / max(len(valid), 1),
-                "used_code_fraction": sum(bool(m.turns) for m in valid) / max(len(valid), 1),
+                "code_calls_per_trajectory": sum(len(m.code_calls) for m in valid)
+                / max(len(valid), 1),
+                "used_code_fraction": sum(bool(m.code_calls) for m in valid) / max(len(valid), 1),
                 "difficulty": levels,
             }
         )

@@ -29,7 +29,7 @@ MODELS = {
 }
 """Models of a run in the order of training, and how a table names them."""
 
-PAPER_METHOD = "code_agent"
+PAPER_AGENT = "code_agent"
 """The paper's model rows are measured with the agent that chooses code itself."""
 
 MAX_TASK_COLUMNS = 8
@@ -41,7 +41,7 @@ class Result:
     """One line of results.jsonl: one model with one agent on one task."""
 
     model: str
-    method: str
+    agent: str
     """Agent: code_agent, all_text, all_code or codesteer."""
     task: str
     n: int
@@ -84,7 +84,7 @@ class Published:
     """Which of our models it stands against, else the baseline's name."""
     value: float | None
     """Percent unless `unit` says otherwise; None: missing, not found in any source."""
-    place: str
+    location: str
     """Table, figure or section of the paper."""
     grade: str = ""
     """A: two independent notes or a primary source; B: one detailed note; C: weak or derived."""
@@ -119,7 +119,7 @@ def read_run(path: Path) -> RunResults:
     rows = [row for row in metrics.read(run.results_path) if row.get("n") != 0]
     if not rows:
         raise UserError(f"{path} has no results yet: finish it with r1ci run or r1ci eval")
-    latest = {(row.get("model"), row.get("method"), row.get("task")): row for row in rows}
+    latest = {(row.get("model"), row.get("agent"), row.get("task")): row for row in rows}
     config = run.config["experiment"]
     recipe = {key: value for key, value in config.items() if key not in ("name", "seed")}
     return RunResults(
@@ -144,19 +144,19 @@ def _result(path: Path, row: Mapping[str, Any]) -> Result:
     return result
 
 
-def results_table(run: RunResults) -> Table:
+def build_results_table(run: RunResults) -> Table:
     """A row per model and method: mean over tasks, use of code, and a column per task."""
     tasks = list(dict.fromkeys(result.task for result in run.results))
     shown = tasks if len(tasks) <= MAX_TASK_COLUMNS else []
-    methods = len({result.method for result in run.results}) > 1
+    methods = len({result.agent for result in run.results}) > 1
     splits = len({result.split for result in run.results}) > 1
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
-    for (model, method, split), results in _by_model_and_split(run.results).items():
+    for (model, method, split), results in _group_by_model_and_split(run.results).items():
         by_task = {result.task: result for result in results}
-        mean, error = task_mean(results)
-        code = _weighted(results, "used_code_fraction")
-        calls = _weighted(results, "code_calls_per_trajectory")
+        mean, error = mean_over_tasks(results)
+        code = _weighted_mean(results, "used_code_fraction")
+        calls = _weighted_mean(results, "code_calls_per_trajectory")
         rows.append(
             (
                 model_name(model),
@@ -171,7 +171,7 @@ def results_table(run: RunResults) -> Table:
         records.append(
             {
                 "model": model,
-                "method": method,
+                "agent": method,
                 "split": split,
                 "tasks": len(results),
                 "questions": sum(result.n for result in results),
@@ -186,7 +186,7 @@ def results_table(run: RunResults) -> Table:
         title=f"{run.name}: held-out accuracy, %",
         columns=(
             "model",
-            *(("method",) if methods else ()),
+            *(("agent",) if methods else ()),
             *(("of",) if splits else ()),
             "mean",
             "uses code",
@@ -200,9 +200,9 @@ def results_table(run: RunResults) -> Table:
     )
 
 
-def tasks_table(run: RunResults) -> Table:
+def build_tasks_table(run: RunResults) -> Table:
     """A row per task, a column per model and method."""
-    columns = _by_model(run.results)
+    columns = _group_by_model(run.results)
     cells = {key: {result.task: result for result in results} for key, results in columns.items()}
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
@@ -225,33 +225,35 @@ def model_name(model: str) -> str:
     return MODELS.get(model, model)
 
 
-def task_mean(results: Sequence[Result]) -> tuple[float, float]:
+def mean_over_tasks(results: Sequence[Result]) -> tuple[float, float]:
     """Mean accuracy over tasks in percent, and its standard error from the finite questions."""
     mean = statistics.fmean(result.percent for result in results)
     variance = sum(r.percent * (100 - r.percent) / r.n for r in results) / len(results) ** 2
     return mean, math.sqrt(variance)
 
 
-def _by_model(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
+def _group_by_model(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
     """Results by (model, method), models in the order of training."""
     found: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        found.setdefault((result.model, result.method), []).append(result)
+        found.setdefault((result.model, result.agent), []).append(result)
     order = list(MODELS)
     rank = {key: order.index(key[0]) if key[0] in order else len(order) for key in found}
     return dict(sorted(found.items(), key=lambda item: rank[item[0]]))
 
 
-def _by_model_and_split(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
+def _group_by_model_and_split(
+    results: Iterable[Result],
+) -> dict[tuple[str, str, str], list[Result]]:
     """Tasks trained on and tasks never seen are not averaged together."""
     found: dict[tuple[str, str, str], list[Result]] = {}
-    for (model, method), members in _by_model(results).items():
+    for (model, method), members in _group_by_model(results).items():
         for result in members:
             found.setdefault((model, method, result.split), []).append(result)
     return found
 
 
-def _weighted(results: Sequence[Result], field: str) -> float | None:
+def _weighted_mean(results: Sequence[Result], field: str) -> float | None:
     """Mean of a per-trajectory figure over all trajectories; None when a task lacks it."""
     values = [getattr(result, field) for result in results]
     if any(value is None for value in values):
@@ -267,19 +269,19 @@ def compare(title: str, runs: Sequence[RunResults], published: Sequence[Publishe
     """
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
-    for group in _repetitions(runs):
-        for record in _compared(group, published):
+    for group in _group_by_recipe(runs):
+        for record in _compare_group(group, published):
             records.append(record)
-            rows.append(_cells(record))
-    rows_asked = {run.paper_row for run in runs if run.paper_row}
-    if rows_asked:
+            rows.append(_format_cells(record))
+    paper_rows = {run.paper_row for run in runs if run.paper_row}
+    if paper_rows:
         baselines = [entry for entry in published if entry.row == "baseline"]
-        extra = [_paper_only(entry) for entry in baselines]
+        extra = [_paper_only_record(entry) for entry in baselines]
         records += extra
-        rows += [_cells(record) for record in extra]
+        rows += [_format_cells(record) for record in extra]
     alone = [run.path.name for run in runs if not run.paper_row]
     notes = [f"{', '.join(alone)}: no paper counterpart."] if alone else []
-    if rows_asked:
+    if paper_rows:
         notes.append(
             "Letters: confidence in the paper's number (A, B, C), see experiments/paper_numbers.py."
         )
@@ -292,14 +294,14 @@ def compare(title: str, runs: Sequence[RunResults], published: Sequence[Publishe
     )
 
 
-def _repetitions(runs: Sequence[RunResults]) -> list[list[RunResults]]:
+def _group_by_recipe(runs: Sequence[RunResults]) -> list[list[RunResults]]:
     groups: dict[str, list[RunResults]] = {}
     for run in runs:
         groups.setdefault(run.recipe, []).append(run)
     return list(groups.values())
 
 
-def _compared(
+def _compare_group(
     group: Sequence[RunResults], published: Sequence[Published]
 ) -> Iterable[dict[str, Any]]:
     """A record per model, method, suite and split that our runs or the paper have."""
@@ -310,11 +312,11 @@ def _compared(
             f"{group[0].path}: paper_row {row!r} is unknown; there are: {', '.join(sorted(known))}"
         )
     theirs = {
-        (entry.model, PAPER_METHOD, entry.suite, entry.split): entry
+        (entry.model, PAPER_AGENT, entry.suite, entry.split): entry
         for entry in published
         if row and entry.row == row
     }
-    ours = [_means(run) for run in group]
+    ours = [_mean_per_cell(run) for run in group]
     keys = list(dict.fromkeys([*(key for means in ours for key in means), *theirs]))
     for key in keys:
         values = [means[key][0] for means in ours if key in means]
@@ -325,7 +327,7 @@ def _compared(
         yield {
             "run": ", ".join(run.path.name for run in group),
             "model": model,
-            "method": method,
+            "agent": method,
             "suite": suite,
             "split": split,
             "tasks": max((means[key][1] for means in ours if key in means), default=0),
@@ -335,26 +337,26 @@ def _compared(
             "paper": paper,
             "paper_status": "none" if entry is None else "missing" if entry.missing else "known",
             "grade": entry.grade if entry else "",
-            "place": entry.place if entry else "",
+            "place": entry.location if entry else "",
             "difference": mine - paper if mine is not None and paper is not None else None,
         }
 
 
-def _means(run: RunResults) -> dict[tuple[str, str, str, str], tuple[float, int]]:
+def _mean_per_cell(run: RunResults) -> dict[tuple[str, str, str, str], tuple[float, int]]:
     """(model, method, suite, split) -> mean over tasks in percent and the number of tasks."""
     cells: dict[tuple[str, str, str, str], list[Result]] = {}
-    for (model, method), results in _by_model(run.results).items():
+    for (model, method), results in _group_by_model(run.results).items():
         for result in results:
             for suite in dict.fromkeys(("all", result.suite or "all")):
                 cells.setdefault((model, method, suite, result.split), []).append(result)
-    return {key: (task_mean(results)[0], len(results)) for key, results in cells.items()}
+    return {key: (mean_over_tasks(results)[0], len(results)) for key, results in cells.items()}
 
 
-def _paper_only(entry: Published) -> dict[str, Any]:
+def _paper_only_record(entry: Published) -> dict[str, Any]:
     return {
         "run": "",
         "model": entry.model,
-        "method": "",
+        "agent": "",
         "suite": entry.suite,
         "split": entry.split,
         "tasks": 0,
@@ -364,22 +366,22 @@ def _paper_only(entry: Published) -> dict[str, Any]:
         "paper": entry.value,
         "paper_status": "missing" if entry.missing else "known",
         "grade": entry.grade,
-        "place": entry.place,
+        "place": entry.location,
         "difference": None,
     }
 
 
-def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
+def _format_cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     ours = "-" if record["ours"] is None else f"{record['ours']:.1f}"
     if record["spread"] is not None:
         ours += f" ± {record['spread']:.1f} ({record['runs']} runs)"
     paper = {"none": "-", "missing": "missing"}.get(record["paper_status"])
-    method = record["method"]
+    method = record["agent"]
     named = model_name(record["model"])
     where = record["split"] if record["suite"] == "all" else f"{record['suite']} {record['split']}"
     return (
         record["run"],
-        named if method in ("", PAPER_METHOD) else f"{named} ({method})",
+        named if method in ("", PAPER_AGENT) else f"{named} ({method})",
         where,
         str(record["tasks"] or "-"),
         ours,
@@ -388,18 +390,18 @@ def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def markdown(table: Table) -> str:
+def to_markdown(table: Table) -> str:
     """The table as Markdown, with its title and note."""
-    lines = [f"# {_escaped(table.title)}", ""]
-    lines.append("| " + " | ".join(_escaped(column) for column in table.columns) + " |")
+    lines = [f"# {_escape(table.title)}", ""]
+    lines.append("| " + " | ".join(_escape(column) for column in table.columns) + " |")
     lines.append("|---|" + "---:|" * (len(table.columns) - 1))
-    lines += ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in table.rows]
+    lines += ["| " + " | ".join(_escape(cell) for cell in row) + " |" for row in table.rows]
     if table.note:
-        lines += ["", _escaped(table.note)]
+        lines += ["", _escape(table.note)]
     return "\n".join(lines) + "\n"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
@@ -407,7 +409,7 @@ def write(table: Table, directory: Path, name: str) -> Path:
     """Write `directory/name.md`."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.md"
-    atomic_files.write_atomic(path, markdown(table))
+    atomic_files.write_atomic(path, to_markdown(table))
     return path
 
 
@@ -415,9 +417,9 @@ def write_results(path: Path) -> Table:
     """Write tables/results.md and tables/tasks.md of a run directory; returns the first."""
     run = read_run(path)
     folder = run_dir.RunDir.view(path).tables
-    table = results_table(run)
+    table = build_results_table(run)
     write(table, folder, "results")
-    write(tasks_table(run), folder, "tasks")
+    write(build_tasks_table(run), folder, "tasks")
     return table
 
 

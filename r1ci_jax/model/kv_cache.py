@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from r1ci_jax.config import Storage
+from r1ci_jax.config import Quantization
 from r1ci_jax.model import attention, quantization, qwen2
 from r1ci_jax.model.quantization import MaybeInt8
 from r1ci_jax.sharding import mesh
@@ -25,13 +25,13 @@ def init_cache(
     rows: int,
     length: int,
     dtype: DTypeLike,
-    storage: Storage = "full",
+    storage: Quantization = "none",
 ) -> Cache:
     """Zeros for `rows` slots of `length` tokens; `dtype` is that of full storage."""
     shape = (rows, config.kv_heads, length, config.head_dim)
 
     def zeros() -> MaybeInt8:
-        if storage == "full":
+        if storage == "none":
             return jnp.zeros(shape, dtype)
         return quantization.Int8(jnp.zeros(shape, jnp.int8), jnp.zeros(shape[:-1], jnp.float32))
 
@@ -42,9 +42,9 @@ def extend(
     config: qwen2.Qwen2Config,
     weights: qwen2.DecoderWeights,
     cache: Cache,
-    tokens_RT: jax.Array,
-    positions_RT: jax.Array,
-    slots_R: jax.Array | None = None,
+    tokens_IT: jax.Array,
+    positions_IT: jax.Array,
+    slots_I: jax.Array | None = None,
 ) -> tuple[jax.Array, Cache]:
     """Append tokens to slots; returns normed activations [R, T, D] and the new cache.
 
@@ -53,18 +53,18 @@ def extend(
     position of C or more is padding: it writes nothing, and its activations mean nothing.
     """
     length = cache[0][0].shape[2]
-    rotary = attention.rotary_BTH(positions_RT, config.head_dim, config.rope_theta)
-    visible_RTC = jnp.arange(length)[None, None, :] <= positions_RT[:, :, None]
-    rows = "slots" if slots_R is None else "prefill_rows"
-    x_RTD = quantization.rows(weights.embed_VD, tokens_RT, weights.norm_D.dtype)
-    x_RTD = mesh.constrain(x_RTD, rows, "time", "activation_width")
+    rotary = attention.rotary_BTH(positions_IT, config.head_dim, config.rope_theta)
+    visible_RTC = jnp.arange(length)[None, None, :] <= positions_IT[:, :, None]
+    rows = "slots" if slots_I is None else "prefill_rows"
+    x_RTD = quantization.embedding_lookup(weights.embed_VD, tokens_IT, weights.norm_D.dtype)
+    x_RTD = mesh.constrain_sampler(x_RTD, rows, "time", "activation_width")
     new_cache = []
     for layer, (k_SKCH, v_SKCH) in zip(weights.layers, cache, strict=True):
 
         def attend(q_RTNH, k_RTKH, v_RTKH, k_SKCH=k_SKCH, v_SKCH=v_SKCH):
-            k_SKCH = _write(k_SKCH, k_RTKH, positions_RT, slots_R)
-            v_SKCH = _write(v_SKCH, v_RTKH, positions_RT, slots_R)
-            k_RKCH, v_RKCH = (_read(half, slots_R, q_RTNH.dtype) for half in (k_SKCH, v_SKCH))
+            k_SKCH = _write(k_SKCH, k_RTKH, positions_IT, slots_I)
+            v_SKCH = _write(v_SKCH, v_RTKH, positions_IT, slots_I)
+            k_RKCH, v_RKCH = (_read(half, slots_I, q_RTNH.dtype) for half in (k_SKCH, v_SKCH))
             return attention.attend(q_RTNH, k_RKCH, v_RKCH, visible_RTC), (k_SKCH, v_SKCH)
 
         x_RTD, pair = qwen2.layer_forward(config, layer, x_RTD, rotary, attend)
@@ -74,34 +74,36 @@ def extend(
 
 def logits(config: qwen2.Qwen2Config, weights: qwen2.DecoderWeights, x: jax.Array) -> jax.Array:
     """Float32 logits [..., V] of what `extend` returned."""
-    assert config.tied == (weights.head_DV is None), "weights of another architecture"
-    return qwen2.head_logits(weights.embed_VD, weights.head_DV, x)
+    assert config.tied == (weights.lm_head_DV is None), "weights of another architecture"
+    return qwen2.lm_head_logits(weights.embed_VD, weights.lm_head_DV, x)
 
 
 def _write(
-    cache_SKCH: MaybeInt8, new_RTKH: jax.Array, positions_RT: jax.Array, slots_R: jax.Array | None
+    cache_SKCH: MaybeInt8, new_ITKH: jax.Array, positions_IT: jax.Array, slots_I: jax.Array | None
 ) -> MaybeInt8:
     """Scatter each token's heads to its slot and position; positions outside are dropped."""
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:
         new = new.astype(old.dtype)
-        if slots_R is not None:
-            return old.at[slots_R[:, None], :, positions_RT].set(new, mode="drop")
+        if slots_I is not None:
+            return old.at[slots_I[:, None], :, positions_IT].set(new, mode="drop")
         # Row by row, so that a mesh that cuts the slots sees that no row needs another.
         one = jax.vmap(lambda row_KCH, at_T, new_TKH: row_KCH.at[:, at_T].set(new_TKH, mode="drop"))
-        return one(old, positions_RT, new.swapaxes(1, 2))
+        return one(old, positions_IT, new.swapaxes(1, 2))
 
     if isinstance(cache_SKCH, quantization.Int8):
-        return jax.tree.map(put, cache_SKCH, quantization.quantise(new_RTKH, (3,)))
-    return put(cache_SKCH, new_RTKH)
+        return jax.tree.map(put, cache_SKCH, quantization.quantize(new_ITKH, (3,)))
+    return put(cache_SKCH, new_ITKH)
 
 
-def _read(cache_SKCH: MaybeInt8, slots_R: jax.Array | None, dtype: DTypeLike) -> jax.Array:
+def _read(cache_SKCH: MaybeInt8, slots_I: jax.Array | None, dtype: DTypeLike) -> jax.Array:
     """Rows of the cache [R, K, C, H]; `dtype` is that of what was eight bits."""
     rows = cache_SKCH
-    if slots_R is not None:
-        axes = ("prefill_rows", "kv_heads", "cache", "head")
-        rows = jax.tree.map(lambda x: mesh.constrain(x[slots_R], *axes[: x.ndim]), cache_SKCH)
+    if slots_I is not None:
+        axes = ("prefill_rows", "kv_heads", "cache", "head_dim")
+        rows = jax.tree.map(
+            lambda x: mesh.constrain_sampler(x[slots_I], *axes[: x.ndim]), cache_SKCH
+        )
     return (
-        quantization.dequantise(rows, (3,), dtype) if isinstance(rows, quantization.Int8) else rows
+        quantization.dequantize(rows, (3,), dtype) if isinstance(rows, quantization.Int8) else rows
     )

@@ -43,11 +43,11 @@ def merge_layer(
     merged = {}
     for matrix, (field, weight) in zip(qwen2.LAYER_NAMES, weights._asdict().items(), strict=True):
         if matrix in adapters:
-            merged[field] = weight + scale * _product(adapters[matrix])
+            merged[field] = weight + scale * _delta(adapters[matrix])
     return weights._replace(**merged)
 
 
-def merged(params: Any, adapters: Adapters, scale: float) -> Any:
+def merge_params(params: Any, adapters: Adapters, scale: float) -> Any:
     """All parameters, the adapters' part added: what is sampled from and saved."""
 
     def add(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
@@ -55,7 +55,7 @@ def merged(params: Any, adapters: Adapters, scale: float) -> Any:
         room, _, matrix = name.partition("/")
         if room != "layers" or matrix not in adapters["layers"]:
             return leaf
-        return leaf + scale * jax.vmap(_product)(adapters["layers"][matrix]).astype(leaf.dtype)
+        return leaf + scale * jax.vmap(_delta)(adapters["layers"][matrix]).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(add, params)
 
@@ -66,5 +66,5 @@ def _sides(matrix: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[
     return shape[:inputs], shape[inputs:]
 
 
-def _product(pair: dict[str, jax.Array]) -> jax.Array:
+def _delta(pair: dict[str, jax.Array]) -> jax.Array:
     return jnp.tensordot(pair["lora_in"], pair["lora_out"], axes=1)

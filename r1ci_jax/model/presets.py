@@ -80,7 +80,7 @@ def get(name: str) -> Qwen2Config:
     return PRESETS[name]
 
 
-def refuse_other(name: str, config: Qwen2Config, checkpoint: str) -> None:
+def require_architecture(name: str, config: Qwen2Config, checkpoint: str) -> None:
     """Check that a checkpoint has the architecture of the preset of this name.
 
     Raises:

@@ -71,7 +71,7 @@ class DecoderWeights(NamedTuple):
     embed_VD: quantization.MaybeInt8
     layers: tuple[LayerWeights, ...]
     norm_D: jax.Array
-    head_DV: quantization.MaybeInt8 | None
+    lm_head_DV: quantization.MaybeInt8 | None
     """None: tied to the embedding."""
 
 
@@ -80,7 +80,7 @@ LAYER_NAMES = (
     "norm1", "q", "q_bias", "k", "k_bias", "v", "v_bias", "o", "norm2", "gate", "up", "down",
 )  # fmt: skip
 
-PLAIN = TrainConfig(attention="dense", remat="none")
+DEFAULT_COMPUTE = TrainConfig(attention="dense", remat="none")
 """Nothing rounded, nothing computed twice."""
 
 type Adapt = Callable[[LayerWeights, Any], LayerWeights]
@@ -126,7 +126,7 @@ def project(
     x_BTD: jax.Array, weight_DNH: quantization.MaybeInt8, bias_NH: jax.Array | None
 ) -> jax.Array:
     """Heads of a query, key or value projection: [B, T, heads, H]."""
-    out_BTNH = quantization.product(x_BTD, weight_DNH)
+    out_BTNH = quantization.linear(x_BTD, weight_DNH)
     return out_BTNH if bias_NH is None else out_BTNH + bias_NH[None, None, :, :]
 
 
@@ -143,22 +143,22 @@ def layer_forward[C](
     k_BTKH = attention.rotate(project(h_BTD, weights.k_DKH, weights.k_bias_KH), *rotary)
     v_BTKH = project(h_BTD, weights.v_DKH, weights.v_bias_KH)
     mixed_BTNH, kept = attend(q_BTNH, k_BTKH, v_BTKH)
-    x_BTD = x_BTD + quantization.product(mixed_BTNH, weights.o_NHD, summed=2)
+    x_BTD = x_BTD + quantization.linear(mixed_BTNH, weights.o_NHD, num_contracted=2)
 
     h_BTD = rms_norm(x_BTD, weights.norm2_D, config.norm_eps)
-    gate_BTF = jax.nn.silu(quantization.product(h_BTD, weights.gate_DF))
-    up_BTF = quantization.product(h_BTD, weights.up_DF)
-    return x_BTD + quantization.product(gate_BTF * up_BTF, weights.down_FD), kept
+    gate_BTF = jax.nn.silu(quantization.linear(h_BTD, weights.gate_DF))
+    up_BTF = quantization.linear(h_BTD, weights.up_DF)
+    return x_BTD + quantization.linear(gate_BTF * up_BTF, weights.down_FD), kept
 
 
-def head_logits(
-    embed_VD: quantization.MaybeInt8, head_DV: quantization.MaybeInt8 | None, x: jax.Array
+def lm_head_logits(
+    embed_VD: quantization.MaybeInt8, lm_head_DV: quantization.MaybeInt8 | None, x: jax.Array
 ) -> jax.Array:
     """Float32 logits of normed activations [..., D]; without a head, the embedding is the head."""
     weight, equation = (
-        (embed_VD, "...D,VD->...V") if head_DV is None else (head_DV, "...D,DV->...V")
+        (embed_VD, "...D,VD->...V") if lm_head_DV is None else (lm_head_DV, "...D,DV->...V")
     )
-    return quantization.product_float32(equation, x, weight)
+    return quantization.einsum_quantized(equation, x, weight)
 
 
 def default_positions(mask_BT: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
@@ -175,14 +175,14 @@ def default_positions(mask_BT: jax.Array, segments_BT: jax.Array | None) -> jax.
     return jnp.maximum(positions_BT - base_BT, 0)
 
 
-def as_they_are(weights: LayerWeights, adapters: None) -> LayerWeights:
+def no_adapter(weights: LayerWeights, adapters: None) -> LayerWeights:
     """The `Adapt` of a model without adapters."""
     assert adapters is None
     return weights
 
 
 @jax.custom_vjp
-def look_up(table_VD: jax.Array, tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+def embed_tied(table_VD: jax.Array, tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Rows of an embedding, and the embedding itself for the head that is tied to it.
 
     In the backward pass the rows' gradient is then added to the head's, in place: no second array
@@ -191,16 +191,16 @@ def look_up(table_VD: jax.Array, tokens_BT: jax.Array) -> tuple[jax.Array, jax.A
     return table_VD[tokens_BT], table_VD
 
 
-def _look_up_forward(table_VD: jax.Array, tokens_BT: jax.Array):
-    return look_up(table_VD, tokens_BT), tokens_BT
+def _embed_tied_forward(table_VD: jax.Array, tokens_BT: jax.Array):
+    return embed_tied(table_VD, tokens_BT), tokens_BT
 
 
-def _look_up_backward(tokens_BT: jax.Array, gradients: tuple[jax.Array, jax.Array]):
+def _embed_tied_backward(tokens_BT: jax.Array, gradients: tuple[jax.Array, jax.Array]):
     rows_BTD, table_VD = gradients
     return table_VD.at[tokens_BT].add(rows_BTD.astype(table_VD.dtype)), None
 
 
-look_up.defvjp(_look_up_forward, _look_up_backward)
+embed_tied.defvjp(_embed_tied_forward, _embed_tied_backward)
 
 
 class Layers(nnx.Module):
@@ -233,7 +233,7 @@ class Qwen2(nnx.Module):
         self.embed = nnx.Param(_normal(rngs, table, 0.02, dtype))
         self.layers = Layers(config, rngs=rngs, dtype=dtype)
         self.norm = nnx.Param(jnp.ones((config.width,), dtype))
-        self.head = None if config.tied else nnx.Param(_normal(rngs, table[::-1], 0.02, dtype))
+        self.lm_head = None if config.tied else nnx.Param(_normal(rngs, table[::-1], 0.02, dtype))
 
     def __call__(
         self,
@@ -242,19 +242,21 @@ class Qwen2(nnx.Module):
         mask_BT: jax.Array | None = None,
     ) -> jax.Array:
         """Float32 logits [B, T, V]. `mask_BT` False is padding, on either side."""
-        x_BTD, _ = self.hidden(tokens_BT, positions_BT, mask_BT)
-        return head_logits(self.embed[...], None if self.head is None else self.head[...], x_BTD)
+        x_BTD, _ = self.hidden_and_lm_head(tokens_BT, positions_BT, mask_BT)
+        return lm_head_logits(
+            self.embed[...], None if self.lm_head is None else self.lm_head[...], x_BTD
+        )
 
-    def hidden(
+    def hidden_and_lm_head(
         self,
         tokens_BT: jax.Array,
         positions_BT: jax.Array | None = None,
         mask_BT: jax.Array | None = None,
         segments_BT: jax.Array | None = None,
         *,
-        adapt: Adapt = as_they_are,
+        adapt: Adapt = no_adapter,
         adapters: Any = None,
-        how: TrainConfig = PLAIN,
+        compute: TrainConfig = DEFAULT_COMPUTE,
     ) -> tuple[jax.Array, jax.Array]:
         """Activations [B, T, D] after the final norm, in `how.dtype`, and the head's weight.
 
@@ -262,14 +264,15 @@ class Qwen2(nnx.Module):
         see each other. Positions count the real tokens of a row, or of a segment, unless given.
         `adapt` changes each layer's weights by its part of `adapters` (stacked as they are).
         """
-        config, dtype = self.config, jnp.dtype(how.dtype)
+        config, dtype = self.config, jnp.dtype(compute.dtype)
         mask_BT = jnp.ones(tokens_BT.shape, dtype=bool) if mask_BT is None else mask_BT.astype(bool)
         if positions_BT is None:
             positions_BT = default_positions(mask_BT, segments_BT)
         rotary = attention.rotary_BTH(positions_BT, config.head_dim, config.rope_theta)
         ones_BT = mask_BT.astype(jnp.int32)
-        attend_rows = self_attention.make(
-            how.attention, ones_BT if segments_BT is None else jnp.where(mask_BT, segments_BT, 0)
+        attend_rows = self_attention.make_attention(
+            compute.attention,
+            ones_BT if segments_BT is None else jnp.where(mask_BT, segments_BT, 0),
         )
 
         def step(x_BTD: jax.Array, layer: tuple[LayerWeights, Any]):
@@ -282,14 +285,14 @@ class Qwen2(nnx.Module):
                 rotary,
                 lambda q, k, v: (attend_rows(q, k, v), None),
             )
-            return rules.constrain(x_BTD, "batch", "time", "activation_width"), None
+            return rules.constrain_trainer(x_BTD, "batch", "time", "activation_width"), None
 
-        rows_BTD, table_VD = look_up(self.embed[...], tokens_BT)
-        x_BTD = rules.constrain(rows_BTD.astype(dtype), "batch", "time", "activation_width")
+        rows_BTD, table_VD = embed_tied(self.embed[...], tokens_BT)
+        x_BTD = rules.constrain_trainer(rows_BTD.astype(dtype), "batch", "time", "activation_width")
         stacked = stacked_weights(parameters(self)), adapters
-        x_BTD, _ = jax.lax.scan(remat.layer(how.remat, step), x_BTD, stacked)
+        x_BTD, _ = jax.lax.scan(remat.checkpoint_layer(compute.remat, step), x_BTD, stacked)
         x_BTD = rms_norm(x_BTD, self.norm[...], config.norm_eps)
-        return x_BTD, table_VD if self.head is None else self.head[...]
+        return x_BTD, table_VD if self.lm_head is None else self.lm_head[...]
 
 
 def parameters(source: Qwen2 | nnx.State | Mapping[str, Any]) -> Mapping[str, Any]:
@@ -314,7 +317,7 @@ def decoder_weights(
         values = jax.tree.map(lambda x: x.astype(dtype), values)
     stacked = stacked_weights(values)
     layers = tuple(jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(config.layers))
-    return DecoderWeights(values["embed"], layers, values["norm"], values.get("head"))
+    return DecoderWeights(values["embed"], layers, values["norm"], values.get("lm_head"))
 
 
 def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dtype: DTypeLike) -> jax.Array:

@@ -15,7 +15,7 @@ _POLICIES: Mapping[Remat, Any] = {
 }
 
 
-def layer(name: Remat, step: Callable[..., Any]) -> Callable[..., Any]:
+def checkpoint_layer(name: Remat, step: Callable[..., Any]) -> Callable[..., Any]:
     """The body of the layer loop, keeping what `name` says (see `TrainConfig.remat`)."""
     if name == "none":
         return step

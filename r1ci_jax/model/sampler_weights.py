@@ -15,29 +15,29 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
-from r1ci_jax.config import Storage
+from r1ci_jax.config import Quantization
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import qwen2
-from r1ci_jax.model.quantization import Int8, quantise
+from r1ci_jax.model.quantization import Int8, quantize
 from r1ci_jax.model.qwen2 import DecoderWeights, LayerWeights, Qwen2Config
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
-SUMMED = {
-    "embed": (1,), "head": (0,), "q": (0,), "k": (0,), "v": (0,), "o": (0, 1),
+CONTRACTED_AXES = {
+    "embed": (1,), "lm_head": (0,), "q": (0,), "k": (0,), "v": (0,), "o": (0, 1),
     "gate": (0,), "up": (0,), "down": (0,),
 }  # fmt: skip
 """Axes that a product sums over, which share a factor; norms and biases stay as they are."""
-UNSTACKED = {"embed": "embed_VD", "norm": "norm_D", "head": "head_DV"}
+UNSTACKED = {"embed": "embed_VD", "norm": "norm_D", "lm_head": "lm_head_DV"}
 """Parameters that the trainer may hold as the sampler does: name -> field of `DecoderWeights`."""
 
 
-def take(
+def from_trainer_params(
     params: Any,
     config: Qwen2Config,
     *,
     dtype: DTypeLike | None = None,
-    storage: Storage = "full",
+    quantization: Quantization = "none",
     mesh: Mesh | None = None,
 ) -> DecoderWeights:
     """Weights for the sampler from a model, its state or a nested dict.
@@ -50,22 +50,26 @@ def take(
         mesh: the result is cut over it as `rules.SAMPLING_AXES` says; None is a single device.
     """
     values = qwen2.parameters(params)
-    config = config_on(mesh, config)
-    shapes = jax.eval_shape(_taken(config, dtype, storage, frozenset(), None), values)
+    config = with_replicated_kv_heads(mesh, config)
+    shapes = jax.eval_shape(
+        _convert_program(config, dtype, quantization, frozenset(), None), values
+    )
     wanted = None if mesh is None else shardings(mesh, shapes)
     # The output of a jitted call is a new buffer even where it is its input, so what stays as it is
     # does not go through the call.
     alike = {
         field: values[name]
         for name, field in UNSTACKED.items()
-        if name in values and _agree(values[name], field, shapes, wanted)
+        if name in values and _require_shapes(values[name], field, shapes, wanted)
     }
     if wanted is not None:
         wanted = wanted._replace(**dict.fromkeys(alike))
-    return _taken(config, dtype, storage, frozenset(alike), wanted)(values)._replace(**alike)
+    return _convert_program(config, dtype, quantization, frozenset(alike), wanted)(values)._replace(
+        **alike
+    )
 
 
-def _agree(
+def _require_shapes(
     held: jax.Array, field: str, shapes: DecoderWeights, wanted: DecoderWeights | None
 ) -> bool:
     shape = getattr(shapes, field)
@@ -77,24 +81,24 @@ def _agree(
 
 
 @functools.lru_cache(maxsize=16)
-def _taken(
+def _convert_program(
     config: Qwen2Config,
     dtype: DTypeLike | None,
-    storage: Storage,
+    storage: Quantization,
     without: frozenset[str],
     out_shardings: DecoderWeights | None,
 ) -> Any:
     """The jitted call; the fields `without` are None in its result."""
 
     def take(values: Any) -> DecoderWeights:
-        weights = _repeated(qwen2.decoder_weights(values, config, dtype), config)
-        weights = weights if storage == "full" else quantised(weights)
+        weights = _repeat_kv_heads(qwen2.decoder_weights(values, config, dtype), config)
+        weights = weights if storage == "none" else quantize_weights(weights)
         return weights._replace(**dict.fromkeys(without))
 
     return jax.jit(take, out_shardings=out_shardings)
 
 
-def config_on(mesh: Mesh | None, config: Qwen2Config) -> Qwen2Config:
+def with_replicated_kv_heads(mesh: Mesh | None, config: Qwen2Config) -> Qwen2Config:
     """The architecture with key/value heads repeated until the tensor axis divides them.
 
     Each device then has those that its query heads read, and no others: its part of the cache is
@@ -111,26 +115,28 @@ def config_on(mesh: Mesh | None, config: Qwen2Config) -> Qwen2Config:
     return dataclasses.replace(config, kv_heads=heads)
 
 
-def _repeated(weights: DecoderWeights, config: Qwen2Config) -> DecoderWeights:
+def _repeat_kv_heads(weights: DecoderWeights, config: Qwen2Config) -> DecoderWeights:
     """Key/value heads of the weights as many as the configuration has."""
 
     def repeat(name: str, array: jax.Array) -> jax.Array:
         times = config.kv_heads // array.shape[-2]
         return array if times == 1 else jnp.repeat(array, times, axis=-2)
 
-    return _each(repeat, weights, only=("k", "v", "k_bias", "v_bias"))
+    return _map_matrices(repeat, weights, only=("k", "v", "k_bias", "v_bias"))
 
 
-def quantised(weights: DecoderWeights) -> DecoderWeights:
+def quantize_weights(weights: DecoderWeights) -> DecoderWeights:
     """All matrices in eight bits; the layers stay a tuple, norms and biases as they are."""
-    return _each(lambda name, array: quantise(array, SUMMED[name]), weights, only=SUMMED)
+    return _map_matrices(
+        lambda name, array: quantize(array, CONTRACTED_AXES[name]), weights, only=CONTRACTED_AXES
+    )
 
 
 def shardings(mesh: Mesh, weights: DecoderWeights) -> DecoderWeights:
     """Where the sampler's weights lie on a mesh, from arrays or their shapes."""
 
     def place(name: str, array: Any) -> Any:
-        stacked = () if name in ("embed", "norm", "head") else ("layers",)
+        stacked = () if name in ("embed", "norm", "lm_head") else ("layers",)
         path = "/".join((*stacked, name))
         axes = rules.logical_axes(path)[len(stacked) :]
 
@@ -139,13 +145,13 @@ def shardings(mesh: Mesh, weights: DecoderWeights) -> DecoderWeights:
 
         if not isinstance(array, Int8):
             return one(axes, array.shape)
-        kept = tuple(axis for dim, axis in enumerate(axes) if dim not in SUMMED[name])
+        kept = tuple(axis for dim, axis in enumerate(axes) if dim not in CONTRACTED_AXES[name])
         return Int8(one(axes, array.values.shape), one(kept, array.scale.shape))  # type: ignore[arg-type]  # shardings in the place of arrays
 
-    return _each(place, weights)
+    return _map_matrices(place, weights)
 
 
-def _each(change: Any, weights: DecoderWeights, only: Any = None) -> DecoderWeights:
+def _map_matrices(change: Any, weights: DecoderWeights, only: Any = None) -> DecoderWeights:
     """`change(name, array)` for every array (of the named ones), in the same tree."""
 
     def at(name: str, array: Any) -> Any:
@@ -155,5 +161,5 @@ def _each(change: Any, weights: DecoderWeights, only: Any = None) -> DecoderWeig
         at("embed", weights.embed_VD),
         tuple(LayerWeights(*map(at, qwen2.LAYER_NAMES, layer)) for layer in weights.layers),
         at("norm", weights.norm_D),
-        at("head", weights.head_DV),
+        at("lm_head", weights.lm_head_DV),
     )

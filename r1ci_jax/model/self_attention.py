@@ -42,12 +42,12 @@ type SelfAttention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """q [B, T, N, H], k and v [B, T, K, H] -> [B, T, N, H]."""
 
 
-def make(kind: Attention, segments_BT: jax.Array) -> SelfAttention:
+def make_attention(implementation: Attention, segments_BT: jax.Array) -> SelfAttention:
     """Attention within these segments; "auto" is dense for short rows and blocked for long ones."""
     length = segments_BT.shape[1]
-    if kind == "splash":
+    if implementation == "splash":
         return _saved(functools.partial(_splash, segments_BT))
-    if kind == "blocked" or (kind == "auto" and length > 2 * BLOCK):
+    if implementation == "blocked" or (implementation == "auto" and length > 2 * BLOCK):
         again = functools.partial(jax.checkpoint, static_argnums=(0, 1))
         return _saved(functools.partial(_in_blocks, segments_BT, BLOCK, again))
     return _saved(functools.partial(_in_blocks, segments_BT, SMALL_BLOCK, lambda block: block))
@@ -71,7 +71,7 @@ def _heads_first(x_BTKH: jax.Array) -> jax.Array:
 def _in_blocks(
     segments_BT: jax.Array,
     size: int,
-    treat: Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]],
+    checkpoint_fn: Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]],
     q_BTNH: jax.Array,
     k_BTKH: jax.Array,
     v_BTKH: jax.Array,
@@ -80,7 +80,7 @@ def _in_blocks(
     k_BKTH, v_BKTH = _heads_first(k_BTKH), _heads_first(v_BTKH)
     length = q_BTNH.shape[1]
 
-    @treat
+    @checkpoint_fn
     def block(first: int, end: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         visible = visible_BTT(segments_BT, first, end)
         return attention.attend(q[:, first:end], k[:, :, :end], v[:, :, :end], visible)
@@ -103,7 +103,7 @@ def _splash(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH
         # Fewer heads than devices: each device needs those that its own queries read.
         groups = q_BTNH.shape[2] // kv_heads
         k_BTKH, v_BTKH = (jnp.repeat(x, groups, axis=2) for x in (k_BTKH, v_BTKH))
-    heads = rules.spec("batch", "time", "query_heads", "head")
+    heads = rules.spec("batch", "time", "query_heads", "head_dim")
     return jax.shard_map(
         _splash_local,
         in_specs=(rules.spec("batch", "time"), heads, heads, heads),

@@ -13,14 +13,14 @@ from r1ci_jax.text import prompts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pause:
+class ModelTurn:
     """The policy stopped sampling."""
 
     code: str | None
     """The code block that was just closed, if that is why it stopped."""
     answer: str | None
     """The answer that was just closed, if that is why."""
-    answers: int
+    num_answers: int
     """Answers closed so far, this one included."""
     text: str
     """All that the policy wrote since the prompt or the last observation."""
@@ -34,14 +34,14 @@ class RunCode:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunLast:
+class RunAndAnswer:
     """Run the block; what it prints is the answer, and the trajectory ends."""
 
     code: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Say:
+class UserMessage:
     """Close the policy's turn and open another user turn."""
 
     text: str
@@ -66,7 +66,7 @@ class UseTool:
     call: Callable[[], str]
 
 
-Action = RunCode | RunLast | UseTool | Say | Finish
+Action = RunCode | RunAndAnswer | UseTool | UserMessage | Finish
 
 
 class Agent(Protocol):
@@ -80,12 +80,12 @@ class Agent(Protocol):
     hint: str = ""
     """What stands behind every question."""
 
-    def act(self, pause: Pause) -> Action:
+    def act(self, pause: ModelTurn) -> Action:
         """What follows a pause that no limit caused."""
         ...
 
 
-def _finish(pause: Pause) -> Finish:
+def _finish(pause: ModelTurn) -> Finish:
     stop = StopReason.EOS if pause.answer is None else StopReason.ANSWER
     return Finish(stop=stop, answer=pause.answer)
 
@@ -97,7 +97,7 @@ class CodeAgent(Agent):
     hint = prompts.HINTS["code_agent"]
 
     @override
-    def act(self, pause: Pause) -> Action:
+    def act(self, pause: ModelTurn) -> Action:
         return _finish(pause) if pause.code is None else RunCode(code=pause.code)
 
 
@@ -108,7 +108,7 @@ class AllText(Agent):
     hint = prompts.HINTS["all_text"]
 
     @override
-    def act(self, pause: Pause) -> Action:
+    def act(self, pause: ModelTurn) -> Action:
         return _finish(pause)
 
 
@@ -119,8 +119,8 @@ class AllCode(Agent):
     hint = prompts.HINTS["all_code"]
 
     @override
-    def act(self, pause: Pause) -> Action:
-        return _finish(pause) if pause.code is None else RunLast(code=pause.code)
+    def act(self, pause: ModelTurn) -> Action:
+        return _finish(pause) if pause.code is None else RunAndAnswer(code=pause.code)
 
 
 class CodeSteer(Agent):
@@ -130,13 +130,13 @@ class CodeSteer(Agent):
     hint = prompts.HINTS["codesteer"]
 
     @override
-    def act(self, pause: Pause) -> Action:
+    def act(self, pause: ModelTurn) -> Action:
         if pause.code is not None:
             return RunCode(code=pause.code)
-        if pause.answer is not None and pause.answers == 1:
-            return Say(text=prompts.CHECK_TURN)
+        if pause.answer is not None and pause.num_answers == 1:
+            return UserMessage(text=prompts.CHECK_MESSAGE)
         return _finish(pause)
 
 
-ALL: tuple[Agent, ...] = (AllText(), AllCode(), CodeAgent(), CodeSteer())
+AGENTS: tuple[Agent, ...] = (AllText(), AllCode(), CodeAgent(), CodeSteer())
 """In the paper's order."""

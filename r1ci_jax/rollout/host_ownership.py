@@ -15,32 +15,36 @@ from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import hosts
 from r1ci_jax.sandbox import ExecResult
 
-type Outcome = ExecResult | str
+type ToolResult = ExecResult | str
 """What the interpreter did, or a tool said."""
 
 
-def is_own(slot: int, slots: int) -> bool:
+def is_local(slot: int, slots: int) -> bool:
     """Whether this host sees to what happens in a slot."""
     return slot * hosts.count() // slots == hosts.index()
 
 
-def outcomes(
+def gather_tool_results(
     waiting: Mapping[int, "concurrent.futures.Future[Any] | None"],
-) -> dict[int, Outcome]:
+) -> dict[int, ToolResult]:
     """What came out, by slot; waits for it. A future that is None is another host's."""
     if hosts.count() == 1 or not waiting:
         return {slot: future.result() for slot, future in waiting.items() if future is not None}
     own = [
-        (slot, _outcome_row(future.result()))
+        (slot, _tool_result_to_json(future.result()))
         for slot, future in waiting.items()
         if future is not None
     ]
-    found = {slot: _outcome_of(row) for rows in hosts.gather("scripts", own) for slot, row in rows}
+    found = {
+        slot: _tool_result_from_json(row)
+        for rows in hosts.gather("scripts", own)
+        for slot, row in rows
+    }
     assert found.keys() == waiting.keys(), "hosts wait for different scripts"
     return found
 
 
-def judged(ended: Sequence[tuple[bool, Trajectory]]) -> list[Trajectory]:
+def gather_scores(ended: Sequence[tuple[bool, Trajectory]]) -> list[Trajectory]:
     """The trajectories with the verdicts of those who judged them: (is own, trajectory)."""
     if hosts.count() == 1:
         return [trajectory for _, trajectory in ended]
@@ -57,9 +61,9 @@ def judged(ended: Sequence[tuple[bool, Trajectory]]) -> list[Trajectory]:
     ]
 
 
-def _outcome_row(outcome: Outcome) -> Any:
-    return outcome if isinstance(outcome, str) else serialize.result_row(outcome)
+def _tool_result_to_json(outcome: ToolResult) -> Any:
+    return outcome if isinstance(outcome, str) else serialize.result_to_json(outcome)
 
 
-def _outcome_of(row: Any) -> Outcome:
-    return row if isinstance(row, str) else serialize.result_of(row)
+def _tool_result_from_json(row: Any) -> ToolResult:
+    return row if isinstance(row, str) else serialize.result_from_json(row)

@@ -9,7 +9,7 @@ TURN_PENALTY = 0.1
 
 
 def shaped_reward(
-    correct: bool, keeps_format: bool, turns: int, *, penalty_after: int = 6
+    correct: bool, keeps_format: bool, num_turns: int, *, penalty_after: int = 6
 ) -> float:
     """Reward by the paper's numbers.
 
@@ -20,6 +20,6 @@ def shaped_reward(
     """
     reward = CORRECT_REWARD if correct else 0.0
     reward += FORMAT_REWARD if keeps_format else -FORMAT_REWARD
-    if turns > penalty_after:
+    if num_turns > penalty_after:
         reward -= TURN_PENALTY
     return reward

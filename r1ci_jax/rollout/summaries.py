@@ -12,19 +12,19 @@ from r1ci_jax.text.tokenizer import Tokenizer
 TIMEOUTS = (Status.TIMEOUT_CPU, Status.TIMEOUT_WALL)
 
 
-def statistics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+def compute_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Means over a batch, by the names of docs/metrics.md; faulted rows count only as a stop."""
     valid = [trajectory for trajectory in trajectories if trajectory.is_valid]
-    turns = [turn for trajectory in valid for turn in trajectory.turns]
+    turns = [turn for trajectory in valid for turn in trajectory.code_calls]
     found = {
         "reward/mean": _mean([trajectory.reward for trajectory in valid]),
         "accuracy": _mean([trajectory.correct for trajectory in valid]),
-        "tool/calls_per_traj": _mean([len(trajectory.turns) for trajectory in valid]),
-        "tool/used_fraction": _mean([bool(trajectory.turns) for trajectory in valid]),
+        "tool/calls_per_traj": _mean([len(trajectory.code_calls) for trajectory in valid]),
+        "tool/used_fraction": _mean([bool(trajectory.code_calls) for trajectory in valid]),
         "tool/error_rate": _mean([turn.result.status is not Status.OK for turn in turns]),
         "tool/timeout_rate": _mean([turn.result.status in TIMEOUTS for turn in turns]),
         "len/tokens": _mean([sum(trajectory.sampled) for trajectory in valid]),
-        "len/turns": _mean([trajectory.generation_turns for trajectory in valid]),
+        "len/turns": _mean([trajectory.num_turns for trajectory in valid]),
     }
     for stop, count in collections.Counter(t.stop.value for t in trajectories).items():
         found[f"stop/{stop}"] = count / len(trajectories)
@@ -37,9 +37,11 @@ def statistics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     return found
 
 
-def representative(trajectories: Sequence[Trajectory], count: int) -> list[Trajectory]:
+def sample_by_reward(trajectories: Sequence[Trajectory], count: int) -> list[Trajectory]:
     """Best, worst and an even spread between, by reward."""
-    ranked = sorted(trajectories, key=lambda trajectory: (-trajectory.reward, trajectory.rollout))
+    ranked = sorted(
+        trajectories, key=lambda trajectory: (-trajectory.reward, trajectory.rollout_id)
+    )
     if len(ranked) <= count:
         return ranked
     if count == 1:
@@ -47,7 +49,9 @@ def representative(trajectories: Sequence[Trajectory], count: int) -> list[Traje
     return [ranked[round(i * (len(ranked) - 1) / (count - 1))] for i in range(count)]
 
 
-def row(trajectory: Trajectory, tokenizer: Tokenizer, *, stage: str, step: int) -> dict[str, Any]:
+def to_record(
+    trajectory: Trajectory, tokenizer: Tokenizer, *, stage: str, step: int
+) -> dict[str, Any]:
     """One line of trajectories.jsonl."""
     written = zip(trajectory.tokens, trajectory.sampled, strict=True)
     runs = [
@@ -76,7 +80,7 @@ def row(trajectory: Trajectory, tokenizer: Tokenizer, *, stage: str, step: int) 
                 "stderr": turn.result.stderr,
                 "wall_seconds": round(turn.result.wall_seconds, 4),
             }
-            for turn in trajectory.turns
+            for turn in trajectory.code_calls
         ],
     }
 

@@ -30,7 +30,7 @@ class StopReason(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Turn:
+class CodeCall:
     """One code block and what came of it."""
 
     code: str
@@ -51,7 +51,7 @@ class Trajectory:
     task: str
     question: str
     agent: str
-    rollout: tuple[int, int]
+    rollout_id: tuple[int, int]
     """(rollout id, member of its group): names its random numbers."""
     tokens: tuple[int, ...]
     """Prompt, samples and observations, in order."""
@@ -59,13 +59,13 @@ class Trajectory:
     """True where the policy chose the token; only these train."""
     logprobs: tuple[float, ...]
     """Log-probability under the distribution sampled from; 0.0 where not sampled."""
-    turns: tuple[Turn, ...]
+    code_calls: tuple[CodeCall, ...]
     stop: StopReason
     answer: str | None
     """Text between the answer marks, or None."""
     correct: bool
     reward: float
-    stale: int = 0
+    num_stale_tokens: int = 0
     """So many of its first tokens were there before the weights that it is trained on: it was
     carried over from an earlier step."""
 
@@ -78,6 +78,6 @@ class Trajectory:
         return self.stop is not StopReason.SANDBOX_FAULT
 
     @property
-    def generation_turns(self) -> int:
+    def num_turns(self) -> int:
         """How often the policy was asked to go on: one more than the code blocks that were run."""
-        return len(self.turns) + 1
+        return len(self.code_calls) + 1

@@ -2,7 +2,7 @@
 
 Files of a run grow line by line, which objects in a bucket cannot. So a run writes here, and its
 small files are copied to the URL when a stage has ended, every 20 seconds between, and at the end.
-Checkpoints are not small: they are written straight to the URL. A machine without the run takes it
+CheckpointManager are not small: they are written straight to the URL. A machine without the run takes it
 from there first.
 
 Each copy has a name, in `mirror.json` at the URL and in a note beside the local files. If they are
@@ -41,7 +41,7 @@ def is_url(where: str | Path) -> bool:
     return "://" in str(where)
 
 
-class Mirror:
+class BucketMirror:
     """The copy at a URL of one run's local directory."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Mirror:
                 "or file:///path on a disk that every worker sees"
             )
         self.url = url.rstrip("/")
-        self.place = epath.Path(rest if scheme == "file" else self.url)
+        self.remote = epath.Path(rest if scheme == "file" else self.url)
         self.local = local or Path("runs", "mirrored", rest.strip("/"))
         self._writes = writes
         """False: one of several processes of a run, of which another one copies."""
@@ -74,15 +74,15 @@ class Mirror:
     @property
     def checkpoints(self) -> epath.Path:
         """Where Orbax writes."""
-        return self.place / CHECKPOINTS
+        return self.remote / CHECKPOINTS
 
     def pull(self) -> None:
         """Make the local files those of the run at the URL, unless they are its continuation."""
-        with self._reaching():
+        with self._translate_errors():
             manifest = self._manifest()
             if manifest is None:
                 if self._writes:
-                    self._refuse_foreign()
+                    self._require_same_run()
                 self._clear()
                 return
             self._names = _noted_names(self.local / NOTE)
@@ -93,7 +93,7 @@ class Mirror:
             for name in manifest["files"]:
                 target = self.local / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with (self.place / name).open("rb") as source, target.open("wb") as copy:
+                with (self.remote / name).open("rb") as source, target.open("wb") as copy:
                     shutil.copyfileobj(source, copy)
         self._copied = _states(self.local)
         self._write_note()
@@ -102,7 +102,7 @@ class Mirror:
         """Copy what has changed. Raises UserError when somebody else has written to the URL."""
         if not self._writes:
             return
-        with self._busy, self._reaching():
+        with self._busy, self._translate_errors():
             present = _states(self.local)
             manifest = self._manifest()
             found = manifest["name"] if manifest else None
@@ -121,7 +121,7 @@ class Mirror:
                 if present[changed] != self._copied.get(changed):
                     self._upload(changed)
             for gone in self._copied.keys() - present.keys():
-                (self.place / gone).unlink(missing_ok=True)
+                (self.remote / gone).unlink(missing_ok=True)
             self._write(MANIFEST, json.dumps({"name": name, "files": sorted(present)}).encode())
             self._names = (name,)
             self._write_note()
@@ -151,7 +151,7 @@ class Mirror:
                 progress.warn(f"{error} (tried again in {self._seconds_between:.0f} s)")
 
     @contextlib.contextmanager
-    def _reaching(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Libraries of a cloud raise what they like: each is a place that was not reached."""
         try:
             yield
@@ -166,11 +166,11 @@ class Mirror:
             raise UserError(f"{self.url} cannot be read or written: {reason}") from error
 
     def _manifest(self) -> dict[str, Any] | None:
-        path = self.place / MANIFEST
+        path = self.remote / MANIFEST
         return json.loads(path.read_text()) if path.exists() else None
 
-    def _refuse_foreign(self) -> None:
-        if self.place.is_dir() and any(self.place.iterdir()):
+    def _require_same_run(self) -> None:
+        if self.remote.is_dir() and any(self.remote.iterdir()):
             raise UserError(
                 f"{self.url} holds files but no run ({MANIFEST} is missing): "
                 "name another place with --workdir"
@@ -192,7 +192,7 @@ class Mirror:
         self._write(name, content)
 
     def _write(self, name: str, content: bytes) -> None:
-        target = self.place / name
+        target = self.remote / name
         if "://" in os.fspath(target):
             target.write_bytes(content)  # an object appears whole or not at all
             return

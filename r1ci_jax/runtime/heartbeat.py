@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 from r1ci_jax.errors import INTERRUPTED, RESUME, USER_ERROR, Resume, UserError
 
-RESUMES: Final = "the same command on all hosts resumes"
+RESUME_HINT: Final = "the same command on all hosts resumes"
 _PREFIX: Final = "r1ci/life/"
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between two signs of life, at most."""
@@ -39,7 +39,7 @@ class Store(Protocol):
         ...
 
 
-class Lifeline:
+class Heartbeat:
     """The signs of life of one host, and what it hears of the others."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Lifeline:
         self._closed = threading.Event()
         self._threads = [
             threading.Thread(target=task, name=f"lifeline{task.__name__}", daemon=True)
-            for task in (self._speak_and_hear, self._watch)
+            for task in (self._publish_and_poll, self._detect_lost_hosts)
         ]
         self._handler = _call_on_abort(self._explain_abort)
         for thread in self._threads:
@@ -74,7 +74,7 @@ class Lifeline:
             thread.join()
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
-    def part(self, error: BaseException) -> None:
+    def leave(self, error: BaseException) -> None:
         """Tell the others why this host ends; returns when it may.
 
         An error that the loss of another host may have caused waits until they all are known to
@@ -83,18 +83,18 @@ class Lifeline:
         if not isinstance(error, Resume | KeyboardInterrupt):
             # What is heard first may have been said before the error; what follows it was not.
             for _ in range(2):
-                self._hear_of_all(since=time.monotonic())
+                self._poll_all(since=time.monotonic())
         self._watching = False
-        self._part(*_status(error))
+        self._leave(*_status(error))
 
-    def _hear_of_all(self, since: float) -> None:
+    def _poll_all(self, since: float) -> None:
         while any(heard <= since for heard, _ in self._heard.values()):
             time.sleep(self._pause / 4)
 
-    def _part(self, status: int, message: str) -> None:
+    def _leave(self, status: int, message: str) -> None:
         self._ended = status, message
         with contextlib.suppress(RuntimeError):  # the store is gone with its host
-            self._speak(0)
+            self._publish(0)
         if self._index == 0:
             # The store ends with this process: the others must have read it before.
             deadline = time.monotonic() + 5 * self._pause
@@ -103,12 +103,12 @@ class Lifeline:
             ):
                 time.sleep(self._pause / 4)
 
-    def _speak_and_hear(self) -> None:
+    def _publish_and_poll(self) -> None:
         beat = 0
         while True:
             beat += 1
             with contextlib.suppress(RuntimeError):  # the store is gone: all are silent
-                self._speak(beat)
+                self._publish(beat)
                 for key, text in self._store.key_value_dir_get(_PREFIX):
                     host = int(key.rpartition("/")[2])
                     if host != self._index and text != self._heard[host][1]:
@@ -116,11 +116,11 @@ class Lifeline:
             if self._closed.wait(self._pause):
                 return
 
-    def _speak(self, beat: int) -> None:
+    def _publish(self, beat: int) -> None:
         text = json.dumps({"beat": beat, "ended": self._ended})
         self._store.key_value_set(f"{_PREFIX}{self._index}", text, allow_overwrite=True)
 
-    def _watch(self) -> None:
+    def _detect_lost_hosts(self) -> None:
         """In a thread of its own: a call to a store that is gone may not return."""
         while not self._closed.wait(self._pause / 4):
             now = time.monotonic()
@@ -133,11 +133,11 @@ class Lifeline:
                     self._end(
                         RESUME,
                         f"host {host} is lost: nothing was heard of it for {self._silence:g} s; "
-                        f"{RESUMES}",
+                        f"{RESUME_HINT}",
                     )
 
     def _end(self, status: int, line: str) -> None:
-        self._part(status, line)
+        self._leave(status, line)
         _say(line)
         os._exit(status)
 
@@ -149,7 +149,7 @@ class Lifeline:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=2.0).close()
         except OSError:
-            _say(f"host 0, which coordinates the others, is lost; {RESUMES}")
+            _say(f"host 0, which coordinates the others, is lost; {RESUME_HINT}")
             os._exit(RESUME)
 
 

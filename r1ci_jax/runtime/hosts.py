@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from r1ci_jax.errors import Resume, UserError
-from r1ci_jax.runtime.heartbeat import RESUMES, Lifeline
+from r1ci_jax.runtime.heartbeat import RESUME_HINT, Heartbeat
 
 COORDINATOR: Final = ("R1CI_COORDINATOR", "R1CI_PROCESSES", "R1CI_PROCESS_ID")
 """Environment: HOST:PORT of host 0, how many hosts there are, which of them this is."""
-SILENCE: Final = "R1CI_HOST_TIMEOUT"
+SILENCE_VARIABLE: Final = "R1CI_HOST_TIMEOUT"
 """Environment: seconds of silence after which a host counts as lost."""
 SILENCE_SECONDS: Final = 60.0
 WAIT_SECONDS: Final = 3600.0
@@ -77,7 +77,7 @@ def require_same(what: str, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def joined(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+def distributed(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     """Within, this process is one host of the run that the environment describes.
 
     R1CI_COORDINATOR=HOST:PORT, R1CI_PROCESSES and R1CI_PROCESS_ID describe it anywhere,
@@ -89,22 +89,22 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
         UserError: the environment is wrong, or the hosts do not find each other.
     """
     global _hosts  # a process is one host, whoever asks
-    place = described(environment)
+    place = read_coordinator(environment)
     if place is None:
         yield
         return
-    _hosts = among = _Joined(place, _silence(environment))
+    _hosts = among = _ManyHosts(place, _silence(environment))
     try:
         yield
         among.gather("end", None, WAIT_SECONDS)
     except BaseException as error:
-        among.lifeline.part(error)
+        among.lifeline.leave(error)
         raise
     among.leave()
-    _hosts = _Alone()
+    _hosts = _SingleHost()
 
 
-def quit_apart(status: int) -> None:
+def hard_exit(status: int) -> None:
     """End a process whose run of several hosts has failed; any other one goes on.
 
     JAX's own end would wait for the hosts that are gone.
@@ -116,7 +116,7 @@ def quit_apart(status: int) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Coordinator:
     """Where the hosts meet; without values JAX finds it out by itself."""
 
     coordinator: str | None = None
@@ -124,7 +124,7 @@ class Place:
     index: int | None = None
 
 
-def described(environment: Mapping[str, str]) -> Place | None:
+def read_coordinator(environment: Mapping[str, str]) -> Coordinator | None:
     """Where the hosts meet; None: this process is the only one.
 
     Raises:
@@ -132,7 +132,7 @@ def described(environment: Mapping[str, str]) -> Place | None:
     """
     given = [environment.get(name, "") for name in COORDINATOR]
     if not any(given):
-        return Place() if environment.get("R1CI_MULTIHOST", "") not in ("", "0") else None
+        return Coordinator() if environment.get("R1CI_MULTIHOST", "") not in ("", "0") else None
     missing = [name for name, value in zip(COORDINATOR, given, strict=True) if not value]
     if missing:
         raise UserError(f"{missing[0]} is not set: several hosts need {', '.join(COORDINATOR)}")
@@ -143,21 +143,21 @@ def described(environment: Mapping[str, str]) -> Place | None:
         )
     if not address.rpartition(":")[2].isdecimal():
         raise UserError(f"R1CI_COORDINATOR={address} must be HOST:PORT, a free port of host 0")
-    return Place(address, int(size), int(number)) if int(size) > 1 else None
+    return Coordinator(address, int(size), int(number)) if int(size) > 1 else None
 
 
 def _silence(environment: Mapping[str, str]) -> float:
-    given = environment.get(SILENCE) or str(SILENCE_SECONDS)
+    given = environment.get(SILENCE_VARIABLE) or str(SILENCE_SECONDS)
     try:
         seconds = float(given)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < WAIT_SECONDS:
-        raise UserError(f"{SILENCE}={given} must be a number of seconds")
+        raise UserError(f"{SILENCE_VARIABLE}={given} must be a number of seconds")
     return seconds
 
 
-class _Alone:
+class _SingleHost:
     """The only host."""
 
     index = 0
@@ -168,10 +168,10 @@ class _Alone:
         return [value]
 
 
-class _Joined:
+class _ManyHosts:
     """One of several hosts."""
 
-    def __init__(self, place: Place, silence: float) -> None:
+    def __init__(self, place: Coordinator, silence: float) -> None:
         import jax
         from jax._src import distributed  # its store has no public name
 
@@ -196,7 +196,7 @@ class _Joined:
         self._round = 0
         coordinator = distributed.global_state.coordinator_address
         assert coordinator is not None
-        self.lifeline = Lifeline(self._store, coordinator, self.index, self.count, silence)
+        self.lifeline = Heartbeat(self._store, coordinator, self.index, self.count, silence)
 
     def gather(self, name: str, value: Any, seconds: float) -> list[Any]:
         """The first host puts together what all have written, and writes the answer.
@@ -235,8 +235,8 @@ class _Joined:
             there = {path.rpartition("/")[2] for path, _ in self._store.key_value_dir_get(here)}
             absent = next((host for host in range(self.count) if str(host) not in there), 0)
             raise Resume(
-                f"host {absent} lives but did not come to {name!r} in {seconds:.0f} s; {RESUMES}"
+                f"host {absent} lives but did not come to {name!r} in {seconds:.0f} s; {RESUME_HINT}"
             ) from error
 
 
-_hosts: _Alone | _Joined = _Alone()
+_hosts: _SingleHost | _ManyHosts = _SingleHost()

@@ -19,10 +19,10 @@ from typing import Any, Self
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files
 
-Row = dict[str, Any]
+Record = dict[str, Any]
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[Record]:
     """All complete rows of a file; a last line without its newline is still being written.
 
     A file that does not exist has no rows. Raises UserError for a line that is no JSON object.
@@ -39,7 +39,7 @@ def column(path: Path, stage: str, name: str) -> list[float]:
     return [row[name] for row in rows if row.get(name) is not None]
 
 
-def _parse(path: Path, number: int, line: bytes) -> Row:
+def _parse(path: Path, number: int, line: bytes) -> Record:
     try:
         row = json.loads(line)
     except ValueError:
@@ -74,7 +74,7 @@ class JsonlLog:
                 self._file.truncate(end)
             raise
 
-    def keep(self, predicate: Callable[[Row], bool]) -> int:
+    def keep(self, predicate: Callable[[Record], bool]) -> int:
         """Drop the rows that fail `predicate`, atomically; returns how many went."""
         rows = read(self.path)
         kept = [row for row in rows if predicate(row)]
@@ -128,7 +128,7 @@ class MetricsWriter:
 
     def write(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
         """Log one step. Values are numbers or arrays of one element."""
-        row: Row = {"stage": stage, "step": int(step), "time": round(time.time(), 3)}
+        row: Record = {"stage": stage, "step": int(step), "time": round(time.time(), 3)}
         non_finite: dict[str, str] = {}
         for name, value in metrics.items():
             assert name not in ("stage", "step", "time", "non_finite"), f"reserved name: {name}"

@@ -15,18 +15,18 @@ from types import FrameType
 from r1ci_jax.errors import Resume
 from r1ci_jax.runtime import hosts
 
-_asked = False
+_requested = False
 _NOTICE = b"r1ci: SIGTERM: saving, then stopping; a second one ends the run at once\n"
 
 
 @contextlib.contextmanager
-def on_sigterm() -> Iterator[None]:
+def handle_sigterm() -> Iterator[None]:
     """Within, the first SIGTERM only asks; a second one does what it did before. Main thread."""
-    global _asked  # a signal reaches the process, not an object
+    global _requested  # a signal reaches the process, not an object
 
     def ask(number: int, frame: FrameType | None) -> None:
-        global _asked
-        _asked = True
+        global _requested
+        _requested = True
         signal.signal(signal.SIGTERM, before)
         # Not print: the signal may have come within one.
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _NOTICE)
@@ -37,27 +37,27 @@ def on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        _asked = False
+        _requested = False
 
 
-def requested() -> bool:
+def is_requested() -> bool:
     """Whether the run should stop at this point, to which every host comes."""
-    return hosts.any_flag("stop", _asked)
+    return hosts.any_flag("stop", _requested)
 
 
-def heed() -> None:
+def raise_if_preempted() -> None:
     """End the run here if it was asked to stop: nothing is lost that was finished."""
-    if requested():
-        raise stopped()
+    if is_requested():
+        raise preempted_error()
 
 
-def heed_alone() -> None:
+def raise_if_preempted_locally() -> None:
     """`heed` where this host is by itself; the others end when they hear of it."""
-    if _asked:
-        raise stopped()
+    if _requested:
+        raise preempted_error()
 
 
-def stopped(after: str = "") -> Resume:
+def preempted_error(after: str = "") -> Resume:
     """What ends a run that was asked to stop."""
     where = f" after {after}" if after else ""
     return Resume(f"stopped by SIGTERM{where}; the same command resumes")

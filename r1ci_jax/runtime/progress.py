@@ -102,7 +102,7 @@ class Progress:
             self._live.start()
         else:
             self._print(f"{self.stage}: start" + (f" at {self._position()}" if self._step else ""))
-            self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+            self._thread = threading.Thread(target=self._heartbeat, daemon=True, name="heartbeat")
             self._thread.start()
         return self
 
@@ -119,7 +119,7 @@ class Progress:
             self._thread.join()
         if self._live is not None:
             self._live.stop()
-        took = duration(time.monotonic() - self._began)
+        took = format_duration(time.monotonic() - self._began)
         word = "done" if kind is None else "stopped"
         self._print(
             _joined(f"{self.stage}: {word}", self._position(), self._facts(), f"took {took}")
@@ -157,7 +157,7 @@ class Progress:
     @contextlib.contextmanager
     def compiling(self, what: str, about: float | None = None) -> Iterator[None]:
         """Show a compilation as such, what it may take (`about`, seconds) and what it took."""
-        guess = f", about {duration(about)}" if about is not None else ""
+        guess = f", about {format_duration(about)}" if about is not None else ""
         self.note(f"compiling {what} … (first time{guess})")
         began = time.monotonic()
         with self.activity(f"compiling {what}"):
@@ -168,16 +168,16 @@ class Progress:
             # Compilation happens once, so it must not count for the rate.
             for index, (when, step) in enumerate(self._marks):
                 self._marks[index] = (when + took, step)
-        self.note(f"compiled {what} in {duration(took)}")
+        self.note(f"compiled {what} in {format_duration(took)}")
 
-    def rate(self) -> float | None:
+    def steps_per_second(self) -> float | None:
         """Steps a second over the last steps; None before the first."""
         (first_time, first_step), (last_time, last_step) = self._marks[0], self._marks[-1]
         if last_step <= first_step or last_time <= first_time:
             return None
         return (last_step - first_step) / (last_time - first_time)
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         while not self._stopped.wait(self._heartbeat_seconds / 10):
             with self._lock:
                 if time.monotonic() - self._last_print >= self._heartbeat_seconds * 0.9:
@@ -191,7 +191,7 @@ class Progress:
 
     def _line(self) -> str:
         where = f"{self.stage}: {self._position()}"
-        return _joined(where, self._facts(), self._pace(), self._doing())
+        return _joined(where, self._facts(), self._pace(), self._current_activity())
 
     def _position(self) -> str:
         return f"{self._step}/{self.total}" if self.total else f"{self._step} {self._unit}"
@@ -200,20 +200,20 @@ class Progress:
         return " ".join(f"{name} {value:.4g}" for name, value in self._metrics.items())
 
     def _pace(self) -> str:
-        rate = self.rate()
+        rate = self.steps_per_second()
         if rate is None:
             return ""
         pace = f"{rate:.3g} {self._unit}/s" if rate >= 1 else f"{1 / rate:.3g} s each"
         if self.total is None or self._step >= self.total:
             return pace
-        return f"{pace} | {duration((self.total - self._step) / rate)} left"
+        return f"{pace} | {format_duration((self.total - self._step) / rate)} left"
 
-    def _doing(self) -> str:
+    def _current_activity(self) -> str:
         text, since = self._activities[-1] if self._activities else ("", self._marks[-1][0])
         waited = time.monotonic() - since
         if waited < 1:
             return text
-        return f"{text or 'working'} ({duration(waited)})"
+        return f"{text or 'working'} ({format_duration(waited)})"
 
     def _render(self) -> rich.table.Table:
         with self._lock:
@@ -221,7 +221,7 @@ class Progress:
             bar = rich.progress_bar.ProgressBar(
                 total=self.total, completed=self._step, width=14, pulse=self.total is None
             )
-            words = _joined(self._position(), self._facts(), self._pace(), self._doing())
+            words = _joined(self._position(), self._facts(), self._pace(), self._current_activity())
             row.add_row(_SPINNER, rich.text.Text(self.stage), bar, rich.text.Text(words))
             return row
 
@@ -233,7 +233,7 @@ def _joined(*parts: str) -> str:
     return " | ".join(part for part in parts if part)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as a person writes them: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"

@@ -26,7 +26,7 @@ from etils import epath
 from r1ci_jax.config import Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, hosts, progress
-from r1ci_jax.runtime.bucket_mirror import Mirror, is_url
+from r1ci_jax.runtime.bucket_mirror import BucketMirror, is_url
 
 PACKAGES = (
     "r1ci-jax",
@@ -60,7 +60,7 @@ class RunDir:
         path: Path,
         config: dict[str, Any],
         lock: int | None,
-        mirror: Mirror | None = None,
+        mirror: BucketMirror | None = None,
         common: Path | None = None,
     ) -> None:
         self.path = path
@@ -89,20 +89,20 @@ class RunDir:
         Raises UserError when the directory belongs to another config, to another process, or to
         something that is no run.
         """
-        mirror = Mirror(str(where), writes=host == 0) if is_url(where) else None
+        mirror = BucketMirror(str(where), writes=host == 0) if is_url(where) else None
         common = mirror.local if mirror else Path(where)
         path = common / "hosts" / str(host) if host and mirror is None else common
         if mirror is None:
-            _refuse_foreign(path)
+            _require_run_dir(path)
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
         try:
             if mirror:
                 mirror.pull()
-            wanted = plain(experiment)
+            wanted = to_plain(experiment)
             if (path / "config.json").exists():
                 config = _load_json(path / "config.json")
-                _refuse_other_config(path, config["experiment"], wanted)
+                _require_same_config(path, config["experiment"], wanted)
                 if config["experiment"]["mesh"] != wanted["mesh"]:
                     earlier = [*config.get("earlier_meshes", []), config["experiment"]["mesh"]]
                     config |= {"experiment": wanted, "earlier_meshes": earlier}
@@ -110,8 +110,8 @@ class RunDir:
             else:
                 config = {
                     "experiment": wanted,
-                    "changes": plain_value(dict(changes or {})),
-                    **_surroundings(),
+                    "changes": to_plain_value(dict(changes or {})),
+                    **_environment(),
                 }
                 atomic_files.write_json(path / "config.json", config)
             if mirror:
@@ -205,7 +205,7 @@ class RunDir:
         """The static HTML report."""
         return self.path / "report.html"
 
-    def note_machine(self, *, devices: Sequence[str] = (), sandbox_tier: str = "") -> None:
+    def record_environment(self, *, devices: Sequence[str] = (), sandbox_tier: str = "") -> None:
         """Add to config.json what only running code knows; a run resumed elsewhere notes both.
 
         `devices` are kinds of accelerators, `sandbox_tier` how scripts are isolated there.
@@ -228,19 +228,19 @@ class RunDir:
         """Whether the stage has run to its end."""
         return stage in self.finished_stages()
 
-    def finish(self, stage: str, **facts: Any) -> None:
+    def mark_finished(self, stage: str, **facts: Any) -> None:
         """Mark a stage as finished; a later run skips it."""
         assert self._lock is not None, "the run directory is open for reading only"
         done = {**self.finished_stages(), stage: {"time": round(time.time(), 3), **facts}}
         atomic_files.write_json(self.path / "stages.json", done)
-        self.copy()
+        self.sync()
 
-    def copy(self) -> None:
+    def sync(self) -> None:
         """Bring the copy of a mirrored run up to date; a run that is kept here needs none."""
         if self._mirror:
             self._mirror.push()
 
-    def forget_if_empty(self) -> None:
+    def remove_if_unused(self) -> None:
         """A run that could not even start leaves no config behind to refuse the corrected one."""
         if all(path.name[0] == "." or path.name == "config.json" for path in self.path.iterdir()):
             (self.path / "config.json").unlink()
@@ -278,38 +278,38 @@ def default_path(experiment: Experiment) -> Path:
     return Path("runs") / experiment.name
 
 
-def plain(experiment: Experiment) -> dict[str, Any]:
+def to_plain(experiment: Experiment) -> dict[str, Any]:
     """The experiment as JSON values: what config.json holds and what two runs are compared by."""
-    return plain_value(dataclasses.asdict(experiment))
+    return to_plain_value(dataclasses.asdict(experiment))
 
 
-def plain_value(value: Any) -> Any:
+def to_plain_value(value: Any) -> Any:
     """A value as it reads back from JSON (tuples become lists)."""
     return json.loads(json.dumps(value))
 
 
-def differing(left: Any, right: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def find_differences(left: Any, right: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """Dotted keys whose values differ, with both values; a key absent on one side is None there."""
     if isinstance(left, dict) and isinstance(right, dict):
         found: dict[str, tuple[Any, Any]] = {}
         for key in [*left, *(key for key in right if key not in left)]:
             dotted = f"{prefix}.{key}" if prefix else key
-            found |= differing(left.get(key), right.get(key), dotted)
+            found |= find_differences(left.get(key), right.get(key), dotted)
         return found
     return {} if left == right else {prefix: (left, right)}
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested JSON object with dotted keys."""
     found: dict[str, Any] = {}
     for key, inner in value.items():
         found |= (
-            flat(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {prefix + key: inner}
+            flatten(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {prefix + key: inner}
         )
     return found
 
 
-def _refuse_foreign(path: Path) -> None:
+def _require_run_dir(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file: name a directory with --workdir")
     if not path.exists() or (path / "config.json").exists():
@@ -321,9 +321,9 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _refuse_other_config(path: Path, present: Any, wanted: Any) -> None:
+def _require_same_config(path: Path, present: Any, wanted: Any) -> None:
     # The mesh says where a run computes: it goes on wherever there are devices.
-    keys = differing(present | {"mesh": None}, wanted | {"mesh": None})
+    keys = find_differences(present | {"mesh": None}, wanted | {"mesh": None})
     if not keys:
         return
     named = [f"{key} (there {a!r}, now {b!r})" for key, (a, b) in list(keys.items())[:MAX_NAMED]]
@@ -366,7 +366,7 @@ def _load_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _surroundings() -> dict[str, Any]:
+def _environment() -> dict[str, Any]:
     # A wheel may lie inside someone else's checkout, whose revision would say nothing about us.
     ours = _git("rev-parse", "--show-toplevel") == str(SOURCE)
     revision = _git("rev-parse", "HEAD") if ours else None

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
-from r1ci_jax.config import Sampling, Storage
+from r1ci_jax.config import Quantization, SamplingParams
 from r1ci_jax.model import kv_cache, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import token_sampling
@@ -43,11 +43,11 @@ class SlotState(NamedTuple):
     """Tokens the slot may still sample."""
     key_S: jax.Array
     """PRNG key of the trajectory in the slot."""
-    rows: token_sampling.Rows
+    sampling: token_sampling.SamplingArrays
     """How the slot's tokens are drawn."""
 
 
-class PauseTable(NamedTuple):
+class StopTable(NamedTuple):
     """The pause automaton over tokens, on the device."""
 
     next_state_AV: jax.Array
@@ -55,21 +55,21 @@ class PauseTable(NamedTuple):
     """Not zero where the automaton asks for a pause."""
 
 
-class Chunk(NamedTuple):
+class DecodedChunk(NamedTuple):
     """What a decode chunk produced; the one small copy that goes to the host."""
 
-    tokens_SN: jax.Array
-    logprobs_SN: jax.Array
+    tokens_SE: jax.Array
+    logprobs_SE: jax.Array
     count_S: jax.Array
-    """Valid entries of each row of tokens_SN; 0 for a slot that was not active."""
+    """Valid entries of each row of tokens_SE; 0 for a slot that was not active."""
     active_S: jax.Array
     """True where the slot has not paused."""
     stop_S: jax.Array
-    """`PauseTable.stop_A` of the automaton's state after the last token."""
+    """`StopTable.stop_A` of the automaton's state after the last token."""
 
 
 def init_slots(
-    config: Qwen2Config, slots: int, length: int, dtype: DTypeLike, storage: Storage = "full"
+    config: Qwen2Config, slots: int, length: int, dtype: DTypeLike, storage: Quantization = "none"
 ) -> SlotState:
     """Empty slots: every row inactive."""
     zeros_S = jnp.zeros((slots,), jnp.int32)
@@ -81,7 +81,7 @@ def init_slots(
         active_S=jnp.zeros((slots,), bool),
         budget_S=jnp.zeros_like(zeros_S),
         key_S=jax.random.split(jax.random.key(0), slots),
-        rows=token_sampling.Rows.of([Sampling()] * slots),
+        sampling=token_sampling.SamplingArrays.from_params([SamplingParams()] * slots),
     )
 
 
@@ -91,12 +91,12 @@ def init_slots(
 def decode_chunk(
     state: SlotState,
     weights: qwen2.DecoderWeights,
-    table: PauseTable,
+    table: StopTable,
     *,
     config: Qwen2Config,
     steps: int,
     eos_id: int,
-) -> tuple[SlotState, Chunk]:
+) -> tuple[SlotState, DecodedChunk]:
     """Decode up to `steps` tokens in every active slot; ends early when no slot is active."""
     slots = state.pending_S.shape[0]
 
@@ -121,9 +121,9 @@ def decode_chunk(
         jnp.zeros((slots,), jnp.int32),
     )
     _, state, tokens_NS, logprobs_NS, count_S = jax.lax.while_loop(goes_on, step, start)
-    chunk = Chunk(
-        tokens_SN=tokens_NS.T,
-        logprobs_SN=logprobs_NS.T,
+    chunk = DecodedChunk(
+        tokens_SE=tokens_NS.T,
+        logprobs_SE=logprobs_NS.T,
         count_S=count_S,
         # A copy: the state is donated to the next call, the host may read the chunk after that.
         active_S=jnp.copy(state.active_S),
@@ -135,7 +135,7 @@ def decode_chunk(
 def _step(
     state: SlotState,
     weights: qwen2.DecoderWeights,
-    table: PauseTable,
+    table: StopTable,
     *,
     config: Qwen2Config,
     eos_id: int,
@@ -149,10 +149,10 @@ def _step(
     vocab = table.next_state_AV.shape[1]
     feed_S1 = jnp.where(active_S, state.position_S, length)[:, None]
     x_S1D, cache = kv_cache.extend(config, weights, state.cache, state.pending_S[:, None], feed_S1)
-    # Checkpoints have more embedding rows than the tokenizer has tokens: those are never sampled.
+    # CheckpointManager have more embedding rows than the tokenizer has tokens: those are never sampled.
     logits_SV = kv_cache.logits(config, weights, x_S1D[:, 0])[:, :vocab]
     position_S = state.position_S + 1
-    token_S, logprob_S = token_sampling.sample(logits_SV, state.key_S, position_S, state.rows)
+    token_S, logprob_S = token_sampling.sample(logits_SV, state.key_S, position_S, state.sampling)
     automaton_S = table.next_state_AV[state.automaton_S, token_S].astype(jnp.int32)
     budget_S = state.budget_S - 1
     goes_on_S = (
@@ -176,20 +176,20 @@ def _step(
 def write_tokens(
     state: SlotState,
     weights: qwen2.DecoderWeights,
-    tokens_RT: jax.Array,
-    positions_RT: jax.Array,
-    slots_R: jax.Array,
+    tokens_IT: jax.Array,
+    positions_IT: jax.Array,
+    slots_I: jax.Array,
     *,
     config: Qwen2Config,
 ) -> SlotState:
     """Put tokens into the cache rows of some slots; entries at position C are padding."""
-    _, cache = kv_cache.extend(config, weights, state.cache, tokens_RT, positions_RT, slots_R)
+    _, cache = kv_cache.extend(config, weights, state.cache, tokens_IT, positions_IT, slots_I)
     return state._replace(cache=cache)
 
 
 @functools.partial(jax.jit, static_argnames=("length",), donate_argnames=("state",))
-def copy_rows(
-    state: SlotState, source_R: jax.Array, target_R: jax.Array, *, length: int
+def copy_cache_rows(
+    state: SlotState, source_I: jax.Array, target_I: jax.Array, *, length: int
 ) -> SlotState:
     """Copy the first `length` cache positions of some slots to others.
 
@@ -200,7 +200,7 @@ def copy_rows(
     def copy_row(row: jax.Array, cache: kv_cache.Cache) -> kv_cache.Cache:
         # Indices in an array, though there is one: a mesh that cuts the slots would bring all of
         # them together for a scalar index, and brings this row alone.
-        source_1, target_1 = source_R[row][None], target_R[row][None]
+        source_1, target_1 = source_I[row][None], target_I[row][None]
 
         def copy(cache_SKCH: jax.Array) -> jax.Array:
             head_1KTH = cache_SKCH[source_1, :, :length]
@@ -209,7 +209,7 @@ def copy_rows(
         return jax.tree.map(copy, cache)
 
     # One after the other: all at once would need the memory of so many rows of every layer.
-    cache = jax.lax.fori_loop(0, (target_R < slots).sum(), copy_row, state.cache)
+    cache = jax.lax.fori_loop(0, (target_I < slots).sum(), copy_row, state.cache)
     return state._replace(cache=cache)
 
 
@@ -219,7 +219,7 @@ def deactivate(state: SlotState, slot_S: jax.Array) -> SlotState:
     return state._replace(active_S=state.active_S.at[slot_S].set(False, mode="drop"))
 
 
-class Entry(NamedTuple):
+class SlotUpdate(NamedTuple):
     """New control values of some slots, padded to S entries; slot S marks padding."""
 
     slot_S: jax.Array
@@ -228,11 +228,11 @@ class Entry(NamedTuple):
     automaton_S: jax.Array
     budget_S: jax.Array
     key_S: jax.Array
-    rows: token_sampling.Rows
+    sampling: token_sampling.SamplingArrays
 
 
 @functools.partial(jax.jit, donate_argnames=("state",))
-def activate(state: SlotState, entry: Entry) -> SlotState:
+def activate(state: SlotState, entry: SlotUpdate) -> SlotState:
     """Set slots decoding from the given pending tokens."""
 
     def put(values_S, new_S):
@@ -245,7 +245,7 @@ def activate(state: SlotState, entry: Entry) -> SlotState:
         active_S=put(state.active_S, jnp.ones_like(entry.slot_S, bool)),
         budget_S=put(state.budget_S, entry.budget_S),
         key_S=put(state.key_S, entry.key_S),
-        rows=jax.tree.map(put, state.rows, entry.rows),
+        sampling=jax.tree.map(put, state.sampling, entry.sampling),
     )
 
 
@@ -264,17 +264,17 @@ class Programs(NamedTuple):
 
     decode_chunk: Any
     write_tokens: Any
-    copy_rows: Any
+    copy_cache_rows: Any
     deactivate: Any
     activate: Any
 
 
-ON_ONE_DEVICE = Programs(decode_chunk, write_tokens, copy_rows, deactivate, activate)
+ON_ONE_DEVICE = Programs(decode_chunk, write_tokens, copy_cache_rows, deactivate, activate)
 
 
 def state_shardings(mesh: Mesh, state: SlotState) -> SlotState:
     """Where the slots lie on a mesh: rows over data and fsdp, heads over tensor."""
-    axes = ("slots", "kv_heads", "cache", "head")
+    axes = ("slots", "kv_heads", "cache", "head_dim")
 
     def place(leaf: jax.Array) -> NamedSharding:
         table = rules.SAMPLING_AXES
@@ -284,7 +284,7 @@ def state_shardings(mesh: Mesh, state: SlotState) -> SlotState:
 
 
 @functools.lru_cache(maxsize=8)
-def programs_on(mesh: Mesh, state: SlotState) -> Programs:
+def compile_programs(mesh: Mesh, state: SlotState) -> Programs:
     """The pieces for slots that lie so (`state_shardings`).
 
     Results are pinned: a compiler's own choice could differ from the donated argument, which would
@@ -303,7 +303,7 @@ def programs_on(mesh: Mesh, state: SlotState) -> Programs:
     return Programs(
         decode_chunk=pinned(decode_chunk, ("config", "steps", "eos_id"), (state, chunk)),
         write_tokens=pinned(write_tokens, ("config",), state),
-        copy_rows=pinned(copy_rows, ("length",), state),
+        copy_cache_rows=pinned(copy_cache_rows, ("length",), state),
         deactivate=pinned(deactivate, (), state),
         activate=pinned(activate, (), state),
     )

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 
-class Machine(Protocol):
+class ByteAutomaton(Protocol):
     """An automaton over bytes; a state with a non-zero stop keeps itself on every byte."""
 
     @property
@@ -43,7 +43,7 @@ class TokenTable:
     start: int
 
 
-def token_table(machine: Machine, token_bytes: Sequence[bytes]) -> TokenTable:
+def token_table(machine: ByteAutomaton, token_bytes: Sequence[bytes]) -> TokenTable:
     """Returns the automaton over tokens; a token without bytes keeps every state."""
     states, _ = machine.next_state_AX.shape
     stops = np.flatnonzero(machine.stop_A)

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from r1ci_jax.config import Sampling
+from r1ci_jax.config import SamplingParams
 
 BLOCK = 256
 """Vocabulary entries a block of the two-level search."""
 
 
-class Rows(NamedTuple):
+class SamplingArrays(NamedTuple):
     """`Sampling` of every row, on the device."""
 
     temperature_S: jax.Array
@@ -29,7 +29,7 @@ class Rows(NamedTuple):
     min_p_S: jax.Array
 
     @classmethod
-    def of(cls, rows: list[Sampling]) -> "Rows":
+    def from_params(cls, rows: list[SamplingParams]) -> "SamplingArrays":
         """One entry a row."""
         return cls(
             temperature_S=jnp.asarray([row.temperature for row in rows], jnp.float32),
@@ -40,7 +40,7 @@ class Rows(NamedTuple):
 
 
 def sample(
-    logits_SV: jax.Array, key_S: jax.Array, position_S: jax.Array, rows: Rows
+    logits_SV: jax.Array, key_S: jax.Array, position_S: jax.Array, params: SamplingArrays
 ) -> tuple[jax.Array, jax.Array]:
     """One token a row and its log-probability under the distribution it was drawn from.
 
@@ -48,16 +48,16 @@ def sample(
     on the slot or on the rest of the batch. At temperature 0 the log-probability is that of
     temperature 1 without filters.
     """
-    greedy_S = rows.temperature_S == 0.0
-    scale_S = jnp.where(greedy_S, 1.0, rows.temperature_S)
+    greedy_S = params.temperature_S == 0.0
+    scale_S = jnp.where(greedy_S, 1.0, params.temperature_S)
     logits_SV = jnp.where(scale_S[:, None] == 1.0, logits_SV, logits_SV / scale_S[:, None])
     highest_S = logits_SV.max(axis=-1)
-    filtered_S = ~greedy_S & ((rows.top_k_S > 0) | (rows.top_p_S < 1) | (rows.min_p_S > 0))
+    filtered_S = ~greedy_S & ((params.top_k_S > 0) | (params.top_p_S < 1) | (params.min_p_S > 0))
     weights_SV = jnp.exp(logits_SV - highest_S[:, None])
     weights_SV = jax.lax.cond(
         filtered_S.any(),
         lambda: jnp.where(
-            ~filtered_S[:, None] | (logits_SV >= threshold(logits_SV, weights_SV, rows)[:, None]),
+            ~filtered_S[:, None] | (logits_SV >= threshold(logits_SV, weights_SV, params)[:, None]),
             weights_SV,
             0.0,
         ),
@@ -111,22 +111,22 @@ def _first_above(cdf_SX: jax.Array, target_S: jax.Array) -> jax.Array:
     return jnp.minimum(count_S, cdf_SX.shape[-1] - 1)
 
 
-def threshold(logits_SV: jax.Array, weights_SV: jax.Array, rows: Rows) -> jax.Array:
+def threshold(logits_SV: jax.Array, weights_SV: jax.Array, params: SamplingArrays) -> jax.Array:
     """The smallest logit that each row's filters keep; weights_SV are the logits' exponentials."""
     vocab = logits_SV.shape[-1]
-    top_k_S = jnp.where(rows.top_k_S > 0, jnp.minimum(rows.top_k_S, vocab), vocab)
+    top_k_S = jnp.where(params.top_k_S > 0, jnp.minimum(params.top_k_S, vocab), vocab)
     by_count_S = _highest(logits_SV, lambda cut_S: (logits_SV >= cut_S[:, None]).sum(-1) >= top_k_S)
 
     def mass_from(cut_S: jax.Array) -> jax.Array:
         return jnp.where(logits_SV >= cut_S[:, None], weights_SV, 0.0).sum(-1)
 
-    wanted_S = rows.top_p_S * mass_from(by_count_S)
+    wanted_S = params.top_p_S * mass_from(by_count_S)
     by_mass_S = _highest(
         logits_SV,
         lambda cut_S: mass_from(jnp.maximum(cut_S, by_count_S)) >= wanted_S,
     )
-    by_mass_S = jnp.where(rows.top_p_S < 1, by_mass_S, -jnp.inf)
-    by_ratio_S = logits_SV.max(-1) + jnp.log(rows.min_p_S)
+    by_mass_S = jnp.where(params.top_p_S < 1, by_mass_S, -jnp.inf)
+    by_ratio_S = logits_SV.max(-1) + jnp.log(params.min_p_S)
     return jnp.maximum(jnp.maximum(by_count_S, by_mass_S), by_ratio_S)
 
 

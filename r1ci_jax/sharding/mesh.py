@@ -47,12 +47,12 @@ def make_mesh(
     return jax.make_mesh(sizes, MESH_AXES, axis_types=types, devices=devices)
 
 
-def of(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+def from_config(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh that an experiment names."""
     return make_mesh(config.data, config.fsdp, config.tensor, slices=config.slices, devices=devices)
 
 
-def batch_parts(mesh: Mesh) -> int:
+def num_batch_shards(mesh: Mesh) -> int:
     """Parts that the rows of a batch are cut into."""
     return math.prod(mesh.shape[axis] for axis in rules.BATCH)
 
@@ -79,7 +79,7 @@ def array_sharding(
         mesh_axes = table[axis]
         names = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
         parts = math.prod(mesh.shape[part] for part in names)
-        if size % parts and axis not in rules.WHOLE_WHERE_UNEVEN:
+        if size % parts and axis not in rules.REPLICATE_IF_INDIVISIBLE:
             raise UserError(
                 f"mesh axis {'x'.join(names)} of {parts} does not divide {axis}={size} of {name}; "
                 f"choose a size that divides {size}"
@@ -88,7 +88,7 @@ def array_sharding(
     return NamedSharding(mesh, jax.P(*cuts))
 
 
-def constrain[A: jax.Array](x: A, *axes: str) -> A:
+def constrain_sampler[A: jax.Array](x: A, *axes: str) -> A:
     """Pin what the sampler computes inside jit; without a mesh it returns `x` itself."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
@@ -112,7 +112,7 @@ def param_shardings[T](mesh: Mesh, abstract_state: T) -> T:
     return jax.tree_util.tree_map_with_path(sharding, abstract_state)
 
 
-def put[T](tree: T, shardings: Any) -> T:
+def device_put_global[T](tree: T, shardings: Any) -> T:
     """Arrays to the mesh. Those of a host are the same on every host, and each sends its parts."""
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)

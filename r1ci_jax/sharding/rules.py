@@ -25,7 +25,7 @@ AXES: Mapping[str, MeshAxes] = {
     "width": "fsdp",
     "query_heads": "tensor",
     "kv_heads": "tensor",
-    "head": None,
+    "head_dim": None,
     "mlp": "tensor",
     "lora_rank": None,
     # Activations keep their width whole: fsdp already cuts their batch.
@@ -37,28 +37,28 @@ SAMPLING_AXES: Mapping[str, MeshAxes] = {**AXES, "width": None}
 """What the sampler holds: every token reads every weight, so what fsdp cuts would be gathered at
 every token. All else lies as in training."""
 
-WHOLE_WHERE_UNEVEN = frozenset({"kv_heads", "prefill_rows"})
+REPLICATE_IF_INDIVISIBLE = frozenset({"kv_heads", "prefill_rows"})
 """Axes that stay whole where the mesh does not divide them: key/value heads are few, and a mesh is
 chosen for the query heads; rows of a prefill are no more than there are prompts."""
 
 # Path suffix -> logical axes. Suffixes, so that optimiser moments ("0/mu/layers/q") follow.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
     r"embed": ("vocab", "width"),
-    r"head": ("width", "vocab"),
+    r"lm_head": ("width", "vocab"),
     r"norm": ("norm",),
     r"layers/norm[12]": ("layers", "norm"),
-    r"layers/q": ("layers", "width", "query_heads", "head"),
-    r"layers/q_bias": ("layers", "query_heads", "head"),
-    r"layers/[kv]": ("layers", "width", "kv_heads", "head"),
-    r"layers/[kv]_bias": ("layers", "kv_heads", "head"),
-    r"layers/o": ("layers", "query_heads", "head", "width"),
+    r"layers/q": ("layers", "width", "query_heads", "head_dim"),
+    r"layers/q_bias": ("layers", "query_heads", "head_dim"),
+    r"layers/[kv]": ("layers", "width", "kv_heads", "head_dim"),
+    r"layers/[kv]_bias": ("layers", "kv_heads", "head_dim"),
+    r"layers/o": ("layers", "query_heads", "head_dim", "width"),
     r"layers/(gate|up)": ("layers", "width", "mlp"),
     r"layers/down": ("layers", "mlp", "width"),
     r"layers/(q|k|v|gate|up)/lora_in": ("layers", "width", "lora_rank"),
-    r"layers/o/lora_in": ("layers", "query_heads", "head", "lora_rank"),
+    r"layers/o/lora_in": ("layers", "query_heads", "head_dim", "lora_rank"),
     r"layers/down/lora_in": ("layers", "mlp", "lora_rank"),
-    r"layers/q/lora_out": ("layers", "lora_rank", "query_heads", "head"),
-    r"layers/[kv]/lora_out": ("layers", "lora_rank", "kv_heads", "head"),
+    r"layers/q/lora_out": ("layers", "lora_rank", "query_heads", "head_dim"),
+    r"layers/[kv]/lora_out": ("layers", "lora_rank", "kv_heads", "head_dim"),
     r"layers/(gate|up)/lora_out": ("layers", "lora_rank", "mlp"),
     r"layers/(o|down)/lora_out": ("layers", "lora_rank", "width"),
 }
@@ -82,7 +82,7 @@ def spec(*axes: str) -> jax.P:
     return jax.P(*(AXES[axis] for axis in axes))
 
 
-def constrain[A: jax.Array](x: A, *axes: str) -> A:
+def constrain_trainer[A: jax.Array](x: A, *axes: str) -> A:
     """Pin an activation's sharding inside jit; without a mesh it returns `x` itself."""
     if jax.sharding.get_abstract_mesh().empty:
         return x

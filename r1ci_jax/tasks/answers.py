@@ -35,30 +35,30 @@ def integers(text: str) -> list[int] | None:
     """A list of integers parted by commas or blanks, with or without brackets, or None."""
     if len(text) > MAX_ANSWER_CHARS:
         return None
-    text = unbracketed(text).strip()
+    text = strip_brackets(text).strip()
     found = [integer(part) for part in _SEPARATOR.split(text)]
     values = [value for value in found if value is not None]
     return values if len(values) == len(found) else None
 
 
-def unbracketed(text: str, brackets: Sequence[str] = _BRACKETS) -> str:
+def strip_brackets(text: str, brackets: Sequence[str] = _BRACKETS) -> str:
     """The text without the white space and one pair of the brackets around it."""
     text = text.strip()
     return text[1:-1] if text[:1] + text[-1:] in brackets else text
 
 
-def unquoted(text: str) -> str:
+def strip_quotes(text: str) -> str:
     """The text without the white space and one pair of quotes around it."""
     text = text.strip()
     quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1] if quoted else text
 
 
-def parts(text: str, *, limit: int = MAX_ANSWER_CHARS) -> list[str] | None:
+def split_parts(text: str, *, limit: int = MAX_ANSWER_CHARS) -> list[str] | None:
     """What stands between the commas of a list, with or without brackets; None: too long."""
     if len(text) > limit:
         return None
-    return [part.strip() for part in unbracketed(text).split(",")]
+    return [part.strip() for part in strip_brackets(text).split(",")]
 
 
 def matches(
@@ -71,7 +71,7 @@ def matches(
     """The parts of a list, blanks and all, if each of them is of this form; else None."""
     if len(text) > limit:
         return None
-    found = [form.fullmatch(part) for part in unbracketed(text, brackets).split(",")]
+    found = [form.fullmatch(part) for part in strip_brackets(text, brackets).split(",")]
     fitting = [match for match in found if match is not None]
     return fitting if len(fitting) == len(found) else None
 
@@ -113,34 +113,38 @@ def rounds_to(exact: Fraction, text: str, *, places: int) -> bool:
     return decimals >= places and abs(value - exact) <= allowed
 
 
-def judge_integer(expected: int, text: str) -> Verdict:
+def score_integer(expected: int, text: str) -> Verdict:
     """Right when the text is that integer."""
     value = integer(text)
     if value is None:
-        return Verdict(correct=False, reason=f"{shown(text)} is not a single integer")
+        return Verdict(correct=False, reason=f"{format_answer(text)} is not a single integer")
     if value != expected:
-        return Verdict(correct=False, reason=f"{shown(text)} is not {expected}")
+        return Verdict(correct=False, reason=f"{format_answer(text)} is not {expected}")
     return Verdict(correct=True, reason=f"equals {expected}")
 
 
-def judge_integers(expected: Sequence[int], text: str, what: str) -> Verdict:
+def score_integers(expected: Sequence[int], text: str, what: str) -> Verdict:
     """Right when the text lists those whole numbers; `what` names them for the reason."""
     found = integers(text)
     if found is None:
-        return Verdict(correct=False, reason=f"{shown(text)} is not a list of whole numbers")
+        return Verdict(
+            correct=False, reason=f"{format_answer(text)} is not a list of whole numbers"
+        )
     if found != list(expected):
         return Verdict(correct=False, reason=f"not {what}")
     return Verdict(correct=True, reason=what)
 
 
-def judge_word(expected: str, text: str) -> Verdict:
+def score_word(expected: str, text: str) -> Verdict:
     """Right when the text is that word, with or without quotes."""
-    if len(text) > MAX_ANSWER_CHARS or unquoted(text).strip() != expected:
-        return Verdict(correct=False, reason=f"{shown(text)} is not {shown(expected)}")
-    return Verdict(correct=True, reason=f"is {shown(expected)}")
+    if len(text) > MAX_ANSWER_CHARS or strip_quotes(text).strip() != expected:
+        return Verdict(
+            correct=False, reason=f"{format_answer(text)} is not {format_answer(expected)}"
+        )
+    return Verdict(correct=True, reason=f"is {format_answer(expected)}")
 
 
-def shown(text: str) -> str:
+def format_answer(text: str) -> str:
     """The answer for a reason line: one line, shortened."""
     seen = repr(text if len(text) <= 40 else text[:37] + "...")
     return seen if len(seen) <= 60 else seen[:57] + "..."  # unprintable characters take four places

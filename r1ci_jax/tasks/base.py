@@ -78,6 +78,6 @@ def example_rng(task: str, seed: int, difficulty: int, index: int) -> random.Ran
     return random.Random(int.from_bytes(hashlib.sha256(key).digest()[:16], "big"))
 
 
-def normalised(question: str) -> str:
+def normalize_question(question: str) -> str:
     """The form in which questions are compared: case and white space do not make a new question."""
     return " ".join(question.casefold().split())

@@ -6,7 +6,7 @@ from typing import Final
 
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Task
-from r1ci_jax.tasks.published_task import StoredTask
+from r1ci_jax.tasks.published_task import PublishedTask
 from r1ci_jax.tasks.symbench import released_items
 
 _SOURCES: Final = {
@@ -21,7 +21,7 @@ _PUBLISHED: Final = {
 }
 
 
-def markdown() -> str:
+def render_markdown() -> str:
     """The whole page."""
     tasks = [
         registry.get(name)
@@ -89,7 +89,7 @@ def _defects(tasks: list[Task]) -> Iterator[str]:
             yield f"| {task.name} | {count} | gold right, question weak: {why} |"
 
 
-def dropped() -> str:
+def count_dropped() -> str:
     """The published questions that are never asked; reads the published files."""
     lines = [
         "# Published questions that are never asked",
@@ -102,8 +102,8 @@ def dropped() -> str:
     ]
     for name in registry.names(suite="bbh"):
         task = registry.get(name)
-        assert isinstance(task, StoredTask)
-        for item in task.dropped():
+        assert isinstance(task, PublishedTask)
+        for item in task.dropped_items():
             reason = item.reason.replace("|", "\\|")
             lines.append(f"| {name} | {item.index} | {reason} |")
     return "\n".join([*lines, ""])

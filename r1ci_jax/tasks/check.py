@@ -28,17 +28,17 @@ class Report:
     items: int
     distinct: int
     """Different questions among the items."""
-    golds_correct: int
-    majority_share: float
+    num_golds_correct: int
+    majority_fraction: float
     """Share of the commonest gold: what naming one constant would score."""
-    foreign_correct: int
+    num_foreign_correct: int
     """Golds of another item that differ from the own one and score all the same."""
     same_elsewhere: bool
     """The questions are equal in a process with another hash seed."""
     problems: tuple[str, ...]
 
     @property
-    def passed(self) -> bool:
+    def is_passed(self) -> bool:
         """Nothing is wrong."""
         return not self.problems
 
@@ -50,7 +50,7 @@ def check(names: Sequence[str], *, seed: int = 0, items: int = ITEMS) -> Iterato
         yield _check_task(registry.get(name), seed, items, elsewhere[name])
 
 
-def sample(task: Task, seed: int, items: int) -> list[Example]:
+def sample_examples(task: Task, seed: int, items: int) -> list[Example]:
     """Questions spread evenly over the difficulties."""
     levels = task.difficulties
     count = task.count()
@@ -65,11 +65,13 @@ def digest(examples: Sequence[Example]) -> str:
 
 
 def _check_task(task: Task, seed: int, items: int, elsewhere: str) -> Report:
-    examples = sample(task, seed, items)
+    examples = sample_examples(task, seed, items)
     items = len(examples)
     golds = [task.gold(example) for example in examples]
     problems = list(_wrong_golds(task, examples, golds))
-    golds_correct = len(examples) - len({problem.partition(": gold")[0] for problem in problems})
+    num_golds_correct = len(examples) - len(
+        {problem.partition(": gold")[0] for problem in problems}
+    )
     problems += _lucky_answers(task, examples, golds)
     foreign = list(_foreign_golds(task, examples, golds))
     if len(foreign) > (_FOREIGN_SHARE * items if task.many_answers else 0):
@@ -80,10 +82,10 @@ def _check_task(task: Task, seed: int, items: int, elsewhere: str) -> Report:
     return Report(
         task=task.name,
         items=items,
-        distinct=len({base.normalised(example.question) for example in examples}),
-        golds_correct=golds_correct,
-        majority_share=max(map(golds.count, golds)) / items,
-        foreign_correct=len(foreign),
+        distinct=len({base.normalize_question(example.question) for example in examples}),
+        num_golds_correct=num_golds_correct,
+        majority_fraction=max(map(golds.count, golds)) / items,
+        num_foreign_correct=len(foreign),
         same_elsewhere=same,
         problems=tuple(problems[:_SHOWN]),
     )
@@ -151,7 +153,9 @@ def _digests_elsewhere(names: Sequence[str], seed: int, items: int) -> dict[str,
 
 def _print_digests(arguments: Sequence[str]) -> None:
     seed, items, *names = arguments
-    found = {name: digest(sample(registry.get(name), int(seed), int(items))) for name in names}
+    found = {
+        name: digest(sample_examples(registry.get(name), int(seed), int(items))) for name in names
+    }
     print(json.dumps(found))
 
 

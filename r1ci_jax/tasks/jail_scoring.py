@@ -47,7 +47,7 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-][0-9]{1,3})
 _MISSING: Final = "import importlib.util as u; print(u.find_spec({module!r}) is None)"
 
 
-class Jail:
+class ScoringJail:
     """A sandbox for scorers, opened when first asked; threads share it, a fork opens its own."""
 
     def __init__(self, workers: int = WORKERS) -> None:
@@ -108,7 +108,7 @@ class Jail:
         if sandbox is not None:
             sandbox.close()
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """In a forked process: leave the parent's sandbox to the parent."""
         self._lock = threading.Lock()
         if self._sandbox is not None:
@@ -142,7 +142,7 @@ def read(result: ExecResult, word: str) -> float | None:
     return float(number)
 
 
-JAIL: Final = Jail()
+SCORING_JAIL: Final = ScoringJail()
 """The process's own."""
-atexit.register(JAIL.close)
-os.register_at_fork(after_in_child=JAIL.forget)
+atexit.register(SCORING_JAIL.close)
+os.register_at_fork(after_in_child=SCORING_JAIL.abandon)

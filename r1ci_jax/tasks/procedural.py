@@ -21,17 +21,17 @@ class Puzzle:
     """What the scorer needs, of JSON's types."""
 
 
-class Procedural(base.Task):
+class ProceduralTask(base.Task):
     """A task whose questions are drawn from a seed."""
 
     @abc.abstractmethod
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         """Make one puzzle."""
 
     @override
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
         assert difficulty in self.difficulties, f"{self.name} has no difficulty {difficulty}"
-        puzzle = self.draw(base.example_rng(self.name, seed, difficulty, index), difficulty)
+        puzzle = self.make_puzzle(base.example_rng(self.name, seed, difficulty, index), difficulty)
         return Example(
             id=f"{self.name}/d{difficulty}/s{seed}/{index}",
             task=self.name,

@@ -32,7 +32,7 @@ class Remote:
     sha256: str
 
 
-def folder(explicit: pathlib.Path | None = None) -> pathlib.Path:
+def data_folder(explicit: pathlib.Path | None = None) -> pathlib.Path:
     """The data folder: the one given (`--data-dir`), else $R1CI_DATA, else the user's cache."""
     if explicit is not None:
         return explicit
@@ -42,7 +42,7 @@ def folder(explicit: pathlib.Path | None = None) -> pathlib.Path:
     return pathlib.Path(cache).expanduser() / "r1ci_jax" / "tasks"
 
 
-def choose(explicit: pathlib.Path) -> None:
+def choose_folder(explicit: pathlib.Path) -> None:
     """Make `--data-dir` the folder of this process and of those it starts."""
     if not explicit.is_dir():
         raise UserError(f"no data folder {explicit}; name another, or run {FETCH} --data-dir DIR")

@@ -43,7 +43,7 @@ class Contents:
     dropped: tuple[Dropped, ...]
 
 
-class StoredTask(base.Task):
+class PublishedTask(base.Task):
     """A task whose questions are published items.
 
     `generate(index, seed, 1)` is place `index` of a permutation that the seed draws, so one seed
@@ -64,14 +64,14 @@ class StoredTask(base.Task):
 
     def contents(self) -> Contents:
         """The items, read once."""
-        return _contents(self, published_files.folder(self._data))
+        return _contents(self, published_files.data_folder(self._data))
 
     @override
     def count(self) -> int:
         """How many questions there are."""
         return len(self.contents().items)
 
-    def dropped(self) -> tuple[Dropped, ...]:
+    def dropped_items(self) -> tuple[Dropped, ...]:
         """The items that are never asked, and why."""
         return self.contents().dropped
 
@@ -92,7 +92,7 @@ class StoredTask(base.Task):
         )
 
 
-def settled(task: str, items: Sequence[Item], dropped: Iterable[Dropped]) -> Contents:
+def deduplicate(task: str, items: Sequence[Item], dropped: Iterable[Dropped]) -> Contents:
     """The contents without repeated questions.
 
     A repetition with the same answer goes, the first stays; of questions that are answered in two
@@ -100,7 +100,7 @@ def settled(task: str, items: Sequence[Item], dropped: Iterable[Dropped]) -> Con
     """
     groups: dict[str, list[Item]] = {}
     for item in items:
-        groups.setdefault(base.normalised(item.question), []).append(item)
+        groups.setdefault(base.normalize_question(item.question), []).append(item)
     kept: list[Item] = []
     gone = list(dropped)
     for group in groups.values():
@@ -117,7 +117,7 @@ def settled(task: str, items: Sequence[Item], dropped: Iterable[Dropped]) -> Con
 
 
 @functools.lru_cache(maxsize=64)
-def _contents(task: StoredTask, data: pathlib.Path) -> Contents:
+def _contents(task: PublishedTask, data: pathlib.Path) -> Contents:
     return task.read(data)
 
 

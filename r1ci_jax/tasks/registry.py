@@ -89,7 +89,7 @@ def names(*, suite: str | None = None) -> tuple[str, ...]:
     return tuple(name for tasks in chosen for name in tasks)
 
 
-def register(name: str, place: str, *, suite: str) -> None:
+def register(name: str, location: str, *, suite: str) -> None:
     """Add a task of one's own: `place` is "package.module:Class", the class takes no arguments.
 
     Raises:
@@ -97,11 +97,11 @@ def register(name: str, place: str, *, suite: str) -> None:
     """
     if name in names():
         raise UserError(f"there is a task {name!r} already; choose another name")
-    _SUITES.setdefault(suite, {})[name] = place
-    _ADDED[name] = (place, suite)
+    _SUITES.setdefault(suite, {})[name] = location
+    _ADDED[name] = (location, suite)
 
 
-def added() -> dict[str, tuple[str, str]]:
+def registered() -> dict[str, tuple[str, str]]:
     """Place and suite of what `register` added: another process does not know of it."""
     return dict(_ADDED)
 
@@ -117,10 +117,10 @@ def get(name: str) -> Task:
     raise UserError(f"unknown task {name!r}; {hint}")
 
 
-def _make(name: str, place: str) -> Task:
-    module, _, attribute = place.partition(":")
+def _make(name: str, location: str) -> Task:
+    module, _, attribute = location.partition(":")
     maker = getattr(importlib.import_module(module), attribute)
     task = maker(name) if attribute == "make" else maker()
     assert isinstance(task, Task) and task.name == name
-    task.split = train_test_split.of(name)
+    task.split = train_test_split.split_of_task(name)
     return task

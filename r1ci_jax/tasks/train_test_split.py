@@ -52,6 +52,6 @@ TEST: Final = (
 """The 37 tasks that only evaluation sees."""
 
 
-def of(name: str) -> str:
+def split_of_task(name: str) -> str:
     """`train` or `test`."""
     return "test" if name in TEST else "train"

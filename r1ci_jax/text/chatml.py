@@ -6,40 +6,40 @@ system turn in front whenever none is given, also in front of a later turn that 
 itself; nothing here adds a turn that the caller did not ask for.
 """
 
-from r1ci_jax.text.tokenizer import TURN_END, TURN_START, Tokenizer
+from r1ci_jax.text.tokenizer import MESSAGE_END, MESSAGE_START, Tokenizer
 
 
 def prompt_ids(tokenizer: Tokenizer, question: str, *, system: str = "") -> list[int]:
     """Returns the ids before the policy's first token; no system turn when `system` is empty."""
-    system_ids = _turn_ids(tokenizer, "system", system) if system else []
+    system_ids = _message_ids(tokenizer, "system", system) if system else []
     return [
         *system_ids,
-        *_turn_ids(tokenizer, "user", question),
+        *_message_ids(tokenizer, "user", question),
         *_assistant_ids(tokenizer),
     ]
 
 
-def user_turn_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+def user_message_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Returns the ids between an assistant turn that is not yet closed and the next one's text."""
     return [
         tokenizer.eos_id,
         *tokenizer.encode("\n"),
-        *_turn_ids(tokenizer, "user", text),
+        *_message_ids(tokenizer, "user", text),
         *_assistant_ids(tokenizer),
     ]
 
 
-def rendered_prompt(question: str) -> str:
+def render_prompt(question: str) -> str:
     """The text that `prompt_ids` stands for."""
-    return f"{TURN_START}user\n{question}{TURN_END}\n{TURN_START}assistant\n"
+    return f"{MESSAGE_START}user\n{question}{MESSAGE_END}\n{MESSAGE_START}assistant\n"
 
 
-def rendered_user_turn(text: str) -> str:
-    """The text that `user_turn_ids` stands for."""
-    return f"{TURN_END}\n{rendered_prompt(text)}"
+def render_user_message(text: str) -> str:
+    """The text that `user_message_ids` stands for."""
+    return f"{MESSAGE_END}\n{render_prompt(text)}"
 
 
-def _turn_ids(tokenizer: Tokenizer, role: str, content: str) -> list[int]:
+def _message_ids(tokenizer: Tokenizer, role: str, content: str) -> list[int]:
     return [
         tokenizer.im_start_id,
         *tokenizer.encode(f"{role}\n{content}"),

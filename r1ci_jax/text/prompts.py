@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-HEAD_PROMPT = """\
+INSTRUCTIONS = """\
 Solve the problem below. Think step by step.
 
 Whenever exact computation, search or checking would help, you may write a Python script:
@@ -29,10 +29,10 @@ HINTS: Mapping[str, str] = {
 }
 """What each way of answering adds to the question."""
 
-CHECK_TURN = "Check the answer with code."
+CHECK_MESSAGE = "Check the answer with code."
 """CodeSteer's second user turn; the answer that follows it counts."""
 
 
-def user_turn(question: str, agent: str, *, head: str = "") -> str:
-    """Returns the first user turn; `head` is `HEAD_PROMPT` for a pretrained model."""
-    return head + question + HINTS[agent]
+def render_question(question: str, agent: str, *, instructions: str = "") -> str:
+    """Returns the first user turn; `head` is `INSTRUCTIONS` for a pretrained model."""
+    return instructions + question + HINTS[agent]

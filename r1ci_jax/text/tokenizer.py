@@ -23,8 +23,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from r1ci_jax.errors import UserError
 
 PAD = "<|endoftext|>"
-TURN_START = "<|im_start|>"
-TURN_END = "<|im_end|>"
+MESSAGE_START = "<|im_start|>"
+MESSAGE_END = "<|im_end|>"
 
 # What Qwen2.5 splits on: English clitics, words with one leading mark, SINGLE digits, runs of marks
 # with the line breaks behind them, line breaks, blanks.
@@ -84,14 +84,14 @@ class Tokenizer:
         self._marking_encoder = tokenizers.Tokenizer.from_str(json.dumps(marked))
         added = {entry["content"]: entry["id"] for entry in definition["added_tokens"]}
         self.marks = tuple(added)
-        for content in (PAD, TURN_START, TURN_END):
+        for content in (PAD, MESSAGE_START, MESSAGE_END):
             if content not in added:
                 raise UserError(
                     f"the tokenizer has no {content} token; use one with Qwen2.5's ChatML tokens"
                 )
         self.pad_id = added[PAD]
-        self.im_start_id = added[TURN_START]
-        self.eos_id = added[TURN_END]
+        self.im_start_id = added[MESSAGE_START]
+        self.eos_id = added[MESSAGE_END]
         self._bytes = _bytes_of_ids(self._encoder.get_vocab(), added)
         self.vocab_size = len(self._bytes)
 
@@ -149,7 +149,7 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     Ids: learned tokens first, then the three ChatML tokens, as in Qwen2.5. Fewer than `vocab_size`
     ids come out when the texts hold too few different words to merge.
     """
-    specials = (PAD, TURN_START, TURN_END)
+    specials = (PAD, MESSAGE_START, MESSAGE_END)
     smallest = 256 + len(specials)
     if vocab_size < smallest:
         raise UserError(f"a tokenizer of {vocab_size} ids is too small; ask for {smallest} or more")
@@ -176,7 +176,7 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 def _config() -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": TURN_END,
+        "eos_token": MESSAGE_END,
         "pad_token": PAD,
         "clean_up_tokenization_spaces": False,
         "model_max_length": 1 << 17,

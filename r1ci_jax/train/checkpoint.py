@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any moment.
+"""CheckpointManager that survive a kill at any moment.
 
 Each step is a directory of its own (see snapshot.py), named by its number:
 
@@ -24,9 +24,9 @@ from etils import epath
 from r1ci_jax.errors import Resume, UserError
 from r1ci_jax.runtime import hosts, preemption
 from r1ci_jax.train import checkpoint_dir
-from r1ci_jax.train.checkpoint_dir import Unusable, abstract
+from r1ci_jax.train.checkpoint_dir import UnusableCheckpointError, abstract
 
-__all__ = ["Checkpoints", "Restored", "abstract", "load_params", "save_params"]
+__all__ = ["CheckpointManager", "Restored", "abstract", "load_params", "save_params"]
 
 PyTree = Any
 Metadata = dict[str, Any]
@@ -45,13 +45,13 @@ class Restored(NamedTuple):
     metadata: Metadata
 
 
-class Checkpoints:
+class CheckpointManager:
     """The last `keep` steps of one training stage, and the `keep_best` best ones.
 
     Saving runs in the background: `save` returns once the arrays are copied, and their buffers may
     be donated at once. An error of a running save is raised by the next `save`, `wait` or `close`.
 
-        with Checkpoints(run / "checkpoints", training={"seed": 0}) as checkpoints:
+        with CheckpointManager(run / "checkpoints", training={"seed": 0}) as checkpoints:
             found = checkpoints.restore_latest(abstract(state))
             ...
             checkpoints.save(step, state, {"data": iterator.get_state()}, metric=loss)
@@ -74,7 +74,7 @@ class Checkpoints:
         (its metrics, in a bucket) is then there.
         """
         assert keep >= 1, "a run without any checkpoint cannot resume"
-        self._directory = checkpoint_dir.place(directory)
+        self._directory = checkpoint_dir.step_path(directory)
         self._keep = keep
         self._keep_best = keep_best
         self._better = better
@@ -94,7 +94,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Whole steps, ascending."""
-        return [step for step in self._candidates() if checkpoint_dir.is_whole(self._path(step))]
+        return [step for step in self._candidates() if checkpoint_dir.is_complete(self._path(step))]
 
     def latest(self) -> int | None:
         """The newest usable step, the same in every process; None where none was ever finished.
@@ -127,9 +127,9 @@ class Checkpoints:
         while (step := self.latest()) is not None:
             try:
                 return Restored(step, *self._read(step, abstract_tree))
-            except Unusable as reason:
+            except UnusableCheckpointError as reason:
                 if jax.process_count() > 1:  # the others may have read it
-                    raise self._no_use(step, reason) from reason
+                    raise self._is_unusable(step, reason) from reason
                 self._skip(step, reason)
                 self._unreadable.add(step)
         return None
@@ -139,8 +139,8 @@ class Checkpoints:
         self.wait()
         try:
             return self._read(step, abstract_tree)
-        except Unusable as reason:
-            raise self._no_use(step, reason) from reason
+        except UnusableCheckpointError as reason:
+            raise self._is_unusable(step, reason) from reason
 
     def save(
         self, step: int, tree: PyTree, metadata: Metadata, *, metric: float | None = None
@@ -157,12 +157,12 @@ class Checkpoints:
             return
         self._remove_leftovers()
         facts = {"metadata": metadata, "training": self._training, "metric": metric}
-        write = checkpoint_dir.begin(self._path(step), tree, facts)
+        write = checkpoint_dir.start_write(self._path(step), tree, facts)
         self._running = self._worker.submit(self._finish, write, step)
         self._newest = step
 
     @contextlib.contextmanager
-    def saved_on_stop(
+    def save_on_preemption(
         self, name: str, step: int, tree: PyTree, metadata: Metadata, metric: float | None
     ) -> Iterator[None]:
         """Around work that a stop abandons: the `step` steps before it are saved first."""
@@ -172,7 +172,7 @@ class Checkpoints:
             if step > 0:
                 self.save(step, tree, metadata, metric=metric)
                 self.wait()
-            raise preemption.stopped(after=f"{name} step {step}") from None
+            raise preemption.preempted_error(after=f"{name} step {step}") from None
 
     def wait(self) -> None:
         """Return when nothing is being written; raise what went wrong."""
@@ -208,16 +208,16 @@ class Checkpoints:
                 continue
             try:
                 checkpoint_dir.verify(path)
-            except Unusable as reason:
+            except UnusableCheckpointError as reason:
                 self._skip(step, reason)
             else:
                 return step
         return _NONE_USABLE if was_finished else _NO_STEP
 
-    def _skip(self, step: int, reason: Unusable) -> None:
+    def _skip(self, step: int, reason: UnusableCheckpointError) -> None:
         _log.warning("checkpoint %s is skipped: %s", self._path(step), reason)
 
-    def _no_use(self, step: int, reason: Unusable) -> UserError:
+    def _is_unusable(self, step: int, reason: UnusableCheckpointError) -> UserError:
         return UserError(
             f"checkpoint {self._path(step)} cannot be used: {reason}; delete it to go on from the "
             "one before, or run the stage again"
@@ -237,12 +237,12 @@ class Checkpoints:
 
     def _finish(self, write: checkpoint_dir.Write, step: int) -> None:
         self._before_commit()
-        checkpoint_dir.finish(write)
+        checkpoint_dir.finish_write(write)
         if jax.process_index() == 0:
-            for old in self._superfluous():
+            for old in self._steps_to_delete():
                 checkpoint_dir.delete(self._path(old))
 
-    def _superfluous(self) -> list[int]:
+    def _steps_to_delete(self) -> list[int]:
         """Steps that are neither among the last nor among the best."""
         steps = self.steps()
         metrics = {step: checkpoint_dir.marker(self._path(step)).get("metric") for step in steps}
@@ -263,9 +263,9 @@ class Checkpoints:
         assert self._newest is not None, "nothing is deleted before it was looked at"
         for path in self._directory.iterdir():
             step = int(path.name) if path.name.isdigit() else None
-            is_half = step is not None and not checkpoint_dir.is_whole(path)
+            is_half = step is not None and not checkpoint_dir.is_complete(path)
             is_beyond = step is not None and step > self._newest
-            if is_half or is_beyond or checkpoint_dir.of_failed_write(path):
+            if is_half or is_beyond or checkpoint_dir.is_from_failed_write(path):
                 checkpoint_dir.delete(path)
 
 
@@ -276,20 +276,22 @@ def save_params(
 
     When it returns, every host can read them.
     """
-    path = checkpoint_dir.place(directory)
+    path = checkpoint_dir.step_path(directory)
     if jax.process_index() == 0:
         checkpoint_dir.clear(path)
-    checkpoint_dir.finish(checkpoint_dir.begin(path, params, {"metadata": metadata or {}}))
+    checkpoint_dir.finish_write(
+        checkpoint_dir.start_write(path, params, {"metadata": metadata or {}})
+    )
     hosts.gather("the final weights", None)
 
 
 def load_params(directory: epath.PathLike, abstract_params: PyTree) -> tuple[PyTree, Metadata]:
     """Weights written by `save_params`, in the shardings and types of `abstract_params`."""
-    path = checkpoint_dir.place(directory)
+    path = checkpoint_dir.step_path(directory)
     try:
         checkpoint_dir.verify(path)
         return checkpoint_dir.read(path, abstract_params), checkpoint_dir.marker(path)["metadata"]
-    except Unusable as reason:
+    except UnusableCheckpointError as reason:
         raise UserError(
             f"the weights at {path} cannot be used: {reason}; run the stage that writes them again"
         ) from reason

@@ -48,11 +48,11 @@ for _protocol in ("gcs", "s3"):
     fsspec.config.conf.setdefault(_protocol, {}).setdefault("use_listings_cache", False)
 
 
-class Unusable(Exception):
+class UnusableCheckpointError(Exception):
     """Why a directory cannot be read: it is half-written or damaged."""
 
 
-def place(directory: epath.PathLike) -> epath.Path:
+def step_path(directory: epath.PathLike) -> epath.Path:
     """An absolute path, or a URL.
 
     Raises:
@@ -63,7 +63,7 @@ def place(directory: epath.PathLike) -> epath.Path:
     try:
         path.exists()
     except ImportError as error:
-        raise UserError(f"{path} cannot be reached: {_brief(error)}") from error
+        raise UserError(f"{path} cannot be reached: {_shorten(error)}") from error
     return path
 
 
@@ -72,7 +72,7 @@ def place(directory: epath.PathLike) -> epath.Path:
 Write = tuple[epath.Path, Marker, ocp.AsyncResponse[None]]
 
 
-def begin(path: epath.Path, tree: PyTree, facts: Marker) -> Write:
+def start_write(path: epath.Path, tree: PyTree, facts: Marker) -> Write:
     """Start to write `tree`. When this returns, its arrays are copied and may be donated."""
     assert json.loads(json.dumps(facts)) == facts, (
         f"checkpoint metadata must be plain JSON (lists, string keys): {facts}"
@@ -88,7 +88,7 @@ def begin(path: epath.Path, tree: PyTree, facts: Marker) -> Write:
         raise _write_error(path, error) from error
 
 
-def finish(write: Write) -> None:
+def finish_write(write: Write) -> None:
     """Wait until all is written, then say so in step.json."""
     path, marker, response = write
     try:
@@ -124,13 +124,15 @@ def marker(path: epath.Path) -> Marker:
         found = json.loads((path / MARKER).read_text())
         sizes = dict(found["files"])
     except FileNotFoundError:
-        raise Unusable(f"it was never finished (no {MARKER})") from None
+        raise UnusableCheckpointError(f"it was never finished (no {MARKER})") from None
     except (ValueError, KeyError, TypeError):
-        raise Unusable(f"its {MARKER} is damaged") from None
+        raise UnusableCheckpointError(f"its {MARKER} is damaged") from None
     there = dict(_sizes(path))
     for name, size in sizes.items():
         if there.get(name) != size:
-            raise Unusable(f"{name} has {there.get(name, 'no')} bytes instead of {size}")
+            raise UnusableCheckpointError(
+                f"{name} has {there.get(name, 'no')} bytes instead of {size}"
+            )
     return found
 
 
@@ -139,11 +141,11 @@ def has_marker(path: epath.Path) -> bool:
     return (path / MARKER).exists()
 
 
-def is_whole(path: epath.Path) -> bool:
+def is_complete(path: epath.Path) -> bool:
     """Whether every file is there in its length."""
     try:
         marker(path)
-    except Unusable:
+    except UnusableCheckpointError:
         return False
     return True
 
@@ -156,7 +158,7 @@ def verify(path: epath.Path) -> None:
     """
     for name, value in marker(path).get("crc32", {}).items():
         if _crc32(path / name) != value:
-            raise Unusable(f"{name} is not what was written (its checksum differs)")
+            raise UnusableCheckpointError(f"{name} is not what was written (its checksum differs)")
 
 
 def read(path: epath.Path, abstract_tree: PyTree) -> PyTree:
@@ -166,19 +168,19 @@ def read(path: epath.Path, abstract_tree: PyTree) -> PyTree:
         UserError: they are those of another model.
         Unusable: they cannot be read.
     """
-    _refuse_other_model(path, marker(path)["shapes"], _shapes(abstract_tree))
+    _require_same_shapes(path, marker(path)["shapes"], _shapes(abstract_tree))
     try:
         return ocp.load(os.fspath(path), abstract(abstract_tree))
     except (OSError, ValueError, KeyError) as error:
-        raise Unusable(_brief(error)) from error
+        raise UnusableCheckpointError(_shorten(error)) from error
 
 
 def abstract(tree: PyTree) -> PyTree:
     """Shapes, types and shardings of a tree of arrays."""
-    return jax.tree.map(_placed, tree)
+    return jax.tree.map(_abstract_leaf, tree)
 
 
-def _refuse_other_model(path: epath.Path, saved: Mapping, wanted: Mapping) -> None:
+def _require_same_shapes(path: epath.Path, saved: Mapping, wanted: Mapping) -> None:
     """Orbax answers a wrong tree with pages of errors: compare first."""
     for name in sorted(saved.keys() | wanted.keys()):
         if saved.get(name) != wanted.get(name):
@@ -189,7 +191,7 @@ def _refuse_other_model(path: epath.Path, saved: Mapping, wanted: Mapping) -> No
             )
 
 
-def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
+def _abstract_leaf(leaf: Any) -> jax.ShapeDtypeStruct:
     """A leaf without sharding goes to this process's first device, never where the saver had it."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     sharding = getattr(leaf, "sharding", None) or here
@@ -246,7 +248,7 @@ def clear(path: epath.Path) -> None:
         time.sleep(0.05)
 
 
-def of_failed_write(path: epath.Path) -> bool:
+def is_from_failed_write(path: epath.Path) -> bool:
     """Whether this is a temporary directory of Orbax, beside a step."""
     name, _, suffix = path.name.partition(".")
     return name.isdigit() and suffix.startswith(_ORBAX_SUFFIX)
@@ -262,8 +264,8 @@ def _write_error(path: epath.Path, error: Exception) -> Exception:
         return UserError(
             f"disk full while writing checkpoint {path}: free some space, then run again"
         )
-    return UserError(f"checkpoint {path} cannot be written: {_brief(error)}")
+    return UserError(f"checkpoint {path} cannot be written: {_shorten(error)}")
 
 
-def _brief(error: Exception) -> str:
+def _shorten(error: Exception) -> str:
     return " ".join(str(error).split())[:500]

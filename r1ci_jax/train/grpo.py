@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from r1ci_jax.config import GrpoConfig
-from r1ci_jax.curriculum.stages import Stage, place
+from r1ci_jax.curriculum.stages import Stage, curriculum_state
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import serialize, summaries
 from r1ci_jax.rollout.runner import Runner
@@ -54,16 +54,16 @@ def train(
     of the checkpoints. Returns all weights.
     """
     # A copy, unless LoRA leaves it alone: the training state is donated to every step.
-    trainable, frozen = policy.trainable(params, seed=seed)
-    reference = jax.tree.map(jnp.copy, params) if frozen is None else frozen
-    schedule = state.constant(config.lr, warmup_steps=config.warmup_steps)
+    trainable, base = policy.split_trainable(params, seed=seed)
+    reference = jax.tree.map(jnp.copy, params) if base is None else base
+    schedule = state.constant_schedule(config.lr, warmup_steps=config.warmup_steps)
     tx = state.make_optimizer(schedule, clip_norm=config.clip_norm)
-    train_state = state.start(trainable, tx)
+    train_state = state.create_state(trainable, tx)
     total = sum(stage.steps for stage in stages)
-    updates = config.minibatches * config.passes
+    updates = config.num_minibatches * config.num_iterations
 
     with (
-        checkpoint.Checkpoints(
+        checkpoint.CheckpointManager(
             checkpoints_dir,
             config.checkpoint_keep,
             keep_best=config.checkpoint_keep_best,
@@ -79,25 +79,27 @@ def train(
         found = checkpoints.restore_latest(checkpoint.abstract(train_state))
         if found is not None:
             done, train_state, saved = found
-            assert saved["curriculum"] == place(stages, done), "the curriculum's state is of others"
+            assert saved["curriculum"] == curriculum_state(stages, done), (
+                "the curriculum's state is of others"
+            )
         writer.truncate_after(name, done)
         trajectory_log.truncate_after(name, done)
-        spikes = guards.Spikes()
+        spikes = guards.LossSpikeDetector()
         spikes.resume(metrics.column(metrics_path, name, "optim/loss"))
 
         with progress.Progress(name, total, start=done) as bar:
             if done < total:
-                runner.load(policy.sampler_weights(train_state.params, runner.sampler, frozen))
+                runner.load(policy.sampler_weights(train_state.params, runner.sampler, base))
                 with bar.compiling("sampler", about=15):
                     runner.warm_up()
                 runner.unload()
                 with bar.compiling("update", about=20):
-                    grpo_step.warm_up(train_state.params, reference, frozen, policy, config)
+                    grpo_step.warm_up(train_state.params, reference, base, policy, config)
             for stage, first_step in _with_first_steps(stages):
                 if done >= first_step + stage.steps:
                     continue
                 steps = range(first_step, first_step + stage.steps)
-                collector = rollout_collector.Collector(
+                collector = rollout_collector.RolloutCollector(
                     runner, questions(stage.split), config, steps=steps, seed=seed + stage.number
                 )
                 if done > first_step:
@@ -107,11 +109,11 @@ def train(
 
                 # --- Train loop ---
                 for step in steps[max(done - first_step, 0) :]:
-                    runner.load(policy.sampler_weights(train_state.params, runner.sampler, frozen))
+                    runner.load(policy.sampler_weights(train_state.params, runner.sampler, base))
                     wanted = config.prompts_per_step * config.rollouts_per_prompt
-                    here = {"curriculum": place(stages, step)} | collector.saved()
+                    here = {"curriculum": curriculum_state(stages, step)} | collector.state()
                     with (
-                        checkpoints.saved_on_stop(name, step, train_state, here, reward),
+                        checkpoints.save_on_preemption(name, step, train_state, here, reward),
                         bar.activity(f"sampling {wanted}"),
                     ):
                         trajectories, values = collector.collect(step)
@@ -121,8 +123,8 @@ def train(
                         serialize.write(serialize.step_path(rollouts_dir, step + 1), trajectories)
 
                     sampled = time.monotonic()
-                    with bar.activity("updating"), guards.strict():
-                        advantages = grpo_step.relative_advantages(trajectories, config)
+                    with bar.activity("updating"), guards.no_implicit_transfers():
+                        advantages = grpo_step.compute_advantages(trajectories, config)
                         train_state, learnt = grpo_step.update(
                             train_state,
                             reference,
@@ -131,45 +133,55 @@ def train(
                             policy,
                             config,
                             tx,
-                            frozen,
+                            base,
                         )
                     updated = time.monotonic()
-                    guards.refuse_non_finite(
+                    guards.require_finite(
                         learnt,
                         step=step + 1,
-                        save=functools.partial(_save, diverged_dir, name, step + 1, trajectories),
+                        save=functools.partial(
+                            _save_diverged, diverged_dir, name, step + 1, trajectories
+                        ),
                         advice="lower grpo.lr",
                     )
-                    guards.report_mismatch(name, step + 1, learnt)
+                    guards.report_logprob_mismatch(name, step + 1, learnt)
 
                     # --- Log and save ---
-                    values |= learnt | summaries.statistics(trajectories)
+                    values |= learnt | summaries.compute_metrics(trajectories)
                     values |= {
-                        "group/flat_fraction": grpo_step.flat_fraction(advantages),
+                        "group/zero_advantage_fraction": grpo_step.zero_advantage_fraction(
+                            advantages
+                        ),
                         "curriculum/stage": stage.number,
-                        "optim/lr": state.at(schedule, step * updates),
+                        "optim/lr": state.learning_rate_at(schedule, step * updates),
                         "check/loss_deviation": spikes.report(name, step + 1, learnt["optim/loss"]),
                         "time/update": updated - sampled,
                     }
                     writer.write(name, step + 1, values)
-                    for kept in summaries.representative(trajectories, config.trajectories_logged):
+                    for kept in summaries.sample_by_reward(
+                        trajectories, config.logged_trajectories
+                    ):
                         trajectory_log.append(
-                            summaries.row(kept, policy.tokenizer, stage=name, step=step + 1)
+                            summaries.to_record(kept, policy.tokenizer, stage=name, step=step + 1)
                         )
                     shown = ("reward/mean", "accuracy", "tool/calls_per_traj")
                     bar.update(step + 1, {key: values[key] for key in shown})
                     reward = values["reward/mean"]
                     is_due = (step + 1) % config.checkpoint_every == 0 or step + 1 == total
-                    stop = preemption.requested()
+                    stop = preemption.is_requested()
                     if is_due or stop:
-                        here = {"curriculum": place(stages, step + 1)} | collector.saved()
+                        here = {
+                            "curriculum": curriculum_state(stages, step + 1)
+                        } | collector.state()
                         checkpoints.save(step + 1, train_state, here, metric=reward)
                     if stop:
-                        raise preemption.stopped(after=f"{name} step {step + 1}")
-    return policy.whole(train_state.params, frozen)
+                        raise preemption.preempted_error(after=f"{name} step {step + 1}")
+    return policy.merge_adapters(train_state.params, base)
 
 
-def _save(directory: Path, name: str, step: int, trajectories: Sequence[Trajectory]) -> Path:
+def _save_diverged(
+    directory: Path, name: str, step: int, trajectories: Sequence[Trajectory]
+) -> Path:
     path = directory / f"{name}_step_{step}.jsonl.gz"
     serialize.write(path, trajectories)
     return path

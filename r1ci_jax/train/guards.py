@@ -16,19 +16,19 @@ import numpy as np
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, progress
 
-MISMATCH = 0.1
+MAX_LOGPROB_MISMATCH = 0.1
 """Mean |trainer - sampler| log-probability, in nats, above which the two no longer agree: bfloat16
 gives some 0.01, eight bits a few times that."""
 
 
 @contextlib.contextmanager
-def strict() -> Iterator[None]:
+def no_implicit_transfers() -> Iterator[None]:
     """Inside, nothing travels between host and devices unasked, and no array grows axes unasked."""
     with jax.transfer_guard("disallow"), jax.numpy_rank_promotion("raise"):
         yield
 
 
-def refuse_non_finite(
+def require_finite(
     values: Mapping[str, float], *, step: int, save: Callable[[], Path], advice: str
 ) -> None:
     """Stop where a loss or a gradient is no number; `save` keeps the batch and says where.
@@ -53,13 +53,13 @@ def save_arrays(path: Path, batch: Any) -> Path:
 
 
 @dataclasses.dataclass
-class Spikes:
+class LossSpikeDetector:
     """Losses that stand far above those just before them."""
 
     window: int = 50
-    least: int = 10
+    min_history: int = 10
     """Losses that must be known before one is judged."""
-    deviations: float = 6.0
+    threshold: float = 6.0
 
     def __post_init__(self) -> None:
         self._recent: collections.deque[float] = collections.deque(maxlen=self.window)
@@ -70,7 +70,7 @@ class Spikes:
 
     def deviation(self, loss: float) -> float:
         """How many standard deviations the loss lies above the recent ones; then it is one."""
-        if len(self._recent) < self.least:
+        if len(self._recent) < self.min_history:
             found = 0.0
         else:
             spread = statistics.pstdev(self._recent) or math.inf
@@ -81,7 +81,7 @@ class Spikes:
     def report(self, name: str, step: int, loss: float) -> float:
         """`deviation`, said aloud where it is a spike."""
         found = self.deviation(loss)
-        if found > self.deviations:
+        if found > self.threshold:
             progress.warn(
                 f"{name}: the loss of step {step} is {loss:.4g}, {found:.1f} standard deviations "
                 "above the recent ones"
@@ -89,11 +89,11 @@ class Spikes:
         return found
 
 
-def report_mismatch(name: str, step: int, values: Mapping[str, float]) -> None:
+def report_logprob_mismatch(name: str, step: int, values: Mapping[str, float]) -> None:
     """Say so where sampler and trainer give the same tokens different probabilities."""
     difference = values.get("check/sampler_trainer_logprob_diff", 0.0)
-    if difference > MISMATCH:
+    if difference > MAX_LOGPROB_MISMATCH:
         progress.warn(
             f"{name}: at step {step} sampler and trainer differ by {difference:.2g} nats a token; "
-            'set grpo.behaviour to "recomputed", or sampler.weights and sampler.cache to "full"'
+            'set grpo.old_logprobs to "recompute", or sampler.weight_quantization and sampler.cache_quantization to "none"'
         )

@@ -5,7 +5,7 @@ of them ever exists: a chunk's logits give its log-probabilities, the loss's slo
 that the chunk's part of both gradients, before the next chunk is begun. Nothing is computed twice:
 three products of the head's size make forward and backward together.
 
-    loss, scores = head_loss(head, token_loss, x_BTD, weight, targets_BT, counted_BT, (mask_BT,))
+    loss, scores = lm_head_loss(head, token_loss, x_BTD, weight, targets_BT, counted_BT, (mask_BT,))
 
 Only positions that count are multiplied: prompts, what the interpreter wrote and padding cost the
 head nothing. On a mesh each device goes through its own rows. The head is gathered along fsdp once
@@ -29,7 +29,7 @@ from r1ci_jax.sharding import rules
 type TokenLoss = Callable[..., jax.Array]
 """(log-probabilities, *what belongs to each) -> each position's share of the summed loss."""
 
-NEVER = -1e30
+MASKED_LOGIT = -1e30
 """Logit of a row of the table that is no token; finite, so that zero times it is zero."""
 
 
@@ -37,7 +37,7 @@ BLOCK = 8192
 """Tokens whose part of the head's gradient is computed at a time."""
 
 
-class Scores(NamedTuple):
+class TokenScores(NamedTuple):
     """How each target was judged, float32 [B, T]; 0 where it does not count. Without gradient."""
 
     logprobs_BT: jax.Array
@@ -46,26 +46,26 @@ class Scores(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Head:
+class LmHead:
     """How the head is applied."""
 
     is_tied: bool
     """Its weight is the embedding [V, D], not a head [D, V]."""
-    tokens: int
+    vocab_size: int
     """Ids below this are tokens; checkpoints have a few more embeddings."""
     temperature: float = 1.0
     """Divides the logits."""
-    chunk: int = 1024
+    chunk_size: int = 1024
     """Positions of a device at a time."""
 
 
 def token_scores(
-    head: Head,
+    lm_head: LmHead,
     x_BTD: jax.Array,
     weight: jax.Array,
     targets_BT: jax.Array,
     counted_BT: jax.Array,
-) -> Scores:
+) -> TokenScores:
     """Log-probability of each target and entropy of its distribution.
 
     Args:
@@ -75,19 +75,19 @@ def token_scores(
         targets_BT: Token ids.
         counted_BT: True at each position that is asked for.
     """
-    return _over_mesh(head, None, x_BTD, weight, targets_BT, counted_BT, ())[1]
+    return _sharded(lm_head, None, x_BTD, weight, targets_BT, counted_BT, ())[1]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def head_loss(
-    head: Head,
+def lm_head_loss(
+    head: LmHead,
     token_loss: TokenLoss,
     x_BTD: jax.Array,
     weight: jax.Array,
     targets_BT: jax.Array,
     counted_BT: jax.Array,
     inputs: tuple[jax.Array, ...],
-) -> tuple[jax.Array, Scores]:
+) -> tuple[jax.Array, TokenScores]:
     """Sum of `token_loss(logprobs, *inputs)` over the positions that count, and their scores.
 
     Pass the float32 parameters even when `x_BTD` is bfloat16: products run in the type of `x_BTD`,
@@ -103,22 +103,24 @@ def head_loss(
         inputs: Arrays [B, T] for `token_loss`; they get no gradient.
     """
     scores = token_scores(head, x_BTD, weight, targets_BT, counted_BT)
-    shares_BT = token_loss(scores.logprobs_BT, *inputs)
-    return jnp.sum(shares_BT, where=counted_BT), scores
+    token_weights_BT = token_loss(scores.logprobs_BT, *inputs)
+    return jnp.sum(token_weights_BT, where=counted_BT), scores
 
 
-def _forward(head: Head, token_loss: TokenLoss, *arrays):
-    loss, scores, slopes = _over_mesh(head, token_loss, *arrays)
+def _forward(head: LmHead, token_loss: TokenLoss, *arrays):
+    loss, scores, slopes = _sharded(head, token_loss, *arrays)
     return (loss, scores), slopes
 
 
-def _backward(head: Head, token_loss: TokenLoss, slopes, cotangents):
+def _backward(head: LmHead, token_loss: TokenLoss, saved_gradients, cotangents):
     slope, _ = cotangents  # of the loss; the scores are measurements
-    by_x_BTD, by_weight = jax.tree.map(lambda leaf: (leaf * slope).astype(leaf.dtype), slopes)
+    by_x_BTD, by_weight = jax.tree.map(
+        lambda leaf: (leaf * slope).astype(leaf.dtype), saved_gradients
+    )
     return by_x_BTD, by_weight, None, None, None
 
 
-head_loss.defvjp(_forward, _backward)
+lm_head_loss.defvjp(_forward, _backward)
 
 
 class _Axes(NamedTuple):
@@ -129,7 +131,7 @@ class _Axes(NamedTuple):
     vocab: tuple[str, ...] = ()
 
 
-def _over_mesh(head: Head, token_loss: TokenLoss | None, *arrays):
+def _sharded(head: LmHead, token_loss: TokenLoss | None, *arrays):
     """`_local` on every device, each with its part."""
     if jax.sharding.get_abstract_mesh().empty:
         return _local(head, token_loss, _Axes(), *arrays)
@@ -147,7 +149,7 @@ def _over_mesh(head: Head, token_loss: TokenLoss | None, *arrays):
 
 
 def _local(
-    head: Head,
+    head: LmHead,
     token_loss: TokenLoss | None,
     axes: _Axes,
     x_BTD,
@@ -157,7 +159,7 @@ def _local(
     inputs,
 ):
     """Summed loss, scores, and the loss's slopes by `x_BTD` and `weight` (or None)."""
-    counted = _Counted.of(counted_BT, head.chunk)
+    counted = _CountedPositions.of(counted_BT, head.chunk_size)
     whole = weight.astype(x_BTD.dtype)
     if axes.width:
         whole = jax.lax.all_gather(whole, axes.width, axis=int(head.is_tied), tiled=True)
@@ -166,25 +168,25 @@ def _local(
     def step(number: jax.Array, sums):
         loss, by_weight, found = sums
         x_CD, *others = jax.tree.map(
-            functools.partial(counted.take, number), (x_BTD, targets_BT, inputs)
+            functools.partial(counted.gather, number), (x_BTD, targets_BT, inputs)
         )
         more, slope_CV, new = one_chunk(x_CD, *others)
         if slope_CV is not None:
-            by_weight = _add_product(head, by_weight, x_CD, slope_CV)
+            by_weight = _add_lm_head_gradient(head, by_weight, x_CD, slope_CV)
         found = jax.tree.map(lambda all_QC, new_C: all_QC.at[number].set(new_C), found, new)
         return loss + more, by_weight, found
 
-    nothing = Scores(counted.nothing(jnp.float32), counted.nothing(jnp.float32))
+    nothing = TokenScores(counted.zeros(jnp.float32), counted.zeros(jnp.float32))
     by_weight, by_x = None, None
     if token_loss is not None:
         by_weight = jnp.zeros(whole.shape, jnp.float32)
-        by_x = counted.nothing(x_BTD.dtype, x_BTD.shape[2])
+        by_x = counted.zeros(x_BTD.dtype, x_BTD.shape[2])
     # Devices that meet in sums go through as many chunks as each other.
     chunks = -(-counted.total // counted.chunk)
     chunks = jax.lax.pmax(chunks, axes.rows) if axes.rows else chunks
     start = jnp.float32(0.0), by_weight, (nothing, by_x)
     loss, by_weight, found = jax.lax.fori_loop(0, chunks, step, start)
-    loss, (scores, by_x_BTD) = _sum(loss, axes.rows), jax.tree.map(counted.spread, found)
+    loss, (scores, by_x_BTD) = _sum(loss, axes.rows), jax.tree.map(counted.scatter, found)
     if by_weight is None:
         return loss, scores, None
     if axes.width:
@@ -196,18 +198,18 @@ def _local(
     return loss, scores, (by_x_BTD, by_weight)
 
 
-class _Counted(NamedTuple):
+class _CountedPositions(NamedTuple):
     """The positions of a device that count, one behind the other in chunks.
 
     Q chunks would hold all positions; those behind the last that counts are never looked at.
     """
 
-    places_QC: jax.Array
+    positions_QC: jax.Array
     """Position at each place; behind the last, one that no array has."""
     counted_BT: jax.Array
 
     @classmethod
-    def of(cls, counted_BT: jax.Array, chunk: int) -> "_Counted":
+    def of(cls, counted_BT: jax.Array, chunk: int) -> "_CountedPositions":
         """In chunks of this size, or of fewer if there are not as many positions."""
         positions = counted_BT.size
         chunk = min(chunk, positions)
@@ -218,23 +220,23 @@ class _Counted(NamedTuple):
     @property
     def chunk(self) -> int:
         """Places of a chunk."""
-        return self.places_QC.shape[1]
+        return self.positions_QC.shape[1]
 
     @property
     def total(self) -> jax.Array:
         """How many count."""
         return self.counted_BT.sum()
 
-    def take(self, number: jax.Array, x_BT: jax.Array) -> jax.Array:
+    def gather(self, number: jax.Array, x_BT: jax.Array) -> jax.Array:
         """What a chunk has of an array [B, T, ...]: [C, ...], zeros behind the last."""
         x_P = x_BT.reshape(-1, *x_BT.shape[2:])
-        return x_P.at[self.places_QC[number]].get(mode="fill", fill_value=0)
+        return x_P.at[self.positions_QC[number]].get(mode="fill", fill_value=0)
 
-    def nothing(self, dtype: Any, *shape: int) -> jax.Array:
+    def zeros(self, dtype: Any, *shape: int) -> jax.Array:
         """Zeros [Q, C, ...] at every place."""
-        return jnp.zeros((*self.places_QC.shape, *shape), dtype)
+        return jnp.zeros((*self.positions_QC.shape, *shape), dtype)
 
-    def spread(self, x_QC: jax.Array) -> jax.Array:
+    def scatter(self, x_QC: jax.Array) -> jax.Array:
         """What lies at each place back where it came from: [B, T, ...], else zeros."""
         counted_P = self.counted_BT.reshape(-1)
         place_P = jnp.maximum(jnp.cumsum(counted_P) - 1, 0)
@@ -244,18 +246,24 @@ class _Counted(NamedTuple):
 
 
 def _chunk(
-    head: Head, token_loss: TokenLoss | None, vocab: tuple[str, ...], whole, x_CD, targets_C, inputs
+    head: LmHead,
+    token_loss: TokenLoss | None,
+    vocab: tuple[str, ...],
+    lm_head_full,
+    x_CD,
+    targets_C,
+    inputs,
 ):
     """Loss of one chunk, its slope by the logits; scores and the slope by `x_CD` (or None).
 
     `whole` has this device's part of the vocabulary.
     """
     equation = "CD,VD->CV" if head.is_tied else "CD,DV->CV"
-    logits_CV = einsum_float32(equation, x_CD, whole) / head.temperature
+    logits_CV = einsum_float32(equation, x_CD, lm_head_full) / head.temperature
     size = logits_CV.shape[1]
     first = jax.lax.axis_index(vocab) * size if vocab else 0
     ids_V = first + jnp.arange(size)
-    logits_CV = jnp.where(ids_V[None, :] < head.tokens, logits_CV, NEVER)
+    logits_CV = jnp.where(ids_V[None, :] < head.vocab_size, logits_CV, MASKED_LOGIT)
 
     highest_C = logits_CV.max(axis=1)
     highest_C = jax.lax.pmax(highest_C, vocab) if vocab else highest_C
@@ -266,7 +274,7 @@ def _chunk(
     chosen_C = jnp.take_along_axis(logits_CV, place_C[:, None], axis=1)[:, 0]
     chosen_C = _sum(jnp.where(ids_V[place_C] == targets_C, chosen_C, 0.0), vocab)
     mean_C = _sum(jnp.sum(weights_CV * logits_CV, axis=1), vocab) / weight_C
-    scores = Scores(chosen_C - log_sum_C, log_sum_C - mean_C)
+    scores = TokenScores(chosen_C - log_sum_C, log_sum_C - mean_C)
     if token_loss is None:
         return jnp.float32(0.0), None, (scores, None)
 
@@ -276,11 +284,13 @@ def _chunk(
     is_target_CV = ids_V[None, :] == targets_C[:, None]
     slope_CV = (is_target_CV - weights_CV / weight_C[:, None]) * slope_C[:, None]
     slope_CV = (slope_CV / head.temperature).astype(x_CD.dtype)
-    by_x_CD = einsum_float32("CV,VD->CD" if head.is_tied else "CV,DV->CD", slope_CV, whole)
+    by_x_CD = einsum_float32("CV,VD->CD" if head.is_tied else "CV,DV->CD", slope_CV, lm_head_full)
     return loss, slope_CV, (scores, _sum(by_x_CD, vocab).astype(x_CD.dtype))
 
 
-def _add_product(head: Head, total: jax.Array, x_CD: jax.Array, slope_CV: jax.Array) -> jax.Array:
+def _add_lm_head_gradient(
+    head: LmHead, total: jax.Array, x_CD: jax.Array, slope_CV: jax.Array
+) -> jax.Array:
     """The head's gradient with one chunk's part, in place, so that no second one exists."""
     size, axis = slope_CV.shape[1], 0 if head.is_tied else 1
     for first in range(0, size, BLOCK):

@@ -17,7 +17,7 @@ from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import checkpoint
 
 
-def of_run(
+def load_from_run(
     run: RunDir, name: str | None = None, dtype: DTypeLike = "float32"
 ) -> tuple[Qwen2, Tokenizer]:
     """A trained model of a run, by its name in results.jsonl; by default the newest.
@@ -31,16 +31,16 @@ def of_run(
     place = run.checkpoints / _trained(run, name) / "final"
     params, _ = checkpoint.load_params(place, shapes)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-    return nnx.merge(graphdef, params), tokenizers.load(tokenizer_place(run))
+    return nnx.merge(graphdef, params), tokenizers.load(tokenizer_path(run))
 
 
-def tokenizer_place(run: RunDir) -> str:
+def tokenizer_path(run: RunDir) -> str:
     """Directory or hub id of the tokenizer that a run's models were trained with."""
     source = run.config["experiment"]["model"]
     return source["tokenizer"] or source["checkpoint"] or str(run.path / "tokenizer")
 
 
-def published(name: str, dtype: DTypeLike = "float32") -> tuple[Qwen2, Tokenizer]:
+def load_published(name: str, dtype: DTypeLike = "float32") -> tuple[Qwen2, Tokenizer]:
     """A Hugging Face directory, a hub id, or the published model of a preset's name.
 
     Raises:

@@ -4,7 +4,7 @@ Everything a trainer divides is returned as a sum and the count that belongs to 
 split into micro-batches adds gradients, sums and counts, then divides: the split changes nothing.
 
     rows = x_BTD, weight, targets_BT, sampled_BT, inputs
-    loss_sum, scores = head.head_loss(head, grpo_token_loss, *rows)
+    loss_sum, scores = head.lm_head_loss(head, grpo_token_loss, *rows)
     # over all micro-batches: gradient = Σ grad(loss_sum) / Σ sums.sequences
 
 Position t of every `_BT` array speaks of one target token: the caller shifts inputs and targets.
@@ -45,15 +45,15 @@ def group_advantages(
     valid_PR = jnp.asarray(valid_PR, bool)
     members_P1 = jnp.maximum(valid_PR.sum(axis=1, keepdims=True), 1)
     mean_P1 = jnp.sum(rewards_PR, axis=1, keepdims=True, where=valid_PR) / members_P1
-    centred_PR = jnp.where(valid_PR, rewards_PR - mean_P1, 0.0)
+    centered_PR = jnp.where(valid_PR, rewards_PR - mean_P1, 0.0)
     if normalise_std:
-        variance_P1 = jnp.sum(centred_PR**2, axis=1, keepdims=True) / members_P1
-        centred_PR = centred_PR / (jnp.sqrt(variance_P1) + eps)
+        variance_P1 = jnp.sum(centered_PR**2, axis=1, keepdims=True) / members_P1
+        centered_PR = centered_PR / (jnp.sqrt(variance_P1) + eps)
     # The mean of equal floats may differ from them by a rounding error, which a division by a tiny
     # deviation would blow up. Whether a group agrees is therefore asked of the rewards themselves.
     highest_P1 = jnp.max(rewards_PR, axis=1, keepdims=True, where=valid_PR, initial=-jnp.inf)
     lowest_P1 = jnp.min(rewards_PR, axis=1, keepdims=True, where=valid_PR, initial=jnp.inf)
-    return jnp.where(highest_P1 > lowest_P1, centred_PR, 0.0)
+    return jnp.where(highest_P1 > lowest_P1, centered_PR, 0.0)
 
 
 class GrpoSums(NamedTuple):
@@ -73,11 +73,11 @@ class GrpoSums(NamedTuple):
     """Over tokens, of policy / behaviour probability."""
     ratio_deviation: jax.Array
     """Over tokens, of (ratio - 1) squared."""
-    behaviour_kl: jax.Array
+    old_kl: jax.Array
     """Over tokens, of the k3 estimate of KL(behaviour || policy): how stale the samples are."""
 
 
-def shares(mask_BT: jax.Array) -> jax.Array:
+def token_weights(mask_BT: jax.Array) -> jax.Array:
     """What one sampled token counts in its sequence's mean: 1/|y|, and 0 where none was sampled."""
     mask_BT = mask_BT.astype(bool)
     length_B1 = mask_BT.sum(axis=1, keepdims=True, dtype=jnp.float32)
@@ -89,7 +89,7 @@ def grpo_token_loss(
     old_logprobs_BT: jax.Array,
     ref_logprobs_BT: jax.Array,
     advantages_BT: jax.Array,
-    shares_BT: jax.Array,
+    token_weights_BT: jax.Array,
     *,
     clip_low: float,
     clip_high: float,
@@ -111,15 +111,21 @@ def grpo_token_loss(
         old_logprobs_BT: Under the policy that sampled.
         ref_logprobs_BT: Under the frozen model that the stage started from.
         advantages_BT: Of the whole sequence, the same at every token.
-        shares_BT: As `shares` gives them; 0 where the policy did not choose.
+        token_weights_BT: As `shares` gives them; 0 where the policy did not choose.
         clip_low: How far the ratio may fall below one and still teach.
         clip_high: How far it may rise above one.
         kl_coef: Weight of the KL to the reference (paper: 0.001).
     """
-    _, gain_BT, bounded_BT, kl_BT = _terms(
-        logprobs_BT, old_logprobs_BT, ref_logprobs_BT, advantages_BT, shares_BT, clip_low, clip_high
+    _, unclipped_BT, clipped_BT, kl_BT = _terms(
+        logprobs_BT,
+        old_logprobs_BT,
+        ref_logprobs_BT,
+        advantages_BT,
+        token_weights_BT,
+        clip_low,
+        clip_high,
     )
-    return shares_BT * (kl_coef * kl_BT - jnp.minimum(gain_BT, bounded_BT))
+    return token_weights_BT * (kl_coef * kl_BT - jnp.minimum(unclipped_BT, clipped_BT))
 
 
 def grpo_sums(
@@ -127,16 +133,22 @@ def grpo_sums(
     old_logprobs_BT: jax.Array,
     ref_logprobs_BT: jax.Array,
     advantages_BT: jax.Array,
-    shares_BT: jax.Array,
+    token_weights_BT: jax.Array,
     *,
     clip_low: float,
     clip_high: float,
 ) -> GrpoSums:
     """Denominators and metrics of the same tokens."""
-    log_ratio_BT, gain_BT, bounded_BT, kl_BT = _terms(
-        logprobs_BT, old_logprobs_BT, ref_logprobs_BT, advantages_BT, shares_BT, clip_low, clip_high
+    log_ratio_BT, unclipped_BT, clipped_BT, kl_BT = _terms(
+        logprobs_BT,
+        old_logprobs_BT,
+        ref_logprobs_BT,
+        advantages_BT,
+        token_weights_BT,
+        clip_low,
+        clip_high,
     )
-    ratio_BT, is_sampled_BT = jnp.exp(log_ratio_BT), shares_BT > 0
+    ratio_BT, is_sampled_BT = jnp.exp(log_ratio_BT), token_weights_BT > 0
 
     def over_tokens(values_BT: jax.Array) -> jax.Array:
         return jnp.sum(values_BT, where=is_sampled_BT, dtype=jnp.float32)
@@ -144,12 +156,12 @@ def grpo_sums(
     return GrpoSums(
         sequences=jnp.sum(is_sampled_BT.any(axis=1), dtype=jnp.float32),
         tokens=over_tokens(is_sampled_BT),
-        surrogate=jnp.sum(shares_BT * jnp.minimum(gain_BT, bounded_BT)),
-        kl=jnp.sum(shares_BT * kl_BT),
-        clipped=over_tokens(bounded_BT < gain_BT),
+        surrogate=jnp.sum(token_weights_BT * jnp.minimum(unclipped_BT, clipped_BT)),
+        kl=jnp.sum(token_weights_BT * kl_BT),
+        clipped=over_tokens(clipped_BT < unclipped_BT),
         ratio=over_tokens(ratio_BT),
         ratio_deviation=over_tokens((ratio_BT - 1.0) ** 2),
-        behaviour_kl=over_tokens(_k3(log_ratio_BT)),
+        old_kl=over_tokens(_k3(log_ratio_BT)),
     )
 
 
@@ -158,7 +170,7 @@ def _terms(
     old_logprobs_BT: jax.Array,
     ref_logprobs_BT: jax.Array,
     advantages_BT: jax.Array,
-    shares_BT: jax.Array,
+    token_weights_BT: jax.Array,
     clip_low: float,
     clip_high: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -166,13 +178,13 @@ def _terms(
 
     def difference(a_BT: jax.Array, b_BT: jax.Array) -> jax.Array:
         # Zeroed before any exp: what stands at tokens that were not sampled may be anything.
-        return jnp.where(shares_BT > 0, a_BT - b_BT, 0.0)
+        return jnp.where(token_weights_BT > 0, a_BT - b_BT, 0.0)
 
     log_ratio_BT = difference(logprobs_BT, old_logprobs_BT)
     ratio_BT = jnp.exp(log_ratio_BT)
-    bounded_BT = jnp.clip(ratio_BT, 1.0 - clip_low, 1.0 + clip_high)
+    clipped_ratio_BT = jnp.clip(ratio_BT, 1.0 - clip_low, 1.0 + clip_high)
     kl_BT = _k3(difference(ref_logprobs_BT, logprobs_BT))
-    return log_ratio_BT, ratio_BT * advantages_BT, bounded_BT * advantages_BT, kl_BT
+    return log_ratio_BT, ratio_BT * advantages_BT, clipped_ratio_BT * advantages_BT, kl_BT
 
 
 def grpo_metrics(sums: GrpoSums, *, kl_coef: float) -> dict[str, float]:
@@ -186,7 +198,7 @@ def grpo_metrics(sums: GrpoSums, *, kl_coef: float) -> dict[str, float]:
         "clip_fraction": of["clipped"] / tokens,
         "ratio_mean": of["ratio"] / tokens,
         "ratio_deviation": math.sqrt(of["ratio_deviation"] / tokens),
-        "behaviour_kl": of["behaviour_kl"] / tokens,
+        "old_kl": of["old_kl"] / tokens,
     }
 
 

@@ -17,7 +17,7 @@ from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import lm_head
-from r1ci_jax.train.lm_head import Scores, TokenLoss
+from r1ci_jax.train.lm_head import TokenLoss, TokenScores
 
 _IN_FULL = SamplerConfig()
 
@@ -32,27 +32,27 @@ class Policy:
     config: qwen2.Qwen2Config
     graphdef: nnx.GraphDef
     tokenizer: Tokenizer
-    how: TrainConfig = qwen2.PLAIN
+    train_config: TrainConfig = qwen2.DEFAULT_COMPUTE
     """How trainers compute."""
 
-    def trainable(self, params: Params, *, seed: int) -> tuple[Params, Params | None]:
+    def split_trainable(self, params: Params, *, seed: int) -> tuple[Params, Params | None]:
         """What training moves and what it leaves alone: all and None, or with LoRA adapters."""
-        if not self.how.lora_rank:
+        if not self.train_config.lora_rank:
             return params, None
-        init = jax.jit(functools.partial(lora.init, self.config, self.how.lora_rank))
+        init = jax.jit(functools.partial(lora.init, self.config, self.train_config.lora_rank))
         adapters = init(jax.random.key(seed))
         mesh = jax.sharding.get_mesh()
         if not mesh.empty:
-            adapters = meshes.put(adapters, meshes.param_shardings(mesh, adapters))
+            adapters = meshes.device_put_global(adapters, meshes.param_shardings(mesh, adapters))
         return adapters, params
 
-    def whole(self, params: Params, frozen: Params | None) -> Params:
+    def merge_adapters(self, params: Params, frozen: Params | None) -> Params:
         """The inverse of `trainable`: all weights, adapters merged into them."""
         if frozen is None:
             return params
-        return jax.jit(lora.merged, static_argnums=2)(frozen, params, self._lora_scale)
+        return jax.jit(lora.merge_params, static_argnums=2)(frozen, params, self._lora_scale)
 
-    def scores(
+    def logprobs_and_entropy(
         self,
         params: Params,
         tokens_BT: jax.Array,
@@ -62,7 +62,7 @@ class Policy:
         counted_BT: jax.Array | None = None,
         frozen: Params | None = None,
         temperature: float = 1.0,
-    ) -> Scores:
+    ) -> TokenScores:
         """Log-probability and entropy of every token but the first: two [B, T-1] arrays.
 
         With `counted_BT`, [B, T-1], only of those where it is True, else zeros, for less time.
@@ -74,9 +74,13 @@ class Policy:
         if counted_BT is None:
             counted_BT = jnp.ones(tokens_BT[:, 1:].shape, bool)
         scored = lm_head.token_scores(
-            self._head(temperature), x_BTD, weight, _ahead(tokens_BT[:, 1:]), _ahead(counted_BT)
+            self._head(temperature),
+            x_BTD,
+            weight,
+            _pad_last(tokens_BT[:, 1:]),
+            _pad_last(counted_BT),
         )
-        return _but_the_last(scored)
+        return _drop_last(scored)
 
     def loss(
         self,
@@ -90,11 +94,11 @@ class Policy:
         inputs: tuple[jax.Array, ...],
         frozen: Params | None = None,
         temperature: float = 1.0,
-    ) -> tuple[jax.Array, Scores]:
+    ) -> tuple[jax.Array, TokenScores]:
         """Sum of `token_loss(logprobs, *inputs)` over the tokens that count, and their scores.
 
         Args:
-            token_loss: As `head.head_loss` takes it.
+            token_loss: As `head.lm_head_loss` takes it.
             params: What the gradient is taken by, as `trainable` gave it.
             tokens_BT: Token ids.
             positions_BT: As `Qwen2.hidden` takes them.
@@ -105,16 +109,16 @@ class Policy:
             temperature: At which the tokens were sampled.
         """
         x_BTD, weight = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
-        loss, scored = lm_head.head_loss(
+        loss, scored = lm_head.lm_head_loss(
             self._head(temperature),
             token_loss,
             x_BTD,
             weight,
-            _ahead(tokens_BT[:, 1:]),
-            _ahead(counted_BT),
-            jax.tree.map(_ahead, inputs),
+            _pad_last(tokens_BT[:, 1:]),
+            _pad_last(counted_BT),
+            jax.tree.map(_pad_last, inputs),
         )
-        return loss, _but_the_last(scored)
+        return loss, _drop_last(scored)
 
     def _hidden(
         self,
@@ -126,33 +130,37 @@ class Policy:
     ) -> tuple[jax.Array, jax.Array]:
         rows = tokens_BT, positions_BT, None, segments_BT
         if frozen is None:
-            return nnx.merge(self.graphdef, params).hidden(*rows, how=self.how)
+            return nnx.merge(self.graphdef, params).hidden_and_lm_head(
+                *rows, compute=self.train_config
+            )
         adapt = functools.partial(lora.merge_layer, scale=self._lora_scale)
         model = nnx.merge(self.graphdef, frozen)
-        return model.hidden(*rows, adapt=adapt, adapters=params["layers"], how=self.how)
+        return model.hidden_and_lm_head(
+            *rows, adapt=adapt, adapters=params["layers"], compute=self.train_config
+        )
 
-    def _head(self, temperature: float) -> lm_head.Head:
-        return lm_head.Head(
+    def _head(self, temperature: float) -> lm_head.LmHead:
+        return lm_head.LmHead(
             is_tied=self.config.tied,
-            tokens=self.tokenizer.vocab_size,
+            vocab_size=self.tokenizer.vocab_size,
             temperature=temperature,
-            chunk=self.how.head_chunk,
+            chunk_size=self.train_config.logits_chunk,
         )
 
     @property
     def _lora_scale(self) -> float:
-        return self.how.lora_alpha / self.how.lora_rank
+        return self.train_config.lora_alpha / self.train_config.lora_rank
 
     def sampler_weights(
         self, params: Params, sampler: SamplerConfig = _IN_FULL, frozen: Params | None = None
     ) -> qwen2.DecoderWeights:
         """All weights as the sampler holds them, cut over the mesh if there is one."""
         mesh = jax.sharding.get_mesh()
-        return sampler_weights.take(
-            self.whole(params, frozen),
+        return sampler_weights.from_trainer_params(
+            self.merge_adapters(params, frozen),
             self.config,
             dtype=sampler.dtype,
-            storage=sampler.weights,
+            quantization=sampler.weight_quantization,
             mesh=None if mesh.empty else mesh,
         )
 
@@ -168,7 +176,7 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
     if source.checkpoint:
         model = weights.load_pretrained(source.checkpoint)
         if source.architecture:
-            presets.refuse_other(source.architecture, model.config, source.checkpoint)
+            presets.require_architecture(source.architecture, model.config, source.checkpoint)
     else:
         config = presets.get(source.preset)
         # One compiled call: initialising op by op takes longer than a training step.
@@ -183,27 +191,27 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
         )
     mesh = jax.sharding.get_mesh()
     if not mesh.empty:
-        params = meshes.put(params, meshes.param_shardings(mesh, params))
-    how = on_platform(experiment.train, jax.devices()[0].platform)
+        params = meshes.device_put_global(params, meshes.param_shardings(mesh, params))
+    how = resolve_attention(experiment.train, jax.devices()[0].platform)
     return Policy(model.config, graphdef, tokenizer, how), params
 
 
-def on_platform(how: TrainConfig, platform: str) -> TrainConfig:
+def resolve_attention(train_config: TrainConfig, platform: str) -> TrainConfig:
     """The settings with the attention that this platform has.
 
     Raises:
         UserError: the experiment asks for the TPU's kernel elsewhere.
     """
-    if how.attention == "splash" and platform != "tpu":
+    if train_config.attention == "splash" and platform != "tpu":
         raise UserError(
             f'train.attention = "splash" is for TPUs, this is a {platform}; set it to "auto"'
         )
-    if how.attention == "auto" and platform == "tpu":
-        return dataclasses.replace(how, attention="splash")
-    return how
+    if train_config.attention == "auto" and platform == "tpu":
+        return dataclasses.replace(train_config, attention="splash")
+    return train_config
 
 
-def _ahead(x_BT: jax.Array) -> jax.Array:
+def _pad_last(x_BT: jax.Array) -> jax.Array:
     """What belongs to each token but the first, at the position before it.
 
     Rows keep their length, which suits the hardware: the last position counts nowhere.
@@ -211,5 +219,5 @@ def _ahead(x_BT: jax.Array) -> jax.Array:
     return jnp.pad(x_BT, ((0, 0), (0, 1)))
 
 
-def _but_the_last(scores: Scores) -> Scores:
+def _drop_last(scores: TokenScores) -> TokenScores:
     return jax.tree.map(lambda x_BT: x_BT[:, :-1], scores)

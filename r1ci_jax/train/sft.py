@@ -26,21 +26,21 @@ STAGE = "sft"
 
 @functools.partial(
     jax.jit,
-    static_argnames=("policy", "tx", "micro_batches"),
+    static_argnames=("policy", "tx", "num_microbatches"),
     donate_argnames=("train_state",),
 )
 def sft_step(
     train_state: state.TrainState,
     batch: packing.PackedBatch[jax.Array],
-    frozen: Params | None = None,
+    base: Params | None = None,
     *,
     policy: Policy,
     tx: optax.GradientTransformation,
-    micro_batches: int = 1,
+    num_microbatches: int = 1,
 ) -> tuple[state.TrainState, dict[str, jax.Array]]:
     """One optimiser step on the mean loss over all sampled tokens of the batch.
 
-    The batch goes through in `micro_batches` parts, whose gradients, losses and token counts are
+    The batch goes through in `num_microbatches` parts, whose gradients, losses and token counts are
     summed before anything is divided. `frozen` are the weights that are not trained, if any.
     """
 
@@ -53,16 +53,18 @@ def sft_step(
             *rows,
             counted_BT=mask_BT,
             inputs=(mask_BT,),
-            frozen=frozen,
+            frozen=base,
         )
         return loss
 
     def add(total: tuple[jax.Array, Params], part: packing.PackedBatch[jax.Array]):
         more = jax.value_and_grad(loss_sum)(train_state.params, part)
-        return state.like_parameters(jax.tree.map(jnp.add, total, more)), None
+        return state.constrain_like_params(jax.tree.map(jnp.add, total, more)), None
 
     nothing = jnp.float32(0.0), jax.tree.map(jnp.zeros_like, train_state.params)
-    (loss, gradients), _ = jax.lax.scan(add, nothing, state.split_rows(batch, micro_batches))
+    (loss, gradients), _ = jax.lax.scan(
+        add, nothing, state.split_into_microbatches(batch, num_microbatches)
+    )
     count = jnp.maximum(batch.loss_mask_BT[:, 1:].sum(dtype=jnp.float32), 1.0)
     gradients = jax.tree.map(lambda gradient: gradient / count, gradients)
     step_metrics = {"optim/loss": loss / count, "optim/grad_norm": optax.tree.norm(gradients)}
@@ -91,7 +93,7 @@ def train(
         rows,
         config.sequence_length,
         pad_id=policy.tokenizer.pad_id,
-        most=None if config.packed else 1,
+        max_sequences_per_row=None if config.packing else 1,
     )
     batches = packing.packed_batches(packed, config.batch_size, epochs=config.epochs, seed=seed)
     assert batches.steps is not None
@@ -100,20 +102,20 @@ def train(
     # --- Optimiser and state ---
     warmup_steps = round(config.warmup_fraction * total)
     if config.schedule == "cosine":
-        schedule = state.cosine(config.lr, steps=total, warmup_steps=warmup_steps)
+        schedule = state.cosine_schedule(config.lr, steps=total, warmup_steps=warmup_steps)
     else:
-        schedule = state.constant(config.lr, warmup_steps=warmup_steps)
+        schedule = state.constant_schedule(config.lr, warmup_steps=warmup_steps)
     tx = state.make_optimizer(
         schedule,
         clip_norm=config.clip_norm,
         weight_decay=config.weight_decay,
         b2=config.adam_b2,
     )
-    trainable, frozen = policy.trainable(params, seed=seed)
-    train_state = state.start(trainable, tx)
+    trainable, base = policy.split_trainable(params, seed=seed)
+    train_state = state.create_state(trainable, tx)
 
     with (
-        checkpoint.Checkpoints(
+        checkpoint.CheckpointManager(
             checkpoints_dir,
             config.checkpoint_keep,
             keep_best=config.checkpoint_keep_best,
@@ -128,28 +130,28 @@ def train(
             start, train_state, saved = found
             batches.set_state(saved["batches"].encode())
         writer.truncate_after(STAGE, start)
-        spikes = guards.Spikes()
+        spikes = guards.LossSpikeDetector()
         spikes.resume(metrics.column(metrics_path, STAGE, "optim/loss"))
 
         # --- Train loop ---
-        with progress.Progress(STAGE, total, start=start) as bar, guards.strict():
+        with progress.Progress(STAGE, total, start=start) as bar, guards.no_implicit_transfers():
             for step in range(start, total):
                 host_batch = next(batches)
-                batch = state.place_batch(host_batch)
+                batch = state.shard_batch(host_batch)
                 if step == start:
                     with bar.compiling("training step", about=10):
                         compiled = sft_step.lower(
                             train_state,
                             batch,
-                            frozen,
+                            base,
                             policy=policy,
                             tx=tx,
-                            micro_batches=config.micro_batches,
+                            num_microbatches=config.num_microbatches,
                         ).compile()
                 began = time.monotonic()
-                train_state, step_metrics = compiled(train_state, batch, frozen)
+                train_state, step_metrics = compiled(train_state, batch, base)
                 values = {name: float(x) for name, x in jax.device_get(step_metrics).items()}
-                guards.refuse_non_finite(
+                guards.require_finite(
                     values,
                     step=step + 1,
                     save=functools.partial(
@@ -158,7 +160,7 @@ def train(
                     advice="lower sft.lr or raise sft.warmup_fraction",
                 )
                 seconds = time.monotonic() - began
-                values["optim/lr"] = state.at(schedule, step)
+                values["optim/lr"] = state.learning_rate_at(schedule, step)
                 values["check/loss_deviation"] = spikes.report(
                     STAGE, step + 1, values["optim/loss"]
                 )
@@ -166,10 +168,10 @@ def train(
                 writer.write(STAGE, step + 1, values)
                 bar.update(step + 1, {"loss": values["optim/loss"]})
                 is_due = (step + 1) % config.checkpoint_every == 0 or step + 1 == total
-                stop = preemption.requested()
+                stop = preemption.is_requested()
                 if is_due or stop:
                     saved = {"batches": batches.get_state().decode()}
                     checkpoints.save(step + 1, train_state, saved, metric=values["optim/loss"])
                 if stop:
-                    raise preemption.stopped(after=f"{STAGE} step {step + 1}")
-    return policy.whole(train_state.params, frozen)
+                    raise preemption.preempted_error(after=f"{STAGE} step {step + 1}")
+    return policy.merge_adapters(train_state.params, base)

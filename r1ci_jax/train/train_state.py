@@ -35,7 +35,7 @@ def init_state(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
 
 
-def start(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
+def create_state(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
     """`init_state` compiled, cut over the mesh where one is set. `params` is used up."""
     init = functools.partial(init_state, tx=tx)
     mesh = jax.sharding.get_mesh()
@@ -45,13 +45,13 @@ def start(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
     return jax.jit(init, out_shardings=shardings)(params)
 
 
-def batch_parts() -> int:
+def num_batch_shards() -> int:
     """Parts that the mesh cuts a batch into; 1 without a mesh."""
     mesh = jax.sharding.get_mesh()
-    return 1 if mesh.empty else meshes.batch_parts(mesh)
+    return 1 if mesh.empty else meshes.num_batch_shards(mesh)
 
 
-def place_batch(batch: PyTree) -> PyTree:
+def shard_batch(batch: PyTree) -> PyTree:
     """Host arrays to the devices: cut by rows over the mesh where one is set.
 
     Every host hands in the whole batch.
@@ -62,22 +62,22 @@ def place_batch(batch: PyTree) -> PyTree:
     if hosts.count() > 1:
         checksums = [zlib.crc32(np.ascontiguousarray(array)) for array in jax.tree.leaves(batch)]
         hosts.require_same("the batch", checksums)
-    return meshes.put(batch, meshes.batch_sharding(mesh))
+    return meshes.device_put_global(batch, meshes.batch_sharding(mesh))
 
 
-def place_whole(tree: PyTree) -> PyTree:
+def replicate(tree: PyTree) -> PyTree:
     """Host arrays to the devices, whole on each of them."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return jax.device_put(tree)
-    return meshes.put(tree, jax.sharding.NamedSharding(mesh, jax.P()))
+    return meshes.device_put_global(tree, jax.sharding.NamedSharding(mesh, jax.P()))
 
 
-def split_rows(batch: PyTree, parts: int) -> PyTree:
+def split_into_microbatches(batch: PyTree, num_parts: int) -> PyTree:
     """Arrays [B, ...] as [parts, B / parts, ...]; on a mesh every row stays on its device."""
 
     def split(rows: jax.Array) -> jax.Array:
-        split = rows.reshape(-1, parts, *rows.shape[1:]).swapaxes(0, 1)
+        split = rows.reshape(-1, num_parts, *rows.shape[1:]).swapaxes(0, 1)
         if jax.sharding.get_abstract_mesh().empty:
             return split
         return jax.lax.with_sharding_constraint(split, jax.P(None, *rules.spec("batch")))
@@ -85,7 +85,7 @@ def split_rows(batch: PyTree, parts: int) -> PyTree:
     return jax.tree.map(split, batch)
 
 
-def like_parameters[T](tree: T) -> T:
+def constrain_like_params[T](tree: T) -> T:
     """Pin arrays that stand for parameters (gradients, say) to where those lie."""
     mesh: Any = jax.sharding.get_abstract_mesh()
     if mesh.empty:
@@ -93,9 +93,9 @@ def like_parameters[T](tree: T) -> T:
     return jax.lax.with_sharding_constraint(tree, meshes.param_shardings(mesh, tree))
 
 
-def at(schedule: optax.Schedule, step: int) -> float:
+def learning_rate_at(schedule: optax.Schedule, step: int) -> float:
     """The learning rate of a step."""
-    return float(jax.device_get(jax.jit(schedule)(place_whole(np.int32(step)))))
+    return float(jax.device_get(jax.jit(schedule)(replicate(np.int32(step)))))
 
 
 def apply_gradients(
@@ -106,7 +106,7 @@ def apply_gradients(
     params = optax.apply_updates(state.params, updates)
     moved = TrainState(step=state.step + 1, params=params, opt_state=opt_state)
     # The new state takes the old one's place: it must lie where that lay.
-    return like_parameters(moved)
+    return constrain_like_params(moved)
 
 
 def make_optimizer(
@@ -120,11 +120,11 @@ def make_optimizer(
     """AdamW behind a clip of the global gradient norm. Norms and biases do not decay."""
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
-        optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=decays),
+        optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=weight_decay_mask),
     )
 
 
-def decays(params: PyTree) -> PyTree:
+def weight_decay_mask(params: PyTree) -> PyTree:
     """True for each parameter that weight decay pulls to zero: all but norm scales and biases.
 
     Told by name: layers are stacked, so a norm scale is [L, D] and its rank says nothing.
@@ -137,7 +137,7 @@ def decays(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
-def constant(lr: float, *, warmup_steps: int = 0) -> optax.Schedule:
+def constant_schedule(lr: float, *, warmup_steps: int = 0) -> optax.Schedule:
     """Linear rise over `warmup_steps`, then `lr`. The first step already moves."""
 
     def schedule(count: ArrayLike) -> jax.Array:
@@ -146,7 +146,9 @@ def constant(lr: float, *, warmup_steps: int = 0) -> optax.Schedule:
     return schedule
 
 
-def cosine(lr: float, *, steps: int, warmup_steps: int = 0, floor: float = 0.0) -> optax.Schedule:
+def cosine_schedule(
+    lr: float, *, steps: int, warmup_steps: int = 0, floor: float = 0.0
+) -> optax.Schedule:
     """Linear rise over `warmup_steps`, then a cosine down to `floor` x `lr` after `steps`."""
     falling = max(steps - warmup_steps, 1)
 

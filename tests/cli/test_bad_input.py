@@ -25,12 +25,12 @@ VARIANTS = ("", "other")
 def get_config(variant=""):
     return Experiment(
         name="micro",
-        questions=Questions(
+        dataset=DatasetConfig(
             tasks=("toy_letters",), difficulties=(1,),
             sft_per_task=4, grpo_per_task=2, eval_per_task=2,
         ),
         sampler=SamplerConfig(slots=4, cache_length=768, prefill_buckets=(64,), prefill_rows=4),
-        limits=TurnLimits(observation_tokens=32),
+        limits=TurnLimits(max_observation_tokens=32),
         sft=SftConfig(epochs=2, batch_size=2, sequence_length=768, checkpoint_every=2),
         grpo=GrpoConfig(sequence_lengths=(768,)),
     )
@@ -46,7 +46,7 @@ def good_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("hf") / "model"
     model = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))(jax.random.key(0))
     weights.save_pretrained(model, directory)
-    tokenizers.train_byte_bpe([prompts.HEAD_PROMPT] * 3, 400).save(directory)
+    tokenizers.train_byte_bpe([prompts.INSTRUCTIONS] * 3, 400).save(directory)
     return directory
 
 
@@ -107,7 +107,7 @@ def test_every_fault_of_a_checkpoint_until_it_is_repaired(
 
     # Another tokenizer than the model's.
     (broken / "config.json").write_text(json.dumps(config))
-    tokenizers.train_byte_bpe([prompts.HEAD_PROMPT] * 3, 600).save(broken)
+    tokenizers.train_byte_bpe([prompts.INSTRUCTIONS] * 3, 600).save(broken)
     assert "420 embeddings; choose" in refused(capsys, *command) and stands_empty(run)
 
     tokenizers.load(str(good_checkpoint)).save(broken)
@@ -122,11 +122,11 @@ def test_every_fault_of_a_checkpoint_until_it_is_repaired(
         (("--config.sft.lr=high",), "--config.sft.lr"),
         (("--config.model.preset=huge",), "unknown model preset 'huge'; choose one of"),
         (("--config.model.tokenizer_vocab=513",), "the 512 embeddings of toy; lower it"),
-        (("--config.questions.tasks=toy_letters,game24",), "(game24 is one): give demonstrations"),
-        (("--config.teacher.demonstrations=no.jsonl",), "no.jsonl cannot be read"),
+        (("--config.dataset.tasks=toy_letters,game24",), "(game24 is one): give demonstrations"),
+        (("--config.demonstrations.path=no.jsonl",), "no.jsonl cannot be read"),
         (("--config.sampler.cache_length=32",), "longer than sampler.cache_length"),
         (("--config.mesh.data=2", "--config.sft.batch_size=4"), "choose positive sizes that"),
-        (("--config.questions.tasks=toy_leters",), "toy_leters"),
+        (("--config.dataset.tasks=toy_leters",), "toy_leters"),
     ],
 )
 def test_options(

@@ -18,7 +18,7 @@ import pytest
 from flax import nnx
 
 from r1ci_jax.cli.main import main
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.model import presets, qwen2
 from r1ci_jax.model.hf import weights
 from r1ci_jax.runtime.run_dir import RunDir
@@ -96,7 +96,7 @@ def test_text_shows_code_output_and_answer(scripted, say) -> None:
 
 def test_a_model_of_a_run(tmp_path: Path, say, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    experiment = Experiment(name="probe", questions=Questions(tasks=("toy_letters",)))
+    experiment = Experiment(name="probe", dataset=DatasetConfig(tasks=("toy_letters",)))
     RunDir.open(run, experiment).close()
     assert main(["chat", str(run)]) == 2
     assert "has no trained model yet" in capsys.readouterr().err

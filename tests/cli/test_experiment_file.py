@@ -7,7 +7,7 @@ import pytest
 
 import experiments as experiments_package
 from r1ci_jax.cli import experiment_file as experiments
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 
 FILE = '''
@@ -20,10 +20,10 @@ def get_config(variant=""):
     return base_for_test.make("tiny" + variant)
 '''
 BASE = """
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import Experiment, DatasetConfig
 
 def make(name):
-    return Experiment(name=name, questions=Questions(tasks=("toy_gcd_lcm", "toy_sorting")))
+    return Experiment(name=name, dataset=DatasetConfig(tasks=("toy_gcd_lcm", "toy_sorting")))
 """
 
 
@@ -51,7 +51,7 @@ def test_file_variant_and_overrides(spec: str) -> None:
             "--config.sandbox.limits.cpu_seconds",
             "2.5",
             "--config.grpo.steps_per_stage=1,2,3,4",
-            "--config.questions.tasks",
+            "--config.dataset.tasks",
             "toy_letters",
             "toy_search",
             "--config.seed=-3",
@@ -61,13 +61,13 @@ def test_file_variant_and_overrides(spec: str) -> None:
     assert loaded.sft.lr == 1e-3
     assert loaded.sandbox.limits.cpu_seconds == 2.5
     assert loaded.grpo.steps_per_stage == (1, 2, 3, 4)
-    assert loaded.questions.tasks == ("toy_letters", "toy_search")
+    assert loaded.dataset.tasks == ("toy_letters", "toy_search")
     assert loaded.seed == -3 and loaded.grpo.warmup_steps == 4
-    assert loaded.model == experiments.default(spec).model
+    assert loaded.model == experiments.load_default(spec).model
 
 
 def test_no_overrides_is_the_default_itself(spec: str) -> None:
-    assert experiments.load(spec) == experiments.default(spec)
+    assert experiments.load(spec) == experiments.load_default(spec)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_no_overrides_is_the_default_itself(spec: str) -> None:
         (["--config.sft=1"], "is a group, set one of its fields: --config.sft.epochs"),
         (["--config.sft.lr=fast"], "could not convert string to float: 'fast'"),
         (["--config.grpo.steps_per_stage=1,2"], "needs 4 entries"),
-        (["--config.questions.tasks="], "name at least one task"),
+        (["--config.dataset.tasks="], "name at least one task"),
         (["extra"], "unexpected argument 'extra'"),
     ],
 )
@@ -111,18 +111,18 @@ def test_experiments_are_found_from_any_directory(
 
 
 def test_changes_and_description(spec: str) -> None:
-    default = experiments.default(spec)
-    changed = experiments.override(default, ["--config.sft.lr=0.5", "--config.seed=0"])
-    assert experiments.changes(default, changed) == {"sft.lr": (1e-5, 0.5)}
-    text = experiments.describe(spec, changed, experiments.changes(default, changed))
+    default = experiments.load_default(spec)
+    changed = experiments.apply_overrides(default, ["--config.sft.lr=0.5", "--config.seed=0"])
+    assert experiments.find_changes(default, changed) == {"sft.lr": (1e-5, 0.5)}
+    text = experiments.describe(spec, changed, experiments.find_changes(default, changed))
     assert "* sft.lr = 0.5   (file: 1e-05)" in text
     assert "  seed = 0" in text
 
 
 def test_every_knob_is_listed_with_its_docstring() -> None:
-    shown = Experiment(name="shown", questions=Questions(tasks=("toy_gcd_lcm",)))
-    text = " ".join(experiments.knobs(shown).replace("│", " ").split())
-    for key in experiments._fields(Experiment):
+    shown = Experiment(name="shown", dataset=DatasetConfig(tasks=("toy_gcd_lcm",)))
+    text = " ".join(experiments.format_knobs(shown).replace("│", " ").split())
+    for key in experiments._leaf_fields(Experiment):
         assert f"--config.{key} " in text
     assert "Decode steps between two looks by the host." in text
     assert "(default: shown)" in text

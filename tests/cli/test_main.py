@@ -83,7 +83,7 @@ def test_interrupt_says_how_to_resume(install: Install, capsys: pytest.CaptureFi
 def test_a_stop_that_can_be_resumed_has_its_own_status(
     install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install(_raise(preemption.stopped(after="sft step 7")))
+    install(_raise(preemption.preempted_error(after="sft step 7")))
     assert cli.main(["probe"]) == cli.RESUME == os.EX_TEMPFAIL
     said = capsys.readouterr().err
     assert said == "r1ci: stopped by SIGTERM after sft step 7; the same command resumes\n"

@@ -14,10 +14,10 @@ from r1ci_jax.runtime import metrics, run_dir
 from r1ci_jax.sandbox import Sandbox
 
 FILE = """
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import Experiment, DatasetConfig
 
 def get_config(variant=""):
-    return Experiment(name="probe", questions=Questions(tasks=("toy_sorting",)))
+    return Experiment(name="probe", dataset=DatasetConfig(tasks=("toy_sorting",)))
 """
 
 
@@ -39,9 +39,9 @@ class Recorder(types.ModuleType):
         if self.interrupt:
             raise KeyboardInterrupt
         with metrics.JsonlLog(directory.results_path) as log:
-            facts = {"model": "sft", "method": "code_agent", "task": "toy_sorting"}
+            facts = {"model": "sft", "agent": "code_agent", "task": "toy_sorting"}
             log.append(facts | {"n": 4, "correct": 3})
-        directory.finish("eval")
+        directory.mark_finished("eval")
 
 
 @pytest.fixture

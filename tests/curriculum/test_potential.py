@@ -44,18 +44,18 @@ class CountingRunner:
         if name == self.breaks_at:
             raise KeyboardInterrupt
         # The last members are those whose interpreter fails, the first ones are correct.
-        member = request.rollout[1]
+        member = request.rollout_id[1]
         void = member >= 20 - self.faults.get(name, 0)
         return Trajectory(
             example_id=name,
             task=request.example.task,
             question="",
             agent=request.agent.name,
-            rollout=request.rollout,
+            rollout_id=request.rollout_id,
             tokens=(),
             sampled=(),
             logprobs=(),
-            turns=(),
+            code_calls=(),
             stop=StopReason.SANDBOX_FAULT if void else StopReason.ANSWER,
             answer=None,
             correct=member < self.correct[name],
@@ -99,7 +99,7 @@ def test_every_attainable_potential_of_twenty_answers(
 ) -> None:
     for k in (correct, 20 - correct):
         assert potential.potential(k / 20) == value  # exactly: .64 stands on an edge
-        assert potential.group_of(potential.potential(k / 20), CONFIG.edges) == group
+        assert potential.group_number(potential.potential(k / 20), CONFIG.lower_bounds) == group
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_every_attainable_potential_of_twenty_answers(
     ],
 )
 def test_an_edge_belongs_to_the_group_above_it(value: float, group: int) -> None:
-    assert potential.group_of(value, (0.64, 0.48, 0.32)) == group
+    assert potential.group_number(value, (0.64, 0.48, 0.32)) == group
 
 
 def test_measurement_counts_the_answers_of_all_four_ways(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_measurement_counts_the_answers_of_all_four_ways(tmp_path: Path) -> None
 def test_each_way_answers_at_each_temperature_with_its_own_random_numbers(tmp_path: Path) -> None:
     runner = CountingRunner({"q0": 1, "q1": 2})
     measure(runner, 2, tmp_path / "potential.jsonl")
-    assert len({request.rollout for request in runner.requests}) == 40
-    for agent in agents.ALL:
+    assert len({request.rollout_id for request in runner.requests}) == 40
+    for agent in agents.AGENTS:
         asked = [request for request in runner.requests[:20] if request.agent is agent]
         assert tuple(request.sampling.temperature for request in asked) == (0.6, 0.8, 1.0, 1.1, 1.2)
 

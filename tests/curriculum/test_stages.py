@@ -13,25 +13,25 @@ CUMULATIVE = [
 
 
 def test_stage_s_reads_groups_one_to_s() -> None:
-    assert stages.curriculum(STEPS, {1: 5, 2: 5, 3: 5, 4: 5}) == CUMULATIVE
+    assert stages.curriculum_stages(STEPS, {1: 5, 2: 5, 3: 5, 4: 5}) == CUMULATIVE
 
 
 def test_an_empty_group_between_full_ones_changes_nothing() -> None:
-    assert stages.curriculum(STEPS, {1: 5, 2: 0, 4: 1}) == CUMULATIVE
+    assert stages.curriculum_stages(STEPS, {1: 5, 2: 0, 4: 1}) == CUMULATIVE
 
 
 def test_empty_first_groups_open_the_next_one_early() -> None:
-    made = stages.curriculum(STEPS, {1: 0, 2: 0, 3: 7, 4: 1})
+    made = stages.curriculum_stages(STEPS, {1: 0, 2: 0, 3: 7, 4: 1})
     splits = [CUMULATIVE[2].split, CUMULATIVE[2].split, CUMULATIVE[2].split, CUMULATIVE[3].split]
     assert [stage.split for stage in made] == splits
     assert [stage.steps for stage in made] == list(STEPS)
 
 
 def test_without_any_question_every_stage_reads_all_groups() -> None:
-    made = stages.curriculum(STEPS, {})
+    made = stages.curriculum_stages(STEPS, {})
     assert {stage.split for stage in made} == {CUMULATIVE[3].split}
 
 
 def test_uniform_training_spends_the_same_steps_on_all_questions() -> None:
-    (stage,) = stages.uniform(STEPS)
+    (stage,) = stages.uniform_stages(STEPS)
     assert (stage.split, stage.steps) == (CUMULATIVE[3].split, 100)

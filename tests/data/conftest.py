@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import datasets, scripted_teacher
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.sandbox.result import ExecResult, Status
@@ -47,8 +47,8 @@ def interpreter() -> Iterator[LocalInterpreter]:
 
 
 @pytest.fixture(scope="session")
-def questions() -> Questions:
-    return Questions(
+def questions() -> DatasetConfig:
+    return DatasetConfig(
         tasks=registry.names(suite="toy"),
         difficulties=(1, 2, 3),
         sft_per_task=20,
@@ -58,7 +58,7 @@ def questions() -> Questions:
 
 
 @pytest.fixture(scope="session")
-def data_dir(questions: Questions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(questions: DatasetConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run") / "data"
     datasets.build_tasks(questions, seed=3, data_dir=directory)
     return directory
@@ -66,7 +66,7 @@ def data_dir(questions: Questions, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def demonstrations(
-    questions: Questions, data_dir: Path, interpreter: LocalInterpreter
+    questions: DatasetConfig, data_dir: Path, interpreter: LocalInterpreter
 ) -> list[Demonstration]:
     examples = datasets.load_examples(data_dir, questions.tasks, "sft")
     return scripted_teacher.write_demonstrations(examples, interpreter, seed=3)

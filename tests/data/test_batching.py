@@ -9,7 +9,13 @@ import grain
 import pytest
 
 from r1ci_jax.data import batching, encoding
-from r1ci_jax.data.demonstrations import Demonstration, asked, mistaken, observed, written
+from r1ci_jax.data.demonstrations import (
+    Demonstration,
+    learned_segment,
+    masked_segment,
+    tool_segment,
+    user_segment,
+)
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chatml, prompts, protocol, tokenizer
@@ -18,7 +24,7 @@ from r1ci_jax.text.tokenizer import Tokenizer
 
 @pytest.fixture(scope="module")
 def toy_tokenizer(demonstrations: list[Demonstration]) -> Tokenizer:
-    return tokenizer.train_byte_bpe(encoding.texts(demonstrations), 512)
+    return tokenizer.train_byte_bpe(encoding.iterate_texts(demonstrations), 512)
 
 
 def _steered() -> Demonstration:
@@ -29,11 +35,11 @@ def _steered() -> Demonstration:
         kind="steered_wrong",
         prompt="How many 'a' in 'aba'?",
         segments=(
-            mistaken("<<<3>>>"),
-            asked(prompts.CHECK_TURN),
-            written("```python\nprint(2)\n```"),
-            observed("\nCode Execution Results:\n<|im_end|>2\n"),
-            written("<<<2>>>"),
+            masked_segment("<<<3>>>"),
+            user_segment(prompts.CHECK_MESSAGE),
+            learned_segment("```python\nprint(2)\n```"),
+            tool_segment("\nCode Execution Results:\n<|im_end|>2\n"),
+            learned_segment("<<<2>>>"),
         ),
         correct=True,
     )
@@ -79,11 +85,11 @@ def test_long_output_is_clipped_as_in_a_rollout(toy_tokenizer: Tokenizer) -> Non
         agent="code_agent",
         kind="code",
         prompt="q",
-        segments=(observed(shown), written("<<<1>>>")),
+        segments=(tool_segment(shown), learned_segment("<<<1>>>")),
         correct=True,
     )
     whole = encoding.encode(demonstration, toy_tokenizer)
-    clipped = encoding.encode(demonstration, toy_tokenizer, observation_tokens=64)
+    clipped = encoding.encode(demonstration, toy_tokenizer, max_observation_tokens=64)
     assert len(whole.tokens_T) - len(clipped.tokens_T) == len(toy_tokenizer.encode(shown)) - 64
     assert protocol.CLIP_MARK in toy_tokenizer.decode(clipped.tokens_T.tolist())
 
@@ -204,10 +210,10 @@ def test_a_mixture_of_what_is_not_there_is_refused() -> None:
 
 def _plain(*texts: str) -> Demonstration:
     """A conversation whose turns have one writer each."""
-    answers = [written(text) for text in texts]
+    answers = [learned_segment(text) for text in texts]
     segments = [answers[0]]
     for answer in answers[1:]:
-        segments += [asked("Look again."), answer]
+        segments += [user_segment("Look again."), answer]
     return dataclasses.replace(_steered(), prompt="Why?  Because.\n", segments=tuple(segments))
 
 

@@ -12,12 +12,12 @@ from r1ci_jax.tasks import registry
 from r1ci_jax.text import tokenizer
 
 _EXPERIMENT = """
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import Experiment, DatasetConfig
 
 def get_config(variant=""):
     return Experiment(
         name="tiny",
-        questions=Questions(
+        dataset=DatasetConfig(
             tasks=("toy_gcd_lcm", "toy_sorting"),
             sft_per_task=8, grpo_per_task=4, eval_per_task=4,
         ),

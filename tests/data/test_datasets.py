@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import datasets
 from r1ci_jax.data import question_splits as drawing
 from r1ci_jax.data.demonstrations import Demonstration
-from r1ci_jax.data.records import Graded, Record
+from r1ci_jax.data.records import GradedExample, Record
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 
 
-def test_questions_round_trip(questions: Questions, data_dir: Path) -> None:
+def test_questions_round_trip(questions: DatasetConfig, data_dir: Path) -> None:
     for name in questions.tasks:
-        drawn = drawing.draw(registry.get(name), questions, seed=3)
+        drawn = drawing.generate_splits(registry.get(name), questions, seed=3)
         for split, examples in drawn.items():
             assert list(datasets.load_examples(data_dir, [name], split)) == examples
     everything = datasets.load_examples(data_dir, questions.tasks, "sft+eval")
@@ -31,7 +31,7 @@ def test_questions_round_trip(questions: Questions, data_dir: Path) -> None:
 
 
 def test_a_second_build_keeps_and_other_settings_are_refused(
-    questions: Questions, data_dir: Path
+    questions: DatasetConfig, data_dir: Path
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
     datasets.build_tasks(questions, seed=3, data_dir=data_dir)
@@ -41,15 +41,15 @@ def test_a_second_build_keeps_and_other_settings_are_refused(
 
 
 def test_demonstrations_round_trip(demonstrations: list[Demonstration], tmp_path: Path) -> None:
-    assert not datasets.built(tmp_path, "r1ci_trajectories")
+    assert not datasets.is_built(tmp_path, "r1ci_trajectories")
     datasets.build_trajectories(demonstrations, data_dir=tmp_path)
-    assert datasets.built(tmp_path, "r1ci_trajectories")
+    assert datasets.is_built(tmp_path, "r1ci_trajectories")
     assert list(datasets.load_trajectories(tmp_path)) == demonstrations
 
 
-def _graded(count: int, groups: tuple[int, ...]) -> list[Graded]:
+def _graded(count: int, groups: tuple[int, ...]) -> list[GradedExample]:
     return [
-        Graded(
+        GradedExample(
             example=Example(
                 id=f"t/{i}", task="toy_letters", question=f"q{i} é\n", answer="1", difficulty=2
             ),
@@ -65,7 +65,7 @@ def test_curriculum_reads_by_split_syntax_and_allows_empty_groups(tmp_path: Path
     graded = _graded(9, (4, 1, 2))
     datasets.build_curriculum(graded, data_dir=tmp_path)
 
-    def of(*groups: int) -> list[Graded]:
+    def of(*groups: int) -> list[GradedExample]:
         return [row for group in groups for row in graded if row.group == group]
 
     assert list(datasets.load_curriculum(tmp_path, "group1")) == of(1)
@@ -79,7 +79,7 @@ class _PowerCut(BaseException):
 
 
 def test_an_interrupted_build_leaves_no_dataset(
-    questions: Questions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    questions: DatasetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = dataclasses.replace(questions, tasks=("toy_letters",))
 
@@ -90,7 +90,7 @@ def test_an_interrupted_build_leaves_no_dataset(
     with monkeypatch.context() as patch, pytest.raises(_PowerCut):
         patch.setattr(datasets.R1ciTasks, "_generate_examples", dies)
         datasets.build_tasks(one, seed=3, data_dir=tmp_path)
-    assert not datasets.built(tmp_path, "r1ci_tasks", "toy_letters")
+    assert not datasets.is_built(tmp_path, "r1ci_tasks", "toy_letters")
     with pytest.raises(UserError, match="holds no r1ci_tasks/toy_letters; build it first"):
         datasets.load_examples(tmp_path, ["toy_letters"], "sft")
     # A killed process cannot tidy up; the next build does.

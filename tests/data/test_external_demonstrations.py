@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from r1ci_jax.config import Experiment, Questions, TeacherMix
+from r1ci_jax.config import DatasetConfig, DemonstrationConfig, Experiment
 from r1ci_jax.data import build, datasets, external_demonstrations, scripted_teacher
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.errors import UserError
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def examples(questions: Questions, data_dir: pathlib.Path) -> list[Example]:
+def examples(questions: DatasetConfig, data_dir: pathlib.Path) -> list[Example]:
     return list(datasets.load_examples(data_dir, questions.tasks, "sft"))
 
 
@@ -35,7 +35,7 @@ def plain(demonstration: Demonstration) -> Row:
 
 def test_what_the_scripted_teacher_wrote_is_read_back(
     demonstrations: list[Demonstration],
-    questions: Questions,
+    questions: DatasetConfig,
     examples: list[Example],
     tmp_path: pathlib.Path,
 ) -> None:
@@ -43,20 +43,22 @@ def test_what_the_scripted_teacher_wrote_is_read_back(
     assert {each.kind for each in demonstrations} >= {"repair", "check", "steered_wrong", "direct"}
     found = external_demonstrations.read(path, questions)
     assert found == dict(enumerate(demonstrations, start=1))
-    external_demonstrations.refuse_unfit(path, found, examples)
+    external_demonstrations.validate_against(path, found, examples)
 
 
 def test_the_documented_line_is_one(tmp_path: pathlib.Path) -> None:
     text = (pathlib.Path(__file__).parents[2] / "docs" / "demonstrations.md").read_text()
     shown = json.loads(text.partition("```json\n")[2].partition("\n```\n\n")[0])
     path = write(tmp_path / "made.jsonl", [shown])
-    (read,) = external_demonstrations.read(path, Questions(tasks=("toy_base_conversion",))).values()
+    (read,) = external_demonstrations.read(
+        path, DatasetConfig(tasks=("toy_base_conversion",))
+    ).values()
     assert plain(read) == shown | {"segments": tuple(shown["segments"])}
     # As an example of its own: that question, with that answer.
     example = Example(
         id=read.example_id, task=read.task, question=read.prompt, answer='"417"', difficulty=1
     )
-    external_demonstrations.refuse_unfit(path, {1: read}, [example])
+    external_demonstrations.validate_against(path, {1: read}, [example])
 
 
 def _segment(number: int, **changes: object) -> Callable[[Row], Row]:
@@ -79,8 +81,8 @@ FAULTS: Mapping[str, tuple[Callable[[Row], Any], str]] = {
     "type": (lambda row: row | {"correct": 1}, "correct of the demonstration must be true or fal"),
     "agent": (lambda row: row | {"agent": "gpt"}, "agent is 'gpt'; it must be one of code_agent"),
     "wrong": (lambda row: row | {"correct": False}, "only right trajectories"),
-    "task": (lambda row: row | {"task": "game24"}, "task 'game24' is not in questions.tasks"),
-    "unknown task": (lambda row: row | {"task": "toy_leters"}, "'toy_leters' is not in questions"),
+    "task": (lambda row: row | {"task": "game24"}, "task 'game24' is not in dataset.tasks"),
+    "unknown task": (lambda row: row | {"task": "toy_leters"}, "'toy_leters' is not in dataset"),
     "empty": (lambda row: row | {"segments": []}, "the last segment must be the assistant's"),
     "segment": (_segment(0, text=7), "text of segment 1 must be a text"),
     "role": (_segment(0, role="tool"), "role of segment 1 is 'tool'"),
@@ -98,7 +100,10 @@ FAULTS: Mapping[str, tuple[Callable[[Row], Any], str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named_with_its_line(
-    fault: str, demonstrations: list[Demonstration], questions: Questions, tmp_path: pathlib.Path
+    fault: str,
+    demonstrations: list[Demonstration],
+    questions: DatasetConfig,
+    tmp_path: pathlib.Path,
 ) -> None:
     edit, message = FAULTS[fault]
     good = next(plain(each) for each in demonstrations if each.kind == "code")
@@ -110,7 +115,7 @@ def test_a_fault_is_named_with_its_line(
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_hold_nothing_of_use(questions: Questions, tmp_path: pathlib.Path) -> None:
+def test_files_that_hold_nothing_of_use(questions: DatasetConfig, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "made.jsonl"
     with pytest.raises(UserError, match=r"cannot be read .*No such file"):
         external_demonstrations.read(str(path), questions)
@@ -126,12 +131,12 @@ def test_files_that_hold_nothing_of_use(questions: Questions, tmp_path: pathlib.
 
 
 def test_no_more_a_task_than_asked_for(
-    demonstrations: list[Demonstration], questions: Questions, tmp_path: pathlib.Path
+    demonstrations: list[Demonstration], questions: DatasetConfig, tmp_path: pathlib.Path
 ) -> None:
     rows = [plain(demonstrations[0])] * 4
     path = write(tmp_path / "made.jsonl", rows)
     three = dataclasses.replace(questions, sft_per_task=3)
-    with pytest.raises(UserError, match=r"line 4: .* more often than questions.sft_per_task = 3"):
+    with pytest.raises(UserError, match=r"line 4: .* more often than dataset.sft_per_task = 3"):
         external_demonstrations.read(path, three)
     assert (
         len(external_demonstrations.read(path, dataclasses.replace(questions, sft_per_task=4))) == 4
@@ -139,7 +144,7 @@ def test_no_more_a_task_than_asked_for(
 
 
 def test_tasks_for_testing_are_never_shown(
-    demonstrations: list[Demonstration], questions: Questions, tmp_path: pathlib.Path
+    demonstrations: list[Demonstration], questions: DatasetConfig, tmp_path: pathlib.Path
 ) -> None:
     path = write(tmp_path / "made.jsonl", [plain(demonstrations[0]) | {"task": "reversi"}])
     tasks = (*questions.tasks, "reversi")
@@ -158,7 +163,7 @@ def test_only_right_answers_to_questions_of_the_sft_split(
         (dataclasses.replace(one, segments=(last,)), "<<<no such thing>>> is wrong"),
     ):
         with pytest.raises(UserError, match=f"made.jsonl, line 7: .*{message}"):
-            external_demonstrations.refuse_unfit("made.jsonl", {7: changed}, examples)
+            external_demonstrations.validate_against("made.jsonl", {7: changed}, examples)
 
 
 class _Idle:
@@ -171,27 +176,27 @@ class _Idle:
 def test_a_run_takes_them_in_place_of_the_scripted_teachers(
     interpreter: scripted_teacher.Interpreter, tmp_path: pathlib.Path
 ) -> None:
-    asked = Questions(
+    asked = DatasetConfig(
         tasks=("toy_letters",), difficulties=(1,), sft_per_task=6, grpo_per_task=2, eval_per_task=2
     )
-    scripted = Experiment(name="t", questions=asked)
+    scripted = Experiment(name="t", dataset=asked)
     for folder in ("scripted", "given"):
-        build.questions(scripted, tmp_path / folder)
-    build.demonstrations(scripted, tmp_path / "scripted", interpreter)
+        build.build_questions(scripted, tmp_path / folder)
+    build.build_demonstrations(scripted, tmp_path / "scripted", interpreter)
     written = list(datasets.load_trajectories(tmp_path / "scripted"))
     path = write(tmp_path / "made.jsonl", [plain(each) for each in written[::-1]])
 
-    told = dataclasses.replace(scripted, teacher=TeacherMix(demonstrations=path))
-    build.refuse_untaught(told)
-    build.demonstrations(told, tmp_path / "given", _Idle())
+    told = dataclasses.replace(scripted, demonstrations=DemonstrationConfig(path=path))
+    build.require_demonstrations(told)
+    build.build_demonstrations(told, tmp_path / "given", _Idle())
     assert list(datasets.load_trajectories(tmp_path / "given")) == written[::-1]
 
 
 def test_nobody_shows_a_task_of_the_paper() -> None:
     tasks = ("toy_letters", "game24", "reversi")
-    experiment = Experiment(name="t", questions=Questions(tasks=tasks))
+    experiment = Experiment(name="t", dataset=DatasetConfig(tasks=tasks))
     # Reversi is for testing: it needs no teacher.
     with pytest.raises(UserError, match=r"1 of the tasks .* \(game24 is one\): give .*FILE.jsonl"):
-        build.refuse_untaught(experiment)
+        build.require_demonstrations(experiment)
     for taught in (("toy_letters",), ("toy_letters", "reversi")):
-        build.refuse_untaught(Experiment(name="t", questions=Questions(tasks=taught)))
+        build.require_demonstrations(Experiment(name="t", dataset=DatasetConfig(tasks=taught)))

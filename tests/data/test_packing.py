@@ -60,13 +60,13 @@ def test_first_fit_by_hand() -> None:
 
 
 def test_one_a_row_where_told() -> None:
-    rows = packing.pack(sequences([6, 2, 4]), 10, pad_id=PAD, most=1)
+    rows = packing.pack(sequences([6, 2, 4]), 10, pad_id=PAD, max_sequences_per_row=1)
     assert [row.tokens_T.tolist() for row in rows] == [
         [0] * 6 + [PAD] * 4,
         [1] * 2 + [PAD] * 8,
         [2] * 4 + [PAD] * 6,
     ]
-    rows = packing.pack(sequences([2, 2, 2]), 10, pad_id=PAD, most=2)
+    rows = packing.pack(sequences([2, 2, 2]), 10, pad_id=PAD, max_sequences_per_row=2)
     assert [int(row.segments_T.max()) for row in rows] == [2, 1]
 
 

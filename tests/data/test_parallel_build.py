@@ -12,7 +12,7 @@ from typing import override
 
 import pytest
 
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import datasets, question_workers
 from r1ci_jax.data import question_splits as asking
 from r1ci_jax.errors import UserError
@@ -29,7 +29,7 @@ def _files(directory: Path) -> dict[str, bytes]:
 
 
 def test_three_processes_write_the_bytes_of_one(
-    questions: Questions, data_dir: Path, tmp_path: Path
+    questions: DatasetConfig, data_dir: Path, tmp_path: Path
 ) -> None:
     reported: list[tuple[int, int]] = []
     seconds = datasets.build_tasks(
@@ -41,15 +41,15 @@ def test_three_processes_write_the_bytes_of_one(
 
 
 def test_an_error_in_a_process_is_told_as_it_is(tmp_path: Path) -> None:
-    wrong = Questions(tasks=("toy_letters", "toy_sorting"), difficulties=(6,))
+    wrong = DatasetConfig(tasks=("toy_letters", "toy_sorting"), difficulties=(6,))
     with pytest.raises(UserError, match=r"^toy_[a-z]+ has no difficulty 6; choose"):
         datasets.build_tasks(wrong, seed=0, data_dir=tmp_path, jobs=2)
     with pytest.raises(UserError, match="--jobs 0: at least one process"):
-        question_workers.processes(6, 0)
+        question_workers.num_processes(6, 0)
     assert (
-        question_workers.processes(6),
-        question_workers.processes(6, 9),
-        question_workers.processes(0),
+        question_workers.num_processes(6),
+        question_workers.num_processes(6, 9),
+        question_workers.num_processes(0),
     ) == (1, 6, 1)
 
 
@@ -60,21 +60,21 @@ from r1ci_jax.tasks.toy.letter_counting import Letters
 class Held(Letters):
     name = "held"
 
-    def draw(self, rng, difficulty):
+    def make_puzzle(self, rng, difficulty):
         while pathlib.Path(__file__).with_name("hold").exists():
             time.sleep(0.02)
-        return super().draw(rng, difficulty)
+        return super().make_puzzle(rng, difficulty)
 """
 
 _BUILD = """
 import pathlib, sys
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.tasks import registry
 
 def main():
     from r1ci_jax.data import datasets
     registry.register("held", "held:Held", suite="mine")
-    wanted = Questions(
+    wanted = DatasetConfig(
         tasks=("toy_letters", "held", "toy_sorting", "toy_gcd_lcm"),
         sft_per_task=9, grpo_per_task=5, eval_per_task=4,
     )
@@ -108,7 +108,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, ending: signal
         build.wait(timeout=60)  # although what is being drawn never ends
     assert len(drawing_processes) >= 2
     _wait(lambda: not any(_alive(pid) for pid in drawing_processes))
-    assert not datasets.built(killed, "r1ci_tasks", "held")
+    assert not datasets.is_built(killed, "r1ci_tasks", "held")
     (tmp_path / "hold").unlink()
     subprocess.run([*command, str(killed), "2", str(whole), "1"], env=environment, check=True)
     assert _files(killed) == _files(whole)
@@ -150,22 +150,22 @@ def test_what_a_task_for_testing_asks_is_never_trained_on(
         return dataclasses.replace(example, task="toy_sorting", question=text)
 
     monkeypatch.setattr(trained, "generate", copied)
-    wanted = Questions(
+    wanted = DatasetConfig(
         tasks=("toy_sorting", "toy_letters"), sft_per_task=30, grpo_per_task=20, eval_per_task=25
     )
     datasets.build_tasks(wanted, seed=5, data_dir=tmp_path)
 
     def asked(task: str, split: str) -> set[str]:
         rows = datasets.load_examples(tmp_path, [task], split)
-        return {base.normalised(example.question) for example in rows}
+        return {base.normalize_question(example.question) for example in rows}
 
     tested = asked("toy_letters", "eval")
     assert len(tested) == 25 and not asked("toy_letters", "sft+grpo")
     assert len(asked("toy_sorting", "sft")) == 30 and len(asked("toy_sorting", "grpo")) == 20
     assert asked("toy_sorting", "sft+grpo").isdisjoint(tested)
     # Drawn without regard to it the two would overlap.
-    careless = asking.draw(trained, wanted, seed=5)
-    seen = {base.normalised(e.question) for s in ("sft", "grpo") for e in careless[s]}
+    careless = asking.generate_splits(trained, wanted, seed=5)
+    seen = {base.normalize_question(e.question) for s in ("sft", "grpo") for e in careless[s]}
     assert not seen.isdisjoint(tested)
     # Without the task for testing the same directory would be another dataset.
     with pytest.raises(UserError, match="built with other settings"):
@@ -205,10 +205,10 @@ class _Published(Task):
 
 @pytest.mark.parametrize("size", [10, 250, 320, 600])
 def test_a_source_with_few_questions_shrinks_every_split_in_proportion(size: int) -> None:
-    wanted = Questions(tasks=("x",), sft_per_task=70, grpo_per_task=50, eval_per_task=200)
-    splits = asking.draw(_Published(size), wanted, seed=0)
+    wanted = DatasetConfig(tasks=("x",), sft_per_task=70, grpo_per_task=50, eval_per_task=200)
+    splits = asking.generate_splits(_Published(size), wanted, seed=0)
     there = {split: len(rows) for split, rows in splits.items()}
-    counts = asking.wanted(wanted)
+    counts = asking.split_sizes(wanted)
     hashed = collections.Counter(asking.split_of(f"Item {index}?", counts) for index in range(size))
     # Where a question goes is not moved by how many there are: splits stay disjoint across tasks.
     assert there == {split: min(n, hashed[split]) for split, n in counts.items()}
@@ -220,7 +220,7 @@ def test_a_source_with_few_questions_shrinks_every_split_in_proportion(size: int
 
 def test_what_a_source_lacks_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry.get("toy_letters"), "count", lambda: 12)
-    wanted = Questions(
+    wanted = DatasetConfig(
         tasks=("toy_letters", "toy_sorting"),
         difficulties=(1,),
         sft_per_task=10,
@@ -228,21 +228,21 @@ def test_what_a_source_lacks_is_listed(tmp_path: Path, monkeypatch: pytest.Monke
         eval_per_task=10,
     )
     datasets.build_tasks(wanted, seed=0, data_dir=tmp_path)
-    fewer = datasets.fewer(tmp_path, wanted.tasks)
+    fewer = datasets.short_splits(tmp_path, wanted.tasks)
     assert fewer.keys() == {"toy_letters"}
     assert sum(have for have, _ in fewer["toy_letters"].values()) <= 12
     assert all(asked == 10 for _, asked in fewer["toy_letters"].values())
-    assert datasets.asked(tmp_path, "toy_sorting") == {"sft": 10, "grpo": 10, "eval": 10}
+    assert datasets.stored_metadata(tmp_path, "toy_sorting") == {"sft": 10, "grpo": 10, "eval": 10}
 
 
 def test_a_task_takes_the_usual_levels_that_it_has() -> None:
     task = _Published(5)
-    assert asking.levels(task, Questions(tasks=("x",), difficulties=(1, 2, 5))) == (1,)
-    assert asking.levels(task, Questions(tasks=("x",), difficulties=(3, 4))) == (1,)
+    assert asking.levels(task, DatasetConfig(tasks=("x",), difficulties=(1, 2, 5))) == (1,)
+    assert asking.levels(task, DatasetConfig(tasks=("x",), difficulties=(3, 4))) == (1,)
     toy = registry.get("toy_letters")
-    assert asking.levels(toy, Questions(tasks=("x",), difficulties=(2, 4))) == (2, 4)
+    assert asking.levels(toy, DatasetConfig(tasks=("x",), difficulties=(2, 4))) == (2, 4)
     with pytest.raises(UserError, match="published has no difficulty 7"):
-        asking.levels(task, Questions(tasks=("x",), difficulties=(1, 7)))
+        asking.levels(task, DatasetConfig(tasks=("x",), difficulties=(1, 7)))
 
 
 def test_what_a_level_lacks_the_others_make_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,12 +253,12 @@ def test_what_a_level_lacks_the_others_make_up_for(monkeypatch: pytest.MonkeyPat
         return plain(index % 10 if difficulty == 2 else index, seed, difficulty)
 
     monkeypatch.setattr(task, "generate", narrow)
-    wanted = Questions(
+    wanted = DatasetConfig(
         tasks=("x",), difficulties=(1, 2, 3), sft_per_task=40, grpo_per_task=30, eval_per_task=20
     )
-    splits = asking.draw(task, wanted, seed=0)
-    assert {split: len(rows) for split, rows in splits.items()} == asking.wanted(wanted)
+    splits = asking.generate_splits(task, wanted, seed=0)
+    assert {split: len(rows) for split, rows in splits.items()} == asking.split_sizes(wanted)
     levels = collections.Counter(e.difficulty for rows in splits.values() for e in rows)
     assert levels[2] == 10 and levels[1] + levels[3] == 80 and abs(levels[1] - levels[3]) <= 6
-    texts = [base.normalised(e.question) for rows in splits.values() for e in rows]
+    texts = [base.normalize_question(e.question) for rows in splits.values() for e in rows]
     assert len(set(texts)) == len(texts)

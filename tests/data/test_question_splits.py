@@ -7,23 +7,25 @@ import sys
 
 import pytest
 
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import question_splits as drawing
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import base, registry
 
 
-def test_splits_have_their_counts_and_share_no_question(questions: Questions) -> None:
+def test_splits_have_their_counts_and_share_no_question(questions: DatasetConfig) -> None:
     owner: dict[str, str] = {}
     for name in questions.tasks:
-        splits = drawing.draw(registry.get(name), questions, seed=0)
-        assert {split: len(rows) for split, rows in splits.items()} == drawing.wanted(questions)
+        splits = drawing.generate_splits(registry.get(name), questions, seed=0)
+        assert {split: len(rows) for split, rows in splits.items()} == drawing.split_sizes(
+            questions
+        )
         for split, rows in splits.items():
             levels = collections.Counter(example.difficulty for example in rows)
             assert max(levels.values()) - min(levels.values()) <= 1
             for example in rows:
-                assert owner.setdefault(base.normalised(example.question), split) == split
-            assert len({base.normalised(example.question) for example in rows}) == len(rows)
+                assert owner.setdefault(base.normalize_question(example.question), split) == split
+            assert len({base.normalize_question(example.question) for example in rows}) == len(rows)
 
 
 def test_the_split_depends_on_the_text_alone() -> None:
@@ -37,31 +39,31 @@ def test_the_split_depends_on_the_text_alone() -> None:
     )
 
 
-def test_another_seed_draws_other_questions(questions: Questions) -> None:
+def test_another_seed_draws_other_questions(questions: DatasetConfig) -> None:
     task = registry.get("toy_letters")
-    one, two = (drawing.draw(task, questions, seed=seed)["eval"] for seed in (0, 1))
+    one, two = (drawing.generate_splits(task, questions, seed=seed)["eval"] for seed in (0, 1))
     assert {e.question for e in one}.isdisjoint(e.question for e in two)
 
 
 def test_an_exhausted_task_is_reported() -> None:
-    many = Questions(tasks=("toy_arithmetic",), difficulties=(1,), sft_per_task=3_000)
+    many = DatasetConfig(tasks=("toy_arithmetic",), difficulties=(1,), sft_per_task=3_000)
     with pytest.raises(
         UserError, match=r"toy_arithmetic at difficulty 1 has too few .*sft [0-9]+ of 3000"
     ):
-        drawing.draw(registry.get("toy_arithmetic"), many, seed=0)
+        drawing.generate_splits(registry.get("toy_arithmetic"), many, seed=0)
     with pytest.raises(UserError, match="has no difficulty 6"):
-        drawing.draw(
-            registry.get("toy_arithmetic"), Questions(tasks=("x",), difficulties=(6,)), seed=0
+        drawing.generate_splits(
+            registry.get("toy_arithmetic"), DatasetConfig(tasks=("x",), difficulties=(6,)), seed=0
         )
 
 
 _SCRIPT = """
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import question_splits
 from r1ci_jax.tasks import registry
-wanted = Questions(tasks=("x",), sft_per_task=9, grpo_per_task=5, eval_per_task=4)
+wanted = DatasetConfig(tasks=("x",), sft_per_task=9, grpo_per_task=5, eval_per_task=4)
 tasks = [registry.get(name) for name in registry.names(suite="toy")]
-print([question_splits.draw(task, wanted, seed=2) for task in tasks])
+print([question_splits.generate_splits(task, wanted, seed=2) for task in tasks])
 """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r1ci_jax.config import Questions, TeacherMix
+from r1ci_jax.config import DatasetConfig, DemonstrationConfig
 from r1ci_jax.data import datasets, scripted_teacher
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.errors import UserError
@@ -18,7 +18,7 @@ from r1ci_jax.text import prompts, protocol
 
 
 @pytest.fixture(scope="module")
-def examples(questions: Questions, data_dir: Path) -> dict[str, Example]:
+def examples(questions: DatasetConfig, data_dir: Path) -> dict[str, Example]:
     rows = datasets.load_examples(data_dir, questions.tasks, "sft")
     return {example.id: example for example in rows}
 
@@ -30,7 +30,9 @@ def test_every_question_gets_a_correct_demonstration(
     for demonstration in demonstrations:
         example = examples[demonstration.example_id]
         assert demonstration.correct
-        assert demonstration.prompt == prompts.user_turn(example.question, demonstration.agent)
+        assert demonstration.prompt == prompts.render_question(
+            example.question, demonstration.agent
+        )
         answer = protocol.final_answer(demonstration.segments[-1].text)
         assert answer is not None
         assert registry.get(example.task).score(example, answer).correct
@@ -79,13 +81,15 @@ def test_each_kind_is_what_it_says(demonstrations: list[Demonstration]) -> None:
             assert demonstration.kind == "direct"
 
 
-def test_the_mix_is_exact(questions: Questions, data_dir: Path) -> None:
+def test_the_mix_is_exact(questions: DatasetConfig, data_dir: Path) -> None:
     rows = list(datasets.load_examples(data_dir, ["toy_letters"], "sft"))
-    mix = TeacherMix(code_agent=0, all_code=0, codesteer=0, all_text=1)
+    mix = DemonstrationConfig(code_agent=0, all_code=0, codesteer=0, all_text=1)
     texts = scripted_teacher.write_demonstrations(rows, _Broken(), seed=0, mix=mix, per_question=2)
     assert len(texts) == 40 and {d.agent for d in texts} == {"all_text"}
-    weights = scripted_teacher._weights(TeacherMix())
-    counts = collections.Counter(scripted_teacher._shuffled_ways(TeacherMix(), 1_000, "t", 0))
+    weights = scripted_teacher._weights(DemonstrationConfig())
+    counts = collections.Counter(
+        scripted_teacher._shuffle_strategies(DemonstrationConfig(), 1_000, "t", 0)
+    )
     assert all(abs(counts[way] - 1_000 * w) < 1 for way, w in weights.items())
     assert counts["code_agent", "direct"] == 175
 
@@ -117,9 +121,13 @@ def test_bad_circumstances(
 ) -> None:
     few = list(examples.values())[:3]
     with pytest.raises(UserError, match="the sandbox failed"):
-        scripted_teacher.write_demonstrations(few, _Broken(), seed=0, mix=TeacherMix(all_text=0))
+        scripted_teacher.write_demonstrations(
+            few, _Broken(), seed=0, mix=DemonstrationConfig(all_text=0)
+        )
     with pytest.raises(UserError, match="not negative"):
-        scripted_teacher.write_demonstrations(few, interpreter, seed=0, mix=TeacherMix(all_code=-1))
+        scripted_teacher.write_demonstrations(
+            few, interpreter, seed=0, mix=DemonstrationConfig(all_code=-1)
+        )
 
 
 def test_a_wrong_computation_is_not_kept(
@@ -127,6 +135,6 @@ def test_a_wrong_computation_is_not_kept(
 ) -> None:
     example = next(e for e in examples.values() if e.task == "toy_letters")
     other = dataclasses.replace(example, answer=json.dumps(99))
-    mix = TeacherMix(code_agent=0, all_text=0, codesteer=0)
+    mix = DemonstrationConfig(code_agent=0, all_text=0, codesteer=0)
     assert scripted_teacher.write_demonstrations([example], interpreter, seed=0, mix=mix)
     assert scripted_teacher.write_demonstrations([other], interpreter, seed=0, mix=mix) == []

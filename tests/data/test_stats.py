@@ -29,14 +29,14 @@ def test_counts_lengths_answers_and_duplicates() -> None:
         asked={"sft": 3, "grpo": 2, "eval": 5},
         tokens=lambda text: len(text.split()),
     )
-    assert found.counts == {"sft": 3, "eval": 1} and found.fewer == {"grpo": 2, "eval": 5}
+    assert found.counts == {"sft": 3, "eval": 1} and found.is_short == {"grpo": 2, "eval": 5}
     assert found.difficulties == {1: 2, 2: 1, 3: 1}
     assert found.question_chars == stats.Lengths(mean=3.8, p95=7, max=7)
     assert found.question_tokens == stats.Lengths(mean=2.2, p95=4, max=4)
-    assert (found.answers, found.commonest) == (2, {"'7'": 2, "'8'": 1})
-    assert found.majority_share == 0.5  # of four questions, two of which have this gold
+    assert (found.answers, found.most_common) == (2, {"'7'": 2, "'8'": 1})
+    assert found.majority_fraction == 0.5  # of four questions, two of which have this gold
     assert found.duplicates == 1  # case and blanks make no new question
-    assert (found.suite, found.kept_for) == ("toy", "train")
+    assert (found.suite, found.split) == ("toy", "train")
 
 
 @pytest.mark.parametrize(("size", "p95"), [(1, 1), (19, 19), (20, 19), (100, 95), (101, 96)])

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from r1ci_jax.config import EvalConfig, Sampling
+from r1ci_jax.config import EvalConfig, SamplingParams
 from r1ci_jax.evaluate import evaluation
 from r1ci_jax.rollout.runner import Request
-from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn
+from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 
@@ -18,17 +18,17 @@ def example(number: int, task: str = "toy_letters", difficulty: int = 1) -> Exam
 
 
 def trajectory(asked: Example, *, correct: bool, calls: int = 0, **changes) -> Trajectory:
-    call = Turn(code="print(1)\n", result=ExecResult(status=Status.OK))
+    call = CodeCall(code="print(1)\n", result=ExecResult(status=Status.OK))
     base = Trajectory(
         example_id=asked.id,
         task=asked.task,
         question=asked.question,
         agent="code_agent",
-        rollout=(0, 0),
+        rollout_id=(0, 0),
         tokens=(),
         sampled=(),
         logprobs=(),
-        turns=(call,) * calls,
+        code_calls=(call,) * calls,
         stop=StopReason.ANSWER,
         answer=None,
         correct=correct,
@@ -58,14 +58,14 @@ def test_every_question_is_asked_as_often_as_configured() -> None:
     made = evaluation.evaluate(
         listener,
         asked,
-        EvalConfig(sampling=Sampling(temperature=0.6), samples_per_question=2),
+        EvalConfig(sampling=SamplingParams(temperature=0.6), samples_per_question=2),
         on_done=done.append,
     )
     assert len(made) == 6 and done == [6]
     assert [request.example.id for request in listener.requests] == [
         each.id for each in asked for _ in range(2)
     ]
-    assert len({request.rollout for request in listener.requests}) == 6
+    assert len({request.rollout_id for request in listener.requests}) == 6
     assert {request.sampling.temperature for request in listener.requests} == {0.6}
     assert {request.agent.name for request in listener.requests} == {"code_agent"}
 
@@ -82,10 +82,10 @@ def test_results_by_hand() -> None:
         trajectory(letters[2], correct=False, calls=1, stop=StopReason.SANDBOX_FAULT),
         trajectory(search[0], correct=False, stop=StopReason.MAX_TOKENS),
     ]
-    first, second = evaluation.results("sft", made, [*search, *letters])
+    first, second = evaluation.make_records("sft", made, [*search, *letters])
     assert first == {
         "model": "sft",
-        "method": "code_agent",
+        "agent": "code_agent",
         "task": "toy_letters",
         "suite": "toy",
         "split": "train",
@@ -105,6 +105,6 @@ def test_results_by_hand() -> None:
 def test_a_task_whose_interpreter_always_failed_has_no_answers() -> None:
     asked = example(0)
     lost = trajectory(asked, correct=False, stop=StopReason.SANDBOX_FAULT)
-    (row,) = evaluation.results("sft", [lost], [asked])
+    (row,) = evaluation.make_records("sft", [lost], [asked])
     assert (row["n"], row["correct"], row["accuracy"]) == (0, 0, 0.0)
     assert row["stops"] == {"sandbox_fault": 1} and row["difficulty"] == {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import tables
 from r1ci_jax.evaluate.tables import Published
@@ -15,15 +15,15 @@ from r1ci_jax.runtime import run_dir
 
 
 def make_run(path: Path, rows: list[dict[str, Any]], *, paper_row: str = "", seed: int = 0) -> Path:
-    questions = Questions(tasks=("a", "b"))
-    experiment = Experiment(name="toy", paper_row=paper_row, seed=seed, questions=questions)
+    questions = DatasetConfig(tasks=("a", "b"))
+    experiment = Experiment(name="toy", paper_row=paper_row, seed=seed, dataset=questions)
     run_dir.RunDir.open(path, experiment).close()
     (path / "results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 
 
 def row(model: str, task: str, correct: int, n: int = 40, **more: Any) -> dict[str, Any]:
-    return {"model": model, "method": "code_agent", "task": task, "n": n, "correct": correct} | more
+    return {"model": model, "agent": "code_agent", "task": task, "n": n, "correct": correct} | more
 
 
 ROWS = [
@@ -35,7 +35,7 @@ ROWS = [
 
 
 def test_mean_is_over_tasks_not_questions(tmp_path: Path) -> None:
-    table = tables.results_table(tables.read_run(make_run(tmp_path, ROWS)))
+    table = tables.build_results_table(tables.read_run(make_run(tmp_path, ROWS)))
     sft, curriculum = table.records  # in the order of training, whatever the file's order
     assert (sft["model"], curriculum["model"]) == ("sft", "grpo_curriculum")
     assert sft["accuracy"] == 0.45  # (50 % + 40 %) / 2; over questions it would be 48 %
@@ -51,8 +51,8 @@ def test_mean_is_over_tasks_not_questions(tmp_path: Path) -> None:
 def test_many_tasks_go_into_rows(tmp_path: Path) -> None:
     rows = [row("sft", f"task{index}", index) for index in range(30)]
     run = tables.read_run(make_run(tmp_path, rows))
-    assert tables.results_table(run).columns == ("model", "mean", "uses code", "calls")
-    assert tables.tasks_table(run).rows[3] == ("task3", "7.5")
+    assert tables.build_results_table(run).columns == ("model", "mean", "uses code", "calls")
+    assert tables.build_tasks_table(run).rows[3] == ("task3", "7.5")
 
 
 def test_last_of_two_equal_rows_counts(tmp_path: Path) -> None:
@@ -69,10 +69,12 @@ def test_unusable_results_are_user_errors(tmp_path: Path, rows: list[dict[str, A
 
 
 PUBLISHED = (
-    Published(row="14b", model="sft", value=40.0, place="Table 3", grade="C", source="S4"),
-    Published(row="14b", model="grpo_curriculum", value=None, place="Table 3"),
-    Published(row="14b", model="untrained", value=44.1, place="abstract", grade="A", source="S1"),
-    Published(row="baseline", model="GPT", value=58.6, place="abstract", grade="A", source="S1"),
+    Published(row="14b", model="sft", value=40.0, location="Table 3", grade="C", source="S4"),
+    Published(row="14b", model="grpo_curriculum", value=None, location="Table 3"),
+    Published(
+        row="14b", model="untrained", value=44.1, location="abstract", grade="A", source="S1"
+    ),
+    Published(row="baseline", model="GPT", value=58.6, location="abstract", grade="A", source="S1"),
 )
 
 
@@ -127,10 +129,10 @@ def test_suites_and_splits_stand_apart(tmp_path: Path) -> None:
 
 
 def test_other_agents_are_not_set_beside_the_paper(tmp_path: Path) -> None:
-    rows = [row("sft", "a", 20) | {"method": "all_text"}]
+    rows = [row("sft", "a", 20) | {"agent": "all_text"}]
     run = tables.read_run(make_run(tmp_path, rows, paper_row="14b"))
     record = tables.compare("main", [run], PUBLISHED).records[0]
-    assert (record["method"], record["paper_status"]) == ("all_text", "none")
+    assert (record["agent"], record["paper_status"]) == ("all_text", "none")
 
 
 def test_unknown_paper_row_is_a_user_error(tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_markdown_survives_hostile_cells(tmp_path: Path) -> None:
 
 def test_trained_and_unseen_tasks_are_not_averaged_together(tmp_path: Path) -> None:
     rows = [row("sft", "a", 40, split="train"), row("sft", "b", 0, split="test")]
-    table = tables.results_table(tables.read_run(make_run(tmp_path, rows)))
+    table = tables.build_results_table(tables.read_run(make_run(tmp_path, rows)))
     assert [record["accuracy"] for record in table.records] == [1.0, 0.0]
     assert [cells[1] for cells in table.rows] == ["train tasks", "test tasks"]
 

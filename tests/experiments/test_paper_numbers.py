@@ -7,14 +7,14 @@ import pytest
 
 from experiments import paper_numbers, table_main
 from r1ci_jax.cli.main import main
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.evaluate import tables
 from r1ci_jax.runtime import run_dir
 
 
 def test_every_number_has_place_grade_and_source() -> None:
     for entry in paper_numbers.ALL:
-        assert entry.place
+        assert entry.location
         assert set(entry.source.split()) <= set(paper_numbers.SOURCES)
         if not entry.missing:
             assert entry.grade in ("A", "B", "C") and entry.source
@@ -46,9 +46,9 @@ def test_derived_rows_agree_with_the_gains() -> None:
 
 
 def _run(path: Path, paper_row: str) -> Path:
-    experiment = Experiment(name="x", paper_row=paper_row, questions=Questions(tasks=("a",)))
+    experiment = Experiment(name="x", paper_row=paper_row, dataset=DatasetConfig(tasks=("a",)))
     run_dir.RunDir.open(path, experiment).close()
-    facts = {"model": "grpo_curriculum", "method": "code_agent", "task": "a", "n": 10, "correct": 7}
+    facts = {"model": "grpo_curriculum", "agent": "code_agent", "task": "a", "n": 10, "correct": 7}
     (path / "results.jsonl").write_text(json.dumps(facts) + "\n")
     return path
 

@@ -55,20 +55,20 @@ def test_each_is_compared_with_its_row_of_the_paper(size: str, run: Experiment) 
 
 
 def test_tasks_and_questions_are_as_many_as_the_papers(run: Experiment) -> None:
-    splits = [registry.get(name).split for name in run.questions.tasks]
+    splits = [registry.get(name).split for name in run.dataset.tasks]
     assert (splits.count("train"), splits.count("test")) == (
         paper_numbers.TRAIN_TASKS,
         paper_numbers.TEST_TASKS,
     )
     # At most 70 trajectories a task; 6.5 thousand in all are fewer than that makes.
-    assert run.questions.sft_per_task == 70 and 70 * paper_numbers.TRAIN_TASKS > 6500
-    assert run.questions.eval_per_task >= 200
+    assert run.dataset.sft_per_task == 70 and 70 * paper_numbers.TRAIN_TASKS > 6500
+    assert run.dataset.eval_per_task >= 200
 
 
 def test_figures_of_the_paper(run: Experiment) -> None:
     sft, grpo = run.sft, run.grpo
     # One demonstration a row: 6.5 thousand three times, 32 at a time.
-    assert not sft.packed
+    assert not sft.packing
     assert -(-6500 * sft.epochs // sft.batch_size) == 610
     # 128 questions with five answers each, 600 steps in all.
     assert grpo.prompts_per_step * grpo.rollouts_per_prompt == 640
@@ -76,9 +76,9 @@ def test_figures_of_the_paper(run: Experiment) -> None:
     assert (grpo.lr, grpo.kl_coef, grpo.temperature) == (1e-6, 1e-3, 1.0)
     assert run.eval.sampling.temperature == 0.6
     # N = 20: five answers by each of four agents.
-    assert 4 * run.potential.answers_per_agent == 20
-    assert run.potential.edges == (0.64, 0.48, 0.32)
-    assert run.limits.code_calls == 8 and grpo.turn_penalty_after == 6
+    assert 4 * run.potential.samples_per_agent == 20
+    assert run.potential.lower_bounds == (0.64, 0.48, 0.32)
+    assert run.limits.max_code_calls == 8 and grpo.turn_penalty_after == 6
     assert run.sandbox.limits.wall_seconds == 60.0
     assert run.train.lora_rank == 0, "all weights are trained"
 
@@ -89,9 +89,12 @@ def test_a_trajectory_fits_cache_rows_and_model(run: Experiment) -> None:
     assert run.grpo.sequence_lengths[-1] == length
     assert presets.get(run.model.architecture).max_positions >= length
     # One row of the full length a device, more of the shorter ones; the batch is cut evenly.
-    rows = [run.grpo.rows(size, run.mesh.batch_parts) for size in run.grpo.sequence_lengths]
-    assert rows == [8 * run.mesh.devices, 4 * run.mesh.devices, 2 * run.mesh.devices,
-                    run.mesh.devices]  # fmt: skip
+    rows = [
+        run.grpo.microbatch_rows(size, run.mesh.num_batch_shards)
+        for size in run.grpo.sequence_lengths
+    ]
+    assert rows == [8 * run.mesh.num_devices, 4 * run.mesh.num_devices, 2 * run.mesh.num_devices,
+                    run.mesh.num_devices]  # fmt: skip
 
 
 def test_the_mesh_has_as_many_devices_as_the_topology_chips(
@@ -100,7 +103,7 @@ def test_the_mesh_has_as_many_devices_as_the_topology_chips(
     named = {tpu.topology: tpu for tpu in launch_tpu.SLICES.values()}
     tpu = named[module.TOPOLOGY]
     checks.check_mesh(run, tpu)
-    assert run.mesh.devices == tpu.chips
+    assert run.mesh.num_devices == tpu.chips
     assert module.__doc__ is not None and f"--tpu {tpu.name} " in module.__doc__
 
 
@@ -116,8 +119,8 @@ def test_the_toy_keeps_the_recipe(module: ModuleType, run: Experiment) -> None:
     }.items():
         for name in kept:
             assert getattr(getattr(toy, group), name) == getattr(getattr(run, group), name), name
-    assert toy.mesh.devices == 1 and toy.sft.micro_batches == 2
-    shown = toy.questions.sft_per_task * len(toy.questions.tasks)
+    assert toy.mesh.num_devices == 1 and toy.sft.num_microbatches == 2
+    shown = toy.dataset.sft_per_task * len(toy.dataset.tasks)
     assert shown * toy.sft.epochs == 2 * toy.sft.batch_size
     assert sum(toy.grpo.steps_per_stage) == 2
 
@@ -154,5 +157,5 @@ def test_a_run_without_demonstrations_ends_before_it_begins(
     assert main(["data", "build", f"experiments/r1ci_{size}.py", *where]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "107 of the tasks have no scripted teacher" in line
-    assert "--config.teacher.demonstrations=FILE.jsonl" in line
+    assert "--config.demonstrations.path=FILE.jsonl" in line
     assert not (tmp_path / "run").exists()

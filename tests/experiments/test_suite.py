@@ -13,12 +13,10 @@ from r1ci_jax.tasks import registry
 def test_variants_load_as_a_user_names_them() -> None:
     whole = experiments.load("experiments/tasks.py")
     offline = experiments.load("experiments/tasks.py:offline", ["--config.seed=3"])
-    assert (len(whole.questions.tasks), len(offline.questions.tasks)) == (144, 114)
+    assert (len(whole.dataset.tasks), len(offline.dataset.tasks)) == (144, 114)
     assert whole.name != offline.name and offline.seed == 3
-    assert set(offline.questions.tasks) < set(whole.questions.tasks)
-    assert {registry.get(name).suite for name in whole.questions.tasks} == set(
-        registry.PAPER_SUITES
-    )
+    assert set(offline.dataset.tasks) < set(whole.dataset.tasks)
+    assert {registry.get(name).suite for name in whole.dataset.tasks} == set(registry.PAPER_SUITES)
     with pytest.raises(ValueError, match="no variant 'online'"):
         tasks.get_config("online")
 
@@ -26,8 +24,8 @@ def test_variants_load_as_a_user_names_them() -> None:
 def test_every_task_is_asked_at_least_200_questions() -> None:
     for name in tasks.TASKS:
         task = registry.get(name)
-        assert sum(question_splits.asked(task, tasks.QUESTIONS).values()) >= 200, name
-        assert set(question_splits.levels(task, tasks.QUESTIONS)) == set(task.difficulties), name
+        assert sum(question_splits.questions_per_split(task, tasks.DATASET).values()) >= 200, name
+        assert set(question_splits.levels(task, tasks.DATASET)) == set(task.difficulties), name
 
 
 def test_offline_tasks_read_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

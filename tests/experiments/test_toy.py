@@ -39,31 +39,33 @@ def test_the_model_can_hold_what_it_is_asked(experiment: Experiment) -> None:
 def test_every_question_leaves_room_for_code_and_its_output(experiment: Experiment) -> None:
     drawn = [
         example
-        for name in experiment.questions.tasks
-        for rows in question_splits.draw(
-            registry.get(name), experiment.questions, seed=experiment.seed
+        for name in experiment.dataset.tasks
+        for rows in question_splits.generate_splits(
+            registry.get(name), experiment.dataset, seed=experiment.seed
         ).values()
         for example in rows
     ]
     asked = [
-        prompts.user_turn(example.question, agent) for example in drawn for agent in prompts.HINTS
+        prompts.render_question(example.question, agent)
+        for example in drawn
+        for agent in prompts.HINTS
     ]
     ours = tokenizer.train_byte_bpe(
         [f"user\n{text}" for text in asked], experiment.model.tokenizer_vocab
     )
     longest = max(len(chatml.prompt_ids(ours, text)) for text in asked)
     limits = experiment.limits
-    needed = longest + limits.new_tokens + limits.observation_tokens
+    needed = longest + limits.max_new_tokens + limits.max_observation_tokens
     assert needed <= experiment.sampler.cache_length
     assert longest <= sum(experiment.sampler.prefill_buckets)
 
 
 def test_the_schedule_uses_every_question_and_saves_in_between(experiment: Experiment) -> None:
-    counts = experiment.questions
+    counts = experiment.dataset
     assert set(counts.tasks) == set(registry.names(suite="toy"))
     asked = experiment.grpo.prompts_per_step * sum(experiment.grpo.steps_per_stage)
     assert asked >= 16
     assert experiment.grpo.checkpoint_every < sum(experiment.grpo.steps_per_stage)
     whole_batches = experiment.grpo.prompts_per_step * experiment.grpo.rollouts_per_prompt
-    assert whole_batches % experiment.grpo.rows(160, parts=1) == 0
-    assert experiment.potential.answers_per_agent == len(experiment.potential.temperatures)
+    assert whole_batches % experiment.grpo.microbatch_rows(160, num_batch_shards=1) == 0
+    assert experiment.potential.samples_per_agent == len(experiment.potential.temperatures)

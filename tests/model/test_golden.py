@@ -97,21 +97,21 @@ def test_greedy_tokens_through_the_cache(shared_data: pathlib.Path, name: str):
     model, golden = load(shared_data / "qwen2_golden" / name)
     config = model.config
     held = qwen2.decoder_weights(model, config)
-    tokens_RT = jnp.asarray(golden["input_ids"])
-    rows, prompt = tokens_RT.shape
+    tokens_IT = jnp.asarray(golden["input_ids"])
+    rows, prompt = tokens_IT.shape
     length = prompt + golden["greedy"].shape[1]
     mask_RT = jnp.asarray(golden["attention_mask"].astype(bool))
     # The cache has no padding: left-padded prompts start at position 0, the padding is dropped.
-    positions_RT = jnp.where(mask_RT, qwen2.default_positions(mask_RT, None), length)
+    positions_IT = jnp.where(mask_RT, qwen2.default_positions(mask_RT, None), length)
 
     @functools.partial(jax.jit, donate_argnums=1)
-    def step(held, cache, tokens_RT, positions_RT):
-        x_RTD, cache = kv_cache.extend(config, held, cache, tokens_RT, positions_RT)
+    def step(held, cache, tokens_IT, positions_IT):
+        x_RTD, cache = kv_cache.extend(config, held, cache, tokens_IT, positions_IT)
         logits_RV = kv_cache.logits(config, held, x_RTD[:, -1])
-        return jnp.argmax(logits_RV, axis=-1).astype(tokens_RT.dtype), cache
+        return jnp.argmax(logits_RV, axis=-1).astype(tokens_IT.dtype), cache
 
     cache = kv_cache.init_cache(config, rows, length, jnp.float32)
-    chosen_R, cache = step(held, cache, tokens_RT, positions_RT)
+    chosen_R, cache = step(held, cache, tokens_IT, positions_IT)
     found = [chosen_R]
     filled_R = jnp.sum(mask_RT, axis=1)
     for i in range(golden["greedy"].shape[1] - 1):

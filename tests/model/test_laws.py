@@ -60,7 +60,9 @@ def forward():
 
     @jax.jit
     def hidden(tokens_BT, positions_BT=None, mask_BT=None, segments_BT=None):
-        return nnx.merge(graphdef, state).hidden(tokens_BT, positions_BT, mask_BT, segments_BT)[0]
+        return nnx.merge(graphdef, state).hidden_and_lm_head(
+            tokens_BT, positions_BT, mask_BT, segments_BT
+        )[0]
 
     return hidden
 
@@ -83,8 +85,8 @@ def close(a, b, atol: float = 2e-4):
 def test_cached_equals_uncached_in_random_chunks_and_slots(seed: int, in_order: bool):
     rng = np.random.default_rng(seed)
     rows, tokens, length = 3, 12, 16
-    tokens_RT = random_tokens(rows, tokens, seed=seed)
-    want_RTD = forward()(tokens_RT)
+    tokens_IT = random_tokens(rows, tokens, seed=seed)
+    want_RTD = forward()(tokens_IT)
     slots = 3 if in_order else 5
     slots_R = None if in_order else jnp.asarray(rng.permutation(slots)[:rows])
     # What a slot held before must not matter: fill the cache with another sequence's leavings.
@@ -97,10 +99,10 @@ def test_cached_equals_uncached_in_random_chunks_and_slots(seed: int, in_order: 
     for start, stop in itertools.pairwise(cuts):
         # All pieces come padded to one length; what is padded must write nothing.
         rest = tokens - (stop - start)
-        piece_RT = jnp.pad(tokens_RT[:, start:stop], ((0, 0), (0, rest)))
+        piece_RT = jnp.pad(tokens_IT[:, start:stop], ((0, 0), (0, rest)))
         columns_T = jnp.concatenate([jnp.arange(start, stop), jnp.full(rest, length)])
-        positions_RT = jnp.broadcast_to(columns_T[None], piece_RT.shape)
-        x_RTD, cache = extend()(held, cache, piece_RT, positions_RT, slots_R)
+        positions_IT = jnp.broadcast_to(columns_T[None], piece_RT.shape)
+        x_RTD, cache = extend()(held, cache, piece_RT, positions_IT, slots_R)
         close(x_RTD[:, : stop - start], want_RTD[:, start:stop])
     used = range(rows) if slots_R is None else np.asarray(slots_R)
     for k_SKCH, v_SKCH in cache:
@@ -110,12 +112,12 @@ def test_cached_equals_uncached_in_random_chunks_and_slots(seed: int, in_order: 
 
 
 def test_cached_logits_equal_the_model():
-    tokens_RT = random_tokens(2, 6)
+    tokens_IT = random_tokens(2, 6)
     held = qwen2.decoder_weights(tiny(), TINY)
     cache = kv_cache.init_cache(TINY, 2, 8, jnp.float32)
-    positions_RT = jnp.broadcast_to(jnp.arange(6)[None], (2, 6))
-    x_RTD, _ = extend()(held, cache, tokens_RT, positions_RT)
-    want_RTV = nnx.jit(qwen2.Qwen2.__call__)(tiny(), tokens_RT)
+    positions_IT = jnp.broadcast_to(jnp.arange(6)[None], (2, 6))
+    x_RTD, _ = extend()(held, cache, tokens_IT, positions_IT)
+    want_RTV = nnx.jit(qwen2.Qwen2.__call__)(tiny(), tokens_IT)
     close(kv_cache.logits(TINY, held, x_RTD), want_RTV, atol=1e-3)
 
 
@@ -132,14 +134,14 @@ def test_decoder_weights_come_from_model_state_or_dict_and_in_another_dtype():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_bfloat16_runs_cached_and_uncached_alike(dtype):
     model = nnx.jit(lambda: qwen2.Qwen2(TINY, rngs=nnx.Rngs(0), dtype=dtype))()
-    tokens_RT = random_tokens(2, 7)
+    tokens_IT = random_tokens(2, 7)
     held = qwen2.decoder_weights(model, TINY)
     cache = kv_cache.init_cache(TINY, 2, 8, dtype)
-    positions_RT = jnp.broadcast_to(jnp.arange(7)[None], (2, 7))
-    _, cache = extend()(held, cache, tokens_RT[:, :6], positions_RT[:, :6])
-    x_RTD, _ = extend()(held, cache, tokens_RT[:, 6:], positions_RT[:, 6:])
+    positions_IT = jnp.broadcast_to(jnp.arange(7)[None], (2, 7))
+    _, cache = extend()(held, cache, tokens_IT[:, :6], positions_IT[:, :6])
+    x_RTD, _ = extend()(held, cache, tokens_IT[:, 6:], positions_IT[:, 6:])
     assert x_RTD.dtype == dtype
-    logits_RTV = nnx.jit(qwen2.Qwen2.__call__)(model, tokens_RT)
+    logits_RTV = nnx.jit(qwen2.Qwen2.__call__)(model, tokens_IT)
     assert logits_RTV.dtype == jnp.float32
     tolerance = 1e-5 if dtype == jnp.float32 else 3e-2
     close(kv_cache.logits(TINY, held, x_RTD)[:, 0], logits_RTV[:, -1], atol=tolerance)
@@ -154,7 +156,7 @@ def test_no_token_sees_a_later_one():
         held = qwen2.decoder_weights(values, TINY)
         filled = jax.tree.map(lambda x: x, state)
         nnx.replace_by_pure_dict(filled, values)
-        full_TD = nnx.merge(graphdef, filled).hidden(tokens_BT)[0][0]
+        full_TD = nnx.merge(graphdef, filled).hidden_and_lm_head(tokens_BT)[0][0]
         cache = kv_cache.init_cache(TINY, 1, 10, jnp.float32)
         cached_RTD, _ = kv_cache.extend(TINY, held, cache, tokens_BT, tokens_BT)
         return jnp.stack([full_TD, cached_RTD[0]]).sum(axis=-1)
@@ -183,7 +185,7 @@ def test_padding_has_finite_gradients():
     mask_BT = jnp.array([[False, False, True, True]])
 
     def loss(state):
-        x_BTD = nnx.merge(graphdef, state).hidden(random_tokens(1, 4), None, mask_BT)[0]
+        x_BTD = nnx.merge(graphdef, state).hidden_and_lm_head(random_tokens(1, 4), None, mask_BT)[0]
         return jnp.sum(x_BTD**2, where=mask_BT[:, :, None])
 
     for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(state)):
@@ -239,8 +241,8 @@ def test_without_bias_equals_zero_bias():
     nnx.update(biased, state)
     tokens_BT = random_tokens(2, 5)
     close(
-        nnx.jit(qwen2.Qwen2.hidden)(plain, tokens_BT)[0],
-        nnx.jit(qwen2.Qwen2.hidden)(biased, tokens_BT)[0],
+        nnx.jit(qwen2.Qwen2.hidden_and_lm_head)(plain, tokens_BT)[0],
+        nnx.jit(qwen2.Qwen2.hidden_and_lm_head)(biased, tokens_BT)[0],
     )
 
 

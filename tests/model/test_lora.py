@@ -26,7 +26,7 @@ def model() -> qwen2.Qwen2:
 
 def adapted(model: qwen2.Qwen2, adapters: lora.Adapters) -> jax.Array:
     adapt = functools.partial(lora.merge_layer, scale=SCALE)
-    return model.hidden(TOKENS_BT, adapt=adapt, adapters=adapters["layers"])[0]
+    return model.hidden_and_lm_head(TOKENS_BT, adapt=adapt, adapters=adapters["layers"])[0]
 
 
 def moved(adapters: lora.Adapters) -> lora.Adapters:
@@ -35,7 +35,9 @@ def moved(adapters: lora.Adapters) -> lora.Adapters:
 
 def test_new_adapters_change_nothing_but_have_a_gradient(model: qwen2.Qwen2) -> None:
     adapters = lora.init(CONFIG, 3, jax.random.key(0))
-    np.testing.assert_allclose(adapted(model, adapters), model.hidden(TOKENS_BT)[0], atol=1e-6)
+    np.testing.assert_allclose(
+        adapted(model, adapters), model.hidden_and_lm_head(TOKENS_BT)[0], atol=1e-6
+    )
     gradients = jax.grad(lambda x: jnp.sum(adapted(model, x) ** 3))(adapters)
     for matrix, pair in gradients["layers"].items():
         assert jnp.abs(pair["lora_out"]).max() > 0, matrix
@@ -45,10 +47,14 @@ def test_new_adapters_change_nothing_but_have_a_gradient(model: qwen2.Qwen2) -> 
 def test_merged_weights_equal_adapted_ones(model: qwen2.Qwen2) -> None:
     adapters = moved(lora.init(CONFIG, 3, jax.random.key(0)))
     graphdef, params = nnx.split(model)
-    merged = nnx.merge(graphdef, lora.merged(params, adapters, SCALE))
-    difference = jnp.abs(merged.hidden(TOKENS_BT)[0] - model.hidden(TOKENS_BT)[0]).max()
+    merged = nnx.merge(graphdef, lora.merge_params(params, adapters, SCALE))
+    difference = jnp.abs(
+        merged.hidden_and_lm_head(TOKENS_BT)[0] - model.hidden_and_lm_head(TOKENS_BT)[0]
+    ).max()
     assert difference > 0.1
-    np.testing.assert_allclose(merged.hidden(TOKENS_BT)[0], adapted(model, adapters), atol=1e-4)
+    np.testing.assert_allclose(
+        merged.hidden_and_lm_head(TOKENS_BT)[0], adapted(model, adapters), atol=1e-4
+    )
     # By hand, for one matrix with two input axes.
     pair = adapters["layers"]["o"]
     addition = np.einsum("lnhr,lrd->lnhd", pair["lora_in"], pair["lora_out"])

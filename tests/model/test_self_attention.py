@@ -40,7 +40,9 @@ def mixed_and_gradients(kind: Attention, length: int) -> Any:
     @jax.jit
     def run(q: jax.Array, k: jax.Array, v: jax.Array):
         def total(q: jax.Array, k: jax.Array, v: jax.Array):
-            mixed = jnp.where(is_real, self_attention.make(kind, segments_BT)(q, k, v), 0.0)
+            mixed = jnp.where(
+                is_real, self_attention.make_attention(kind, segments_BT)(q, k, v), 0.0
+            )
             return jnp.sum(jnp.sin(3.0 * mixed)), mixed
 
         gradients, mixed = jax.grad(total, (0, 1, 2), has_aux=True)(q, k, v)
@@ -73,7 +75,7 @@ def test_auto_is_dense_for_short_rows_and_blocked_for_long_ones() -> None:
     def keeps_all_scores(length: int) -> bool:
         segments_BT = jnp.ones((1, length), jnp.int32)
         shapes = [jax.ShapeDtypeStruct((1, length, heads, 8), jnp.float32) for heads in (4, 2, 2)]
-        program = jax.make_jaxpr(self_attention.make("auto", segments_BT))(*shapes)
+        program = jax.make_jaxpr(self_attention.make_attention("auto", segments_BT))(*shapes)
         return "remat" not in str(program) and "checkpoint" not in str(program)
 
     assert keeps_all_scores(2 * self_attention.BLOCK)
@@ -90,9 +92,9 @@ def test_what_is_kept_changes_no_gradient(remat: Remat, kind: Attention) -> None
 
     def gradients(how: TrainConfig) -> Any:
         def total(params: Any) -> jax.Array:
-            x_BTD = nnx.merge(graphdef, params).hidden(tokens_BT, None, None, segments_BT, how=how)[
-                0
-            ]
+            x_BTD = nnx.merge(graphdef, params).hidden_and_lm_head(
+                tokens_BT, None, None, segments_BT, compute=how
+            )[0]
             return jnp.mean(jnp.sin(x_BTD))
 
         return jax.tree.leaves(jax.jit(jax.grad(total))(params))
@@ -113,7 +115,9 @@ def test_layer_keeps_less_than_none() -> None:
         how = TrainConfig(remat=remat, attention="dense")
 
         def total(params: Any, tokens_BT: jax.Array) -> jax.Array:
-            return jnp.sum(nnx.merge(graphdef, params).hidden(tokens_BT, how=how)[0])
+            return jnp.sum(
+                nnx.merge(graphdef, params).hidden_and_lm_head(tokens_BT, compute=how)[0]
+            )
 
         compiled = jax.jit(jax.grad(total)).lower(params, tokens_BT).compile()
         return compiled.memory_analysis().temp_size_in_bytes

@@ -1,4 +1,4 @@
-"""Checkpoints: bit-exact there and back, streamed, and one clear line for each bad one."""
+"""CheckpointManager: bit-exact there and back, streamed, and one clear line for each bad one."""
 
 import json
 import os
@@ -109,8 +109,8 @@ def test_blocks_and_slices_reassemble(checkpoint, monkeypatch: pytest.MonkeyPatc
 def test_dtypes_are_cast_when_asked(checkpoint):
     model = weights.load_pretrained(checkpoint, dtype=jnp.bfloat16)
     want = safetensors.numpy.load_file(checkpoint / "model.safetensors")["lm_head.weight"].T
-    assert model.head[...].dtype == jnp.bfloat16
-    np.testing.assert_array_equal(model.head[...], want.astype(ml_dtypes.bfloat16))
+    assert model.lm_head[...].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(model.lm_head[...], want.astype(ml_dtypes.bfloat16))
 
 
 def test_llama_layout_without_bias(tmp_path: pathlib.Path):
@@ -327,7 +327,7 @@ def test_harmless_settings_load(checkpoint):
 
 def test_a_tied_checkpoint_may_carry_its_head(checkpoint):
     edit_config(checkpoint, tie_word_embeddings=True)
-    assert weights.load_pretrained(checkpoint).head is None
+    assert weights.load_pretrained(checkpoint).lm_head is None
 
 
 def test_places_that_are_no_checkpoint(tmp_path: pathlib.Path, checkpoint):

@@ -53,19 +53,19 @@ def steps() -> dict[str, Any]:
     graphdef, params = nnx.split(model)
     mesh = jax.sharding.get_mesh()
     if not mesh.empty:
-        params = meshes.put(params, meshes.param_shardings(mesh, params))
+        params = meshes.device_put_global(params, meshes.param_shardings(mesh, params))
     tokenizer = tokenizers.train_byte_bpe(["print(1)"] * 3, 300)
     # Hosts whose rows have fewer tokens that count go through fewer chunks of the head.
-    policy = Policy(CONFIG, graphdef, tokenizer, TrainConfig(head_chunk=16))
-    tx = train_state.make_optimizer(train_state.constant(1e-3), clip_norm=1.0)
+    policy = Policy(CONFIG, graphdef, tokenizer, TrainConfig(logits_chunk=16))
+    tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
     packed, rollouts = batches()
     tuned, values = sft.sft_step(
-        train_state.start(params, tx), train_state.place_batch(packed), policy=policy, tx=tx
+        train_state.create_state(params, tx), train_state.shard_batch(packed), policy=policy, tx=tx
     )
     after_sft, loss = on_host(tuned.params), float(values["optim/loss"])
     reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
-    total, _ = grpo_step.add_gradients(
-        grpo_step.nothing(tuned.params), tuned.params, reference, train_state.place_batch(rollouts),
+    total, _ = grpo_step.accumulate_gradients(
+        grpo_step.zero_accumulator(tuned.params), tuned.params, reference, train_state.shard_batch(rollouts),
         policy=policy, config=GrpoConfig(),
     )  # fmt: skip
     moved, norm = grpo_step.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
@@ -78,7 +78,7 @@ def steps() -> dict[str, Any]:
     }
 
 
-def batches() -> tuple[PackedBatch[np.ndarray], grpo_step.MicroBatch]:
+def batches() -> tuple[PackedBatch[np.ndarray], grpo_step.Microbatch]:
     """Random rows for both trainers."""
     rng = np.random.default_rng(0)
     tokens_BT = rng.integers(0, 259, (8, 24)).astype(np.int32)
@@ -89,7 +89,7 @@ def batches() -> tuple[PackedBatch[np.ndarray], grpo_step.MicroBatch]:
     advantages_B = rng.normal(size=8).astype(np.float32)
     return (
         PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT),
-        grpo_step.MicroBatch(tokens_BT, mask_BT, noted_BT, mask_BT, advantages_B),  # type: ignore[arg-type]  # host arrays
+        grpo_step.Microbatch(tokens_BT, mask_BT, noted_BT, mask_BT, advantages_B),  # type: ignore[arg-type]  # host arrays
     )
 
 
@@ -100,13 +100,13 @@ def rollouts(box: Sandbox | Counted) -> tuple[list[Trajectory], list[Trajectory]
     mesh = jax.sharding.get_mesh()
     if not mesh.empty:
         _, params = nnx.split(world.model(MIXED))
-        params = meshes.put(params, meshes.param_shardings(mesh, params))
-        runner.load(sampler_weights.take(params, SCRIPTED, mesh=mesh))
+        params = meshes.device_put_global(params, meshes.param_shardings(mesh, params))
+        runner.load(sampler_weights.from_trainer_params(params, SCRIPTED, mesh=mesh))
     whole = runner.run(ragged(ROLLOUTS))
     first, carried = partial_rollouts.run_groups(
-        runner, ragged(12), [], groups=5, step=0, max_age=1
+        runner, ragged(12), [], groups=5, step=0, max_staleness=1
     )
-    second, _ = partial_rollouts.run_groups(runner, [], carried, groups=7, step=1, max_age=1)
+    second, _ = partial_rollouts.run_groups(runner, [], carried, groups=7, step=1, max_staleness=1)
     return whole, first + second
 
 
@@ -122,7 +122,7 @@ def on_host(tree: Any) -> list[np.ndarray]:
 
 def main(directory: pathlib.Path) -> None:
     """One host's part."""
-    with hosts.joined(), Sandbox(SandboxConfig(workers=1)) as box:
+    with hosts.distributed(), Sandbox(SandboxConfig(workers=1)) as box:
         counted = Counted(box)
         with jax.set_mesh(meshes.make_mesh(data=2, fsdp=2, tensor=2)):
             found = {"steps": steps(), "rollouts": rollouts(counted), "scripts": counted.scripts}

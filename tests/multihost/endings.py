@@ -68,12 +68,12 @@ def late() -> None:
 
 def sigterm() -> None:
     """One host is asked to stop; all do, at the same place."""
-    with preemption.on_sigterm():
+    with preemption.handle_sigterm():
         for step in range(1000):
             if step == 3 and hosts.index() == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            if preemption.requested():
-                raise preemption.stopped(after=f"step {step}")
+            if preemption.is_requested():
+                raise preemption.preempted_error(after=f"step {step}")
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
@@ -84,7 +84,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    with hosts.joined():
+    with hosts.distributed():
         globals()[args.how]()
 
 

@@ -61,18 +61,18 @@ def test_a_lost_host_ends_the_others(start_hosts: Start, how: str, line: str) ->
     [
         ({}, None),
         ({"R1CI_MULTIHOST": "0"}, None),
-        ({"R1CI_MULTIHOST": "1"}, hosts.Place()),
+        ({"R1CI_MULTIHOST": "1"}, hosts.Coordinator()),
         (
             {"R1CI_COORDINATOR": "h:1", "R1CI_PROCESSES": "2", "R1CI_PROCESS_ID": "1"},
-            hosts.Place("h:1", 2, 1),
+            hosts.Coordinator("h:1", 2, 1),
         ),
         ({"R1CI_COORDINATOR": "h:1", "R1CI_PROCESSES": "1", "R1CI_PROCESS_ID": "0"}, None),
     ],
 )
 def test_the_environment_says_where_hosts_meet(
-    environment: Mapping[str, str], place: hosts.Place | None
+    environment: Mapping[str, str], place: hosts.Coordinator | None
 ) -> None:
-    assert hosts.described(environment) == place
+    assert hosts.read_coordinator(environment) == place
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_the_environment_says_where_hosts_meet(
 )
 def test_a_wrong_environment_is_refused(environment: Mapping[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        hosts.described(environment)
+        hosts.read_coordinator(environment)
 
 
 def test_one_host_is_alone() -> None:
-    with hosts.joined({}):
+    with hosts.distributed({}):
         assert (hosts.index(), hosts.count(), hosts.is_first()) == (0, 1, True)
         assert hosts.gather("x", [1]) == [[1]] and hosts.any_flag("x", True)
         hosts.require_same("x", 1)

@@ -36,9 +36,9 @@ def test_two_hosts_compute_what_one_device_computes(
         assert largest_difference(*(host["steps"][name] for host in found)) == 0.0
     assert found[0]["rollouts"] == found[1]["rollouts"]
     scripts = [host["scripts"] for host in found]
-    executed = sum(len(trajectory.turns) for trajectory in (*whole, *carried))
+    executed = sum(len(trajectory.code_calls) for trajectory in (*whole, *carried))
     assert min(scripts) > 5 and sum(scripts) == executed
-    assert any(trajectory.stale for trajectory in carried)
+    assert any(trajectory.num_stale_tokens for trajectory in carried)
 
 
 def largest_difference(left: list[np.ndarray], right: list[np.ndarray]) -> float:
@@ -54,5 +54,5 @@ def same_trajectories(left: list[Trajectory], right: list[Trajectory]) -> None:
 
 
 def untimed(trajectory: Trajectory) -> dict[str, Any]:
-    turns = [(turn.code, turn.result.status, turn.result.stdout) for turn in trajectory.turns]
+    turns = [(turn.code, turn.result.status, turn.result.stdout) for turn in trajectory.code_calls]
     return {**vars(trajectory), "logprobs": None, "turns": turns}

@@ -64,24 +64,24 @@ metrics.MetricsWriter.write = write_seen
 def get_config(variant=""):
     return Experiment(
         name="micro",
-        model=ModelSource(preset="micro", tokenizer_vocab=320),
-        questions=Questions(
+        model=ModelConfig(preset="micro", tokenizer_vocab=320),
+        dataset=DatasetConfig(
             tasks=("toy_letters", "toy_gcd_lcm"), difficulties=(1,),
             sft_per_task=12, grpo_per_task=4, eval_per_task=1,
         ),
-        teacher=TeacherMix(code=0.9, repair=0.0, check=0.0, direct=0.1),
+        demonstrations=DemonstrationConfig(code=0.9, repair=0.0, check=0.0, direct=0.1),
         sandbox=SandboxConfig(limits=Limits(cpu_seconds=5.0, wall_seconds=60.0), workers=2),
         sampler=SamplerConfig(
-            slots=8, cache_length=192, chunk=16, prefill_buckets=(64,), prefill_rows=8
+            slots=8, cache_length=192, chunk_steps=16, prefill_buckets=(64,), prefill_rows=8
         ),
-        limits=TurnLimits(code_calls=2, new_tokens=64, observation_tokens=32),
+        limits=TurnLimits(max_code_calls=2, max_new_tokens=64, max_observation_tokens=32),
         sft=SftConfig(
             epochs=60, batch_size=4, sequence_length=192, lr=1e-2, checkpoint_every=15
         ),
-        potential=PotentialConfig(answers_per_agent=1, temperatures=(1.0,)),
+        potential=PotentialConfig(samples_per_agent=1, temperatures=(1.0,)),
         grpo=GrpoConfig(
             prompts_per_step=3, rollouts_per_prompt=4, steps_per_stage=(2, 6, 1, 1), lr=1e-3,
-            sequence_lengths=(192,), micro_tokens=8 * 192, checkpoint_every=2,
+            sequence_lengths=(192,), microbatch_tokens=8 * 192, checkpoint_every=2,
         ),
     )
 """
@@ -162,7 +162,7 @@ def stop(run: Run, workdir: Path, how: signal.Signals) -> None:
     if told[1] is not None:
         stage, step = told[2], int(told[3])
         assert [row["step"] for row in rows(workdir, stage)] == list(range(1, step + 1))
-        with checkpoint.Checkpoints(workdir / "checkpoints" / stage) as checkpoints:
+        with checkpoint.CheckpointManager(workdir / "checkpoints" / stage) as checkpoints:
             assert (checkpoints.latest() or 0) == step, "a finished step was not saved"
 
 
@@ -229,7 +229,7 @@ def test_a_run_stopped_at_random_moments_equals_an_uninterrupted_one(tmp_path: P
         assert len(rows(whole, "grpo_curriculum")) == len(rows(whole, "grpo_uniform")) == 10
         trained = rows(whole, "grpo_curriculum")
         assert sum(row["tool/calls_per_traj"] for row in trained) > 1
-        assert any(row["group/flat_fraction"] < 1 for row in trained)
+        assert any(row["group/zero_advantage_fraction"] < 1 for row in trained)
 
         kills = 0
         for number in itertools.count():

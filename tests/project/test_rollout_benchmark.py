@@ -50,7 +50,9 @@ def test_the_clock_counts_steps_and_waits_for_what_is_late(rollout: ModuleType, 
     prompt = tuple(rollout.chat.prompt_ids(world.tokenizer, request.example.question))
 
     def enter(slot: int, budget: int) -> None:
-        feed = rollout.Feed(slot=slot, tokens=prompt, position=0, budget=budget, rollout=(0, slot))
+        feed = rollout.SlotInput(
+            slot=slot, tokens=prompt, position=0, budget=budget, rollout=(0, slot)
+        )
         engine.feed([feed])
 
     enter(0, budget=1)

@@ -39,8 +39,10 @@ CONFIG = qwen2.Qwen2Config(
     mlp_width=64,
     rope_theta=1e4,
 )
-SAMPLER = SamplerConfig(slots=4, cache_length=160, chunk=7, prefill_buckets=(8, 32), prefill_rows=4)
-LIMITS = TurnLimits(code_calls=3, new_tokens=60, observation_tokens=40)
+SAMPLER = SamplerConfig(
+    slots=4, cache_length=160, chunk_steps=7, prefill_buckets=(8, 32), prefill_rows=4
+)
+LIMITS = TurnLimits(max_code_calls=3, max_new_tokens=60, max_observation_tokens=40)
 CORPUS = (
     "user\nCompute 3+4.",
     "assistant\n",
@@ -99,10 +101,10 @@ class World:
                 head_DV[row, column] = 20 + np.log(chance)
         head_DV[:, self.tokenizer.vocab_size :] = 50.0
         model = nnx.clone(self._base)
-        assert model.head is not None
+        assert model.lm_head is not None
         model.embed[...] = jnp.asarray(40.0 * np.eye(ROWS, dtype=np.float32))
         # The norm shrinks the one-hot entry to about 18.5; the layers fill the others with noise.
-        model.head[...] = jnp.asarray(head_DV / 18.5)
+        model.lm_head[...] = jnp.asarray(head_DV / 18.5)
         return model
 
     def runner(

@@ -1,6 +1,6 @@
 """Scripts and requests that the tests of rollouts share; see conftest.py for what a script is."""
 
-from r1ci_jax.config import Sampling
+from r1ci_jax.config import SamplingParams
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.episode import Request
 from r1ci_jax.sandbox import ExecResult, Status
@@ -52,8 +52,8 @@ def request(
     return Request(
         example=example,
         agent=agent,
-        rollout=(rollout, member),
-        sampling=Sampling(temperature=temperature),
+        rollout_id=(rollout, member),
+        sampling=SamplingParams(temperature=temperature),
     )
 
 

@@ -15,7 +15,7 @@ from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.sandbox import ExecResult, Status
 from tests.rollout.scripts import CODE_THEN_ANSWER, ENDLESS, MIXED, ONLY_CODE, echo, ragged, request
 
-LIMITS = TurnLimits(code_calls=9, new_tokens=80, observation_tokens=40)
+LIMITS = TurnLimits(max_code_calls=9, max_new_tokens=80, max_observation_tokens=40)
 
 
 def limits(**changes: float) -> TurnLimits:
@@ -23,20 +23,20 @@ def limits(**changes: float) -> TurnLimits:
 
 
 def test_a_turn_has_its_own_number_of_tokens(world) -> None:
-    (cut,) = world.runner(ENDLESS, limits=limits(turn_tokens=13)).run([request()])
+    (cut,) = world.runner(ENDLESS, limits=limits(max_turn_tokens=13)).run([request()])
     assert cut.stop is StopReason.MAX_TURN_TOKENS and sum(cut.sampled) == 13
     # Nine tokens are a script: three turns of nine each pass, though they are 27 together.
     (whole,) = world.runner(
-        ONLY_CODE, limits=limits(turn_tokens=10, new_tokens=28, code_calls=3)
+        ONLY_CODE, limits=limits(max_turn_tokens=10, max_new_tokens=28, max_code_calls=3)
     ).run([request()])
-    assert len(whole.turns) == 3 and whole.stop is StopReason.MAX_TOKENS
+    assert len(whole.code_calls) == 3 and whole.stop is StopReason.MAX_TOKENS
 
 
 def test_turns_are_limited(world) -> None:
     for most in (1, 2, 4):
-        (trajectory,) = world.runner(ONLY_CODE, limits=limits(turns=most)).run([request()])
+        (trajectory,) = world.runner(ONLY_CODE, limits=limits(max_turns=most)).run([request()])
         assert trajectory.stop is StopReason.MAX_TURNS
-        assert trajectory.generation_turns == most
+        assert trajectory.num_turns == most
 
 
 class Hanging:
@@ -56,13 +56,13 @@ class Hanging:
 
 def test_wall_time_ends_a_trajectory_and_leaves_the_others(world, stand_in) -> None:
     box = Hanging()
-    runner = world.runner(MIXED, box, limits=limits(wall_seconds=5.0))
+    runner = world.runner(MIXED, box, limits=limits(max_wall_seconds=5.0))
     runner.warm_up()
     found = runner.run(ragged(14))
     whole = world.runner(MIXED, stand_in(echo), limits=limits()).run(ragged(14))
     hung = 0
     for trajectory, expected in zip(found, whole, strict=True):
-        if any("no!" in turn.code for turn in expected.turns):
+        if any("no!" in turn.code for turn in expected.code_calls):
             assert trajectory.stop is StopReason.WALL_TIME
             hung += 1
         else:
@@ -72,7 +72,7 @@ def test_wall_time_ends_a_trajectory_and_leaves_the_others(world, stand_in) -> N
     assert runner.engine.decode() == []
 
 
-@pytest.mark.parametrize("name", ["turns", "turn_tokens", "wall_seconds"])
+@pytest.mark.parametrize("name", ["max_turns", "max_turn_tokens", "max_wall_seconds"])
 def test_limits_of_nothing_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"limits.{name}"):
         limits(**{name: 0})
@@ -87,7 +87,7 @@ class Calculator(agents.Agent):
         self.result = result
 
     @override
-    def act(self, pause: agents.Pause) -> agents.Action:
+    def act(self, pause: agents.ModelTurn) -> agents.Action:
         if pause.code is not None:
             assert pause.code in pause.text
             return agents.UseTool(call=self.result)
@@ -102,7 +102,7 @@ def test_a_tool_of_ones_own_is_read_like_an_observation(world, printing) -> None
         [t for t, own in zip(trajectory.tokens, trajectory.sampled, strict=True) if not own]
     )
     assert text.endswith("\n\\x1bok!\n") and sandbox.codes == []
-    assert (trajectory.stop, trajectory.turns) == (StopReason.ANSWER, ())
+    assert (trajectory.stop, trajectory.code_calls) == (StopReason.ANSWER, ())
 
 
 def test_a_tool_that_raises_ends_the_batch_and_leaves_the_runner_usable(world) -> None:
@@ -137,6 +137,6 @@ def test_a_lost_worker_marks_its_rows_only(world, stand_in) -> None:
 
     found = world.runner(MIXED, stand_in(answer)).run(ragged(14))
     for trajectory in found:
-        lost = any(turn.result.status is Status.INFRA_ERROR for turn in trajectory.turns)
+        lost = any(turn.result.status is Status.INFRA_ERROR for turn in trajectory.code_calls)
         assert lost == (trajectory.stop is StopReason.SANDBOX_FAULT) == (not trajectory.is_valid)
     assert 0 < sum(trajectory.is_valid for trajectory in found) < 14

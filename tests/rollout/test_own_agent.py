@@ -29,9 +29,9 @@ def test_the_agent_of_contributing_uses_its_tool(world, printing) -> None:
     shown = world.tokenizer.decode(given)
     assert agent.hint in shown and shown.endswith("\nprint('ok!'): seven!\n")
     assert (trajectory.stop, trajectory.answer) == (StopReason.ANSWER, "7")
-    assert sandbox.codes == [] and trajectory.turns == () and trajectory.agent == "look_up"
+    assert sandbox.codes == [] and trajectory.code_calls == () and trajectory.agent == "look_up"
 
 
-@pytest.mark.parametrize("agent", agents.ALL, ids=lambda agent: agent.name)
+@pytest.mark.parametrize("agent", agents.AGENTS, ids=lambda agent: agent.name)
 def test_the_papers_agents_are_short(agent: agents.Agent) -> None:
     assert len(inspect.getsource(type(agent)).splitlines()) < 80

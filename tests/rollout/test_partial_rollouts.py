@@ -8,7 +8,7 @@ import pytest
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import partial_rollouts, serialize
 from r1ci_jax.rollout.episode import Request
-from r1ci_jax.rollout.partial_rollouts import Carried, run_groups
+from r1ci_jax.rollout.partial_rollouts import PartialRollout, run_groups
 from r1ci_jax.rollout.trajectory import Trajectory
 from tests.rollout.scripts import MIXED, echo, ragged, request
 
@@ -21,13 +21,11 @@ def step_requests(step: int, groups: int = 4) -> list[Request]:
     ]
 
 
-def saved(entries: list[Carried]) -> list[Carried]:
+def saved(entries: list[PartialRollout]) -> list[PartialRollout]:
     """Through the checkpoint and back."""
     return [
-        partial_rollouts.carried_of(row)
-        for row in json.loads(
-            json.dumps([partial_rollouts.carried_row(entry) for entry in entries])
-        )
+        partial_rollouts.from_json(row)
+        for row in json.loads(json.dumps([partial_rollouts.to_json(entry) for entry in entries]))
     ]
 
 
@@ -40,44 +38,46 @@ def test_under_the_same_weights_carried_over_equals_uninterrupted(
     world, stand_in, resumes: bool
 ) -> None:
     requests = [r for step in range(4) for r in step_requests(step)]
-    expected = {t.rollout: t for t in world.runner(MIXED, stand_in(echo)).run(requests)}
+    expected = {t.rollout_id: t for t in world.runner(MIXED, stand_in(echo)).run(requests)}
     runner = world.runner(MIXED, stand_in(echo))
-    carried: list[Carried] = []
+    carried: list[PartialRollout] = []
     trained: list[Trajectory] = []
     stopped_in_the_middle = 0
     for step in range(4):
         new = requests[:24] if step == 0 else step_requests(step + 1) if step < 3 else []
         found, carried = run_groups(
-            runner, new, carried, groups=4, step=step, max_age=2 if step < 3 else 0
+            runner, new, carried, groups=4, step=step, max_staleness=2 if step < 3 else 0
         )
         stopped_in_the_middle += sum(
-            entry.done is None and any(entry.row.sampled) for entry in carried
+            entry.trajectory is None and any(entry.episode.sampled) for entry in carried
         )
         trained += found
         if resumes:
             carried = saved(carried)
             runner = world.runner(MIXED, stand_in(echo))
     assert carried == [] and stopped_in_the_middle > 0
-    assert {t.rollout for t in trained} == {r.rollout for r in requests}
+    assert {t.rollout_id for t in trained} == {r.rollout_id for r in requests}
     for trajectory in trained:
-        assert key(trajectory) == key(expected[trajectory.rollout])
-        assert trajectory.logprobs == pytest.approx(expected[trajectory.rollout].logprobs, abs=1e-4)
+        assert key(trajectory) == key(expected[trajectory.rollout_id])
+        assert trajectory.logprobs == pytest.approx(
+            expected[trajectory.rollout_id].logprobs, abs=1e-4
+        )
 
 
 def test_groups_are_whole_in_order_and_never_too_old(world, stand_in) -> None:
     runner = world.runner(MIXED, stand_in(echo))
-    carried: list[Carried] = []
+    carried: list[PartialRollout] = []
     born: dict[int, int] = {}
     for step in range(6):
         new = step_requests(step) if step else [*step_requests(0), *step_requests(50)]
-        born |= {r.rollout[0]: step for r in new}
-        found, carried = run_groups(runner, new, carried, groups=4, step=step, max_age=1)
-        assert [t.rollout for t in found] == sorted(t.rollout for t in found)
-        groups = [t.rollout[0] for t in found]
+        born |= {r.rollout_id[0]: step for r in new}
+        found, carried = run_groups(runner, new, carried, groups=4, step=step, max_staleness=1)
+        assert [t.rollout_id for t in found] == sorted(t.rollout_id for t in found)
+        groups = [t.rollout_id[0] for t in found]
         assert len(found) == 4 * MEMBERS and len(set(groups)) == 4
         for entry in carried:
-            assert entry.born == born[entry.group]
-            assert entry.done is not None or step - entry.born < 1
+            assert entry.first_step == born[entry.group_id]
+            assert entry.trajectory is not None or step - entry.first_step < 1
 
 
 def test_a_dump_keeps_every_bit(world, stand_in, tmp_path: pathlib.Path) -> None:

@@ -6,12 +6,12 @@ import json
 import pytest
 
 from r1ci_jax.rollout import summaries
-from r1ci_jax.rollout.trajectory import StopReason, Trajectory, Turn
+from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
 from r1ci_jax.sandbox import ExecResult, Status
 
 
-def turn(status: Status = Status.OK, stdout: str = "7\n") -> Turn:
-    return Turn(
+def turn(status: Status = Status.OK, stdout: str = "7\n") -> CodeCall:
+    return CodeCall(
         code="print(7)\n", result=ExecResult(status=status, stdout=stdout, wall_seconds=0.123456)
     )
 
@@ -22,11 +22,11 @@ def trajectory(number: int = 0, **changes) -> Trajectory:
         task="toy_letters",
         question="How many?",
         agent="code_agent",
-        rollout=(number, 0),
+        rollout_id=(number, 0),
         tokens=(1, 2, 3, 4, 5),
         sampled=(False, False, True, True, True),
         logprobs=(0.0, 0.0, -0.5, -0.1, -0.2),
-        turns=(),
+        code_calls=(),
         stop=StopReason.ANSWER,
         answer="7",
         correct=True,
@@ -36,16 +36,16 @@ def trajectory(number: int = 0, **changes) -> Trajectory:
 
 
 def test_statistics_are_means_over_what_the_interpreter_did_not_spoil() -> None:
-    found = summaries.statistics(
+    found = summaries.compute_metrics(
         [
-            trajectory(turns=(turn(), turn(Status.EXCEPTION), turn(Status.TIMEOUT_CPU))),
-            trajectory(1, turns=(turn(),)),
+            trajectory(code_calls=(turn(), turn(Status.EXCEPTION), turn(Status.TIMEOUT_CPU))),
+            trajectory(1, code_calls=(turn(),)),
             trajectory(
                 2, task="toy_search", correct=False, reward=-0.1, stop=StopReason.MAX_TOKENS,
                 sampled=(False, True, True, True, True),
             ),
             trajectory(3, correct=False, reward=-0.1, stop=StopReason.SANDBOX_FAULT,
-                       turns=(turn(Status.INFRA_ERROR),)),
+                       code_calls=(turn(Status.INFRA_ERROR),)),
         ]
     )  # fmt: skip
     assert found == pytest.approx(
@@ -70,7 +70,7 @@ def test_statistics_are_means_over_what_the_interpreter_did_not_spoil() -> None:
 
 
 def test_statistics_of_nothing_valid_are_zero() -> None:
-    found = summaries.statistics([trajectory(stop=StopReason.SANDBOX_FAULT)])
+    found = summaries.compute_metrics([trajectory(stop=StopReason.SANDBOX_FAULT)])
     assert found.pop("stop/sandbox_fault") == 1.0
     assert set(found.values()) == {0.0}
 
@@ -78,11 +78,11 @@ def test_statistics_of_nothing_valid_are_zero() -> None:
 def test_representatives_are_best_worst_and_between() -> None:
     rewards = [0.1, 1.1, -0.2, 0.9, 1.0, -0.1, 0.0]
     made = [trajectory(number, reward=reward) for number, reward in enumerate(rewards)]
-    assert [t.reward for t in summaries.representative(made, 3)] == [1.1, 0.1, -0.2]
-    assert [t.reward for t in summaries.representative(made, 4)] == [1.1, 0.9, 0.0, -0.2]
-    assert [t.reward for t in summaries.representative(made, 1)] == [1.1]
-    assert summaries.representative(made, 0) == []
-    assert len(summaries.representative(made, 50)) == 7
+    assert [t.reward for t in summaries.sample_by_reward(made, 3)] == [1.1, 0.1, -0.2]
+    assert [t.reward for t in summaries.sample_by_reward(made, 4)] == [1.1, 0.9, 0.0, -0.2]
+    assert [t.reward for t in summaries.sample_by_reward(made, 1)] == [1.1]
+    assert summaries.sample_by_reward(made, 0) == []
+    assert len(summaries.sample_by_reward(made, 50)) == 7
 
 
 def test_a_row_shows_who_wrote_what(world) -> None:
@@ -98,9 +98,9 @@ def test_a_row_shows_who_wrote_what(world) -> None:
         tokens=tuple(token for ids, _ in encoded for token in ids),
         sampled=tuple(sampled for ids, sampled in encoded for _ in ids),
         logprobs=tuple(0.0 for ids, _ in encoded for _ in ids),
-        turns=(turn(),),
+        code_calls=(turn(),),
     )
-    row = summaries.row(made, tokenizer, stage="grpo_uniform", step=3)
+    row = summaries.to_record(made, tokenizer, stage="grpo_uniform", step=3)
     assert json.loads(json.dumps(row)) == row
     assert row["segments"] == [{"text": text, "sampled": sampled} for text, sampled in parts[1:]]
     assert row["turns"] == [
@@ -118,5 +118,5 @@ def test_a_row_shows_who_wrote_what(world) -> None:
 
 def test_a_void_row_has_no_verdict(world) -> None:
     made = trajectory(stop=StopReason.SANDBOX_FAULT, correct=False, reward=-0.1)
-    row = summaries.row(made, world.tokenizer, stage="eval_sft", step=1)
+    row = summaries.to_record(made, world.tokenizer, stage="eval_sft", step=1)
     assert row["reward"] is None and row["correct"] is None

@@ -12,11 +12,11 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, bucket_mirror, metrics, run_dir
 
-EXPERIMENT = Experiment(name="tiny", questions=Questions(tasks=("toy_gcd_lcm",)))
+EXPERIMENT = Experiment(name="tiny", dataset=DatasetConfig(tasks=("toy_gcd_lcm",)))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_another_machine_goes_on_where_the_first_one_stopped(machine, bucket: Pa
         log(run, 1)
         (run.path / "data" / "train").mkdir(parents=True)
         (run.path / "data" / "train" / "part-0").write_bytes(b"\x00\xff")
-        run.finish("data", questions=3)
+        run.mark_finished("data", questions=3)
         assert steps(bucket) == [1], "a finished stage is copied at once"
         log(run, 2)
     disk = machine("second")
@@ -115,12 +115,12 @@ def test_copy_that_was_cut_short_is_gone_on_with(
         machine("first")
         run = run_dir.RunDir.open(f"file://{bucket}", EXPERIMENT)
         log(run, kill_at)
-        run.finish(f"before_{kill_at}")
+        run.mark_finished(f"before_{kill_at}")
         log(run, 100 + kill_at)
         with monkeypatch.context() as patch:
             patch.setattr(atomic_files, "write_atomic", killed_at(kill_at))
             with contextlib.suppress(KeyboardInterrupt):
-                run.finish("cut")
+                run.mark_finished("cut")
         abandon(run)
         with run_dir.RunDir.open(f"file://{bucket}", EXPERIMENT) as resumed:
             assert steps(resumed.path)[-2:] == [kill_at, 100 + kill_at]
@@ -132,11 +132,11 @@ def test_process_that_does_not_copy_takes_the_run_and_changes_nothing(
 ) -> None:
     machine("first")
     with run_dir.RunDir.open(f"file://{bucket}", EXPERIMENT) as run:
-        run.finish("data")
+        run.mark_finished("data")
         machine("second")
         with run_dir.RunDir.open(f"file://{bucket}", EXPERIMENT, host=1) as other:
             assert other.is_finished("data")
-            other.finish("sft")
+            other.mark_finished("sft")
             log(other, 1)
         machine("first")
     assert not (bucket / "metrics.jsonl").exists()
@@ -148,7 +148,7 @@ def test_two_writers_are_noticed(machine, bucket: Path) -> None:
     first = run_dir.RunDir.open(f"file://{bucket}", EXPERIMENT)
     machine("second")
     with run_dir.RunDir.open(f"file://{bucket}", EXPERIMENT) as second:
-        second.finish("data")
+        second.mark_finished("data")
     machine("first")
     log(first, 1)
     with pytest.raises(UserError, match="written by another process"):
@@ -175,12 +175,12 @@ def test_place_with_other_files_is_refused_untouched(machine, bucket: Path) -> N
 @pytest.mark.parametrize("url", ["gs://", "s3://bucket/run", "http://host/run"])
 def test_url_of_no_bucket_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="gs://bucket"):
-        bucket_mirror.Mirror(url)
+        bucket_mirror.BucketMirror(url)
 
 
 def test_bucket_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    beyond_a_file = bucket_mirror.Mirror(f"file://{tmp_path}/file/run", tmp_path / "local")
+    beyond_a_file = bucket_mirror.BucketMirror(f"file://{tmp_path}/file/run", tmp_path / "local")
     with pytest.raises(UserError, match="cannot be read or written"):
         beyond_a_file.pull()
         beyond_a_file.push()
@@ -188,7 +188,7 @@ def test_bucket_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
 
 def test_copies_are_made_while_the_run_goes_on(tmp_path: Path) -> None:
     local, there = tmp_path / "local", tmp_path / "there"
-    kept = bucket_mirror.Mirror(f"file://{there}", local, seconds_between=0.01)
+    kept = bucket_mirror.BucketMirror(f"file://{there}", local, seconds_between=0.01)
     kept.pull()
     kept.start()
     (local / "metrics.jsonl").write_text("{}\n")
@@ -230,7 +230,7 @@ def test_gs_url_works_through_the_library_for_buckets(
         machine("first")
         with run_dir.RunDir.open("gs://bucket/runs/tiny", EXPERIMENT) as run:
             log(run, 1)
-            run.finish("data")
+            run.mark_finished("data")
             (run.path / "tables").mkdir()
             (run.path / "tables" / "old.md").write_text("old")
             assert str(run.checkpoints) == "gs://bucket/runs/tiny/checkpoints"

@@ -9,7 +9,7 @@ from typing import override
 import pytest
 
 from r1ci_jax.errors import RESUME
-from r1ci_jax.runtime.heartbeat import Lifeline
+from r1ci_jax.runtime.heartbeat import Heartbeat
 
 PAUSE = 0.1
 """Seconds between two signs of life."""
@@ -33,7 +33,7 @@ class Store:
         self.texts["r1ci/life/1"] = json.dumps({"beat": self.beat, "ended": None})
 
 
-class Watched(Lifeline):
+class Watched(Heartbeat):
     """Notes how it would have ended the process."""
 
     end: tuple[int, str] | None = None
@@ -56,8 +56,8 @@ def lifeline(store: Store) -> Iterator[Watched]:
     made.close()
 
 
-def parting(lifeline: Lifeline) -> threading.Thread:
-    thread = threading.Thread(target=lifeline.part, args=(ValueError("lost it"),), daemon=True)
+def parting(lifeline: Heartbeat) -> threading.Thread:
+    thread = threading.Thread(target=lifeline.leave, args=(ValueError("lost it"),), daemon=True)
     thread.start()
     return thread
 

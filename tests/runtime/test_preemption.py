@@ -13,29 +13,29 @@ from r1ci_jax.runtime import preemption
 
 def test_the_first_sigterm_only_asks(capfd):
     before = signal.getsignal(signal.SIGTERM)
-    with preemption.on_sigterm():
-        preemption.heed()
+    with preemption.handle_sigterm():
+        preemption.raise_if_preempted()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert preemption.requested()
+        assert preemption.is_requested()
         with pytest.raises(Resume, match=r"^stopped by SIGTERM; the same command resumes$"):
-            preemption.heed()
-    assert not preemption.requested()
+            preemption.raise_if_preempted()
+    assert not preemption.is_requested()
     assert signal.getsignal(signal.SIGTERM) == before
     assert capfd.readouterr().err.count("a second one ends the run at once") == 1
 
 
 def test_where_nobody_listens_nothing_is_asked():
-    assert not preemption.requested()
-    preemption.heed()
+    assert not preemption.is_requested()
+    preemption.raise_if_preempted()
 
 
 def test_the_second_sigterm_ends_the_process():
     code = """
 import os, signal
 from r1ci_jax.runtime import preemption
-with preemption.on_sigterm():
+with preemption.handle_sigterm():
     os.kill(os.getpid(), signal.SIGTERM)
-    print("asked", preemption.requested(), flush=True)
+    print("asked", preemption.is_requested(), flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
     print("survived", flush=True)
 """
@@ -44,6 +44,6 @@ with preemption.on_sigterm():
 
 
 def test_what_was_done_before_is_named():
-    assert str(preemption.stopped(after="sft step 7")) == (
+    assert str(preemption.preempted_error(after="sft step 7")) == (
         "stopped by SIGTERM after sft step 7; the same command resumes"
     )

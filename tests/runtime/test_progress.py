@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from r1ci_jax.runtime.progress import Progress, duration
+from r1ci_jax.runtime.progress import Progress, format_duration
 
 
 class Terminal(io.StringIO):
@@ -63,10 +63,10 @@ def test_compilation_is_shown_and_timed() -> None:
 
 def test_rate_counts_only_this_process() -> None:
     with Progress("grpo", 600, start=500, stream=io.StringIO()) as bar:
-        assert bar.rate() is None
+        assert bar.steps_per_second() is None
         time.sleep(0.1)
         bar.update(501)
-        rate = bar.rate()
+        rate = bar.steps_per_second()
     assert rate is not None and rate <= 10.0  # one step in at least 0.1 s, not 501
 
 
@@ -76,7 +76,7 @@ def test_compilation_does_not_count_for_the_rate() -> None:
             time.sleep(0.5)
         time.sleep(0.01)
         bar.update(1)
-        rate = bar.rate()
+        rate = bar.steps_per_second()
     assert rate is not None and rate > 2.0  # with the compilation it would be below 2
 
 
@@ -120,4 +120,4 @@ def test_interrupted_stage_says_stopped() -> None:
     [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (7799, "2 h 09 min")],
 )
 def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

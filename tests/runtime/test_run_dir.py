@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from r1ci_jax.config import Experiment, MeshConfig, Questions, SftConfig
+from r1ci_jax.config import DatasetConfig, Experiment, MeshConfig, SftConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, run_dir
 
-EXPERIMENT = Experiment(name="tiny", questions=Questions(tasks=("toy_gcd_lcm",)))
+EXPERIMENT = Experiment(name="tiny", dataset=DatasetConfig(tasks=("toy_gcd_lcm",)))
 
 
 def test_new_directory_says_what_ran(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "run"
     with run_dir.RunDir.open(path, EXPERIMENT, changes={"sft.lr": (1e-5, 1e-3)}) as run:
-        run.note_machine(devices=["cpu"], sandbox_tier="nsjail")
+        run.record_environment(devices=["cpu"], sandbox_tier="nsjail")
     config = json.loads((path / "config.json").read_text())
-    assert config["experiment"]["questions"]["tasks"] == ["toy_gcd_lcm"]
+    assert config["experiment"]["dataset"]["tasks"] == ["toy_gcd_lcm"]
     assert config["changes"] == {"sft.lr": [1e-5, 1e-3]}
     assert config["devices"] == ["cpu"] and config["sandbox_tier"] == ["nsjail"]
     assert set(config["packages"]) == set(run_dir.PACKAGES)
@@ -29,14 +29,14 @@ def test_new_directory_says_what_ran(tmp_path: Path) -> None:
 def test_machine_of_a_resumed_run_is_added(tmp_path: Path) -> None:
     for device in ("cpu", "TPU v5", "cpu"):
         with run_dir.RunDir.open(tmp_path, EXPERIMENT) as run:
-            run.note_machine(devices=[device])
+            run.record_environment(devices=[device])
     assert run_dir.RunDir.view(tmp_path).config["devices"] == ["cpu", "TPU v5"]
 
 
 def test_same_config_resumes_with_its_finished_stages(tmp_path: Path) -> None:
     with run_dir.RunDir.open(tmp_path, EXPERIMENT) as run:
-        run.finish("data")
-        run.finish("sft", steps=12)
+        run.mark_finished("data")
+        run.mark_finished("sft", steps=12)
     with run_dir.RunDir.open(tmp_path, EXPERIMENT) as run:
         assert list(run.finished_stages()) == ["data", "sft"]
         assert run.is_finished("sft") and not run.is_finished("grpo")
@@ -60,8 +60,8 @@ def test_a_run_goes_on_on_another_mesh_which_is_noted(tmp_path: Path) -> None:
     for _ in range(2):
         run_dir.RunDir.open(tmp_path, moved).close()
     config = run_dir.RunDir.view(tmp_path).config
-    assert config["experiment"] == run_dir.plain(moved)
-    assert config["earlier_meshes"] == [run_dir.plain(EXPERIMENT)["mesh"]]
+    assert config["experiment"] == run_dir.to_plain(moved)
+    assert config["earlier_meshes"] == [run_dir.to_plain(EXPERIMENT)["mesh"]]
 
 
 def test_folder_with_other_files_is_refused_untouched(tmp_path: Path) -> None:
@@ -113,7 +113,11 @@ def test_lock_dies_with_its_process(tmp_path: Path) -> None:
 def test_differing_names_nested_and_absent_keys() -> None:
     left = {"a": 1, "b": {"c": 2, "d": 3}}
     right = {"a": 1, "b": {"c": 5}, "e": [1]}
-    assert run_dir.differing(left, right) == {"b.c": (2, 5), "b.d": (3, None), "e": (None, [1])}
+    assert run_dir.find_differences(left, right) == {
+        "b.c": (2, 5),
+        "b.d": (3, None),
+        "e": (None, [1]),
+    }
 
 
 def test_failed_atomic_write_keeps_the_old_file(tmp_path: Path) -> None:

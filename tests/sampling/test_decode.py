@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1ci_jax.config import Sampling
+from r1ci_jax.config import SamplingParams
 from r1ci_jax.sampling import decode
 from r1ci_jax.sampling import token_sampling as drawing
 
@@ -30,7 +30,7 @@ def sample(
     keys_S = jax.random.split(jax.random.key(seed), rows)
     logits_SV = jnp.broadcast_to(jnp.asarray(logits_V, jnp.float32)[None, :], (rows, len(logits_V)))
     position_S = jnp.full((rows,), position, jnp.int32)
-    settings = drawing.Rows.of([Sampling(temperature=temperature)] * rows)
+    settings = drawing.SamplingArrays.from_params([SamplingParams(temperature=temperature)] * rows)
     token_S, logprob_S = jax.jit(drawing.sample)(logits_SV, keys_S, position_S, settings)
     return np.asarray(token_S), np.asarray(logprob_S)
 
@@ -93,7 +93,9 @@ def test_rows_of_a_batch_do_not_touch_each_other() -> None:
     logits_SV = jnp.asarray(rng.normal(size=(6, 300)), jnp.float32)
     key_S = jax.random.split(jax.random.key(0), 6)
     position_S = jnp.arange(6)
-    rows = drawing.Rows.of([Sampling(temperature=t) for t in (0.0, 1.0, 0.5, 1.0, 0.0, 2.0)])
+    rows = drawing.SamplingArrays.from_params(
+        [SamplingParams(temperature=t) for t in (0.0, 1.0, 0.5, 1.0, 0.0, 2.0)]
+    )
     token_S, _ = jax.jit(drawing.sample)(logits_SV, key_S, position_S, rows)
     order = np.array([3, 1, 5, 0, 4, 2])
     shuffled_S, _ = jax.jit(drawing.sample)(

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.config import SamplerConfig, Sampling
+from r1ci_jax.config import SamplerConfig, SamplingParams
 from r1ci_jax.model import qwen2
 from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine, Feed
+from r1ci_jax.sampling.engine import Engine, SlotInput
 
 VOCAB = 300  # not a multiple of the sampler's block
 PAD_ROWS = 20  # embedding rows behind the tokenizer's last id
@@ -36,7 +36,9 @@ CONFIG = qwen2.Qwen2Config(
     mlp_width=96,
     rope_theta=1e4,
 )
-SAMPLER = SamplerConfig(slots=3, cache_length=64, chunk=7, prefill_buckets=(4, 16), prefill_rows=2)
+SAMPLER = SamplerConfig(
+    slots=3, cache_length=64, chunk_steps=7, prefill_buckets=(4, 16), prefill_rows=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +48,9 @@ def model() -> qwen2.Qwen2:
     @nnx.jit
     def make() -> qwen2.Qwen2:
         model = qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0))
-        assert model.head is not None
+        assert model.lm_head is not None
         model.embed[...] = model.embed[...] * 30
-        model.head[...] = (model.head[...] * 12).at[:, VOCAB:].mul(20)
+        model.lm_head[...] = (model.lm_head[...] * 12).at[:, VOCAB:].mul(20)
         return model
 
     return make()
@@ -117,13 +119,13 @@ def prompt_of(number: int, length: int = 9) -> tuple[int, ...]:
 
 def feed(
     slot: int, tokens: tuple[int, ...], *, position: int = 0, temperature: float = 1.0, **changes
-) -> Feed:
+) -> SlotInput:
     fields = {
         "budget": 1000,
         "rollout": (slot, 0),
-        "sampling": Sampling(temperature=temperature),
+        "sampling": SamplingParams(temperature=temperature),
     } | changes
-    return Feed(slot=slot, tokens=tokens, position=position, **fields)
+    return SlotInput(slot=slot, tokens=tokens, position=position, **fields)
 
 
 def until_paused(engine: Engine, slot: int) -> tuple[list[int], list[float], int]:
@@ -135,11 +137,11 @@ def until_paused(engine: Engine, slot: int) -> tuple[list[int], list[float], int
             if emitted.slot == slot:
                 tokens += emitted.tokens
                 logprobs += emitted.logprobs
-                if emitted.paused:
+                if emitted.is_paused:
                     return tokens, logprobs, emitted.stop
 
 
-def alone(engine: Engine, given: Feed) -> tuple[list[int], list[float], int]:
+def alone(engine: Engine, given: SlotInput) -> tuple[list[int], list[float], int]:
     engine.feed([given])
     return until_paused(engine, given.slot)
 
@@ -224,7 +226,7 @@ def test_chunk_length_slots_and_neighbours_change_nothing(make_engine) -> None:
             engine.feed(feeds)
             for emitted in engine.decode():
                 tokens[owner[emitted.slot]] += emitted.tokens
-                if emitted.paused:
+                if emitted.is_paused:
                     del owner[emitted.slot]
         return tokens
 
@@ -309,7 +311,7 @@ def test_nothing_compiles_after_the_warm_up(make_engine, compilations: list[str]
                 slot,
                 prompt_of(number // 2, 1 + 7 * (number % 6) + slot),
                 budget=3 + number % 5 + slot,
-                sampling=Sampling(
+                sampling=SamplingParams(
                     top_k=number % 3, top_p=1 - number % 2 / 4, temperature=number % 4
                 ),
             )

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
-from r1ci_jax.config import Sampling
+from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.sampling import token_sampling
 
 VOCAB = 60
 
 
-def kept(logits_V: np.ndarray, how: Sampling) -> np.ndarray:
+def kept(logits_V: np.ndarray, how: SamplingParams) -> np.ndarray:
     """Which tokens may be drawn, by sorting in float64."""
     scaled_V = logits_V.astype(np.float64) / how.temperature
     keep_V = np.ones(len(scaled_V), bool)
@@ -28,38 +28,45 @@ def kept(logits_V: np.ndarray, how: Sampling) -> np.ndarray:
     return keep_V & (np.exp(scaled_V - scaled_V.max()) >= how.min_p * (1 - 1e-6))
 
 
-def draws(logits_V: np.ndarray, how: Sampling, rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
+def draws(
+    logits_V: np.ndarray, how: SamplingParams, rows: int = 400
+) -> tuple[np.ndarray, np.ndarray]:
     keys_S = jax.random.split(jax.random.key(1), rows)
     logits_SV = jnp.tile(jnp.asarray(logits_V, jnp.float32)[None], (rows, 1))
     token_S, logprob_S = jax.jit(token_sampling.sample)(
-        logits_SV, keys_S, jnp.zeros(rows, jnp.int32), token_sampling.Rows.of([how] * rows)
+        logits_SV,
+        keys_S,
+        jnp.zeros(rows, jnp.int32),
+        token_sampling.SamplingArrays.from_params([how] * rows),
     )
     return np.asarray(token_S), np.asarray(logprob_S)
 
 
-def threshold_mask(logits_V: np.ndarray, how: Sampling) -> np.ndarray:
+def threshold_mask(logits_V: np.ndarray, how: SamplingParams) -> np.ndarray:
     logits_SV = jnp.asarray(logits_V, jnp.float32)[None] / how.temperature
     weights_SV = jnp.exp(logits_SV - logits_SV.max())
-    cut_S = jax.jit(token_sampling.threshold)(logits_SV, weights_SV, token_sampling.Rows.of([how]))
+    cut_S = jax.jit(token_sampling.threshold)(
+        logits_SV, weights_SV, token_sampling.SamplingArrays.from_params([how])
+    )
     return np.asarray(logits_SV[0] >= cut_S[0])
 
 
 @pytest.mark.parametrize(
     "how",
     [
-        Sampling(top_k=1),
-        Sampling(top_k=7),
-        Sampling(top_k=1000),
-        Sampling(top_p=0.5),
-        Sampling(top_p=0.001),
-        Sampling(min_p=0.2),
-        Sampling(min_p=1.0),
-        Sampling(temperature=0.6, top_k=20, top_p=0.9, min_p=0.05),
-        Sampling(temperature=1.8, top_k=5, top_p=0.7),
+        SamplingParams(top_k=1),
+        SamplingParams(top_k=7),
+        SamplingParams(top_k=1000),
+        SamplingParams(top_p=0.5),
+        SamplingParams(top_p=0.001),
+        SamplingParams(min_p=0.2),
+        SamplingParams(min_p=1.0),
+        SamplingParams(temperature=0.6, top_k=20, top_p=0.9, min_p=0.05),
+        SamplingParams(temperature=1.8, top_k=5, top_p=0.7),
     ],
     ids=str,
 )
-def test_draws_and_log_probabilities_are_those_of_what_is_kept(how: Sampling) -> None:
+def test_draws_and_log_probabilities_are_those_of_what_is_kept(how: SamplingParams) -> None:
     logits_V = np.random.default_rng(0).normal(size=VOCAB) * 2
     keep_V = kept(logits_V, how)
     weights_V = np.where(keep_V, np.exp(logits_V / how.temperature), 0.0)
@@ -84,23 +91,28 @@ def test_the_threshold_equals_sorting(
 ) -> None:
     logits_V = np.random.default_rng(seed).normal(size=VOCAB) * 3
     logits_V = np.round(logits_V if not ties else logits_V.round(), 4).astype(np.float32)
-    how = Sampling(top_k=top_k, top_p=top_p, min_p=min_p)
+    how = SamplingParams(top_k=top_k, top_p=top_p, min_p=min_p)
     np.testing.assert_array_equal(threshold_mask(logits_V, how), kept(logits_V, how))
 
 
 def test_rows_keep_their_own_settings_in_one_call() -> None:
     logits_V = np.random.default_rng(3).normal(size=VOCAB)
-    hows = [Sampling(), Sampling(temperature=0), Sampling(top_k=3), Sampling(top_p=0.4)] * 100
+    hows = [
+        SamplingParams(),
+        SamplingParams(temperature=0),
+        SamplingParams(top_k=3),
+        SamplingParams(top_p=0.4),
+    ] * 100
     keys_S = jax.random.split(jax.random.key(2), len(hows))
     logits_SV = jnp.tile(jnp.asarray(logits_V, jnp.float32)[None], (len(hows), 1))
     position_S = jnp.arange(len(hows))
     token_S, _ = jax.jit(token_sampling.sample)(
-        logits_SV, keys_S, position_S, token_sampling.Rows.of(hows)
+        logits_SV, keys_S, position_S, token_sampling.SamplingArrays.from_params(hows)
     )
     for row, how in enumerate(hows):
         alone, _ = token_sampling.sample(
             logits_SV[row : row + 1], keys_S[row : row + 1], position_S[row : row + 1],
-            token_sampling.Rows.of([how]),
+            token_sampling.SamplingArrays.from_params([how]),
         ) if row < 8 else (token_S[row : row + 1], None)  # fmt: skip
         assert alone[0] == token_S[row]
         if how.temperature == 0:
@@ -114,4 +126,4 @@ def test_rows_keep_their_own_settings_in_one_call() -> None:
 )
 def test_impossible_settings_are_refused_in_one_line(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
-        Sampling(**wrong)  # type: ignore[arg-type]  # floats for ints, too
+        SamplingParams(**wrong)  # type: ignore[arg-type]  # floats for ints, too

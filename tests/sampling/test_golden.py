@@ -5,11 +5,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from r1ci_jax.config import SamplerConfig, Sampling
+from r1ci_jax.config import SamplerConfig, SamplingParams
 from r1ci_jax.model import qwen2
 from r1ci_jax.model.hf import weights
 from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine, Feed
+from r1ci_jax.sampling.engine import Engine, SlotInput
 
 
 @pytest.mark.parametrize("name", ["untied_gqa", "tied_mqa", "sharded_bf16"])
@@ -24,7 +24,7 @@ def test_greedy_tokens_equal_the_reference(shared_data: pathlib.Path, name: str)
         next_state_AV=np.zeros((1, vocab), np.int16), stop_A=np.zeros(1, np.int8), start=0
     )
     sampler = SamplerConfig(
-        slots=slots, cache_length=64, chunk=5, prefill_buckets=(8, 16), prefill_rows=2
+        slots=slots, cache_length=64, chunk_steps=5, prefill_buckets=(8, 16), prefill_rows=2
     )
     engine = Engine(model.config, sampler, never, eos_id=-1, seed=0)
     engine.load(qwen2.decoder_weights(model, model.config))
@@ -34,7 +34,7 @@ def test_greedy_tokens_equal_the_reference(shared_data: pathlib.Path, name: str)
         here = rows[first : first + slots]
         engine.feed(
             [
-                Feed(
+                SlotInput(
                     slot=row - first,
                     tokens=tuple(
                         golden["input_ids"][row][
@@ -43,8 +43,8 @@ def test_greedy_tokens_equal_the_reference(shared_data: pathlib.Path, name: str)
                     ),
                     position=0,
                     budget=steps,
-                    rollout=(row, 0),
-                    sampling=Sampling(temperature=0),
+                    rollout_id=(row, 0),
+                    sampling=SamplingParams(temperature=0),
                 )
                 for row in here
             ]

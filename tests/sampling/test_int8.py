@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.config import SamplerConfig, Sampling, Storage
+from r1ci_jax.config import Quantization, SamplerConfig, SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import attention, quantization, qwen2, sampler_weights
 from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine, Feed
+from r1ci_jax.sampling.engine import Engine, SlotInput
 
 VOCAB, LENGTH = 320, 48
 CONFIG = qwen2.Qwen2Config(
@@ -40,9 +40,9 @@ def model() -> qwen2.Qwen2:
     @nnx.jit
     def make() -> qwen2.Qwen2:
         model = qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0))
-        assert model.head is not None
+        assert model.lm_head is not None
         model.embed[...] = model.embed[...] * 30
-        model.head[...] = model.head[...] * 12
+        model.lm_head[...] = model.lm_head[...] * 12
         model.layers.k_bias[...] = model.layers.k_bias[...] + 0.3  # type: ignore[attr-defined]  # set by name
         return model
 
@@ -50,11 +50,11 @@ def model() -> qwen2.Qwen2:
 
 
 def test_rounding_by_hand() -> None:
-    found = quantization.quantise(jnp.array([[1.27, -5.08, 0.0], [-0.014, 2.54, 0.0]]), (0,))
+    found = quantization.quantize(jnp.array([[1.27, -5.08, 0.0], [-0.014, 2.54, 0.0]]), (0,))
     np.testing.assert_allclose(found.scale, [0.01, 0.04, 0.0], rtol=1e-6)
     # -0.014 is 1.4 hundredths, 2.54 is 63.5 steps of 0.04: a tie goes to the even neighbour.
     np.testing.assert_array_equal(found.values, [[127, -127, 0], [-1, 64, 0]])
-    back = quantization.dequantise(found, (0,), jnp.float32)
+    back = quantization.dequantize(found, (0,), jnp.float32)
     np.testing.assert_allclose(back, [[1.27, -5.08, 0], [-0.01, 2.56, 0]], rtol=1e-6)
 
 
@@ -62,10 +62,10 @@ def test_rounding_by_hand() -> None:
 def test_no_entry_is_off_by_more_than_half_a_step_of_its_channel(shared: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).normal(size=(30, 20, 10)).astype(np.float32)
     x *= np.logspace(-3, 3, 10, dtype=np.float32)
-    found = quantization.quantise(jnp.asarray(x), shared)
+    found = quantization.quantize(jnp.asarray(x), shared)
     steps = np.abs(x).max(axis=shared, keepdims=True) / 127
     np.testing.assert_allclose(np.expand_dims(found.scale, shared), steps, rtol=1e-6)
-    error = np.abs(np.asarray(quantization.dequantise(found, shared, jnp.float32)) - x)
+    error = np.abs(np.asarray(quantization.dequantize(found, shared, jnp.float32)) - x)
     assert (error <= 0.5001 * steps).all() and (error > 0.4 * steps).any()
     assert np.abs(found.values).max() == 127
 
@@ -75,11 +75,11 @@ def plain(weights: qwen2.DecoderWeights) -> qwen2.DecoderWeights:
 
     def back(name: str, leaf):
         if isinstance(leaf, quantization.Int8):
-            return quantization.dequantise(leaf, sampler_weights.SUMMED[name], jnp.float32)
+            return quantization.dequantize(leaf, sampler_weights.CONTRACTED_AXES[name], jnp.float32)
         return leaf
 
     layers = (qwen2.LayerWeights(*map(back, qwen2.LAYER_NAMES, layer)) for layer in weights.layers)
-    head = None if weights.head_DV is None else back("head", weights.head_DV)
+    head = None if weights.lm_head_DV is None else back("lm_head", weights.lm_head_DV)
     return qwen2.DecoderWeights(
         back("embed", weights.embed_VD), tuple(layers), weights.norm_D, head
     )
@@ -109,36 +109,36 @@ def reference(weights: qwen2.DecoderWeights, row: list[int], *, rounds: bool = F
     for layer in weights.layers:
         x_BTD, _ = qwen2.layer_forward(CONFIG, layer, x_BTD, rotary, attend)
     x_BTD = qwen2.rms_norm(x_BTD, weights.norm_D, CONFIG.norm_eps)
-    return np.asarray(qwen2.head_logits(weights.embed_VD, weights.head_DV, x_BTD))[0]
+    return np.asarray(qwen2.lm_head_logits(weights.embed_VD, weights.lm_head_DV, x_BTD))[0]
 
 
 def sampled(
-    model: qwen2.Qwen2, *, weights: Storage = "full", cache: Storage = "full"
+    model: qwen2.Qwen2, *, weights: Quantization = "none", cache: Quantization = "none"
 ) -> list[tuple[list[int], list[int], list[float]]]:
     """(prompt, tokens, log-probabilities) of four slots, greedy and sampled, one told more."""
     sampler = SamplerConfig(
         slots=4,
         cache_length=LENGTH,
-        chunk=10,
+        chunk_steps=10,
         prefill_buckets=(16,),
         prefill_rows=2,
-        weights=weights,
-        cache=cache,
+        weight_quantization=weights,
+        cache_quantization=cache,
     )
     engine = Engine(CONFIG, sampler, ENDLESS, eos_id=-1, seed=1)
-    engine.load(sampler_weights.take(model, CONFIG, storage=weights))
+    engine.load(sampler_weights.from_trainer_params(model, CONFIG, quantization=weights))
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, VOCAB, 5 + 5 * (slot // 2)).tolist() for slot in range(4)]
     prompts[1] = prompts[0]  # copied, not computed
     engine.feed(
         [
-            Feed(
+            SlotInput(
                 slot=slot,
                 tokens=tuple(prompt),
                 position=0,
                 budget=10,
-                rollout=(slot, 0),
-                sampling=Sampling(temperature=slot % 2),
+                rollout_id=(slot, 0),
+                sampling=SamplingParams(temperature=slot % 2),
             )
             for slot, prompt in enumerate(prompts)
         ]
@@ -148,12 +148,12 @@ def sampled(
     row = prompt + tokens + rng.integers(0, VOCAB, 6).tolist()
     engine.feed(
         [
-            Feed(
+            SlotInput(
                 slot=3,
                 tokens=tuple(row[len(prompt) + 9 :]),
                 position=len(prompt) + 9,
                 budget=10,
-                rollout=(3, 0),
+                rollout_id=(3, 0),
             )
         ]
     )
@@ -161,13 +161,13 @@ def sampled(
     return [*found, (row, list(told.tokens), list(told.logprobs))]
 
 
-@pytest.mark.parametrize("weights", ["full", "int8"])
-@pytest.mark.parametrize("cache", ["full", "int8"])
+@pytest.mark.parametrize("weights", ["none", "int8"])
+@pytest.mark.parametrize("cache", ["none", "int8"])
 def test_the_engine_equals_a_reference_that_rounds(
-    model: qwen2.Qwen2, weights: Storage, cache: Storage
+    model: qwen2.Qwen2, weights: Quantization, cache: Quantization
 ) -> None:
-    whole = sampler_weights.take(model, CONFIG)
-    used = plain(sampler_weights.take(model, CONFIG, storage=weights))
+    whole = sampler_weights.from_trainer_params(model, CONFIG)
+    used = plain(sampler_weights.from_trainer_params(model, CONFIG, quantization=weights))
     moved = 0.0
     for prompt, tokens, logprobs in sampled(model, weights=weights, cache=cache):
         row = [*prompt, *tokens]
@@ -184,10 +184,12 @@ def test_the_engine_equals_a_reference_that_rounds(
     assert (moved > 5e-3) == ("int8" in (weights, cache)), moved
 
 
-@pytest.mark.parametrize("storages", [("int8", "full"), ("full", "int8"), ("int8", "int8")])
-def test_most_greedy_tokens_stay(model: qwen2.Qwen2, storages: tuple[Storage, Storage]) -> None:
-    whole = sampler_weights.take(model, CONFIG)
-    used = plain(sampler_weights.take(model, CONFIG, storage=storages[0]))
+@pytest.mark.parametrize("storages", [("int8", "none"), ("none", "int8"), ("int8", "int8")])
+def test_most_greedy_tokens_stay(
+    model: qwen2.Qwen2, storages: tuple[Quantization, Quantization]
+) -> None:
+    whole = sampler_weights.from_trainer_params(model, CONFIG)
+    used = plain(sampler_weights.from_trainer_params(model, CONFIG, quantization=storages[0]))
     rng, agree = np.random.default_rng(1), []
     for _ in range(6):
         row = rng.integers(0, VOCAB, LENGTH).tolist()
@@ -204,15 +206,15 @@ def test_a_plain_weight_costs_nothing() -> None:
         text = jax.jit(lambda x, weight: product(x, weight)).lower(x, weight).compile().as_text()
         return re.sub(r", metadata=\{[^}]*\}|stack_frame_id=\d+", "", text.partition("ENTRY")[2])
 
-    assert operations(quantization.product) == operations(jnp.matmul)
+    assert operations(quantization.linear) == operations(jnp.matmul)
 
 
 def test_weights_and_settings_must_agree(model: qwen2.Qwen2) -> None:
     engine = Engine(CONFIG, SamplerConfig(slots=1), ENDLESS, eos_id=-1, seed=0)
     with pytest.raises(AssertionError, match=r"sampler\.weights"):
-        engine.load(sampler_weights.take(model, CONFIG, storage="int8"))
-    with pytest.raises(UserError, match=r"sampler.cache must be one of full, int8"):
-        SamplerConfig(cache="int4")  # type: ignore[arg-type]  # a user's mistake
+        engine.load(sampler_weights.from_trainer_params(model, CONFIG, quantization="int8"))
+    with pytest.raises(UserError, match=r"sampler.cache_quantization must be one of full, int8"):
+        SamplerConfig(cache_quantization="int4")  # type: ignore[arg-type]  # a user's mistake
 
 
 MESH = """
@@ -222,12 +224,12 @@ from flax import nnx
 from r1ci_jax.config import SamplerConfig
 from r1ci_jax.model import sampler_weights, qwen2
 from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine, Feed
+from r1ci_jax.sampling.engine import Engine, SlotInput
 from r1ci_jax.sharding import mesh as meshes
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=1, query_heads=4, kv_heads=2,
                            head_dim=8, mlp_width=48)
-SAMPLER = SamplerConfig(slots=4, cache_length=32, chunk=8, prefill_buckets=(8,), prefill_rows=4,
+SAMPLER = SamplerConfig(slots=4, cache_length=32, chunk_steps=8, prefill_buckets=(8,), prefill_rows=4,
                         weights="int8", cache="int8")
 TABLE = stop_automaton.TokenTable(
     next_state_AV=np.zeros((1, 300), np.int16), stop_A=np.zeros(1, np.int8), start=0)
@@ -240,8 +242,8 @@ def run(mesh):
             given = jax.device_put(params, meshes.param_shardings(mesh, params))
         engine = Engine(CONFIG, SAMPLER, TABLE, eos_id=-1, seed=0)
         engine.load(sampler_weights.take(given, CONFIG, storage="int8", mesh=mesh))
-        engine.feed([Feed(slot=slot, tokens=tuple(range(slot, 9)), position=0, budget=8,
-                          rollout=(slot, 0)) for slot in range(4)])
+        engine.feed([SlotInput(slot=slot, tokens=tuple(range(slot, 9)), position=0, budget=8,
+                          rollout_id=(slot, 0)) for slot in range(4)])
         return engine.decode()
 
 for one, other in zip(run(None), run(meshes.make_mesh(1, 2, 4)), strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from r1ci_jax.config import Experiment, MeshConfig, Questions, SamplerConfig, SftConfig
+from r1ci_jax.config import DatasetConfig, Experiment, MeshConfig, SamplerConfig, SftConfig
 from r1ci_jax.errors import UserError
 
 SIZES = ((8, 1, 1), (2, 2, 2), (1, 1, 8), (1, 2, 4))
@@ -24,12 +24,12 @@ from flax import nnx
 from r1ci_jax.config import SamplerConfig, Sampling
 from r1ci_jax.model import sampler_weights, qwen2
 from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine, Feed
+from r1ci_jax.sampling.engine import Engine, SlotInput
 from r1ci_jax.sharding import mesh as meshes
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=64, layers=2, query_heads=8, kv_heads=2,
                            head_dim=8, mlp_width=96, rope_theta=1e4)
-SAMPLER = SamplerConfig(slots=8, cache_length=48, chunk=6, prefill_buckets=(8,), prefill_rows=2)
+SAMPLER = SamplerConfig(slots=8, cache_length=48, chunk_steps=6, prefill_buckets=(8,), prefill_rows=2)
 VOCAB, EOS = 300, 299
 next_state_AV = np.zeros((2, VOCAB), np.int16)
 next_state_AV[0, 1:250:6] = next_state_AV[1] = 1
@@ -38,7 +38,7 @@ TABLE = stop_automaton.TokenTable(next_state_AV=next_state_AV, stop_A=stop_A, st
 SAMPLINGS = (Sampling(temperature=0.0), Sampling(), Sampling(top_p=0.8))
 model = nnx.jit(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0)))()
 model.embed[...] = model.embed[...] * 30
-model.head[...] = model.head[...] * 12
+model.lm_head[...] = model.lm_head[...] * 12
 _, params = nnx.split(model)
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -66,7 +66,7 @@ def roll(engine):
                 row += seen
                 resumes += 1
         engine.feed([
-            Feed(slot=slot, tokens=tokens, position=position, budget=12, rollout=owner[slot],
+            SlotInput(slot=slot, tokens=tokens, position=position, budget=12, rollout_id=owner[slot],
                  sampling=SAMPLINGS[owner[slot][1]])
             for slot, tokens, position in feeds])
         for row in engine.decode():
@@ -85,8 +85,8 @@ def ragged(engine):
     for number in range(50):
         slots = rng.permutation(SAMPLER.slots)[: rng.integers(1, SAMPLER.slots + 1)]
         engine.feed([
-            Feed(slot=int(slot), tokens=words(1000 + number // 2, rng.integers(1, 40)), position=0,
-                 budget=int(rng.integers(1, 9)), rollout=(number, int(slot)),
+            SlotInput(slot=int(slot), tokens=words(1000 + number // 2, rng.integers(1, 40)), position=0,
+                 budget=int(rng.integers(1, 9)), rollout_id=(number, int(slot)),
                  sampling=SAMPLINGS[number % 3])
             for slot in slots])
         engine.decode()
@@ -171,7 +171,7 @@ def measure(sizes, **storage):
     mesh = meshes.make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
     with jax.set_mesh(mesh):
         params = nnx.state(nnx.eval_shape(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0))))
-        config = sampler_weights.config_on(mesh, CONFIG)
+        config = sampler_weights.with_replicated_kv_heads(mesh, CONFIG)
         place = lambda tree, shardings: jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
         params = place(params, meshes.param_shardings(mesh, params))
@@ -181,15 +181,15 @@ def measure(sizes, **storage):
         weights = place(weights, sampler_weights.shardings(mesh, weights))
         state = jax.eval_shape(lambda: decode.init_slots(config, SLOTS, LENGTH, jnp.float32))
         wanted = decode.state_shardings(mesh, state)
-        state, programs = place(state, wanted), decode.programs_on(mesh, wanted)
+        state, programs = place(state, wanted), decode.compile_programs(mesh, wanted)
         whole = jax.NamedSharding(mesh, jax.P())
-        table = decode.PauseTable(
+        table = decode.StopTable(
             jax.ShapeDtypeStruct((8, VOCAB), jnp.int16, sharding=whole),
             jax.ShapeDtypeStruct((8,), jnp.int8, sharding=whole))
         rows = jax.ShapeDtypeStruct((8,), jnp.int32)
         chunk = programs.decode_chunk.lower(
             state, weights, table, config=config, steps=16, eos_id=5).compile()
-        copy = programs.copy_rows.lower(state, rows, rows, length=LENGTH).compile()
+        copy = programs.copy_cache_rows.lower(state, rows, rows, length=LENGTH).compile()
         found = {"cache": size(state.cache), "weights": size(weights)}
         for name, program in (("chunk", chunk), ("copy", copy)):
             memory = program.memory_analysis()
@@ -235,7 +235,7 @@ def shared(sizes, dtype=None):
         jax.tree.map(lambda x, wanted: x.sharding.is_equivalent_to(wanted, x.ndim) or 1 / 0,
                      weights, sampler_weights.shardings(mesh, weights))
         assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(cut))
-        pairs = (("embed", "embed_VD"), ("norm", "norm_D"), ("head", "head_DV"))
+        pairs = (("embed", "embed_VD"), ("norm", "norm_D"), ("lm_head", "lm_head_DV"))
         own = qwen2.parameters(cut)
         return [places(own[ours]) == places(getattr(weights, field)) for ours, field in pairs]
 
@@ -253,7 +253,7 @@ def test_slots_that_the_mesh_cannot_cut_are_refused() -> None:
     with pytest.raises(UserError, match=r"sampler.slots = 6 is not a multiple of .* = 4"):
         Experiment(
             name="t",
-            questions=Questions(tasks=("toy_letters",)),
+            dataset=DatasetConfig(tasks=("toy_letters",)),
             sampler=SamplerConfig(slots=6),
             sft=SftConfig(batch_size=8),
             mesh=MeshConfig(data=2, fsdp=2),

@@ -67,17 +67,17 @@ def test_lists_of_integers(text: str, values: list[int] | None) -> None:
     ],
 )
 def test_one_pair_of_quotes_is_taken_off(text: str, bare: str) -> None:
-    assert answers.unquoted(text) == bare
+    assert answers.strip_quotes(text) == bare
 
 
 def test_parts_of_a_list() -> None:
     for text in ("A,B , C", " [A, B,C]\n", "(A,B,C)"):
-        assert answers.parts(text) == ["A", "B", "C"]
-    assert answers.parts("[A,B)") == ["[A", "B)"]
-    assert answers.parts("[[A]]") == ["[A]"]
-    assert answers.parts("") == [""]
-    assert answers.parts("A" + LONG) is None
-    assert answers.parts("A" + LONG, limit=500) == ["A"]
+        assert answers.split_parts(text) == ["A", "B", "C"]
+    assert answers.split_parts("[A,B)") == ["[A", "B)"]
+    assert answers.split_parts("[[A]]") == ["[A]"]
+    assert answers.split_parts("") == [""]
+    assert answers.split_parts("A" + LONG) is None
+    assert answers.split_parts("A" + LONG, limit=500) == ["A"]
 
 
 def test_lists_of_one_form() -> None:
@@ -128,7 +128,7 @@ def test_rounding_by_hand(exact: str, text: str, right: bool) -> None:
 
 def test_words() -> None:
     for text in ("abc", " abc\n", "'abc'", '" abc "'):
-        assert answers.judge_word("abc", text).correct
+        assert answers.score_word("abc", text).correct
     for text in ("ABC", "a bc", "abc.", "'abc", "''abc''", "abc\nabc", "abc" + LONG):
-        assert not answers.judge_word("abc", text).correct
-    assert answers.judge_word("a" * 60, "b" * 60).reason.count("...") == 2
+        assert not answers.score_word("abc", text).correct
+    assert answers.score_word("a" * 60, "b" * 60).reason.count("...") == 2

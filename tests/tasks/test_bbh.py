@@ -60,12 +60,12 @@ def test_sizes_and_dropped_items(shared_data: pathlib.Path) -> None:
     for name in bbh_tasks.NAMES:
         task = bbh_tasks.make(name, shared_data)
         found = collections.Counter(
-            re.sub(r"(: items .*| \d+)$", "", drop.reason) for drop in task.dropped()
+            re.sub(r"(: items .*| \d+)$", "", drop.reason) for drop in task.dropped_items()
         )
         assert found == DROPPED.get(name, {}), name
         assert task.count() + found.total() == bbh_files.PUBLISHED[task.file].count
         total += task.count()
-    dropped = bbh_tasks.dropped(shared_data)
+    dropped = bbh_tasks.dropped_items(shared_data)
     assert (total, len(dropped)) == (6482, 29)
     assert [drop.index for drop in dropped if drop.task == "bbh_causal_judgement"] == [
         32,
@@ -279,14 +279,14 @@ LISTED = "Which?\nOptions:\n(A) red\n(B) deep blue\n(C) Red wine"
 def test_malformed_items_are_dropped(row: tuple[str, str], reason: str) -> None:
     task = made("bbh_date_understanding", (LISTED, "(B)"), row)
     assert task.count() == 1
-    (drop,) = task.dropped()
+    (drop,) = task.dropped_items()
     assert (drop.task, drop.index) == (task.name, 1) and reason in drop.reason
 
 
 def test_repeated_questions() -> None:
     task = made("bbh_navigate", ("a", "Yes"), ("b", "No"), ("A ", "Yes"), ("B", "Yes"), ("c", "No"))
     assert sorted(json.loads(e.metadata)["number"] for e in everything(task)) == [0, 4]
-    assert [(drop.index, drop.reason) for drop in task.dropped()] == [
+    assert [(drop.index, drop.reason) for drop in task.dropped_items()] == [
         (1, "one question with contradicting answers: items 1, 3"),
         (2, "repeats item 0"),
         (3, "one question with contradicting answers: items 1, 3"),
@@ -297,7 +297,9 @@ def test_a_seed_draws_an_order(shared_data: pathlib.Path) -> None:
     task = bbh_tasks.make("bbh_penguins_in_a_table", shared_data)
     first, again, other = everything(task), everything(task), everything(task, seed=1)
     assert first == again
-    assert len({base.normalised(example.question) for example in first}) == task.count() == 146
+    assert (
+        len({base.normalize_question(example.question) for example in first}) == task.count() == 146
+    )
     assert {e.question for e in first} == {e.question for e in other}
     assert sum(a.question == b.question for a, b in zip(first, other, strict=True)) < 10
     assert first[3].id == "bbh_penguins_in_a_table/d1/s0/3"

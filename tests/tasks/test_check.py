@@ -15,7 +15,7 @@ from r1ci_jax.tasks.toy.arithmetic import Arithmetic
 def test_all_toy_tasks_pass() -> None:
     reports = list(check.check(registry.names(suite="toy")))
     assert [report.problems for report in reports] == [()] * 6
-    assert all(report.golds_correct == report.items == 200 for report in reports)
+    assert all(report.num_golds_correct == report.items == 200 for report in reports)
     assert all(report.same_elsewhere for report in reports)
 
 
@@ -53,7 +53,7 @@ def test_unsound_tasks_are_found(
 ) -> None:
     monkeypatch.setattr(registry, "get", lambda name: task)
     (report,) = check.check(["toy_arithmetic"], items=20)
-    assert not report.passed
+    assert not report.is_passed
     assert any(problem in text for text in report.problems)
 
 

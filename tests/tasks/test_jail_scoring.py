@@ -12,9 +12,9 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig, Status
 from r1ci_jax.sandbox.host import jail_policy
 from r1ci_jax.tasks import jail_scoring
-from r1ci_jax.tasks.jail_scoring import JAIL, Jail
+from r1ci_jax.tasks.jail_scoring import SCORING_JAIL, ScoringJail
 from r1ci_jax.tasks.math import equality
-from r1ci_jax.tasks.reasoning_gym.gym_scoring import JailJudge, Job
+from r1ci_jax.tasks.reasoning_gym.gym_scoring import JailScorer, Job
 
 MARK = pathlib.Path("/tmp/r1ci_jailed_was_here")
 EVALUATE = "number = 1.0 if eval(request) == 42 else 0.0"
@@ -51,7 +51,7 @@ HOSTILE = (
 
 def test_hostile_text_is_wrong_and_reaches_neither_the_host_nor_other_answers() -> None:
     mixed = [text for hostile in HOSTILE for text in ("42", hostile, "6 * 7", "41")]
-    found = JAIL.numbers(EVALUATE, mixed)
+    found = SCORING_JAIL.numbers(EVALUATE, mixed)
     assert found[0::4] == found[2::4] == [1.0] * len(HOSTILE)
     assert found[3::4] == [0.0] * len(HOSTILE)
     assert [text[:60] for text, number in zip(HOSTILE, found[1::4], strict=True) if number] == []
@@ -61,7 +61,7 @@ def test_hostile_text_is_wrong_and_reaches_neither_the_host_nor_other_answers() 
 def test_two_seconds_are_the_most() -> None:
     limits = jail_policy.read(jail_scoring.POLICY).limits
     assert limits.cpu_seconds <= limits.wall_seconds < 2
-    assert JAIL.numbers("import time; time.sleep(60); number = 1.0", [0]) == [None]
+    assert SCORING_JAIL.numbers("import time; time.sleep(60); number = 1.0", [0]) == [None]
 
 
 def test_the_shape_check_missing_a_scorer_still_gives_nothing_to_a_liar() -> None:
@@ -75,7 +75,7 @@ def test_the_shape_check_missing_a_scorer_still_gives_nothing_to_a_liar() -> Non
         Job(dataset="simple_integration", config="{}", entry=entry, answer=str(text))
         for text in texts
     ]
-    found = JailJudge().scores(jobs)
+    found = JailScorer().scores(jobs)
     assert found[:2] == [1.0, 1.0] and found[-1] == 1.0
     assert 1.0 not in found[2:-1]
     assert not MARK.exists()
@@ -83,14 +83,14 @@ def test_the_shape_check_missing_a_scorer_still_gives_nothing_to_a_liar() -> Non
 
 def test_numbers_come_in_the_order_of_the_requests() -> None:
     requests = list(range(3 * jail_scoring.AHEAD))
-    assert JAIL.numbers("number = request / 1000", requests) == [n / 1000 for n in requests]
+    assert SCORING_JAIL.numbers("number = request / 1000", requests) == [n / 1000 for n in requests]
 
 
 def test_what_the_program_prints_is_no_verdict_and_errors_are_none() -> None:
-    assert JAIL.numbers('print("1.0"); number = 0', [0]) == [0.0]
-    assert JAIL.numbers("number = request[5]", [[]]) == [None]
-    assert JAIL.numbers('number = float("nan")', [0]) == [None]
-    assert JAIL.numbers("number = -2.5e-07", [0]) == [-2.5e-07]
+    assert SCORING_JAIL.numbers('print("1.0"); number = 0', [0]) == [0.0]
+    assert SCORING_JAIL.numbers("number = request[5]", [[]]) == [None]
+    assert SCORING_JAIL.numbers('number = float("nan")', [0]) == [None]
+    assert SCORING_JAIL.numbers("number = -2.5e-07", [0]) == [-2.5e-07]
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,11 @@ def test_a_fault_of_the_sandbox_is_no_verdict() -> None:
 
 def test_a_missing_package_is_named() -> None:
     with pytest.raises(UserError, match=r"lacks no_such_module; install it"):
-        JAIL.require("no_such_module", "install it")
+        SCORING_JAIL.require("no_such_module", "install it")
 
 
 def test_nothing_is_opened_before_it_is_needed() -> None:
-    fresh = Jail()
+    fresh = ScoringJail()
     assert fresh.numbers("number = 1", []) == []
     assert fresh._sandbox is None
     fresh.close()
@@ -138,7 +138,7 @@ def test_nothing_is_opened_before_it_is_needed() -> None:
 
 def test_threads_share_one() -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
-        found = threads.map(lambda n: JAIL.numbers("number = request", [n] * 5), range(8))
+        found = threads.map(lambda n: SCORING_JAIL.numbers("number = request", [n] * 5), range(8))
     assert list(found) == [[float(n)] * 5 for n in range(8)]
 
 
@@ -192,4 +192,4 @@ def test_scripts_do_not_find_the_scorers() -> None:
     ],
 )
 def test_expressions_are_compared(expected: str, given: str, equal: bool | None) -> None:
-    assert equality.equal(expected, given) is equal
+    assert equality.are_equal(expected, given) is equal

@@ -12,19 +12,19 @@ import pytest
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import published_files
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.tasks.jail_scoring import Jail
+from r1ci_jax.tasks.jail_scoring import ScoringJail
 from r1ci_jax.tasks.math import equality, extraction, math_tasks
-from r1ci_jax.tasks.math.math_tasks import HubFile, Loaded
+from r1ci_jax.tasks.math.math_tasks import HubFile, HubTask
 
 SAMPLE = {"gsm_hard": 330, "math_geometry": 218, "math_counting_and_probability": 193}
 """Items of the released sample; every one is usable."""
 
 
-def everything(task: Loaded) -> list[Example]:
+def everything(task: HubTask) -> list[Example]:
     return [task.generate(index, 0, 1) for index in range(task.count())]
 
 
-def filled(folder: pathlib.Path, name: str, *rows: dict[str, Any]) -> Loaded:
+def filled(folder: pathlib.Path, name: str, *rows: dict[str, Any]) -> HubTask:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     published_files.write(f"symbench/{name}.jsonl", folder, lines.encode())
     return math_tasks.make(name, folder)
@@ -41,7 +41,7 @@ def problem(text: str, answer: str) -> dict[str, str]:
 def test_released_golds_score_and_nothing_else(name: str, shared_data: pathlib.Path) -> None:
     task = math_tasks.make(name, shared_data)
     assert (task.suite, task.name, task.difficulties) == ("symbench", name, (1,))
-    assert (task.count(), task.dropped()) == (SAMPLE[name], ())
+    assert (task.count(), task.dropped_items()) == (SAMPLE[name], ())
     items = everything(task)
     equal_elsewhere = 0
     for example, other in zip(items, items[1:] + items[:1], strict=True):
@@ -62,7 +62,7 @@ def test_released_golds_score_and_nothing_else(name: str, shared_data: pathlib.P
 
 
 def test_dropped_over_all(shared_data: pathlib.Path) -> None:
-    assert math_tasks.dropped(shared_data) == []
+    assert math_tasks.dropped_items(shared_data) == []
 
 
 # ---- GSM-Hard ------------------------------------------------------------------------------------
@@ -117,17 +117,18 @@ def test_numbers(target: float, right: list[str], wrong: list[str], tmp_path: pa
     ],
 )
 def test_values_of_published_answers(content: str, value: str | None) -> None:
-    assert extraction.value(content) == value
+    assert extraction.read_value(content) == value
 
 
 def test_the_last_box_counts() -> None:
     assert (
-        extraction.boxed("\\boxed{1} and \\boxed{\\frac{1}{\\sqrt{2}}}.") == "\\frac{1}{\\sqrt{2}}"
+        extraction.extract_boxed("\\boxed{1} and \\boxed{\\frac{1}{\\sqrt{2}}}.")
+        == "\\frac{1}{\\sqrt{2}}"
     )
-    assert extraction.boxed("\\boxed {2}") == "2"
-    assert extraction.boxed("\\boxed 2") is None
-    assert extraction.boxed("\\boxed{2") is None
-    assert extraction.boxed("2") is None
+    assert extraction.extract_boxed("\\boxed {2}") == "2"
+    assert extraction.extract_boxed("\\boxed 2") is None
+    assert extraction.extract_boxed("\\boxed{2") is None
+    assert extraction.extract_boxed("2") is None
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,10 @@ def test_the_last_box_counts() -> None:
     ],
 )
 def test_forms(expected: str, right: list[str], wrong: list[str]) -> None:
-    found = {text: extraction.judge(expected, text, equality.equal) for text in (*right, *wrong)}
+    found = {
+        text: extraction.score_answer(expected, text, equality.are_equal)
+        for text in (*right, *wrong)
+    }
     assert [text for text in right if not found[text].correct] == []
     assert [text for text in wrong if found[text].correct] == []
     assert all(len(verdict.reason) < 120 for verdict in found.values())
@@ -201,7 +205,7 @@ def test_hostile_answers_never_reach_the_parser() -> None:
     start = time.perf_counter()
     for expected in ("10\\sqrt{3}", "7", "(1,2)", "Evelyn"):
         for text in hostile:
-            assert not extraction.judge(expected, text, forbidden).correct
+            assert not extraction.score_answer(expected, text, forbidden).correct
     assert time.perf_counter() - start < 1
 
 
@@ -216,7 +220,7 @@ def test_unusable_rows_are_dropped(tmp_path: pathlib.Path) -> None:
         problem("area? ", "\\pi"),
         {"solution": "\\boxed{3}"},
     )
-    assert [(drop.index, drop.reason) for drop in task.dropped()] == [
+    assert [(drop.index, drop.reason) for drop in task.dropped_items()] == [
         (1, "its solution marks no answer"),
         (2, "no text under problem or solution"),
         (3, "its marked answer is not one value"),
@@ -234,7 +238,7 @@ def test_unusable_rows_are_dropped(tmp_path: pathlib.Path) -> None:
         {"input": "c", "target": float("nan")},
         {"input": "d", "target": 7},
     )
-    assert [drop.index for drop in numbers.dropped()] == [0, 1, 2, 3]
+    assert [drop.index for drop in numbers.dropped_items()] == [0, 1, 2, 3]
 
 
 # ---- files ---------------------------------------------------------------------------------------
@@ -292,19 +296,19 @@ def test_the_hub_is_out_of_reach(tmp_path: pathlib.Path) -> None:
 
 
 def test_an_answer_that_took_too_long_is_wrong() -> None:
-    verdict = extraction.judge("\\pi", "2\\pi", lambda expected, given: None)
+    verdict = extraction.score_answer("\\pi", "2\\pi", lambda expected, given: None)
     assert not verdict.correct and "took too long" in verdict.reason
 
 
 def test_the_jail_is_not_opened_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = Jail()
+    closed = ScoringJail()
 
     def equal(expected: str, given: str) -> bool | None:
-        return equality.equal(expected, given, closed)
+        return equality.are_equal(expected, given, closed)
 
-    assert extraction.judge("\\frac12", "0.5", equal).correct
-    assert not extraction.judge("\\sqrt{2}", "two", equal).correct
+    assert extraction.score_answer("\\frac12", "0.5", equal).correct
+    assert not extraction.score_answer("\\sqrt{2}", "two", equal).correct
     assert closed._sandbox is None
     monkeypatch.setenv("R1CI_JAIL_PREFIX", "/nowhere")
     with pytest.raises(UserError, match="the sandbox's Python is missing"):
-        extraction.judge("\\sqrt{2}", "\\sqrt{3}", equal)
+        extraction.score_answer("\\sqrt{2}", "\\sqrt{3}", equal)

@@ -46,16 +46,16 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
 def test_order_of_places(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(published_files.VARIABLE, raising=False)
-    assert published_files.folder() == tmp_path / "cache" / "r1ci_jax" / "tasks"
+    assert published_files.data_folder() == tmp_path / "cache" / "r1ci_jax" / "tasks"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert published_files.folder() == pathlib.Path.home() / ".cache" / "r1ci_jax" / "tasks"
+    assert published_files.data_folder() == pathlib.Path.home() / ".cache" / "r1ci_jax" / "tasks"
     monkeypatch.setenv(published_files.VARIABLE, str(tmp_path / "set"))
-    assert published_files.folder() == tmp_path / "set"
-    assert published_files.folder(tmp_path / "given") == tmp_path / "given"
-    published_files.choose(tmp_path)
-    assert published_files.folder() == tmp_path
+    assert published_files.data_folder() == tmp_path / "set"
+    assert published_files.data_folder(tmp_path / "given") == tmp_path / "given"
+    published_files.choose_folder(tmp_path)
+    assert published_files.data_folder() == tmp_path
     with pytest.raises(UserError, match="no data folder"):
-        published_files.choose(tmp_path / "absent")
+        published_files.choose_folder(tmp_path / "absent")
 
 
 def test_read(tmp_path: pathlib.Path) -> None:

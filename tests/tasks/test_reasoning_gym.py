@@ -16,7 +16,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.tasks.reasoning_gym import gym_scoring, gym_tasks
 from r1ci_jax.tasks.reasoning_gym.choice import LEFT_OUT
-from r1ci_jax.tasks.reasoning_gym.gym_scoring import JailJudge, Job, numbers
+from r1ci_jax.tasks.reasoning_gym.gym_scoring import JailScorer, Job, numbers
 from r1ci_jax.tasks.reasoning_gym.gym_tasks import CHOSEN, NAMES, make
 
 ENTRIES = 20
@@ -224,7 +224,7 @@ def test_an_answer_that_hangs_is_ended_and_the_next_is_judged(
         Job(dataset="simple_integration", config="{}", entry=entry, answer=answer)
         for answer in (right, "9**9**9**9", right, "0", right)
     ]
-    assert JailJudge().scores(jobs) == [1.0, None, 1.0, 0.0, 1.0]
+    assert JailScorer().scores(jobs) == [1.0, None, 1.0, 0.0, 1.0]
 
 
 def test_another_judge_can_be_plugged_in(examples: dict[str, list[Example]]) -> None:
@@ -244,7 +244,7 @@ def test_another_judge_can_be_plugged_in(examples: dict[str, list[Example]]) -> 
 def test_a_missing_package_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gym_scoring, "_WORKER", "/nowhere/reasoning_gym_worker.py")
     with pytest.raises(UserError, match="reasoning-gym"):
-        gym_scoring.Worker()
+        gym_scoring.GeneratorWorker()
 
 
 def test_ten_thousand_answers_take_at_most_a_minute(examples: dict[str, list[Example]]) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from r1ci_jax.config import Questions
+from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import question_splits
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import catalogue, check, registry, train_test_split
@@ -42,14 +42,14 @@ def test_every_task_says_what_it_is() -> None:
 
 
 def test_the_pages_are_those_of_the_registry() -> None:
-    assert (ROOT / "docs/tasks.md").read_text() == catalogue.markdown()
+    assert (ROOT / "docs/tasks.md").read_text() == catalogue.render_markdown()
 
 
 def test_the_list_of_dropped_questions_is_that_of_the_files(
     shared_data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("R1CI_DATA", str(shared_data))
-    assert (ROOT / "docs/dropped.md").read_text() == catalogue.dropped()
+    assert (ROOT / "docs/dropped.md").read_text() == catalogue.count_dropped()
 
 
 def test_released_layout_of_folders(tmp_path: pathlib.Path, shared_data: pathlib.Path) -> None:
@@ -60,23 +60,23 @@ def test_released_layout_of_folders(tmp_path: pathlib.Path, shared_data: pathlib
         row = json.loads(line)
         (place / "question.txt").write_text(row["question"])
         (place / "solution.json").write_text(json.dumps(row["solution"]))
-    (judged,) = released_items.judge(tmp_path)
-    assert (judged.task, judged.items, judged.scored) == ("pooling", 3, 3)
+    (judged,) = released_items.score_released(tmp_path)
+    assert (judged.task, judged.items, judged.num_scored) == ("pooling", 3, 3)
 
 
 def test_a_folder_without_items_is_a_users_mistake(tmp_path: pathlib.Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UserError):
-            released_items.judge(folder)
+            released_items.score_released(folder)
 
 
 def test_tasks_for_testing_give_questions_for_evaluation_only() -> None:
-    wanted = Questions(
+    wanted = DatasetConfig(
         tasks=("pooling",), difficulties=(1,), sft_per_task=5, grpo_per_task=4, eval_per_task=3
     )
-    drawn = question_splits.draw(registry.get("reversi"), wanted, seed=0)
+    drawn = question_splits.generate_splits(registry.get("reversi"), wanted, seed=0)
     assert {name: len(rows) for name, rows in drawn.items()} == {"sft": 0, "grpo": 0, "eval": 3}
-    drawn = question_splits.draw(registry.get("pooling"), wanted, seed=0)
+    drawn = question_splits.generate_splits(registry.get("pooling"), wanted, seed=0)
     assert {name: len(rows) for name, rows in drawn.items()} == {"sft": 5, "grpo": 4, "eval": 3}
 
 
@@ -84,22 +84,22 @@ def test_published_questions_are_split_without_overlap(
     shared_data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("R1CI_DATA", str(shared_data))
-    wanted = Questions(
+    wanted = DatasetConfig(
         tasks=("pooling",),
         difficulties=(1, 2),
         sft_per_task=100,
         grpo_per_task=50,
         eval_per_task=20,
     )
-    drawn = question_splits.draw(registry.get("bbh_navigate"), wanted, seed=3)
+    drawn = question_splits.generate_splits(registry.get("bbh_navigate"), wanted, seed=3)
     asked = [example.question for rows in drawn.values() for example in rows]
     assert len(asked) == len(set(asked)) == 170
     # Asked for more than there is, all is given, and split as before.
-    greedy = Questions(
+    greedy = DatasetConfig(
         tasks=("pooling",), difficulties=(1,), sft_per_task=500, grpo_per_task=50, eval_per_task=20
     )
     task = registry.get("bbh_navigate")
-    everything = question_splits.draw(task, greedy, seed=3)
+    everything = question_splits.generate_splits(task, greedy, seed=3)
     assert sum(map(len, everything.values())) == task.count()
 
 
@@ -131,5 +131,5 @@ assert "digit_sum" in registry.names(suite="mine") and task.split == "train"
 def test_the_check_passes(name: str) -> None:
     """Where answers of other items may fit, where forms vary, where one answer is right."""
     task = registry.get(name)
-    report = check._check_task(task, 7, 60, check.digest(check.sample(task, 7, 60)))
-    assert report.passed, report
+    report = check._check_task(task, 7, 60, check.digest(check.sample_examples(task, 7, 60)))
+    assert report.is_passed, report

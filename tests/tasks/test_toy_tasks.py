@@ -96,9 +96,9 @@ def test_wrong_and_hostile_answers_score_wrong(name: str) -> None:
     )
     for example in examples(name):
         gold = task.gold(example)
-        worked = task.worked(example, random.Random(1))
+        worked = task.reference_solution(example, random.Random(1))
         near = (f"{gold}?", f"{gold} {gold}", f"{gold}\n7", f"about {gold}", f"{gold};", f"{gold}²")
-        for text in (*hostile, *near, worked.wrong, example.question, worked.code):
+        for text in (*hostile, *near, worked.wrong_answer, example.question, worked.code):
             verdict = task.score(example, text)
             assert not verdict.correct, (example, text)
             assert verdict.reason and "\n" not in verdict.reason and len(verdict.reason) < 120
@@ -173,5 +173,5 @@ def test_registry_reports_unknown_names() -> None:
 
 
 def test_normalised_ignores_case_and_space() -> None:
-    assert base.normalised("  How\nMANY  x? ") == base.normalised("how many x?")
-    assert base.normalised("a b") != base.normalised("ab")
+    assert base.normalize_question("  How\nMANY  x? ") == base.normalize_question("how many x?")
+    assert base.normalize_question("a b") != base.normalize_question("ab")

@@ -14,7 +14,7 @@ QUESTIONS = (
     "Sort these:\n\n3, 1, 2\n",
     " leading blank, trailing newline\n\n",
     "naïve 日本語 🎉 <b>x</b>",
-    prompts.user_turn("What is 1 + 1?", "all_code", head=prompts.HEAD_PROMPT),
+    prompts.render_question("What is 1 + 1?", "all_code", instructions=prompts.INSTRUCTIONS),
 )
 
 
@@ -53,10 +53,10 @@ def test_second_turn_equals_the_qwen_template() -> None:
     ids = [
         *chatml.prompt_ids(qwen, QUESTIONS[0], system=SYSTEM),
         *qwen.encode(answer),
-        *chatml.user_turn_ids(qwen, prompts.CHECK_TURN),
+        *chatml.user_message_ids(qwen, prompts.CHECK_MESSAGE),
     ]
     turns = [("system", SYSTEM), ("user", QUESTIONS[0]), ("assistant", answer)]
-    assert ids == _rendered(reference, [*turns, ("user", prompts.CHECK_TURN)])
+    assert ids == _rendered(reference, [*turns, ("user", prompts.CHECK_MESSAGE)])
 
 
 def test_saved_toy_template_renders_our_turns(toy: tokenizer.Tokenizer, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_saved_toy_template_renders_our_turns(toy: tokenizer.Tokenizer, tmp_path
     ids = [
         *chatml.prompt_ids(toy, "a", system="b"),
         *toy.encode("c"),
-        *chatml.user_turn_ids(toy, "d"),
+        *chatml.user_message_ids(toy, "d"),
     ]
     turns = [("system", "b"), ("user", "a"), ("assistant", "c"), ("user", "d")]
     assert ids == _rendered(reference, turns)
@@ -76,7 +76,7 @@ def test_saved_toy_template_renders_our_turns(toy: tokenizer.Tokenizer, tmp_path
 def test_no_system_turn_unless_given(toy: tokenizer.Tokenizer) -> None:
     ids = chatml.prompt_ids(toy, "Q")
     assert toy.decode(ids) == "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n"
-    follow_up = chatml.user_turn_ids(toy, "Q")
+    follow_up = chatml.user_message_ids(toy, "Q")
     assert toy.decode(follow_up) == "<|im_end|>\n" + toy.decode(ids)
 
 
@@ -86,6 +86,10 @@ def test_a_question_cannot_open_a_turn(toy: tokenizer.Tokenizer) -> None:
 
 
 def test_ways_of_answering_differ_by_the_user_turn() -> None:
-    assert prompts.user_turn("Q", "code_agent") == prompts.user_turn("Q", "codesteer") == "Q"
-    assert prompts.user_turn("Q", "all_text") == "Q\nAnswer without code."
-    assert prompts.user_turn("Q", "all_code", head="H ") == "H Q\nAnswer with code."
+    assert (
+        prompts.render_question("Q", "code_agent")
+        == prompts.render_question("Q", "codesteer")
+        == "Q"
+    )
+    assert prompts.render_question("Q", "all_text") == "Q\nAnswer without code."
+    assert prompts.render_question("Q", "all_code", instructions="H ") == "H Q\nAnswer with code."

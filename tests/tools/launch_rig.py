@@ -34,7 +34,7 @@ def get_config(variant=""):
     }
     return Experiment(
         name="probe",
-        questions=Questions(tasks=("toy_sorting",)),
+        dataset=DatasetConfig(tasks=("toy_sorting",)),
         mesh=meshes[variant],
         sampler=SamplerConfig(slots=96),
         sft=SftConfig(batch_size=96),

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from r1ci_jax.config import Sampling, TurnLimits
+from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout.episode import Live, Request
+from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.runner import Runner
-from r1ci_jax.rollout.trajectory import StopReason, Turn
-from r1ci_jax.sampling.engine import Feed
+from r1ci_jax.rollout.trajectory import CodeCall, StopReason
+from r1ci_jax.sampling.engine import SlotInput
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.text import chatml, protocol
 from r1ci_jax.tools.chat import conversation as chat
@@ -20,29 +20,29 @@ from r1ci_jax.tools.chat import view as chat_view
 from tests.rollout.conftest import StandIn, World
 from tests.rollout.scripts import ENDLESS, MIXED, ONLY_CODE, ONLY_EOS, echo, request
 
-SAMPLING = Sampling(temperature=1.0)
-LIMITS = TurnLimits(code_calls=3, new_tokens=40, observation_tokens=40)
+SAMPLING = SamplingParams(temperature=1.0)
+LIMITS = TurnLimits(max_code_calls=3, max_new_tokens=40, max_observation_tokens=40)
 
 
 class Seen:
     """An observer that keeps the conversation's row and its stops."""
 
     def __init__(self) -> None:
-        self.rows: list[Live] = []
+        self.rows: list[Episode] = []
         self.stops: list[StopReason] = []
         self.ids: list[int] = []
 
-    def on_tokens(self, row: Live, ids: Sequence[int]) -> None:
+    def on_tokens(self, row: Episode, ids: Sequence[int]) -> None:
         self.rows.append(row)
         self.ids += ids
 
-    def on_code(self, row: Live, code: str) -> None:
+    def on_code(self, row: Episode, code: str) -> None:
         pass
 
-    def on_observation(self, row: Live, text: str) -> None:
+    def on_observation(self, row: Episode, text: str) -> None:
         pass
 
-    def on_stop(self, row: Live, stop: StopReason, answer: str | None) -> None:
+    def on_stop(self, row: Episode, stop: StopReason, answer: str | None) -> None:
         self.stops.append(stop)
 
 
@@ -54,7 +54,7 @@ def world() -> World:
 def conversation(
     world: World, script, box=None, **sampler: int
 ) -> tuple[chat.Conversation, Runner, Seen]:
-    sizes = {"slots": 1, "cache_length": 400, "chunk": 4, "prefill_rows": 1} | sampler
+    sizes = {"slots": 1, "cache_length": 400, "chunk_steps": 4, "prefill_rows": 1} | sampler
     runner = world.runner(script, box or StandIn(echo), limits=LIMITS, **sizes)
     seen = Seen()
     return chat.Conversation(runner, SAMPLING, seen), runner, seen
@@ -70,16 +70,16 @@ def after(looks: int) -> Callable[[], bool]:
     return lambda: next(left, True)
 
 
-def assert_uninterrupted(world: World, script, row: Live) -> int:
+def assert_uninterrupted(world: World, script, row: Episode) -> int:
     """Every stretch is what a fresh cache gives behind what stands before it; their number."""
     engine = world.runner(script, cache_length=400).engine
     starts = [i for i in range(1, len(row.tokens)) if row.sampled[i] and not row.sampled[i - 1]]
     for start in starts:
         size = next((n for n, own in enumerate(row.sampled[start:]) if not own), None)
         stretch = row.tokens[start:][:size]
-        feed = Feed(
+        feed = SlotInput(
             slot=0, tokens=tuple(row.tokens[:start]), position=0, budget=len(stretch),
-            rollout=row.request.rollout,
+            rollout_id=row.request.rollout_id,
         )  # fmt: skip
         engine.feed([feed])
         again: list[int] = []
@@ -110,7 +110,7 @@ def test_a_turn_that_the_policy_closed_is_not_closed_again(world: World) -> None
     talk, _, seen = conversation(world, ONLY_EOS)
     assert talk.ask("Compute", never) and talk.ask("Again!", never)
     first = chatml.prompt_ids(world.tokenizer, "Compute")
-    second = chatml.user_turn_ids(world.tokenizer, "Again!")
+    second = chatml.user_message_ids(world.tokenizer, "Again!")
     assert seen.rows[-1].tokens == [*first, *second, world.tokenizer.eos_id]
     assert seen.stops == [StopReason.EOS] * 2
 
@@ -123,7 +123,7 @@ def test_an_answer_can_be_stopped_anywhere(world: World, looks: int) -> None:
     assert talk.ask("Again!", never)
     assert seen.stops == [StopReason.MAX_TOKENS]
     row = seen.rows[-1]
-    assert sum(row.sampled) == len(seen.ids) <= 4 * looks + LIMITS.new_tokens
+    assert sum(row.sampled) == len(seen.ids) <= 4 * looks + LIMITS.max_new_tokens
     assert_uninterrupted(world, ENDLESS, row)
     assert runner.engine.decode() == []
 
@@ -187,8 +187,8 @@ def shown(stream: io.StringIO) -> str:
     return text
 
 
-def live(base: Request) -> Live:
-    return Live(index=0, request=base)
+def live(base: Request) -> Episode:
+    return Episode(index=0, request=base)
 
 
 def test_a_character_appears_when_all_its_bytes_are_there(world: World) -> None:
@@ -209,12 +209,12 @@ def test_a_character_appears_when_all_its_bytes_are_there(world: World) -> None:
 
 def test_hostile_text_does_not_reach_the_terminal(world: World) -> None:
     row = live(request())
-    row.turns.append(Turn(code="", result=ExecResult(status=Status.OK, stdout=HOSTILE)))
+    row.code_calls.append(CodeCall(code="", result=ExecResult(status=Status.OK, stdout=HOSTILE)))
     for view, stream in views(world):
         view.on_tokens(row, world.tokenizer.encode(HOSTILE))
         view.on_code(row, HOSTILE)
         view.on_observation(row, HOSTILE)
-        view.on_observation(row, protocol.observation(row.turns[0].result))
+        view.on_observation(row, protocol.observation(row.code_calls[0].result))
         view.problem(HOSTILE)
         view.on_stop(row, StopReason.ANSWER, HOSTILE)
         bad = [c for c in stream.getvalue() if not (c.isprintable() or c in "\n\t")]

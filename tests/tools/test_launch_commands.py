@@ -33,7 +33,7 @@ LAUNCHES = {
     ),
     "ssh": (
         *("experiments/probe.py:small", "--via=ssh", "--hosts=me@one,two", "--port=9000"),
-        *("--workdir=/shared/runs/probe", "--config.questions.tasks=toy_sorting,toy_letters"),
+        *("--workdir=/shared/runs/probe", "--config.dataset.tasks=toy_sorting,toy_letters"),
     ),
 }
 
@@ -100,7 +100,7 @@ def test_dry_run_without_a_place_says_what_is_missing(rig: Rig) -> None:
 def test_what_a_run_of_the_papers_tasks_needs_besides(rig: Rig) -> None:
     words = ("experiments/probe.py", "--tpu=v5p-32", BUCKET, "--dry-run")
     assert "R1CI_FETCH" not in rig.launch(*words).stdout
-    done = rig.launch(*words, "--config.questions.tasks=bbh_navigate,toy_sorting")
+    done = rig.launch(*words, "--config.dataset.tasks=bbh_navigate,toy_sorting")
     assert done.returncode == 0 and "R1CI_FETCH=1" in done.stdout
     assert "before a real launch: 1 of the tasks have no scripted teacher" in done.stderr
 

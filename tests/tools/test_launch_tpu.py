@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from r1ci_jax.config import (
+    DatasetConfig,
+    DemonstrationConfig,
     Experiment,
     MeshConfig,
-    ModelSource,
-    Questions,
+    ModelConfig,
     SamplerConfig,
     SftConfig,
-    TeacherMix,
 )
 from r1ci_jax.errors import UserError
 from r1ci_jax.tools import tpu as launch_tpu
@@ -23,7 +23,7 @@ from r1ci_jax.tools.plan import chips as plan_chips
 def experiment(mesh: MeshConfig, rows: int = 96) -> Experiment:
     return Experiment(
         name="R1CI 14B_long",
-        questions=Questions(tasks=("toy_sorting",)),
+        dataset=DatasetConfig(tasks=("toy_sorting",)),
         mesh=mesh,
         sampler=SamplerConfig(slots=rows),
         sft=SftConfig(batch_size=rows),
@@ -103,7 +103,7 @@ def test_mesh_that_is_named_instead_is_one_that_the_experiment_takes() -> None:
 
 
 def test_names_are_made_of_what_every_service_takes() -> None:
-    assert checks.name_of(experiment(MeshConfig())) == "r1ci-14b-long"
+    assert checks.run_name(experiment(MeshConfig())) == "r1ci-14b-long"
     checks.check_name("a" * 40)
     for name in ("", "14b", "a_b", "A", "a-", "a" * 41, "a b", "a;b"):
         with pytest.raises(UserError, match="no name for a job"):
@@ -121,7 +121,7 @@ def test_run_must_lie_where_it_can_be_found_again() -> None:
 
 def test_model_that_lies_on_this_machine_is_refused(tmp_path: Path) -> None:
     base = experiment(MeshConfig())
-    fields = {"model": ModelSource(preset="toy", checkpoint=str(tmp_path))}
+    fields = {"model": ModelConfig(preset="toy", checkpoint=str(tmp_path))}
     with pytest.raises(UserError, match="folder of this machine"):
         checks.check_model(Experiment(**{**vars(base), **fields}))
 
@@ -130,7 +130,10 @@ def test_workers_must_find_demonstrations() -> None:
     base = vars(experiment(MeshConfig()))
 
     def problem(*tasks: str, path: str = "", shared_disk: bool = False) -> str | None:
-        fields = {"questions": Questions(tasks=tasks), "teacher": TeacherMix(demonstrations=path)}
+        fields = {
+            "dataset": DatasetConfig(tasks=tasks),
+            "demonstrations": DemonstrationConfig(path=path),
+        }
         return checks.demonstrations_problem(
             Experiment(**{**base, **fields}), shared_disk=shared_disk
         )

@@ -17,11 +17,11 @@ from tests.tools.launch_rig import Rig
 PROBE = """
 import os, sys
 from r1ci_jax.runtime import run_dir
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import Experiment, DatasetConfig
 
 if os.environ.get("R1CI_PROCESS_ID", "0") == "0":
     where = sys.argv[sys.argv.index("--workdir") + 1]
-    experiment = Experiment(name="probe", questions=Questions(tasks=("toy_sorting",)))
+    experiment = Experiment(name="probe", dataset=DatasetConfig(tasks=("toy_sorting",)))
     with run_dir.RunDir.open(where, experiment) as run:
         run.finish(f"start_{len(run.finished_stages())}")
 """

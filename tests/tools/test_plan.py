@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from r1ci_jax.config import Experiment, GrpoConfig, MeshConfig, Questions, TrainConfig
+from r1ci_jax.config import DatasetConfig, Experiment, GrpoConfig, MeshConfig, TrainConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import presets
 from r1ci_jax.model.qwen2 import Qwen2Config
@@ -120,20 +120,20 @@ def test_operations_done_again_by_hand() -> None:
 @pytest.mark.parametrize(
     ("part", "changes", "said"),
     [
-        ("decode", {}, 'set sampler.dtype = "bfloat16"; or set sampler.cache = "int8"'),
+        ("decode", {}, 'set sampler.dtype = "bfloat16"; or set sampler.cache_quantization = "int8"'),
         ("prefill", {}, "lower sampler.prefill_rows"),
         ("sft", {"train": TrainConfig(remat="none")},
          'set train.dtype = "bfloat16"; or set train.remat = "attention"'),
         ("sft", {"train": TrainConfig(dtype="bfloat16")},
-         'set sft.micro_batches = 2; or set train.remat = "layer"'),
-        ("grpo", {"grpo": GrpoConfig(micro_tokens=1024)}, "set grpo.micro_tokens = 512"),
+         'set sft.num_microbatches = 2; or set train.remat = "layer"'),
+        ("grpo", {"grpo": GrpoConfig(microbatch_tokens=1024)}, "set grpo.microbatch_tokens = 512"),
         ("grpo", {"mesh": MeshConfig(data=2)}, "turn mesh.data into mesh.fsdp"),
     ],
 )  # fmt: skip
 def test_advice_names_settings_that_the_experiment_has_left(
     part: str, changes: dict[str, Any], said: str
 ) -> None:
-    experiment = Experiment(name="t", questions=Questions(tasks=("toy_letters",)), **changes)
+    experiment = Experiment(name="t", dataset=DatasetConfig(tasks=("toy_letters",)), **changes)
     large = estimate.PartPlan(
         part=part, step="", memory=None, refusal="", flops=1.0, least_bytes=1.0,
         compiled_bytes=None, collectives=(), roofline=None,
@@ -306,9 +306,9 @@ def test_both_trainers_of_a_tiny_model_compile_for_a_topology() -> None:
     # Two passes of four rows; the kernel pads heads of 32 and rows of 160 tokens.
     done = run_plan(
         "toy", "--topology", "v5e:2x2", "--json", "--part", "sft,grpo", *SMALL,
-        "--config.sft.batch_size=8", "--config.sft.micro_batches=2",
+        "--config.sft.batch_size=8", "--config.sft.num_microbatches=2",
         "--config.sft.sequence_length=160", "--config.mesh.fsdp=4",
-        "--config.grpo.sequence_lengths=160", "--config.grpo.micro_tokens=1280",
+        "--config.grpo.sequence_lengths=160", "--config.grpo.microbatch_tokens=1280",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -350,4 +350,4 @@ def test_a_shape_that_the_library_does_not_know_is_one_line() -> None:
 
 
 def test_parts_are_those_that_the_command_names() -> None:
-    assert list(programs.PARTS) == ["decode", "prefill", "sft", "grpo"]
+    assert list(programs.PROGRAMS) == ["decode", "prefill", "sft", "grpo"]

@@ -10,15 +10,22 @@ from typing import Any
 
 import pytest
 
-from r1ci_jax.config import Experiment, Questions
+from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.runtime import metrics, run_dir
 from r1ci_jax.tools.report import page as report
-from r1ci_jax.tools.report.charts import Mark, Series, line_chart, thinned, ticks, trailing_mean
+from r1ci_jax.tools.report.charts import (
+    Mark,
+    Series,
+    choose_ticks,
+    compute_trailing_mean,
+    downsample,
+    draw_line_chart,
+)
 
 HOSTILE = (
     "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>&amp;$data \u2028\udc80"
 )
-EXPERIMENT = Experiment(name="toy <b>", questions=Questions(tasks=("toy_sorting",)))
+EXPERIMENT = Experiment(name="toy <b>", dataset=DatasetConfig(tasks=("toy_sorting",)))
 
 
 class Page(html.parser.HTMLParser):
@@ -77,7 +84,7 @@ def run(tmp_path: Path) -> run_dir.RunDir:
             log.append(trajectory(step))
     with metrics.JsonlLog(directory.results_path) as log:
         for model in ("sft", "grpo_curriculum"):
-            facts = {"model": model, "method": "code_agent", "task": HOSTILE, "n": 4, "correct": 3}
+            facts = {"model": model, "agent": "code_agent", "task": HOSTILE, "n": 4, "correct": 3}
             levels = {"1": {"n": 4, "correct": 3}}
             log.append(facts | {"stops": {"answer": 3, "eos": 1}, "difficulty": levels})
     with metrics.JsonlLog(directory.potential_path) as log:
@@ -142,27 +149,29 @@ def test_large_runs_stay_readable(run: run_dir.RunDir) -> None:
 
 
 def test_ticks_cover_with_round_numbers() -> None:
-    assert ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    assert ticks(0.33, 0.71)[0] <= 0.33 and ticks(0.33, 0.71)[-1] >= 0.71
-    assert ticks(5.0, 5.0)[0] < 5.0 < ticks(5.0, 5.0)[-1]
-    assert len(ticks(-1e-9, 1e9)) < 20
+    assert choose_ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert choose_ticks(0.33, 0.71)[0] <= 0.33 and choose_ticks(0.33, 0.71)[-1] >= 0.71
+    assert choose_ticks(5.0, 5.0)[0] < 5.0 < choose_ticks(5.0, 5.0)[-1]
+    assert len(choose_ticks(-1e-9, 1e9)) < 20
 
 
 def test_smoothing_and_thinning_keep_means() -> None:
     points = [(float(x), float(x % 2)) for x in range(1000)]
-    assert trailing_mean(points[:4], 2) == [(0, 0.0), (1, 0.5), (2, 0.5), (3, 0.5)]
-    few = thinned(points, 100)
+    assert compute_trailing_mean(points[:4], 2) == [(0, 0.0), (1, 0.5), (2, 0.5), (3, 0.5)]
+    few = downsample(points, 100)
     assert len(few) == 100 and all(y == 0.5 for _, y in few)
 
 
 def test_chart_draws_every_series_and_mark() -> None:
     series = [
-        Series(name="a<b", colour=1, points=((1, 0.0), (2, 1.0))),
-        Series(name="one point", colour=2, points=((1, 0.5),)),
-        Series(name="empty", colour=3, points=()),
+        Series(name="a<b", color=1, points=((1, 0.0), (2, 1.0))),
+        Series(name="one point", color=2, points=((1, 0.5),)),
+        Series(name="empty", color=3, points=()),
     ]
-    chart = line_chart("title", series, marks=[Mark(x=2, label="stage 2"), Mark(x=9, label="far")])
+    chart = draw_line_chart(
+        "title", series, marks=[Mark(x=2, label="stage 2"), Mark(x=9, label="far")]
+    )
     assert chart.count("<polyline") == 1 and chart.count("<circle") == 1
     assert "a&lt;b" in chart and "empty" not in chart
     assert "stage 2" in chart and "far" not in chart
-    assert line_chart("title", [series[2]]) == ""
+    assert draw_line_chart("title", [series[2]]) == ""

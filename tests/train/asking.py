@@ -11,7 +11,7 @@ import numpy as np
 
 from r1ci_jax.config import GrpoConfig, SamplerConfig, TurnLimits
 from r1ci_jax.curriculum.stages import Stage
-from r1ci_jax.rollout.episode import Live
+from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.serialize import Replay
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
@@ -31,7 +31,7 @@ CONFIG = GrpoConfig(
     steps_per_stage=(2, 2, 0, 0),
     lr=1e-2,
     sequence_lengths=(64, 128),
-    micro_tokens=4 * 128,
+    microbatch_tokens=4 * 128,
     kl_coef=0.1,
     checkpoint_every=3,
 )
@@ -62,15 +62,17 @@ class Noting(Runner):
 
     @override
     def judged(
-        self, row: Live, stop: StopReason, answer: str | None, is_own: bool = True
+        self, row: Episode, stop: StopReason, answer: str | None, is_own: bool = True
     ) -> Trajectory:
         low = np.less(row.tokens, self.tokenizer.vocab_size / 2)
-        found = super().judged(row, stop, answer, is_own)
+        found = super().score(row, stop, answer, is_own)
         return dataclasses.replace(found, reward=float(np.mean(low)))
 
 
-SAMPLER = SamplerConfig(slots=8, cache_length=128, chunk=8, prefill_buckets=(64,), prefill_rows=8)
-LIMITS = TurnLimits(code_calls=1, new_tokens=24, observation_tokens=32)
+SAMPLER = SamplerConfig(
+    slots=8, cache_length=128, chunk_steps=8, prefill_buckets=(64,), prefill_rows=8
+)
+LIMITS = TurnLimits(max_code_calls=1, max_new_tokens=24, max_observation_tokens=32)
 
 
 def noting(

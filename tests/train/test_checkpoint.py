@@ -17,7 +17,7 @@ from flax import nnx
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.train import checkpoint, checkpoint_dir, train_state
-from r1ci_jax.train.checkpoint import Checkpoints
+from r1ci_jax.train.checkpoint import CheckpointManager
 
 METADATA = {"seed": 7, "data": {"position": [1, 2], "name": "größe"}, "curriculum": None}
 
@@ -29,7 +29,9 @@ def small_tree(value: float) -> dict[str, jax.Array]:
 def trained_state() -> train_state.TrainState:
     """An NNX state with optimiser moments that are not zero."""
     params = nnx.split(nnx.Linear(5, 3, rngs=nnx.Rngs(0)))[1]
-    tx = train_state.make_optimizer(train_state.constant(0.1), clip_norm=1.0, weight_decay=0.1)
+    tx = train_state.make_optimizer(
+        train_state.constant_schedule(0.1), clip_norm=1.0, weight_decay=0.1
+    )
     state = train_state.init_state(params, tx)
     return train_state.apply_gradients(state, jax.tree.map(lambda x: x + 0.3, params), tx)
 
@@ -58,7 +60,7 @@ def run_python(code: str, *arguments: str, **environment: str) -> subprocess.Pop
 
 def test_restore_is_bit_exact_with_metadata(tmp_path):
     state = trained_state()
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest() is None
         checkpoints.save(12, state, METADATA)
         assert checkpoints.latest() == 12
@@ -91,7 +93,7 @@ def test_buffers_may_be_donated_while_the_save_runs(tmp_path):
     tree = {"w": jnp.arange(1 << 16, dtype=jnp.float32)}
     want = np.asarray(tree["w"]).copy()
     overwrite = jax.jit(lambda x: x * 0.0 - 1.0, donate_argnums=0)
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         checkpoints.save(1, tree, {})
         overwrite(tree["w"]).block_until_ready()
         restored, _ = checkpoints.restore(1, {"w": jax.ShapeDtypeStruct(want.shape, want.dtype)})
@@ -99,7 +101,7 @@ def test_buffers_may_be_donated_while_the_save_runs(tmp_path):
 
 
 def test_the_last_steps_are_kept(tmp_path):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with CheckpointManager(tmp_path, keep=2) as checkpoints:
         for step in (9, 10, 11):
             checkpoints.save(step, small_tree(step), {})
         checkpoints.wait()
@@ -122,9 +124,9 @@ def test_params_are_replaced_whole(tmp_path):
 def test_a_save_of_a_million_parameters_is_fast(tmp_path):
     state = train_state.init_state(
         {f"layer{i}": jnp.ones((64, 512)) for i in range(32)},
-        train_state.make_optimizer(train_state.constant(0.1), clip_norm=1.0),
+        train_state.make_optimizer(train_state.constant_schedule(0.1), clip_norm=1.0),
     )
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         checkpoints.save(0, state, {})
         checkpoints.wait()
         seconds = []
@@ -139,12 +141,12 @@ def test_a_save_of_a_million_parameters_is_fast(tmp_path):
 
 def test_restore_in_a_new_process_onto_another_mesh(tmp_path):
     tree = {"w": jnp.arange(64.0).reshape(8, 8), "step": jnp.array(3, jnp.int32)}
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         checkpoints.save(3, tree, METADATA)
     child = run_python(
         """
         import sys, jax, jax.numpy as jnp, numpy as np
-        from r1ci_jax.train.checkpoint import Checkpoints, abstract
+        from r1ci_jax.train.checkpoint import CheckpointManager, abstract
         types = (jax.sharding.AxisType.Auto,) * 2
         mesh = jax.make_mesh((4, 2), ("fsdp", "tensor"), axis_types=types)
         def shardings(*axes):
@@ -157,7 +159,7 @@ def test_restore_in_a_new_process_onto_another_mesh(tmp_path):
                 name: jax.ShapeDtypeStruct(shapes[name], types[name], sharding=sharding)
                 for name, sharding in shardings(*axes).items()
             }
-        with jax.set_mesh(mesh), Checkpoints(sys.argv[1]) as checkpoints:
+        with jax.set_mesh(mesh), CheckpointManager(sys.argv[1]) as checkpoints:
             tree, metadata = checkpoints.restore(checkpoints.latest(), wanted("fsdp", "tensor"))
             assert tree["w"].sharding == shardings("fsdp", "tensor")["w"], tree["w"].sharding
             assert metadata["data"]["name"] == "größe"
@@ -174,7 +176,7 @@ def test_restore_in_a_new_process_onto_another_mesh(tmp_path):
     _, errors = child.communicate(timeout=120)
     assert child.returncode == 0, errors
     # And back onto one device.
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         restored, _ = checkpoints.restore(4, checkpoint.abstract(tree))
     assert_bit_equal(restored, tree)
 
@@ -186,10 +188,10 @@ def test_kill_at_any_moment_leaves_a_whole_step(tmp_path):
     """Each child resumes, checks what it finds, and saves until it is killed in mid-write."""
     code = """
         import sys, jax.numpy as jnp, numpy as np
-        from r1ci_jax.train.checkpoint import Checkpoints, abstract
+        from r1ci_jax.train.checkpoint import CheckpointManager, abstract
         def tree(step):
             return {"w": jnp.arange(512.0 * 512.0) + step}
-        with Checkpoints(sys.argv[1]) as checkpoints:
+        with CheckpointManager(sys.argv[1]) as checkpoints:
             step = checkpoints.latest()
             if step is not None:
                 got, metadata = checkpoints.restore(step, abstract(tree(0)))
@@ -218,7 +220,7 @@ def test_kill_at_any_moment_leaves_a_whole_step(tmp_path):
         child.send_signal(signal.SIGKILL)
         _, errors = child.communicate(timeout=60)
         assert child.returncode == -signal.SIGKILL, errors
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         last = checkpoints.latest()
         # The save before the one that was killed had been waited for.
         assert starts[0] == 0 and starts[1] >= 2 and starts[2] >= starts[1] + 3
@@ -232,7 +234,7 @@ def test_files_of_others_are_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "params").mkdir()
     (tmp_path / "7.orbax-checkpoint-tmp").mkdir()
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         assert checkpoints.latest() is None
         assert (tmp_path / "7.orbax-checkpoint-tmp").exists(), "looking deletes nothing"
         checkpoints.save(1, small_tree(1.0), {})
@@ -240,7 +242,7 @@ def test_files_of_others_are_left_alone(tmp_path):
 
 
 def test_another_model_is_told_by_name_and_shape(tmp_path):
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         checkpoints.save(1, small_tree(1.0), {})
         wider = {"w": jnp.ones((4, 5)), "count": jnp.array(0)}
         with pytest.raises(
@@ -253,7 +255,7 @@ def test_another_model_is_told_by_name_and_shape(tmp_path):
 
 
 def test_metadata_that_json_would_change_is_refused(tmp_path):
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         for metadata in ({"a": (1, 2)}, {"a": {1: 2}}):
             with pytest.raises(AssertionError, match="plain JSON"):
                 checkpoints.save(1, small_tree(1.0), metadata)
@@ -266,9 +268,9 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(tmp_path)
         """
         import resource, signal, sys, jax, jax.numpy as jnp
         from r1ci_jax.errors import UserError
-        from r1ci_jax.train.checkpoint import Checkpoints
+        from r1ci_jax.train.checkpoint import CheckpointManager
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        with Checkpoints(sys.argv[1]) as checkpoints:
+        with CheckpointManager(sys.argv[1]) as checkpoints:
             checkpoints.save(1, {"w": jnp.zeros(4)}, {})
             checkpoints.wait()
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
@@ -301,7 +303,7 @@ def test_the_disk_full_message_names_the_remedy(tmp_path):
 
 
 def test_step_json_is_readable_by_a_person(tmp_path):
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         checkpoints.save(1, small_tree(1.0), {"seed": 3})
     marker = json.loads((tmp_path / "1" / "step.json").read_text())
     assert marker["metadata"] == {"seed": 3}
@@ -312,10 +314,10 @@ def test_what_belongs_beside_a_step_is_there_before_it_counts(tmp_path: Path) ->
     counted: list[list[int]] = []
 
     def note() -> None:
-        with checkpoint.Checkpoints(tmp_path) as others:
+        with checkpoint.CheckpointManager(tmp_path) as others:
             counted.append(others.steps())
 
-    with checkpoint.Checkpoints(tmp_path, before_commit=note) as checkpoints:
+    with checkpoint.CheckpointManager(tmp_path, before_commit=note) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, {"w": jnp.ones(3)}, {})
             checkpoints.wait()

@@ -17,7 +17,7 @@ from fsspec.implementations import memory
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.train import checkpoint, checkpoint_dir
-from r1ci_jax.train.checkpoint import Checkpoints
+from r1ci_jax.train.checkpoint import CheckpointManager
 
 TREE = {"w": jnp.zeros((64, 64)), "count": jnp.array(0, jnp.int32)}
 
@@ -62,7 +62,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 def save(directory: Path, *steps: int) -> None:
-    with Checkpoints(directory) as checkpoints:
+    with CheckpointManager(directory) as checkpoints:
         for step in steps:
             checkpoints.save(step, tree(step), {"step": step})
 
@@ -72,7 +72,7 @@ def test_a_damaged_step_is_skipped_with_a_warning_and_written_again(tmp_path, na
     damage, reason = DAMAGES[name]
     save(tmp_path, 1, 2)
     damage(tmp_path / "2")
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         with caplog.at_level(logging.WARNING):
             found = checkpoints.restore_latest(checkpoint.abstract(TREE))
         assert found is not None and (found.step, found.metadata) == (1, {"step": 1})
@@ -82,7 +82,7 @@ def test_a_damaged_step_is_skipped_with_a_warning_and_written_again(tmp_path, na
         assert said.startswith(f"checkpoint {tmp_path / '2'} is skipped: ") and reason in said
         assert "\n" not in said
         checkpoints.save(2, tree(2), {"step": "again"})
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         again = checkpoints.restore_latest(checkpoint.abstract(TREE))
         assert again is not None and again.metadata == {"step": "again"}
         np.testing.assert_array_equal(again.tree["w"], tree(2)["w"])
@@ -97,7 +97,7 @@ def test_what_passes_every_check_and_cannot_be_read_is_skipped_too(tmp_path, cap
     marker["files"]["state/_METADATA"] = 2
     del marker["crc32"]["state/_METADATA"]
     (tmp_path / "2" / "step.json").write_text(json.dumps(marker))
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         with caplog.at_level(logging.WARNING, "r1ci_jax"):
             found = checkpoints.restore_latest(checkpoint.abstract(TREE))
         assert found is not None and found.step == 1
@@ -112,7 +112,7 @@ def test_where_no_step_is_good_the_run_stops_instead_of_starting_afresh(tmp_path
     save(tmp_path, 1, 2)
     for step in (1, 2):
         flip(largest(tmp_path / str(step)))
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         with pytest.raises(UserError, match=r"no checkpoint in .* delete that directory") as one:
             checkpoints.restore_latest(checkpoint.abstract(TREE))
         with pytest.raises(UserError, match="no checkpoint in"):
@@ -125,7 +125,7 @@ def test_a_first_step_that_was_never_finished_is_no_step(tmp_path):
     save(tmp_path, 1)
     (tmp_path / "1" / "step.json").unlink()
     (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         assert checkpoints.restore_latest(checkpoint.abstract(TREE)) is None
         checkpoints.save(1, tree(1), {})
         checkpoints.wait()
@@ -134,17 +134,17 @@ def test_a_first_step_that_was_never_finished_is_no_step(tmp_path):
 
 
 def test_another_model_or_seed_is_an_error_and_not_damage(tmp_path, caplog):
-    with Checkpoints(tmp_path, training={"seed": 3}) as checkpoints:
+    with CheckpointManager(tmp_path, training={"seed": 3}) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, tree(step), {})
     wider = {"w": jnp.zeros((64, 65)), "count": jnp.array(0)}
     with (
-        Checkpoints(tmp_path, training={"seed": 3}) as checkpoints,
+        CheckpointManager(tmp_path, training={"seed": 3}) as checkpoints,
         pytest.raises(UserError, match=r"\['w'\] is \[64, 64\] there, \[64, 65\] in this run"),
     ):
         checkpoints.restore_latest(checkpoint.abstract(wider))
     with (
-        Checkpoints(tmp_path, training={"seed": 4}) as checkpoints,
+        CheckpointManager(tmp_path, training={"seed": 4}) as checkpoints,
         pytest.raises(UserError, match="seed is 3 there, 4 in this run; use another") as one,
     ):
         checkpoints.restore_latest(checkpoint.abstract(TREE))
@@ -170,15 +170,15 @@ def test_damaged_weights_are_refused(tmp_path):
 def test_the_last_and_the_best_steps_stay(tmp_path, better, kept):
     for step, metric in enumerate((5.0, 1.0, 4.0, 1.0, 3.0, 9.0), start=1):
         # A process each: the metric lies with the step.
-        with Checkpoints(tmp_path, 2, keep_best=2, better=better) as checkpoints:
+        with CheckpointManager(tmp_path, 2, keep_best=2, better=better) as checkpoints:
             checkpoints.save(step, TREE, {}, metric=metric)
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         assert checkpoints.steps() == kept
         assert checkpoints.latest() == 6
 
 
 def test_a_step_without_metric_is_never_among_the_best(tmp_path):
-    with Checkpoints(tmp_path, 1, keep_best=2) as checkpoints:
+    with CheckpointManager(tmp_path, 1, keep_best=2) as checkpoints:
         for step, metric in enumerate((None, 2.0, None, None), start=1):
             checkpoints.save(step, TREE, {}, metric=metric)
         checkpoints.wait()
@@ -187,7 +187,7 @@ def test_a_step_without_metric_is_never_among_the_best(tmp_path):
 
 def test_the_step_that_was_gone_on_from_is_not_written_again(tmp_path):
     save(tmp_path, 1, 2)
-    with Checkpoints(tmp_path) as checkpoints:
+    with CheckpointManager(tmp_path) as checkpoints:
         assert checkpoints.latest() == 2
         checkpoints.save(2, tree(7), {})
         _, metadata = checkpoints.restore(2, checkpoint.abstract(TREE))
@@ -214,19 +214,21 @@ def test_a_step_in_a_bucket_is_told_whole_from_half(monkeypatch):
     bucket = Bucket()
     monkeypatch.setattr(backend.fsspec_backend, "fs", lambda path: bucket)
     monkeypatch.setattr(os, "replace", None)  # a bucket cannot rename
-    step = checkpoint_dir.place("gs://bucket/run/3")
+    step = checkpoint_dir.step_path("gs://bucket/run/3")
     (step / "state" / "d").mkdir(parents=True)
     (step / "state" / "d" / "array").write_bytes(b"1234")
-    with pytest.raises(checkpoint_dir.Unusable, match="never finished"):
+    with pytest.raises(checkpoint_dir.UnusableCheckpointError, match="never finished"):
         checkpoint_dir.verify(step)
     files = {"state/d/array": 4}
     assert dict(checkpoint_dir._sizes(step)) == files
     checkpoint_dir._write_marker(step, json.dumps({"files": files}))
     checkpoint_dir.verify(step)
-    with Checkpoints("gs://bucket/run") as checkpoints:
+    with CheckpointManager("gs://bucket/run") as checkpoints:
         assert checkpoints.steps() == [3] and checkpoints.latest() == 3
     (step / "state" / "d" / "array").write_bytes(b"123")
-    with pytest.raises(checkpoint_dir.Unusable, match="state/d/array has 3 bytes instead of 4"):
+    with pytest.raises(
+        checkpoint_dir.UnusableCheckpointError, match="state/d/array has 3 bytes instead of 4"
+    ):
         checkpoint_dir.verify(step)
     (step.parent / "4").mkdir()
     checkpoint_dir.clear(step)
@@ -241,9 +243,9 @@ def test_a_bucket_that_needs_a_package_says_which(run_on_devices):
 import sys
 sys.modules["gcsfs"] = None
 from r1ci_jax.errors import UserError
-from r1ci_jax.train.checkpoint import Checkpoints
+from r1ci_jax.train.checkpoint import CheckpointManager
 try:
-    Checkpoints("gs://bucket/run")
+    CheckpointManager("gs://bucket/run")
 except UserError as error:
     print(error)
 """,

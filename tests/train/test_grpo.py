@@ -21,7 +21,7 @@ from tests.train.asking import CONFIG, STAGES, Noting, Stopped, questions, train
 
 @functools.partial(jax.jit, static_argnums=0)
 def _scores(policy: Policy, params: Params, tokens_BT: jax.Array) -> jax.Array:
-    return policy.scores(params, tokens_BT).logprobs_BT
+    return policy.logprobs_and_entropy(params, tokens_BT).logprobs_BT
 
 
 def scores(policy: Policy, params: Params, tokens: Sequence[int]) -> np.ndarray:
@@ -46,11 +46,11 @@ def trajectory(
         task="toy_letters",
         question="q",
         agent="code_agent",
-        rollout=divmod(number, CONFIG.rollouts_per_prompt),
+        rollout_id=divmod(number, CONFIG.rollouts_per_prompt),
         tokens=tuple(tokens.tolist()),
         sampled=tuple(sampled.tolist()),
         logprobs=tuple(logprobs.tolist()),
-        turns=(),
+        code_calls=(),
         stop=StopReason.SANDBOX_FAULT if faulted else StopReason.ANSWER,
         answer="1",
         correct=reward > 1,
@@ -65,12 +65,17 @@ def summed_gradients(
     trajectories: list[Trajectory],
     config: GrpoConfig = CONFIG,
 ) -> Params:
-    advantages = grpo_step.relative_advantages(trajectories, config).reshape(-1)
+    advantages = grpo_step.compute_advantages(trajectories, config).reshape(-1)
     parts = [
-        grpo_step.add_gradients(
-            grpo_step.nothing(params), params, reference, batch, policy=policy, config=config
+        grpo_step.accumulate_gradients(
+            grpo_step.zero_accumulator(params),
+            params,
+            reference,
+            batch,
+            policy=policy,
+            config=config,
         )[0].gradients
-        for batch in grpo_step.micro_batches(trajectories, advantages, policy, config)
+        for batch in grpo_step.split_microbatches(trajectories, advantages, policy, config)
     ]
     return jax.tree.map(lambda *leaves: sum(leaves), *parts)
 
@@ -95,7 +100,7 @@ def moved(params: Params, by: float) -> Params:
 
 def test_equal_rewards_leave_only_the_kl(tiny_policy: Policy, tiny_params: Params) -> None:
     same = [trajectory(tiny_policy, tiny_params, number, 1.1) for number in range(8)]
-    assert (grpo_step.relative_advantages(same, CONFIG) == 0).all()
+    assert (grpo_step.compute_advantages(same, CONFIG) == 0).all()
     reference = moved(tiny_params, 0.02)
 
     def gradients(kl_coef: float) -> Params:
@@ -109,9 +114,9 @@ def test_equal_rewards_leave_only_the_kl(tiny_policy: Policy, tiny_params: Param
 def test_better_answers_become_likelier(tiny_policy: Policy, tiny_params: Params) -> None:
     rewards = [1.1, -0.1, -0.1, 0.1, 0.9, 0.9, 1.1, -0.1]
     mixed = [trajectory(tiny_policy, tiny_params, n, reward) for n, reward in enumerate(rewards)]
-    tx = train_state.make_optimizer(train_state.constant(1e-3), clip_norm=1.0)
-    begun = train_state.start(jax.tree.map(jnp.copy, tiny_params), tx)
-    advantages = grpo_step.relative_advantages(mixed, CONFIG)
+    tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
+    begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), tx)
+    advantages = grpo_step.compute_advantages(mixed, CONFIG)
     after, values = grpo_step.update(begun, tiny_params, mixed, advantages, tiny_policy, CONFIG, tx)
     assert values["check/sampler_trainer_logprob_diff_max"] <= 1e-5
     np.testing.assert_allclose(values["optim/ratio_mean"], 1.0, atol=1e-6)
@@ -128,7 +133,7 @@ def test_better_answers_become_likelier(tiny_policy: Policy, tiny_params: Params
 def test_micro_batches_change_nothing(tiny_policy: Policy, tiny_params: Params, rows: int) -> None:
     mixed = [trajectory(tiny_policy, tiny_params, n, float(n % 3)) for n in range(8)]
     reference = moved(tiny_params, 0.02)
-    config = dataclasses.replace(CONFIG, micro_tokens=rows * 64)
+    config = dataclasses.replace(CONFIG, microbatch_tokens=rows * 64)
     assert_close(
         summed_gradients(tiny_policy, tiny_params, reference, mixed, config),
         summed_gradients(tiny_policy, tiny_params, reference, mixed),
@@ -141,8 +146,8 @@ def test_micro_batches_are_short_where_they_can_be(
 ) -> None:
     some = [trajectory(tiny_policy, tiny_params, n, 1.0) for n in range(7)]
     fourth = sorted(len(one.tokens) for one in some)[3]
-    config = dataclasses.replace(CONFIG, sequence_lengths=(fourth, 64), micro_tokens=4 * 64)
-    batches = grpo_step.micro_batches(some, np.arange(7.0), tiny_policy, config)
+    config = dataclasses.replace(CONFIG, sequence_lengths=(fourth, 64), microbatch_tokens=4 * 64)
+    batches = grpo_step.split_microbatches(some, np.arange(7.0), tiny_policy, config)
     assert [batch.tokens_BT.shape for batch in batches] == [(4, 64), (256 // fourth, fourth)]
     found = {}
     for batch in batches:
@@ -171,7 +176,7 @@ def test_faulted_rows_neither_vote_nor_train(tiny_policy: Policy, tiny_params: P
 
     # By hand: 1, 0, 1 have mean 2/3 and deviation √2/3; 0, 1, 1, 1 have mean 3/4 and √3/4.
     wanted = [0.5**0.5, -(2**0.5), 0.0, 0.5**0.5, -(3**0.5), 3**-0.5, 3**-0.5, 3**-0.5]
-    advantages = grpo_step.relative_advantages(with_fault(2, 99.0), CONFIG)
+    advantages = grpo_step.compute_advantages(with_fault(2, 99.0), CONFIG)
     np.testing.assert_allclose(advantages.reshape(-1), wanted, atol=1e-5)
     results = [
         summed_gradients(tiny_policy, tiny_params, moved(tiny_params, 0.02), rows)
@@ -182,21 +187,21 @@ def test_faulted_rows_neither_vote_nor_train(tiny_policy: Policy, tiny_params: P
 
 def test_flat_fraction_by_hand() -> None:
     advantages_PR = np.array([[0.0, 0.0], [1.0, -1.0], [0.0, 0.0], [0.5, 0.0]])
-    assert grpo_step.flat_fraction(advantages_PR) == 0.5
+    assert grpo_step.zero_advantage_fraction(advantages_PR) == 0.5
 
 
 def test_a_step_in_which_every_jail_failed_is_said(
     tiny_policy: Policy, tiny_params: Params
 ) -> None:
     rows = [trajectory(tiny_policy, tiny_params, n, 1.0, faulted=True) for n in range(8)]
-    tx = train_state.make_optimizer(train_state.constant(1e-3), clip_norm=1.0)
-    begun = train_state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+    tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
+    begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), tx)
     with pytest.raises(UserError, match=r"sandbox failed in every trajectory .* sandbox doctor"):
         grpo_step.update(
             begun,
             tiny_params,
             rows,
-            grpo_step.relative_advantages(rows, CONFIG),
+            grpo_step.compute_advantages(rows, CONFIG),
             tiny_policy,
             CONFIG,
             tx,
@@ -219,7 +224,7 @@ def test_training_over_two_stages(
     assert all(row["optim/ratio_mean"] == pytest.approx(1.0, abs=1e-4) for row in rows)
 
     # No two trajectories of the training share their random numbers.
-    ids = [request.rollout for asked in runner.asked for request in asked]
+    ids = [request.rollout_id for asked in runner.asked for request in asked]
     assert len(ids) == 5 * 8 == len(set(ids))
     for asked in runner.asked:
         examples = [request.example.id for request in asked]
@@ -248,7 +253,7 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(
     resumed = train(tiny_policy, tiny_params, runner, tmp_path / "stopped")
 
     # Steps 1 to 5, 1 to 5 stopped in its middle, then 4 and 5 again: the checkpoint was that of 3.
-    assert [request[0].rollout[0] // 2 for request in runner.asked] == [
+    assert [request[0].rollout_id[0] // 2 for request in runner.asked] == [
         *range(5), *range(5), 3, 4,
     ]  # fmt: skip
     assert_close(resumed, whole, atol=0.0, rtol=0.0)
@@ -266,9 +271,9 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(
 def updated(
     policy: Policy, params: Params, rows: list[Trajectory], config: GrpoConfig
 ) -> tuple[train_state.TrainState, dict[str, float]]:
-    tx = train_state.make_optimizer(train_state.constant(1e-2), clip_norm=1.0)
-    begun = train_state.start(jax.tree.map(jnp.copy, params), tx)
-    advantages = grpo_step.relative_advantages(rows, config)
+    tx = train_state.make_optimizer(train_state.constant_schedule(1e-2), clip_norm=1.0)
+    begun = train_state.create_state(jax.tree.map(jnp.copy, params), tx)
+    advantages = grpo_step.compute_advantages(rows, config)
     return grpo_step.update(begun, params, rows, advantages, policy, config, tx)
 
 
@@ -277,15 +282,18 @@ def test_minibatches_are_updates_on_parts_of_the_questions(
 ) -> None:
     rows = [trajectory(tiny_policy, tiny_params, n, float(n % 3)) for n in range(8)]
     together, values = updated(
-        tiny_policy, tiny_params, rows, dataclasses.replace(CONFIG, minibatches=2, passes=2)
+        tiny_policy,
+        tiny_params,
+        rows,
+        dataclasses.replace(CONFIG, num_minibatches=2, num_iterations=2),
     )
     assert int(together.step) == 4
     # One question after the other, twice, by hand.
-    tx = train_state.make_optimizer(train_state.constant(1e-2), clip_norm=1.0)
-    begun = train_state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+    tx = train_state.make_optimizer(train_state.constant_schedule(1e-2), clip_norm=1.0)
+    begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), tx)
     seen = []
     for part in (rows[:4], rows[4:]) * 2:
-        advantages = grpo_step.relative_advantages(part, CONFIG)
+        advantages = grpo_step.compute_advantages(part, CONFIG)
         begun, each = grpo_step.update(
             begun, tiny_params, part, advantages, tiny_policy, CONFIG, tx
         )
@@ -311,7 +319,7 @@ def test_recomputed_behaviour_forgives_the_sampler_its_rounding(
         )
         for one in exact
     ]
-    again = dataclasses.replace(CONFIG, behaviour="recomputed")
+    again = dataclasses.replace(CONFIG, old_logprobs="recompute")
     wanted, _ = updated(tiny_policy, tiny_params, exact, CONFIG)
     got, values = updated(tiny_policy, tiny_params, rounded, again)
     assert_close(got.opt_state[1][0].mu, wanted.opt_state[1][0].mu, atol=1e-6, rtol=1e-3)
@@ -325,15 +333,15 @@ def test_lora_moves_towards_better_answers_from_the_same_reference(
     tiny_policy: Policy, tiny_params: Params
 ) -> None:
     rows = [trajectory(tiny_policy, tiny_params, n, float(n % 3)) for n in range(8)]
-    how = dataclasses.replace(tiny_policy.how, lora_rank=2)
-    small = dataclasses.replace(tiny_policy, how=how)
-    adapters, frozen = small.trainable(tiny_params, seed=0)
-    tx = train_state.make_optimizer(train_state.constant(1e-2), clip_norm=1.0)
-    advantages = grpo_step.relative_advantages(rows, CONFIG)
-    begun = train_state.start(adapters, tx)
+    how = dataclasses.replace(tiny_policy.train_config, lora_rank=2)
+    small = dataclasses.replace(tiny_policy, train_config=how)
+    adapters, frozen = small.split_trainable(tiny_params, seed=0)
+    tx = train_state.make_optimizer(train_state.constant_schedule(1e-2), clip_norm=1.0)
+    advantages = grpo_step.compute_advantages(rows, CONFIG)
+    begun = train_state.create_state(adapters, tx)
     for _ in range(3):
         begun, values = grpo_step.update(begun, frozen, rows, advantages, small, CONFIG, tx, frozen)
-    after = small.whole(begun.params, frozen)
+    after = small.merge_adapters(begun.params, frozen)
     assert values["optim/kl"] > 0 and values["optim/surrogate"] > 0
     np.testing.assert_array_equal(after["embed"][...], tiny_params["embed"][...])
     assert largest(jax.tree.map(jnp.subtract, after, tiny_params)) > 1e-3

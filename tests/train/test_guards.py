@@ -24,7 +24,7 @@ def test_a_number_that_is_none_stops_and_keeps_the_batch(bad: float, tmp_path: P
     path = tmp_path / "diverged" / "sft_step_7.npz"
 
     def check(value: float) -> None:
-        guards.refuse_non_finite(
+        guards.require_finite(
             {"optim/loss": 1.0, "optim/grad_norm": value},
             step=7,
             save=lambda: guards.save_arrays(path, batch),
@@ -42,7 +42,7 @@ def test_a_number_that_is_none_stops_and_keeps_the_batch(bad: float, tmp_path: P
 
 def test_strict_lets_nothing_travel_or_grow_unasked() -> None:
     ask = jax.jit(lambda x: x + 1)
-    with guards.strict():
+    with guards.no_implicit_transfers():
         there = jax.device_put(np.ones(3, np.float32))
         np.testing.assert_array_equal(jax.device_get(ask(there)), 2.0)
         with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
@@ -52,7 +52,7 @@ def test_strict_lets_nothing_travel_or_grow_unasked() -> None:
 
 
 def test_a_loss_far_above_the_recent_ones_is_a_spike(capsys: pytest.CaptureFixture[str]) -> None:
-    spikes = guards.Spikes(window=20, least=4)
+    spikes = guards.LossSpikeDetector(window=20, min_history=4)
     found = [spikes.report("sft", step, loss) for step, loss in enumerate([1.0, 1.2, 0.8, 1.0])]
     assert found == [0.0] * 4
     # Of these four the mean is 1 and the deviation the root of 0.02.
@@ -64,7 +64,7 @@ def test_a_loss_far_above_the_recent_ones_is_a_spike(capsys: pytest.CaptureFixtu
 
 def test_a_resumed_watch_judges_as_one_that_went_on() -> None:
     losses = [1.0 + 0.1 * math.sin(step) for step in range(140)]
-    one, other = guards.Spikes(), guards.Spikes()
+    one, other = guards.LossSpikeDetector(), guards.LossSpikeDetector()
     whole = [one.deviation(loss) for loss in losses]
     other.resume(losses[:125])
     assert [other.deviation(loss) for loss in losses[125:]] == whole[125:]
@@ -72,8 +72,8 @@ def test_a_resumed_watch_judges_as_one_that_went_on() -> None:
 
 def test_a_mismatch_of_sampler_and_trainer_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     name = "check/sampler_trainer_logprob_diff"
-    guards.report_mismatch("grpo", 3, {})
-    guards.report_mismatch("grpo", 3, {name: 0.01})
+    guards.report_logprob_mismatch("grpo", 3, {})
+    guards.report_logprob_mismatch("grpo", 3, {name: 0.01})
     assert not capsys.readouterr().err
-    guards.report_mismatch("grpo", 3, {name: 0.5})
-    assert 'set grpo.behaviour to "recomputed"' in " ".join(capsys.readouterr().err.split())
+    guards.report_logprob_mismatch("grpo", 3, {name: 0.5})
+    assert 'set grpo.old_logprobs to "recompute"' in " ".join(capsys.readouterr().err.split())

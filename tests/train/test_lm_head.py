@@ -12,15 +12,15 @@ from r1ci_jax.train import losses
 
 
 def head(tokens: int, *, chunk: int = 1024, temperature: float = 1.0, tied: bool = False):
-    return heads.Head(is_tied=tied, tokens=tokens, chunk=chunk, temperature=temperature)
+    return heads.LmHead(is_tied=tied, vocab_size=tokens, chunk_size=chunk, temperature=temperature)
 
 
 def weighted(logprobs_BT, weights_BT):
     return logprobs_BT * weights_BT
 
 
-loss = jax.jit(heads.head_loss, static_argnums=(0, 1))
-gradients = jax.jit(jax.grad(heads.head_loss, (2, 3), has_aux=True), static_argnums=(0, 1))
+loss = jax.jit(heads.lm_head_loss, static_argnums=(0, 1))
+gradients = jax.jit(jax.grad(heads.lm_head_loss, (2, 3), has_aux=True), static_argnums=(0, 1))
 scores = jax.jit(heads.token_scores, static_argnums=0)
 
 
@@ -47,7 +47,9 @@ def test_the_chunked_head_equals_the_naive_one_with_gradients(chunk, temperature
 
     def ours(x_BTD, weight_DV):
         weight = weight_DV.T if tied else weight_DV
-        return heads.head_loss(how, weighted, x_BTD, weight, targets_BT, counted_BT, (weights_BT,))
+        return heads.lm_head_loss(
+            how, weighted, x_BTD, weight, targets_BT, counted_BT, (weights_BT,)
+        )
 
     def naive(x_BTD, weight_DV):
         logprobs_BT = naive_logprobs(x_BTD, weight_DV[:, :11], targets_BT, temperature)
@@ -88,7 +90,7 @@ def test_only_what_counts_is_looked_at(count, tied):
         return jnp.sum(logprobs_BT * weights_BT), logprobs_BT
 
     run = functools.partial(jax.value_and_grad, argnums=(2, 3), has_aux=True)
-    (got, scored), slopes = jax.jit(run(heads.head_loss), static_argnums=(0, 1))(
+    (got, scored), slopes = jax.jit(run(heads.lm_head_loss), static_argnums=(0, 1))(
         how, weighted, poisoned_BTD, weight, targets_BT, counted_BT, (poisons_BT,)
     )
     (want, logprobs_BT), wanted = jax.value_and_grad(naive, (0, 1), has_aux=True)(x_BTD, weight)
@@ -115,7 +117,7 @@ def test_the_scores_are_measurements_without_gradient():
     rows = targets_BT, everywhere(targets_BT), (jnp.ones((1, 3)),)
 
     def both(x_BTD, scale):
-        total, scored = heads.head_loss(head(4), weighted, x_BTD, head_DV, *rows)
+        total, scored = heads.lm_head_loss(head(4), weighted, x_BTD, head_DV, *rows)
         return total + scale * sum(x.sum() for x in scored)
 
     with_scores, without = (jax.grad(both)(x_BTD, scale) for scale in (1.0, 0.0))
@@ -164,8 +166,8 @@ def test_gradient_reaches_the_activations_only_through_sampled_tokens():
     old_BT, _ = scores(how, x_BTD, head_DV, targets_BT, mask_BT)
     grpo = functools.partial(losses.grpo_token_loss, clip_low=0.2, clip_high=0.28, kl_coef=0.01)
     advantages_BT = jnp.broadcast_to(jnp.array([[1.0], [-1.0]]), (2, 5))
-    inputs = old_BT, old_BT - 0.1, advantages_BT, losses.shares(mask_BT)
-    (gradient, _), _ = jax.grad(heads.head_loss, (2, 3), has_aux=True)(
+    inputs = old_BT, old_BT - 0.1, advantages_BT, losses.token_weights(mask_BT)
+    (gradient, _), _ = jax.grad(heads.lm_head_loss, (2, 3), has_aux=True)(
         how, grpo, x_BTD, head_DV, targets_BT, mask_BT, inputs
     )
     assert not gradient[~mask_BT].any()

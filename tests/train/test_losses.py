@@ -22,7 +22,7 @@ def grpo_loss(
         old_logprobs_BT,
         ref_logprobs_BT,
         jnp.broadcast_to(advantages_B[:, None], mask_BT.shape),
-        losses.shares(mask_BT),
+        losses.token_weights(mask_BT),
     )
     loss = losses.grpo_token_loss(*tokens, kl_coef=kl_coef, **clip).sum()
     return loss, jax.lax.stop_gradient(losses.grpo_sums(*tokens, **clip))

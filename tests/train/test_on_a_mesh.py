@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from r1ci_jax.config import Experiment, MeshConfig, Questions, SftConfig
+from r1ci_jax.config import DatasetConfig, Experiment, MeshConfig, SftConfig
 from r1ci_jax.errors import UserError
 
 # Both trainers' steps, first on one device, then on a mesh that cuts batch, width, heads and
@@ -28,9 +28,9 @@ model = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))(jax.random.
 graphdef, first = nnx.split(model)
 first = jax.device_get(first)
 # Devices whose rows have fewer tokens that count go through fewer chunks of the head.
-how = TrainConfig(head_chunk=16)
+how = TrainConfig(logits_chunk=16)
 policy = Policy(CONFIG, graphdef, tokenizers.train_byte_bpe(["print(1)"] * 3, 300), how)
-tx = train_state.make_optimizer(train_state.constant(1e-3), clip_norm=1.0)
+tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
 rng = np.random.default_rng(0)
 tokens_BT = rng.integers(0, 259, (8, 24)).astype(np.int32)
 mask_BT = rng.random((8, 24)) < np.array([0, 0, 1, 1, 0.3, 0.3, 0.6, 0.6])[:, None]
@@ -38,7 +38,7 @@ segments_BT = 1 + (np.arange(24) >= 11).astype(np.int32) + np.zeros((8, 1), np.i
 positions_BT = np.where(segments_BT == 1, np.arange(24), np.arange(24) - 11)
 batch = PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT)
 noted_BT = np.where(mask_BT, -5.0, 0.0).astype(np.float32)
-rollouts = grpo_step.MicroBatch(tokens_BT, mask_BT, noted_BT, mask_BT,
+rollouts = grpo_step.Microbatch(tokens_BT, mask_BT, noted_BT, mask_BT,
                                   rng.normal(size=8).astype(np.float32))
 
 def steps(mesh):
@@ -46,14 +46,14 @@ def steps(mesh):
         params = jax.tree.map(jnp.asarray, first)
         if mesh is not None:
             params = jax.device_put(params, meshes.param_shardings(mesh, params))
-        begun = train_state.start(params, tx)
+        begun = train_state.create_state(params, tx)
         placed = jax.tree.map(lambda leaf: leaf.sharding, begun)
-        tuned, values = sft.sft_step(begun, train_state.place_batch(batch), policy=policy, tx=tx)
+        tuned, values = sft.sft_step(begun, train_state.shard_batch(batch), policy=policy, tx=tx)
         after_sft = jax.device_get(tuned.params)
         reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
-        total, _ = grpo_step.add_gradients(
-            grpo_step.nothing(tuned.params), tuned.params, reference,
-            train_state.place_batch(rollouts), policy=policy, config=GrpoConfig()
+        total, _ = grpo_step.accumulate_gradients(
+            grpo_step.zero_accumulator(tuned.params), tuned.params, reference,
+            train_state.shard_batch(rollouts), policy=policy, config=GrpoConfig()
         )
         moved, norm = grpo_step.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
         stayed = jax.tree.map(lambda leaf, was: leaf.sharding.is_equivalent_to(was, leaf.ndim),
@@ -101,7 +101,7 @@ def test_a_batch_that_the_mesh_cannot_cut_is_refused() -> None:
     with pytest.raises(UserError, match=r"sft.batch_size = 6 is not a multiple of .* = 4"):
         Experiment(
             name="t",
-            questions=Questions(tasks=("toy_letters",)),
+            dataset=DatasetConfig(tasks=("toy_letters",)),
             sft=SftConfig(batch_size=6),
             mesh=MeshConfig(data=2, fsdp=2),
         )

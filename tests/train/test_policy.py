@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.config import Experiment, ModelSource, Questions
+from r1ci_jax.config import DatasetConfig, Experiment, ModelConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import presets, qwen2
 from r1ci_jax.model.hf import weights
@@ -21,8 +21,8 @@ def experiment(seed: int = 0, **source: str) -> Experiment:
     return Experiment(
         name="t",
         seed=seed,
-        model=ModelSource(**source),
-        questions=Questions(tasks=("toy_letters",)),
+        model=ModelConfig(**source),
+        dataset=DatasetConfig(tasks=("toy_letters",)),
     )
 
 
@@ -33,7 +33,9 @@ def test_logprobs_are_over_the_tokenizers_ids_alone(
     size = tiny_policy.tokenizer.vocab_size
     assert size < tiny_policy.config.vocab_size
     tokens_BT = jax.random.randint(jax.random.key(1), (3, 9), 0, size)
-    logprobs_BT, entropy_BT = tiny_policy.scores(tiny_params, tokens_BT, temperature=temperature)
+    logprobs_BT, entropy_BT = tiny_policy.logprobs_and_entropy(
+        tiny_params, tokens_BT, temperature=temperature
+    )
 
     logits_BTV = nnx.merge(tiny_policy.graphdef, tiny_params)(tokens_BT)[:, :-1, :size]
     wanted_BTV = jax.nn.log_softmax(logits_BTV / temperature)
@@ -79,7 +81,7 @@ def test_a_checkpoint_of_another_architecture_than_told_is_refused(
     told = experiment(checkpoint=str(tmp_path / "hf"), architecture="qwen2.5-3b-instruct")
     with pytest.raises(UserError, match=r"has vocab_size = \d+, model.architecture = qwen2.5-3b-i"):
         policies.load(told, tmp_path / "none")
-    presets.refuse_other("toy", presets.get("toy"), "a toy")
+    presets.require_architecture("toy", presets.get("toy"), "a toy")
     with pytest.raises(UserError, match=r"model.checkpoint is empty; name a checkpoint"):
         experiment(architecture="toy")
 
@@ -101,5 +103,5 @@ def test_a_tokenizer_larger_than_the_model_is_the_users_to_mend(
 
 def test_the_sampler_gets_the_same_numbers(tiny_policy: Policy, tiny_params: Params) -> None:
     held = tiny_policy.sampler_weights(tiny_params)
-    assert len(held.layers) == tiny_policy.config.layers and held.head_DV is None
+    assert len(held.layers) == tiny_policy.config.layers and held.lm_head_DV is None
     np.testing.assert_array_equal(held.layers[1].q_DNH, tiny_params["layers"]["q"][...][1])

@@ -15,7 +15,7 @@ from r1ci_jax.train import checkpoint, train_state
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=2, query_heads=4, kv_heads=2,
                            head_dim=8, mlp_width=64, tied=False)
 make = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))
-tx = train_state.make_optimizer(train_state.constant(1e-3), clip_norm=1.0)
+tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
 
 def begun(key, mesh=None):
     params = nnx.split(make(jax.random.key(key)))[1]
@@ -23,7 +23,7 @@ def begun(key, mesh=None):
         if mesh is not None:
             params = jax.device_put(params, meshes.param_shardings(mesh, params))
         step = jax.jit(train_state.apply_gradients, static_argnums=2)
-        first = train_state.start(params, tx)
+        first = train_state.create_state(params, tx)
         return step(first, jax.tree.map(lambda leaf: leaf * 0.1, first.params), tx)
 
 def bits(tree):
@@ -36,7 +36,7 @@ def lies_as(tree, wanted):
 saved = begun(0, meshes.make_mesh(data=2, fsdp=2, tensor=2))
 moment = saved.opt_state[1][0].mu["layers"]["q"][...]
 facts = {"cut": len(set(str(shard.index) for shard in moment.addressable_shards))}
-with checkpoint.Checkpoints("PLACE") as checkpoints:
+with checkpoint.CheckpointManager("PLACE") as checkpoints:
     checkpoints.save(1, saved, {})
     for name, mesh in (("fsdp", meshes.make_mesh(fsdp=8)), ("one", None)):
         other = begun(1, mesh)

@@ -30,15 +30,15 @@ from tests.train.asking import (
 )
 
 CARRYING = dataclasses.replace(
-    CONFIG, carry_over=2, dump_rollouts=True, checkpoint_every=2, sequence_lengths=(128,)
+    CONFIG, max_staleness=2, dump_rollouts=True, checkpoint_every=2, sequence_lengths=(128,)
 )
 STAGES = [
     Stage(number=1, split="group1", steps=2),
     Stage(number=2, split="group1+group2", steps=4),
 ]
 # A row ends when its cache is full, and so the later the shorter its question.
-RAGGED = dataclasses.replace(SAMPLER, slots=12, chunk=4)
-LONG = dataclasses.replace(LIMITS, new_tokens=100)
+RAGGED = dataclasses.replace(SAMPLER, slots=12, chunk_steps=4)
+LONG = dataclasses.replace(LIMITS, max_new_tokens=100)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def dumped(place: Path, steps: int) -> list[list[Trajectory]]:
 
 def groups(trajectories: Sequence[Trajectory]) -> list[int]:
     members = CARRYING.rollouts_per_prompt
-    found = [trajectory.rollout[0] for trajectory in trajectories]
+    found = [trajectory.rollout_id[0] for trajectory in trajectories]
     assert found == [number for number in found[::members] for _ in range(members)]
     return found[::members]
 
@@ -105,8 +105,8 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
     tiny_policy: Policy, tiny_params: Params, ragged: Noting
 ) -> None:
     other = jax.tree.map(lambda leaf: leaf * 1.05, tiny_params)
-    scores = jax.jit(tiny_policy.scores)
-    collector = rollout_collector.Collector(
+    scores = jax.jit(tiny_policy.logprobs_and_entropy)
+    collector = rollout_collector.RolloutCollector(
         ragged, questions("group1+group2"), CARRYING, steps=range(5), seed=3
     )
     ragged.load(tiny_policy.sampler_weights(tiny_params))
@@ -114,14 +114,14 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
     ragged.load(tiny_policy.sampler_weights(other))
     trajectories, values = collector.collect(1)
     assert values["group/age_max"] == 1
-    stale = [trajectory for trajectory in trajectories if trajectory.stale]
+    stale = [trajectory for trajectory in trajectories if trajectory.num_stale_tokens]
     # Some were cut in their middle.
-    assert any(any(each.sampled[: each.stale]) and any(each.sampled[each.stale :])
+    assert any(any(each.sampled[: each.num_stale_tokens]) and any(each.sampled[each.num_stale_tokens :])
                for each in stale)  # fmt: skip
     fresh_tokens = 0
     for each in stale:
         sampled = np.array(each.sampled[1:])
-        is_stale = np.arange(1, len(each.tokens)) < each.stale
+        is_stale = np.arange(1, len(each.tokens)) < each.num_stale_tokens
         recorded = np.array(each.logprobs[1:])
         for params, chosen in ((tiny_params, sampled & is_stale), (other, sampled & ~is_stale)):
             tokens_BT = np.zeros((1, 128), np.int32)
@@ -130,11 +130,11 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
             np.testing.assert_allclose(recorded[chosen], computed_T[chosen], atol=1e-4)
         fresh_tokens += int((sampled & ~is_stale).sum())
     # The ratio of the loss is to those; the check is over tokens of the same weights alone.
-    (batch, *_) = grpo_step.micro_batches(stale, np.ones(len(stale)), tiny_policy, CARRYING)
-    total, gap = grpo_step.add_gradients(
-        grpo_step.nothing(other), other, other, batch, policy=tiny_policy, config=CARRYING
+    (batch, *_) = grpo_step.split_microbatches(stale, np.ones(len(stale)), tiny_policy, CARRYING)
+    total, gap = grpo_step.accumulate_gradients(
+        grpo_step.zero_accumulator(other), other, other, batch, policy=tiny_policy, config=CARRYING
     )
-    assert gap.largest <= 1e-4 and 0 < float(gap.tokens) <= fresh_tokens
+    assert gap.max <= 1e-4 and 0 < float(gap.tokens) <= fresh_tokens
     assert float(total.grpo.ratio_deviation) > 0
 
 
@@ -179,7 +179,7 @@ def test_replayed_carrying_training_equals_the_dumped_one(
 def test_replayed_training_equals_the_dumped_one(
     tiny_policy: Policy, first_params: Params, ragged: Noting, tmp_path: Path
 ) -> None:
-    config = dataclasses.replace(CARRYING, carry_over=0)
+    config = dataclasses.replace(CARRYING, max_staleness=0)
     stages = [Stage(number=1, split="group1", steps=2)]
     kept = train(tiny_policy, first_params, ragged, tmp_path / "kept", config, stages)
     replay = serialize.Replay(tmp_path / "kept" / "rollouts")
@@ -187,5 +187,5 @@ def test_replayed_training_equals_the_dumped_one(
 
 
 def test_a_negative_bound_is_refused() -> None:
-    with pytest.raises(UserError, match=r"grpo\.carry_over"):
-        GrpoConfig(carry_over=-1)
+    with pytest.raises(UserError, match=r"grpo\.max_staleness"):
+        GrpoConfig(max_staleness=-1)

@@ -11,7 +11,12 @@ import pytest
 
 from r1ci_jax.config import SftConfig
 from r1ci_jax.data import encoding, packing
-from r1ci_jax.data.demonstrations import Demonstration, mistaken, observed, written
+from r1ci_jax.data.demonstrations import (
+    Demonstration,
+    learned_segment,
+    masked_segment,
+    tool_segment,
+)
 from r1ci_jax.data.encoding import Encoded
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import metrics
@@ -30,11 +35,11 @@ def demonstration(number: int = 3) -> Demonstration:
         kind="repair",
         prompt=f"How many {number}?",
         segments=(
-            mistaken("```python\nprint(x)\n```"),
-            observed("\nNo x\n"),
-            written(CODE),
-            observed(f"\n{number}\n"),
-            written(f"<<<{number}>>>"),
+            masked_segment("```python\nprint(x)\n```"),
+            tool_segment("\nNo x\n"),
+            learned_segment(CODE),
+            tool_segment(f"\n{number}\n"),
+            learned_segment(f"<<<{number}>>>"),
         ),
         correct=True,
     )
@@ -65,7 +70,7 @@ def test_gradient_reaches_exactly_the_policys_own_words(
     tiny_policy: Policy, tiny_params: Params
 ) -> None:
     batch = packed_batch(tiny_policy, encoded(tiny_policy, 1), LENGTH)
-    logprobs_BT, _ = tiny_policy.scores(tiny_params, *batch[:3])
+    logprobs_BT, _ = tiny_policy.logprobs_and_entropy(tiny_params, *batch[:3])
     mask_BT = batch.loss_mask_BT[:, 1:]
     gradient_BT = jax.grad(lambda x_BT: losses.sft_token_loss(x_BT, mask_BT).sum())(logprobs_BT)
     assert set(np.unique(gradient_BT)) == {-1.0, 0.0}
@@ -183,7 +188,7 @@ def test_divergence_is_said_and_not_saved(
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 
-@pytest.mark.parametrize("changes", [{"micro_batches": 4}, {"micro_batches": 2}])
+@pytest.mark.parametrize("changes", [{"num_microbatches": 4}, {"num_microbatches": 2}])
 def test_a_batch_in_parts_is_the_same_step(
     tiny_policy: Policy, tiny_params: Params, changes: dict[str, int]
 ) -> None:
@@ -194,10 +199,10 @@ def test_a_batch_in_parts_is_the_same_step(
     mask_BT[1, : LENGTH // 2] = False
     mask_BT[2] = False
     batch = batch._replace(loss_mask_BT=jnp.asarray(mask_BT))
-    tx = train_state.make_optimizer(train_state.constant(1e-2), clip_norm=1.0)
+    tx = train_state.make_optimizer(train_state.constant_schedule(1e-2), clip_norm=1.0)
 
     def step(**changes: int) -> Any:
-        begun = train_state.start(jax.tree.map(jnp.copy, tiny_params), tx)
+        begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), tx)
         return sft.sft_step(begun, batch, policy=tiny_policy, tx=tx, **changes)
 
     (whole, values), (parts, others) = step(), step(**changes)
@@ -228,8 +233,8 @@ def test_a_constant_schedule_does_not_fall(
 def test_lora_trains_only_its_additions(
     tiny_policy: Policy, tiny_params: Params, tmp_path: Path
 ) -> None:
-    how = dataclasses.replace(tiny_policy.how, lora_rank=4, lora_alpha=8.0)
-    small = dataclasses.replace(tiny_policy, how=how)
+    how = dataclasses.replace(tiny_policy.train_config, lora_rank=4, lora_alpha=8.0)
+    small = dataclasses.replace(tiny_policy, train_config=how)
     trained = train(small, tiny_params, tmp_path / "whole", epochs=4)
     rows = timeless(tmp_path / "whole")
     assert rows[-1]["optim/loss"] < 0.95 * rows[0]["optim/loss"]

@@ -14,9 +14,9 @@ import pytest
 from r1ci_jax.errors import Resume
 from r1ci_jax.runtime import metrics, preemption
 from r1ci_jax.sampling.engine import Engine
-from r1ci_jax.train.checkpoint import Checkpoints
+from r1ci_jax.train.checkpoint import CheckpointManager
 from r1ci_jax.train.policy import Params, Policy
-from r1ci_jax.train.rollout_collector import Collector
+from r1ci_jax.train.rollout_collector import RolloutCollector
 from tests.train import asking
 from tests.train.asking import Noting
 
@@ -45,15 +45,15 @@ def test_sampling_is_abandoned_and_the_step_before_is_saved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # With trajectories in flight, which go on while the step that is abandoned lasts.
-    config = dataclasses.replace(asking.CONFIG, carry_over=1)
+    config = dataclasses.replace(asking.CONFIG, max_staleness=1)
     whole = asking.train(tiny_policy, tiny_params, runner, tmp_path / "whole", config)
     place = tmp_path / "stopped"
-    collect, dispatch = Collector.collect, Engine.dispatch
+    collect, dispatch = RolloutCollector.collect, Engine.dispatch
     dispatched: list[int] = []
     """Chunks of the step that is stopped."""
     sampling: list[int] = []
 
-    def collect_noted(collector: Collector, step: int) -> Any:
+    def collect_noted(collector: RolloutCollector, step: int) -> Any:
         sampling.append(step)
         return collect(collector, step)
 
@@ -66,14 +66,14 @@ def test_sampling_is_abandoned_and_the_step_before_is_saved(
 
     with (
         monkeypatch.context() as patch,
-        preemption.on_sigterm(),
+        preemption.handle_sigterm(),
         pytest.raises(Resume, match=r"^stopped by SIGTERM after grpo step 4; the same command"),
     ):
-        patch.setattr(Collector, "collect", collect_noted)
+        patch.setattr(RolloutCollector, "collect", collect_noted)
         patch.setattr(Engine, "dispatch", dispatch_and_stop)
         asking.train(tiny_policy, tiny_params, runner, place, config)
     assert len(dispatched) == 2, "the chunk under way was the last one"
-    with Checkpoints(place / "checkpoints") as checkpoints:
+    with CheckpointManager(place / "checkpoints") as checkpoints:
         assert checkpoints.latest() == 4, "checkpoints are due every third step only"
     resumed = asking.train(tiny_policy, tiny_params, runner, place, config)
     assert_equal(resumed, whole)
@@ -96,13 +96,13 @@ def test_a_step_under_way_is_finished_and_saved(
 
     with (
         monkeypatch.context() as patch,
-        preemption.on_sigterm(),
+        preemption.handle_sigterm(),
         pytest.raises(Resume, match="after grpo step 2;"),
     ):
         patch.setattr(metrics.MetricsWriter, "write", write_and_stop)
         asking.train(tiny_policy, tiny_params, runner, tmp_path)
     assert [row["step"] for row in rows(tmp_path)] == [1, 2]
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest() == 2
     marker = json.loads((tmp_path / "checkpoints" / "2" / "step.json").read_text())
     assert marker["metadata"]["curriculum"] == {"stage": 1, "split": "group1", "step": 2}
@@ -113,7 +113,7 @@ def test_a_step_under_way_is_finished_and_saved(
 def test_before_the_first_step_there_is_nothing_to_save(
     tiny_policy: Policy, tiny_params: Params, runner: Noting, tmp_path: Path
 ) -> None:
-    with preemption.on_sigterm(), pytest.raises(Resume, match="after grpo step 0;"):
+    with preemption.handle_sigterm(), pytest.raises(Resume, match="after grpo step 0;"):
         terminate()
         asking.train(tiny_policy, tiny_params, runner, tmp_path)
     assert rows(tmp_path) == []

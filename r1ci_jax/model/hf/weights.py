@@ -63,7 +63,7 @@ TABLE = (
     Rule("layers/up", "model.layers.{layer}.mlp.up_proj.weight", inputs=1),
     Rule("layers/down", "model.layers.{layer}.mlp.down_proj.weight", inputs=1),
     Rule("norm", "model.norm.weight"),
-    Rule("head", "lm_head.weight", inputs=1),
+    Rule("lm_head", "lm_head.weight", inputs=1),
 )  # fmt: skip
 _BY_PATH = {rule.ours: rule for rule in TABLE}
 

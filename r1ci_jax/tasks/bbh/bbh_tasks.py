@@ -22,7 +22,7 @@ _TITLES = {"movie_recommendation": 4}
 """Tasks with a fixed number of options; a longer list has titles cut in two at their comma."""
 
 
-class BigBenchHard(published_task.StoredTask):
+class BigBenchHard(published_task.PublishedTask):
     """One of the 27 tasks."""
 
     suite = "bbh"
@@ -52,7 +52,7 @@ class BigBenchHard(published_task.StoredTask):
                 items.append(self._item(number, row))
             except ValueError as flaw:
                 dropped.append(Dropped(task=self.name, index=number, reason=str(flaw)))
-        return published_task.settled(self.name, items, dropped)
+        return published_task.deduplicate(self.name, items, dropped)
 
     def _item(self, number: int, row: Any) -> Item:
         """The item; raises ValueError with the reason why it cannot be asked."""
@@ -98,11 +98,13 @@ class BigBenchHard(published_task.StoredTask):
         expected = self._rule.answer(json.loads(example.answer), options)
         found = self._rule.answer(answer_text, options)
         if found is None:
-            reason = f"{answers.shown(answer_text[:41])} is not {self.answer_format}"
+            reason = f"{answers.format_answer(answer_text[:41])} is not {self.answer_format}"
             return Verdict(correct=False, reason=reason)
         if found != expected:
-            return Verdict(correct=False, reason=f"{answers.shown(found)} is not the answer")
-        return Verdict(correct=True, reason=f"{answers.shown(found)} is the answer")
+            return Verdict(
+                correct=False, reason=f"{answers.format_answer(found)} is not the answer"
+            )
+        return Verdict(correct=True, reason=f"{answers.format_answer(found)} is the answer")
 
 
 def make(name: str, data: pathlib.Path | None = None) -> BigBenchHard:
@@ -110,9 +112,9 @@ def make(name: str, data: pathlib.Path | None = None) -> BigBenchHard:
     return BigBenchHard(name, data)
 
 
-def dropped(data: pathlib.Path | None = None) -> list[Dropped]:
+def dropped_items(data: pathlib.Path | None = None) -> list[Dropped]:
     """Every item of the 27 files that is never asked, and why."""
-    return [drop for name in NAMES for drop in make(name, data).dropped()]
+    return [drop for name in NAMES for drop in make(name, data).dropped_items()]
 
 
 def remotes() -> Iterator[published_files.Remote]:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from r1ci_jax.tasks.jail_scoring import JAIL, Jail
+from r1ci_jax.tasks.jail_scoring import SCORING_JAIL, ScoringJail
 
 PROGRAM: Final = """
 import logging
@@ -26,7 +26,7 @@ except (Exception, RecursionError, MemoryError):
 """`request` is the expected and the given expression."""
 
 
-def equal(expected: str, given: str, jail: Jail = JAIL) -> bool | None:
+def are_equal(expected: str, given: str, jail: ScoringJail = SCORING_JAIL) -> bool | None:
     """Whether both are the same value; None where telling took too long.
 
     Raises:

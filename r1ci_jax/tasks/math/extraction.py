@@ -45,7 +45,7 @@ _PLAIN_NAME = re.compile(
 )
 
 
-def boxed(solution: str) -> str | None:
+def extract_boxed(solution: str) -> str | None:
     r"""What the last `\boxed` of a worked solution holds, or None."""
     start = solution.rfind("\\boxed")
     content = solution[start + len("\\boxed") :].lstrip() if start >= 0 else ""
@@ -59,7 +59,7 @@ def boxed(solution: str) -> str | None:
     return None
 
 
-def value(content: str) -> str | None:
+def read_value(content: str) -> str | None:
     """The value in a published answer: without units, signs of degree or percent, or its name.
 
     None where it is not one value.
@@ -69,7 +69,7 @@ def value(content: str) -> str | None:
         return whole[1].strip() or None
     text = _DEGREES.sub("", _UNIT.sub("", text))
     first, equals, second = text.partition("=")
-    if equals and rational(first) is not None and second.rstrip().endswith("\\%"):
+    if equals and read_rational(first) is not None and second.rstrip().endswith("\\%"):
         text = first  # the same value twice, as in 0.56 = 56\%
     elif (named := _NAMED.match(text)) is not None:
         text = text[named.end() :]
@@ -77,7 +77,7 @@ def value(content: str) -> str | None:
     return None if not text or _TEXT.search(text) else text
 
 
-def number(text: str) -> Fraction | None:
+def read_number(text: str) -> Fraction | None:
     """The number that the text is in digits, with a decimal point or an exponent, or None."""
     if len(text) > answers.MAX_ANSWER_CHARS:
         return None
@@ -88,22 +88,22 @@ def number(text: str) -> Fraction | None:
     return Fraction(found[1] + found[2]) * Fraction(10) ** exponent
 
 
-def rational(text: str) -> Fraction | None:
+def read_rational(text: str) -> Fraction | None:
     """The number that the text is: as in `number`, with thousands commas, or a quotient of two."""
-    text = canonical(text)
+    text = canonicalize(text)
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
     if (ratio := _RATIO.fullmatch(text)) is not None:
         sign, above, below = ratio[1], ratio[2] or ratio[3], ratio[4] or ratio[5]
     else:
         sign, (above, below) = "", _quotient(text)
-    top, bottom = number(above), number(below)
+    top, bottom = read_number(above), read_number(below)
     if top is None or not bottom:
         return None
     return -top / bottom if sign == "-" else top / bottom
 
 
-def canonical(text: str) -> str:
+def canonicalize(text: str) -> str:
     """One spelling of what differs in looks alone."""
     if len(text) > answers.MAX_ANSWER_CHARS:
         return ""
@@ -113,49 +113,49 @@ def canonical(text: str) -> str:
     return _IDLE_BLANK.sub("", " ".join(text.split()))
 
 
-def unwrapped(text: str) -> str:
+def unwrap(text: str) -> str:
     """The answer without the marks of a formula around the whole of it."""
     text = text.strip()
     for opening, closing in (("\\boxed{", "}"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening):
             inner = text[len(opening) : -len(closing)]
-            if _balanced(inner) and "$" not in inner:
+            if _is_balanced(inner) and "$" not in inner:
                 return inner.strip()
     return text
 
 
-def judge(expected: str, answer_text: str, check: Check) -> Verdict:
+def score_answer(expected: str, answer_text: str, check: Check) -> Verdict:
     """Whether the text is the expected value, written in any exact form."""
     if len(answer_text) > answers.MAX_ANSWER_CHARS:
         return _wrong("the answer is too long")
-    text = unwrapped(answer_text)
-    shown = answers.shown(text)
+    text = unwrap(answer_text)
+    shown = answers.format_answer(text)
     if not text or len(text.splitlines()) != 1:
         return _wrong(f"{shown} is not one line with one expression")
     fold = str.casefold if _is_name(expected) else str
-    if fold(canonical(text)) == fold(canonical(expected)):
+    if fold(canonicalize(text)) == fold(canonicalize(expected)):
         return Verdict(correct=True, reason=f"{shown} is the expected answer")
-    ours, theirs = parts(canonical(expected)), parts(canonical(text))
+    ours, theirs = split_parts(canonicalize(expected)), split_parts(canonicalize(text))
     if ours[0] != theirs[0] or len(ours[1]) != len(theirs[1]):
         return _wrong(f"{shown} has not the expected form: one value, or a list in its brackets")
-    return _judge_parts(ours, theirs[1], shown, check)
+    return _score_parts(ours, theirs[1], shown, check)
 
 
-def parts(text: str) -> tuple[str, list[str]]:
+def split_parts(text: str) -> tuple[str, list[str]]:
     """The outer brackets of a list ("" around a single value or a bare list) and its parts."""
-    if rational(text) is not None:  # its commas part thousands
+    if read_rational(text) is not None:  # its commas part thousands
         return "", [text]
     pairs = (("\\{", "\\}"), ("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"))
     for opening, closing in pairs:
         if text.startswith(opening) and text.endswith(closing):
             inner = text[len(opening) : -len(closing)]
             listed = _at_commas(inner)
-            if _closed(inner) and (len(listed) > 1 or opening in ("\\{", "[")):
+            if _close_brackets(inner) and (len(listed) > 1 or opening in ("\\{", "[")):
                 return opening + closing, listed
     return "", _at_commas(text)
 
 
-def _judge_parts(
+def _score_parts(
     ours: tuple[str, list[str]], theirs: list[str], shown: str, check: Check
 ) -> Verdict:
     brackets, expected = ours
@@ -164,7 +164,7 @@ def _judge_parts(
         # Only a set's parts may stand in any order.
         candidates = open_ones if brackets == "\\{\\}" else [theirs[place]]
         for candidate in candidates:
-            verdict = _judge_value(part, candidate, check)
+            verdict = _score_value(part, candidate, check)
             if verdict is None:
                 return _wrong(f"comparing {shown} took too long")
             if verdict:
@@ -175,18 +175,22 @@ def _judge_parts(
     return Verdict(correct=True, reason=f"{shown} equals the expected value")
 
 
-def _judge_value(expected: str, text: str, check: Check) -> bool | None:
-    ours, theirs = rational(expected), rational(text)
+def _score_value(expected: str, text: str, check: Check) -> bool | None:
+    ours, theirs = read_rational(expected), read_rational(text)
     if ours is not None and theirs is not None:
         return ours == theirs
-    if _is_name(expected) or not _readable(expected, expected) or not _readable(text, expected):
+    if (
+        _is_name(expected)
+        or not _is_readable(expected, expected)
+        or not _is_readable(text, expected)
+    ):
         return False
     return check(expected, text)
 
 
-def _readable(text: str, expected: str) -> bool:
+def _is_readable(text: str, expected: str) -> bool:
     """One mathematical expression with the expected answer's letters and relations alone."""
-    if not text or not _balanced(text) or not _closed(text) or _TOWER.search(text):
+    if not text or not _is_balanced(text) or not _close_brackets(text) or _TOWER.search(text):
         return False
     if _TWO_NUMBERS.search(text) or _ROUNDED.search(text):
         return False
@@ -232,7 +236,7 @@ def _at_commas(text: str) -> list[str]:
     return [part.strip() for part in (*found, text[start:])]
 
 
-def _closed(text: str) -> bool:
+def _close_brackets(text: str) -> bool:
     """No bracket in the text closes one before it."""
     depth = 0
     for char in text:
@@ -242,7 +246,7 @@ def _closed(text: str) -> bool:
     return depth == 0
 
 
-def _balanced(text: str) -> bool:
+def _is_balanced(text: str) -> bool:
     depth = 0
     for char in text:
         depth += (char == "{") - (char == "}")

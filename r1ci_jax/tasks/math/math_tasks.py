@@ -59,7 +59,7 @@ Download = Callable[[HubFile], pathlib.Path]
 """Brings a file of the hub onto this machine."""
 
 
-class Loaded(published_task.StoredTask):
+class HubTask(published_task.PublishedTask):
     """A task of one JSON-lines file."""
 
     suite = "symbench"
@@ -75,14 +75,14 @@ class Loaded(published_task.StoredTask):
                 items.append(self.item(number, row))
             except ValueError as flaw:
                 dropped.append(Dropped(task=self.name, index=number, reason=str(flaw)))
-        return published_task.settled(self.name, items, dropped)
+        return published_task.deduplicate(self.name, items, dropped)
 
     @abc.abstractmethod
     def item(self, number: int, row: dict[str, Any]) -> Item:
         """The item of a row; raises ValueError with the reason why it cannot be asked."""
 
 
-class GsmHard(Loaded):
+class GsmHard(HubTask):
     """School problems in words with large numbers."""
 
     name = "gsm_hard"
@@ -108,9 +108,9 @@ class GsmHard(Loaded):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        expected = extraction.number(json.loads(example.answer))
-        found = extraction.number(answer_text)
-        shown = answers.shown(answer_text[:41])
+        expected = extraction.read_number(json.loads(example.answer))
+        found = extraction.read_number(answer_text)
+        shown = answers.format_answer(answer_text[:41])
         if found is None or expected is None:
             return Verdict(correct=False, reason=f"{shown} is not a single number in digits")
         if abs(found - expected) > TOLERANCE * abs(expected):
@@ -118,7 +118,7 @@ class GsmHard(Loaded):
         return Verdict(correct=True, reason=f"{shown} is the expected number")
 
 
-class MathSubject(Loaded):
+class MathSubject(HubTask):
     """One subject of MATH: competition problems, answered by a value."""
 
     kind = "reasoning"
@@ -134,10 +134,10 @@ class MathSubject(Loaded):
         problem, solution = row.get("problem"), row.get("solution")
         if not isinstance(problem, str) or not problem.strip() or not isinstance(solution, str):
             raise ValueError("no text under problem or solution")
-        content = extraction.boxed(solution)
+        content = extraction.extract_boxed(solution)
         if content is None:
             raise ValueError("its solution marks no answer")
-        value = extraction.value(content)
+        value = extraction.read_value(content)
         if value is None or len(value) > answers.MAX_ANSWER_CHARS:
             raise ValueError("its marked answer is not one value")
         return Item(
@@ -157,13 +157,13 @@ class MathSubject(Loaded):
         Raises:
             UserError: the jail, where what is no plain number is compared, does not start.
         """
-        return extraction.judge(json.loads(example.answer), answer_text, equality.equal)
+        return extraction.score_answer(json.loads(example.answer), answer_text, equality.are_equal)
 
 
 NAMES: Final = tuple(HUB)
 
 
-def make(name: str, data: pathlib.Path | None = None) -> Loaded:
+def make(name: str, data: pathlib.Path | None = None) -> HubTask:
     """The task of that name, from `NAMES`."""
     assert name in NAMES
     return GsmHard(data) if name == GsmHard.name else MathSubject(name, data)
@@ -209,9 +209,9 @@ def fetch(name: str, data: pathlib.Path, *, download: Download = from_hub) -> bo
     return True
 
 
-def dropped(data: pathlib.Path | None = None) -> list[Dropped]:
+def dropped_items(data: pathlib.Path | None = None) -> list[Dropped]:
     """Every item of the three files that is never asked, and why."""
-    return [drop for name in NAMES for drop in make(name, data).dropped()]
+    return [drop for name in NAMES for drop in make(name, data).dropped_items()]
 
 
 def _path(name: str) -> str:

@@ -16,7 +16,7 @@ ROWS: Final = "Answer with one row per line and a space between neighbours."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Choice:
+class DatasetChoice:
     """A chosen data set."""
 
     kind: str

@@ -9,13 +9,13 @@ from r1ci_jax.tasks.reasoning_gym.choice import (
     POLYNOMIAL,
     ROWS,
     WORD,
-    Choice,
+    DatasetChoice,
     grow,
 )
 
-CHOSEN: Final[dict[str, Choice]] = {
+CHOSEN: Final[dict[str, DatasetChoice]] = {
     # ---- algebra
-    "complex_arithmetic": Choice(
+    "complex_arithmetic": DatasetChoice(
         kind="execution",
         why="exact whole results, checked by value",
         form="a complex number like 3.0 - 2.0i",
@@ -27,7 +27,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             **{f"max_{part}": (5, 10, 50, 500, 5000) for part in ("real", "imag")},
         },
     ),
-    "intermediate_integration": Choice(
+    "intermediate_integration": DatasetChoice(
         kind="reasoning",
         why="the scorer differentiates the answer, so every antiderivative is right",
         form="an expression in x, Python syntax",
@@ -45,7 +45,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         refused="Integral",  # sympy gave up
         many=True,
     ),
-    "polynomial_equations": Choice(
+    "polynomial_equations": DatasetChoice(
         kind="reasoning",
         why="golds are solved by sympy; odd degree, so that there always is a real root",
         form="real numbers parted by commas, rounded to 4 decimals",
@@ -57,7 +57,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_value": (20, 100, 10, 50, 100),
         },
     ),
-    "polynomial_multiplication": Choice(
+    "polynomial_multiplication": DatasetChoice(
         kind="execution",
         why="one right expanded form",
         form="the expanded polynomial, Python syntax",
@@ -72,7 +72,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_degree": (2, 2, 3, 3, 4),
         },
     ),
-    "simple_equations": Choice(
+    "simple_equations": DatasetChoice(
         kind="execution",
         why="one whole solution",
         form="an integer",
@@ -83,7 +83,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_value": (20, 100, 1000, 10_000, 100_000),
         },
     ),
-    "simple_integration": Choice(
+    "simple_integration": DatasetChoice(
         kind="execution",
         why="the scorer differentiates the answer, so every antiderivative is right",
         form="an expression in the question's variable, Python syntax",
@@ -96,14 +96,14 @@ CHOSEN: Final[dict[str, Choice]] = {
         many=True,
     ),
     # ---- algorithmic
-    "ab": Choice(
+    "ab": DatasetChoice(
         kind="execution",
         why="one right final state",
         form="tokens parted by spaces",
         say="Write the tokens with single spaces between them.",
         ladder={"length": (8, 12, 20, 30, 50)},
     ),
-    "base_conversion": Choice(
+    "base_conversion": DatasetChoice(
         kind="execution",
         why="one right string of digits",
         form="digits without prefix",
@@ -113,14 +113,14 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_value": (200, 1000, 10_000, 100_000, 1_000_000),
         },
     ),
-    "binary_alternation": Choice(
+    "binary_alternation": DatasetChoice(
         kind="reasoning",
         why="one right count",
         form="an integer",
         say=INTEGER,
         ladder=grow("n", 16, 24, 40, 80, 150, low=10),
     ),
-    "binary_matrix": Choice(
+    "binary_matrix": DatasetChoice(
         kind="execution",
         why="one right matrix",
         form="rows on lines of their own",
@@ -128,21 +128,21 @@ CHOSEN: Final[dict[str, Choice]] = {
         most=1500,
         ladder={**grow("n", 5, 7, 9, 12, 16), "p_zero": (0.4, 0.3, 0.2, 0.15, 0.1)},
     ),
-    "caesar_cipher": Choice(
+    "caesar_cipher": DatasetChoice(
         kind="reasoning",
         why="the text is English, so the rotation can be found",
         form="the text in capital letters",
         ladder=grow("words", 6, 8, 12, 16, 24, low=5),
         fixed={"max_rotation": 25},
     ),
-    "count_primes": Choice(
+    "count_primes": DatasetChoice(
         kind="execution",
         why="one right count",
         form="an integer",
         say=INTEGER,
         ladder={"max_n": (300, 1000, 5000, 20_000, 100_000)},
     ),
-    "cryptarithm": Choice(
+    "cryptarithm": DatasetChoice(
         kind="planning",
         why="the scorer checks the sum, so every solution is right",
         form="letters with digits, like A=1,B=2",
@@ -151,7 +151,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         ladder=grow("words", 2, 3, 4, 5, 6),
         many=True,
     ),
-    "game_of_life": Choice(
+    "game_of_life": DatasetChoice(
         kind="execution",
         why="one right board; well filled, so that few boards die out",
         form="a JSON array of rows",
@@ -165,7 +165,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         },
         fixed={"filled_cells_weights": 0.4},
     ),
-    "graph_color": Choice(
+    "graph_color": DatasetChoice(
         kind="planning",
         why="the scorer checks the colouring, so every one is right",
         form='a JSON object, like {"0": 1, "1": 2}',
@@ -180,7 +180,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         many=True,
         foreign=0.1,
     ),
-    "group_anagrams": Choice(
+    "group_anagrams": DatasetChoice(
         kind="execution",
         why="one right grouping, in any order",
         form="a JSON list of lists of words",
@@ -190,14 +190,14 @@ CHOSEN: Final[dict[str, Choice]] = {
         ladder={**grow("anagram_groups", 3, 5, 10, 20, 30), "max_words_per_group": (2, 3, 4, 5, 5)},
         many=True,
     ),
-    "isomorphic_strings": Choice(
+    "isomorphic_strings": DatasetChoice(
         kind="execution",
         why="labels are computed; two classes in equal shares",
         form="True or False",
         ladder=grow("string_length", 6, 10, 20, 40, 80, low=5),
         constant=0.7,
     ),
-    "jugs": Choice(
+    "jugs": DatasetChoice(
         kind="planning",
         why="the scorer simulates the moves, so every solution is right",
         form='a JSON list of moves, like ["fill A", "pour A->B"]',
@@ -208,14 +208,14 @@ CHOSEN: Final[dict[str, Choice]] = {
         many=True,
         foreign=0.15,
     ),
-    "letter_counting": Choice(
+    "letter_counting": DatasetChoice(
         kind="execution",
         why="one right count; SymBench's letters asks for positions and single words",
         form="an integer",
         say=f"Capital letters count as well as small ones. {INTEGER}",
         ladder=grow("words", 14, 22, 35, 60, 100),
     ),
-    "letter_jumble": Choice(
+    "letter_jumble": DatasetChoice(
         kind="reasoning",
         why="running text of words of four letters and more, which leave one reading",
         form="words parted by spaces",
@@ -226,7 +226,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         fixed={"min_word_len": 4, "max_word_len": 12},
         many=True,
     ),
-    "manipulate_matrix": Choice(
+    "manipulate_matrix": DatasetChoice(
         kind="execution",
         why="one right matrix",
         form="rows on lines of their own",
@@ -238,14 +238,14 @@ CHOSEN: Final[dict[str, Choice]] = {
             **grow("transforms", 2, 3, 5, 8, 12),
         },
     ),
-    "number_filtering": Choice(
+    "number_filtering": DatasetChoice(
         kind="execution",
         why="one right list",
         form="a list of quoted numbers, like ['1.5', '2']",
         most=1500,
         ladder=grow("numbers", 5, 10, 20, 40, 80, low=4),
     ),
-    "number_sorting": Choice(
+    "number_sorting": DatasetChoice(
         kind="execution",
         why="one right order; compared exactly, the package lets each number be off by 1",
         form="a list of quoted numbers, like ['1.5', '2']",
@@ -253,7 +253,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         most=1500,
         ladder=grow("numbers", 5, 10, 20, 40, 80, low=4),
     ),
-    "palindrome_generation": Choice(
+    "palindrome_generation": DatasetChoice(
         kind="planning",
         why="the scorer checks the palindrome, so every one is right",
         form="one string of letters",
@@ -262,7 +262,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         ladder=grow("length", 7, 10, 16, 30, 60, low=6),
         many=True,
     ),
-    "palindrome_partitioning": Choice(
+    "palindrome_partitioning": DatasetChoice(
         kind="execution",
         why="one right set of partitions",
         form="a JSON list of lists of strings",
@@ -273,7 +273,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         ladder=grow("string_len", 5, 6, 8, 9, 10),
         many=True,
     ),
-    "ransom_note": Choice(
+    "ransom_note": DatasetChoice(
         kind="execution",
         why="labels are computed; two classes in equal shares",
         form="True or False",
@@ -283,14 +283,14 @@ CHOSEN: Final[dict[str, Choice]] = {
         },
         constant=0.7,
     ),
-    "rotate_matrix": Choice(
+    "rotate_matrix": DatasetChoice(
         kind="execution",
         why="one right matrix",
         form="rows on lines of their own",
         most=1500,
         ladder={**grow("n", 4, 5, 7, 10, 14, low=3), "max_rotations": (3, 5, 7, 10, 15)},
     ),
-    "rotten_oranges": Choice(
+    "rotten_oranges": DatasetChoice(
         kind="execution",
         why="one right count",
         form="an integer",
@@ -302,7 +302,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         },
         constant=0.4,
     ),
-    "spell_backward": Choice(
+    "spell_backward": DatasetChoice(
         kind="execution",
         why="one right word",
         form="a word",
@@ -310,20 +310,20 @@ CHOSEN: Final[dict[str, Choice]] = {
         shape=WORD,
         ladder=grow("word_len", 4, 6, 7, 9, 10),
     ),
-    "spiral_matrix": Choice(
+    "spiral_matrix": DatasetChoice(
         kind="execution",
         why="one right list; its scorer evaluates answers, so it is not asked",
         form="integers parted by spaces",
         most=1000,
         ladder=grow("n", 3, 5, 7, 9, 12),
     ),
-    "string_manipulation": Choice(
+    "string_manipulation": DatasetChoice(
         kind="execution",
         why="drawn rules, unlike the fixed ones of SymBench's string tasks",
         form="a string of letters",
         ladder={**grow("string_length", 8, 12, 18, 25, 40), **grow("num_rules", 3, 4, 6, 9, 14)},
     ),
-    "word_ladder": Choice(
+    "word_ladder": DatasetChoice(
         kind="planning",
         why="the scorer checks each step, so every ladder is right",
         form="words in capital letters, like CAT,COT,DOT",
@@ -334,7 +334,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         chunk=1000,
         many=True,
     ),
-    "word_sequence_reversal": Choice(
+    "word_sequence_reversal": DatasetChoice(
         kind="execution",
         why="one right list",
         form="words parted by a comma and a space",

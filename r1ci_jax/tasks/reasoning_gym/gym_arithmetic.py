@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from r1ci_jax.tasks.reasoning_gym.choice import INTEGER, NUMBER, Choice, grow
+from r1ci_jax.tasks.reasoning_gym.choice import INTEGER, NUMBER, DatasetChoice, grow
 
-CHOSEN: Final[dict[str, Choice]] = {
-    "basic_arithmetic": Choice(
+CHOSEN: Final[dict[str, DatasetChoice]] = {
+    "basic_arithmetic": DatasetChoice(
         kind="execution",
         why="one right integer",
         form="an integer",
@@ -13,7 +13,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         rule="numbers",
         ladder={**grow("terms", 3, 4, 5, 6, 8), **grow("digits", 2, 2, 3, 3, 4, low=1)},
     ),
-    "bitwise_arithmetic": Choice(
+    "bitwise_arithmetic": DatasetChoice(
         kind="execution",
         why="one right number",
         form="a hexadecimal number like -0x1f",
@@ -21,7 +21,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         shape="-?0x[0-9a-fA-F]+",
         ladder={"difficulty": (1, 2, 3, 4, 6)},
     ),
-    "calendar_arithmetic": Choice(
+    "calendar_arithmetic": DatasetChoice(
         kind="execution",
         why="one right day or count",
         form="a weekday in full, Yes or No, or an integer",
@@ -38,7 +38,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "year": (2022, 2021, 2020, 2019, 2024),
         },
     ),
-    "chain_sum": Choice(
+    "chain_sum": DatasetChoice(
         kind="execution",
         why="one right integer",
         form="an integer",
@@ -46,7 +46,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         rule="numbers",
         ladder={**grow("terms", 3, 4, 6, 9, 14), **grow("digits", 2, 3, 4, 5, 7)},
     ),
-    "count_bits": Choice(
+    "count_bits": DatasetChoice(
         kind="execution",
         why="one right count",
         form="an integer",
@@ -56,7 +56,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_n": (2**12, 2**20, 2**30, 2**40, 2**60),
         },
     ),
-    "decimal_arithmetic": Choice(
+    "decimal_arithmetic": DatasetChoice(
         kind="execution",
         why="one right value, up to the thousandth",
         form="a decimal number",
@@ -69,7 +69,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         },
         fixed={"precision": 12},
     ),
-    "decimal_chain_sum": Choice(
+    "decimal_chain_sum": DatasetChoice(
         kind="execution",
         why="one right number",
         form="a decimal number",
@@ -81,13 +81,13 @@ CHOSEN: Final[dict[str, Choice]] = {
             **grow("decimal_places", 1, 2, 3, 4, 5, low=1),
         },
     ),
-    "dice": Choice(
+    "dice": DatasetChoice(
         kind="execution",
         why="one right fraction; 100 of 100 golds confirmed by counting",
         form="a reduced fraction like 1/60",
         ladder={"num_dice": (3, 4, 5, 6, 8), "max_dice_size": (14, 18, 20, 25, 30)},
     ),
-    "fraction_simplification": Choice(
+    "fraction_simplification": DatasetChoice(
         kind="execution",
         why="one right fraction",
         form="a fraction like 2/3, or in LaTeX",
@@ -98,7 +98,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_factor": (10, 20, 100, 1000, 10_000),
         },
     ),
-    "gcd": Choice(
+    "gcd": DatasetChoice(
         kind="execution",
         why="one right integer; two numbers, for of more most are coprime",
         form="an integer",
@@ -106,14 +106,14 @@ CHOSEN: Final[dict[str, Choice]] = {
         ladder={"max_value": (100, 1000, 10_000, 1_000_000, 100_000_000)},
         constant=0.45,
     ),
-    "gsm_symbolic": Choice(
+    "gsm_symbolic": DatasetChoice(
         kind="reasoning",
         why="85 templates with drawn names and numbers; the package has one level",
         form="a number without unit",
         rule="numbers",
         chunk=100,
     ),
-    "lcm": Choice(
+    "lcm": DatasetChoice(
         kind="execution",
         why="one right integer",
         form="an integer",
@@ -121,7 +121,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         rule="numbers",
         ladder={**grow("numbers", 2, 2, 2, 3, 4), "max_value": (40, 100, 300, 500, 1000)},
     ),
-    "leg_counting": Choice(
+    "leg_counting": DatasetChoice(
         kind="execution",
         why="one right count, of animals whose legs are common knowledge",
         form="an integer",
@@ -129,7 +129,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         rule="numbers",
         ladder={**grow("animals", 3, 4, 6, 8, 12), "max_instances": (5, 10, 15, 50, 200)},
     ),
-    "number_format": Choice(
+    "number_format": DatasetChoice(
         kind="execution",
         why="one right number; compared exactly, the package allows 0.01",
         form="one of the numbers",
@@ -139,7 +139,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_delta": (1000.0, 100.0, 50.0, 20.0, 10.0),
         },
     ),
-    "power_function": Choice(
+    "power_function": DatasetChoice(
         kind="execution",
         why="one right value of three figures",
         form="a number like 1.23e+4",
@@ -148,7 +148,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         shape=r"[-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?",
         ladder=grow("exponent", 2, 3, 4, 6, 8, low=2),
     ),
-    "prime_factorization": Choice(
+    "prime_factorization": DatasetChoice(
         kind="execution",
         why="one right multiset of factors",
         form="primes parted by \u00d7, like 2 \u00d7 2 \u00d7 3",
@@ -159,14 +159,14 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_value": (999, 5000, 20_000, 100_000, 1_000_000),
         },
     ),
-    "products": Choice(
+    "products": DatasetChoice(
         kind="execution",
         why="one right integer",
         form="an integer",
         rule="numbers",
         ladder={**grow("terms", 2, 2, 2, 3, 3), **grow("digits", 2, 3, 4, 4, 6)},
     ),
-    "time_intervals": Choice(
+    "time_intervals": DatasetChoice(
         kind="execution",
         why="one right duration",
         form="a duration in the form that the question names",

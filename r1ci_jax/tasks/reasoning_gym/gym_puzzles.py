@@ -2,23 +2,23 @@
 
 from typing import Final
 
-from r1ci_jax.tasks.reasoning_gym.choice import INTEGER, ROWS, WORD, Choice, grow
+from r1ci_jax.tasks.reasoning_gym.choice import INTEGER, ROWS, WORD, DatasetChoice, grow
 
-CHOSEN: Final[dict[str, Choice]] = {
+CHOSEN: Final[dict[str, DatasetChoice]] = {
     # ---- arc
-    "arc_1d": Choice(
+    "arc_1d": DatasetChoice(
         kind="reasoning",
         why="one right row",
         form="digits parted by spaces",
         ladder=grow("size", 12, 16, 20, 25, 30, low=10),
     ),
-    "arc_agi": Choice(
+    "arc_agi": DatasetChoice(
         kind="reasoning",
         why="the public ARC tasks, turned and recoloured; the package grades nothing else",
         form="rows on lines of their own",
         most=2000,
     ),
-    "rearc": Choice(
+    "rearc": DatasetChoice(
         kind="reasoning",
         why="ARC tasks with generated grids, graded by size and variety",
         form="rows on lines of their own",
@@ -30,14 +30,14 @@ CHOSEN: Final[dict[str, Choice]] = {
         },
     ),
     # ---- code
-    "bf": Choice(
+    "bf": DatasetChoice(
         kind="execution",
         why="one right output; its third level takes half a second to draw",
         form="the program's output",
         ladder={"difficulty": (1, 2)},
     ),
     # ---- cognition
-    "color_cube_rotation": Choice(
+    "color_cube_rotation": DatasetChoice(
         kind="reasoning",
         why="one right colour",
         form="a colour",
@@ -45,7 +45,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         shape=WORD,
         ladder=grow("rotations", 1, 3, 5, 8, 12),
     ),
-    "figlet_font": Choice(
+    "figlet_font": DatasetChoice(
         kind="reasoning",
         why="one right word",
         form="a word",
@@ -54,7 +54,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         shape=WORD,
         ladder=grow("word_len", 3, 4, 5, 6, 7),
     ),
-    "modulo_grid": Choice(
+    "modulo_grid": DatasetChoice(
         kind="reasoning",
         why="one right grid",
         form="the rows of the grid",
@@ -67,7 +67,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_holes": (1, 2, 3, 5, 8),
         },
     ),
-    "needle_haystack": Choice(
+    "needle_haystack": DatasetChoice(
         kind="reasoning",
         why="one right name",
         form="a name",
@@ -75,7 +75,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         shape="[\\w'\u2019.-]+",
         ladder=grow("num_statements", 12, 25, 50, 80, 120, low=10),
     ),
-    "number_sequence": Choice(
+    "number_sequence": DatasetChoice(
         kind="reasoning",
         why="one integer by the rule drawn, of at most two steps, so that little doubt is left",
         form="an integer",
@@ -88,7 +88,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_value": (50, 200, 100, 500, 1000),
         },
     ),
-    "rectangle_count": Choice(
+    "rectangle_count": DatasetChoice(
         kind="execution",
         why="one right count, on grids smaller than the package's 80 by 80",
         form="an integer",
@@ -99,7 +99,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "height": (14, 16, 20, 24, 30),
         },
     ),
-    "rubiks_cube": Choice(
+    "rubiks_cube": DatasetChoice(
         kind="planning",
         why="the scorer turns the cube, so every solution is right",
         form="moves in Singmaster notation parted by spaces, like U R' F",
@@ -113,7 +113,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         many=True,
     ),
     # ---- games
-    "countdown": Choice(
+    "countdown": DatasetChoice(
         kind="planning",
         why="the scorer evaluates the expression, so every solution is right",
         form="an arithmetic expression",
@@ -128,21 +128,21 @@ CHOSEN: Final[dict[str, Choice]] = {
         },
         many=True,
     ),
-    "emoji_mystery": Choice(
+    "emoji_mystery": DatasetChoice(
         kind="execution",
         why="one right sentence",
         form="the sentence",
         most=600,
         ladder=grow("words_in_sentence", 8, 12, 18, 25, 35, low=3),
     ),
-    "futoshiki": Choice(
+    "futoshiki": DatasetChoice(
         kind="planning",
         why="one solution; blank lines and the width of gaps are not judged",
         form="the puzzle with all numbers and signs",
         most=1000,
         ladder={**grow("board_size", 4, 4, 5, 5, 6), **grow("difficulty", 0, 1, 1, 2, 2)},
     ),
-    "kakurasu": Choice(
+    "kakurasu": DatasetChoice(
         kind="planning",
         why="the scorer checks the sums",
         form="rows of 0 and 1",
@@ -155,7 +155,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "p_ones": (0.5, 0.4, 0.4, 0.4, 0.4),
         },
     ),
-    "maze": Choice(
+    "maze": DatasetChoice(
         kind="execution",
         why="one right number of steps",
         form="an integer",
@@ -165,13 +165,13 @@ CHOSEN: Final[dict[str, Choice]] = {
             **grow("grid_size", 8, 10, 12, 15, 18),
         },
     ),
-    "mini_sudoku": Choice(
+    "mini_sudoku": DatasetChoice(
         kind="planning",
         why="one solution in 200 of 200; SymBench has the large one only",
         form="rows of numbers",
         ladder=grow("empty", 6, 8, 9, 10, 12),
     ),
-    "sokoban": Choice(
+    "sokoban": DatasetChoice(
         kind="planning",
         why="the scorer plays the moves, so every solution is right",
         form="letters L, R, U and D",
@@ -186,7 +186,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         many=True,
         foreign=0.15,
     ),
-    "survo": Choice(
+    "survo": DatasetChoice(
         kind="planning",
         why="judged by its rules here: 7 of 150 have several solutions, the package takes one",
         form="the rows of the matrix",
@@ -196,7 +196,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         many=True,
     ),
     # ---- geometry
-    "advanced_geometry": Choice(
+    "advanced_geometry": DatasetChoice(
         kind="execution",
         why="one right point, radius or angle",
         form="a point, a radius, or an angle in degrees",
@@ -208,7 +208,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "max_coord": (6, 10, 30, 100, 1000),
         },
     ),
-    "simple_geometry": Choice(
+    "simple_geometry": DatasetChoice(
         kind="execution",
         why="one right angle; bounds that keep it below 180, the package's do not",
         form="a number of degrees without unit",
@@ -220,14 +220,14 @@ CHOSEN: Final[dict[str, Choice]] = {
         },
     ),
     # ---- graphs
-    "course_schedule": Choice(
+    "course_schedule": DatasetChoice(
         kind="reasoning",
         why="labels are computed; two classes in equal shares",
         form="True or False",
         ladder=grow("num_courses", 6, 8, 12, 18, 26),
         constant=0.7,
     ),
-    "family_relationships": Choice(
+    "family_relationships": DatasetChoice(
         kind="reasoning",
         why="one right word",
         form="a relationship in one word, like mother-in-law",
@@ -235,7 +235,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         shape="[A-Za-z-]+",
         ladder=grow("family_size", 4, 5, 6, 7, 9),
     ),
-    "largest_island": Choice(
+    "largest_island": DatasetChoice(
         kind="execution",
         why="one right area",
         form="an integer",
@@ -248,13 +248,13 @@ CHOSEN: Final[dict[str, Choice]] = {
             **grow("island_size", 8, 10, 12, 18, 25, low=2),
         },
     ),
-    "path_star": Choice(
+    "path_star": DatasetChoice(
         kind="reasoning",
         why="one right path",
         form="numbers parted by spaces",
         ladder={"degree": (2, 3, 4, 5, 6), **grow("path_length", 4, 5, 6, 7, 9)},
     ),
-    "quantum_lock": Choice(
+    "quantum_lock": DatasetChoice(
         kind="planning",
         why="the scorer plays the buttons, so every shortest sequence is right",
         form="buttons parted by arrows, like A → B → C",
@@ -263,7 +263,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         ladder={"difficulty": (4, 6, 8, 10, 14)},
         many=True,
     ),
-    "shortest_path": Choice(
+    "shortest_path": DatasetChoice(
         kind="planning",
         why="the scorer walks the path, so every shortest one is right",
         form="the words up, down, left, right parted by spaces, or infeasible",
@@ -275,14 +275,14 @@ CHOSEN: Final[dict[str, Choice]] = {
         many=True,
     ),
     # ---- induction
-    "acre": Choice(
+    "acre": DatasetChoice(
         kind="reasoning",
         why="three classes, 47 % the commonest; the package has one level",
         form="on, off or undetermined",
         chunk=100,
         constant=0.6,
     ),
-    "list_functions": Choice(
+    "list_functions": DatasetChoice(
         kind="reasoning",
         why="one list by the rule drawn from 17; the package has one level",
         form="a list like [1, 2, 3]",
@@ -290,7 +290,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         chunk=100,
     ),
     # ---- logic
-    "aiw": Choice(
+    "aiw": DatasetChoice(
         kind="reasoning",
         why="one right count",
         form="an integer",
@@ -298,7 +298,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         rule="numbers",
         ladder={"max_entities": (6, 8, 10, 14, 20)},
     ),
-    "knights_knaves": Choice(
+    "knights_knaves": DatasetChoice(
         kind="reasoning",
         why="one solution in 200 of 200",
         form="a sentence in the form that the question names",
@@ -310,7 +310,7 @@ CHOSEN: Final[dict[str, Choice]] = {
             "width_constraint": (2, 2, 2, 3, 3),
         },
     ),
-    "self_reference": Choice(
+    "self_reference": DatasetChoice(
         kind="reasoning",
         why="labels are computed over all assignments",
         form="an integer",
@@ -318,7 +318,7 @@ CHOSEN: Final[dict[str, Choice]] = {
         ladder={"difficulty": (2, 4, 6, 8, 10)},
         constant=0.5,
     ),
-    "zebra_puzzles": Choice(
+    "zebra_puzzles": DatasetChoice(
         kind="reasoning",
         why="one solution; larger ones take seconds to draw",
         form="a name",

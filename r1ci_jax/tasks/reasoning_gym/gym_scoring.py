@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks.jail_scoring import JAIL, Jail
+from r1ci_jax.tasks.jail_scoring import SCORING_JAIL, ScoringJail
 
-DRAW_SECONDS: Final = 120.0
+GENERATE_SECONDS: Final = 120.0
 """Wall time for importing the package, or for building a dataset and drawing an entry."""
 PROGRAM: Final = """
 from reasoning_gym.factory import create_dataset
@@ -55,7 +55,7 @@ class Job:
     answer: str
 
 
-class Judge(Protocol):
+class Scorer(Protocol):
     """Who runs the package's scorers."""
 
     def scores(self, jobs: Sequence[Job]) -> list[float | None]:
@@ -63,11 +63,11 @@ class Judge(Protocol):
         ...
 
 
-class Dead(Exception):
+class WorkerDied(Exception):
     """The child ended or had to be killed."""
 
 
-class Worker:
+class GeneratorWorker:
     """The child process: requests go in and replies come out, one JSON object a line.
 
     Raises:
@@ -91,8 +91,8 @@ class Worker:
             start_new_session=True,
         )
         try:
-            self._read(DRAW_SECONDS)
-        except Dead:
+            self._read(GENERATE_SECONDS)
+        except WorkerDied:
             self._process.kill()
             errors = self._process.stderr.read().decode() if self._process.stderr else ""
             self.close()
@@ -101,19 +101,19 @@ class Worker:
                 f"reasoning-gym cannot be used ({last}); pip install reasoning-gym"
             ) from None
 
-    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def request(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Send a request and wait for the reply; on trouble the child is killed."""
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
             return json.loads(self._read(seconds))
-        except Dead:
+        except WorkerDied:
             self.close()
             raise
         except (OSError, ValueError, RecursionError) as error:
             self.close()
-            raise Dead(str(error)) from error
+            raise WorkerDied(str(error)) from error
 
     def close(self) -> None:
         """End the child."""
@@ -132,20 +132,20 @@ class Worker:
         poll.register(number, select.POLLIN | select.POLLHUP)
         while b"\n" not in self._buffer:
             if not poll.poll(seconds * 1000):
-                raise Dead("too slow")
+                raise WorkerDied("too slow")
             piece = os.read(number, 1 << 16)
             if not piece:
-                raise Dead("the process ended")
+                raise WorkerDied("the process ended")
             self._buffer += piece
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
 
-class Drawer:
+class EntryGenerator:
     """Draws entries in a child process, started when first asked, that never sees an answer."""
 
     def __init__(self) -> None:
-        self._worker: Worker | None = None
+        self._worker: GeneratorWorker | None = None
         self._owner = 0
         self._lock = threading.Lock()
         atexit.register(self.close)
@@ -159,10 +159,10 @@ class Drawer:
         with self._lock:
             if self._worker is None or self._owner != os.getpid():
                 # After a fork the old one's pipes belong to the parent process.
-                self._worker, self._owner = Worker(), os.getpid()
+                self._worker, self._owner = GeneratorWorker(), os.getpid()
             try:
-                reply = self._worker.ask(request, DRAW_SECONDS)
-            except Dead as error:
+                reply = self._worker.request(request, GENERATE_SECONDS)
+            except WorkerDied as error:
                 self._worker = None
                 raise UserError(f"reasoning-gym cannot draw {request}: {error}") from error
         if "entry" not in reply:
@@ -176,10 +176,10 @@ class Drawer:
         self._worker = None
 
 
-class JailJudge:
+class JailScorer:
     """Runs the scorers in the jail, each answer in a process of its own."""
 
-    def __init__(self, jail: Jail = JAIL) -> None:
+    def __init__(self, jail: ScoringJail = SCORING_JAIL) -> None:
         self._jail = jail
 
     def scores(self, jobs: Sequence[Job]) -> list[float | None]:

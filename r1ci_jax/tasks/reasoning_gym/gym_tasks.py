@@ -14,21 +14,21 @@ from typing import Any, Final, override
 
 from r1ci_jax.tasks import answers, base
 from r1ci_jax.tasks.base import Example, Verdict
-from r1ci_jax.tasks.reasoning_gym.choice import Choice
+from r1ci_jax.tasks.reasoning_gym.choice import DatasetChoice
 from r1ci_jax.tasks.reasoning_gym.gym_algorithms import CHOSEN as _ALGORITHMS
 from r1ci_jax.tasks.reasoning_gym.gym_arithmetic import CHOSEN as _ARITHMETIC
 from r1ci_jax.tasks.reasoning_gym.gym_puzzles import CHOSEN as _PUZZLES
-from r1ci_jax.tasks.reasoning_gym.gym_scoring import RULES, Drawer, JailJudge, Job, Judge
+from r1ci_jax.tasks.reasoning_gym.gym_scoring import RULES, EntryGenerator, JailScorer, Job, Scorer
 
-CHOSEN: Final[dict[str, Choice]] = {**_ALGORITHMS, **_ARITHMETIC, **_PUZZLES}
+CHOSEN: Final[dict[str, DatasetChoice]] = {**_ALGORITHMS, **_ARITHMETIC, **_PUZZLES}
 NAMES: Final = tuple(f"rg_{dataset}" for dataset in CHOSEN)
 """The tasks' names; `make` makes each."""
 
-_drawer: Final = Drawer()
-_judge: Final = JailJudge()
+_generator: Final = EntryGenerator()
+_scorer: Final = JailScorer()
 
 
-def make(name: str, judge: Judge = _judge) -> "ReasoningGym":
+def make(name: str, scorer: Scorer = _scorer) -> "ReasoningGym":
     """The task of that name.
 
     Args:
@@ -36,7 +36,7 @@ def make(name: str, judge: Judge = _judge) -> "ReasoningGym":
         judge: Who runs the package's own scorers.
     """
     assert name in NAMES, name
-    return ReasoningGym(name.removeprefix("rg_"), judge)
+    return ReasoningGym(name.removeprefix("rg_"), scorer)
 
 
 def dataset_seed(task: str, seed: int, difficulty: int) -> int:
@@ -51,7 +51,7 @@ class ReasoningGym(base.Task):
     suite = "reasoning_gym"
     split = "train"  # the fixed split is in tasks/train_test_split.py
 
-    def __init__(self, dataset: str, judge: Judge) -> None:
+    def __init__(self, dataset: str, judge: Scorer) -> None:
         self._dataset = dataset
         self._choice = CHOSEN[dataset]
         self._judge = judge
@@ -64,7 +64,7 @@ class ReasoningGym(base.Task):
     @override
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
         assert difficulty in self.difficulties, f"{self.name} has no difficulty {difficulty}"
-        entry = _drawer.entry(
+        entry = _generator.entry(
             {
                 "dataset": self._dataset,
                 "config": json.dumps(self._choice.config(difficulty), sort_keys=True),
@@ -107,13 +107,15 @@ class ReasoningGym(base.Task):
             return Verdict(correct=False, reason="empty")
         if choice.rule == "package":
             if re.fullmatch(choice.shape, text) is None:
-                return Verdict(correct=False, reason=f"{answers.shown(text)} is not {choice.form}")
+                return Verdict(
+                    correct=False, reason=f"{answers.format_answer(text)} is not {choice.form}"
+                )
             return None
         gold = json.loads(example.answer)
         entry: dict[str, Any] = json.loads(example.metadata)["entry"]
         if RULES[choice.rule](gold, text, entry):
             return Verdict(correct=True, reason="equals the answer or obeys the rules")
-        return Verdict(correct=False, reason=f"{answers.shown(text)} is not the answer")
+        return Verdict(correct=False, reason=f"{answers.format_answer(text)} is not the answer")
 
     def _job(self, example: Example, text: str) -> Job:
         return Job(
@@ -129,7 +131,8 @@ class ReasoningGym(base.Task):
         if score == 1.0:
             return Verdict(correct=True, reason="the package's scorer gives 1")
         return Verdict(
-            correct=False, reason=f"{answers.shown(text.strip())} gets {score:.2f} of the scorer"
+            correct=False,
+            reason=f"{answers.format_answer(text.strip())} gets {score:.2f} of the scorer",
         )
 
     def _gold(self, entry: dict[str, Any]) -> str:

@@ -146,7 +146,7 @@ class Blocksworld(symbench_task.SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         blocks, stacks, least = _LEVELS[difficulty]
         limit = _MOVES_A_BLOCK * blocks
         while True:
@@ -163,22 +163,24 @@ class Blocksworld(symbench_task.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         if len(answer_text) > answers.MAX_PLAN_CHARS:
-            return symbench_task.wrong("the answer is far too long")
+            return symbench_task.wrong_verdict("the answer is far too long")
         drawn = json.loads(example.metadata)
         lines = answer_text.strip().splitlines()
         if not 1 <= len(lines) <= drawn["limit"]:
-            return symbench_task.wrong(f"{len(lines)} moves, not 1 to {drawn['limit']}")
+            return symbench_task.wrong_verdict(f"{len(lines)} moves, not 1 to {drawn['limit']}")
         stacks = [list(blocks) for blocks in drawn["start"]]
         for line in lines:
             problem = _move(stacks, line.strip())
             if problem:
-                return symbench_task.wrong(f"{answers.shown(line)}: {problem}")
+                return symbench_task.wrong_verdict(f"{answers.format_answer(line)}: {problem}")
         if ["".join(blocks) for blocks in stacks] != drawn["goal"]:
-            return symbench_task.wrong("the moves do not end in the goal")
-        return symbench_task.right(f"{len(lines)} moves lead to the goal")
+            return symbench_task.wrong_verdict("the moves do not end in the goal")
+        return symbench_task.right_verdict(f"{len(lines)} moves lead to the goal")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         """Read one item.
 
         Args:

@@ -122,7 +122,7 @@ class BoxLift(symbench_task.SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         count, crew, capacities, weights = _LEVELS[difficulty]
         lifters = [rng.randint(*capacities) for _ in range(crew)]
         heaviest = min(weights[1], sum(lifters) * 3 // 4)
@@ -138,27 +138,29 @@ class BoxLift(symbench_task.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         if len(answer_text) > answers.MAX_PLAN_CHARS:
-            return symbench_task.wrong("the answer is far too long")
+            return symbench_task.wrong_verdict("the answer is far too long")
         drawn = json.loads(example.metadata)
         lines = answer_text.strip().splitlines()
         if not 1 <= len(lines) <= drawn["limit"]:
-            return symbench_task.wrong(f"{len(lines)} steps, not 1 to {drawn['limit']}")
+            return symbench_task.wrong_verdict(f"{len(lines)} steps, not 1 to {drawn['limit']}")
         left = list(drawn["boxes"])
         for number, line in enumerate(lines, 1):
             match = _LINE.fullmatch(line.strip())
             if match is None or int(match[1]) != number:
-                return symbench_task.wrong(
-                    f"{answers.shown(line)} is not step {number} in the form asked"
+                return symbench_task.wrong_verdict(
+                    f"{answers.format_answer(line)} is not step {number} in the form asked"
                 )
             problem = _lift(left, drawn["lifters"], match[2])
             if problem:
-                return symbench_task.wrong(f"step {number}: {problem}")
+                return symbench_task.wrong_verdict(f"step {number}: {problem}")
         if left:
-            return symbench_task.wrong(f"{len(left)} boxes are left")
-        return symbench_task.right(f"all boxes are lifted in {len(lines)} steps")
+            return symbench_task.wrong_verdict(f"{len(left)} boxes are left")
+        return symbench_task.right_verdict(f"all boxes are lifted in {len(lines)} steps")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         """Read one item.
 
         Args:
@@ -170,7 +172,7 @@ class BoxLift(symbench_task.SymbenchTask):
             UserError: these are not there, or a box is too heavy.
         """
         boxes, lifters = (
-            _weights(symbench_task.field(solution, key)) for key in ("boxes", "lifters")
+            _weights(symbench_task.read_field(solution, key)) for key in ("boxes", "lifters")
         )
         if not boxes or not lifters or max(boxes) > sum(lifters):
             raise self.malformed(number, "boxes and lifters are missing, or a box is too heavy")

@@ -150,7 +150,7 @@ class BoxNet(symbench_task.SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         rows, columns, boxes = _LEVELS[difficulty]
         while True:
             squares = _scatter(rng, rows, columns, boxes)
@@ -169,22 +169,26 @@ class BoxNet(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         steps = _read(answer_text)
         if steps is None:
-            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a JSON list of steps")
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not a JSON list of steps"
+            )
         drawn = json.loads(example.metadata)
         if not 1 <= len(steps) <= drawn["limit"]:
-            return symbench_task.wrong(f"{len(steps)} steps, not 1 to {drawn['limit']}")
+            return symbench_task.wrong_verdict(f"{len(steps)} steps, not 1 to {drawn['limit']}")
         squares = drawn["squares"]
         for number, step in enumerate(steps, 1):
             problem = _act(squares, step)
             if problem:
-                return symbench_task.wrong(f"step {number}: {problem}")
+                return symbench_task.wrong_verdict(f"step {number}: {problem}")
         left = sum(thing.startswith("box_") for held in squares.values() for thing in held)
         if left:
-            return symbench_task.wrong(f"{left} boxes are left")
-        return symbench_task.right(f"no box is left after {len(steps)} steps")
+            return symbench_task.wrong_verdict(f"{left} boxes are left")
+        return symbench_task.right_verdict(f"no box is left after {len(steps)} steps")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         """Read one item.
 
         Args:
@@ -222,7 +226,7 @@ def _act(squares: Squares, step: dict[str, str]) -> str:
     for agent, action in step.items():
         who, act = _AGENT.fullmatch(agent), _ACTION.fullmatch(action)
         if who is None or act is None:
-            return f"{answers.shown(f'{agent}: {action}')} is not an agent and its action"
+            return f"{answers.format_answer(f'{agent}: {action}')} is not an agent and its action"
         spot = int(who[1]), int(who[2])
         held, box = squares.get(_key(spot), []), f"box_{act[1]}"
         if box not in held:

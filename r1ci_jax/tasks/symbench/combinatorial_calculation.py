@@ -10,7 +10,7 @@ from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.symbench import formula, symbench_task
-from r1ci_jax.tasks.symbench.symbench_task import Released
+from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 """Golds of the released sample that break the stated rules: none."""
@@ -71,7 +71,7 @@ class CombinatorialCalculation(symbench_task.SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         while True:
             numbers = [rng.randint(1, 9) for _ in range(_COUNT[difficulty])]
             made = formula.drawn(rng, numbers)
@@ -93,19 +93,19 @@ class CombinatorialCalculation(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         row = _read(answer_text)
         if row is None:
-            reason = f"{answers.shown(answer_text)} is not a list of numbers and symbols"
-            return symbench_task.wrong(reason)
+            reason = f"{answers.format_answer(answer_text)} is not a list of numbers and symbols"
+            return symbench_task.wrong_verdict(reason)
         given = json.loads(example.metadata)
         if [int(token) for token in row if token.isdigit()] != given["numbers"]:
-            return symbench_task.wrong("not the given numbers in their order")
+            return symbench_task.wrong_verdict("not the given numbers in their order")
         return formula.judged(row, given["target"])
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         match = _RELEASED.search(question)
         if match is None:
             raise self.malformed(number, "the question has no numbers and target")
-        tokens = symbench_task.field(solution)
+        tokens = symbench_task.read_field(solution)
         if not isinstance(tokens, list):
             raise self.malformed(number, "the solution is not a list of symbols")
         metadata = {"numbers": [int(n) for n in match[1].split(",")], "target": int(match[2])}

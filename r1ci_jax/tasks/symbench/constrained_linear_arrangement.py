@@ -10,7 +10,7 @@ from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.symbench import symbench_task
-from r1ci_jax.tasks.symbench.symbench_task import Released
+from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {
     "elements: a result that contradicts the stated rules (a draw between different cards)": 27,
@@ -112,7 +112,7 @@ class ConstrainedLinearArrangement(symbench_task.SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         name, rounds = rng.choice(_ROUNDS[difficulty])
         cards = range(len(_GAMES[name].names))
         while True:
@@ -135,29 +135,31 @@ class ConstrainedLinearArrangement(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         found = _read(answer_text)
         if found is None:
-            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a list of letters")
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not a list of letters"
+            )
         given = json.loads(example.metadata)
         letters, played = given["letters"], given["played"]
         if len(found) != len(played):
-            return symbench_task.wrong(f"{len(found)} letters for {len(played)} rounds")
+            return symbench_task.wrong_verdict(f"{len(found)} letters for {len(played)} rounds")
         if not set(found) <= set(letters):
-            return symbench_task.wrong("a letter that is no card of the game")
+            return symbench_task.wrong_verdict("a letter that is no card of the game")
         if len(set(found)) < len(found):
-            return symbench_task.wrong("a card is used twice")
+            return symbench_task.wrong_verdict("a card is used twice")
         outcome = _GAMES[given["game"]].outcome
         for spot, (own, other) in enumerate(zip(played, found, strict=True)):
             result = outcome(letters.index(own), letters.index(other))
             if result != given["results"][spot]:
-                return symbench_task.wrong(f"round {spot + 1} would be a {result}")
-        return symbench_task.right("fits all results")
+                return symbench_task.wrong_verdict(f"round {spot + 1} would be a {result}")
+        return symbench_task.right_verdict("fits all results")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         games = [game for words, game in _RELEASED_GAMES.items() if words in question]
         rounds = _RELEASED_ROUND.findall(question)
         if len(games) != 1 or not rounds:
             raise self.malformed(number, "the question has no known game with rounds")
-        gold = symbench_task.field(solution)
+        gold = symbench_task.read_field(solution)
         if not isinstance(gold, list):
             raise self.malformed(number, "the solution is not a list of letters")
         metadata = {

@@ -13,7 +13,7 @@ from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.symbench import symbench_task
-from r1ci_jax.tasks.symbench.symbench_task import Released
+from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 """Golds of the released sample that break the stated rules: none."""
@@ -97,7 +97,7 @@ class Cryptanalysis(symbench_task.SymbenchTask):
     answer_format = "the password: digits, then letters, as one word"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         shape = _SHAPE[difficulty]
         sample = string.digits[-shape.digits :] + "DBFC"[: shape.letters]
         secret = sample
@@ -128,17 +128,19 @@ class Cryptanalysis(symbench_task.SymbenchTask):
         last = string.ascii_uppercase[given["alphabet"] - 1]
         if re.fullmatch(f"[0-9]{{{digits}}}[A-{last}]{{{length - digits}}}", word) is None:
             form = f"{digits} digits and {length - digits} letters up to {last}"
-            return symbench_task.wrong(f"{answers.shown(answer_text)} is not {form}")
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not {form}"
+            )
         if len(set(word)) != length:
-            return symbench_task.wrong("a digit or letter is repeated")
+            return symbench_task.wrong_verdict("a digit or letter is repeated")
         for guess, *told in given["guesses"]:
             for part, expected in zip((slice(digits), slice(digits, None)), told, strict=True):
                 if feedback(guess[part], word[part], expected[3] is not None) != tuple(expected):
-                    return symbench_task.wrong(f"does not fit the feedback of {guess}")
-        return symbench_task.right("fits the feedback of all guesses")
+                    return symbench_task.wrong_verdict(f"does not fit the feedback of {guess}")
+        return symbench_task.right_verdict("fits the feedback of all guesses")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         found = _RELEASED_GUESS.findall(question)
         if not found:
             raise self.malformed(number, "the question has no guesses")
@@ -146,7 +148,7 @@ class Cryptanalysis(symbench_task.SymbenchTask):
             [guess, _released_feedback(text, "number"), _released_feedback(text, "letter")]
             for guess, text in found
         ]
-        signs = symbench_task.field(solution, "answer")
+        signs = symbench_task.read_field(solution, "answer")
         if not isinstance(signs, list):
             raise self.malformed(number, "the solution is not a list of signs")
         metadata = {"digits": 2, "alphabet": 26, "guesses": told}

@@ -10,7 +10,7 @@ from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.symbench import symbench_task
-from r1ci_jax.tasks.symbench.symbench_task import Released
+from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 
 Cell = tuple[int, int]
 
@@ -53,7 +53,7 @@ class EightQueens(symbench_task.SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         side, given, blocked = _SHAPE[difficulty]
         queens = _placement(rng, side)
         shown = rng.sample(queens, given)
@@ -73,15 +73,19 @@ class EightQueens(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         queens = _read(answer_text)
         if queens is None:
-            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a list of cells")
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not a list of cells"
+            )
         board = json.loads(example.metadata)["board"]
         fault = _fault(board, queens)
         return (
-            symbench_task.wrong(fault) if fault else symbench_task.right("no queen attacks another")
+            symbench_task.wrong_verdict(fault)
+            if fault
+            else symbench_task.right_verdict("no queen attacks another")
         )
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         rows = _BOARD.findall(question)
         if not rows or {len(row) for row in rows} != {len(rows)}:
             raise self.malformed(number, "the question has no square board")

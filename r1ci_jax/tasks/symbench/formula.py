@@ -104,10 +104,10 @@ def judged(tokens: Sequence[str], target: int) -> Verdict:
     """Right when the tokens are a formula with that value."""
     found = value(tokens)
     if found is None:
-        return symbench_task.wrong("not a formula, or it divides by zero")
+        return symbench_task.wrong_verdict("not a formula, or it divides by zero")
     if found != target:
-        return symbench_task.wrong(f"the value is {found}, not {target}")
-    return symbench_task.right(f"the value is {found}")
+        return symbench_task.wrong_verdict(f"the value is {found}, not {target}")
+    return symbench_task.right_verdict(f"the value is {found}")
 
 
 def applied(left: Fraction, operator: str, right: Fraction) -> Fraction | None:

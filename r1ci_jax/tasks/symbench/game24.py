@@ -12,7 +12,7 @@ from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.symbench import formula, symbench_task
 from r1ci_jax.tasks.symbench.formula import Formula
-from r1ci_jax.tasks.symbench.symbench_task import Released
+from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 """Released puzzles of the sample without a solution: none. The release stores no golds."""
@@ -46,7 +46,7 @@ class Game24(symbench_task.SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         count, high = _SHAPE[difficulty]
         while True:
             made = _aimed(rng, count, high)
@@ -67,14 +67,16 @@ class Game24(symbench_task.SymbenchTask):
         short = len(answer_text) <= answers.MAX_ANSWER_CHARS
         row = formula.tokens(answer_text.strip()) if short else None
         if not row:
-            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a formula")
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not a formula"
+            )
         given = json.loads(example.metadata)
         if sorted(int(token) for token in row if token.isdigit()) != given["numbers"]:
-            return symbench_task.wrong("not each of the given numbers exactly once")
+            return symbench_task.wrong_verdict("not each of the given numbers exactly once")
         return formula.judged(row, given["target"])
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         """The release stores four numbers, as the question or under `puzzle`, and no gold."""
         raw = solution.get("puzzle", question) if isinstance(solution, dict) else question
         if re.fullmatch(r"\s*\d{1,3}(\s+\d{1,3})+\s*", str(raw)) is None:

@@ -114,7 +114,7 @@ class GridWorld(symbench_task.SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         rows, columns, obstacles, goals = _LEVELS[difficulty]
         while True:
             grid = _scatter(rng, rows, columns, obstacles, goals)
@@ -134,24 +134,28 @@ class GridWorld(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         moves = _read(answer_text)
         if moves is None:
-            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a list of moves")
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not a list of moves"
+            )
         drawn = json.loads(example.metadata)
         grid, limit = drawn["grid"], drawn["limit"]
         if len(moves) > limit:
-            return symbench_task.wrong(f"{len(moves)} moves, not at most {limit}")
+            return symbench_task.wrong_verdict(f"{len(moves)} moves, not at most {limit}")
         (here,), left = _cells(grid, "R"), set(_cells(grid, "G"))
         for number, move in enumerate(moves, 1):
             down, right = _MOVES[move]
             here = here[0] + down, here[1] + right
             if not _free(grid, here):
-                return symbench_task.wrong(
+                return symbench_task.wrong_verdict(
                     f"move {number} ({move}) leaves the grid or hits an obstacle"
                 )
             left.discard(here)
         if left:
-            return symbench_task.wrong(f"{len(left)} goals are not visited")
-        return symbench_task.right(f"all goals are visited in {len(moves)} moves")
+            return symbench_task.wrong_verdict(f"{len(left)} goals are not visited")
+        return symbench_task.right_verdict(f"all goals are visited in {len(moves)} moves")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         raise UserError(f"released item {number} of gridworld: no public item of it is known")

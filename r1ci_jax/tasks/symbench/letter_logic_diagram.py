@@ -11,7 +11,13 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.symbench_task import Released, SymbenchTask, field, right, wrong
+from r1ci_jax.tasks.symbench.symbench_task import (
+    ReleasedItem,
+    SymbenchTask,
+    read_field,
+    right_verdict,
+    wrong_verdict,
+)
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -182,7 +188,7 @@ class LetterLogicDiagram(SymbenchTask):
     answer_format = "the complete grid: one line a row, letters parted by commas"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         while True:
             full = next(solutions([BLANK * level.size] * level.size, rng))
@@ -199,19 +205,21 @@ class LetterLogicDiagram(SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         rows = _read(answer_text)
         if rows is None:
-            return wrong(f"{answers.shown(answer_text)} is not a grid of letters parted by commas")
+            return wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not a grid of letters parted by commas"
+            )
         fault = _fault(json.loads(example.metadata)["grid"], rows)
-        return right("every rule holds") if fault is None else wrong(fault)
+        return right_verdict("every rule holds") if fault is None else wrong_verdict(fault)
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         shown = re.search(r"empty cells blank\):\n\n((?:[a-g,]+\n)+)", question)
         if shown is None:
             raise self.malformed(number, "no grid in the question")
         grid = ["".join(cell or BLANK for cell in row.split(",")) for row in shown[1].split()]
         if len(grid) != 7 or any(len(row) != 7 for row in grid):
             raise self.malformed(number, "the grid has not 7 rows of 7 cells")
-        stored = field(solution)
+        stored = read_field(solution)
         if not isinstance(stored, list) or not all(isinstance(row, list) for row in stored):
             raise self.malformed(number, "no grid in the solution")
         gold = "\n".join(",".join(map(str, row)) for row in stored)

@@ -10,7 +10,13 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.symbench_task import Released, SymbenchTask, field, right, wrong
+from r1ci_jax.tasks.symbench.symbench_task import (
+    ReleasedItem,
+    SymbenchTask,
+    read_field,
+    right_verdict,
+    wrong_verdict,
+)
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -80,7 +86,7 @@ class Letters(SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         letter = rng.choice(string.ascii_lowercase)
         # A count drawn evenly: the letters of a random word would be counted once or twice.
@@ -101,19 +107,21 @@ class Letters(SymbenchTask):
         expected = positions_of(asked["letter"], asked["word"])
         answer = _read(answer_text)
         if answer is None:
-            return wrong(f"{answers.shown(answer_text)} is not of the form Count: n, Positions: []")
+            return wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not of the form Count: n, Positions: []"
+            )
         count, positions = answer
         if count != len(expected):
-            return wrong(f"the count is {len(expected)}, not {count}")
+            return wrong_verdict(f"the count is {len(expected)}, not {count}")
         if sorted(positions) != expected:
-            return wrong("the positions are not those of the letter")
-        return right(f"{count} positions, all right")
+            return wrong_verdict("the positions are not those of the letter")
+        return right_verdict(f"{count} positions, all right")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         # The release stores words, not questions: a folder of lengths, a file of a letter.
-        word = field(solution, "word")
-        letter = field(solution, "letter")
+        word = read_field(solution, "word")
+        letter = read_field(solution, "letter")
         if not isinstance(word, str) or not isinstance(letter, str) or len(letter) != 1:
             raise self.malformed(number, "it needs a word and a letter")
         return self.item(

@@ -10,7 +10,13 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.symbench_task import Released, SymbenchTask, field, right, wrong
+from r1ci_jax.tasks.symbench.symbench_task import (
+    ReleasedItem,
+    SymbenchTask,
+    read_field,
+    right_verdict,
+    wrong_verdict,
+)
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -78,7 +84,7 @@ class LightPuzzles(SymbenchTask):
     answer_format = "0s and 1s parted by commas, row by row"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         size = level.size
         cells = [(row, column) for row in range(1, size + 1) for column in range(1, size + 1)]
@@ -104,16 +110,16 @@ class LightPuzzles(SymbenchTask):
         expected = json.loads(example.metadata)["lights"]
         given = answers.integers(answer_text)
         if given is None or not set(given) <= {0, 1}:
-            return wrong(f"{answers.shown(answer_text)} is not a list of 0s and 1s")
+            return wrong_verdict(f"{answers.format_answer(answer_text)} is not a list of 0s and 1s")
         if len(given) != len(expected):
-            return wrong(f"{len(given)} lights instead of {len(expected)}")
+            return wrong_verdict(f"{len(given)} lights instead of {len(expected)}")
         differing = sum(a != b for a, b in zip(given, expected, strict=True))
         if differing:
-            return wrong(f"{differing} of {len(expected)} lights are wrong")
-        return right(f"all {len(expected)} lights are right")
+            return wrong_verdict(f"{differing} of {len(expected)} lights are wrong")
+        return right_verdict(f"all {len(expected)} lights are right")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         shape = re.search(r"Given n=(\d+) .*:\n((?:[01]+\n)+)", question)
         if shape is None:
             raise self.malformed(number, "no grid in the question")
@@ -128,7 +134,7 @@ class LightPuzzles(SymbenchTask):
         square = len(grid) == size and all(len(row) == size for row in grid)
         if not (presses and square and inside and set(presses) <= set(buttons)):
             raise self.malformed(number, "grid, buttons and rounds do not fit each other")
-        stored = field(solution)
+        stored = read_field(solution)
         if not isinstance(stored, list):
             raise self.malformed(number, "no list of lights in the solution")
         # The question alone decides; the stored answer has to agree with it.

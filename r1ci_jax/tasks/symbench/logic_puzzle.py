@@ -11,7 +11,13 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.symbench_task import Released, SymbenchTask, field, right, wrong
+from r1ci_jax.tasks.symbench.symbench_task import (
+    ReleasedItem,
+    SymbenchTask,
+    read_field,
+    right_verdict,
+    wrong_verdict,
+)
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {
     "the stored cells break the stated rule of a row or column": 13
@@ -174,7 +180,7 @@ class LogicPuzzle(SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         planted = _sum_rules if rng.random() < 0.5 else _product_rules
         rules, cells = planted(level, rng)
@@ -188,12 +194,12 @@ class LogicPuzzle(SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         cells = _read(answer_text)
         if cells is None:
-            return wrong(f"{answers.shown(answer_text)} is not a list of cells")
+            return wrong_verdict(f"{answers.format_answer(answer_text)} is not a list of cells")
         fault = Rules(**json.loads(example.metadata)).fault(cells)
-        return right("every rule holds") if fault is None else wrong(fault)
+        return right_verdict("every rule holds") if fault is None else wrong_verdict(fault)
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         count = re.search(r"select (\d+) different numbers", question)
         first = re.search(
             r"square \((\d+),(\d+)\) as the first selected number\n((?:[-\d, ]+\n)+)", question
@@ -205,7 +211,7 @@ class LogicPuzzle(SymbenchTask):
         cell = [int(first[1]), int(first[2])]
         if any(len(row) != len(grid) for row in grid) or max(cell) >= len(grid):
             raise self.malformed(number, "the grid is not square or lacks the first cell")
-        stored = field(solution)
+        stored = read_field(solution)
         if not isinstance(stored, list) or not all(isinstance(c, list) for c in stored):
             raise self.malformed(number, "no list of cells in the solution")
         rules = Rules(

@@ -13,7 +13,12 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.symbench_task import Released, SymbenchTask, right, wrong
+from r1ci_jax.tasks.symbench.symbench_task import (
+    ReleasedItem,
+    SymbenchTask,
+    right_verdict,
+    wrong_verdict,
+)
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
@@ -196,7 +201,7 @@ class LogicalEquation(SymbenchTask):
     answer_format = "the letters' numbers in alphabetical order, parted by commas"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         hidden = rng.sample(range(1, level.highest + 1), level.letters)
         relations = _relations(sorted(hidden), hidden, rng)
@@ -215,20 +220,20 @@ class LogicalEquation(SymbenchTask):
         asked = json.loads(example.metadata)
         given = answers.integers(answer_text)
         if given is None:
-            return wrong(f"{answers.shown(answer_text)} is not a list of integers")
+            return wrong_verdict(f"{answers.format_answer(answer_text)} is not a list of integers")
         if len(given) != len(asked["values"]):
-            return wrong(f"{len(given)} numbers instead of {len(asked['values'])}")
+            return wrong_verdict(f"{len(given)} numbers instead of {len(asked['values'])}")
         if not set(given) <= set(asked["values"]):
-            return wrong("a number that no letter may stand for")
+            return wrong_verdict("a number that no letter may stand for")
         if asked["different"] and len(set(given)) != len(given):
-            return wrong("two letters stand for the same number")
+            return wrong_verdict("two letters stand for the same number")
         for known in (Relation(**fields) for fields in asked["relations"]):
             if not known.holds(given[known.x], given[known.y]):
-                return wrong(f"{known.shown()} does not hold")
-        return right("every relation holds")
+                return wrong_verdict(f"{known.shown()} does not hold")
+        return right_verdict("every relation holds")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         listed = re.search(r"representing one of the numbers ([\d, ]+)\.", question)
         lines = re.findall(r"^\d+\. (.+)$", question, re.MULTILINE)
         relations = [_read_relation(line.strip()) for line in lines]

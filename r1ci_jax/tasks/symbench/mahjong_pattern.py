@@ -11,7 +11,13 @@ from typing import Any, Final, override
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench.symbench_task import Released, SymbenchTask, field, right, wrong
+from r1ci_jax.tasks.symbench.symbench_task import (
+    ReleasedItem,
+    SymbenchTask,
+    read_field,
+    right_verdict,
+    wrong_verdict,
+)
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {
     "a run is missed because one of its letters is held twice": 5,
@@ -107,7 +113,7 @@ class MahjongPattern(SymbenchTask):
     answer_format = "0, 1 or 2"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         # Random cards are mostly passed: the judgement is drawn first, so that each is as common.
         result = rng.choice((PASS, PENG, CHI))
         misleading = _ROUNDS[difficulty] > 1 and rng.random() < _MISLEADING
@@ -126,13 +132,13 @@ class MahjongPattern(SymbenchTask):
         result = json.loads(example.metadata)["result"]
         given = answers.integer(answer_text)
         if given is None or given not in (PASS, PENG, CHI):
-            return wrong(f"{answers.shown(answer_text)} is not 0, 1 or 2")
+            return wrong_verdict(f"{answers.format_answer(answer_text)} is not 0, 1 or 2")
         if given != result:
-            return wrong(f"the card is judged {_NAMES[result]}, not {_NAMES[given]}")
-        return right(f"the card is judged {_NAMES[result]}")
+            return wrong_verdict(f"the card is judged {_NAMES[result]}, not {_NAMES[given]}")
+        return right_verdict(f"the card is judged {_NAMES[result]}")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         first = re.search(r"initial cards:\s*([A-Z]+)", question)
         rounds = tuple(_ROUND.findall(question))
         if first is None or not rounds:
@@ -141,7 +147,7 @@ class MahjongPattern(SymbenchTask):
         hand = final_hand(game)
         if hand is None:
             raise self.malformed(number, "a card is removed that is not held")
-        stored = field(solution)
+        stored = read_field(solution)
         if not isinstance(stored, int):
             raise self.malformed(number, "no number in the solution")
         # The shorter of the two released texts has no rule about runs.

@@ -78,7 +78,7 @@ class MatrixTransformation(symbench_task.SymbenchTask):
     answer_format = "the entries row by row, parted by commas"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         rows, columns = (rng.randint(*level.sides) for _ in range(2))
         characters = rng.choice(_CHARACTERS)
@@ -99,28 +99,30 @@ class MatrixTransformation(symbench_task.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         expected = json.loads(example.metadata)["entries"]
-        parts = answers.parts(answer_text)
+        parts = answers.split_parts(answer_text)
         if parts is None:
-            return symbench_task.wrong("the answer is too long")
-        found = list(map(answers.unquoted, parts))
+            return symbench_task.wrong_verdict("the answer is too long")
+        found = list(map(answers.strip_quotes, parts))
         if len(found) != len(expected):
-            return symbench_task.wrong(f"{len(found)} entries, not {len(expected)}")
+            return symbench_task.wrong_verdict(f"{len(found)} entries, not {len(expected)}")
         for place, (entry, right) in enumerate(zip(found, expected, strict=True), start=1):
             if entry != right:
-                return symbench_task.wrong(
-                    f"entry {place} is {answers.shown(entry)}, not {right!r}"
+                return symbench_task.wrong_verdict(
+                    f"entry {place} is {answers.format_answer(entry)}, not {right!r}"
                 )
-        return symbench_task.right(f"all {len(expected)} entries are right")
+        return symbench_task.right_verdict(f"all {len(expected)} entries are right")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         body = re.search(r"matrix is\s*\n(.+?)\.\s*\nWhat is the result", question, re.DOTALL)
         if body is None or "90 degrees clockwise" not in question:
             raise self.malformed(number, "no matrix to turn in the question")
         matrix = [line.split() for line in body[1].splitlines()]
         if len({len(row) for row in matrix}) != 1:
             raise self.malformed(number, "rows of different lengths")
-        gold = symbench_task.field(solution, "formatted_solution")
+        gold = symbench_task.read_field(solution, "formatted_solution")
         if not isinstance(gold, str):
             raise self.malformed(number, "no formatted_solution")
         return self.item(

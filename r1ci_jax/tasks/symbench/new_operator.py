@@ -96,10 +96,10 @@ def evaluate(expression: str, operators: Mapping[str, Operator]) -> Fraction:
         raise ValueError("the expression is too long")
     tokens = _TOKEN.findall(expression)
     if "".join(tokens) != re.sub(r"\s", "", expression):
-        raise ValueError(f"{answers.shown(expression)} is no expression")
+        raise ValueError(f"{answers.format_answer(expression)} is no expression")
     value, end = _chain(tokens, 0, operators)
     if end != len(tokens):
-        raise ValueError(f"brackets do not match in {answers.shown(expression)}")
+        raise ValueError(f"brackets do not match in {answers.format_answer(expression)}")
     return value
 
 
@@ -132,7 +132,7 @@ class NewOperator(symbench_task.SymbenchTask):
     answer_format = "an integer, a fraction, or a decimal number to three places or more"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         while True:
             symbols = rng.sample(_SYMBOLS, level.operators)
@@ -163,7 +163,7 @@ class NewOperator(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         exact = Fraction(json.loads(example.metadata)["value"])
         if len(answer_text) > answers.MAX_ANSWER_CHARS:
-            return symbench_task.wrong("the answer is too long")
+            return symbench_task.wrong_verdict("the answer is too long")
         text = answer_text.strip()
         parts = _FRACTION.fullmatch(text)
         if parts is not None:
@@ -171,14 +171,16 @@ class NewOperator(symbench_task.SymbenchTask):
         else:
             same = answers.rounds_to(exact, text, places=_PLACES)
         if not same:
-            return symbench_task.wrong(f"{answers.shown(text)} is not {exact}")
-        return symbench_task.right(f"equals {exact}")
+            return symbench_task.wrong_verdict(f"{answers.format_answer(text)} is not {exact}")
+        return symbench_task.right_verdict(f"equals {exact}")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         definitions = re.findall(r"Define a(.)b to be (.+?)\.\n", question)
         asked = re.search(r"Calculate (.+)\.\s*\n", question)
-        gold = symbench_task.field(solution)
+        gold = symbench_task.read_field(solution)
         if not definitions or asked is None or not isinstance(gold, int | float):
             raise self.malformed(number, "no definitions, no expression or no number")
         try:
@@ -226,4 +228,4 @@ def _operator(formula: str) -> Operator:
         return Operator(form="product", p=int(found[1]))
     if text == "(a+b)/b":
         return Operator(form="ratio")
-    raise ValueError(f"unknown formula {answers.shown(formula)}")
+    raise ValueError(f"unknown formula {answers.format_answer(formula)}")

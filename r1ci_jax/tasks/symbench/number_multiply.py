@@ -31,7 +31,7 @@ class NumberMultiply(symbench_task.SymbenchTask):
     answer_format = "an integer"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         digits = list(rng.choice(_DIGITS[difficulty]))
         rng.shuffle(digits)
         factors = [_factor(rng, count) for count in digits]
@@ -49,10 +49,12 @@ class NumberMultiply(symbench_task.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         product = math.prod(json.loads(example.metadata)["factors"])
-        return answers.judge_integer(product, answer_text)
+        return answers.score_integer(product, answer_text)
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         body = re.search(r"result of (-?[0-9]+(?:\*-?[0-9]+)+)\?", question)
         if body is None:
             raise self.malformed(number, "no product in the question")

@@ -70,7 +70,7 @@ class PatternRecognition(symbench_task.SymbenchTask):
     answer_format = "row and column, counted from 0, parted by a comma"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         while True:
             grid = _grid(rng, level)
@@ -89,20 +89,31 @@ class PatternRecognition(symbench_task.SymbenchTask):
         corners = json.loads(example.metadata)["corners"]
         values = answers.integers(answer_text)
         if values is None or len(values) != 2:
-            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a row and a column")
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not a row and a column"
+            )
         if values not in corners:
-            return symbench_task.wrong(f"no square ends at {answers.shown(answer_text)}")
-        return symbench_task.right(f"the square ends at row {values[0]}, column {values[1]}")
+            return symbench_task.wrong_verdict(
+                f"no square ends at {answers.format_answer(answer_text)}"
+            )
+        return symbench_task.right_verdict(
+            f"the square ends at row {values[0]}, column {values[1]}"
+        )
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         body = re.search(r"matrix is\s*\n(.+?)\n\s*\nPlease provide", question, re.DOTALL)
         if body is None:
             raise self.malformed(number, "no matrix in the question")
         grid = [line.split() for line in body[1].strip().splitlines()]
         if len({len(row) for row in grid}) != 1:
             raise self.malformed(number, "rows of different lengths")
-        row, column = symbench_task.field(solution, "row"), symbench_task.field(solution, "column")
+        row, column = (
+            symbench_task.read_field(solution, "row"),
+            symbench_task.read_field(solution, "column"),
+        )
         if not isinstance(row, int) or not isinstance(column, int):
             raise self.malformed(number, "no row and column")
         corners = [[r, c] for r, c, _ in blocks(grid)]

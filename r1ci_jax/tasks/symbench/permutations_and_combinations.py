@@ -133,7 +133,7 @@ class PermutationsAndCombinations(symbench_task.SymbenchTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         items = "ABCDEFGHI"[: level.items]
         hidden = "".join(rng.sample(items, level.items))
@@ -147,24 +147,28 @@ class PermutationsAndCombinations(symbench_task.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        parts = answers.parts(answer_text)
+        parts = answers.split_parts(answer_text)
         if parts is None:
-            return symbench_task.wrong("the answer is too long")
+            return symbench_task.wrong_verdict("the answer is too long")
         drawn = json.loads(example.metadata)
-        found = list(map(answers.unquoted, parts))
+        found = list(map(answers.strip_quotes, parts))
         if sorted(found) != sorted(drawn["items"]):
-            return symbench_task.wrong(f"{answers.shown(answer_text)} does not name each item once")
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} does not name each item once"
+            )
         row = "".join(found)
         for number, rule in enumerate(drawn["rules"], start=1):
             if not Rule(**rule).holds(row):
-                return symbench_task.wrong(f"{row} breaks rule {number}")
-        return symbench_task.right(f"{row} fulfils all {len(drawn['rules'])} rules")
+                return symbench_task.wrong_verdict(f"{row} breaks rule {number}")
+        return symbench_task.right_verdict(f"{row} fulfils all {len(drawn['rules'])} rules")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         labelled = re.search(r"books labeled ([A-Z](?:, [A-Z])+)", question)
         listed = re.search(r"constraints are:\s*\n(.+?)\n\s*\nQuestion", question, re.DOTALL)
-        gold = symbench_task.field(solution, "correct_solution")
+        gold = symbench_task.read_field(solution, "correct_solution")
         if labelled is None or listed is None or not isinstance(gold, list):
             raise self.malformed(number, "no items, no constraints or no arrangement")
         items = labelled[1].replace(", ", "")

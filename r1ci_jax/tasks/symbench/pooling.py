@@ -61,7 +61,7 @@ class Pooling(symbench_task.SymbenchTask):
     answer_format = "the pooled values row by row, parted by commas; averages to two decimal places"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         side, window, stride = (
             rng.randint(*span) for span in (level.side, level.window, level.stride)
@@ -77,22 +77,24 @@ class Pooling(symbench_task.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        found = answers.parts(answer_text, limit=MAX_ANSWER_CHARS)
+        found = answers.split_parts(answer_text, limit=MAX_ANSWER_CHARS)
         if found is None:
-            return symbench_task.wrong("the answer is too long")
+            return symbench_task.wrong_verdict("the answer is too long")
         drawn = json.loads(example.metadata)
         expected = pooled(drawn["grid"], drawn["window"], drawn["stride"], drawn["kind"])
         if len(found) != len(expected):
-            return symbench_task.wrong(f"{len(found)} values, not {len(expected)}")
+            return symbench_task.wrong_verdict(f"{len(found)} values, not {len(expected)}")
         for place, (part, exact) in enumerate(zip(found, expected, strict=True), start=1):
             if not answers.rounds_to(exact, part, places=_PLACES):
-                return symbench_task.wrong(
-                    f"value {place} is {answers.shown(part)}, not {_shown(exact)}"
+                return symbench_task.wrong_verdict(
+                    f"value {place} is {answers.format_answer(part)}, not {_shown(exact)}"
                 )
-        return symbench_task.right(f"all {len(expected)} values are right")
+        return symbench_task.right_verdict(f"all {len(expected)} values are right")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         asked = re.search(
             r"perform (max|average) pooling .*?([0-9])\*[0-9] sliding window:\s*\n"
             r"(.+?)\nFor example",
@@ -105,7 +107,7 @@ class Pooling(symbench_task.SymbenchTask):
         grid = [row for row in rows if row is not None]
         if len(grid) != len(rows) or any(len(row) != len(grid) for row in grid):
             raise self.malformed(number, "the grid is not square")
-        values = symbench_task.field(solution)
+        values = symbench_task.read_field(solution)
         if not isinstance(values, list) or not all(isinstance(row, list) for row in values):
             raise self.malformed(number, "no rows of pooled values")
         # The release never says how far the window moves: its golds take every place.

@@ -24,14 +24,14 @@ TOLERATED: Final = 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged:
+class ReleasedReport:
     """The released items of one task."""
 
     task: str
     items: int
     golds: int
     """Items that store an answer."""
-    scored: int
+    num_scored: int
     """Golds that our scorer accepts."""
     defects: dict[str, int]
     """Known defects of the released sample, with their counts."""
@@ -41,11 +41,11 @@ class Judged:
     @property
     def passed(self) -> bool:
         """All golds score but the known defects and one in a hundred."""
-        unexplained = self.golds - self.scored - sum(self.defects.values())
+        unexplained = self.golds - self.num_scored - sum(self.defects.values())
         return self.items > 0 and unexplained <= TOLERATED * self.golds
 
 
-def judge(folder: pathlib.Path) -> list[Judged]:
+def score_released(folder: pathlib.Path) -> list[ReleasedReport]:
     """Judge every task that the folder has items of.
 
     Raises:
@@ -54,14 +54,14 @@ def judge(folder: pathlib.Path) -> list[Judged]:
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; name the one that holds <task>.jsonl or <task>/")
     tasks = [registry.get(name) for name in registry.names(suite="symbench")]
-    judged = [_judge(task, list(rows(folder, task.name))) for task in tasks]
+    judged = [_score_task(task, list(read_items(folder, task.name))) for task in tasks]
     found = [one for one in judged if one.items]
     if not found:
         raise UserError(f"{folder} holds no items of SymBench; it needs <task>.jsonl or <task>/")
     return found
 
 
-def rows(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
+def read_items(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
     """Question and solution of each item, as published."""
     lines = folder / f"{name}.jsonl"
     if lines.is_file():
@@ -81,13 +81,13 @@ def _first(place: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path | None:
     return next((place / name for name in names if (place / name).is_file()), None)
 
 
-def _judge(task: Task, found: list[tuple[str, Any]]) -> Judged:
+def _score_task(task: Task, found: list[tuple[str, Any]]) -> ReleasedReport:
     golds = scored = 0
     failures = []
     for number, (question, solution) in enumerate(found):
         if not isinstance(task, SymbenchTask):
             continue  # stored tasks read such a file themselves, golds and all
-        item = task.released(number, question, solution)
+        item = task.parse_released(number, question, solution)
         if item.gold is None:
             continue
         golds += 1
@@ -95,11 +95,11 @@ def _judge(task: Task, found: list[tuple[str, Any]]) -> Judged:
         scored += verdict.correct
         if not verdict.correct:
             failures.append(f"item {number}: {verdict.reason}")
-    return Judged(
+    return ReleasedReport(
         task=task.name,
         items=len(found) if isinstance(task, SymbenchTask) else 0,
         golds=golds,
-        scored=scored,
+        num_scored=scored,
         defects=defects(task),
         failures=tuple(failures[:_SHOWN]),
     )

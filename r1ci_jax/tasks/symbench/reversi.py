@@ -75,7 +75,7 @@ class Reversi(symbench_task.SymbenchTask):
     answer_format = "all cells row by row, each 0, 1 or *, separated by commas"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         size, fewest, most, rounds = _LEVELS[difficulty]
         while True:
             grid = _opening(rng, size)
@@ -96,16 +96,20 @@ class Reversi(symbench_task.SymbenchTask):
         expected = "".join(played(game["grid"], game["moves"]))
         cells = _cells(answer_text, len(expected))
         if cells is None:
-            return symbench_task.wrong(f"{answers.shown(answer_text)} is not a list of 0, 1 and *")
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not a list of 0, 1 and *"
+            )
         if len(cells) != len(expected):
-            return symbench_task.wrong(f"{len(cells)} cells instead of {len(expected)}")
+            return symbench_task.wrong_verdict(f"{len(cells)} cells instead of {len(expected)}")
         different = sum(a != b for a, b in zip(cells, expected, strict=True))
         if different:
-            return symbench_task.wrong(f"{different} of {len(expected)} cells differ")
-        return symbench_task.right("every cell is right")
+            return symbench_task.wrong_verdict(f"{different} of {len(expected)} cells differ")
+        return symbench_task.right_verdict("every cell is right")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         grid = re.findall(r"^[01*]+$", question, re.MULTILINE)
         you = "0" if "you play black" in question else "1"
         moves = [
@@ -117,7 +121,7 @@ class Reversi(symbench_task.SymbenchTask):
             raise self.malformed(number, "the question shows no square grid or no moves")
         if not all(1 <= row <= size and 1 <= column <= size for _, row, column in moves):
             raise self.malformed(number, "a move leaves the grid")
-        gold = symbench_task.field(solution)
+        gold = symbench_task.read_field(solution)
         if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
         return self.item(number, question, {"grid": grid, "moves": moves}, gold)

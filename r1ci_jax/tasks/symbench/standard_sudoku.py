@@ -50,7 +50,7 @@ class StandardSudoku(symbench_task.SymbenchTask):
     answer_format = "nine lines of nine digits, or a list of nine lists of digits"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         while True:
             full = _filled([0] * 81, rng)
             assert full is not None, "an empty grid can be filled"
@@ -69,29 +69,31 @@ class StandardSudoku(symbench_task.SymbenchTask):
         given = [digit for row in json.loads(example.metadata)["grid"] for digit in row]
         cells = _cells(answer_text)
         if cells is None:
-            return symbench_task.wrong(
-                f"{answers.shown(answer_text)} is not nine rows of nine digits"
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not nine rows of nine digits"
             )
         changed = sum(a not in (0, b) for a, b in zip(given, cells, strict=True))
         if changed:
-            return symbench_task.wrong(f"{changed} of the given digits are changed")
+            return symbench_task.wrong_verdict(f"{changed} of the given digits are changed")
         held = [0] * 27
         for cell, digit in enumerate(cells):
             for unit in _UNITS[cell]:
                 held[unit] |= 1 << (digit - 1)
         if any(digits != _ALL for digits in held):
-            return symbench_task.wrong("a digit is repeated in a row, a column or a box")
-        return symbench_task.right("every row, column and box holds each digit once")
+            return symbench_task.wrong_verdict("a digit is repeated in a row, a column or a box")
+        return symbench_task.right_verdict("every row, column and box holds each digit once")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         rows = [
             [int(cell) if cell.strip() else 0 for cell in row.split(",")]
             for row in _RELEASED_ROW.findall(question)
         ]
         if len(rows) != 9:
             raise self.malformed(number, f"the question shows {len(rows)} rows instead of 9")
-        gold = symbench_task.field(solution)
+        gold = symbench_task.read_field(solution)
         if not isinstance(gold, list):
             raise self.malformed(number, "the solution holds no answer")
         return self.item(number, question, {"grid": rows}, json.dumps(gold))

@@ -47,7 +47,7 @@ class StatisticalCounting(symbench_task.SymbenchTask):
     answer_format = "an integer"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         count, length = _LEVELS[difficulty]
         letters = "ABCDEFGH"[:count]
         points = rng.sample(_POINTS, count)
@@ -74,15 +74,17 @@ class StatisticalCounting(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         drawn = json.loads(example.metadata)
         expected = total_points(drawn["string"], drawn["rules"])
-        return answers.judge_integer(expected, answer_text)
+        return answers.score_integer(expected, answer_text)
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         rules = {letter: [2, int(points)] for letter, points in _RELEASED_RULE.findall(question)}
         string = _RELEASED_STRING.search(question)
         if not rules or string is None or not set(string[1]) <= set(rules):
             raise self.malformed(number, "the question shows no string with rules for its letters")
-        gold = symbench_task.field(solution)
+        gold = symbench_task.read_field(solution)
         if not isinstance(gold, int):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {"rules": rules, "string": string[1]}

@@ -102,7 +102,7 @@ class StringDeletionAndModification(symbench_task.SymbenchTask):
     answer_format = "a string of letters, with or without quotes"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         while True:
             rules = _rules(rng, level)
@@ -122,17 +122,19 @@ class StringDeletionAndModification(symbench_task.SymbenchTask):
         drawn = json.loads(example.metadata)
         states = rewritten(drawn["string"], [Rule(**rule) for rule in drawn["rules"]])
         if states is None:
-            return symbench_task.wrong("the rules of this question never end")
-        return answers.judge_word(states[-1], answer_text)
+            return symbench_task.wrong_verdict("the rules of this question never end")
+        return answers.score_word(states[-1], answer_text)
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         string = _RELEASED_STRING.search(question)
         rules = [_released_rule(text) for text in _RELEASED_RULE.findall(question)]
         known = [dataclasses.asdict(rule) for rule in rules if rule is not None]
         if string is None or not known or len(known) < len(rules):
             raise self.malformed(number, "the question shows no string or an unknown operation")
-        gold = symbench_task.field(solution, "final_string")
+        gold = symbench_task.read_field(solution, "final_string")
         if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {"rules": known, "string": string[1]}

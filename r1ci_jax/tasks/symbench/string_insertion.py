@@ -55,7 +55,7 @@ class StringInsertion(symbench_task.SymbenchTask):
     answer_format = "a string of letters, with or without quotes"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         count, size, rules, length, rounds = _LEVELS[difficulty]
         letters = "ABCDE"[:count]
         while True:
@@ -83,15 +83,17 @@ class StringInsertion(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         drawn = json.loads(example.metadata)
         expected = _rounds(drawn["string"], drawn["rules"], drawn["rounds"])[-1]
-        return answers.judge_word(expected, answer_text)
+        return answers.score_word(expected, answer_text)
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         rules = dict(_RELEASED_RULE.findall(question))
         string = _RELEASED_STRING.search(question)
         if string is None or len({len(piece) for piece in rules}) != 1:
             raise self.malformed(number, "the question shows no string or no pieces of one length")
-        gold = symbench_task.field(solution, "modified_string")
+        gold = symbench_task.read_field(solution, "modified_string")
         if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {"rounds": 1, "rules": rules, "string": string[1]}

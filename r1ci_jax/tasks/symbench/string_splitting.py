@@ -62,7 +62,7 @@ class StringSplitting(symbench_task.SymbenchTask):
     answer_format = "six integers, separated by commas: the numbers of A, B, C, X, Y, Z"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         while True:
             start = {machine: rng.randint(*_LEVELS[difficulty]) for machine in "ABC"}
             methods = _methods(rng, difficulty)
@@ -88,21 +88,23 @@ class StringSplitting(symbench_task.SymbenchTask):
         expected = worked(drawn["start"], drawn["methods"])
         values = answers.integers(answer_text)
         if values is None or len(values) != len(THINGS):
-            return symbench_task.wrong(
-                f"{answers.shown(answer_text)} is not a list of six integers"
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not a list of six integers"
             )
         if values != expected:
-            return symbench_task.wrong(f"{values} is not {expected}"[:100])
-        return symbench_task.right(f"is {expected}")
+            return symbench_task.wrong_verdict(f"{values} is not {expected}"[:100])
+        return symbench_task.right_verdict(f"is {expected}")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         start = _RELEASED_START.search(question)
         listed = _RELEASED_METHOD.findall(question)
         named = tuple("".join(sorted(set(re.findall(r"\b[ABCXYZ]\b", text)))) for _, text in listed)
         if start is None or named != _RELEASED_NAMED:
             raise self.malformed(number, "the question shows no machines or other methods")
-        gold = symbench_task.field(solution, "expected_answer")
+        gold = symbench_task.read_field(solution, "expected_answer")
         if not isinstance(gold, list):
             raise self.malformed(number, "the solution holds no answer")
         drawn = {

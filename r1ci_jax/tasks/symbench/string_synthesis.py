@@ -121,7 +121,7 @@ class StringSynthesis(symbench_task.SymbenchTask):
     answer_format = "nine whole numbers separated by blanks"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         square, curly, low, high = _LEVELS[difficulty]
         while True:
             methods = _methods(rng, 0, square) + _methods(rng, 1, curly)
@@ -141,13 +141,15 @@ class StringSynthesis(symbench_task.SymbenchTask):
         drawn = json.loads(example.metadata)
         end, _ = synthesise(drawn["start"], drawn["methods"])
         expected = [end.get(block, 0) for block in BLOCKS]
-        return answers.judge_integers(expected, answer_text, "the numbers of blocks at the end")
+        return answers.score_integers(expected, answer_text, "the numbers of blocks at the end")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         methods = [(_spelt(left), _spelt(right)) for left, right in _METHOD.findall(question)]
         start = {block: int(held) for held, block in _HELD.findall(question)}
-        final = symbench_task.field(solution, "final_counts")
+        final = symbench_task.read_field(solution, "final_counts")
         if not methods or len(start) != 3 or not isinstance(final, list):
             raise self.malformed(number, "methods, blocks or final counts are missing")
         gold = " ".join(map(str, final))

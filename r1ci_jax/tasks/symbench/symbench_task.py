@@ -7,11 +7,11 @@ from typing import Any
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks.base import Example, Verdict
-from r1ci_jax.tasks.procedural import Procedural
+from r1ci_jax.tasks.procedural import ProceduralTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Released:
+class ReleasedItem:
     """An item of the released data, in the form that our scorer reads."""
 
     example: Example
@@ -20,14 +20,14 @@ class Released:
     """The released answer as a text between answer marks; None where the item stores none."""
 
 
-class SymbenchTask(Procedural):
+class SymbenchTask(ProceduralTask):
     """One of the 30 procedural tasks."""
 
     suite = "symbench"
     split = "train"  # the fixed split is in tasks/train_test_split.py
 
     @abc.abstractmethod
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         """Read item `number` of the released data.
 
         Args:
@@ -41,9 +41,9 @@ class SymbenchTask(Procedural):
 
     def item(
         self, number: int, question: str, metadata: dict[str, Any], gold: str | None
-    ) -> Released:
+    ) -> ReleasedItem:
         """Assemble a released item."""
-        return Released(
+        return ReleasedItem(
             example=Example(
                 id=f"{self.name}/released/{number}",
                 task=self.name,
@@ -60,16 +60,16 @@ class SymbenchTask(Procedural):
         return UserError(f"released item {number} of {self.name}: {why}; is the folder complete?")
 
 
-def field(solution: Any, key: str = "solution") -> Any:
+def read_field(solution: Any, key: str = "solution") -> Any:
     """What a released solution holds under a key; None where it is no object or lacks the key."""
     return solution.get(key) if isinstance(solution, dict) else None
 
 
-def wrong(reason: str) -> Verdict:
+def wrong_verdict(reason: str) -> Verdict:
     """A wrong answer."""
     return Verdict(correct=False, reason=reason)
 
 
-def right(reason: str) -> Verdict:
+def right_verdict(reason: str) -> Verdict:
     """A right answer."""
     return Verdict(correct=True, reason=reason)

@@ -132,7 +132,7 @@ class SynthesisDecomposition(symbench_task.SymbenchTask):
     answer_format = "a list of whole numbers, one for each good"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         goods, count, low, high, least = _LEVELS[difficulty]
         while True:
             methods = _methods(rng, goods, count)
@@ -151,14 +151,16 @@ class SynthesisDecomposition(symbench_task.SymbenchTask):
         drawn = json.loads(example.metadata)
         end, _ = trade(drawn["start"], drawn["methods"])
         expected = [end.get(good, 0) for good in drawn["goods"]]
-        return answers.judge_integers(expected, answer_text, "what is there at the end")
+        return answers.score_integers(expected, answer_text, "what is there at the end")
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> symbench_task.Released:
+    def parse_released(
+        self, number: int, question: str, solution: Any
+    ) -> symbench_task.ReleasedItem:
         methods = [(_amounts(left), _amounts(right)) for left, right in _SIDES.findall(question)]
         start = _amounts(" ".join(_HELD.findall(question)))
         goods = "".join(dict.fromkeys(_ASKED.findall(question)))
-        gold = symbench_task.field(symbench_task.field(solution), "answer")
+        gold = symbench_task.read_field(symbench_task.read_field(solution), "answer")
         if not methods or not start or not goods or not isinstance(gold, list):
             raise self.malformed(number, "methods, crops or answer are missing")
         try:

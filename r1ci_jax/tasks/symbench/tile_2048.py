@@ -9,7 +9,7 @@ from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.symbench import symbench_task
-from r1ci_jax.tasks.symbench.symbench_task import Released
+from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 
 Grid = list[list[int]]
 
@@ -79,7 +79,7 @@ class Tile2048(symbench_task.SymbenchTask):
     answer_format = "a list of rows, each a list of integers"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         side, steps = _SHAPE[difficulty]
         while True:
             values: list[int] = rng.choices(_TILES, weights=(8, 4, 4, 3, 2), k=side * side)
@@ -105,27 +105,27 @@ class Tile2048(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         found = _read(answer_text)
         if found is None:
-            return symbench_task.wrong(
-                f"{answers.shown(answer_text)} is not a list of rows of integers"
+            return symbench_task.wrong_verdict(
+                f"{answers.format_answer(answer_text)} is not a list of rows of integers"
             )
         given = json.loads(example.metadata)
         expected, _ = moved(given["grid"], given["row"], given["column"], given["moves"])
         if found == expected:
-            return symbench_task.right("the grid after the steps")
+            return symbench_task.right_verdict("the grid after the steps")
         if [len(cells) for cells in found] != [len(cells) for cells in expected]:
-            return symbench_task.wrong("the answer's grid has another shape")
+            return symbench_task.wrong_verdict("the answer's grid has another shape")
         spots = [
             (row + 1, column + 1)
             for row, cells in enumerate(expected)
             for column, value in enumerate(cells)
             if found[row][column] != value
         ]
-        return symbench_task.wrong(
+        return symbench_task.wrong_verdict(
             f"{len(spots)} wrong cells, the first in row and column {spots[0]}"
         )
 
     @override
-    def released(self, number: int, question: str, solution: Any) -> Released:
+    def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
         match = _RELEASED.search(question)
         if match is None:
             raise self.malformed(number, "the question has no grid and moves")

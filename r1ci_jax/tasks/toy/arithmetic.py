@@ -30,7 +30,7 @@ class Arithmetic(toy_task.ToyTask):
     answer_format = "an integer"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         a, b, c = (rng.randint((high + 9) // 10, high) for high in _HIGH[difficulty])
         first = rng.choice(_OPERATORS[difficulty])
         expression, value = f"{a}{first}{b}", _value(a, first, b)
@@ -43,16 +43,18 @@ class Arithmetic(toy_task.ToyTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        return answers.judge_integer(json.loads(example.answer), answer_text)
+        return answers.score_integer(json.loads(example.answer), answer_text)
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
+    def reference_solution(
+        self, example: Example, rng: random.Random
+    ) -> toy_task.ReferenceSolution:
         expression = json.loads(example.metadata)["expression"]
         value = json.loads(example.answer)
         code = f"print({expression})"
-        return toy_task.Worked(
+        return toy_task.ReferenceSolution(
             code=code,
-            faulty=toy_task.misspelt(code, rng, "print"),
+            faulty_code=toy_task.misspell(code, rng, "print"),
             check=f"print({expression}=={value})",
-            wrong=str(value + rng.choice((-10, -2, -1, 1, 2, 10))),
+            wrong_answer=str(value + rng.choice((-10, -2, -1, 1, 2, 10))),
         )

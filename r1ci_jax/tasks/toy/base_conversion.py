@@ -27,7 +27,7 @@ class BaseConversion(toy_task.ToyTask):
     answer_format = "the digits, without prefix"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         number, base = rng.randint(*_RANGE[difficulty]), rng.randint(2, 9)
         return toy_task.Puzzle(
             question=f"Write {number} in base {base}.",
@@ -40,23 +40,27 @@ class BaseConversion(toy_task.ToyTask):
         expected = json.loads(example.answer)
         text = answer_text.strip() if len(answer_text) <= answers.MAX_ANSWER_CHARS else ""
         if re.fullmatch("[0-9]+", text) is None:
-            reason = f"{answers.shown(answer_text)} is not a row of digits"
+            reason = f"{answers.format_answer(answer_text)} is not a row of digits"
             return Verdict(correct=False, reason=reason)
         if text.lstrip("0") != expected:
-            return Verdict(correct=False, reason=f"{answers.shown(answer_text)} is not {expected}")
+            return Verdict(
+                correct=False, reason=f"{answers.format_answer(answer_text)} is not {expected}"
+            )
         return Verdict(correct=True, reason=f"equals {expected}")
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
+    def reference_solution(
+        self, example: Example, rng: random.Random
+    ) -> toy_task.ReferenceSolution:
         drawn = json.loads(example.metadata)
         number, base, text = drawn["number"], drawn["base"], json.loads(example.answer)
         code = f"n,s={number},''\nwhile n:\n s=str(n%{base})+s\n n//={base}\nprint(s)"
         spot = rng.randrange(len(text))
         changed = str((int(text[spot]) + rng.randint(1, base - 1)) % base)
         wrong = text[:spot] + changed + text[spot + 1 :]
-        return toy_task.Worked(
+        return toy_task.ReferenceSolution(
             code=code,
-            faulty=f"n={number}\n{code.partition(chr(10))[2]}",  # `s` is never set
+            faulty_code=f"n={number}\n{code.partition(chr(10))[2]}",  # `s` is never set
             check=f"print(int('{text}',{base}))",
-            wrong=wrong,
+            wrong_answer=wrong,
         )

@@ -19,7 +19,7 @@ class GcdLcm(toy_task.ToyTask):
     answer_format = "an integer"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         high = _HIGH[difficulty]
         shared = rng.randint(2, 6 * difficulty)  # else most pairs would be coprime
         a, b = (shared * rng.randint(1, high // shared) for _ in range(2))
@@ -32,10 +32,12 @@ class GcdLcm(toy_task.ToyTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        return answers.judge_integer(json.loads(example.answer), answer_text)
+        return answers.score_integer(json.loads(example.answer), answer_text)
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
+    def reference_solution(
+        self, example: Example, rng: random.Random
+    ) -> toy_task.ReferenceSolution:
         drawn = json.loads(example.metadata)
         a, b, what = drawn["a"], drawn["b"], drawn["what"]
         value = json.loads(example.answer)
@@ -45,9 +47,9 @@ class GcdLcm(toy_task.ToyTask):
             if what == "gcd"
             else f"print({value}%{a},{value}%{b})"
         )
-        return toy_task.Worked(
+        return toy_task.ReferenceSolution(
             code=f"import math\n{call}",
-            faulty=call,  # the forgotten import
+            faulty_code=call,  # the forgotten import
             check=check,
-            wrong=str(value * rng.choice((2, 3))),
+            wrong_answer=str(value * rng.choice((2, 3))),
         )

@@ -18,7 +18,7 @@ class Letters(toy_task.ToyTask):
     answer_format = "an integer"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         letter = rng.choice(_LETTERS)
         # A count drawn evenly leaves little to win by always naming the commonest count.
         count = rng.randint(1, 2 + difficulty)
@@ -34,16 +34,18 @@ class Letters(toy_task.ToyTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        return answers.judge_integer(json.loads(example.answer), answer_text)
+        return answers.score_integer(json.loads(example.answer), answer_text)
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
+    def reference_solution(
+        self, example: Example, rng: random.Random
+    ) -> toy_task.ReferenceSolution:
         drawn = json.loads(example.metadata)
         letter, word, count = drawn["letter"], drawn["word"], json.loads(example.answer)
         code = f"print('{word}'.count('{letter}'))"
-        return toy_task.Worked(
+        return toy_task.ReferenceSolution(
             code=code,
-            faulty=toy_task.misspelt(code, rng, "print", "count"),
+            faulty_code=toy_task.misspell(code, rng, "print", "count"),
             check=f"print(sum(c=='{letter}' for c in '{word}'))",
-            wrong=str(count + rng.choice((-1, 1))),
+            wrong_answer=str(count + rng.choice((-1, 1))),
         )

@@ -25,7 +25,7 @@ class Search(toy_task.ToyTask):
     many_answers = True
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         modulus = rng.choice(_primes(*_RANGE[difficulty]))
         factor, rest = rng.randint(2, modulus - 1), rng.randint(1, modulus - 1)
         return toy_task.Puzzle(
@@ -39,7 +39,7 @@ class Search(toy_task.ToyTask):
         drawn = json.loads(example.metadata)
         x = answers.integer(answer_text)
         if x is None:
-            reason = f"{answers.shown(answer_text)} is not a single integer"
+            reason = f"{answers.format_answer(answer_text)} is not a single integer"
             return Verdict(correct=False, reason=reason)
         rest = x * drawn["factor"] % drawn["modulus"]
         relation = f"x*{drawn['factor']}%{drawn['modulus']} is {rest}"
@@ -48,14 +48,16 @@ class Search(toy_task.ToyTask):
         return Verdict(correct=True, reason=relation)
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
+    def reference_solution(
+        self, example: Example, rng: random.Random
+    ) -> toy_task.ReferenceSolution:
         drawn = json.loads(example.metadata)
         factor, modulus, rest = drawn["factor"], drawn["modulus"], drawn["rest"]
         x = json.loads(example.answer)
         code = f"print(next(x for x in range({modulus}) if x*{factor}%{modulus}=={rest}))"
-        return toy_task.Worked(
+        return toy_task.ReferenceSolution(
             code=code,
-            faulty=toy_task.misspelt(code, rng, "print", "next", "range"),
+            faulty_code=toy_task.misspell(code, rng, "print", "next", "range"),
             check=f"print({x}*{factor}%{modulus})",
-            wrong=str(x + rng.choice((-2, -1, 1, 2))),
+            wrong_answer=str(x + rng.choice((-2, -1, 1, 2))),
         )

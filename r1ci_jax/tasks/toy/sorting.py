@@ -18,7 +18,7 @@ class Sorting(toy_task.ToyTask):
     answer_format = "the integers in ascending order, parted by blanks"
 
     @override
-    def draw(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
         numbers = rng.sample(range(1, _HIGH[difficulty] + 1), 2 + difficulty)
         ordered = sorted(numbers)
         if numbers == ordered:  # a list in order would reward repeating the question
@@ -33,7 +33,7 @@ class Sorting(toy_task.ToyTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         found = answers.integers(answer_text)
         if found is None:
-            reason = f"{answers.shown(answer_text)} is not a list of integers"
+            reason = f"{answers.format_answer(answer_text)} is not a list of integers"
             return Verdict(correct=False, reason=reason)
         numbers = json.loads(example.metadata)["numbers"]
         if found == sorted(numbers):
@@ -43,7 +43,9 @@ class Sorting(toy_task.ToyTask):
         return Verdict(correct=False, reason="not the numbers of the question")
 
     @override
-    def worked(self, example: Example, rng: random.Random) -> toy_task.Worked:
+    def reference_solution(
+        self, example: Example, rng: random.Random
+    ) -> toy_task.ReferenceSolution:
         numbers = json.loads(example.metadata)["numbers"]
         ordered = sorted(numbers)
         listed = f"[{','.join(map(str, numbers))}]"
@@ -51,9 +53,9 @@ class Sorting(toy_task.ToyTask):
         swapped = list(ordered)
         spot = rng.randrange(len(swapped) - 1)
         swapped[spot], swapped[spot + 1] = swapped[spot + 1], swapped[spot]
-        return toy_task.Worked(
+        return toy_task.ReferenceSolution(
             code=code,
-            faulty=toy_task.misspelt(code, rng, "print", "sorted"),
+            faulty_code=toy_task.misspell(code, rng, "print", "sorted"),
             check=f"print(sorted({listed})==[{','.join(map(str, ordered))}])",
-            wrong=" ".join(map(str, swapped)),
+            wrong_answer=" ".join(map(str, swapped)),
         )

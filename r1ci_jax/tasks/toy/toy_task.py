@@ -21,16 +21,16 @@ class Puzzle:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Worked:
+class ReferenceSolution:
     """How a teacher solves one example."""
 
     code: str
     """Prints the answer and nothing else."""
-    faulty: str
+    faulty_code: str
     """The same with a slip that makes Python raise."""
     check: str
     """Prints something from which the answer can be confirmed."""
-    wrong: str
+    wrong_answer: str
     """A plausible answer that is wrong."""
 
 
@@ -42,17 +42,17 @@ class ToyTask(base.Task):
     kind = "execution"
 
     @abc.abstractmethod
-    def draw(self, rng: random.Random, difficulty: int) -> Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         """Make one puzzle."""
 
     @abc.abstractmethod
-    def worked(self, example: Example, rng: random.Random) -> Worked:
+    def reference_solution(self, example: Example, rng: random.Random) -> ReferenceSolution:
         """The teacher's rules for this example."""
 
     @override
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
         assert difficulty in self.difficulties, f"{self.name} has no difficulty {difficulty}"
-        puzzle = self.draw(base.example_rng(self.name, seed, difficulty, index), difficulty)
+        puzzle = self.make_puzzle(base.example_rng(self.name, seed, difficulty, index), difficulty)
         return Example(
             id=f"{self.name}/d{difficulty}/s{seed}/{index}",
             task=self.name,
@@ -63,7 +63,7 @@ class ToyTask(base.Task):
         )
 
 
-def misspelt(code: str, rng: random.Random, *names: str) -> str:
+def misspell(code: str, rng: random.Random, *names: str) -> str:
     """The code with one of the names misspelt (two letters swapped), so that Python raises."""
     name = rng.choice(names)
     assert name in code

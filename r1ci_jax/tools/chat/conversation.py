@@ -11,12 +11,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from r1ci_jax.config import SamplerConfig, Sampling, TurnLimits
+from r1ci_jax.config import SamplerConfig, SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import Qwen2, decoder_weights
 from r1ci_jax.rollout import agents
-from r1ci_jax.rollout.episode import Live, Request
-from r1ci_jax.rollout.runner import Batch, Observer, Runner
+from r1ci_jax.rollout.episode import Episode, Request
+from r1ci_jax.rollout.runner import Observer, RolloutScheduler, Runner
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
@@ -24,14 +24,14 @@ from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chatml, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
-CHUNK = 4
+CHUNK_STEPS = 4
 """Tokens between two looks by the host: few, so that they appear as they come."""
 PATIENCE = 0.05
 """Seconds between two looks whether a running script is still wanted."""
 _BUCKETS = (16, 64, 256)
 
 
-def runner(
+def make_runner(
     model: Qwen2,
     tokenizer: Tokenizer,
     sandbox: Sandbox,
@@ -44,7 +44,7 @@ def runner(
     sampler = SamplerConfig(
         slots=1,
         cache_length=context,
-        chunk=CHUNK,
+        chunk_steps=CHUNK_STEPS,
         prefill_buckets=tuple(size for size in _BUCKETS if size <= context) or (context,),
         prefill_rows=1,
         dtype="bfloat16" if model.embed[...].dtype == jnp.bfloat16 else "float32",
@@ -61,17 +61,22 @@ class Conversation:
     """Messages and answers, one after the other."""
 
     def __init__(
-        self, runner: Runner, sampling: Sampling, observer: Observer, *, head: str = ""
+        self,
+        runner: Runner,
+        sampling: SamplingParams,
+        observer: Observer,
+        *,
+        instructions: str = "",
     ) -> None:
         """`runner` has one slot; its limits hold for each answer. `head` opens conversations."""
         self._runner = runner
         self._limits = runner.limits
         self._sampling = sampling
         self._observer = observer
-        self._head = head
+        self._head = instructions
         self._system = ""
         self._number = 0
-        self._row: Live | None = None
+        self._row: Episode | None = None
 
     def reset(self, system: str | None = None) -> None:
         """Forget what was said; `system` opens this and all later conversations."""
@@ -91,14 +96,16 @@ class Conversation:
         # Limits count from the beginning of a trajectory, here from that of the answer.
         self._runner.limits = dataclasses.replace(
             spent,
-            new_tokens=sum(row.sampled) + spent.new_tokens,
-            code_calls=len(row.turns) + spent.code_calls,
+            max_new_tokens=sum(row.sampled) + spent.max_new_tokens,
+            max_code_calls=len(row.code_calls) + spent.max_code_calls,
         )
         self._row = row
-        chunks = Batch(self._runner, [row], self._observer).chunks()
+        chunks = RolloutScheduler(self._runner, [row], self._observer).chunks()
         try:
             while not is_stopped():
-                script: concurrent.futures.Future[Any] | None = row.waiting and row.waiting.future
+                script: concurrent.futures.Future[Any] | None = (
+                    row.pending_tool and row.pending_tool.future
+                )
                 if script is not None and not script.done():
                     concurrent.futures.wait([script], PATIENCE)
                 elif next(chunks, None) is None:
@@ -106,16 +113,16 @@ class Conversation:
             return False
         finally:
             chunks.close()
-            row.waiting = None
+            row.pending_tool = None
 
-    def _with(self, message: str) -> Live:
+    def _with(self, message: str) -> Episode:
         """The conversation, with the message at its end."""
         tokenizer, row = self._runner.tokenizer, self._row
         if row is None:
-            row = Live(index=0, request=self._request(message))
+            row = Episode(index=0, request=self._request(message))
             ids = chatml.prompt_ids(tokenizer, self._head + message, system=self._system)
         else:
-            ids = self._runner.user_turn(row, message)
+            ids = self._runner.encode_user_message(row, message)
         room = self._runner.engine.sampler.cache_length
         if len(row.tokens) + len(ids) >= room:
             raise UserError(
@@ -124,10 +131,10 @@ class Conversation:
             )
         # What stands before the last sampled token is in the cache for certain.
         if any(row.sampled):
-            row.cached = len(row.sampled) - 1 - row.sampled[::-1].index(True)
-        row.append_given(ids)
+            row.num_cached_tokens = len(row.sampled) - 1 - row.sampled[::-1].index(True)
+        row.append_context(ids)
         row.is_done = False
-        row.answers = row.said = 0
+        row.num_answers = row.num_messages = 0
         return row
 
     def _request(self, message: str) -> Request:
@@ -135,6 +142,6 @@ class Conversation:
         return Request(
             example=example,
             agent=agents.CodeAgent(),
-            rollout=(self._number, 0),
+            rollout_id=(self._number, 0),
             sampling=self._sampling,
         )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol, TextIO, override
 
-from r1ci_jax.rollout.episode import Live
+from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.runner import Observer
 from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.text.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ _TAIL = 64
 _CODE, _ANSWER, _FADED, _PLAIN = "\x1b[36m", "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 
 
-def neutral(text: str) -> str:
+def escape_control(text: str) -> str:
     r"""Text that cannot drive a terminal: `\x1b` and the like are spelled out."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
@@ -74,20 +74,20 @@ class JsonView(View):
         self._characters = _Characters(tokenizer)
 
     @override
-    def on_tokens(self, row: Live, ids: Sequence[int]) -> None:
+    def on_tokens(self, row: Episode, ids: Sequence[int]) -> None:
         self._token(self._characters.of(ids))
 
     @override
-    def on_code(self, row: Live, code: str) -> None:
+    def on_code(self, row: Episode, code: str) -> None:
         self._token(self._characters.rest())
         self._write("code", code=code)
 
     @override
-    def on_observation(self, row: Live, text: str) -> None:
-        self._write("observation", text=text, status=row.turns[-1].result.status.value)
+    def on_observation(self, row: Episode, text: str) -> None:
+        self._write("observation", text=text, status=row.code_calls[-1].result.status.value)
 
     @override
-    def on_stop(self, row: Live, stop: StopReason, answer: str | None) -> None:
+    def on_stop(self, row: Episode, stop: StopReason, answer: str | None) -> None:
         self._token(self._characters.rest())
         if answer is not None:
             self._write("answer", answer=answer)
@@ -122,24 +122,24 @@ class TextView(View):
         self._style = _PLAIN
 
     @override
-    def on_tokens(self, row: Live, ids: Sequence[int]) -> None:
+    def on_tokens(self, row: Episode, ids: Sequence[int]) -> None:
         self._written(self._characters.of(ids))
 
     @override
-    def on_code(self, row: Live, code: str) -> None:
+    def on_code(self, row: Episode, code: str) -> None:
         self._end_turn()
 
     @override
-    def on_observation(self, row: Live, text: str) -> None:
+    def on_observation(self, row: Episode, text: str) -> None:
         self._end_turn()
-        lines = "".join(f"│ {neutral(line)}\n" for line in text.strip("\n").split("\n"))
+        lines = "".join(f"│ {escape_control(line)}\n" for line in text.strip("\n").split("\n"))
         self._styled(_FADED, lines)
 
     @override
-    def on_stop(self, row: Live, stop: StopReason, answer: str | None) -> None:
+    def on_stop(self, row: Episode, stop: StopReason, answer: str | None) -> None:
         self._end_turn()
         if answer is not None:
-            self._styled(_ANSWER, f"answer: {neutral(answer)}\n")
+            self._styled(_ANSWER, f"answer: {escape_control(answer)}\n")
         elif stop is not StopReason.EOS:
             self._styled(_FADED, f"[stopped: {stop.value}]\n")
 
@@ -150,14 +150,14 @@ class TextView(View):
 
     @override
     def problem(self, text: str) -> None:
-        self._styled(_FADED, f"{neutral(text)}\n")
+        self._styled(_FADED, f"{escape_control(text)}\n")
 
     def _written(self, text: str) -> None:
         """Print what the policy wrote, and see where scripts and answers begin and end."""
         shown = []
         for character in text:
             self._tail = (self._tail + character)[-_TAIL:]
-            shown.append(neutral(character))
+            shown.append(escape_control(character))
             style = self._style
             if style == _PLAIN and self._tail.endswith("<<<"):
                 style = _ANSWER

@@ -10,23 +10,23 @@ from r1ci_jax.data import scripted_teacher
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime.bucket_mirror import is_url
 from r1ci_jax.tasks import registry
-from r1ci_jax.tasks.published_task import StoredTask
+from r1ci_jax.tasks.published_task import PublishedTask
 from r1ci_jax.tools.tpu import Slice
 
-NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+NAME_PATTERN = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 """As Kubernetes, XPK and the TPU API all take it."""
 
 
-def name_of(experiment: Experiment) -> str:
+def run_name(experiment: Experiment) -> str:
     """A name for the job, out of the experiment's."""
     words = re.findall(r"[a-z0-9]+", experiment.name.lower())
     made = "-".join(words)[:40].rstrip("-")
-    return made if NAME.fullmatch(made) else f"run-{made}"[:40].rstrip("-")
+    return made if NAME_PATTERN.fullmatch(made) else f"run-{made}"[:40].rstrip("-")
 
 
 def check_name(name: str) -> None:
     """Refuse what one of the services would refuse later."""
-    if not NAME.fullmatch(name):
+    if not NAME_PATTERN.fullmatch(name):
         raise UserError(
             f"{name!r} is no name for a job; use at most 40 lower-case letters, digits and "
             "dashes, a letter first and no dash at the end"
@@ -37,7 +37,7 @@ def check_mesh(experiment: Experiment, tpu: Slice) -> None:
     """Each device of the mesh is one chip."""
     mesh = experiment.mesh
     wanted = tpu.chips * mesh.slices
-    if mesh.devices == wanted:
+    if mesh.num_devices == wanted:
         return
     product = f"{mesh.slices} x {mesh.data} x {mesh.fsdp} x {mesh.tensor}"
     slices = f"{mesh.slices} x {tpu.name} have" if mesh.slices > 1 else f"{tpu.name} has"
@@ -48,7 +48,7 @@ def check_mesh(experiment: Experiment, tpu: Slice) -> None:
         else "no mesh of that size divides its batch and slots: change those, or take another slice"
     )
     raise UserError(
-        f"the mesh of {experiment.name} has {mesh.devices} devices (slices x data x fsdp x tensor "
+        f"the mesh of {experiment.name} has {mesh.num_devices} devices (slices x data x fsdp x tensor "
         f"= {product}) but {slices} {wanted} chips; {advice}"
     )
 
@@ -103,9 +103,9 @@ def check_model(experiment: Experiment) -> None:
             )
 
 
-def asks_published(experiment: Experiment) -> bool:
+def needs_published_data(experiment: Experiment) -> bool:
     """Whether questions are asked that each worker must download first."""
-    return any(isinstance(registry.get(name), StoredTask) for name in experiment.questions.tasks)
+    return any(isinstance(registry.get(name), PublishedTask) for name in experiment.dataset.tasks)
 
 
 def demonstrations_problem(experiment: Experiment, *, shared_disk: bool) -> str | None:
@@ -113,15 +113,15 @@ def demonstrations_problem(experiment: Experiment, *, shared_disk: bool) -> str 
 
     The line says what to do.
     """
-    path = experiment.teacher.demonstrations
+    path = experiment.demonstrations.path
     if not path:
         try:
-            scripted_teacher.refuse_untaught(experiment.questions.tasks)
+            scripted_teacher.require_teacher(experiment.dataset.tasks)
         except UserError as error:
             return str(error)
     elif not is_url(path) and not (shared_disk and path.startswith("/")):
         return (
-            f"teacher.demonstrations = {path} is a file of this machine, which workers do not "
+            f"demonstrations.path = {path} is a file of this machine, which workers do not "
             "have; copy it to gs://BUCKET and name that"
         )
     return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tools.launch.job import Command, Recipe
+from r1ci_jax.tools.launch.job import Command, LaunchPlan
 
 POLL_SECONDS = 0.1
 SIGTERM_SECONDS = 10.0
@@ -22,7 +22,7 @@ WIDTH = 160
 """Characters of a command that an error shows."""
 
 
-def check_programs(recipe: Recipe) -> None:
+def check_programs(recipe: LaunchPlan) -> None:
     """Refuse to start what could not be ended."""
     needed = {command[0] for step in recipe.steps for command in step.commands}
     missing = sorted(program for program in needed if shutil.which(program) is None)
@@ -33,14 +33,14 @@ def check_programs(recipe: Recipe) -> None:
         )
 
 
-def carry_out(recipe: Recipe, *, root: Path, stream: TextIO) -> None:
+def execute(recipe: LaunchPlan, *, root: Path, stream: TextIO) -> None:
     """Run every step in the checkout; output goes to `stream`.
 
     Raises:
         UserError: a command failed; what is left running is said before.
     """
     for number, step in enumerate(recipe.steps, start=1):
-        print(f"[{number}/{len(recipe.steps)}] {step.why}", file=stream, flush=True)
+        print(f"[{number}/{len(recipe.steps)}] {step.description}", file=stream, flush=True)
         try:
             failed = _run(step.commands, root, stream)
         except KeyboardInterrupt:
@@ -139,9 +139,9 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-def _show_later(recipe: Recipe, stream: TextIO) -> None:
-    for step in recipe.later:
-        print(f"{step.why}", file=stream)
+def _show_later(recipe: LaunchPlan, stream: TextIO) -> None:
+    for step in recipe.follow_up:
+        print(f"{step.description}", file=stream)
         for command in step.commands:
             print(f"    {shlex.join(command)}", file=stream)
     stream.flush()

@@ -56,26 +56,26 @@ class Job:
 class Step:
     """Commands that run side by side, and a sentence on why."""
 
-    why: str
+    description: str
     commands: tuple[Command, ...]
     on_failure: tuple[Command, ...] = ()
     """What is run when one of them has failed, so that nothing goes on unseen."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class LaunchPlan:
     """All steps of a launch, and what a person may want to do later."""
 
     steps: tuple[Step, ...]
-    later: tuple[Step, ...]
+    follow_up: tuple[Step, ...]
 
 
-def pack(job: Job) -> tuple[Step, ...]:
+def pack_commands(job: Job) -> tuple[Step, ...]:
     """The first steps of every way."""
     return (
-        Step(why="A folder for what is packed.", commands=(("mkdir", "-p", BUILDS),)),
+        Step(description="A folder for what is packed.", commands=(("mkdir", "-p", BUILDS),)),
         Step(
-            why=f"Pack the tracked files of {job.revision}.",
+            description=f"Pack the tracked files of {job.revision}.",
             commands=(
                 ("git", "archive", "--format=tar.gz", f"--output={job.archive}", job.commit),
             ),
@@ -83,14 +83,14 @@ def pack(job: Job) -> tuple[Step, ...]:
     )
 
 
-def collect(job: Job) -> tuple[Step, ...]:
+def collect_commands(job: Job) -> tuple[Step, ...]:
     """Bringing the run home from a bucket; checkpoints stay there."""
     if not job.workdir.startswith("gs://"):
         return ()
     command = ("gcloud", "storage", "rsync", "--recursive", "--exclude=^checkpoints/.*")
     return (
         Step(
-            why="Copy the run here, without its checkpoints, to look at it or make a report.",
+            description="Copy the run here, without its checkpoints, to look at it or make a report.",
             commands=((*command, job.workdir, f"runs/{job.name}"),),
         ),
     )
@@ -111,15 +111,15 @@ def remote(folder: str, environment: Mapping[str, str], *words: str) -> str:
     """One line for the shell of a worker: a command of the worker's script in its folder."""
     settings = [f"{key}={value}" for key, value in environment.items()]
     prefix = f"{shlex.join(['env', *settings])} " if settings else ""
-    return f"cd {shlex.quote(folder)} && {prefix}{worker(*words)}"
+    return f"cd {shlex.quote(folder)} && {prefix}{worker_script(*words)}"
 
 
-def worker(*words: str) -> str:
+def worker_script(*words: str) -> str:
     """A command of the worker's script, for a shell in the shipped code."""
     return shlex.join(["sh", WORKER_SCRIPT, *words])
 
 
-def unpack(folder: str, archive: str) -> str:
+def unpack_command(folder: str, archive: str) -> str:
     """One line for the shell of a worker: new code in place of the old, unless that still runs.
 
     What earlier set-ups made (.venv, .cache) and the state of the job (.job) stay.
@@ -135,22 +135,25 @@ def unpack(folder: str, archive: str) -> str:
     )
 
 
-def text(recipe: Recipe) -> str:
+def render_text(recipe: LaunchPlan) -> str:
     """The recipe for a person, and for a shell: comments, and commands to copy."""
     lines: list[str] = []
     for number, step in enumerate(recipe.steps, start=1):
-        lines += [f"# {number}. {step.why}", *_shown(step.commands), ""]
+        lines += [f"# {number}. {step.description}", *_shown(step.commands), ""]
     lines += ["# Later:"]
-    for step in recipe.later:
-        lines += [f"# {step.why}", *(f"#   {line}" for line in map(shlex.join, step.commands))]
+    for step in recipe.follow_up:
+        lines += [
+            f"# {step.description}",
+            *(f"#   {line}" for line in map(shlex.join, step.commands)),
+        ]
     return "\n".join(lines)
 
 
-def report(recipe: Recipe) -> dict[str, Any]:
+def make_report(recipe: LaunchPlan) -> dict[str, Any]:
     """The same as JSON values."""
     return {
         "steps": [_plain(step) for step in recipe.steps],
-        "later": [_plain(step) for step in recipe.later],
+        "later": [_plain(step) for step in recipe.follow_up],
     }
 
 
@@ -161,5 +164,5 @@ def _shown(commands: Sequence[Command]) -> list[str]:
 
 
 def _plain(step: Step) -> dict[str, Any]:
-    plain: dict[str, Any] = {"why": step.why, "commands": [list(c) for c in step.commands]}
+    plain: dict[str, Any] = {"why": step.description, "commands": [list(c) for c in step.commands]}
     return plain | ({"on_failure": [list(c) for c in step.on_failure]} if step.on_failure else {})

@@ -7,7 +7,7 @@ import dataclasses
 import shlex
 
 from r1ci_jax.tools.launch import job as launch_job
-from r1ci_jax.tools.launch.job import Command, Job, Recipe, Step
+from r1ci_jax.tools.launch.job import Command, Job, LaunchPlan, Step
 
 _FIRST = ("--node=0", "--worker=0")
 _MAX_CONNECTIONS = 16
@@ -15,7 +15,7 @@ GCLOUD = ("gcloud", "compute", "tpus", "queued-resources")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
+class QueuedResourcesTarget:
     """Where and how the machines are had; empty: what gcloud is configured for."""
 
     project: str = ""
@@ -30,37 +30,37 @@ class Place:
     """Such as --tunnel-through-iap."""
 
 
-def recipe(job: Job, place: Place) -> Recipe:
+def make_plan(job: Job, target: QueuedResourcesTarget) -> LaunchPlan:
     """From an order for machines to the end of the run."""
     follow = Step(
-        why="Show the first worker's log until the run ends; Ctrl-C leaves the run going.",
-        commands=(_ssh(job, place, "follow", _FIRST), *_waits(job, place)),
-        on_failure=(_ssh(job, place, "stop"),),
+        description="Show the first worker's log until the run ends; Ctrl-C leaves the run going.",
+        commands=(_ssh(job, target, "follow", _FIRST), *_waits(job, target)),
+        on_failure=(_ssh(job, target, "stop"),),
     )
     delete = Step(
-        why="Give the machines back: they cost money until then.",
-        commands=((*GCLOUD, "delete", job.name, *_where(place), "--force", "--quiet"),),
+        description="Give the machines back: they cost money until then.",
+        commands=((*GCLOUD, "delete", job.name, *_where(target), "--force", "--quiet"),),
     )
     steps = (
-        *launch_job.pack(job),
-        *(() if place.reuse else _order(job, place)),
-        *_prepare(job, place),
+        *launch_job.pack_commands(job),
+        *(() if target.reuse else _order(job, target)),
+        *_prepare(job, target),
         follow,
-        *((delete,) if place.delete else ()),
+        *((delete,) if target.delete else ()),
     )
     later = (
-        dataclasses.replace(follow, why="Watch it again.", commands=follow.commands[:1]),
+        dataclasses.replace(follow, description="Watch it again.", commands=follow.commands[:1]),
         Step(
-            why="Stop it: a checkpoint is saved, and the same launch with --reuse goes on.",
+            description="Stop it: a checkpoint is saved, and the same launch with --reuse goes on.",
             commands=follow.on_failure,
         ),
-        *launch_job.collect(job),
-        *(() if place.delete else (delete,)),
+        *launch_job.collect_commands(job),
+        *(() if target.delete else (delete,)),
     )
-    return Recipe(steps=steps, later=later)
+    return LaunchPlan(steps=steps, follow_up=later)
 
 
-def _order(job: Job, place: Place) -> tuple[Step, ...]:
+def _order(job: Job, place: QueuedResourcesTarget) -> tuple[Step, ...]:
     assert job.slice is not None, "queued resources are TPUs"
     nodes = (
         (f"--node-id={job.name}",)
@@ -76,18 +76,18 @@ def _order(job: Job, place: Place) -> tuple[Step, ...]:
     what = f"{job.slices} x {job.slice.name}" if job.slices > 1 else job.slice.name
     return (
         Step(
-            why=f"Order {what}: {job.slice.chips} chips {job.slice.shape} "
+            description=f"Order {what}: {job.slice.chips} chips {job.slice.shape} "
             f"in {job.slice.hosts} machines{' each' if job.slices > 1 else ''}.",
             commands=(create,),
         ),
         Step(
-            why="Wait for the machines, which can take minutes or days.",
+            description="Wait for the machines, which can take minutes or days.",
             commands=(("sh", "-c", _waiting(job, place)),),
         ),
     )
 
 
-def _waiting(job: Job, place: Place) -> str:
+def _waiting(job: Job, place: QueuedResourcesTarget) -> str:
     describe = (*GCLOUD, "describe", job.name, *_where(place), "--format=value(state.state)")
     return (
         f"while :; do state=$({shlex.join(describe)}) || exit 1; "
@@ -97,7 +97,7 @@ def _waiting(job: Job, place: Place) -> str:
     )
 
 
-def _prepare(job: Job, place: Place) -> tuple[Step, ...]:
+def _prepare(job: Job, place: QueuedResourcesTarget) -> tuple[Step, ...]:
     archive = f"r1ci-{job.name}.tar.gz"
     hosts = job.slice.hosts * job.slices if job.slice else 1
     # On a pod jax.distributed learns addresses and numbers from the machines themselves.
@@ -106,19 +106,19 @@ def _prepare(job: Job, place: Place) -> tuple[Step, ...]:
     scp = (*GCLOUD, "scp", job.archive, f"{job.name}:{archive}", *_everywhere(job), *_where(place))
     return (
         Step(
-            why="Ship the code to every worker.",
+            description="Ship the code to every worker.",
             commands=((*scp, *place.ssh_flags, "--quiet"),),
         ),
         Step(
-            why="Unpack it there.",
-            commands=(_shell(job, place, launch_job.unpack(job.folder, archive)),),
+            description="Unpack it there.",
+            commands=(_shell(job, place, launch_job.unpack_command(job.folder, archive)),),
         ),
         Step(
-            why="Set every worker up: Python, packages, nsjail and the jail's Python (minutes).",
+            description="Set every worker up: Python, packages, nsjail and the jail's Python (minutes).",
             commands=(_shell(job, place, launch_job.remote(job.folder, settings, "setup")),),
         ),
         Step(
-            why="Start the run on every worker; it outlives this connection.",
+            description="Start the run on every worker; it outlives this connection.",
             commands=(
                 _shell(job, place, launch_job.remote(job.folder, settings, "start", *job.command)),
             ),
@@ -126,7 +126,7 @@ def _prepare(job: Job, place: Place) -> tuple[Step, ...]:
     )
 
 
-def _waits(job: Job, place: Place) -> tuple[Command, ...]:
+def _waits(job: Job, place: QueuedResourcesTarget) -> tuple[Command, ...]:
     """One connection a worker tells which one failed, at once; a big pod shares one."""
     assert job.slice is not None
     if job.slice.hosts * job.slices > _MAX_CONNECTIONS:
@@ -138,11 +138,11 @@ def _waits(job: Job, place: Place) -> tuple[Command, ...]:
     )[1:]
 
 
-def _ssh(job: Job, place: Place, verb: str, which: Command = ()) -> Command:
+def _ssh(job: Job, place: QueuedResourcesTarget, verb: str, which: Command = ()) -> Command:
     return _shell(job, place, launch_job.remote(job.folder, {}, verb), which)
 
 
-def _shell(job: Job, place: Place, line: str, which: Command = ()) -> Command:
+def _shell(job: Job, place: QueuedResourcesTarget, line: str, which: Command = ()) -> Command:
     return (
         *(*GCLOUD, "ssh", job.name, *(which or _everywhere(job)), *_where(place)),
         *place.ssh_flags,
@@ -155,7 +155,7 @@ def _everywhere(job: Job) -> Command:
     return ("--node=all", "--worker=all", f"--batch-size={hosts}")
 
 
-def _where(place: Place) -> Command:
+def _where(place: QueuedResourcesTarget) -> Command:
     return (
         *((f"--zone={place.zone}",) if place.zone else ()),
         *((f"--project={place.project}",) if place.project else ()),

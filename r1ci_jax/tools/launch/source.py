@@ -24,7 +24,7 @@ class Source:
     """Why this should not be shipped; each a line that says what to do."""
 
 
-def examine(experiment_file: Path, *, dirty: bool) -> Source:
+def examine_source(experiment_file: Path, *, dirty: bool) -> Source:
     """What would be shipped from the checkout of the working directory.
 
     With `dirty` that is the working tree's tracked files, in a commit that no branch knows.

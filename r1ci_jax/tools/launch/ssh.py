@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Iterator
 
 from r1ci_jax.tools.launch import job as launch_job
-from r1ci_jax.tools.launch.job import Command, Job, Recipe, Step
+from r1ci_jax.tools.launch.job import Command, Job, LaunchPlan, Step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
+class SshTarget:
     """The machines, the first of which the others report to."""
 
     hosts: tuple[str, ...]
@@ -29,53 +29,56 @@ class _Worker:
     settings: dict[str, str]
 
 
-def recipe(job: Job, place: Place) -> Recipe:
+def make_plan(job: Job, target: SshTarget) -> LaunchPlan:
     """From the code to the end of the run."""
-    workers = tuple(_workers(job, place))
-    shell = _Shell(place)
+    workers = tuple(_workers(job, target))
+    shell = _Shell(target)
     stop = tuple(shell.verb(worker, "stop") for worker in workers)
     follow = tuple(
         shell.verb(worker, "wait" if number else "follow") for number, worker in enumerate(workers)
     )
     steps = (
-        *launch_job.pack(job),
+        *launch_job.pack_commands(job),
         Step(
-            why="Ship the code to every worker.",
+            description="Ship the code to every worker.",
             commands=tuple(shell.copy(job, worker) for worker in workers),
         ),
         Step(
-            why="Unpack it there.",
+            description="Unpack it there.",
             commands=tuple(
-                shell.run(worker, launch_job.unpack(worker.folder, worker.archive))
+                shell.run(worker, launch_job.unpack_command(worker.folder, worker.archive))
                 for worker in workers
             ),
         ),
         Step(
-            why="Set every worker up: Python, packages, nsjail and the jail's Python (minutes).",
+            description="Set every worker up: Python, packages, nsjail and the jail's Python (minutes).",
             commands=tuple(shell.verb(worker, "setup", worker.settings) for worker in workers),
         ),
         Step(
-            why="Start the run on every worker; it outlives this connection.",
+            description="Start the run on every worker; it outlives this connection.",
             commands=tuple(
                 shell.verb(worker, "start", worker.settings, *job.command) for worker in workers
             ),
             on_failure=stop,
         ),
         Step(
-            why="Show the first worker's log until the run ends; Ctrl-C leaves the run going.",
+            description="Show the first worker's log until the run ends; Ctrl-C leaves the run going.",
             commands=follow,
             on_failure=stop,
         ),
     )
     later = (
-        Step(why="Watch it again.", commands=follow[:1]),
-        Step(why="Stop it: a checkpoint is saved, and the same launch goes on.", commands=stop),
-        *launch_job.collect(job),
+        Step(description="Watch it again.", commands=follow[:1]),
+        Step(
+            description="Stop it: a checkpoint is saved, and the same launch goes on.",
+            commands=stop,
+        ),
+        *launch_job.collect_commands(job),
     )
-    return Recipe(steps=steps, later=later)
+    return LaunchPlan(steps=steps, follow_up=later)
 
 
-def _workers(job: Job, place: Place) -> Iterator[_Worker]:
+def _workers(job: Job, place: SshTarget) -> Iterator[_Worker]:
     coordinator = f"{place.hosts[0].rpartition('@')[2]}:{place.port}"
     for number, host in enumerate(place.hosts):
         joined = {
@@ -96,7 +99,7 @@ def _workers(job: Job, place: Place) -> Iterator[_Worker]:
 class _Shell:
     """Commands that reach a machine; they never ask for a password."""
 
-    place: Place
+    place: SshTarget
 
     def copy(self, job: Job, worker: _Worker) -> Command:
         target = f"{worker.host}:{worker.archive}"

@@ -9,7 +9,7 @@ import dataclasses
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.tools.launch import job as launch_job
-from r1ci_jax.tools.launch.job import Command, Job, Recipe, Step
+from r1ci_jax.tools.launch.job import Command, Job, LaunchPlan, Step
 
 RESUME_ME = 75
 """A worker's exit status after SIGTERM or the loss of another worker: start me again."""
@@ -20,7 +20,7 @@ GRACE_SECONDS = 300
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
+class XpkTarget:
     """Where the workload goes; empty project or zone: what gcloud is configured for."""
 
     cluster: str
@@ -30,7 +30,7 @@ class Place:
     """Such as --priority=high or --spot."""
 
 
-def recipe(job: Job, place: Place) -> Recipe:
+def make_plan(job: Job, target: XpkTarget) -> LaunchPlan:
     """From the code to the end of the workload."""
     assert job.slice is not None, "XPK is for TPUs here"
     if job.slice.pods == 0:
@@ -39,23 +39,23 @@ def recipe(job: Job, place: Place) -> Recipe:
         )
     folder = f"{launch_job.BUILDS}/{job.name}"
     steps = (
-        *launch_job.pack(job),
-        Step(why="No files of an earlier launch.", commands=(("rm", "-rf", folder),)),
-        Step(why="A folder for the image's content.", commands=(("mkdir", "-p", folder),)),
-        Step(why="Unpack there.", commands=(("tar", "-xzf", job.archive, "-C", folder),)),
+        *launch_job.pack_commands(job),
+        Step(description="No files of an earlier launch.", commands=(("rm", "-rf", folder),)),
+        Step(description="A folder for the image's content.", commands=(("mkdir", "-p", folder),)),
+        Step(description="Unpack there.", commands=(("tar", "-xzf", job.archive, "-C", folder),)),
         Step(
-            why=f"Put the code into an image and queue it on {job.slices} x {job.slice.name}: "
+            description=f"Put the code into an image and queue it on {job.slices} x {job.slice.name}: "
             f"{job.slice.chips} chips {job.slice.shape} in {job.slice.pods} machines each.",
-            commands=(_create(job, place, folder),),
+            commands=(_create(job, target, folder),),
         ),
         Step(
-            why="Wait until it has ended; Ctrl-C leaves it going.",
+            description="Wait until it has ended; Ctrl-C leaves it going.",
             commands=(
                 (
                     "xpk",
                     "workload",
                     "list",
-                    *_where(place),
+                    *_where(target),
                     f"--wait-for-job-completion={job.name}",
                 ),
             ),
@@ -64,19 +64,19 @@ def recipe(job: Job, place: Place) -> Recipe:
     selector = f"xpk.google.com/workload={job.name}"
     later = (
         Step(
-            why="Watch the workers' output (after: gcloud container clusters get-credentials).",
+            description="Watch the workers' output (after: gcloud container clusters get-credentials).",
             commands=(("kubectl", "logs", "--follow", "--prefix", f"--selector={selector}"),),
         ),
         Step(
-            why="Stop it: a checkpoint is saved, and the same launch goes on from there.",
-            commands=(("xpk", "workload", "delete", f"--workload={job.name}", *_where(place)),),
+            description="Stop it: a checkpoint is saved, and the same launch goes on from there.",
+            commands=(("xpk", "workload", "delete", f"--workload={job.name}", *_where(target)),),
         ),
-        *launch_job.collect(job),
+        *launch_job.collect_commands(job),
     )
-    return Recipe(steps=steps, later=later)
+    return LaunchPlan(steps=steps, follow_up=later)
 
 
-def _create(job: Job, place: Place, folder: str) -> Command:
+def _create(job: Job, place: XpkTarget, folder: str) -> Command:
     assert job.slice is not None
     pods = job.slice.pods * job.slices
     # Kubernetes starts all workers again together, so none does it by itself.
@@ -86,7 +86,7 @@ def _create(job: Job, place: Place, folder: str) -> Command:
         if set(value) & set('"\\$'):
             raise UserError(f"XPK cannot pass on {key}={value}: leave out quotes, \\ and $")
     # `exec`, so that Kubernetes' SIGTERM reaches the worker's script and not a shell around it.
-    line = "exec " + launch_job.worker("all", *job.command)
+    line = "exec " + launch_job.worker_script("all", *job.command)
     return (
         *("xpk", "workload", "create", f"--workload={job.name}", *_where(place)),
         f"--tpu-type={job.slice.name}",
@@ -102,7 +102,7 @@ def _create(job: Job, place: Place, folder: str) -> Command:
     )
 
 
-def _where(place: Place) -> Command:
+def _where(place: XpkTarget) -> Command:
     return (
         f"--cluster={place.cluster}",
         *((f"--zone={place.zone}",) if place.zone else ()),

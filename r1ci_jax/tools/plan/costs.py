@@ -93,7 +93,7 @@ def training_collectives(
     summed = item * layers + 4 * table
     replicas = mesh.slices * mesh.data
     sums = 4 + (how.remat in ("attention", "layer")) + 2 * references
-    activations = rows / mesh.batch_parts * tokens * config.width * item
+    activations = rows / mesh.num_batch_shards * tokens * config.width * item
     all_sums = sums * config.layers * activations
     found = (
         # kind, devices, number and bytes

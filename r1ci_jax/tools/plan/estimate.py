@@ -115,9 +115,9 @@ def make(
     chip = chips.chip_of(topology)
     devices = topology_devices(topology)
     chosen = experiment.mesh
-    if chosen.devices == 1:
+    if chosen.num_devices == 1:
         chosen = choose_mesh(config, len(devices))
-    mesh = meshes.of(chosen, devices)
+    mesh = meshes.from_config(chosen, devices)
     experiment = dataclasses.replace(experiment, mesh=chosen)
     setup = programs.Setup(experiment=experiment, config=config, mesh=mesh, is_training=is_training)
     # Constraints inside the programs look for the mesh that is set.
@@ -156,7 +156,7 @@ def choose_mesh(config: Qwen2Config, devices: int) -> MeshConfig:
 
 
 def _plan_part(name: str, setup: programs.Setup, chip: chips.Chip) -> PartPlan:
-    part = programs.PARTS[name](setup)
+    part = programs.PROGRAMS[name](setup)
     known: dict[str, Any] = {
         "part": name,
         "step": part.step,
@@ -200,13 +200,13 @@ def _plan_part(name: str, setup: programs.Setup, chip: chips.Chip) -> PartPlan:
     )
 
 
-def _memory(stats: Any, part: programs.Part, chip: chips.Chip) -> Memory:
+def _memory(stats: Any, part: programs.Program, chip: chips.Chip) -> Memory:
     return Memory(
         arguments=stats.argument_size_in_bytes,
         temporaries=stats.temp_size_in_bytes,
         fresh_output=stats.output_size_in_bytes - stats.alias_size_in_bytes,
         code=stats.generated_code_size_in_bytes,
-        beside=part.beside_bytes,
+        beside=part.resident_bytes,
         limit=chip.hbm_bytes,
     )
 

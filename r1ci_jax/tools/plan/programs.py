@@ -58,7 +58,7 @@ class Trained:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
+class Program:
     """One program, ready to be compiled, and what it must do at the least."""
 
     lower: Callable[[], Any]
@@ -68,50 +68,50 @@ class Part:
     """Of one step, over all devices."""
     least_bytes: float
     """That one device must read and write in a step."""
-    beside_bytes: float = 0
+    resident_bytes: float = 0
     """On each device while the program runs, though it is no argument of it."""
     trained: Trained | None = None
     """What only trainers have. Their layers and passes are in loops, of which the compiler's own
     counts hold one round only."""
 
 
-def decode_part(setup: Setup) -> Part:
+def decode_program(setup: Setup) -> Program:
     """A chunk of decode steps; a step is one token in every slot."""
     sampler, config = setup.experiment.sampler, setup.config
     slots, weights, programs = _sampler(setup)
     states = len(protocol.stop_machine().stop_A)
-    table: Any = decode.PauseTable(
-        next_state_AV=_whole(setup.mesh, (states, setup.tokens), jnp.int16),
-        stop_A=_whole(setup.mesh, (states,), jnp.int8),
+    table: Any = decode.StopTable(
+        next_state_AV=_replicated(setup.mesh, (states, setup.tokens), jnp.int16),
+        stop_A=_replicated(setup.mesh, (states,), jnp.int8),
     )
-    return Part(
+    return Program(
         lower=lambda: programs.decode_chunk.lower(
-            slots, weights, table, config=config, steps=sampler.chunk, eos_id=setup.tokens - 1
+            slots, weights, table, config=config, steps=sampler.chunk_steps, eos_id=setup.tokens - 1
         ),
         step=f"one token in each of {sampler.slots} slots of {sampler.cache_length}",
         flops=costs.decode_flops(config, sampler.slots, sampler.cache_length),
         least_bytes=_read_bytes(setup, weights) + device_bytes(slots.cache),
-        beside_bytes=_trainer_bytes(setup),
+        resident_bytes=_trainer_bytes(setup),
     )
 
 
-def prefill_part(setup: Setup) -> Part:
+def prefill_program(setup: Setup) -> Program:
     """One prefill call of the largest bucket."""
     sampler, config = setup.experiment.sampler, setup.config
     slots, weights, programs = _sampler(setup)
     rows, tokens = sampler.prefill_rows, sampler.prefill_buckets[-1]
     shapes = (rows, tokens), (rows, tokens), (rows,)
-    inputs = [_whole(setup.mesh, shape, jnp.int32) for shape in shapes]
-    return Part(
+    inputs = [_replicated(setup.mesh, shape, jnp.int32) for shape in shapes]
+    return Program(
         lower=lambda: programs.write_tokens.lower(slots, weights, *inputs, config=config),
         step=f"{rows} rows of {tokens} tokens",
         flops=costs.prefill_flops(config, rows, tokens, sampler.cache_length),
         least_bytes=_read_bytes(setup, weights),
-        beside_bytes=_trainer_bytes(setup),
+        resident_bytes=_trainer_bytes(setup),
     )
 
 
-def sft_part(setup: Setup) -> Part:
+def sft_program(setup: Setup) -> Program:
     """One supervised step."""
     settings = setup.experiment.sft
     shape = (settings.batch_size, settings.sequence_length)
@@ -119,64 +119,64 @@ def sft_part(setup: Setup) -> Part:
     tokens, positions, segments = (_rows(setup.mesh, shape, jnp.int32) for _ in range(3))
     mask = _rows(setup.mesh, shape, jnp.bool_)
     batch = packing.PackedBatch(tokens, positions, segments, mask)
-    return Part(
+    return Program(
         lower=lambda: sft.sft_step.lower(
             trainer.state,
             batch,
             trainer.frozen,
             policy=trainer.policy,
             tx=trainer.tx,
-            micro_batches=settings.micro_batches,
+            num_microbatches=settings.num_microbatches,
         ),
         step=f"{shape[0]} rows of {shape[1]} tokens",
         flops=3 * costs.forward_flops(setup.config, *shape),
         # Weights are read forwards and backwards; gradients, two moments and weights are read and
         # written by the optimiser. Activations are not counted.
         least_bytes=10 * device_bytes(trainer.state.params),
-        trained=_trained(setup, shape, passes=settings.micro_batches),
+        trained=_trained(setup, shape, passes=settings.num_microbatches),
     )
 
 
-def grpo_part(setup: Setup) -> Part:
+def grpo_program(setup: Setup) -> Program:
     """Gradients of one micro-batch of the longest rows."""
     settings = setup.experiment.grpo
     length = settings.sequence_lengths[-1]
-    shape = rows, _ = settings.rows(length, meshes.batch_parts(setup.mesh)), length
+    shape = rows, _ = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh)), length
     trainer = _trainer(setup)
     slots, _, _ = _sampler(setup)
-    batch = grpo_step.MicroBatch(
+    batch = grpo_step.Microbatch(
         tokens_BT=_rows(setup.mesh, shape, jnp.int32),
         sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
-        behaviour_BT=_rows(setup.mesh, shape, jnp.float32),
-        fresh_BT=_rows(setup.mesh, shape, jnp.bool_),
+        old_logprobs_BT=_rows(setup.mesh, shape, jnp.float32),
+        on_policy_BT=_rows(setup.mesh, shape, jnp.bool_),
         advantages_B=_rows(setup.mesh, (rows,), jnp.float32),
     )
     params = trainer.state.params
     reference = params if trainer.frozen is None else trainer.frozen
-    scalar = _whole(setup.mesh, (), jnp.float32)
-    total = grpo_step.Total(
+    scalar = _replicated(setup.mesh, (), jnp.float32)
+    total = grpo_step.GradAccumulator(
         gradients=params,
         grpo=losses.GrpoSums(*[scalar] * len(losses.GrpoSums._fields)),
         entropy=scalar,
     )
-    return Part(
-        lower=lambda: grpo_step.add_gradients.lower(
+    return Program(
+        lower=lambda: grpo_step.accumulate_gradients.lower(
             total, params, reference, batch, trainer.frozen, policy=trainer.policy, config=settings
         ),
         step=f"a micro-batch of {rows} rows of {length} tokens",
         flops=4 * costs.forward_flops(setup.config, *shape),  # the reference's is one
         least_bytes=5 * device_bytes(params),
         # Two moments, and the sampler's cache; its weights are let go meanwhile.
-        beside_bytes=device_bytes(trainer.state.opt_state) + device_bytes(slots),
+        resident_bytes=device_bytes(trainer.state.opt_state) + device_bytes(slots),
         trained=_trained(setup, shape, passes=1, references=1),
     )
 
 
-PARTS: Mapping[str, Callable[[Setup], Part]] = {
-    "decode": decode_part,
-    "prefill": prefill_part,
-    "sft": sft_part,
-    "grpo": grpo_part,
+PROGRAMS: Mapping[str, Callable[[Setup], Program]] = {
+    "decode": decode_program,
+    "prefill": prefill_program,
+    "sft": sft_program,
+    "grpo": grpo_program,
 }
 
 
@@ -200,20 +200,22 @@ def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, deco
             sampler.slots,
             sampler.cache_length,
             sampler.dtype,
-            sampler.cache,
+            sampler.cache_quantization,
         )
     )
 
     def taken() -> qwen2.DecoderWeights:
         model = qwen2.Qwen2(config, rngs=nnx.Rngs(0))
-        return sampler_weights.take(model, config, dtype=sampler.dtype, storage=sampler.weights)
+        return sampler_weights.from_trainer_params(
+            model, config, dtype=sampler.dtype, quantization=sampler.weight_quantization
+        )
 
     weights = jax.eval_shape(taken)
     lie = decode.state_shardings(mesh, slots)
     return (
-        _placed(slots, lie),
-        _placed(weights, sampler_weights.shardings(mesh, weights)),
-        decode.programs_on(mesh, lie),
+        _with_shardings(slots, lie),
+        _with_shardings(weights, sampler_weights.shardings(mesh, weights)),
+        decode.compile_programs(mesh, lie),
     )
 
 
@@ -230,16 +232,18 @@ def _trainer(setup: Setup) -> _Trainer:
     graphdef, params = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0))))
     frozen = None
     if train.lora_rank:
-        frozen = _placed(params, meshes.param_shardings(setup.mesh, params))
+        frozen = _with_shardings(params, meshes.param_shardings(setup.mesh, params))
         init = functools.partial(lora.init, config, train.lora_rank)
         params = jax.eval_shape(init, jax.random.key(0))
     settings = setup.experiment.sft
-    tx = train_state.make_optimizer(train_state.constant(settings.lr), clip_norm=settings.clip_norm)
+    tx = train_state.make_optimizer(
+        train_state.constant_schedule(settings.lr), clip_norm=settings.clip_norm
+    )
     shapes = jax.eval_shape(functools.partial(train_state.init_state, tx=tx), params)
-    placed = _placed(shapes, meshes.param_shardings(setup.mesh, shapes))
+    placed = _with_shardings(shapes, meshes.param_shardings(setup.mesh, shapes))
     # Of its tokenizer the policy reads the size alone.
     vocabulary: Any = _Vocabulary(vocab_size=setup.tokens)
-    how = policies.on_platform(train, "tpu")
+    how = policies.resolve_attention(train, "tpu")
     return _Trainer(placed, frozen, tx, Policy(config, graphdef, vocabulary, how))
 
 
@@ -279,7 +283,7 @@ def _read_bytes(setup: Setup, weights: qwen2.DecoderWeights) -> float:
     return device_bytes(weights) - spared
 
 
-def _placed(shapes: Any, shardings: Any) -> Any:
+def _with_shardings(shapes: Any, shardings: Any) -> Any:
     return jax.tree.map(
         lambda leaf, lie: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lie),
         shapes,
@@ -287,7 +291,7 @@ def _placed(shapes: Any, shardings: Any) -> Any:
     )
 
 
-def _whole(mesh: Mesh, shape: tuple[int, ...], kind: Any) -> Any:
+def _replicated(mesh: Mesh, shape: tuple[int, ...], kind: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, kind, sharding=NamedSharding(mesh, jax.P()))
 
 

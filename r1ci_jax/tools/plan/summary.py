@@ -10,7 +10,7 @@ SAMPLING = ("decode", "prefill")
 """The parts that are not a trainer's."""
 
 
-def report(plan: Plan) -> dict[str, Any]:
+def make_report(plan: Plan) -> dict[str, Any]:
     """The plan as JSON; bytes and seconds."""
     return {
         "topology": plan.topology,
@@ -70,10 +70,10 @@ def _sampler_steps(part: PartPlan, experiment: Experiment) -> list[str]:
     steps = []
     if sampler.dtype == "float32":
         steps.append('set sampler.dtype = "bfloat16"')
-    if sampler.cache == "full":
-        steps.append('set sampler.cache = "int8"')
-    if sampler.weights == "full":
-        steps.append('set sampler.weights = "int8"')
+    if sampler.cache_quantization == "none":
+        steps.append('set sampler.cache_quantization = "int8"')
+    if sampler.weight_quantization == "none":
+        steps.append('set sampler.weight_quantization = "int8"')
     if part.part == "prefill":
         steps.append("lower sampler.prefill_rows")
     return [*steps, "lower sampler.slots or sampler.cache_length", "raise mesh.tensor"]
@@ -86,11 +86,14 @@ def _trainer_steps(part: PartPlan, experiment: Experiment) -> list[str]:
         steps.append('set train.dtype = "bfloat16"')
     if train.remat in ("none", "dots"):
         steps.append('set train.remat = "attention"')
-    parts = experiment.sft.micro_batches
-    if part.part == "sft" and experiment.sft.batch_size % (2 * parts * mesh.batch_parts) == 0:
-        steps.append(f"set sft.micro_batches = {2 * parts}")
-    if part.part == "grpo" and grpo.micro_tokens > grpo.sequence_lengths[-1] * mesh.batch_parts:
-        steps.append(f"set grpo.micro_tokens = {grpo.micro_tokens // 2}")
+    parts = experiment.sft.num_microbatches
+    if part.part == "sft" and experiment.sft.batch_size % (2 * parts * mesh.num_batch_shards) == 0:
+        steps.append(f"set sft.num_microbatches = {2 * parts}")
+    if (
+        part.part == "grpo"
+        and grpo.microbatch_tokens > grpo.sequence_lengths[-1] * mesh.num_batch_shards
+    ):
+        steps.append(f"set grpo.microbatch_tokens = {grpo.microbatch_tokens // 2}")
     if train.remat == "attention":
         steps.append('set train.remat = "layer"')
     if mesh.data > 1:
@@ -98,7 +101,7 @@ def _trainer_steps(part: PartPlan, experiment: Experiment) -> list[str]:
     return [*steps, "raise mesh.tensor", "set train.lora_rank = 16"]
 
 
-def text(plan: Plan) -> str:
+def render_text(plan: Plan) -> str:
     """The plan for a person."""
     mesh, experiment = plan.experiment.mesh, plan.experiment
     lines = [

@@ -21,7 +21,7 @@ class Series:
     """One line. Points are (x, y), x ascending, y finite."""
 
     name: str
-    colour: int
+    color: int
     """Index of the page's palette."""
     points: tuple[tuple[float, float], ...]
 
@@ -34,7 +34,7 @@ class Mark:
     label: str
 
 
-def line_chart(
+def draw_line_chart(
     title: str,
     series: Sequence[Series],
     *,
@@ -51,7 +51,7 @@ def line_chart(
         return ""
     xs = [x for line in drawn for x, _ in line.points]
     ys = [y for line in drawn for _, y in line.points]
-    y_ticks = ticks(0.0 if percent else min(ys), max(ys))
+    y_ticks = choose_ticks(0.0 if percent else min(ys), max(ys))
     axes = _Axes(min(xs), max(xs), y_ticks[0], y_ticks[-1])
     body = [
         *_grid(axes, y_ticks, percent),
@@ -61,8 +61,8 @@ def line_chart(
         f'text-anchor="middle">{html.escape(x_label)}</text>',
     ]
     legend = "".join(
-        f'<span><i class="key s{line.colour}"></i>{html.escape(line.name)} '
-        f"<b>{_shown(line.points[-1][1], percent)}</b></span>"
+        f'<span><i class="key s{line.color}"></i>{html.escape(line.name)} '
+        f"<b>{_format_value(line.points[-1][1], percent)}</b></span>"
         for line in drawn
     )
     label = html.escape(title, quote=True)
@@ -73,19 +73,21 @@ def line_chart(
     )
 
 
-def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+def choose_ticks(low: float, high: float, target_count: int = 5) -> list[float]:
     """Round numbers that cover [low, high], about `wanted` of them."""
     if high <= low:
         pad = abs(low) * 0.1 or 1.0
         low, high = low - pad, high + pad
-    rough = (high - low) / wanted
+    rough = (high - low) / target_count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [index * step for index in range(first, last + 1)]
 
 
-def trailing_mean(points: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:
+def compute_trailing_mean(
+    points: Sequence[tuple[float, float]], window: int
+) -> list[tuple[float, float]]:
     """Each y replaced by the mean of itself and the `window - 1` before it (fewer at the start)."""
     smooth: list[tuple[float, float]] = []
     for index, (x, _) in enumerate(points):
@@ -94,13 +96,13 @@ def trailing_mean(points: Sequence[tuple[float, float]], window: int) -> list[tu
     return smooth
 
 
-def thinned(
-    points: Sequence[tuple[float, float]], most: int = MAX_POINTS
+def downsample(
+    points: Sequence[tuple[float, float]], max_points: int = MAX_POINTS
 ) -> list[tuple[float, float]]:
     """At most `most` points: means of equal buckets."""
-    if len(points) <= most:
+    if len(points) <= max_points:
         return list(points)
-    size = math.ceil(len(points) / most)
+    size = math.ceil(len(points) / max_points)
     buckets = [points[start : start + size] for start in range(0, len(points), size)]
     return [(sum(x for x, _ in b) / len(b), sum(y for _, y in b) / len(b)) for b in buckets]
 
@@ -129,9 +131,9 @@ def _grid(axes: _Axes, y_ticks: Sequence[float], percent: bool) -> list[str]:
         )
         parts.append(
             f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
-            f"{_shown(value, percent)}</text>"
+            f"{_format_value(value, percent)}</text>"
         )
-    x_ticks = (value for value in ticks(axes.x0, axes.x1, 6) if axes.x0 <= value <= axes.x1)
+    x_ticks = (value for value in choose_ticks(axes.x0, axes.x1, 6) if axes.x0 <= value <= axes.x1)
     for value in x_ticks:
         parts.append(
             f'<text class="tick" x="{axes.x(value):.1f}" y="{HEIGHT - BOTTOM + 15}" '
@@ -151,11 +153,11 @@ def _mark(axes: _Axes, mark: Mark) -> str:
 def _line(axes: _Axes, line: Series) -> str:
     points = line.points
     smooth = len(points) >= SMOOTH_FROM
-    raw = _polyline(axes, thinned(points), f"line s{line.colour}" + (" faint" if smooth else ""))
+    raw = _polyline(axes, downsample(points), f"line s{line.color}" + (" faint" if smooth else ""))
     if not smooth:
         return raw
-    mean = trailing_mean(points, max(5, len(points) // 20))
-    return raw + _polyline(axes, thinned(mean), f"line s{line.colour}")
+    mean = compute_trailing_mean(points, max(5, len(points) // 20))
+    return raw + _polyline(axes, downsample(mean), f"line s{line.color}")
 
 
 def _polyline(axes: _Axes, points: Sequence[tuple[float, float]], classes: str) -> str:
@@ -166,5 +168,5 @@ def _polyline(axes: _Axes, points: Sequence[tuple[float, float]], classes: str) 
     return f'<polyline class="{classes}" points="{path}"/>'
 
 
-def _shown(value: float, percent: bool) -> str:
+def _format_value(value: float, percent: bool) -> str:
     return f"{100 * value:.3g} %" if percent else f"{value:.3g}"

@@ -18,9 +18,9 @@ from typing import Any
 
 from r1ci_jax.evaluate import tables
 from r1ci_jax.runtime import atomic_files, metrics, run_dir
-from r1ci_jax.runtime.metrics import Row
-from r1ci_jax.runtime.progress import duration
-from r1ci_jax.tools.report.charts import Mark, Series, line_chart
+from r1ci_jax.runtime.metrics import Record
+from r1ci_jax.runtime.progress import format_duration
+from r1ci_jax.tools.report.charts import Mark, Series, draw_line_chart
 
 MAX_TRAJECTORIES = 400
 """Trajectories in one page; of more, an even spread over the run."""
@@ -45,23 +45,23 @@ CHARTS = (
 )
 """Title, beginning of the stage's name, metric, whether it is a fraction shown in percent."""
 
-COLOURS = {"untrained": 0, "sft": 1, "grpo_uniform": 2, "grpo_curriculum": 3}
+COLORS = {"untrained": 0, "sft": 1, "grpo_uniform": 2, "grpo_curriculum": 3}
 """Palette index of a stage; others take the rest in turn."""
 
 
 def write(path: Path) -> Path:
     """Write report.html of a run directory, finished or not; returns its path."""
     run = run_dir.RunDir.view(path)
-    atomic_files.write_atomic(run.report_path, page(run))
+    atomic_files.write_atomic(run.report_path, render_page(run))
     return run.report_path
 
 
-def page(run: run_dir.RunDir) -> str:
+def render_page(run: run_dir.RunDir) -> str:
     """The whole page as text."""
     rows = metrics.read(run.metrics_path)
     results = tables.read_run(run.path) if _has_results(run) else None
     logged = metrics.read(run.trajectories_path)
-    shown = [_trimmed(row) for row in spread(logged, MAX_TRAJECTORIES)]
+    shown = [_truncate_texts(row) for row in sample_evenly(logged, MAX_TRAJECTORIES)]
     script = _resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     text = string.Template(_resource("report.html")).substitute(
@@ -77,13 +77,13 @@ def page(run: run_dir.RunDir) -> str:
         stops=_stops(results),
         times=_times(rows),
         count=f"{len(shown)} of {len(logged)} logged",
-        data=script_json(shown),
+        data=encode_script_json(shown),
     )
     # Interpreter output may hold lone surrogates, which no UTF-8 file can.
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def script_json(value: Any) -> str:
+def encode_script_json(value: Any) -> str:
     """JSON that may stand inside a <script> element whatever its strings hold."""
     text = json.dumps(value, allow_nan=False)
     for letter in "<>&":
@@ -91,11 +91,11 @@ def script_json(value: Any) -> str:
     return text
 
 
-def spread(rows: Sequence[Row], most: int) -> list[Row]:
+def sample_evenly(rows: Sequence[Record], max_items: int) -> list[Record]:
     """At most `most` rows, evenly spaced, the first and the last among them."""
-    if len(rows) <= most:
+    if len(rows) <= max_items:
         return list(rows)
-    return [rows[round(index * (len(rows) - 1) / (most - 1))] for index in range(most)]
+    return [rows[round(index * (len(rows) - 1) / (max_items - 1))] for index in range(max_items)]
 
 
 def _has_results(run: run_dir.RunDir) -> bool:
@@ -106,13 +106,13 @@ def _resource(name: str) -> str:
     return importlib.resources.files("r1ci_jax.tools.report").joinpath(name).read_text("utf-8")
 
 
-def _trimmed(value: Any) -> Any:
+def _truncate_texts(value: Any) -> Any:
     """The value with over-long texts cut, and said so."""
     if isinstance(value, str) and len(value) > MAX_TEXT:
         return f"{value[:MAX_TEXT]}\n[… {len(value) - MAX_TEXT} more characters, see the .jsonl]"
     if isinstance(value, dict):
-        return {key: _trimmed(inner) for key, inner in value.items()}
-    return [_trimmed(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _truncate_texts(inner) for key, inner in value.items()}
+    return [_truncate_texts(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _facts(run: run_dir.RunDir) -> str:
@@ -136,13 +136,17 @@ def _facts(run: run_dir.RunDir) -> str:
 def _config(config: Mapping[str, Any]) -> str:
     changed = config.get("changes", {})
     rows = [
-        (f"{key}{' *' if key in changed else ''}", json.dumps(value), file_value(changed.get(key)))
-        for key, value in run_dir.flat(config["experiment"]).items()
+        (
+            f"{key}{' *' if key in changed else ''}",
+            json.dumps(value),
+            format_file_value(changed.get(key)),
+        )
+        for key, value in run_dir.flatten(config["experiment"]).items()
     ]
     return _table(("knob (* changed on the command line)", "value", "in the file"), rows)
 
 
-def file_value(change: Sequence[Any] | None) -> str:
+def format_file_value(change: Sequence[Any] | None) -> str:
     """What the experiment file said, of a (before, after) pair."""
     return json.dumps(change[0]) if change else ""
 
@@ -150,11 +154,11 @@ def file_value(change: Sequence[Any] | None) -> str:
 def _results(results: tables.RunResults | None) -> str:
     if results is None:
         return "<p>No results yet.</p>"
-    main, by_task = tables.results_table(results), tables.tasks_table(results)
+    main, by_task = tables.build_results_table(results), tables.build_tasks_table(results)
     bars = "".join(
         f'<div class="bar"><span>{_e(tables.model_name(record["model"]))}'
-        f'{_method(record["method"])}</span><i style="width:{60 * record["accuracy"]:.2f}%" '
-        f'class="s{_colour(record["model"])}"></i><b>{100 * record["accuracy"]:.1f} %</b></div>'
+        f'{_agent_suffix(record["agent"])}</span><i style="width:{60 * record["accuracy"]:.2f}%" '
+        f'class="s{_color(record["model"])}"></i><b>{100 * record["accuracy"]:.1f} %</b></div>'
         for record in main.records
     )
     return (
@@ -164,15 +168,15 @@ def _results(results: tables.RunResults | None) -> str:
     )
 
 
-def _method(method: str) -> str:
-    return "" if method == tables.PAPER_METHOD else _e(f" ({method})")
+def _agent_suffix(method: str) -> str:
+    return "" if method == tables.PAPER_AGENT else _e(f" ({method})")
 
 
 def _difficulty(results: tables.RunResults) -> str:
     """Accuracy by difficulty level over all tasks; nothing when the rows have none."""
     sums: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for result in results.results:
-        if result.method == tables.PAPER_METHOD:
+        if result.agent == tables.PAPER_AGENT:
             for level, counts in result.difficulty.items():
                 sums[result.model, level].update(n=counts["n"], correct=counts["correct"])
     levels = sorted({level for _, level in sums}, key=lambda level: (len(level), level))
@@ -181,16 +185,16 @@ def _difficulty(results: tables.RunResults) -> str:
     rows = []
     for model in dict.fromkeys(model for model, _ in sums):
         cells = (sums[model, level] for level in levels)
-        shares = (f"{100 * c['correct'] / c['n']:.1f}" if c["n"] else "-" for c in cells)
-        rows.append((tables.model_name(model), *shares))
+        fractions = (f"{100 * c['correct'] / c['n']:.1f}" if c["n"] else "-" for c in cells)
+        rows.append((tables.model_name(model), *fractions))
     heads = ("model", *(f"level {level}" for level in levels))
     return f"<details><summary>By difficulty</summary>{_table(heads, rows)}</details>"
 
 
-def _curves(rows: Sequence[Row]) -> str:
+def _curves(rows: Sequence[Record]) -> str:
     marks = _stage_marks(rows)
     figures = [
-        line_chart(
+        draw_line_chart(
             title,
             _series(rows, stage, metric),
             marks=marks if stage == "grpo" else (),
@@ -201,18 +205,18 @@ def _curves(rows: Sequence[Row]) -> str:
     return "".join(figures) or "<p>No steps logged yet.</p>"
 
 
-def _series(rows: Sequence[Row], stage: str, metric: str) -> list[Series]:
+def _series(rows: Sequence[Record], stage: str, metric: str) -> list[Series]:
     found: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row["stage"].startswith(stage) and row.get(metric) is not None:
             found.setdefault(row["stage"], []).append((row["step"], row[metric]))
     return [
-        Series(name=tables.model_name(name), colour=_colour(name), points=tuple(sorted(points)))
+        Series(name=tables.model_name(name), color=_color(name), points=tuple(sorted(points)))
         for name, points in found.items()
     ]
 
 
-def _stage_marks(rows: Sequence[Row]) -> list[Mark]:
+def _stage_marks(rows: Sequence[Record]) -> list[Mark]:
     """Where the curriculum moves on: the first step of each of its stages."""
     first: dict[int, float] = {}
     for row in rows:
@@ -226,7 +230,7 @@ def _stage_marks(rows: Sequence[Row]) -> list[Mark]:
     return [Mark(x=step, label=f"stage {number}") for number, step in sorted(first.items())]
 
 
-def _curriculum(rows: Sequence[Row]) -> str:
+def _curriculum(rows: Sequence[Record]) -> str:
     if not rows:
         return "<p>No potential measured yet.</p>"
     groups = sorted({row["group"] for row in rows})
@@ -265,7 +269,7 @@ def _stops(results: tables.RunResults | None) -> str:
         return "<p>No results yet.</p>"
     sums: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for result in results.results:
-        sums[result.model, result.method].update(result.stops)
+        sums[result.model, result.agent].update(result.stops)
     reasons = list(dict.fromkeys(reason for counts in sums.values() for reason in counts))
     body = [
         (
@@ -278,7 +282,7 @@ def _stops(results: tables.RunResults | None) -> str:
     return _table(("model", "agent", *(f"{reason}, %" for reason in reasons)), body)
 
 
-def _times(rows: Sequence[Row]) -> str:
+def _times(rows: Sequence[Record]) -> str:
     """Where the time went, by stage."""
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
@@ -288,22 +292,22 @@ def _times(rows: Sequence[Row]) -> str:
     if not kinds:
         return "<p>No times logged yet.</p>"
     body = [
-        (stage, *(duration(counts[kind]) if kind in counts else "-" for kind in kinds))
+        (stage, *(format_duration(counts[kind]) if kind in counts else "-" for kind in kinds))
         for stage, counts in sums.items()
     ]
     return _table(("stage", *(kind.removeprefix("time/") for kind in kinds)), body)
 
 
-def _colour(stage: str) -> int:
-    return COLOURS.get(stage, 4)
+def _color(stage: str) -> int:
+    return COLORS.get(stage, 4)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{_e(text)}</th>" for text in heads)
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    header_row = "".join(f"<th>{_e(text)}</th>" for text in headers)
     body = "".join(
         "<tr>" + "".join(f"<td>{_e(text)}</td>" for text in row) + "</tr>" for row in rows
     )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    return f'<div class="wide"><table><tr>{header_row}</tr>{body}</table></div>'
 
 
 def _e(text: object) -> str:

@@ -128,7 +128,7 @@ def test_golds_replay() -> None:
 
 def test_released_states_can_be_solved(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench/blocksworld.jsonl").read_text().splitlines()
-    items = [TASK.released(i, "", json.loads(line)["state"]) for i, line in enumerate(lines)]
+    items = [TASK.parse_released(i, "", json.loads(line)["state"]) for i, line in enumerate(lines)]
     same = solved = 0
     for released in items:
         assert released.gold is None and "Goal:" in released.example.question
@@ -146,7 +146,7 @@ def test_released_states_can_be_solved(shared_data: pathlib.Path) -> None:
 def test_released_goals_may_name_fewer_stacks() -> None:
     text = "Initial State:\nstack1: A\nstack2: B\nstack3: \n\nGoal State:\nstack1: A B\nstack2: \n"
     for solution in (text, {"id": "x", "state": text}):
-        released = TASK.released(0, "", solution)
+        released = TASK.parse_released(0, "", solution)
         assert TASK.score(released.example, "Move B from 2 to 1").correct
         assert not TASK.score(released.example, "Move B from 2 to 3").correct
 
@@ -165,4 +165,4 @@ def test_released_goals_may_name_fewer_stacks() -> None:
 )
 def test_broken_released_items_are_named(text: object) -> None:
     with pytest.raises(UserError, match="released item 7 of blocksworld"):
-        TASK.released(7, "", text)
+        TASK.parse_released(7, "", text)

@@ -131,7 +131,7 @@ def test_golds_replay() -> None:
 
 def test_the_released_limits_can_be_kept(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench/boxlift.jsonl").read_text().splitlines()
-    items = [TASK.released(i, "", json.loads(line)) for i, line in enumerate(lines)]
+    items = [TASK.parse_released(i, "", json.loads(line)) for i, line in enumerate(lines)]
     solved = 0
     for released in items:
         assert released.gold is None and "Capacities" in released.example.question
@@ -155,4 +155,4 @@ def test_the_released_limits_can_be_kept(shared_data: pathlib.Path) -> None:
 )
 def test_broken_released_items_are_named(solution: object) -> None:
     with pytest.raises(UserError, match="released item 7 of boxlift"):
-        TASK.released(7, "", solution)
+        TASK.parse_released(7, "", solution)

@@ -170,7 +170,7 @@ def test_golds_replay() -> None:
 
 def test_released_states_can_be_solved(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench/boxnet.jsonl").read_text().splitlines()
-    items = [TASK.released(i, "", json.loads(line)["state"]) for i, line in enumerate(lines)]
+    items = [TASK.parse_released(i, "", json.loads(line)["state"]) for i, line in enumerate(lines)]
     solved = 0
     for released in items:
         assert released.gold is None and "square[0.5, 1.5]" in released.example.question
@@ -178,7 +178,7 @@ def test_released_states_can_be_solved(shared_data: pathlib.Path) -> None:
         solved += TASK.score(released.example, json.dumps(steps)).correct
     assert (len(items), solved) == (25, 25)
     assert boxnet.RELEASED_DEFECTS == {}
-    again = TASK.released(0, "", json.loads(lines[0]))
+    again = TASK.parse_released(0, "", json.loads(lines[0]))
     assert again == items[0]
 
 
@@ -198,4 +198,4 @@ def test_released_states_can_be_solved(shared_data: pathlib.Path) -> None:
 )
 def test_broken_released_items_are_named(state: object) -> None:
     with pytest.raises(UserError, match="released item 7 of boxnet"):
-        TASK.released(7, "", state)
+        TASK.parse_released(7, "", state)

@@ -139,8 +139,8 @@ def test_of_all_three_number_formulas_exactly_the_hits_score() -> None:
 
 def test_unreadable_released_items_are_reported() -> None:
     question = "Now the input numbers are: 6, 2, 7, the target values is: 10"
-    found = TASK.released(1, question, {"solution": ["6", "/", "2", "+", "7"]})
+    found = TASK.parse_released(1, question, {"solution": ["6", "/", "2", "+", "7"]})
     assert found.gold == "[6, /, 2, +, 7]" and TASK.score(found.example, found.gold).correct
     for broken in (("Hello", {"solution": []}), (question, None), (question, {"solution": "6"})):
         with pytest.raises(UserError, match="released item 4 of combinatorial_calculation"):
-            TASK.released(4, *broken)
+            TASK.parse_released(4, *broken)

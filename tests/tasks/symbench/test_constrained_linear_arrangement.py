@@ -151,7 +151,7 @@ def test_released_sample(shared_data: pathlib.Path) -> None:
     path = shared_data / "symbench" / "constrained_linear_arrangement.jsonl"
     for number, line in enumerate(path.read_text().splitlines()):
         row = json.loads(line)
-        found = TASK.released(number, row["question"], row["solution"])
+        found = TASK.parse_released(number, row["question"], row["solution"])
         assert found.gold is not None
         if TASK.score(found.example, found.gold).correct:
             scored += 1
@@ -169,10 +169,10 @@ def test_released_sample(shared_data: pathlib.Path) -> None:
 
 def test_unreadable_released_items_are_reported() -> None:
     question = "each have a set of five-element flags\nRound 1: D, draw.\nRound 2: C, win.\n"
-    found = TASK.released(1, question, {"solution": ["D", "E"]})
+    found = TASK.parse_released(1, question, {"solution": ["D", "E"]})
     assert found.gold == "[D, E]" and TASK.score(found.example, found.gold).correct
     assert json.loads(found.example.metadata)["game"] == "elements"
     broken = [("Hello", {"solution": []}), (question, None), (question, {"solution": "D"})]
     for case in [*broken, (question[:40], {"solution": ["D"]})]:
         with pytest.raises(UserError, match="released item 4 of constrained_linear_arrangement"):
-            TASK.released(4, *case)
+            TASK.parse_released(4, *case)

@@ -129,7 +129,7 @@ def test_released_sample(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "cryptanalysis.jsonl").read_text().splitlines()
     for number, line in enumerate(lines):
         row = json.loads(line)
-        found = TASK.released(number, row["question"], row["solution"])
+        found = TASK.parse_released(number, row["question"], row["solution"])
         assert found.gold is not None
         scored += TASK.score(found.example, found.gold).correct
         # Digits and letters are judged apart, so it is enough to change one of the two.
@@ -153,7 +153,7 @@ def test_released_feedback_is_read() -> None:
         "4. Guess: 53AA, Feedback: both numbers are correct and in the correct positions; both "
         "letters are incorrect.\n"
     )
-    found = TASK.released(1, question, {"answer": ["5", "3", "F", "A"]})
+    found = TASK.parse_released(1, question, {"answer": ["5", "3", "F", "A"]})
     assert found.gold == "53FA"
     told = [row[1:] for row in json.loads(found.example.metadata)["guesses"]]
     assert [[Feedback(*part) for part in row] for row in told] == [
@@ -164,4 +164,4 @@ def test_released_feedback_is_read() -> None:
     ]
     for broken in (("Hello", {"answer": []}), (question, None), (question, {"answer": "53FA"})):
         with pytest.raises(UserError, match="released item 4 of cryptanalysis"):
-            TASK.released(4, *broken)
+            TASK.parse_released(4, *broken)

@@ -119,17 +119,17 @@ def test_any_order_of_the_cells_is_right() -> None:
 def test_released_boards_without_a_queen(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "eight_queens.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    items = [TASK.released(i, row["question"], row["solution"]) for i, row in enumerate(rows)]
+    items = [TASK.parse_released(i, row["question"], row["solution"]) for i, row in enumerate(rows)]
     bare = sum("Q" not in "".join(json.loads(one.example.metadata)["board"]) for one in items)
     assert [bare] == list(RELEASED_REMARKS.values()) == [23]
 
 
 def test_unreadable_released_items_are_reported() -> None:
     question = "Given a 4*4 grid\n\n0000\n0000\n1000\n000X\n\nReturn"
-    found = TASK.released(1, question, {"solution": [[2, 0], [0, 1], [1, 3], [3, 2]]})
+    found = TASK.parse_released(1, question, {"solution": [[2, 0], [0, 1], [1, 3], [3, 2]]})
     assert found.gold == "2 0, 0 1, 1 3, 3 2" and TASK.score(found.example, found.gold).correct
     assert json.loads(found.example.metadata)["board"] == ["....", "....", "Q...", "...X"]
     broken = [("Hello", {"solution": []}), (question, None), (question, {"solution": [1]})]
     for case in [*broken, (question.replace("0000\n", "", 1), {"solution": []})]:
         with pytest.raises(UserError, match="released item 4 of eight_queens"):
-            TASK.released(4, *case)
+            TASK.parse_released(4, *case)

@@ -19,7 +19,7 @@ EXAMPLES = [TASK.generate(i, 3, level) for level in TASK.difficulties for i in r
 
 
 def item(*numbers: int) -> Example:
-    return TASK.released(0, " ".join(map(str, numbers)), None).example
+    return TASK.parse_released(0, " ".join(map(str, numbers)), None).example
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_released_sample(shared_data: pathlib.Path) -> None:
     """The release stores no formulas: our search finds one for every puzzle, and it scores."""
     scored, lines = 0, (shared_data / "symbench" / "game24.jsonl").read_text().splitlines()
     for number, line in enumerate(lines):
-        found = TASK.released(number, json.loads(line)["puzzle"], None)
+        found = TASK.parse_released(number, json.loads(line)["puzzle"], None)
         assert found.gold is None and TASK.gold(found.example) is None
         text = solved(json.loads(found.example.metadata)["numbers"])
         scored += text is not None and TASK.score(found.example, text).correct
@@ -144,8 +144,8 @@ def test_released_sample(shared_data: pathlib.Path) -> None:
 
 
 def test_unreadable_released_items_are_reported() -> None:
-    found = TASK.released(1, "", {"puzzle": "1 1 4 6"}).example
+    found = TASK.parse_released(1, "", {"puzzle": "1 1 4 6"}).example
     assert "1, 1, 4, 6" in found.question and TASK.score(found, "4*6*1*1").correct
     for broken in (("Hello", None), ("", {}), ("1 1 4 x", {"id": 3}), ("24", None)):
         with pytest.raises(UserError, match="released item 4 of game24"):
-            TASK.released(4, *broken)
+            TASK.parse_released(4, *broken)

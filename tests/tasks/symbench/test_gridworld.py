@@ -149,4 +149,4 @@ def test_tours_of_other_grids_score_only_where_they_replay() -> None:
 def test_nothing_is_released() -> None:
     assert gridworld.RELEASED_DEFECTS == {}
     with pytest.raises(UserError, match="released item 7 of gridworld"):
-        TASK.released(7, "", {})
+        TASK.parse_released(7, "", {})

@@ -338,7 +338,7 @@ def test_questions_differ_and_no_answer_is_common(name: str, level: int, drawn: 
     facts, task = FACTS[name], TASKS[name]
     items = drawn(task, level, facts.drawings[level - 1])
     count = len(items)
-    different = len({base.normalised(example.question) for example in items})
+    different = len({base.normalize_question(example.question) for example in items})
     assert different >= (1 - facts.repeats) * count
     assert level > 1 or different >= 400
     ranked = collections.Counter(gold_of(name, example) for example in items).most_common()
@@ -370,20 +370,22 @@ def test_another_process_asks_the_same_questions(drawn: Drawn) -> None:
 
 
 def test_released_golds_score_but_for_the_named_defects(shared_data: pathlib.Path) -> None:
-    judged = released_items.judge(shared_data / "symbench")
-    found = {one.task: (one.items, one.golds, one.scored) for one in judged}
+    judged = released_items.score_released(shared_data / "symbench")
+    found = {one.task: (one.items, one.golds, one.num_scored) for one in judged}
     assert found == {name: facts.released for name, facts in FACTS.items() if facts.released[0]}
     for one in judged:
-        assert one.passed and (not one.golds or sum(one.defects.values()) == one.golds - one.scored)
+        assert one.passed and (
+            not one.golds or sum(one.defects.values()) == one.golds - one.num_scored
+        )
 
 
 @pytest.mark.parametrize("name", [name for name, facts in FACTS.items() if facts.released[0]])
 def test_released_items_without_question_or_answer_are_refused(
     name: str, shared_data: pathlib.Path
 ) -> None:
-    question, solution = next(released_items.rows(shared_data / "symbench", name))
+    question, solution = next(released_items.read_items(shared_data / "symbench", name))
     task = TASKS[name]
-    task.released(7, question, solution)
+    task.parse_released(7, question, solution)
     keys = solution if isinstance(solution, dict) else ("solution",)
     # Without the text the release stores nothing to read a question from.
     broken = [(question, None), (question, {}), (question, dict.fromkeys(keys))]
@@ -392,4 +394,4 @@ def test_released_items_without_question_or_answer_are_refused(
         broken.append((question, []))
     for case in broken:
         with pytest.raises(UserError, match=f"released item 7 of {name}"):
-            task.released(7, *case)
+            task.parse_released(7, *case)

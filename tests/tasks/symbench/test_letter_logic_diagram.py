@@ -132,7 +132,9 @@ def test_levels_have_ever_more_blanks(drawn: Drawn) -> None:
 def test_released_items(shared_data: pathlib.Path) -> None:
     rows = (shared_data / "symbench" / "letter_logic_diagram.jsonl").read_text().splitlines()
     drawn = [json.loads(row) for row in rows]
-    items = [TASK.released(n, row["question"], row["solution"]) for n, row in enumerate(drawn)]
+    items = [
+        TASK.parse_released(n, row["question"], row["solution"]) for n, row in enumerate(drawn)
+    ]
     scored = sum(TASK.score(item.example, item.gold or "").correct for item in items)
     assert (len(items), scored, diagram.RELEASED_DEFECTS) == (100, 100, {})
     # Nearly half of the released diagrams have further solutions, which score as well.
@@ -152,4 +154,4 @@ def test_malformed_items_are_reported() -> None:
         ("empty cells blank):\n\n" + "a,,,,,,\n" * 7, {"solution": "abc"}),
     ):
         with pytest.raises(UserError, match="released item 7 of letter_logic_diagram"):
-            TASK.released(7, question, solution)
+            TASK.parse_released(7, question, solution)

@@ -18,7 +18,7 @@ TASK = letters.Letters()
 
 
 def asking(letter: str, word: str) -> Example:
-    return TASK.released(0, "", {"word": word, "letter": letter}).example
+    return TASK.parse_released(0, "", {"word": word, "letter": letter}).example
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_letter_that_is_not_there() -> None:
 
 
 def test_golds_agree_with_another_way_of_counting() -> None:
-    for example in check.sample(TASK, 3, 100):
+    for example in check.sample_examples(TASK, 3, 100):
         found = re.search(r'letter "(.)" occur.*\n\n([a-z]+)\n', example.question)
         assert found is not None
         letter, word = found[1], found[2]
@@ -85,7 +85,7 @@ def test_words_grow_with_the_level(drawn: Drawn) -> None:
 def test_released_counts_are_those_of_the_files(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "letters.jsonl").read_text().splitlines()
     for number, line in enumerate(lines):
-        item = TASK.released(number, "", json.loads(line))
+        item = TASK.parse_released(number, "", json.loads(line))
         # The file's name holds the count that the release meant.
         count = json.loads(line)["id"].split("_")[-2]
         assert (item.gold or "").startswith(f"Count: {count}, ")
@@ -94,4 +94,4 @@ def test_released_counts_are_those_of_the_files(shared_data: pathlib.Path) -> No
 @pytest.mark.parametrize("solution", [None, [], {"word": "banana"}, {"word": "a", "letter": "ab"}])
 def test_malformed_items_are_reported(solution: object) -> None:
     with pytest.raises(UserError, match="released item 7 of letters"):
-        TASK.released(7, "", solution)
+        TASK.parse_released(7, "", solution)

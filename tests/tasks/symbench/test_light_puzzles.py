@@ -80,7 +80,7 @@ def by_parity(question: str) -> str:
 
 
 def test_golds_agree_with_parities_read_from_the_question() -> None:
-    for example in check.sample(TASK, 3, 100):
+    for example in check.sample_examples(TASK, 3, 100):
         assert TASK.gold(example) == by_parity(example.question)
 
 
@@ -101,7 +101,7 @@ def test_malformed_items_are_reported() -> None:
     grid = "Given n=2 and the number of buttons=1, the initial network is:\n01\n10\n\n"
     wires = 'Button A controls the lights at ["2", "1"]\n\n'
     good = f"{grid}{wires}Round 1: Button A\n"
-    assert TASK.released(7, good, {"solution": [0, 1, 0, 0]}).gold == "0,1,0,0"
+    assert TASK.parse_released(7, good, {"solution": [0, 1, 0, 0]}).gold == "0,1,0,0"
     for question, solution in (
         ("", {"solution": [0]}),
         (good, None),
@@ -111,4 +111,4 @@ def test_malformed_items_are_reported() -> None:
         (good.replace("n=2", "n=3"), {"solution": [0]}),
     ):
         with pytest.raises(UserError, match="released item 7 of light_puzzles"):
-            TASK.released(7, question, solution)
+            TASK.parse_released(7, question, solution)

@@ -126,7 +126,7 @@ def test_scorer_agrees_with_brute_force_on_whole_puzzles() -> None:
 
 
 def test_golds_keep_the_rules_of_the_question() -> None:
-    for example in check.sample(TASK, 3, 100):
+    for example in check.sample_examples(TASK, 3, 100):
         kept, _, _ = plainly(example.question)
         named = [cell.split(" ") for cell in (TASK.gold(example) or "").split(", ")]
         assert kept(tuple((int(row), int(column)) for row, column in named))
@@ -151,7 +151,7 @@ def test_levels_grow_and_both_rules_are_as_common(drawn: Drawn) -> None:
 
 
 def test_positive_numbers_alone_never_suffice_under_the_product_rule() -> None:
-    for example in check.sample(TASK, 5, 100):
+    for example in check.sample_examples(TASK, 5, 100):
         rules = json.loads(example.metadata)
         if rules["limit"] is None:
             positive = {number for row in rules["grid"] for number in row if number > 0}
@@ -161,7 +161,9 @@ def test_positive_numbers_alone_never_suffice_under_the_product_rule() -> None:
 def test_released_items(shared_data: pathlib.Path) -> None:
     rows = (shared_data / "symbench" / "logic_puzzle.jsonl").read_text().splitlines()
     drawn = [json.loads(row) for row in rows]
-    items = [TASK.released(n, row["question"], row["solution"]) for n, row in enumerate(drawn)]
+    items = [
+        TASK.parse_released(n, row["question"], row["solution"]) for n, row in enumerate(drawn)
+    ]
     verdicts = [TASK.score(item.example, item.gold or "") for item in items]
     faults = [verdict.reason for verdict in verdicts if not verdict.correct]
     assert (len(items), len(faults)) == (100, 13)
@@ -179,7 +181,7 @@ def test_malformed_items_are_reported() -> None:
         "you must select 1 different numbers. The sum should be less than or equal to 4. "
         "Using the number 2 in the square (0,1) as the first selected number\n1, 2\n3, 1\n\n"
     )
-    assert TASK.released(7, good, {"solution": [[0, 1]]}).gold == "0 1"
+    assert TASK.parse_released(7, good, {"solution": [[0, 1]]}).gold == "0 1"
     for question, solution in (
         ("", {"solution": [[0, 1]]}),
         (good, {"solution": "0 1"}),
@@ -189,4 +191,4 @@ def test_malformed_items_are_reported() -> None:
         (good.replace("less than", "about"), {"solution": [[0, 1]]}),
     ):
         with pytest.raises(UserError, match="released item 7 of logic_puzzle"):
-            TASK.released(7, question, solution)
+            TASK.parse_released(7, question, solution)

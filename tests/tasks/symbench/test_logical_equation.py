@@ -25,7 +25,7 @@ def asking(values: list[int], *lines: str) -> Example:
     listed = ", ".join(map(str, values))
     text = f"each representing one of the numbers {listed}. It holds that:\n"
     text += "\n".join(f"{n}. {line}" for n, line in enumerate(lines, 1))
-    return TASK.released(0, text, [0]).example
+    return TASK.parse_released(0, text, [0]).example
 
 
 def strictly(example: Example) -> Example:
@@ -126,7 +126,7 @@ def test_golds_are_the_only_solutions() -> None:
 
 
 def test_no_relation_can_be_left_out() -> None:
-    for example in check.sample(TASK, 2, 25):
+    for example in check.sample_examples(TASK, 2, 25):
         asked = json.loads(example.metadata)
         relations = [Relation(**fields) for fields in asked["relations"]]
         assert len(list(logical_equation.solutions(asked["values"], relations))) == 1
@@ -174,19 +174,23 @@ def test_letters_grow_with_the_level() -> None:
 def test_released_items(shared_data: pathlib.Path) -> None:
     rows = (shared_data / "symbench" / "logical_equation.jsonl").read_text().splitlines()
     drawn = [json.loads(row) for row in rows]
-    items = [TASK.released(n, row["question"], row["solution"]) for n, row in enumerate(drawn)]
+    items = [
+        TASK.parse_released(n, row["question"], row["solution"]) for n, row in enumerate(drawn)
+    ]
     scored = sum(TASK.score(item.example, item.gold or "").correct for item in items)
     assert (len(items), scored, logical_equation.RELEASED_DEFECTS) == (75, 75, {})
     for row, item in zip(drawn, items, strict=True):
         asked = json.loads(item.example.metadata)
         letters, relations = map(int, row["id"].split("_")[-3:-1])
         assert (len(asked["values"]), len(asked["relations"])) == (letters, relations)
-    assert TASK.released(0, drawn[0]["question"], {"solution": drawn[0]["solution"]}) == items[0]
+    assert (
+        TASK.parse_released(0, drawn[0]["question"], {"solution": drawn[0]["solution"]}) == items[0]
+    )
 
 
 def test_malformed_items_are_reported() -> None:
     good = "each representing one of the numbers 2, 3. It holds that:\n1. A > B\n"
-    assert TASK.released(7, good, [3, 2]).gold == "[3, 2]"
+    assert TASK.parse_released(7, good, [3, 2]).gold == "[3, 2]"
     for question, solution in (
         ("", [3, 2]),
         (good, None),
@@ -197,4 +201,4 @@ def test_malformed_items_are_reported() -> None:
         (good.replace("1. A > B", ""), [3, 2]),
     ):
         with pytest.raises(UserError, match="released item 7 of logical_equation"):
-            TASK.released(7, question, solution)
+            TASK.parse_released(7, question, solution)

@@ -96,7 +96,7 @@ def replayed(question: str) -> tuple[int, int]:
 
 
 def test_golds_agree_with_a_replay_of_the_question() -> None:
-    for example in check.sample(TASK, 3, 300):
+    for example in check.sample_examples(TASK, 3, 300):
         assert TASK.gold(example) == str(replayed(example.question)[0])
 
 
@@ -120,7 +120,9 @@ def test_levels_grow_and_judgements_are_balanced(drawn: Drawn) -> None:
 def test_released_items(shared_data: pathlib.Path) -> None:
     rows = (shared_data / "symbench" / "mahjong_pattern.jsonl").read_text().splitlines()
     drawn = [json.loads(row) for row in rows]
-    items = [TASK.released(n, row["question"], row["solution"]) for n, row in enumerate(drawn)]
+    items = [
+        TASK.parse_released(n, row["question"], row["solution"]) for n, row in enumerate(drawn)
+    ]
     found: collections.Counter[str] = collections.Counter()
     for row, item in zip(drawn, items, strict=True):
         result = json.loads(item.example.metadata)["result"]
@@ -140,7 +142,7 @@ def test_released_items(shared_data: pathlib.Path) -> None:
 def test_malformed_items_are_reported() -> None:
     good = "initial cards:ABCDEFGHIJKLM\n\nRound 1: Add a Z card and remove a Z card.\n"
     good += "Round 2: Add a A card\n"
-    assert TASK.released(7, good, {"solution": 0}).gold == "0"
+    assert TASK.parse_released(7, good, {"solution": 0}).gold == "0"
     for question, solution in (
         ("", {"solution": 0}),
         (good, None),
@@ -149,4 +151,4 @@ def test_malformed_items_are_reported() -> None:
         (good.replace("Round", "Turn"), {"solution": 0}),
     ):
         with pytest.raises(UserError, match="released item 7 of mahjong_pattern"):
-            TASK.released(7, question, solution)
+            TASK.parse_released(7, question, solution)

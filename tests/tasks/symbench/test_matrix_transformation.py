@@ -86,7 +86,7 @@ def test_golds_agree_with_index_arithmetic() -> None:
 
 def by_hand(question_matrix: str, answer: str) -> Example:
     question = f"rotate 90 degrees clockwise\nmatrix is \n{question_matrix}.\nWhat is the result?"
-    return TASK.released(0, question, {"formatted_solution": answer}).example
+    return TASK.parse_released(0, question, {"formatted_solution": answer}).example
 
 
 @pytest.mark.parametrize(
@@ -152,4 +152,4 @@ def test_matrices_grow_with_the_level(level: int, drawn: Drawn) -> None:
 )
 def test_a_malformed_item_says_so(question: str, solution: object) -> None:
     with pytest.raises(UserError, match="released item 3 of matrix_transformation"):
-        TASK.released(3, question, solution)
+        TASK.parse_released(3, question, solution)

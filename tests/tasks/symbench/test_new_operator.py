@@ -158,7 +158,7 @@ ITEM = "Let a and b be numbers. Define a#b to be (a + b)/b.\nCalculate {}.\nRetu
     ],
 )
 def test_the_scorer_by_hand(expression: str, text: str, right: bool) -> None:
-    item = TASK.released(0, ITEM.format(expression), {"solution": 0})
+    item = TASK.parse_released(0, ITEM.format(expression), {"solution": 0})
     assert correct(item.example, text) is right
 
 
@@ -177,14 +177,14 @@ def test_released_items(shared_data: pathlib.Path) -> None:
     scored = defects = 0
     for number, line in enumerate(lines):
         row = json.loads(line)
-        item = TASK.released(number, row["question"], row["solution"])
+        item = TASK.parse_released(number, row["question"], row["solution"])
         assert item.gold is not None
         if correct(item.example, item.gold):
             scored += 1
             continue
         asked = re.findall(r"Calculate (\(3.4\).5)(.6)\.", row["question"])[0]
         partial = [
-            TASK.released(
+            TASK.parse_released(
                 number,
                 re.sub("Calculate .*", f"Calculate {text}.", row["question"]),
                 row["solution"],
@@ -198,7 +198,7 @@ def test_released_items(shared_data: pathlib.Path) -> None:
 
 def test_the_other_half_of_the_release_is_read() -> None:
     """The sample holds none of its items with one operator."""
-    item = TASK.released(1, ITEM.format("(9#3)#8"), {"solution": 1.5})
+    item = TASK.parse_released(1, ITEM.format("(9#3)#8"), {"solution": 1.5})
     assert item.gold == "1.5" and correct(item.example, item.gold)
 
 
@@ -215,4 +215,4 @@ def test_the_other_half_of_the_release_is_read() -> None:
 )
 def test_a_malformed_item_says_so(question: str, solution: object) -> None:
     with pytest.raises(UserError, match="released item 3 of new_operator"):
-        TASK.released(3, question, solution)
+        TASK.parse_released(3, question, solution)

@@ -83,7 +83,7 @@ def test_golds_agree_with_multiplication_on_paper() -> None:
     ],
 )
 def test_the_scorer_by_hand(text: str, right: bool) -> None:
-    item = TASK.released(0, "What is the result of 9*-45*-10*-100?", {"answer": "-405000"})
+    item = TASK.parse_released(0, "What is the result of 9*-45*-10*-100?", {"answer": "-405000"})
     assert correct(item.example, text) is right
 
 
@@ -107,8 +107,8 @@ def test_both_forms_of_a_released_answer_are_read(shared_data: pathlib.Path) -> 
     lines = (shared_data / "symbench" / "number_multiply.jsonl").read_text().splitlines()
     for number, line in enumerate(lines):
         row = json.loads(line)
-        item = TASK.released(number, row["question"], row)
-        assert TASK.released(number, row["question"], row["answer"]) == item
+        item = TASK.parse_released(number, row["question"], row)
+        assert TASK.parse_released(number, row["question"], row["answer"]) == item
         assert not correct(item.example, str(-int(item.gold or "0")))
 
 
@@ -123,4 +123,4 @@ def test_both_forms_of_a_released_answer_are_read(shared_data: pathlib.Path) -> 
 )
 def test_a_malformed_item_says_so(question: str, solution: object) -> None:
     with pytest.raises(UserError, match="released item 3 of number_multiply"):
-        TASK.released(3, question, solution)
+        TASK.parse_released(3, question, solution)

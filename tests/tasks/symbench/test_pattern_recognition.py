@@ -105,7 +105,7 @@ QUESTION = "If the matrix is\n\n{}\n\nPlease provide the row"
 )
 def test_the_scorer_by_hand(text: str, right: bool) -> None:
     question = QUESTION.format("A X X X\nB X X X\nC X X X\nX X Y X")
-    item = TASK.released(0, question, {"row": 2, "column": 3})
+    item = TASK.parse_released(0, question, {"row": 2, "column": 3})
     assert correct(item.example, text) is right
 
 
@@ -120,7 +120,7 @@ def test_released_grids_have_one_square(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "pattern_recognition.jsonl").read_text().splitlines()
     for number, line in enumerate(lines):
         row = json.loads(line)
-        item = TASK.released(number, row["question"], row["solution"])
+        item = TASK.parse_released(number, row["question"], row["solution"])
         assert len(json.loads(item.example.metadata)["corners"]) == 1
 
 
@@ -135,4 +135,4 @@ def test_released_grids_have_one_square(shared_data: pathlib.Path) -> None:
 )
 def test_a_malformed_item_says_so(question: str, solution: object) -> None:
     with pytest.raises(UserError, match="released item 3 of pattern_recognition"):
-        TASK.released(3, question, solution)
+        TASK.parse_released(3, question, solution)

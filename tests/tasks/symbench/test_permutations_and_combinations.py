@@ -150,7 +150,7 @@ def test_the_scorer_by_hand(text: str, right: bool) -> None:
         "Book A must be to the right of book B.",
         "Book D cannot be placed in position 4.",
     )
-    item = TASK.released(0, question, {"correct_solution": ["B", "C", "D", "A"]})
+    item = TASK.parse_released(0, question, {"correct_solution": ["B", "C", "D", "A"]})
     assert correct(item.example, text) is right
 
 
@@ -177,7 +177,7 @@ def test_released_rules_are_all_read(shared_data: pathlib.Path) -> None:
     path = shared_data / "symbench" / "permutations_and_combinations.jsonl"
     for number, line in enumerate(path.read_text().splitlines()):
         row = json.loads(line)
-        item = TASK.released(number, row["question"], row["solution"])
+        item = TASK.parse_released(number, row["question"], row["solution"])
         read = json.loads(item.example.metadata)
         assert list(read["items"]) == row["solution"]["items"]
         assert len(read["rules"]) == len(row["solution"]["constraints_text"].splitlines())
@@ -198,4 +198,4 @@ GOOD = released_question("Book A must be adjacent to book D.")
 )
 def test_a_malformed_item_says_so(question: str, solution: object) -> None:
     with pytest.raises(UserError, match="released item 3 of permutations_and_combinations"):
-        TASK.released(3, question, solution)
+        TASK.parse_released(3, question, solution)

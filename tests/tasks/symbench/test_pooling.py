@@ -70,7 +70,7 @@ def test_golds_agree_with_a_count_cell_by_cell() -> None:
 def by_hand(kind: str) -> Example:
     grid = "-1, 7, 20\n6, 16, -4\n9, 13, 7"
     text = f"perform {kind} pooling by using a 2*2 sliding window:\n{grid}\nFor example, 0"
-    return TASK.released(0, text, {"solution": [[0]]}).example
+    return TASK.parse_released(0, text, {"solution": [[0]]}).example
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_released_grids_are_read_and_half_ask_for_averages(shared_data: pathlib.
     averages = 0
     for number, line in enumerate(lines):
         row = json.loads(line)
-        item = TASK.released(number, row["question"], row["solution"])
+        item = TASK.parse_released(number, row["question"], row["solution"])
         averages += row["solution"]["pooling_type"] == "average" and "." in (item.gold or "")
         assert json.loads(item.example.metadata)["grid"] == row["solution"]["matrix"]
         assert not correct(item.example, "0,0,0,0")
@@ -143,4 +143,4 @@ ITEM = "perform max pooling by using a 2*2 sliding window:\n{}\nFor example, 0"
 )
 def test_a_malformed_item_says_so(question: str, solution: object) -> None:
     with pytest.raises(UserError, match="released item 3 of pooling"):
-        TASK.released(3, question, solution)
+        TASK.parse_released(3, question, solution)

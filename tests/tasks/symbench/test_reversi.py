@@ -109,7 +109,7 @@ def test_the_grid_at_the_start_is_wrong() -> None:
 def test_released_grids_are_the_golds(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "reversi.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    items = [TASK.released(i, r["question"], r["solution"]) for i, r in enumerate(rows)]
+    items = [TASK.parse_released(i, r["question"], r["solution"]) for i, r in enumerate(rows)]
     shown = [",".join("".join(json.loads(item.example.metadata)["grid"])) for item in items]
     copied = sum(item.gold == grid for item, grid in zip(items, shown, strict=True))
     assert [copied] == list(reversi.RELEASED_REMARKS.values())
@@ -118,6 +118,8 @@ def test_released_grids_are_the_golds(shared_data: pathlib.Path) -> None:
 def test_released_items_of_another_form_are_refused() -> None:
     for question in ("", "n=2\n**\n**\n", "**\n*\nRound 1: Your's landing position is (1,1)"):
         with pytest.raises(UserError, match="released item 7 of reversi"):
-            TASK.released(7, question, {"solution": "*"})
+            TASK.parse_released(7, question, {"solution": "*"})
     with pytest.raises(UserError, match="leaves the grid"):
-        TASK.released(7, "**\n**\nRound 1: Your's landing position is (3,1)", {"solution": "*"})
+        TASK.parse_released(
+            7, "**\n**\nRound 1: Your's landing position is (3,1)", {"solution": "*"}
+        )

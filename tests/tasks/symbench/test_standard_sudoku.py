@@ -147,10 +147,10 @@ def test_forms_of_an_answer() -> None:
 def test_released_grids_are_read(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "standard_sudoku.jsonl").read_text().splitlines()
     for number, row in enumerate(map(json.loads, lines)):
-        read = TASK.released(number, row["question"], row["solution"])
+        read = TASK.parse_released(number, row["question"], row["solution"])
         assert json.loads(read.example.metadata)["grid"] == row["solution"]["puzzle"]
 
 
 def test_released_items_of_another_form_are_refused() -> None:
     with pytest.raises(UserError, match="released item 7 of standard_sudoku"):
-        TASK.released(7, "1, , , , , , , , \n", {"solution": []})
+        TASK.parse_released(7, "1, , , , , , , , \n", {"solution": []})

@@ -64,7 +64,7 @@ def test_hand_made_strings(string: str, total: int) -> None:
 def test_released_strings_and_rules_are_read(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "statistical_counting.jsonl").read_text().splitlines()
     for number, row in enumerate(map(json.loads, lines)):
-        read = TASK.released(number, row["question"], row["solution"])
+        read = TASK.parse_released(number, row["question"], row["solution"])
         metadata = json.loads(read.example.metadata)
         assert metadata["string"] == row["solution"]["sequence"]
         assert len(metadata["rules"]) == len(row["solution"]["rules"])
@@ -74,4 +74,4 @@ def test_released_items_of_another_form_are_refused() -> None:
     rule = "1. If there are two or more consecutive A's, add 1 to the total score.\n"
     for question in ("", rule, f"{rule}What is the total score of the string ABA?"):
         with pytest.raises(UserError, match="released item 7 of statistical_counting"):
-            TASK.released(7, question, {"solution": 0})
+            TASK.parse_released(7, question, {"solution": 0})

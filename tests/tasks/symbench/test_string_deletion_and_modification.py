@@ -156,7 +156,7 @@ def test_the_string_at_the_start_is_wrong(drawn: Drawn) -> None:
 def test_released_golds(shared_data: pathlib.Path) -> None:
     path = shared_data / "symbench" / "string_deletion_and_modification.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    items = [TASK.released(i, r["question"], r["solution"]) for i, r in enumerate(rows)]
+    items = [TASK.parse_released(i, r["question"], r["solution"]) for i, r in enumerate(rows)]
     assert (len(items), sum(correct(item.example, str(item.gold)) for item in items)) == (50, 50)
     assert module.RELEASED_DEFECTS == {}
     elsewhere = 0
@@ -185,5 +185,5 @@ def test_released_items_of_another_form_are_refused() -> None:
     asked = 'For the string "abc", what is the final string?'
     for question in ("", known, asked, f"{known}2. If the string is odd, stop.\n{asked}"):
         with pytest.raises(UserError, match="released item 7 of string_deletion"):
-            TASK.released(7, question, {"final_string": "abc"})
-    assert TASK.released(7, known + asked, {"final_string": "abc"}).gold == "abc"
+            TASK.parse_released(7, question, {"final_string": "abc"})
+    assert TASK.parse_released(7, known + asked, {"final_string": "abc"}).gold == "abc"

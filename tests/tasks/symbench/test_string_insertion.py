@@ -86,7 +86,7 @@ def test_the_string_at_the_start_is_wrong() -> None:
 def test_released_strings_and_rules_are_read(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "string_insertion.jsonl").read_text().splitlines()
     for number, row in enumerate(map(json.loads, lines)):
-        read = TASK.released(number, row["question"], row["solution"])
+        read = TASK.parse_released(number, row["question"], row["solution"])
         metadata = json.loads(read.example.metadata)
         assert metadata["string"] == row["solution"]["original_string"]
         assert len(metadata["rules"]) == 5
@@ -98,4 +98,4 @@ def test_released_items_of_another_form_are_refused() -> None:
     mixed = rule.format("AB") + rule.format("ABC") + asked
     for question in ("", asked, rule.format("AB"), mixed):
         with pytest.raises(UserError, match="released item 7 of string_insertion"):
-            TASK.released(7, question, {"modified_string": "ABC"})
+            TASK.parse_released(7, question, {"modified_string": "ABC"})

@@ -109,4 +109,4 @@ def test_released_items_of_another_form_are_refused() -> None:
     start = "there are 2 units of Machine A, 2 units of Machine B, and 3 units of Machine C"
     for question in ("", start, f"Method 1: machine A is dismantled into part X.\n{start}"):
         with pytest.raises(UserError, match="released item 7 of string_splitting"):
-            TASK.released(7, question, {"expected_answer": ["0"]})
+            TASK.parse_released(7, question, {"expected_answer": ["0"]})

@@ -91,11 +91,11 @@ def test_golds_agree_with_a_reader_of_the_question() -> None:
 def test_something_is_left_in_every_released_item(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench/string_synthesis.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    items = [TASK.released(i, row["question"], row["solution"]) for i, row in enumerate(rows)]
+    items = [TASK.parse_released(i, row["question"], row["solution"]) for i, row in enumerate(rows)]
     assert not any(TASK.score(it.example, "0 0 0 0 0 0 0 0 0").correct for it in items)
 
 
 @pytest.mark.parametrize("solution", [{}, None, {"final_counts": "0"}])
 def test_broken_released_items_are_named(solution: object) -> None:
     with pytest.raises(UserError, match="released item 7 of string_synthesis"):
-        TASK.released(7, "we now have 3 [A], 1 [B], and 2 [C]", solution)
+        TASK.parse_released(7, "we now have 3 [A], 1 [B], and 2 [C]", solution)

@@ -91,7 +91,7 @@ def test_golds_agree_with_a_reader_of_the_question() -> None:
 def test_released_golds_name_what_the_question_knows(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench/synthesis_decomposition.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    items = [TASK.released(i, row["question"], row["solution"]) for i, row in enumerate(rows)]
+    items = [TASK.parse_released(i, row["question"], row["solution"]) for i, row in enumerate(rows)]
     lengths = [len(json.loads(it.gold or "[]")) for it in items]
     assert sorted(set(lengths)) == [3, 4, 5]
 
@@ -116,4 +116,4 @@ _FORM = (
 )
 def test_broken_released_items_are_named(question: str, solution: object) -> None:
     with pytest.raises(UserError, match="released item 7 of synthesis_decomposition"):
-        TASK.released(7, question, solution)
+        TASK.parse_released(7, question, solution)

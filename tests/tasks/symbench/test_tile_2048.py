@@ -94,15 +94,17 @@ def test_released_tiles_that_are_not_there(shared_data: pathlib.Path) -> None:
     lines = (shared_data / "symbench" / "2048.jsonl").read_text().splitlines()
     still = 0
     for number, row in enumerate(map(json.loads, lines)):
-        given = json.loads(TASK.released(number, row["question"], row["solution"]).example.metadata)
+        given = json.loads(
+            TASK.parse_released(number, row["question"], row["solution"]).example.metadata
+        )
         still += given["grid"][given["row"]][given["column"]] == 0
     assert [still] == list(RELEASED_REMARKS.values()) == [57]
 
 
 def test_unreadable_released_items_are_reported() -> None:
     question = "number in position (1, 2) using the sequence 'dl':\n0, 16\n4, 2\n\nWhat"
-    found = TASK.released(1, question, {"solution": "16, 0\n4, 2"})
+    found = TASK.parse_released(1, question, {"solution": "16, 0\n4, 2"})
     assert found.gold == "[[16, 0], [4, 2]]" and TASK.score(found.example, found.gold).correct
     for broken in (("Hello", {"solution": "2"}), (question, None), (question, {"solution": "a"})):
         with pytest.raises(UserError, match="released item 4 of 2048"):
-            TASK.released(4, *broken)
+            TASK.parse_released(4, *broken)
