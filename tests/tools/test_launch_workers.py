@@ -23,7 +23,7 @@ if os.environ.get("R1CI_PROCESS_ID", "0") == "0":
     where = sys.argv[sys.argv.index("--workdir") + 1]
     experiment = Experiment(name="probe", dataset=DatasetConfig(tasks=("toy_sorting",)))
     with run_dir.RunDir.open(where, experiment) as run:
-        run.finish(f"start_{len(run.finished_stages())}")
+        run.mark_finished(f"start_{len(run.finished_stages())}")
 """
 HOSTS = ("me@one", "two")
 
