@@ -17,6 +17,8 @@ import optax
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.sharding import placement
 from r1ci_jax.train import losses
 from r1ci_jax.train import train_state as state
 from r1ci_jax.train.lm_head import TokenScores
@@ -57,7 +59,7 @@ class LogprobDiff(NamedTuple):
 def zero_accumulator(params: Params) -> GradAccumulator:
     """The total of no micro-batch at all."""
     zero = jnp.float32(0.0)
-    gradients = state.constrain_like_params(jax.tree.map(jnp.zeros_like, params))
+    gradients = placement.constrain_like_params(jax.tree.map(jnp.zeros_like, params))
     return GradAccumulator(gradients, losses.GrpoSums(*[zero] * len(losses.GrpoSums._fields)), zero)
 
 
@@ -102,7 +104,7 @@ def accumulate_gradients(
     sums = losses.grpo_sums(scores.logprobs_BT, *inputs, **clip)
     entropy = jnp.sum(scores.entropy_BT)
     added = jax.tree.map(jnp.add, accumulator, GradAccumulator(gradients, sums, entropy))
-    return state.constrain_like_params(added), _logprob_diff(scores, batch)
+    return placement.constrain_like_params(added), _logprob_diff(scores, batch)
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "config"))
@@ -153,7 +155,7 @@ def compute_advantages(trajectories: Sequence[Trajectory], config: GrpoConfig) -
     shape = (-1, config.rollouts_per_prompt)
     rewards_PR = np.asarray([t.reward for t in trajectories], np.float32).reshape(shape)
     valid_PR = np.asarray([t.is_valid for t in trajectories]).reshape(shape)
-    return jax.device_get(losses.group_advantages(*state.replicate((rewards_PR, valid_PR))))
+    return jax.device_get(losses.group_advantages(*placement.replicate((rewards_PR, valid_PR))))
 
 
 def zero_advantage_fraction(advantages_PR: np.ndarray) -> float:
@@ -253,7 +255,11 @@ def warm_up(
 ) -> None:
     """Compile the update for every row length, on rows of padding."""
     for length in config.sequence_lengths:
-        batch = _pad([], (config.microbatch_rows(length, state.num_batch_shards()), length), policy)
+        batch = _pad(
+            [],
+            (config.microbatch_rows(length, meshes.num_batch_shards(meshes.current())), length),
+            policy,
+        )
         if config.old_logprobs == "recompute":
             batch, _ = recompute_old_logprobs(params, batch, frozen, policy=policy, config=config)
         jax.block_until_ready(
@@ -286,7 +292,7 @@ def split_microbatches(
     while pairs:
         longest = len(pairs[0][0].tokens)
         length = next(size for size in config.sequence_lengths if size >= longest)
-        rows = config.microbatch_rows(length, state.num_batch_shards())
+        rows = config.microbatch_rows(length, meshes.num_batch_shards(meshes.current()))
         batches.append(_pad(pairs[:rows], (rows, length), policy))
         pairs = pairs[rows:]
     return batches
@@ -309,5 +315,7 @@ def _pad(
             trajectory.num_stale_tokens :
         ]
         advantages_B[number] = advantage
-    arrays = state.shard_batch((tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B))
+    arrays = placement.shard_batch(
+        (tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B)
+    )
     return Microbatch(*arrays)

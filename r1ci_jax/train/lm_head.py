@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from r1ci_jax.model.attention import einsum_float32
+from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
 type TokenLoss = Callable[..., jax.Array]
@@ -124,17 +125,15 @@ lm_head_loss.defvjp(_forward, _backward)
 
 
 class _Axes(NamedTuple):
-    """Mesh axes over which the arrays of `_local` are cut; none without a mesh."""
+    """Mesh axes over which the arrays of `_local` are sharded."""
 
-    rows: tuple[str, ...] = ()
-    width: tuple[str, ...] = ()
-    vocab: tuple[str, ...] = ()
+    rows: tuple[str, ...]
+    width: tuple[str, ...]
+    vocab: tuple[str, ...]
 
 
 def _sharded(head: LmHead, token_loss: TokenLoss | None, *arrays):
     """`_local` on every device, each with its part."""
-    if jax.sharding.get_abstract_mesh().empty:
-        return _local(head, token_loss, _Axes(), *arrays)
     rows = rules.spec("batch")
     table = rules.spec(*(("vocab", "width") if head.is_tied else ("width", "vocab")))
     slopes = None if token_loss is None else (rows, table)
@@ -142,6 +141,7 @@ def _sharded(head: LmHead, token_loss: TokenLoss | None, *arrays):
         functools.partial(
             _local, head, token_loss, _Axes(*map(rules.mesh_axes, ("batch", "width", "vocab")))
         ),
+        mesh=meshes.current_in_jit(),
         in_specs=(rows, table, rows, rows, rows),
         out_specs=(jax.P(), rows, slopes),
         check_vma=False,

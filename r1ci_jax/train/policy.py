@@ -13,7 +13,7 @@ from r1ci_jax.config import Experiment, SamplerConfig, TrainConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import lora, presets, qwen2, sampler_weights
 from r1ci_jax.model.hf import weights
-from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.sharding import placement
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import lm_head
@@ -41,10 +41,7 @@ class Policy:
             return params, None
         init = jax.jit(functools.partial(lora.init, self.config, self.train_config.lora_rank))
         adapters = init(jax.random.key(seed))
-        mesh = jax.sharding.get_mesh()
-        if not mesh.empty:
-            adapters = meshes.device_put_global(adapters, meshes.param_shardings(mesh, adapters))
-        return adapters, params
+        return placement.shard_params(adapters), params
 
     def merge_adapters(self, params: Params, frozen: Params | None) -> Params:
         """The inverse of `trainable`: all weights, adapters merged into them."""
@@ -155,13 +152,11 @@ class Policy:
         self, params: Params, sampler: SamplerConfig = _IN_FULL, frozen: Params | None = None
     ) -> qwen2.DecoderWeights:
         """All weights as the sampler holds them, cut over the mesh if there is one."""
-        mesh = jax.sharding.get_mesh()
         return sampler_weights.from_trainer_params(
             self.merge_adapters(params, frozen),
             self.config,
             dtype=sampler.dtype,
             quantization=sampler.weight_quantization,
-            mesh=None if mesh.empty else mesh,
         )
 
 
@@ -189,9 +184,7 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
             f"{model.config.vocab_size} embeddings; choose a smaller tokenizer "
             "(model.tokenizer_vocab) or another model"
         )
-    mesh = jax.sharding.get_mesh()
-    if not mesh.empty:
-        params = meshes.device_put_global(params, meshes.param_shardings(mesh, params))
+    params = placement.shard_params(params)
     how = resolve_attention(experiment.train, jax.devices()[0].platform)
     return Policy(model.config, graphdef, tokenizer, how), params
 

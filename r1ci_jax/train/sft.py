@@ -17,6 +17,7 @@ from etils import epath
 from r1ci_jax.config import SftConfig
 from r1ci_jax.data import encoding, packing
 from r1ci_jax.runtime import metrics, preemption, progress
+from r1ci_jax.sharding import placement
 from r1ci_jax.train import checkpoint, guards, losses
 from r1ci_jax.train import train_state as state
 from r1ci_jax.train.policy import Params, Policy
@@ -59,11 +60,11 @@ def sft_step(
 
     def add(total: tuple[jax.Array, Params], part: packing.PackedBatch[jax.Array]):
         more = jax.value_and_grad(loss_sum)(train_state.params, part)
-        return state.constrain_like_params(jax.tree.map(jnp.add, total, more)), None
+        return placement.constrain_like_params(jax.tree.map(jnp.add, total, more)), None
 
     nothing = jnp.float32(0.0), jax.tree.map(jnp.zeros_like, train_state.params)
     (loss, gradients), _ = jax.lax.scan(
-        add, nothing, state.split_into_microbatches(batch, num_microbatches)
+        add, nothing, placement.split_into_microbatches(batch, num_microbatches)
     )
     count = jnp.maximum(batch.loss_mask_BT[:, 1:].sum(dtype=jnp.float32), 1.0)
     gradients = jax.tree.map(lambda gradient: gradient / count, gradients)
@@ -137,7 +138,7 @@ def train(
         with progress.Progress(STAGE, total, start=start) as bar, guards.no_implicit_transfers():
             for step in range(start, total):
                 host_batch = next(batches)
-                batch = state.shard_batch(host_batch)
+                batch = placement.shard_batch(host_batch)
                 if step == start:
                     with bar.compiling("training step", about=10):
                         compiled = sft_step.lower(

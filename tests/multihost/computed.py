@@ -60,12 +60,12 @@ def steps() -> dict[str, Any]:
     tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
     packed, rollouts = batches()
     tuned, values = sft.sft_step(
-        train_state.create_state(params, tx), train_state.shard_batch(packed), policy=policy, tx=tx
+        train_state.create_state(params, tx), placement.shard_batch(packed), policy=policy, tx=tx
     )
     after_sft, loss = on_host(tuned.params), float(values["optim/loss"])
     reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
     total, _ = grpo_step.accumulate_gradients(
-        grpo_step.zero_accumulator(tuned.params), tuned.params, reference, train_state.shard_batch(rollouts),
+        grpo_step.zero_accumulator(tuned.params), tuned.params, reference, placement.shard_batch(rollouts),
         policy=policy, config=GrpoConfig(),
     )  # fmt: skip
     moved, norm = grpo_step.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)

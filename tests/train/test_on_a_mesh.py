@@ -48,12 +48,12 @@ def steps(mesh):
             params = jax.device_put(params, meshes.param_shardings(mesh, params))
         begun = train_state.create_state(params, tx)
         placed = jax.tree.map(lambda leaf: leaf.sharding, begun)
-        tuned, values = sft.sft_step(begun, train_state.shard_batch(batch), policy=policy, tx=tx)
+        tuned, values = sft.sft_step(begun, placement.shard_batch(batch), policy=policy, tx=tx)
         after_sft = jax.device_get(tuned.params)
         reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
         total, _ = grpo_step.accumulate_gradients(
             grpo_step.zero_accumulator(tuned.params), tuned.params, reference,
-            train_state.shard_batch(rollouts), policy=policy, config=GrpoConfig()
+            placement.shard_batch(rollouts), policy=policy, config=GrpoConfig()
         )
         moved, norm = grpo_step.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
         stayed = jax.tree.map(lambda leaf, was: leaf.sharding.is_equivalent_to(was, leaf.ndim),
