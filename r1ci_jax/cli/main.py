@@ -15,7 +15,13 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import r1ci_jax
-from r1ci_jax.errors import INTERRUPTED, RESUME, USER_ERROR, Resume, UserError
+from r1ci_jax.errors import (
+    INTERRUPTED_EXIT_STATUS,
+    RESUME_EXIT_STATUS,
+    USER_ERROR_EXIT_STATUS,
+    Resume,
+    UserError,
+)
 from r1ci_jax.runtime import hosts
 
 COMMANDS = {
@@ -71,10 +77,10 @@ def _status(words: list[str]) -> int:
             traceback.print_exc()
         again = shlex.join(["r1ci", *words])
         print(f"\nr1ci: interrupted; to go on where it stopped: {again}", file=sys.stderr)
-        return INTERRUPTED
+        return INTERRUPTED_EXIT_STATUS
     except Resume as stop:
         print(f"r1ci: {stop}", file=sys.stderr)
-        return RESUME
+        return RESUME_EXIT_STATUS
     except Exception as error:
         message = _user_message(error)
         if message is None:
@@ -85,7 +91,7 @@ def _status(words: list[str]) -> int:
         if debug:
             traceback.print_exc()
         print(f"r1ci: {message}", file=sys.stderr)
-        return USER_ERROR
+        return USER_ERROR_EXIT_STATUS
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -98,7 +104,7 @@ def _dispatch(words: Sequence[str]) -> int:
     if run is None:
         if args.command is None:
             parser.print_help()
-            return USER_ERROR
+            return USER_ERROR_EXIT_STATUS
         parser.error(f"r1ci {args.command} needs a sub-command; see r1ci {args.command} --help")
     return run(args) or 0
 

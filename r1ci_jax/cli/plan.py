@@ -70,7 +70,7 @@ def _run(args: argparse.Namespace) -> int:
         config = hf_config.parse(hf_config.read_json(directory), directory)
     else:
         config = presets.get(source.preset)
-    made = estimate.make(
+    made = estimate.make_plan(
         experiment,
         config,
         topology=args.topology,

@@ -84,7 +84,7 @@ def test_a_stop_that_can_be_resumed_has_its_own_status(
     install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(_raise(preemption.preempted_error(after="sft step 7")))
-    assert cli.main(["probe"]) == cli.RESUME == os.EX_TEMPFAIL
+    assert cli.main(["probe"]) == cli.RESUME_EXIT_STATUS == os.EX_TEMPFAIL
     said = capsys.readouterr().err
     assert said == "r1ci: stopped by SIGTERM after sft step 7; the same command resumes\n"
 

@@ -65,8 +65,8 @@ def steps() -> dict[str, Any]:
     after_sft, loss = on_host(tuned.params), float(values["optim/loss"])
     reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
     total, _ = grpo_step.accumulate_gradients(
-        grpo_step.zero_accumulator(tuned.params), tuned.params, reference, train_state.shard_batch(rollouts),
-        policy=policy, config=GrpoConfig(),
+        grpo_step.zero_accumulator(tuned.params), tuned.params, reference,
+        train_state.shard_batch(rollouts), policy=policy, config=GrpoConfig(),
     )  # fmt: skip
     moved, norm = grpo_step.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
     return {

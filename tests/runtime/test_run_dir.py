@@ -54,7 +54,7 @@ def test_other_config_is_refused_with_the_keys_and_ways_out(tmp_path: Path) -> N
     run_dir.RunDir.open(tmp_path, EXPERIMENT).close()  # the refusal released the lock
 
 
-def test_a_run_goes_on_on_another_mesh_which_is_noted(tmp_path: Path) -> None:
+def test_a_run_resumes_on_another_mesh_which_is_recorded(tmp_path: Path) -> None:
     run_dir.RunDir.open(tmp_path, EXPERIMENT).close()
     moved = dataclasses.replace(EXPERIMENT, mesh=MeshConfig(fsdp=4))
     for _ in range(2):
@@ -66,7 +66,7 @@ def test_a_run_goes_on_on_another_mesh_which_is_noted(tmp_path: Path) -> None:
 
 def test_folder_with_other_files_is_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(UserError, match="no run"):
+    with pytest.raises(UserError, match="not a run"):
         run_dir.RunDir.open(tmp_path, EXPERIMENT)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(UserError, match="is a file"):

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from r1ci_jax.config import MeshConfig, Remat, TrainConfig
 from r1ci_jax.model.qwen2 import Qwen2Config
-from r1ci_jax.tools.plan.chips import Chip
 from r1ci_jax.tools.plan.hlo import Collective
+from r1ci_jax.tools.tpu import Chip
 
 
 def layer_parameters(config: Qwen2Config) -> int:
@@ -60,12 +60,12 @@ def repeated_flops(config: Qwen2Config, rows: int, tokens: int, remat: Remat) ->
 def training_collectives(
     config: Qwen2Config,
     mesh: MeshConfig,
-    how: TrainConfig,
+    train_config: TrainConfig,
     *,
     rows: int,
     tokens: int,
-    passes: int,
-    references: int = 0,
+    num_microbatches: int,
+    num_reference_passes: int = 0,
 ) -> tuple[Collective, ...]:
     """What a trainer's forward and backward passes exchange.
 
@@ -85,14 +85,14 @@ def training_collectives(
         passes: Parts in which the batch goes through.
         references: Forward passes more, of weights that are not trained.
     """
-    item = 2 if how.dtype == "bfloat16" else 4
+    item = 2 if train_config.dtype == "bfloat16" else 4
     layers = config.layers * layer_parameters(config) / mesh.tensor
     table = config.vocab_size * config.width / mesh.tensor
-    gathers, matrices = 2 + references, 7 * config.layers
-    gathered = item * (gathers * layers + (1 + references) * table)
+    gathers, matrices = 2 + num_reference_passes, 7 * config.layers
+    gathered = item * (gathers * layers + (1 + num_reference_passes) * table)
     summed = item * layers + 4 * table
     replicas = mesh.slices * mesh.data
-    sums = 4 + (how.remat in ("attention", "layer")) + 2 * references
+    sums = 4 + (train_config.remat in ("attention", "layer")) + 2 * num_reference_passes
     activations = rows / mesh.num_batch_shards * tokens * config.width * item
     all_sums = sums * config.layers * activations
     found = (
@@ -100,12 +100,17 @@ def training_collectives(
         (
             "all-gather",
             mesh.fsdp,
-            passes * (gathers * matrices + 1 + references),
-            passes * gathered,
+            num_microbatches * (gathers * matrices + 1 + num_reference_passes),
+            num_microbatches * gathered,
         ),
-        ("reduce-scatter", mesh.fsdp, passes * (matrices + 1), passes * summed),
-        ("all-reduce", mesh.tensor, passes * sums * config.layers, all_sums),
-        ("all-reduce", replicas, passes * (matrices + 1), passes * summed / mesh.fsdp),
+        ("reduce-scatter", mesh.fsdp, num_microbatches * (matrices + 1), num_microbatches * summed),
+        ("all-reduce", mesh.tensor, num_microbatches * sums * config.layers, all_sums),
+        (
+            "all-reduce",
+            replicas,
+            num_microbatches * (matrices + 1),
+            num_microbatches * summed / mesh.fsdp,
+        ),
     )
     return tuple(
         Collective(kind=kind, devices=devices, count=count, payload_bytes=payload)
@@ -143,12 +148,12 @@ class Roofline:
         return max(self.least_seconds, compiled) + self.collective_seconds
 
     @property
-    def share(self) -> float:
+    def roofline_fraction(self) -> float:
         """Of the least time in the estimated one."""
         return self.least_seconds / self.step_seconds
 
     @property
-    def flops_use(self) -> float:
+    def mfu(self) -> float:
         """Of the peak in the operations that must be done: model-FLOPs use, estimated."""
         return self.compute_seconds / self.step_seconds
 
@@ -170,10 +175,10 @@ def roofline(
     least_bytes: float,
     compiled_flops: float,
     compiled_bytes: float,
-    exchanged: Sequence[Collective],
+    collectives: Sequence[Collective],
 ) -> Roofline:
     """Times of one step; everything for one device, `flops` too."""
-    moved = sum(collective.moved_bytes for collective in exchanged)
+    moved = sum(collective.moved_bytes for collective in collectives)
     return Roofline(
         compute_seconds=flops / chip.flops,
         memory_seconds=least_bytes / chip.hbm_bandwidth,

@@ -2,7 +2,7 @@
 
 The compiler in libtpu takes the run's own programs, tells how much memory each device needs, and
 refuses what does not fit. Operations and bytes that a step must have come from arithmetic
-(plan_cost.py), and times from a roofline of the chip's published figures (plan_chips.py): estimates
+(costs.py), and times from a roofline of the chip's published figures (../tpu.py): estimates
 to choose a mesh and a slice by, not measurements.
 """
 
@@ -20,7 +20,8 @@ from r1ci_jax.config import Experiment, MeshConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sharding import mesh as meshes
-from r1ci_jax.tools.plan import chips, costs, hlo, programs
+from r1ci_jax.tools import tpu
+from r1ci_jax.tools.plan import costs, hlo, programs
 
 INSTALL = "pip install -r requirements/plan.txt (or pip install 'r1ci_jax[plan]')"
 _QUIET = {
@@ -38,17 +39,17 @@ class Memory:
 
     arguments: float
     temporaries: float
-    fresh_output: float
+    unaliased_output: float
     """Results that do not take the place of an argument."""
     code: float
-    beside: float
+    resident: float
     """What else lies there while the program runs."""
     limit: float
 
     @property
     def needed(self) -> float:
         """All together."""
-        return self.arguments + self.temporaries + self.fresh_output + self.code + self.beside
+        return self.arguments + self.temporaries + self.unaliased_output + self.code + self.resident
 
     @property
     def fits(self) -> bool:
@@ -96,7 +97,7 @@ class Plan:
         return all(part.fits for part in self.parts)
 
 
-def make(
+def make_plan(
     experiment: Experiment,
     config: Qwen2Config,
     *,
@@ -112,7 +113,7 @@ def make(
     Raises:
         UserError: libtpu is missing, or topology, mesh and model do not go together.
     """
-    chip = chips.chip_of(topology)
+    chip = tpu.find_chip(topology)
     devices = topology_devices(topology)
     chosen = experiment.mesh
     if chosen.num_devices == 1:
@@ -155,7 +156,7 @@ def choose_mesh(config: Qwen2Config, devices: int) -> MeshConfig:
     return MeshConfig(fsdp=devices // tensor, tensor=tensor)
 
 
-def _plan_part(name: str, setup: programs.Setup, chip: chips.Chip) -> PartPlan:
+def _plan_part(name: str, setup: programs.Setup, chip: tpu.Chip) -> PartPlan:
     part = programs.PROGRAMS[name](setup)
     known: dict[str, Any] = {
         "part": name,
@@ -177,12 +178,12 @@ def _plan_part(name: str, setup: programs.Setup, chip: chips.Chip) -> PartPlan:
             roofline=None,
         )
     devices = setup.mesh.size
-    if part.trained is None:
-        exchanged = tuple(hlo.collectives(compiled.as_text(), devices))
+    if part.training is None:
+        exchanged = tuple(hlo.count_collectives(compiled.as_text(), devices))
         counts = compiled.cost_analysis()
     else:
-        exchanged = part.trained.exchanged
-        counts = {"flops": (part.flops + part.trained.repeated_flops) / devices}
+        exchanged = part.training.collectives
+        counts = {"flops": (part.flops + part.training.repeated_flops) / devices}
     return PartPlan(
         **known,
         memory=_memory(compiled.memory_analysis(), part, chip),
@@ -195,18 +196,18 @@ def _plan_part(name: str, setup: programs.Setup, chip: chips.Chip) -> PartPlan:
             least_bytes=part.least_bytes,
             compiled_flops=counts.get("flops", 0.0),
             compiled_bytes=counts.get("bytes accessed", 0.0),
-            exchanged=exchanged,
+            collectives=exchanged,
         ),
     )
 
 
-def _memory(stats: Any, part: programs.Program, chip: chips.Chip) -> Memory:
+def _memory(stats: Any, part: programs.Program, chip: tpu.Chip) -> Memory:
     return Memory(
         arguments=stats.argument_size_in_bytes,
         temporaries=stats.temp_size_in_bytes,
-        fresh_output=stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        unaliased_output=stats.output_size_in_bytes - stats.alias_size_in_bytes,
         code=stats.generated_code_size_in_bytes,
-        beside=part.resident_bytes,
+        resident=part.resident_bytes,
         limit=chip.hbm_bytes,
     )
 

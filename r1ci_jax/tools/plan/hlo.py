@@ -43,7 +43,7 @@ class Collective:
         return rounds * share * self.payload_bytes
 
 
-def collectives(text: str, devices: int) -> list[Collective]:
+def count_collectives(text: str, devices: int) -> list[Collective]:
     """What the program `text` (`Compiled.as_text()`) exchanges, on so many devices."""
     bodies = _computations(text)
     times = _call_counts(bodies, text)

@@ -43,18 +43,18 @@ class Setup:
     """A trainer's weights lie beside the sampler's."""
 
     @property
-    def tokens(self) -> int:
+    def vocab_size(self) -> int:
         """Size of the tokenizer's vocabulary."""
         return min(self.config.vocab_size, QWEN_TOKENS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainingCosts:
     """Costs of forward and backward passes, by arithmetic."""
 
     repeated_flops: float
     """Of operations that the backward pass does a second time, over all devices."""
-    exchanged: tuple[Collective, ...]
+    collectives: tuple[Collective, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Program:
     """That one device must read and write in a step."""
     resident_bytes: float = 0
     """On each device while the program runs, though it is no argument of it."""
-    trained: Trained | None = None
+    training: TrainingCosts | None = None
     """What only trainers have. Their layers and passes are in loops, of which the compiler's own
     counts hold one round only."""
 
@@ -81,12 +81,17 @@ def decode_program(setup: Setup) -> Program:
     slots, weights, programs = _sampler(setup)
     states = len(protocol.stop_machine().stop_A)
     table: Any = decode.StopTable(
-        next_state_AV=_replicated(setup.mesh, (states, setup.tokens), jnp.int16),
+        next_state_AV=_replicated(setup.mesh, (states, setup.vocab_size), jnp.int16),
         stop_A=_replicated(setup.mesh, (states,), jnp.int8),
     )
     return Program(
         lower=lambda: programs.decode_chunk.lower(
-            slots, weights, table, config=config, steps=sampler.chunk_steps, eos_id=setup.tokens - 1
+            slots,
+            weights,
+            table,
+            config=config,
+            steps=sampler.chunk_steps,
+            eos_id=setup.vocab_size - 1,
         ),
         step=f"one token in each of {sampler.slots} slots of {sampler.cache_length}",
         flops=costs.decode_flops(config, sampler.slots, sampler.cache_length),
@@ -133,7 +138,7 @@ def sft_program(setup: Setup) -> Program:
         # Weights are read forwards and backwards; gradients, two moments and weights are read and
         # written by the optimiser. Activations are not counted.
         least_bytes=10 * device_bytes(trainer.state.params),
-        trained=_trained(setup, shape, passes=settings.num_microbatches),
+        training=_trained(setup, shape, passes=settings.num_microbatches),
     )
 
 
@@ -168,7 +173,7 @@ def grpo_program(setup: Setup) -> Program:
         least_bytes=5 * device_bytes(params),
         # Two moments, and the sampler's cache; its weights are let go meanwhile.
         resident_bytes=device_bytes(trainer.state.opt_state) + device_bytes(slots),
-        trained=_trained(setup, shape, passes=1, references=1),
+        training=_trained(setup, shape, passes=1, references=1),
     )
 
 
@@ -242,7 +247,7 @@ def _trainer(setup: Setup) -> _Trainer:
     shapes = jax.eval_shape(functools.partial(train_state.init_state, tx=tx), params)
     placed = _with_shardings(shapes, meshes.param_shardings(setup.mesh, shapes))
     # Of its tokenizer the policy reads the size alone.
-    vocabulary: Any = _Vocabulary(vocab_size=setup.tokens)
+    vocabulary: Any = _Vocabulary(vocab_size=setup.vocab_size)
     how = policies.resolve_attention(train, "tpu")
     return _Trainer(placed, frozen, tx, Policy(config, graphdef, vocabulary, how))
 
@@ -256,18 +261,20 @@ def _trainer_bytes(setup: Setup) -> float:
     return device_bytes((trainer.state, reference))
 
 
-def _trained(setup: Setup, shape: tuple[int, int], *, passes: int, references: int = 0) -> Trained:
+def _trained(
+    setup: Setup, shape: tuple[int, int], *, passes: int, references: int = 0
+) -> TrainingCosts:
     how, (rows, tokens) = setup.experiment.train, shape
-    return Trained(
+    return TrainingCosts(
         repeated_flops=costs.repeated_flops(setup.config, rows, tokens, how.remat),
-        exchanged=costs.training_collectives(
+        collectives=costs.training_collectives(
             setup.config,
             setup.experiment.mesh,
             how,
             rows=rows,
             tokens=tokens,
-            passes=passes,
-            references=references,
+            num_microbatches=passes,
+            num_reference_passes=references,
         ),
     )
 

@@ -49,8 +49,8 @@ def _part_report(part: PartPlan, experiment: Experiment) -> dict[str, Any]:
             **times,
             "least_seconds": part.roofline.least_seconds,
             "step_seconds": part.roofline.step_seconds,
-            "share": part.roofline.share,
-            "flops_use": part.roofline.flops_use,
+            "roofline_fraction": part.roofline.roofline_fraction,
+            "mfu": part.roofline.mfu,
             "bound": part.roofline.bound,
         },
         "advice": advice(part, experiment),
@@ -127,16 +127,16 @@ def _part_lines(part: PartPlan, experiment: Experiment) -> list[str]:
         f"  memory      {verdict}: {_gb(memory.needed)} of {_gb(memory.limit)} a device, "
         f"{_gb(abs(left))} {'left' if left >= 0 else 'too much'}",
         f"              arguments {_gb(memory.arguments)}, temporaries {_gb(memory.temporaries)}, "
-        f"fresh output {_gb(memory.fresh_output)}, beside {_gb(memory.beside)}",
+        f"fresh output {_gb(memory.unaliased_output)}, beside {_gb(memory.resident)}",
         f"  operations  {part.flops / 1e12:.3g} TFLOP a step, all devices",
         f"  bytes       {_gb(part.least_bytes)} a step and device at the least{counted}",
         f"  collectives {kinds or 'none'}; {moved / 1e6:.1f} MB a device",
         f"  time        {1e3 * times.step_seconds:.3g} ms a step at most by the roofline "
         f"({times.bound}), {1e3 * times.least_seconds:.3g} ms at the least: "
-        f"{100 * times.share:.0f} %",
+        f"{100 * times.roofline_fraction:.0f} %",
     ]
     if part.part not in SAMPLING:
-        lines.append(f"  peak used   {100 * times.flops_use:.0f} % (model-FLOPs use, estimated)")
+        lines.append(f"  peak used   {100 * times.mfu:.0f} % (model-FLOPs use, estimated)")
     return lines if part.fits else [*lines, f"  {advice(part, experiment)}"]
 
 
