@@ -64,7 +64,7 @@ class Rewarding(Runner):
     """Rewards what the peers reward."""
 
     @override
-    def judged(
+    def score(
         self, row: Episode, stop: StopReason, answer: str | None, is_own: bool = True
     ) -> Trajectory:
         made = super().score(row, stop, answer, is_own)
