@@ -34,10 +34,10 @@ COMMANDS = {
     "tasks": ("r1ci_jax.cli.tasks", "the task registry: list, show, sample, check"),
     "data": ("r1ci_jax.cli.data", "datasets: build, fetch, stats"),
     "sandbox": ("r1ci_jax.cli.sandbox", "the interpreter jail: doctor, exec, bench, soak"),
-    "weights": ("r1ci_jax.cli.weights", "Hugging Face safetensors: import, export"),
+    "weights": ("r1ci_jax.cli.convert", "Hugging Face safetensors: import, export"),
     "report": ("r1ci_jax.cli.report", "one static HTML file about a run"),
-    "plan": ("r1ci_jax.cli.plan", "memory and time on a TPU topology that is not there"),
-    "launch": ("r1ci_jax.cli.launch", "a run on TPU pods: XPK, queued resources, or ssh"),
+    "plan": ("r1ci_jax.cli.plan", "estimate memory and step time for a TPU topology; needs no TPU"),
+    "launch": ("r1ci_jax.cli.launch", "start a run on TPU pods: XPK, queued resources, or ssh"),
     "table": ("r1ci_jax.cli.table", "a paper table: ours, paper, difference"),
 }
 """Command -> module with `add_commands(subparsers)`, and its line in `r1ci --help`."""
