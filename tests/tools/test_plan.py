@@ -1,4 +1,4 @@
-"""Plans for TPUs: arithmetic by hand, collectives in a text, programs really compiled."""
+"""Plans for TPUs: arithmetic by hand, collectives in HLO text, compiled programs."""
 
 import dataclasses
 import importlib.util
@@ -81,12 +81,12 @@ def test_roofline_by_hand() -> None:
         ("collective-permute", 8.0),
     ],
 )
-def test_what_each_device_sends(kind: str, moved: float) -> None:
+def test_bytes_that_each_device_sends(kind: str, moved: float) -> None:
     each = hlo.Collective(kind=kind, devices=4, count=1, payload_bytes=8.0)
     assert each.moved_bytes == moved
 
 
-def test_what_trainers_exchange_by_hand() -> None:
+def test_collectives_of_trainers_by_hand() -> None:
     how = TrainConfig(dtype="bfloat16")
     found = costs.training_collectives(
         TINY,
@@ -112,7 +112,7 @@ def test_what_trainers_exchange_by_hand() -> None:
     assert alone == ()
 
 
-def test_operations_done_again_by_hand() -> None:
+def test_recomputed_operations_by_hand() -> None:
     again = {
         remat: costs.repeated_flops(TINY, rows=2, tokens=8, remat=remat)
         for remat in ("none", "dots", "attention", "layer")
@@ -132,7 +132,7 @@ def test_operations_done_again_by_hand() -> None:
         ("sft", {"train": TrainConfig(dtype="bfloat16")},
          'set sft.num_microbatches = 2; or set train.remat = "layer"'),
         ("grpo", {"grpo": GrpoConfig(microbatch_tokens=1024)}, "set grpo.microbatch_tokens = 512"),
-        ("grpo", {"mesh": MeshConfig(data=2)}, "turn mesh.data into mesh.fsdp"),
+        ("grpo", {"mesh": MeshConfig(data=2)}, "move mesh.data to mesh.fsdp"),
     ],
 )  # fmt: skip
 def test_advice_names_settings_that_the_experiment_has_left(
@@ -143,11 +143,11 @@ def test_advice_names_settings_that_the_experiment_has_left(
         part=part, step="", memory=None, refusal="", flops=1.0, least_bytes=1.0,
         compiled_bytes=None, collectives=(), roofline=None,
     )  # fmt: skip
-    told = summary.advice(large, experiment)
-    assert said in told and told.endswith("; or take a larger topology")
+    suggested = summary.advice(large, experiment)
+    assert said in suggested and suggested.endswith("; or take a larger topology")
 
 
-def test_a_device_holds_its_share_of_the_bandwidth() -> None:
+def test_bandwidth_per_axis() -> None:
     v5e, v5p = tpu.find_chip("v5e:2x2"), tpu.find_chip("v5p:2x2x1")
     assert (v5e.axis_bandwidth, v5p.axis_bandwidth) == (100e9, 200e9)
 
@@ -169,7 +169,7 @@ def test_memory_fits_to_the_byte() -> None:
         ("qwen2.5-0.5b", 1, MeshConfig()),
     ],
 )
-def test_a_chosen_mesh_cuts_heads_evenly(preset: str, devices: int, mesh: MeshConfig) -> None:
+def test_a_chosen_mesh_shards_heads_evenly(preset: str, devices: int, mesh: MeshConfig) -> None:
     assert estimate.choose_mesh(presets.get(preset), devices) == mesh
 
 
@@ -291,9 +291,9 @@ SMALL = (
 def test_decode_and_prefill_of_a_tiny_model_compile_for_a_topology() -> None:
     done = run_plan("toy", "--topology", "v5e:2x2", "--json", *SMALL)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["mesh"] == {"slices": 1, "data": 1, "fsdp": 2, "tensor": 2} and told["fits"]
-    config, part = presets.get("toy"), told["parts"]["decode"]
+    plan = json.loads(done.stdout)
+    assert plan["mesh"] == {"slices": 1, "data": 1, "fsdp": 2, "tensor": 2} and plan["fits"]
+    config, part = presets.get("toy"), plan["parts"]["decode"]
     assert part["flops_per_step"] == costs.decode_flops(config, 16, 128)
     # Half of the slots and heads: 8 x 1 x 128 x 32 entries of two bytes, twice a layer.
     cache = 2 * config.layers * 8 * 128 * 32 * 2
@@ -316,12 +316,12 @@ def test_both_trainers_of_a_tiny_model_compile_for_a_topology() -> None:
         "--config.grpo.sequence_lengths=160", "--config.grpo.microbatch_tokens=1280",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["train"]["dtype"] == "bfloat16" and told["fits"]
-    config, sft, grpo = presets.get("toy"), told["parts"]["sft"], told["parts"]["grpo"]
+    plan = json.loads(done.stdout)
+    assert plan["train"]["dtype"] == "bfloat16" and plan["fits"]
+    config, sft, grpo = presets.get("toy"), plan["parts"]["sft"], plan["parts"]["grpo"]
     assert sft["flops_per_step"] == 3 * costs.forward_flops(config, 8, 160)
     assert grpo["flops_per_step"] == 4 * costs.forward_flops(config, 8, 160)
-    assert grpo["step"] == "a micro-batch of 8 rows of 160 tokens"
+    assert grpo["step"] == "a microbatch of 8 rows of 160 tokens"
     # The new state takes the old one's place, and so do the gradients' sums.
     state_bytes = sft["hbm"]["arguments"]
     assert sft["hbm"]["unaliased_output"] < 0.01 * state_bytes

@@ -1,7 +1,7 @@
-"""The programs of a run, lowered for a mesh of devices that need not be there.
+"""Programs of a run, lowered for a mesh of described devices.
 
-Each part is the jitted function that the run itself calls, on shapes in the place of arrays. A new
-part is a function `(Setup) -> Part` in PARTS.
+Each is the jitted function that the run itself calls, with shapes in place of arrays. A new one is
+a function `(Setup) -> Program` in PROGRAMS.
 """
 
 import dataclasses
@@ -29,18 +29,18 @@ from r1ci_jax.train import policy as policies
 from r1ci_jax.train.policy import Policy
 
 QWEN_TOKENS = 151_665
-"""Ids of Qwen2.5's tokenizer; its embeddings have more rows."""
+"""Vocabulary of Qwen2.5's tokenizer; the embedding has more rows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What is planned."""
+    """Experiment, architecture and mesh of a plan."""
 
     experiment: Experiment
     config: Qwen2Config
     mesh: Mesh
     is_training: bool = True
-    """A trainer's weights lie beside the sampler's."""
+    """A trainer's state is resident while the sampler runs."""
 
     @property
     def vocab_size(self) -> int:
@@ -50,33 +50,32 @@ class Setup:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingCosts:
-    """Costs of forward and backward passes, by arithmetic."""
+    """Costs of a trainer's passes, by arithmetic."""
 
     repeated_flops: float
-    """Of operations that the backward pass does a second time, over all devices."""
+    """Operations that the backward pass recomputes, over all devices."""
     collectives: tuple[Collective, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """One program, ready to be compiled, and what it must do at the least."""
+    """One program that can be compiled, and its least costs."""
 
     lower: Callable[[], Any]
     step: str
-    """What one step is, in words."""
+    """Description of one step."""
     flops: float
-    """Of one step, over all devices."""
+    """Operations of one step, over all devices."""
     least_bytes: float
-    """That one device must read and write in a step."""
+    """Bytes that one device must at least read and write in a step."""
     resident_bytes: float = 0
-    """On each device while the program runs, though it is no argument of it."""
+    """Bytes on each device that are no arguments but stay while the program runs."""
     training: TrainingCosts | None = None
-    """What only trainers have. Their layers and passes are in loops, of which the compiler's own
-    counts hold one round only."""
+    """Costs of a trainer, whose loops the compiler counts as one iteration; None: sampler."""
 
 
 def decode_program(setup: Setup) -> Program:
-    """A chunk of decode steps; a step is one token in every slot."""
+    """Make the program of a decode chunk; a step is one token in every slot."""
     sampler, config = setup.experiment.sampler, setup.config
     slots, weights, programs = _sampler(setup)
     states = len(protocol.stop_machine().stop_A)
@@ -101,7 +100,7 @@ def decode_program(setup: Setup) -> Program:
 
 
 def prefill_program(setup: Setup) -> Program:
-    """One prefill call of the largest bucket."""
+    """Make the program of a prefill call of the largest bucket."""
     sampler, config = setup.experiment.sampler, setup.config
     slots, weights, programs = _sampler(setup)
     rows, tokens = sampler.prefill_rows, sampler.prefill_buckets[-1]
@@ -117,7 +116,7 @@ def prefill_program(setup: Setup) -> Program:
 
 
 def sft_program(setup: Setup) -> Program:
-    """One supervised step."""
+    """Make the program of a supervised step."""
     settings = setup.experiment.sft
     shape = (settings.batch_size, settings.sequence_length)
     trainer = _trainer(setup)
@@ -135,15 +134,15 @@ def sft_program(setup: Setup) -> Program:
         ),
         step=f"{shape[0]} rows of {shape[1]} tokens",
         flops=3 * costs.forward_flops(setup.config, *shape),
-        # Weights are read forwards and backwards; gradients, two moments and weights are read and
-        # written by the optimiser. Activations are not counted.
+        # Weights are read forward and backward; the optimizer reads and writes gradients, two
+        # moments and weights. Activations are not counted.
         least_bytes=10 * device_bytes(trainer.state.params),
-        training=_trained(setup, shape, passes=settings.num_microbatches),
+        training=_training_costs(setup, shape, passes=settings.num_microbatches),
     )
 
 
 def grpo_program(setup: Setup) -> Program:
-    """Gradients of one micro-batch of the longest rows."""
+    """Make the program of the gradients of one microbatch of the longest rows."""
     settings = setup.experiment.grpo
     length = settings.sequence_lengths[-1]
     shape = rows, _ = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh)), length
@@ -168,12 +167,12 @@ def grpo_program(setup: Setup) -> Program:
         lower=lambda: grpo_step.accumulate_gradients.lower(
             total, params, reference, batch, trainer.frozen, policy=trainer.policy, config=settings
         ),
-        step=f"a micro-batch of {rows} rows of {length} tokens",
+        step=f"a microbatch of {rows} rows of {length} tokens",
         flops=4 * costs.forward_flops(setup.config, *shape),  # the reference's is one
         least_bytes=5 * device_bytes(params),
-        # Two moments, and the sampler's cache; its weights are let go meanwhile.
+        # Two moments and the sampler's cache; its weights are freed during the update.
         resident_bytes=device_bytes(trainer.state.opt_state) + device_bytes(slots),
-        training=_trained(setup, shape, passes=1, references=1),
+        training=_training_costs(setup, shape, passes=1, references=1),
     )
 
 
@@ -186,7 +185,7 @@ PROGRAMS: Mapping[str, Callable[[Setup], Program]] = {
 
 
 def device_bytes(tree: Any) -> float:
-    """Bytes of one device's share of arrays, or of their shapes with shardings."""
+    """Bytes per device of arrays, or of shapes with shardings."""
 
     def one(leaf: Any) -> float:
         shape = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
@@ -232,7 +231,7 @@ class _Trainer(NamedTuple):
 
 
 def _trainer(setup: Setup) -> _Trainer:
-    """Shapes of the training state on the mesh, its optimiser, and the policy."""
+    """Make shapes of the training state on the mesh, its optimizer and the policy."""
     config, train = setup.config, setup.experiment.train
     graphdef, params = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0))))
     frozen = None
@@ -253,7 +252,7 @@ def _trainer(setup: Setup) -> _Trainer:
 
 
 def _trainer_bytes(setup: Setup) -> float:
-    """What a GRPO trainer keeps on a device while there is sampling: its state, the reference."""
+    """Bytes that a GRPO trainer keeps per device during sampling: its state, the reference."""
     if not setup.is_training:
         return 0.0
     trainer = _trainer(setup)
@@ -261,7 +260,7 @@ def _trainer_bytes(setup: Setup) -> float:
     return device_bytes((trainer.state, reference))
 
 
-def _trained(
+def _training_costs(
     setup: Setup, shape: tuple[int, int], *, passes: int, references: int = 0
 ) -> TrainingCosts:
     how, (rows, tokens) = setup.experiment.train, shape
@@ -285,7 +284,7 @@ class _Vocabulary:
 
 
 def _read_bytes(setup: Setup, weights: qwen2.DecoderWeights) -> float:
-    """Weights that every step reads whole: all but an embedding that is not the head, too."""
+    """Bytes of the weights that every step reads fully: all but an untied embedding."""
     spared = 0.0 if setup.config.tied else device_bytes(weights.embed_VD)
     return device_bytes(weights) - spared
 
