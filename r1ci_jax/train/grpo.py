@@ -24,7 +24,6 @@ from r1ci_jax.rollout import serialize, summaries
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import metrics
-from r1ci_jax.runtime.progress import Progress
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import grpo_step, guards, optimizer
@@ -68,8 +67,7 @@ def train(
         train_state = loop.train_state
         trajectory_log.truncate_after(run.name, loop.first_step)
         if loop.first_step < num_steps:
-            weights = Weights(train_state.params, base)
-            _warm_up(loop.progress, source, weights, reference, policy, config, tokenizer.pad_id)
+            _warm_up(loop, source, base, reference, policy, config, tokenizer.pad_id)
         for stage, steps in _step_ranges(stages):
             if loop.first_step >= steps.stop:
                 continue
@@ -141,20 +139,21 @@ def _make_optimizer(
 
 
 def _warm_up(
-    progress: Progress,
+    loop: TrainingLoop,
     source: Runner | serialize.Replay,
-    weights: Weights,
+    base: Params | None,
     reference: Weights | None,
     policy: Policy,
     config: GrpoConfig,
     pad_id: int,
 ) -> None:
     """Compile the sampler and the update before the first step."""
+    weights = Weights(loop.train_state.params, base)
     source.load(policy.to_sampler_weights(weights, source.sampler))
-    with progress.compiling("sampler", about=15):
+    with loop.progress.compiling("sampler", about=15):
         source.warm_up()
     source.unload()
-    with progress.compiling("update", about=20):
+    with loop.progress.compiling("update", about=20):
         grpo_step.warm_up(weights, reference, policy, config, pad_id)
 
 

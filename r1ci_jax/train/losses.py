@@ -23,7 +23,7 @@ import jax.numpy as jnp
 def sft_token_loss(logprobs_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
     """Negative log-likelihood of the policy's own tokens.
 
-    Interpreter output and prompts are False in `mask_BT`: the model reads them, no loss teaches them.
+    Interpreter output and prompts are False in `mask_BT`: they are context, without loss.
     """
     return jnp.where(mask_BT.astype(bool), -logprobs_BT, 0.0)
 

@@ -38,7 +38,7 @@ class Weights(NamedTuple):
 
 
 class LoadedPolicy(NamedTuple):
-    """What an experiment starts from."""
+    """Policy, parameters and tokenizer at the start of an experiment."""
 
     policy: "Policy"
     params: Params

@@ -1,4 +1,4 @@
-"""What surrounds the steps of a training: files, resume, metrics, guards, checkpoints, preemption.
+"""The frame of a training's steps: files, resume, metrics, guards, checkpoints, preemption.
 
 Both trainers use it in the same way; the steps themselves are their own:
 
@@ -160,7 +160,7 @@ class TrainingLoop:
         self.progress.update(step, {label: values[metric] for label, metric in shown.items()})
 
     def must_save(self, step: int) -> bool:
-        """Return True if a checkpoint is due after this step, or the run is asked to stop.
+        """Return True if a checkpoint is due after this step, or the run is preempted.
 
         Every host calls it at the same step.
         """
@@ -174,7 +174,7 @@ class TrainingLoop:
         """Save the state after a step in the background.
 
         Raises:
-            Resume: the run was asked to stop; it resumes from this step.
+            Resume: the run is preempted; it resumes from this step.
         """
         self._checkpoints.save(step, train_state, metadata, metric=metric)
         if self._is_preempted:

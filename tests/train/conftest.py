@@ -10,7 +10,7 @@ from flax import nnx
 from r1ci_jax.model import qwen2
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
 from r1ci_jax.train.policy import Params, Policy
-from tests.train.tiny_training import Noting, noting, tokenizer
+from tests.train.tiny_training import RecordingRunner, make_recording_runner, tokenizer
 
 CONFIG = qwen2.Qwen2Config(
     vocab_size=320,
@@ -50,5 +50,5 @@ def box() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def runner(tiny_policy: Policy, box: Sandbox) -> Noting:
-    return noting(tiny_policy, box)
+def runner(tiny_policy: Policy, box: Sandbox) -> RecordingRunner:
+    return make_recording_runner(tiny_policy, box)

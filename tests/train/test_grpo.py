@@ -20,9 +20,9 @@ from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.tiny_training import (
     CONFIG,
     STAGES,
-    Noting,
+    RecordingRunner,
     Stopped,
-    questions,
+    load_examples,
     tokenizer,
     train,
     write_until,
@@ -91,7 +91,7 @@ def summed_gradients(
 
 
 def knobs(config: GrpoConfig) -> dict[str, float]:
-    """What the compiled loss depends on."""
+    """Return the numbers that the compiled loss depends on."""
     names = ("temperature", "clip_low", "clip_high", "kl_coef")
     return {name: getattr(config, name) for name in names}
 
@@ -240,7 +240,7 @@ def test_a_step_in_which_every_jail_failed_is_said(
 
 
 def test_training_over_two_stages(
-    tiny_policy: Policy, tiny_params: Params, runner: Noting, tmp_path: Path
+    tiny_policy: Policy, tiny_params: Params, runner: RecordingRunner, tmp_path: Path
 ) -> None:
     trained = train(tiny_policy, tiny_params, runner, tmp_path)
     assert largest(jax.tree.map(jnp.subtract, trained, tiny_params)) > 0
@@ -252,15 +252,15 @@ def test_training_over_two_stages(
     assert all(row["optim/ratio_mean"] == pytest.approx(1.0, abs=1e-4) for row in rows)
 
     # No two trajectories of the training share their random numbers.
-    ids = [request.rollout_id for asked in runner.asked for request in asked]
+    ids = [request.rollout_id for requests in runner.recorded for request in requests]
     assert len(ids) == 5 * 8 == len(set(ids))
-    for asked in runner.asked:
-        examples = [request.example.id for request in asked]
+    for requests in runner.recorded:
+        examples = [request.example.id for request in requests]
         assert [examples[i] for i in (0, 4)] == [examples[i] for i in (3, 7)]
         assert examples[0] != examples[4]
-    first, second = ({example.id for example in questions(stage.split)} for stage in STAGES)
-    assert {request.example.id for asked in runner.asked[:2] for request in asked} == first
-    later = {request.example.id for asked in runner.asked[2:] for request in asked}
+    first, second = ({example.id for example in load_examples(stage.split)} for stage in STAGES)
+    assert {request.example.id for requests in runner.recorded[:2] for request in requests} == first
+    later = {request.example.id for requests in runner.recorded[2:] for request in requests}
     assert later <= second and later - first
 
     logged = metrics.read(tmp_path / "trajectories.jsonl")
@@ -270,7 +270,7 @@ def test_training_over_two_stages(
 def test_a_stopped_training_ends_as_an_uninterrupted_one(
     tiny_policy: Policy,
     tiny_params: Params,
-    runner: Noting,
+    runner: RecordingRunner,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -281,7 +281,7 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(
     resumed = train(tiny_policy, tiny_params, runner, tmp_path / "stopped")
 
     # Steps 1 to 5, 1 to 5 stopped in its middle, then 4 and 5 again: the checkpoint was that of 3.
-    assert [request[0].rollout_id[0] // 2 for request in runner.asked] == [
+    assert [request[0].rollout_id[0] // 2 for request in runner.recorded] == [
         *range(5), *range(5), 3, 4,
     ]  # fmt: skip
     assert_close(resumed, whole, atol=0.0, rtol=0.0)

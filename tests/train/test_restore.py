@@ -1,4 +1,4 @@
-"""What was saved on one mesh is restored on another, on one device, and in another type."""
+"""A state saved on one mesh is restored on another, on one device, and in another dtype."""
 
 import json
 from collections.abc import Callable

@@ -20,7 +20,7 @@ from r1ci_jax.data.demonstrations import (
 from r1ci_jax.data.encoding import Encoded
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import metrics
-from r1ci_jax.train import losses, optimizer, sft, train_state
+from r1ci_jax.train import checkpoint, losses, optimizer, sft, train_state
 from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.tiny_training import tokenizer, training_run
 
@@ -176,14 +176,17 @@ def test_the_loss_falls_and_a_stopped_run_ends_as_an_uninterrupted_one(
     assert timeless(tmp_path / "stopped") == rows
 
 
+# Where no checkpoint is due, the next step is dispatched before the divergence is seen.
+@pytest.mark.parametrize("checkpoint_every", [1, 5])
 def test_divergence_is_said_and_not_saved(
-    tiny_policy: Policy, tiny_params: Params, tmp_path: Path
+    tiny_policy: Policy, tiny_params: Params, tmp_path: Path, checkpoint_every: int
 ) -> None:
     broken = jax.tree.map(lambda leaf: leaf * jnp.inf, tiny_params)
     with pytest.raises(UserError, match=r"training diverged at step 1 .* lower sft.lr or raise"):
-        train(tiny_policy, broken, tmp_path, checkpoint_every=1)
+        train(tiny_policy, broken, tmp_path, checkpoint_every=checkpoint_every)
     assert metrics.read(tmp_path / "metrics.jsonl") == []
     assert not list((tmp_path / "checkpoints").glob("*"))
+    assert [path.name for path in (tmp_path / "diverged").iterdir()] == ["sft_step_1.npz"]
 
 
 @pytest.mark.parametrize("changes", [{"num_microbatches": 4}, {"num_microbatches": 2}])
@@ -248,3 +251,33 @@ def test_lora_trains_only_its_additions(
     again = train(small, tiny_params, tmp_path / "whole", epochs=4)
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(trained), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_step_is_recorded_while_the_next_one_runs(
+    tiny_policy: Policy, tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    shard, write = train_state.shard_batch, metrics.MetricsWriter.write
+    save = checkpoint.CheckpointManager.save
+
+    def note_dispatch(batch: Any) -> Any:
+        events.append(f"dispatch {sum(event.startswith('dispatch') for event in events) + 1}")
+        return shard(batch)
+
+    def note_write(writer: metrics.MetricsWriter, stage: str, step: int, values: Any) -> None:
+        events.append(f"write {step}")
+        write(writer, stage, step, values)
+
+    def note_save(manager: Any, step: int, *arguments: Any, **options: Any) -> None:
+        events.append(f"save {step}")
+        save(manager, step, *arguments, **options)
+
+    monkeypatch.setattr(train_state, "shard_batch", note_dispatch)
+    monkeypatch.setattr(metrics.MetricsWriter, "write", note_write)
+    monkeypatch.setattr(checkpoint.CheckpointManager, "save", note_save)
+    train(tiny_policy, tiny_params, tmp_path, epochs=1, checkpoint_every=3)
+    # A step that is saved is waited for: it is checked and written first.
+    assert events == [
+        "dispatch 1", "dispatch 2", "write 1", "dispatch 3", "write 2", "write 3", "save 3",
+        "dispatch 4", "write 4", "save 4",
+    ]  # fmt: skip

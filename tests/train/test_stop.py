@@ -18,7 +18,7 @@ from r1ci_jax.train.checkpoint import CheckpointManager
 from r1ci_jax.train.policy import Params, Policy
 from r1ci_jax.train.rollout_collector import RolloutCollector
 from tests.train import tiny_training
-from tests.train.tiny_training import Noting
+from tests.train.tiny_training import RecordingRunner
 
 
 def terminate() -> None:
@@ -40,7 +40,7 @@ def assert_equal(left: Params, right: Params) -> None:
 def test_sampling_is_abandoned_and_the_step_before_is_saved(
     tiny_policy: Policy,
     tiny_params: Params,
-    runner: Noting,
+    runner: RecordingRunner,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -83,7 +83,7 @@ def test_sampling_is_abandoned_and_the_step_before_is_saved(
 def test_a_step_under_way_is_finished_and_saved(
     tiny_policy: Policy,
     tiny_params: Params,
-    runner: Noting,
+    runner: RecordingRunner,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_step_under_way_is_finished_and_saved(
 
 
 def test_before_the_first_step_there_is_nothing_to_save(
-    tiny_policy: Policy, tiny_params: Params, runner: Noting, tmp_path: Path
+    tiny_policy: Policy, tiny_params: Params, runner: RecordingRunner, tmp_path: Path
 ) -> None:
     with preemption.handle_sigterm(), pytest.raises(Resume, match="after grpo step 0;"):
         terminate()

@@ -30,6 +30,13 @@ def test_cosine_floor_and_degenerate_lengths():
         assert 0 < float(first) <= 1
 
 
+def test_tabulated_rates_are_those_of_the_compiled_schedule():
+    schedule = optimizer.cosine_schedule(3e-3, steps=40, warmup_steps=3)
+    compiled = jax.jit(schedule)
+    want = [compiled(np.int32(step)) for step in range(40)]
+    np.testing.assert_array_equal(optimizer.tabulate(schedule, 40), want)
+
+
 def test_norms_and_biases_do_not_decay_even_when_layers_are_stacked():
     params = {
         "embed_VD": jnp.ones((8, 4)),

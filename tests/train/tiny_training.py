@@ -52,24 +52,24 @@ def tokenizer() -> Tokenizer:
     return tokenizers.train_byte_bpe(texts, 300)
 
 
-def questions(split: str) -> list[Example]:
-    """Four in group 1, four more in group 2."""
+def load_examples(split: str) -> list[Example]:
+    """Four examples in group 1, four more in group 2."""
     count = 4 * len(split.split("+"))
     return [registry.get("toy_letters").generate(i, seed=0, difficulty=1) for i in range(count)]
 
 
-class Noting(Runner):
-    """Notes what it was asked, and likes low tokens: an untrained policy earns nothing else."""
+class RecordingRunner(Runner):
+    """Records its requests, and rewards low tokens: an untrained policy earns nothing else."""
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self.asked: list[list[Request]] = []
+        self.recorded: list[list[Request]] = []
 
     def run(
         self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
     ) -> list[Trajectory]:
-        self.asked.append(list(requests))
-        return super().run(self.asked[-1], on_done=on_done)
+        self.recorded.append(list(requests))
+        return super().run(self.recorded[-1], on_done=on_done)
 
     @override
     def score(
@@ -86,12 +86,12 @@ SAMPLER = SamplerConfig(
 LIMITS = TurnLimits(max_code_calls=1, max_new_tokens=24, max_observation_tokens=32)
 
 
-def noting(
+def make_recording_runner(
     policy: Policy, box: Sandbox, sampler: SamplerConfig = SAMPLER, limits: TurnLimits = LIMITS
-) -> Noting:
+) -> RecordingRunner:
     table = stop_automaton.token_table(protocol.stop_machine(), tokenizer().token_bytes())
     engine = Engine(policy.config, sampler, table, eos_id=tokenizer().eos_id, seed=5)
-    return Noting(engine, box, tokenizer(), limits)
+    return RecordingRunner(engine, box, tokenizer(), limits)
 
 
 def training_run(name: str, place: Path, *, seed: int) -> TrainingRun:
@@ -117,15 +117,15 @@ def train(
 ) -> Params:
     params = jax.tree.map(jnp.copy, params)
     run = training_run("grpo", place, seed=3)
-    return grpo.train(policy, params, tokenizer(), stages, questions, runner, config, run)
+    return grpo.train(policy, params, tokenizer(), stages, load_examples, runner, config, run)
 
 
 class Stopped(Exception):
-    """Stands for whatever ends a run."""
+    """Stands for anything that ends a run."""
 
 
 def write_until(last: int) -> Callable[..., None]:
-    """In the place of `MetricsWriter.write`: the run ends in its middle of step `last`."""
+    """Replace `MetricsWriter.write`: the run ends in the middle of step `last`."""
     write = metrics.MetricsWriter.write
 
     def write_some(writer: metrics.MetricsWriter, stage: str, step: int, values: Any) -> None:
