@@ -39,7 +39,8 @@ from r1ci_jax.text import chatml, prompts, protocol
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.tools.report import page
 from r1ci_jax.train import checkpoint, grpo, policy, sft
-from r1ci_jax.train.policy import Params, Policy
+from r1ci_jax.train.policy import LoadedPolicy, Params, Weights
+from r1ci_jax.train.training_run import TrainingRun
 
 ARMS = ("grpo_curriculum", "grpo_uniform")
 """The two GRPO trainings, by the name of their model in results.jsonl."""
@@ -56,7 +57,7 @@ class Run:
     experiment: Experiment
     directory: RunDir
     sandbox: Sandbox
-    _policy: tuple[Policy, Params] | None = None
+    _policy: LoadedPolicy | None = None
 
     def seed(self, salt: int) -> int:
         """Seed of a stage."""
@@ -77,8 +78,8 @@ class Run:
         """Where the run's own tokenizer lies."""
         return self.directory.path / "tokenizer"
 
-    def policy(self) -> tuple[Policy, Params]:
-        """The policy and its untrained weights."""
+    def policy(self) -> LoadedPolicy:
+        """Load the policy, its untrained weights and its tokenizer, once."""
         if self._policy is None:
             self._policy = policy.load(self.experiment, self.tokenizer_dir)
         return self._policy
@@ -97,14 +98,14 @@ class Run:
 
     def check_prompt_lengths(self) -> None:
         """Say now, not after supervised fine-tuning, that a question does not fit the cache."""
-        chosen, _ = self.policy()
+        tokenizer = self.policy().tokenizer
         room = self.experiment.sampler.cache_length
         for example in self.load_examples("grpo+eval"):
             for agent in prompts.HINTS:
                 turn = prompts.render_question(
                     example.question, agent, instructions=self.instructions
                 )
-                size = len(chatml.prompt_ids(chosen.tokenizer, turn))
+                size = len(chatml.prompt_ids(tokenizer, turn))
                 if size >= room:
                     raise UserError(
                         f"the prompt of {example.id} has {size} tokens and does not fit into "
@@ -113,7 +114,7 @@ class Run:
 
     def load_weights(self, model: str) -> Params:
         """Final weights of a model by its name in results.jsonl."""
-        _, params = self.policy()
+        params = self.policy().params
         if model == "untrained":
             return params
         loaded, _ = checkpoint.load_params(
@@ -127,19 +128,19 @@ class Run:
 
     def make_runner(self, salt: int) -> Runner:
         """A runner without weights."""
-        chosen, _ = self.policy()
-        table = stop_automaton.token_table(protocol.stop_machine(), chosen.tokenizer.token_bytes())
+        chosen, _, tokenizer = self.policy()
+        table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
         engine = Engine(
             chosen.config,
             self.experiment.sampler,
             table,
-            eos_id=chosen.tokenizer.eos_id,
+            eos_id=tokenizer.eos_id,
             seed=self.seed(salt),
         )
         return Runner(
             engine,
             self.sandbox,
-            chosen.tokenizer,
+            tokenizer,
             self.experiment.limits,
             instructions=self.instructions,
             turn_penalty_after=self.experiment.grpo.turn_penalty_after,
@@ -147,7 +148,8 @@ class Run:
 
     def load_into(self, runner: Runner, params: Params) -> None:
         """Let the runner sample from these weights."""
-        runner.load(self.policy()[0].sampler_weights(params, runner.sampler))
+        policy = self.policy().policy
+        runner.load(policy.to_sampler_weights(Weights(params), runner.sampler))
 
     def load_examples(self, split: str) -> list[Example]:
         """Questions of a split of `r1ci_tasks`."""
@@ -195,10 +197,10 @@ def _report_to(bar: progress.Progress) -> Callable[[int, int], None]:
 def train_sft(run: Run) -> None:
     """Supervised fine-tuning."""
     config = run.experiment.sft
-    chosen, params = run.policy()
+    chosen, params, tokenizer = run.policy()
     rows = encoding.encode_all(
         datasets.load_trajectories(run.data_dir),
-        chosen.tokenizer,
+        tokenizer,
         sequence_length=config.sequence_length,
         max_observation_tokens=run.experiment.limits.max_observation_tokens,
     )
@@ -207,11 +209,8 @@ def train_sft(run: Run) -> None:
         jax.tree.map(jnp.copy, params),  # the trainer uses its argument up
         rows,
         config,
-        seed=run.seed(_SEED_SFT),
-        checkpoints_dir=run.directory.checkpoints / "sft",
-        metrics_path=run.directory.metrics_path,
-        diverged_dir=run.directory.diverged,
-        before_commit=run.directory.sync,
+        TrainingRun.in_directory(run.directory, "sft", seed=run.seed(_SEED_SFT)),
+        pad_id=tokenizer.pad_id,
     )
     run.save_weights("sft", trained)
 
@@ -246,7 +245,7 @@ def measure_potential(run: Run) -> None:
 def train_grpo(run: Run) -> None:
     """Reinforcement learning from the SFT model, with the curriculum and without."""
     config = run.experiment.grpo
-    chosen, _ = run.policy()
+    chosen, _, tokenizer = run.policy()
     sizes = {
         group: len(datasets.load_curriculum(run.data_dir, f"group{group}"))
         for group in range(1, len(config.steps_per_stage) + 1)
@@ -259,18 +258,12 @@ def train_grpo(run: Run) -> None:
         trained = grpo.train(
             chosen,
             run.load_weights("sft"),
+            tokenizer,
             plans[arm],
             lambda split: [row.example for row in datasets.load_curriculum(run.data_dir, split)],
             _rollout_source(run, arm),
             config,
-            name=arm,
-            seed=run.seed(_SEED_GRPO),
-            checkpoints_dir=run.directory.checkpoints / arm,
-            metrics_path=run.directory.metrics_path,
-            trajectories_path=run.directory.trajectories_path,
-            rollouts_dir=run.directory.rollouts / arm,
-            diverged_dir=run.directory.diverged,
-            before_commit=run.directory.sync,
+            TrainingRun.in_directory(run.directory, arm, seed=run.seed(_SEED_GRPO)),
         )
         run.save_weights(arm, trained)
 
@@ -284,7 +277,7 @@ def _rollout_source(run: Run, arm: str) -> Runner | serialize.Replay:
 def evaluate_models(run: Run) -> None:
     """Accuracy of every model on held-out questions; models with results are not asked again."""
     examples = run.load_examples("eval")
-    chosen, _ = run.policy()
+    tokenizer = run.policy().tokenizer
     runner = run.make_runner(_SEED_EVAL)
     tasks = set(run.experiment.dataset.tasks)
     _keep_common_records(run.directory.results_path, ("model", "task"))
@@ -307,9 +300,7 @@ def evaluate_models(run: Run) -> None:
                     runner, examples, run.experiment.eval, on_done=bar.update
                 )
             for kept in summaries.sample_by_reward(trajectories, 12):
-                trajectory_log.append(
-                    summaries.to_record(kept, chosen.tokenizer, stage=stage, step=1)
-                )
+                trajectory_log.append(summaries.to_record(kept, tokenizer, stage=stage, step=1))
             for row in evaluation.make_records(model, trajectories, examples):
                 results.append(row)
 

@@ -1,4 +1,4 @@
-"""A model by the name that a user gives it: one of a run, or a published checkpoint."""
+"""Load a model by the name that a user gives: one of a run, or a published checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from r1ci_jax.train import checkpoint
 def load_from_run(
     run: RunDir, name: str | None = None, dtype: DTypeLike = "float32"
 ) -> tuple[Qwen2, Tokenizer]:
-    """A trained model of a run, by its name in results.jsonl; by default the newest.
+    """Load a trained model of a run, by its name in results.jsonl; by default the newest.
 
     Raises:
         UserError: the run has no such model, or none yet.
@@ -28,20 +28,20 @@ def load_from_run(
     source = run.config["experiment"]["model"]
     config = _architecture(source)
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0))))
-    place = run.checkpoints / _trained(run, name) / "final"
-    params, _ = checkpoint.load_params(place, shapes)
+    path = run.checkpoints / _trained(run, name) / "final"
+    params, _ = checkpoint.load_params(path, shapes)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     return nnx.merge(graphdef, params), tokenizers.load(tokenizer_path(run))
 
 
 def tokenizer_path(run: RunDir) -> str:
-    """Directory or hub id of the tokenizer that a run's models were trained with."""
+    """Return directory or hub id of the tokenizer of a run's models."""
     source = run.config["experiment"]["model"]
     return source["tokenizer"] or source["checkpoint"] or str(run.path / "tokenizer")
 
 
 def load_published(name: str, dtype: DTypeLike = "float32") -> tuple[Qwen2, Tokenizer]:
-    """A Hugging Face directory, a hub id, or the published model of a preset's name.
+    """Load a Hugging Face directory, a hub id, or the published model of a preset's name.
 
     Raises:
         UserError: there is none, or it is damaged.
