@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1ci_jax.config import Arm, Experiment, MeshConfig
+from r1ci_jax.config import Arm, Experiment, GrpoConfig, MeshConfig
 from r1ci_jax.curriculum import potential, stages
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import build, datasets, encoding
@@ -44,7 +44,8 @@ from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.tools.report import page
 from r1ci_jax.train import checkpoint, grpo, sft
 from r1ci_jax.train import policy as policies
-from r1ci_jax.train.policy import Params, Policy
+from r1ci_jax.train.policy import LoadedPolicy, Params, Weights
+from r1ci_jax.train.training_run import TrainingRun
 
 STAGE_SEEDS = {"sft": 1, "potential": 2, "grpo": 3, "eval": 4}
 """Offsets that keep the random streams of the stages apart."""
@@ -59,8 +60,8 @@ class Run:
     sandbox: Sandbox
 
     @functools.cached_property
-    def policy(self) -> tuple[Policy, Params]:
-        """The policy and its untrained weights, loaded once."""
+    def loaded(self) -> LoadedPolicy:
+        """The policy, its untrained weights and its tokenizer, loaded once."""
         return policies.load(self.experiment, self.directory.tokenizer)
 
     def seed(self, stage: str) -> int:
@@ -74,7 +75,7 @@ class Run:
 
     def load_weights(self, model: str) -> Params:
         """Load the final weights of a model by its name in results.jsonl."""
-        _, params = self.policy
+        params = self.loaded.params
         if model == "untrained":
             return params
         path = self.directory.checkpoints / model / "final"
@@ -84,10 +85,9 @@ class Run:
         """Save the final weights of a model."""
         checkpoint.save_params(self.directory.checkpoints / model / "final", params)
 
-    def make_runner(self, stage: str, model: str | None = None) -> Runner:
-        """Make a stage's runner, with the weights of `model` if given."""
-        policy, _ = self.policy
-        tokenizer = policy.tokenizer
+    def make_runner(self, stage: str, *, grpo: GrpoConfig | None = None) -> Runner:
+        """Make a stage's runner, without weights; `grpo` are the settings of its arm."""
+        policy, _, tokenizer = self.loaded
         table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
         engine = Engine(
             policy.config,
@@ -96,22 +96,19 @@ class Run:
             eos_id=tokenizer.eos_id,
             seed=self.seed(stage),
         )
-        runner = Runner(
+        return Runner(
             engine,
             self.sandbox,
             tokenizer,
             self.experiment.limits,
             instructions=build.instructions(self.experiment),
-            turn_penalty_after=self.experiment.grpo.turn_penalty_after,
+            turn_penalty_after=(grpo or self.experiment.grpo).turn_penalty_after,
         )
-        if model is not None:
-            self.load_into(runner, model)
-        return runner
 
     def load_into(self, runner: Runner, model: str) -> None:
         """Let a runner sample from the weights of a model."""
-        policy, _ = self.policy
-        runner.load(policy.sampler_weights(self.load_weights(model), runner.sampler))
+        weights = Weights(self.load_weights(model))
+        runner.load(self.loaded.policy.to_sampler_weights(weights, runner.sampler))
 
 
 # --- data ----------------------------------------------------------------------------------------
@@ -138,7 +135,7 @@ def check_model(run: Run) -> None:
     """Refuse a model that cannot be loaded before any data are made."""
     source = run.experiment.model
     if source.checkpoint or source.tokenizer:
-        _ = run.policy
+        _ = run.loaded
         return
     vocab_size = presets.get(source.preset).vocab_size
     if source.tokenizer_vocab > vocab_size:
@@ -150,13 +147,13 @@ def check_model(run: Run) -> None:
 
 def check_prompt_lengths(run: Run) -> None:
     """Refuse questions that do not fit into the cache before any training."""
-    policy, _ = run.policy
+    tokenizer = run.loaded.tokenizer
     instructions = build.instructions(run.experiment)
     cache_length = run.experiment.sampler.cache_length
     for example in run.load_examples("grpo+eval"):
         for agent in prompts.HINTS:
             text = prompts.render_question(example.question, agent, instructions=instructions)
-            size = len(chatml.prompt_ids(policy.tokenizer, text))
+            size = len(chatml.prompt_ids(tokenizer, text))
             if size >= cache_length:
                 raise UserError(
                     f"the prompt of {example.id} has {size} tokens and does not fit into "
@@ -186,10 +183,10 @@ def _report_to(bar: progress.Progress) -> Callable[[int, int], None]:
 def train_sft(run: Run) -> None:
     """Fine-tune the policy on the demonstrations."""
     config = run.experiment.sft
-    policy, params = run.policy
+    policy, params, tokenizer = run.loaded
     sequences = encoding.encode_all(
         datasets.load_trajectories(run.directory.data),
-        policy.tokenizer,
+        tokenizer,
         sequence_length=config.sequence_length,
         max_observation_tokens=run.experiment.limits.max_observation_tokens,
     )
@@ -198,11 +195,8 @@ def train_sft(run: Run) -> None:
         jax.tree.map(jnp.copy, params),  # the trainer donates its argument
         sequences,
         config,
-        seed=run.seed("sft"),
-        checkpoints_dir=run.directory.checkpoints / "sft",
-        metrics_path=run.directory.metrics_path,
-        diverged_dir=run.directory.diverged,
-        before_commit=run.directory.sync,
+        TrainingRun.in_directory(run.directory, "sft", seed=run.seed("sft")),
+        pad_id=tokenizer.pad_id,
     )
     run.save_weights("sft", trained)
 
@@ -215,7 +209,8 @@ def measure_potential(run: Run) -> None:
     config, path = run.experiment.potential, run.directory.potential_path
     examples = run.load_examples("grpo")
     _keep_common_records(path, ("example_id",))
-    runner = run.make_runner("potential", "sft")
+    runner = run.make_runner("potential")
+    run.load_into(runner, "sft")
     with progress.Progress("potential", len(examples), unit="questions") as bar:
         with bar.compiling("sampler", about=15):
             runner.warm_up()
@@ -242,23 +237,16 @@ def train_grpo(run: Run) -> None:
 
 def train_arm(run: Run, arm: Arm) -> Params:
     """Train one arm, from its last checkpoint if there is one."""
-    policy, _ = run.policy
-    config = run.experiment.grpo_of(arm)
+    policy, _, tokenizer = run.loaded
     return grpo.train(
         policy,
         run.load_weights("sft"),
+        tokenizer,
         plan_stages(run, arm),
         functools.partial(_load_curriculum, run),
         _rollout_source(run, arm),
-        config,
-        name=arm.name,
-        seed=run.seed("grpo"),
-        checkpoints_dir=run.directory.checkpoints / arm.name,
-        metrics_path=run.directory.metrics_path,
-        trajectories_path=run.directory.trajectories_path,
-        rollouts_dir=run.directory.rollouts / arm.name,
-        diverged_dir=run.directory.diverged,
-        before_commit=run.directory.sync,
+        run.experiment.grpo_of(arm),
+        TrainingRun.in_directory(run.directory, arm.name, seed=run.seed("grpo")),
     )
 
 
@@ -279,8 +267,10 @@ def _load_curriculum(run: Run, split: str) -> list[Example]:
 
 def _rollout_source(run: Run, arm: Arm) -> Runner | serialize.Replay:
     """Return a runner, or the dumped rollouts that the arm replays."""
-    replayed = run.experiment.grpo_of(arm).replay_rollouts
-    return serialize.Replay(Path(replayed) / arm.name) if replayed else run.make_runner("grpo")
+    config = run.experiment.grpo_of(arm)
+    if config.replay_rollouts:
+        return serialize.Replay(Path(config.replay_rollouts) / arm.name)
+    return run.make_runner("grpo", grpo=config)
 
 
 # --- eval ----------------------------------------------------------------------------------------

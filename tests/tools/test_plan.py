@@ -316,7 +316,7 @@ def test_both_trainers_of_a_tiny_model_compile_for_a_topology() -> None:
     config, sft, grpo = presets.get("toy"), told["parts"]["sft"], told["parts"]["grpo"]
     assert sft["flops_per_step"] == 3 * costs.forward_flops(config, 8, 160)
     assert grpo["flops_per_step"] == 4 * costs.forward_flops(config, 8, 160)
-    assert grpo["step"] == "a micro-batch of 8 rows of 160 tokens"
+    assert grpo["step"] == "a microbatch of 8 rows of 160 tokens"
     # The new state takes the old one's place, and so do the gradients' sums.
     state_bytes = sft["hbm"]["arguments"]
     assert sft["hbm"]["fresh_output"] < 0.01 * state_bytes

@@ -16,8 +16,8 @@ from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.train import grpo_step, rollout_collector
-from r1ci_jax.train.policy import Params, Policy
-from tests.train.asking import (
+from r1ci_jax.train.policy import Params, Policy, Weights
+from tests.train.tiny_training import (
     CONFIG,
     LIMITS,
     SAMPLER,
@@ -25,6 +25,7 @@ from tests.train.asking import (
     Stopped,
     noting,
     questions,
+    tokenizer,
     train,
     write_until,
 )
@@ -109,9 +110,9 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
     collector = rollout_collector.RolloutCollector(
         ragged, questions("group1+group2"), CARRYING, steps=range(5), seed=3
     )
-    ragged.load(tiny_policy.sampler_weights(tiny_params))
+    ragged.load(tiny_policy.to_sampler_weights(Weights(tiny_params)))
     collector.collect(0)
-    ragged.load(tiny_policy.sampler_weights(other))
+    ragged.load(tiny_policy.to_sampler_weights(Weights(other)))
     trajectories, values = collector.collect(1)
     assert values["group/age_max"] == 1
     stale = [trajectory for trajectory in trajectories if trajectory.num_stale_tokens]
@@ -126,16 +127,25 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
         for params, chosen in ((tiny_params, sampled & is_stale), (other, sampled & ~is_stale)):
             tokens_BT = np.zeros((1, 128), np.int32)
             tokens_BT[0, : len(each.tokens)] = each.tokens
-            computed_T = np.asarray(scores(params, tokens_BT)[0])[0, : len(recorded)]
+            computed_T = np.asarray(scores(Weights(params), tokens_BT)[0])[0, : len(recorded)]
             np.testing.assert_allclose(recorded[chosen], computed_T[chosen], atol=1e-4)
         fresh_tokens += int((sampled & ~is_stale).sum())
     # The ratio of the loss is to those; the check is over tokens of the same weights alone.
-    (batch, *_) = grpo_step.split_microbatches(stale, np.ones(len(stale)), tiny_policy, CARRYING)
-    total, gap = grpo_step.accumulate_gradients(
-        grpo_step.zero_accumulator(other), other, other, batch, policy=tiny_policy, config=CARRYING
+    (batch, *_) = grpo_step.split_microbatches(
+        stale, np.ones(len(stale)), CARRYING, tokenizer().pad_id
     )
-    assert gap.max <= 1e-4 and 0 < float(gap.tokens) <= fresh_tokens
-    assert float(total.grpo.ratio_deviation) > 0
+    total, gap = grpo_step.accumulate_gradients(
+        grpo_step.zero_accumulator(other),
+        Weights(other),
+        batch,
+        policy=tiny_policy,
+        temperature=CARRYING.temperature,
+        clip_low=CARRYING.clip_low,
+        clip_high=CARRYING.clip_high,
+        kl_coef=0.0,
+    )
+    assert gap.max <= 1e-4 and 0 < float(gap.num_tokens) <= fresh_tokens
+    assert float(total.sums.ratio_deviation) > 0
 
 
 def test_a_stopped_carrying_training_ends_as_an_uninterrupted_one(

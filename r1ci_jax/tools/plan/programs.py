@@ -24,9 +24,9 @@ from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import protocol
 from r1ci_jax.tools.plan import costs
 from r1ci_jax.tools.plan.hlo import Collective
-from r1ci_jax.train import grpo_step, losses, sft, train_state
+from r1ci_jax.train import grpo_step, losses, optimizer, sft, train_state
 from r1ci_jax.train import policy as policies
-from r1ci_jax.train.policy import Policy
+from r1ci_jax.train.policy import Policy, Weights
 
 QWEN_TOKENS = 151_665
 """Ids of Qwen2.5's tokenizer; its embeddings have more rows."""
@@ -123,7 +123,7 @@ def sft_program(setup: Setup) -> Program:
         lower=lambda: sft.sft_step.lower(
             trainer.state,
             batch,
-            trainer.frozen,
+            trainer.base,
             policy=trainer.policy,
             tx=trainer.tx,
             num_microbatches=settings.num_microbatches,
@@ -138,7 +138,11 @@ def sft_program(setup: Setup) -> Program:
 
 
 def grpo_program(setup: Setup) -> Program:
-    """Gradients of one micro-batch of the longest rows."""
+    """Gradients of one microbatch of the longest rows.
+
+    The reference's forward pass over the same rows is a program of its own, and smaller: its costs
+    are counted here, and its weights are resident.
+    """
     settings = setup.experiment.grpo
     length = settings.sequence_lengths[-1]
     shape = rows, _ = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh)), length
@@ -150,25 +154,33 @@ def grpo_program(setup: Setup) -> Program:
         old_logprobs_BT=_rows(setup.mesh, shape, jnp.float32),
         on_policy_BT=_rows(setup.mesh, shape, jnp.bool_),
         advantages_B=_rows(setup.mesh, (rows,), jnp.float32),
+        ref_logprobs_BT=_rows(setup.mesh, shape, jnp.float32) if settings.kl_coef else None,
     )
     params = trainer.state.params
-    reference = params if trainer.frozen is None else trainer.frozen
+    references = int(settings.kl_coef > 0)
     scalar = _replicated(setup.mesh, (), jnp.float32)
     total = grpo_step.GradAccumulator(
         gradients=params,
-        grpo=losses.GrpoSums(*[scalar] * len(losses.GrpoSums._fields)),
+        sums=losses.GrpoSums(*[scalar] * len(losses.GrpoSums._fields)),
         entropy=scalar,
     )
     return Program(
         lower=lambda: grpo_step.accumulate_gradients.lower(
-            total, params, reference, batch, trainer.frozen, policy=trainer.policy, config=settings
+            total,
+            Weights(params, trainer.base),
+            batch,
+            policy=trainer.policy,
+            temperature=settings.temperature,
+            clip_low=settings.clip_low,
+            clip_high=settings.clip_high,
+            kl_coef=settings.kl_coef,
         ),
-        step=f"a micro-batch of {rows} rows of {length} tokens",
-        flops=4 * costs.forward_flops(setup.config, *shape),  # the reference's is one
+        step=f"a microbatch of {rows} rows of {length} tokens",
+        flops=(3 + references) * costs.forward_flops(setup.config, *shape),
         least_bytes=5 * device_bytes(params),
-        # Two moments, and the sampler's cache; its weights are let go meanwhile.
-        resident_bytes=device_bytes(trainer.state.opt_state) + device_bytes(slots),
-        trained=_trained(setup, shape, passes=1, references=1),
+        # Two moments, the reference, and the sampler's cache; its weights are freed meanwhile.
+        resident_bytes=device_bytes((trainer.state.opt_state, trainer.reference, slots)),
+        trained=_trained(setup, shape, passes=1, references=references),
     )
 
 
@@ -221,30 +233,31 @@ def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, deco
 
 class _Trainer(NamedTuple):
     state: train_state.TrainState
-    frozen: Any
+    base: Any
+    reference: Any
+    """Weights of the reference that are neither trained nor `base`."""
     tx: Any
     policy: Policy
 
 
 def _trainer(setup: Setup) -> _Trainer:
-    """Shapes of the training state on the mesh, its optimiser, and the policy."""
+    """Shapes of the training state on the mesh, its optimizer, and the policy."""
     config, train = setup.config, setup.experiment.train
     graphdef, params = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0))))
-    frozen = None
+    base = None
     if train.lora_rank:
-        frozen = _with_shardings(params, meshes.param_shardings(setup.mesh, params))
+        base = _with_shardings(params, meshes.param_shardings(setup.mesh, params))
         init = functools.partial(lora.init, config, train.lora_rank)
         params = jax.eval_shape(init, jax.random.key(0))
     settings = setup.experiment.sft
-    tx = train_state.make_optimizer(
-        train_state.constant_schedule(settings.lr), clip_norm=settings.clip_norm
+    tx = optimizer.make_optimizer(
+        optimizer.constant_schedule(settings.lr), clip_norm=settings.clip_norm
     )
     shapes = jax.eval_shape(functools.partial(train_state.init_state, tx=tx), params)
     placed = _with_shardings(shapes, meshes.param_shardings(setup.mesh, shapes))
-    # Of its tokenizer the policy reads the size alone.
-    vocabulary: Any = _Vocabulary(vocab_size=setup.tokens)
-    how = policies.resolve_attention(train, "tpu")
-    return _Trainer(placed, frozen, tx, Policy(config, graphdef, vocabulary, how))
+    has_copy = base is None and setup.experiment.grpo.kl_coef > 0
+    policy = Policy(config, graphdef, setup.tokens, policies.resolve_attention(train, "tpu"))
+    return _Trainer(placed, base, placed.params if has_copy else None, tx, policy)
 
 
 def _trainer_bytes(setup: Setup) -> float:
@@ -252,8 +265,7 @@ def _trainer_bytes(setup: Setup) -> float:
     if not setup.is_training:
         return 0.0
     trainer = _trainer(setup)
-    reference = trainer.state.params if trainer.frozen is None else trainer.frozen
-    return device_bytes((trainer.state, reference))
+    return device_bytes((trainer.state, trainer.base, trainer.reference))
 
 
 def _trained(setup: Setup, shape: tuple[int, int], *, passes: int, references: int = 0) -> Trained:
@@ -270,11 +282,6 @@ def _trained(setup: Setup, shape: tuple[int, int], *, passes: int, references: i
             references=references,
         ),
     )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Vocabulary:
-    vocab_size: int
 
 
 def _read_bytes(setup: Setup, weights: qwen2.DecoderWeights) -> float:
