@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from etils import epath
 
+from r1ci_jax import renamed
 from r1ci_jax.config import Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, hosts, progress
@@ -163,6 +164,16 @@ class RunDir:
     def location(self) -> str:
         """Directory or URL of the run, as the user named it."""
         return self._mirror.url if self._mirror else str(self._common)
+
+    @property
+    def data(self) -> Path:
+        """TFDS datasets of the run."""
+        return self.path / "data"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer that was trained on the run's own data, if the experiment names none."""
+        return self.path / "tokenizer"
 
     @property
     def metrics_path(self) -> Path:
@@ -326,6 +337,13 @@ def _require_same_config(path: Path, present: Any, wanted: Any) -> None:
     keys = find_differences(present | {"mesh": None}, wanted | {"mesh": None})
     if not keys:
         return
+    if old := renamed.old_config_keys(flatten(present)):
+        first = next(iter(old))
+        advice = (
+            f"an earlier version wrote {path} ({len(old)} keys have other names today) and this "
+            f"one cannot resume it; choose another --workdir, or delete {path}"
+        )
+        raise UserError(renamed.explain(first, old[first], advice))
     named = [
         f"{key} (there {a!r}, now {b!r})" for key, (a, b) in list(keys.items())[:MAX_LISTED_KEYS]
     ]
