@@ -28,8 +28,8 @@ from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chatml, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
-from r1ci_jax.train import grpo_step, train_state
-from r1ci_jax.train.policy import Policy
+from r1ci_jax.train import grpo_step, optimizer, train_state
+from r1ci_jax.train.policy import Policy, Weights
 
 VOCAB = SHAPES[grpo_task.SHAPE].vocab
 
@@ -73,9 +73,8 @@ class Rewarding(Runner):
         return dataclasses.replace(made, reward=reward)
 
 
-def runner(policy: Policy, sizes: Sizes) -> Runner:
+def runner(policy: Policy, tokenizer: Tokenizer, sizes: Sizes) -> Runner:
     """Compiles for exactly these sizes; all rows decode together in one chunk."""
-    tokenizer = policy.tokenizer
     sampler = SamplerConfig(
         slots=sizes.rows,
         cache_length=sizes.length,
@@ -90,7 +89,7 @@ def runner(policy: Policy, sizes: Sizes) -> Runner:
     return Rewarding(engine, nobody, tokenizer, TurnLimits(max_new_tokens=sizes.new))
 
 
-def tokenizer() -> Tokenizer:
+def make_tokenizer() -> Tokenizer:
     """As many ids as the model has embeddings."""
     bytes_alone = scripted.spelling([]).vocab_size
     return scripted.spelling([f" w{number}" for number in range(VOCAB - bytes_alone)])
@@ -102,10 +101,11 @@ class Trainer:
     def __init__(self, sizes: Sizes) -> None:
         """Warmed up."""
         self.sizes = sizes
-        self.policy, params = ours.policy(grpo_task.SHAPE, tokenizer())
-        self.reference = jax.tree.map(jnp.copy, params)
+        self.policy, params = ours.policy(grpo_task.SHAPE)
+        self.tokenizer = make_tokenizer()
+        self.reference = Weights(jax.tree.map(jnp.copy, params))
         schedule = optax.constant_schedule(grpo_task.LEARNING_RATE)
-        self.tx = train_state.make_optimizer(schedule, clip_norm=grpo_task.CLIP_NORM)
+        self.tx = optimizer.make_optimizer(schedule, clip_norm=grpo_task.CLIP_NORM)
         self.state = train_state.create_state(params, self.tx)
         self.config = GrpoConfig(
             prompts_per_step=sizes.prompts,
@@ -114,14 +114,14 @@ class Trainer:
             sequence_lengths=(sizes.length,),
             microbatch_tokens=sizes.rows * sizes.length,
         )
-        self.runner = runner(self.policy, sizes)
+        self.runner = runner(self.policy, self.tokenizer, sizes)
         self.groups = 0
         for _ in range(grpo_task.WARM_UP_STEPS):
             self.step()
 
     def requests(self) -> list[Request]:
         """New questions, so long that prompts have the length asked for."""
-        letters = self.sizes.prompt - len(chatml.prompt_ids(self.policy.tokenizer, ""))
+        letters = self.sizes.prompt - len(chatml.prompt_ids(self.tokenizer, ""))
         first, self.groups = self.groups, self.groups + self.sizes.prompts
         return [
             Request(example=_question(group, letters), agent=Bare(), rollout_id=(group, member))
@@ -133,14 +133,15 @@ class Trainer:
         """One step: its seconds and those of its two halves."""
         requests = self.requests()
         began = time.perf_counter()
-        self.runner.load(self.policy.sampler_weights(self.state.params, self.runner.sampler))
+        weights = Weights(self.state.params)
+        self.runner.load(self.policy.to_sampler_weights(weights, self.runner.sampler))
         trajectories = self.runner.run(requests)
         sampled = time.perf_counter()
-        learnt = self.update(trajectories)
+        learned = self.update(trajectories)
         jax.block_until_ready(self.state)
         ended = time.perf_counter()
         assert {len(made.tokens) for made in trajectories} == {self.sizes.length}
-        assert learnt["optim/grad_norm"] > 0, "nothing was learnt"
+        assert learned["optim/grad_norm"] > 0, "nothing was learned"
         return {
             "step_seconds": ended - began,
             "sampling_seconds": sampled - began,
@@ -150,16 +151,13 @@ class Trainer:
     def update(self, trajectories: list[Trajectory]) -> dict[str, float]:
         """The product's update; nothing else here knows how it is called."""
         advantages = grpo_step.compute_advantages(trajectories, self.config)
-        self.state, learnt = grpo_step.update(
-            self.state,
-            self.reference,
-            trajectories,
-            advantages,
-            self.policy,
-            self.config,
-            self.tx,
+        minibatches = grpo_step.make_minibatches(
+            trajectories, advantages, self.config, self.tokenizer.pad_id
         )
-        return learnt
+        self.state, learned = grpo_step.update(
+            self.state, None, self.reference, minibatches, self.policy, self.config, self.tx
+        )
+        return learned
 
 
 def _question(number: int, letters: int) -> Example:

@@ -1,8 +1,5 @@
 """Our side of the benchmarks: the model of a shape, with random weights in float32."""
 
-import dataclasses
-from typing import Any
-
 import jax
 from flax import nnx
 from peers.shapes import SHAPES
@@ -10,13 +7,6 @@ from peers.shapes import SHAPES
 from r1ci_jax.config import TrainConfig
 from r1ci_jax.model import qwen2
 from r1ci_jax.train.policy import Params, Policy
-
-
-@dataclasses.dataclass(frozen=True)
-class WholeVocabulary:
-    """All that a supervised step asks of a tokenizer: every embedding is one of its tokens."""
-
-    vocab_size: int
 
 
 def model(name: str) -> qwen2.Qwen2:
@@ -38,13 +28,12 @@ def model(name: str) -> qwen2.Qwen2:
     return nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
 
 
-HOW = TrainConfig(logits_chunk=256)
+COMPUTE = TrainConfig(logits_chunk=256)
 """As suits two cores: logits of a chunk that a processor's cache half holds."""
 
 
-def policy(name: str, tokenizer: Any = None, how: TrainConfig = HOW) -> tuple[Policy, Params]:
-    """What is trained; without a tokenizer nothing is sampled or read."""
+def policy(name: str) -> tuple[Policy, Params]:
+    """The policy and its parameters; every embedding is a token."""
     built = model(name)
     graphdef, params = nnx.split(built)
-    tokenizer = tokenizer or WholeVocabulary(SHAPES[name].vocab)
-    return Policy(built.config, graphdef, tokenizer, how), params
+    return Policy(built.config, graphdef, SHAPES[name].vocab, COMPUTE), params

@@ -37,12 +37,12 @@ def trainee(name: str) -> Any:
     import optax
     import ours
 
-    from r1ci_jax.train import sft
+    from r1ci_jax.train import optimizer, sft
     from r1ci_jax.train import train_state as state
 
     policy, params = ours.policy(name)
     schedule = optax.constant_schedule(1e-5)
-    tx = state.make_optimizer(schedule, clip_norm=1.0, weight_decay=0.01)
+    tx = optimizer.make_optimizer(schedule, clip_norm=1.0, weight_decay=0.01)
     train_state = state.create_state(params, tx)
 
     def step(batch: Any) -> float:

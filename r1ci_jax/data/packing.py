@@ -1,4 +1,4 @@
-"""Several sequences in one row: most demonstrations are much shorter than the longest."""
+"""Packing of several sequences into one row: most are much shorter than the longest."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ class PackedRow:
     positions_T: np.ndarray
     """Restart at 0 in every segment."""
     segments_T: np.ndarray
-    """Number of the sequence a token belongs to, from 1; a token sees its own segment only."""
+    """Number of the sequence a token belongs to, from 1; a token attends to its segment only."""
     loss_mask_T: np.ndarray
-    """True where the policy chose the token, so that predicting it counts."""
+    """True where the policy chose the token, so that its prediction has a loss."""
 
 
 class PackedBatch[Array](NamedTuple):
@@ -41,7 +41,7 @@ def pack(
     pad_id: int,
     max_sequences_per_row: int | None = None,
 ) -> list[PackedRow]:
-    """First-fit: each sequence goes into the first row that has room for it, in the given order.
+    """Pack first-fit: put each sequence into the first row with room for it, in the given order.
 
     A row holds at most `most` of them; None: as many as fit.
     """
@@ -52,7 +52,7 @@ def pack(
     for sequence in sequences:
         size = len(sequence.tokens_T)
         assert size <= length, f"a sequence of {size} tokens does not fit into a row of {length}"
-        # Rows without room for even the shortest sequence are never looked at again.
+        # Rows without room for even the shortest sequence are never tried again.
         while first_open < len(rows) and room[first_open] < shortest:
             first_open += 1
         for number in range(first_open, len(rows)):
@@ -77,12 +77,12 @@ def _row(members: Sequence[Encoded], length: int, pad_id: int) -> PackedRow:
     start = 0
     for number, member in enumerate(members, start=1):
         size = len(member.tokens_T)
-        place = slice(start, start + size)
-        row.tokens_T[place] = member.tokens_T
-        row.positions_T[place] = np.arange(size)
-        row.segments_T[place] = number
-        row.loss_mask_T[place] = member.sampled_T
-        row.loss_mask_T[start] = False  # nothing of its own segment stands before it to predict it
+        span = slice(start, start + size)
+        row.tokens_T[span] = member.tokens_T
+        row.positions_T[span] = np.arange(size)
+        row.segments_T[span] = number
+        row.loss_mask_T[span] = member.sampled_T
+        row.loss_mask_T[start] = False  # no token of its segment predicts it
         start += size
     return row
 
@@ -90,12 +90,12 @@ def _row(members: Sequence[Encoded], length: int, pad_id: int) -> PackedRow:
 def packed_batches(
     rows: Sequence[PackedRow], batch_size: int, *, epochs: int, seed: int
 ) -> Batches[PackedBatch[np.ndarray]]:
-    """Batches of packed rows in a new order each epoch; every row once an epoch.
+    """Batch packed rows in a new order each epoch; every row once per epoch.
 
-    The last batch is filled up with rows that carry no loss.
+    The last batch is filled with rows that carry no loss.
     """
     if len(rows) == 0:
-        raise UserError("there is no demonstration to train on; ask for more questions")
+        raise UserError("there is no demonstration to train on; raise dataset.sft_per_task")
     shuffled = grain.MapDataset.source(rows).seed(seed).shuffle().repeat(epochs)
 
     def stack(members: Sequence[PackedRow]) -> PackedBatch[np.ndarray]:

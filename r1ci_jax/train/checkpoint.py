@@ -1,15 +1,15 @@
 """CheckpointManager that survive a kill at any moment.
 
-Each step is a directory of its own (see snapshot.py), named by its number:
+Each step is a directory of its own (see checkpoint_dir.py), named by its number:
 
     runs/toy/checkpoints/sft/
         120/    step.json  _CHECKPOINT_METADATA  state/...
         130/    step.json  _CHECKPOINT_METADATA  state/...
 
-Orbax writes and reads the arrays. Its `training.Checkpointer`, which would also choose what stays,
-takes every directory with a step's name as a step: what a deletion left when it was cut short, a
-truncated file, a flipped byte. It then fails on the newest, or trains on what it read. Here a step
-is checked byte by byte before it is resumed from, and the one before it takes its place.
+Orbax writes and reads the arrays. Its `training.Checkpointer`, which would also choose which steps
+to keep, takes every directory with a step's name as a step: an interrupted deletion, a truncated
+file, a flipped byte. It then fails on the newest, or trains on what it read. Here a step is checked
+byte by byte before a training resumes from it, and a damaged one is replaced by the one before.
 """
 
 import concurrent.futures
@@ -30,7 +30,7 @@ __all__ = ["CheckpointManager", "Restored", "abstract", "load_params", "save_par
 
 PyTree = Any
 Metadata = dict[str, Any]
-"""JSON values only: data-iterator state, curriculum state, what is in flight."""
+"""JSON values only: data-iterator state, curriculum state, partial rollouts."""
 
 _NO_STEP: Final = -1
 _NONE_USABLE: Final = -2
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Restored(NamedTuple):
-    """A step to go on from."""
+    """A step to resume from."""
 
     step: int
     tree: PyTree
@@ -46,7 +46,7 @@ class Restored(NamedTuple):
 
 
 class CheckpointManager:
-    """The last `keep` steps of one training stage, and the `keep_best` best ones.
+    """Keeps the last `keep` steps of one training stage, and the `keep_best` best ones.
 
     Saving runs in the background: `save` returns once the arrays are copied, and their buffers may
     be donated at once. An error of a running save is raised by the next `save`, `wait` or `close`.
@@ -67,21 +67,21 @@ class CheckpointManager:
         training: Metadata | None = None,
         before_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        """Find nothing yet and write nothing yet.
+        """Remember the settings; nothing is read or written yet.
 
         `training` tells this training from others (its seed): a step of another is refused.
-        `before_commit` runs before a step counts as whole: what a resumed run expects beside it
-        (its metrics, in a bucket) is then there.
+        `before_commit` runs before a step counts as complete, so that the files that a resumed run
+        expects next to it (its metrics, in a bucket) exist.
         """
         assert keep >= 1, "a run without any checkpoint cannot resume"
-        self._directory = checkpoint_dir.step_path(directory)
+        self._directory = checkpoint_dir.resolve_path(directory)
         self._keep = keep
         self._keep_best = keep_best
         self._better = better
         self._training = training or {}
         self._before_commit = before_commit
         self._newest: int | None = None
-        """The step that was saved or found last; what lies beyond it is to be written again."""
+        """The step that was saved or found last; later ones are to be written again."""
         self._unreadable: set[int] = set()
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: concurrent.futures.Future[None] | None = None
@@ -93,11 +93,11 @@ class CheckpointManager:
         self.close()
 
     def steps(self) -> list[int]:
-        """Whole steps, ascending."""
+        """Return complete steps, ascending."""
         return [step for step in self._candidates() if checkpoint_dir.is_complete(self._path(step))]
 
     def latest(self) -> int | None:
-        """The newest usable step, the same in every process; None where none was ever finished.
+        """Return the newest usable step, the same in every process; None if none was ever finished.
 
         Newer ones that are half-written or damaged are named in a warning, with the reason.
 
@@ -116,12 +116,12 @@ class CheckpointManager:
         return None if found == _NO_STEP else found
 
     def restore_latest(self, abstract_tree: PyTree) -> Restored | None:
-        """The newest step that can be read, in the shardings and types of `abstract_tree`.
+        """Read the newest readable step, in the shardings and dtypes of `abstract_tree`.
 
-        None where no step was ever finished.
+        Returns None if no step was ever finished.
 
         Raises:
-            UserError: steps are there and none can be used, or the newest usable one is of another
+            UserError: steps exist and none can be used, or the newest usable one is of another
                 model or another training.
         """
         while (step := self.latest()) is not None:
@@ -129,23 +129,23 @@ class CheckpointManager:
                 return Restored(step, *self._read(step, abstract_tree))
             except UnusableCheckpointError as reason:
                 if jax.process_count() > 1:  # the others may have read it
-                    raise self._is_unusable(step, reason) from reason
+                    raise self._unusable_error(step, reason) from reason
                 self._skip(step, reason)
                 self._unreadable.add(step)
         return None
 
     def restore(self, step: int, abstract_tree: PyTree) -> tuple[PyTree, Metadata]:
-        """Arrays of one step, in the shardings and types of `abstract_tree`, and its metadata."""
+        """Read one step, in the shardings and dtypes of `abstract_tree`, and its metadata."""
         self.wait()
         try:
             return self._read(step, abstract_tree)
         except UnusableCheckpointError as reason:
-            raise self._is_unusable(step, reason) from reason
+            raise self._unusable_error(step, reason) from reason
 
     def save(
         self, step: int, tree: PyTree, metadata: Metadata, *, metric: float | None = None
     ) -> None:
-        """Save in the background. A step that is there already is left as it is.
+        """Save in the background. A step that exists already is left as it is.
 
         `metric` decides which steps are the best; one without is never among them.
         """
@@ -165,7 +165,7 @@ class CheckpointManager:
     def save_on_preemption(
         self, name: str, step: int, tree: PyTree, metadata: Metadata, metric: float | None
     ) -> Iterator[None]:
-        """Around work that a stop abandons: the `step` steps before it are saved first."""
+        """Guard work that a preemption abandons: the `step` steps before it are saved first."""
         try:
             yield
         except Resume:
@@ -175,7 +175,7 @@ class CheckpointManager:
             raise preemption.preempted_error(after=f"{name} step {step}") from None
 
     def wait(self) -> None:
-        """Return when nothing is being written; raise what went wrong."""
+        """Wait for a running save; raise its error."""
         running, self._running = self._running, None
         if running is not None:
             try:
@@ -185,7 +185,7 @@ class CheckpointManager:
                 raise
 
     def close(self) -> None:
-        """Wait for a running save and let go of the background thread."""
+        """Wait for a running save and end the background thread."""
         try:
             self.wait()
         finally:
@@ -217,9 +217,9 @@ class CheckpointManager:
     def _skip(self, step: int, reason: UnusableCheckpointError) -> None:
         _log.warning("checkpoint %s is skipped: %s", self._path(step), reason)
 
-    def _is_unusable(self, step: int, reason: UnusableCheckpointError) -> UserError:
+    def _unusable_error(self, step: int, reason: UnusableCheckpointError) -> UserError:
         return UserError(
-            f"checkpoint {self._path(step)} cannot be used: {reason}; delete it to go on from the "
+            f"checkpoint {self._path(step)} cannot be used: {reason}; delete it to resume from the "
             "one before, or run the stage again"
         )
 
@@ -238,12 +238,12 @@ class CheckpointManager:
     def _finish(self, write: checkpoint_dir.Write, step: int) -> None:
         self._before_commit()
         checkpoint_dir.finish_write(write)
-        if jax.process_index() == 0:
+        if hosts.is_first():
             for old in self._steps_to_delete():
                 checkpoint_dir.delete(self._path(old))
 
     def _steps_to_delete(self) -> list[int]:
-        """Steps that are neither among the last nor among the best."""
+        """Return steps that are neither among the last nor among the best."""
         steps = self.steps()
         metrics = {step: checkpoint_dir.marker(self._path(step)).get("metric") for step in steps}
         sign = 1 if self._better == "lower" else -1
@@ -254,13 +254,13 @@ class CheckpointManager:
         return [step for step in steps[: -self._keep] if step not in best]
 
     def _remove_leftovers(self) -> None:
-        """Delete what a killed process left, and what lies beyond the step that was gone on from.
+        """Delete what a killed process left, and steps after the one that was resumed from.
 
-        Only who saves does: another may merely look.
+        Only a process that saves does so: others may merely read.
         """
-        if jax.process_index() != 0 or not self._directory.is_dir():
+        if not hosts.is_first() or not self._directory.is_dir():
             return
-        assert self._newest is not None, "nothing is deleted before it was looked at"
+        assert self._newest is not None, "nothing is deleted before it was read"
         for path in self._directory.iterdir():
             step = int(path.name) if path.name.isdigit() else None
             is_half = step is not None and not checkpoint_dir.is_complete(path)
@@ -272,12 +272,12 @@ class CheckpointManager:
 def save_params(
     directory: epath.PathLike, params: PyTree, metadata: Metadata | None = None
 ) -> None:
-    """Write the final weights of a stage, in place of any that are there.
+    """Write the final weights of a stage, replacing any older ones.
 
     When it returns, every host can read them.
     """
-    path = checkpoint_dir.step_path(directory)
-    if jax.process_index() == 0:
+    path = checkpoint_dir.resolve_path(directory)
+    if hosts.is_first():
         checkpoint_dir.clear(path)
     checkpoint_dir.finish_write(
         checkpoint_dir.start_write(path, params, {"metadata": metadata or {}})
@@ -286,8 +286,8 @@ def save_params(
 
 
 def load_params(directory: epath.PathLike, abstract_params: PyTree) -> tuple[PyTree, Metadata]:
-    """Weights written by `save_params`, in the shardings and types of `abstract_params`."""
-    path = checkpoint_dir.step_path(directory)
+    """Read weights written by `save_params`, in the shardings and dtypes of `abstract_params`."""
+    path = checkpoint_dir.resolve_path(directory)
     try:
         checkpoint_dir.verify(path)
         return checkpoint_dir.read(path, abstract_params), checkpoint_dir.marker(path)["metadata"]

@@ -1,11 +1,11 @@
-"""One directory of saved arrays, which is whole or is known not to be.
+"""One directory of saved arrays, which is complete or is known not to be.
 
-The arrays lie as Orbax writes them. `step.json`, written last, holds what is not an array, the
-shape of every leaf, and the size of every file with its CRC-32. A directory counts only when
-`step.json` is there and agrees with the files, so a write, or a deletion, that was cut short leaves
-nothing that could be mistaken for a snapshot.
+Orbax writes the arrays. `step.json`, written last, holds everything that is not an array, the shape
+of every leaf, and the size of every file with its CRC-32. A directory counts only if `step.json`
+exists and agrees with the files, so an interrupted write or deletion leaves nothing that could be
+mistaken for a checkpoint.
 
-A directory may be a URL (gs://bucket/run): a bucket shows an object when all of it is there, so
+A directory may be a URL (gs://bucket/run): a bucket shows an object only once it is complete, so
 `step.json` needs no renaming, and it keeps checksums of its own, so only sizes are compared.
 """
 
@@ -26,7 +26,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files
+from r1ci_jax.runtime import atomic_files, hosts
 
 PyTree = Any
 Marker = dict[str, Any]
@@ -35,7 +35,7 @@ Marker = dict[str, Any]
 MARKER = "step.json"
 _ORBAX_SUFFIX = "orbax-checkpoint-tmp"
 _SWEEPS = 40
-"""Attempts to delete what a failed write left; the next save sweeps again."""
+"""Attempts to delete what a failed write left; the next save tries again."""
 _CHUNK = 1 << 20
 """Bytes read at a time for a checksum."""
 
@@ -43,20 +43,20 @@ _CHUNK = 1 << 20
 logging.getLogger("absl").addFilter(
     lambda record: "_SignalingThread.run()" not in record.getMessage()
 )
-# Orbax writes beside fsspec: a listing that was read before says nothing of it.
+# Orbax does not write through fsspec: a cached listing would not show its files.
 for _protocol in ("gcs", "s3"):
     fsspec.config.conf.setdefault(_protocol, {}).setdefault("use_listings_cache", False)
 
 
 class UnusableCheckpointError(Exception):
-    """Why a directory cannot be read: it is half-written or damaged."""
+    """A directory cannot be read: it is half-written or damaged."""
 
 
-def step_path(directory: epath.PathLike) -> epath.Path:
-    """An absolute path, or a URL.
+def resolve_path(directory: epath.PathLike) -> epath.Path:
+    """Return an absolute path, or a URL.
 
     Raises:
-        UserError: what this kind of URL needs is not installed.
+        UserError: the package for this kind of URL is not installed.
     """
     path = epath.Path(directory)
     path = path.resolve() if _is_local(path) else path
@@ -89,14 +89,14 @@ def start_write(path: epath.Path, tree: PyTree, facts: Marker) -> Write:
 
 
 def finish_write(write: Write) -> None:
-    """Wait until all is written, then say so in step.json."""
+    """Wait until all files are written, then write step.json."""
     path, marker, response = write
     try:
         response.result()
-        if jax.process_index() == 0:
+        if hosts.is_first():
             marker |= {"files": dict(_sizes(path))}
             if _is_local(path):
-                # Read back from the page cache, beside the training.
+                # Read back from the page cache, while the training continues.
                 marker |= {"crc32": {name: _crc32(path / name) for name in marker["files"]}}
             _write_marker(path, json.dumps(marker))
     except (OSError, ValueError) as error:
@@ -115,10 +115,10 @@ def _write_marker(path: epath.Path, text: str) -> None:
 
 
 def marker(path: epath.Path) -> Marker:
-    """What step.json says, when every file is there in its length.
+    """Read step.json, after a check that every file has its size.
 
     Raises:
-        Unusable: the directory was never finished, or lost something since.
+        UnusableCheckpointError: the directory was never finished, or lost a file since.
     """
     try:
         found = json.loads((path / MARKER).read_text())
@@ -137,12 +137,12 @@ def marker(path: epath.Path) -> Marker:
 
 
 def has_marker(path: epath.Path) -> bool:
-    """Whether it was finished once, whatever became of it."""
+    """Return True if it was finished once, even if it is damaged now."""
     return (path / MARKER).exists()
 
 
 def is_complete(path: epath.Path) -> bool:
-    """Whether every file is there in its length."""
+    """Return True if every file has its size."""
     try:
         marker(path)
     except UnusableCheckpointError:
@@ -154,7 +154,7 @@ def verify(path: epath.Path) -> None:
     """Read every byte that has a checksum.
 
     Raises:
-        Unusable: something is missing or is not what was written.
+        UnusableCheckpointError: a file is missing or is not what was written.
     """
     for name, value in marker(path).get("crc32", {}).items():
         if _crc32(path / name) != value:
@@ -162,11 +162,11 @@ def verify(path: epath.Path) -> None:
 
 
 def read(path: epath.Path, abstract_tree: PyTree) -> PyTree:
-    """The arrays, in the shardings and types of `abstract_tree`.
+    """Read the arrays, in the shardings and dtypes of `abstract_tree`.
 
     Raises:
-        UserError: they are those of another model.
-        Unusable: they cannot be read.
+        UserError: the arrays are those of another model.
+        UnusableCheckpointError: they cannot be read.
     """
     _require_same_shapes(path, marker(path)["shapes"], _shapes(abstract_tree))
     try:
@@ -176,7 +176,7 @@ def read(path: epath.Path, abstract_tree: PyTree) -> PyTree:
 
 
 def abstract(tree: PyTree) -> PyTree:
-    """Shapes, types and shardings of a tree of arrays."""
+    """Return shapes, dtypes and shardings of a tree of arrays."""
     return jax.tree.map(_abstract_leaf, tree)
 
 
@@ -192,7 +192,7 @@ def _require_same_shapes(path: epath.Path, saved: Mapping, wanted: Mapping) -> N
 
 
 def _abstract_leaf(leaf: Any) -> jax.ShapeDtypeStruct:
-    """A leaf without sharding goes to this process's first device, never where the saver had it."""
+    """Assign a leaf without sharding to this process's first device, never to the saver's."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     sharding = getattr(leaf, "sharding", None) or here
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -204,7 +204,7 @@ def _shapes(tree: PyTree) -> dict[str, list[int]]:
 
 
 def _sizes(path: epath.Path, within: str = "") -> Iterator[tuple[str, int]]:
-    """Every file but step.json, by its path within the directory."""
+    """Yield every file but step.json, by its path within the directory, with its size."""
     for entry in path.iterdir():
         if entry.is_dir():
             yield from _sizes(entry, f"{within}{entry.name}/")
@@ -224,13 +224,13 @@ def _crc32(file: epath.Path) -> int:
 
 
 def delete(path: epath.Path) -> None:
-    """Delete a directory; cut short, it is left without step.json."""
+    """Delete a directory; an interrupted deletion leaves it without step.json."""
     (path / MARKER).unlink(missing_ok=True)
     path.rmtree()
 
 
 def clear(path: epath.Path) -> None:
-    """Delete what a write left, finished or failed, with Orbax's temporary directory beside it."""
+    """Delete what a write left, finished or failed, and Orbax's temporary directory of it."""
     if path.is_dir():
         delete(path)
     if not path.parent.is_dir():
@@ -249,7 +249,7 @@ def clear(path: epath.Path) -> None:
 
 
 def is_from_failed_write(path: epath.Path) -> bool:
-    """Whether this is a temporary directory of Orbax, beside a step."""
+    """Return True if this is a temporary directory of Orbax for a step."""
     name, _, suffix = path.name.partition(".")
     return name.isdigit() and suffix.startswith(_ORBAX_SUFFIX)
 

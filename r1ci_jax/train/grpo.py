@@ -1,8 +1,9 @@
-"""Group-relative policy optimisation over the stages of a curriculum (paper section 5).
+"""Group-relative policy optimization over the stages of a curriculum (paper section 5).
 
-Each step asks P questions R times with the interpreter in the loop, compares the R answers to one
-question with each other, and moves the policy towards the better ones. Only tokens that the policy
-chose carry loss. The reference of the KL term is the model that the training started from.
+Each step samples R trajectories for each of P prompts with the interpreter in the loop, compares
+the R rewards of a prompt with each other, and moves the policy towards the better trajectories.
+Only tokens that the policy chose carry loss. The reference of the KL term is the model that the
+training started from.
 """
 
 import dataclasses
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from etils import epath
+import numpy as np
+import optax
 
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.curriculum.stages import Stage, curriculum_state
@@ -21,177 +23,171 @@ from r1ci_jax.data import batching
 from r1ci_jax.rollout import serialize, summaries
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
-from r1ci_jax.runtime import metrics, preemption, progress
+from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.train import checkpoint, grpo_step, guards, rollout_collector
+from r1ci_jax.text.tokenizer import Tokenizer
+from r1ci_jax.train import grpo_step, guards, optimizer
 from r1ci_jax.train import train_state as state
-from r1ci_jax.train.policy import Params, Policy
+from r1ci_jax.train.policy import Params, Policy, Weights
+from r1ci_jax.train.rollout_collector import RolloutCollector
+from r1ci_jax.train.training_run import TrainingLoop, TrainingRun
+
+_SHOWN = {name: name for name in ("reward/mean", "accuracy", "tool/calls_per_traj")}
+_ADVICE = "lower grpo.lr"
 
 
 def train(
     policy: Policy,
     params: Params,
+    tokenizer: Tokenizer,
     stages: Sequence[Stage],
-    questions: Callable[[str], batching.RandomAccess[Example]],
-    runner: Runner | serialize.Replay,
+    load_examples: Callable[[str], batching.RandomAccess[Example]],
+    source: Runner | serialize.Replay,
     config: GrpoConfig,
-    *,
-    name: str,
-    seed: int,
-    checkpoints_dir: epath.PathLike,
-    metrics_path: Path,
-    trajectories_path: Path,
-    rollouts_dir: Path,
-    diverged_dir: Path,
-    before_commit: Callable[[], None] = lambda: None,
+    run: TrainingRun,
 ) -> Params:
-    """Train through all stages, from the last checkpoint if there is one. `params` is used up.
+    """Train through all stages, from the last checkpoint if there is one; return all parameters.
 
-    What `params` holds, the model after supervised fine-tuning, stays the reference. `questions`
-    gives those of a split. `name` is that of this training in metrics and trajectories.
-    `rollouts_dir` is where `config.dump_rollouts` keeps what each step was trained on,
-    `diverged_dir` where a batch lies whose loss or gradient is no number. `before_commit` is that
-    of the checkpoints. Returns all weights.
+    The buffers of `params` are reused. `load_examples` returns the examples of a split, `source`
+    yields trajectories.
     """
-    # A copy, unless LoRA leaves it alone: the training state is donated to every step.
-    trainable, base = policy.split_trainable(params, seed=seed)
-    reference = jax.tree.map(jnp.copy, params) if base is None else base
-    schedule = state.constant_schedule(config.lr, warmup_steps=config.warmup_steps)
-    tx = state.make_optimizer(schedule, clip_norm=config.clip_norm)
-    train_state = state.create_state(trainable, tx)
-    total = sum(stage.steps for stage in stages)
-    updates = config.num_minibatches * config.num_iterations
+    # --- Weights, optimizer, state ---
+    initial = policy.split_trainable(params, seed=run.seed)
+    base, reference = initial.base, _make_reference(initial, config.kl_coef)
+    num_steps = sum(stage.steps for stage in stages)
+    num_rollouts = config.prompts_per_step * config.rollouts_per_prompt
+    tx, learning_rates = _make_optimizer(config, num_steps)
+    train_state, reward = state.create_state(initial.trainable, tx), None
+    identity = {"stages": [dataclasses.asdict(stage) for stage in stages]}
 
     with (
-        checkpoint.CheckpointManager(
-            checkpoints_dir,
-            config.checkpoint_keep,
-            keep_best=config.checkpoint_keep_best,
-            better="higher",
-            training={"seed": seed, "stages": [dataclasses.asdict(stage) for stage in stages]},
-            before_commit=before_commit,
-        ) as checkpoints,
-        metrics.MetricsWriter(metrics_path) as writer,
-        metrics.JsonlLog(trajectories_path) as trajectory_log,
+        run.start(train_state, config, num_steps, identity=identity, better="higher") as loop,
+        metrics.JsonlLog(run.trajectories_path) as trajectory_log,
     ):
-        # --- Resume ---
-        done, saved, reward = 0, None, None
-        found = checkpoints.restore_latest(checkpoint.abstract(train_state))
-        if found is not None:
-            done, train_state, saved = found
-            assert saved["curriculum"] == curriculum_state(stages, done), (
-                "the curriculum's state is of others"
-            )
-        writer.truncate_after(name, done)
-        trajectory_log.truncate_after(name, done)
-        spikes = guards.LossSpikeDetector()
-        spikes.resume(metrics.column(metrics_path, name, "optim/loss"))
+        train_state = loop.train_state
+        trajectory_log.truncate_after(run.name, loop.first_step)
+        if loop.first_step < num_steps:
+            _warm_up(loop, source, base, reference, policy, config, tokenizer.pad_id)
+        for stage, steps in _step_ranges(stages):
+            if loop.first_step >= steps.stop:
+                continue
+            seed, examples = run.seed + stage.number, load_examples(stage.split)
+            collector = RolloutCollector(source, examples, config, steps=steps, seed=seed)
+            _restore(collector, loop, stages, steps)
+            loop.progress.note(f"stage {stage.number}: {stage.steps} steps on {stage.split}")
+            for step in steps[max(loop.first_step - steps.start, 0) :]:
+                # --- Sample ---
+                weights = Weights(train_state.params, base)
+                source.load(policy.to_sampler_weights(weights, source.sampler))
+                metadata = {"curriculum": curriculum_state(stages, step)} | collector.state()
+                with (
+                    loop.save_on_preemption(step, train_state, metadata, reward),
+                    loop.progress.activity(f"sampling {num_rollouts}"),
+                ):
+                    trajectories, values = collector.collect(step)
+                source.unload()  # the update needs the memory
+                if config.dump_rollouts:
+                    serialize.write(serialize.step_path(run.rollouts_dir, step + 1), trajectories)
 
-        with progress.Progress(name, total, start=done) as bar:
-            if done < total:
-                runner.load(policy.sampler_weights(train_state.params, runner.sampler, base))
-                with bar.compiling("sampler", about=15):
-                    runner.warm_up()
-                runner.unload()
-                with bar.compiling("update", about=20):
-                    grpo_step.warm_up(train_state.params, reference, base, policy, config)
-            for stage, first_step in _with_first_steps(stages):
-                if done >= first_step + stage.steps:
-                    continue
-                steps = range(first_step, first_step + stage.steps)
-                collector = rollout_collector.RolloutCollector(
-                    runner, questions(stage.split), config, steps=steps, seed=seed + stage.number
-                )
-                if done > first_step:
-                    assert saved is not None, "a checkpoint without its place in the data"
-                    collector.restore(saved)
-                bar.note(f"stage {stage.number}: {stage.steps} steps on {stage.split}")
-
-                # --- Train loop ---
-                for step in steps[max(done - first_step, 0) :]:
-                    runner.load(policy.sampler_weights(train_state.params, runner.sampler, base))
-                    wanted = config.prompts_per_step * config.rollouts_per_prompt
-                    here = {"curriculum": curriculum_state(stages, step)} | collector.state()
-                    with (
-                        checkpoints.save_on_preemption(name, step, train_state, here, reward),
-                        bar.activity(f"sampling {wanted}"),
-                    ):
-                        trajectories, values = collector.collect(step)
-                    # The update makes them old: their memory is better used by gradients.
-                    runner.unload()
-                    if config.dump_rollouts:
-                        serialize.write(serialize.step_path(rollouts_dir, step + 1), trajectories)
-
-                    sampled = time.monotonic()
-                    with bar.activity("updating"), guards.no_implicit_transfers():
-                        advantages = grpo_step.compute_advantages(trajectories, config)
-                        train_state, learnt = grpo_step.update(
-                            train_state,
-                            reference,
-                            trajectories,
-                            advantages,
-                            policy,
-                            config,
-                            tx,
-                            base,
-                        )
-                    updated = time.monotonic()
-                    guards.require_finite(
-                        learnt,
-                        step=step + 1,
-                        save=functools.partial(
-                            _save_diverged, diverged_dir, name, step + 1, trajectories
-                        ),
-                        advice="lower grpo.lr",
+                # --- Update ---
+                began = time.monotonic()
+                with loop.progress.activity("updating"), guards.no_implicit_transfers():
+                    advantages_PR = grpo_step.compute_advantages(trajectories, config)
+                    minibatches = grpo_step.make_minibatches(
+                        trajectories, advantages_PR, config, tokenizer.pad_id
                     )
-                    guards.report_logprob_mismatch(name, step + 1, learnt)
+                    # Metrics come with the update: the next step samples with its weights, so
+                    # there is nothing to dispatch before they are known to be finite.
+                    train_state, learned = grpo_step.update(
+                        train_state, base, reference, minibatches, policy, config, tx
+                    )
+                values |= learned | {"time/update": time.monotonic() - began}
 
-                    # --- Log and save ---
-                    values |= learnt | summaries.compute_metrics(trajectories)
-                    values |= {
-                        "group/zero_advantage_fraction": grpo_step.zero_advantage_fraction(
-                            advantages
-                        ),
-                        "curriculum/stage": stage.number,
-                        "optim/lr": state.learning_rate_at(schedule, step * updates),
-                        "check/loss_deviation": spikes.report(name, step + 1, learnt["optim/loss"]),
-                        "time/update": updated - sampled,
-                    }
-                    writer.write(name, step + 1, values)
-                    for kept in summaries.sample_by_reward(
-                        trajectories, config.logged_trajectories
-                    ):
-                        trajectory_log.append(
-                            summaries.to_record(kept, policy.tokenizer, stage=name, step=step + 1)
-                        )
-                    shown = ("reward/mean", "accuracy", "tool/calls_per_traj")
-                    bar.update(step + 1, {key: values[key] for key in shown})
-                    reward = values["reward/mean"]
-                    is_due = (step + 1) % config.checkpoint_every == 0 or step + 1 == total
-                    stop = preemption.is_requested()
-                    if is_due or stop:
-                        here = {
-                            "curriculum": curriculum_state(stages, step + 1)
-                        } | collector.state()
-                        checkpoints.save(step + 1, train_state, here, metric=reward)
-                    if stop:
-                        raise preemption.preempted_error(after=f"{name} step {step + 1}")
-    return policy.merge_adapters(train_state.params, base)
+                # --- Check, log and save ---
+                values |= _batch_metrics(trajectories, advantages_PR, stage)
+                values["optim/lr"] = float(learning_rates[step])
+                save_batch = functools.partial(_save_diverged, run, step + 1, trajectories)
+                loop.record(step + 1, values, save_batch=save_batch, advice=_ADVICE, shown=_SHOWN)
+                for one in summaries.sample_by_reward(trajectories, config.logged_trajectories):
+                    summary = summaries.to_record(one, tokenizer, stage=run.name, step=step + 1)
+                    trajectory_log.append(summary)
+                reward = values["reward/mean"]
+                if loop.must_save(step + 1):
+                    metadata = {"curriculum": curriculum_state(stages, step + 1)}
+                    loop.save(step + 1, train_state, metadata | collector.state(), metric=reward)
+    return policy.merge_weights(Weights(train_state.params, base))
 
 
-def _save_diverged(
-    directory: Path, name: str, step: int, trajectories: Sequence[Trajectory]
-) -> Path:
-    path = directory / f"{name}_step_{step}.jsonl.gz"
+def _make_reference(initial: Weights, kl_coef: float) -> Weights | None:
+    """Keep the weights of the KL term's reference; without such a term there are none to keep."""
+    if not kl_coef:
+        return None
+    if initial.base is not None:
+        return Weights(initial.base)  # adapters start as nothing, and no step changes the base
+    # A copy: the training state is donated to every step.
+    return Weights(jax.tree.map(jnp.copy, initial.trainable))
+
+
+def _make_optimizer(
+    config: GrpoConfig, num_steps: int
+) -> tuple[optax.GradientTransformation, np.ndarray]:
+    """Build the optimizer; also return the learning rate at the first update of each step."""
+    schedule = optimizer.constant_schedule(config.lr, warmup_steps=config.warmup_steps)
+    num_updates = config.num_minibatches * config.num_iterations
+    learning_rates = optimizer.tabulate(schedule, num_steps * num_updates)[::num_updates]
+    return optimizer.make_optimizer(schedule, clip_norm=config.clip_norm), learning_rates
+
+
+def _warm_up(
+    loop: TrainingLoop,
+    source: Runner | serialize.Replay,
+    base: Params | None,
+    reference: Weights | None,
+    policy: Policy,
+    config: GrpoConfig,
+    pad_id: int,
+) -> None:
+    """Compile the sampler and the update before the first step."""
+    weights = Weights(loop.train_state.params, base)
+    source.load(policy.to_sampler_weights(weights, source.sampler))
+    with loop.progress.compiling("sampler", about=15):
+        source.warm_up()
+    source.unload()
+    with loop.progress.compiling("update", about=20):
+        grpo_step.warm_up(weights, reference, policy, config, pad_id)
+
+
+def _step_ranges(stages: Sequence[Stage]) -> list[tuple[Stage, range]]:
+    """Pair each stage with its steps, counted from 0 over the whole training."""
+    pairs, start = [], 0
+    for stage in stages:
+        pairs.append((stage, range(start, start + stage.steps)))
+        start += stage.steps
+    return pairs
+
+
+def _restore(
+    collector: RolloutCollector, loop: TrainingLoop, stages: Sequence[Stage], steps: range
+) -> None:
+    """Continue in the middle of a stage: the same prompts come next, the same rollouts wait."""
+    if loop.metadata is not None:
+        expected = curriculum_state(stages, loop.first_step)
+        assert loop.metadata["curriculum"] == expected, "the checkpoint is of another curriculum"
+    if loop.first_step > steps.start:
+        assert loop.metadata is not None, "a step was restored without its metadata"
+        collector.restore(loop.metadata)
+
+
+def _batch_metrics(
+    trajectories: Sequence[Trajectory], advantages_PR: np.ndarray, stage: Stage
+) -> dict[str, float]:
+    return summaries.compute_metrics(trajectories) | {
+        "group/zero_advantage_fraction": grpo_step.zero_advantage_fraction(advantages_PR),
+        "curriculum/stage": stage.number,
+    }
+
+
+def _save_diverged(run: TrainingRun, step: int, trajectories: Sequence[Trajectory]) -> Path:
+    path = run.diverged_dir / f"{run.name}_step_{step}.jsonl.gz"
     serialize.write(path, trajectories)
     return path
-
-
-def _with_first_steps(stages: Sequence[Stage]) -> list[tuple[Stage, int]]:
-    """Each stage with the number of steps before it."""
-    before = 0
-    pairs = []
-    for stage in stages:
-        pairs.append((stage, before))
-        before += stage.steps
-    return pairs

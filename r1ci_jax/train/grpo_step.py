@@ -1,13 +1,16 @@
-"""One step of GRPO on a batch of trajectories: micro-batches, gradients, optimiser steps.
+"""One step of GRPO on a batch of trajectories: log-probabilities, gradients, optimizer steps.
 
-Micro-batches are counted in tokens, and what they give is summed before anything is divided, so
-that neither their size nor their order changes an update. A batch may give several updates: each of
-`minibatches` parts of its questions, `passes` times.
+Microbatches are counted in tokens and their gradients are summed before anything is divided, so
+neither their size nor their order changes an update. A batch may give several updates: one for
+each of `num_minibatches` parts of its prompts, `num_iterations` times.
+
+Jitted functions here take a policy and plain numbers as static arguments, never a whole config:
+a knob that does not change the program does not compile it again.
 """
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +20,10 @@ import optax
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout.trajectory import Trajectory
-from r1ci_jax.sharding import mesh as meshes
-from r1ci_jax.sharding import placement
 from r1ci_jax.train import losses
 from r1ci_jax.train import train_state as state
 from r1ci_jax.train.lm_head import TokenScores
-from r1ci_jax.train.policy import Params, Policy
+from r1ci_jax.train.policy import Params, Policy, Weights
 
 
 class Microbatch(NamedTuple):
@@ -32,109 +33,125 @@ class Microbatch(NamedTuple):
     sampled_BT: jax.Array
     """True where the policy chose the token."""
     old_logprobs_BT: jax.Array
-    """Log-probabilities that the ratio starts from: recorded while sampling, or computed again."""
+    """Log-probabilities in the ratio's denominator: recorded while sampling, or recomputed."""
     on_policy_BT: jax.Array
     """True where the policy chose the token under the weights of this step."""
     advantages_B: jax.Array
+    ref_logprobs_BT: jax.Array | None = None
+    """Log-probabilities under the reference; None where the loss has no KL term."""
 
 
 class GradAccumulator(NamedTuple):
-    """What micro-batches add up to."""
+    """Sums over microbatches."""
 
     gradients: Params
-    grpo: losses.GrpoSums
+    sums: losses.GrpoSums
     entropy: jax.Array
 
 
 class LogprobDiff(NamedTuple):
-    """How far trainer and sampler differ on tokens that both saw under the same weights."""
+    """Difference of trainer and sampler on tokens that both saw under the same weights."""
 
-    total: jax.Array
-    """Of |trainer - sampler| log-probability."""
-    tokens: jax.Array
+    abs_sum: jax.Array
+    """Sum of |trainer - sampler| log-probability."""
+    num_tokens: jax.Array
     max: jax.Array
+
+
+class UpdateStats(NamedTuple):
+    """Measurements of one optimizer step, on devices until they are fetched."""
+
+    sums: losses.GrpoSums
+    entropy: jax.Array
+    grad_norm: jax.Array
 
 
 @jax.jit
 def zero_accumulator(params: Params) -> GradAccumulator:
-    """The total of no micro-batch at all."""
+    """Start a sum over microbatches."""
     zero = jnp.float32(0.0)
-    gradients = placement.constrain_like_params(jax.tree.map(jnp.zeros_like, params))
+    gradients = state.constrain_like_params(jax.tree.map(jnp.zeros_like, params))
     return GradAccumulator(gradients, losses.GrpoSums(*[zero] * len(losses.GrpoSums._fields)), zero)
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "config"), donate_argnames=("accumulator",))
+@functools.partial(
+    jax.jit,
+    static_argnames=("policy", "temperature", "clip_low", "clip_high", "kl_coef"),
+    donate_argnames=("accumulator",),
+)
 def accumulate_gradients(
     accumulator: GradAccumulator,
-    params: Params,
-    reference: Params,
+    weights: Weights,
     batch: Microbatch,
-    frozen: Params | None = None,
     *,
     policy: Policy,
-    config: GrpoConfig,
+    temperature: float,
+    clip_low: float,
+    clip_high: float,
+    kl_coef: float,
 ) -> tuple[GradAccumulator, LogprobDiff]:
-    """The total with one more micro-batch; also the trainer-sampler difference on its tokens.
-
-    With LoRA, `params` are the adapters and `frozen` the weights under them, which are then the
-    `reference` as well.
-    """
+    """Add one microbatch; also measure the trainer-sampler difference on its tokens."""
     sampled_BT, old_BT = batch.sampled_BT[:, 1:], batch.old_logprobs_BT[:, 1:]
+    ref_BT = None if batch.ref_logprobs_BT is None else batch.ref_logprobs_BT[:, 1:]
     token_weights_BT = losses.token_weights(sampled_BT)
-    rows = {
-        "tokens_BT": batch.tokens_BT,
-        "counted_BT": sampled_BT,
-        "temperature": config.temperature,
-    }
     advantages_BT = jnp.broadcast_to(batch.advantages_B[:, None], old_BT.shape)
-    referred_BT = policy.logprobs_and_entropy(reference, **rows).logprobs_BT
-    inputs = old_BT, referred_BT, advantages_BT, token_weights_BT
-    clip = {"clip_low": config.clip_low, "clip_high": config.clip_high}
+    inputs = old_BT, ref_BT, advantages_BT, token_weights_BT
+    clip = {"clip_low": clip_low, "clip_high": clip_high}
 
-    def loss_sum(params: Params) -> tuple[jax.Array, TokenScores]:
+    def loss_sum(trainable: Params) -> tuple[jax.Array, TokenScores]:
         return policy.loss(
-            functools.partial(losses.grpo_token_loss, kl_coef=config.kl_coef, **clip),
-            params,
-            **rows,
+            functools.partial(losses.grpo_token_loss, kl_coef=kl_coef, **clip),
+            Weights(trainable, weights.base),
+            batch.tokens_BT,
+            mask_BT=sampled_BT,
             inputs=inputs,
-            frozen=frozen,
+            temperature=temperature,
         )
 
-    gradients, scores = jax.grad(loss_sum, has_aux=True)(params)
+    gradients, scores = jax.grad(loss_sum, has_aux=True)(weights.trainable)
     sums = losses.grpo_sums(scores.logprobs_BT, *inputs, **clip)
     entropy = jnp.sum(scores.entropy_BT)
     added = jax.tree.map(jnp.add, accumulator, GradAccumulator(gradients, sums, entropy))
-    return placement.constrain_like_params(added), _logprob_diff(scores, batch)
+    return state.constrain_like_params(added), _logprob_diff(scores, batch)
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "config"))
-def recompute_old_logprobs(
-    params: Params,
-    batch: Microbatch,
-    frozen: Params | None = None,
-    *,
-    policy: Policy,
-    config: GrpoConfig,
-) -> tuple[Microbatch, LogprobDiff]:
-    """The micro-batch with the trainer's own log-probabilities at fresh tokens; the difference."""
+@functools.partial(jax.jit, static_argnames=("policy", "temperature"))
+def compute_ref_logprobs(
+    reference: Weights, batch: Microbatch, *, policy: Policy, temperature: float
+) -> Microbatch:
+    """Add the reference's log-probabilities of the sampled tokens to a microbatch."""
     scores = policy.logprobs_and_entropy(
-        params,
-        batch.tokens_BT,
-        counted_BT=batch.on_policy_BT[:, 1:],
-        frozen=frozen,
-        temperature=config.temperature,
+        reference, batch.tokens_BT, mask_BT=batch.sampled_BT[:, 1:], temperature=temperature
     )
-    again_BT = jnp.pad(scores.logprobs_BT, ((0, 0), (1, 0)))
-    old_logprobs_BT = jnp.where(batch.on_policy_BT, again_BT, batch.old_logprobs_BT)
+    return batch._replace(ref_logprobs_BT=_pad_first(scores.logprobs_BT))
+
+
+@functools.partial(jax.jit, static_argnames=("policy", "temperature"))
+def recompute_old_logprobs(
+    weights: Weights, batch: Microbatch, *, policy: Policy, temperature: float
+) -> tuple[Microbatch, LogprobDiff]:
+    """Replace the sampler's log-probabilities of on-policy tokens by the trainer's own.
+
+    Stale tokens keep what the sampler recorded: the weights that sampled them are gone.
+    """
+    scores = policy.logprobs_and_entropy(
+        weights, batch.tokens_BT, mask_BT=batch.on_policy_BT[:, 1:], temperature=temperature
+    )
+    recomputed_BT = _pad_first(scores.logprobs_BT)
+    old_logprobs_BT = jnp.where(batch.on_policy_BT, recomputed_BT, batch.old_logprobs_BT)
     return batch._replace(old_logprobs_BT=old_logprobs_BT), _logprob_diff(scores, batch)
+
+
+def _pad_first(logprobs_BT: jax.Array) -> jax.Array:
+    """Align [B, T-1] values of all tokens but the first with the tokens."""
+    return jnp.pad(logprobs_BT, ((0, 0), (1, 0)))
 
 
 def _logprob_diff(scores: TokenScores, batch: Microbatch) -> LogprobDiff:
     on_policy_BT = batch.on_policy_BT[:, 1:]
-    gap_BT = jnp.where(
-        on_policy_BT, jnp.abs(scores.logprobs_BT - batch.old_logprobs_BT[:, 1:]), 0.0
-    )
-    return LogprobDiff(gap_BT.sum(), on_policy_BT.sum(dtype=jnp.float32), gap_BT.max())
+    diff_BT = jnp.abs(scores.logprobs_BT - batch.old_logprobs_BT[:, 1:])
+    diff_BT = jnp.where(on_policy_BT, diff_BT, 0.0)
+    return LogprobDiff(diff_BT.sum(), on_policy_BT.sum(dtype=jnp.float32), diff_BT.max())
 
 
 @functools.partial(jax.jit, static_argnames=("tx",), donate_argnames=("train_state",))
@@ -145,145 +162,182 @@ def apply_step(
     *,
     tx: optax.GradientTransformation,
 ) -> tuple[state.TrainState, jax.Array]:
-    """Divide the summed gradients by the number of trajectories and move; also their norm."""
+    """Divide summed gradients by the number of trajectories and apply them; return their norm."""
     gradients = jax.tree.map(lambda gradient: gradient / jnp.maximum(sequences, 1.0), gradients)
     return state.apply_gradients(train_state, gradients, tx), optax.tree.norm(gradients)
 
 
 def compute_advantages(trajectories: Sequence[Trajectory], config: GrpoConfig) -> np.ndarray:
-    """Advantage of each trajectory within its question's group."""
+    """Compute the advantage of each trajectory within its group."""
     shape = (-1, config.rollouts_per_prompt)
     rewards_PR = np.asarray([t.reward for t in trajectories], np.float32).reshape(shape)
     valid_PR = np.asarray([t.is_valid for t in trajectories]).reshape(shape)
-    return jax.device_get(losses.group_advantages(*placement.replicate((rewards_PR, valid_PR))))
+    return jax.device_get(losses.group_advantages(*state.replicate((rewards_PR, valid_PR))))
 
 
 def zero_advantage_fraction(advantages_PR: np.ndarray) -> float:
-    """Share of the questions whose answers teach nothing: all equally good, or none valid."""
+    """Return the fraction of groups without a gradient: rewards all equal, or no valid member."""
     return float((advantages_PR == 0).all(axis=1).mean())
 
 
 def update(
     train_state: state.TrainState,
-    reference: Params,
-    trajectories: Sequence[Trajectory],
-    advantages_PR: np.ndarray,
+    base: Params | None,
+    reference: Weights | None,
+    minibatches: Sequence[Sequence[Microbatch]],
     policy: Policy,
     config: GrpoConfig,
     tx: optax.GradientTransformation,
-    frozen: Params | None = None,
 ) -> tuple[state.TrainState, dict[str, float]]:
-    """The optimiser steps that one batch of trajectories gives: `minibatches` x `passes`.
+    """Make the optimizer steps of one batch: every minibatch, `num_iterations` times.
 
-    Returns means over these steps; what sampler and trainer differ by is measured before the first.
+    Metrics are means over these steps; trainer and sampler are compared before the first. They
+    are fetched once, after all steps are dispatched.
+
+    Args:
+        train_state: The state before; it is donated.
+        base: Frozen weights under LoRA adapters, or None.
+        reference: Weights of the reference policy; None without a KL term.
+        minibatches: Result of `make_minibatches`.
+        policy: Static part of the policy.
+        config: Knobs of GRPO.
+        tx: Optimizer.
     """
-    parts = _split_minibatches(trajectories, advantages_PR, policy, config)
-    gaps: list[LogprobDiff] = []
-    if config.old_logprobs == "recompute":
-        for part in parts:
-            for number, batch in enumerate(part):
-                part[number], gap = recompute_old_logprobs(
-                    train_state.params, batch, frozen, policy=policy, config=config
-                )
-                gaps.append(gap)
-    found = []
-    for part in parts * config.num_iterations:
+    # The weights of this point are those that sampled: both sets of log-probabilities are computed
+    # here, once, and serve all iterations.
+    minibatches, diffs = _add_logprobs(
+        minibatches, Weights(train_state.params, base), reference, policy, config
+    )
+    dispatched = []
+    for minibatch in [*minibatches] * config.num_iterations:
         total = zero_accumulator(train_state.params)
-        for batch in part:
-            total, gap = accumulate_gradients(
-                total, train_state.params, reference, batch, frozen, policy=policy, config=config
+        for batch in minibatch:
+            weights = Weights(train_state.params, base)
+            total, diff = accumulate_gradients(
+                total, weights, batch, policy=policy, **_loss_knobs(config)
             )
-            if not found and config.old_logprobs == "rollout":
-                gaps.append(gap)  # the weights are still those that sampled
-        train_state, norm = apply_step(train_state, total.gradients, total.grpo.sequences, tx=tx)
-        sums, entropy, norm = jax.device_get((total.grpo, total.entropy, norm))
-        found.append(_step_metrics(sums, entropy, norm, config))
-    means = {name: float(np.mean([each[name] for each in found])) for name in found[0]}
-    return train_state, means | _logprob_diff_metrics(jax.device_get(gaps))
+            if not dispatched and config.old_logprobs == "rollout":
+                diffs.append(diff)
+        train_state, norm = apply_step(train_state, total.gradients, total.sums.sequences, tx=tx)
+        dispatched.append(UpdateStats(total.sums, total.entropy, norm))
+    fetched, diffs = jax.device_get((dispatched, diffs))
+    steps = [_step_metrics(stats, kl_coef=config.kl_coef) for stats in fetched]
+    means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
+    return train_state, means | _logprob_diff_metrics(diffs)
 
 
-def _split_minibatches(
-    trajectories: Sequence[Trajectory],
-    advantages_PR: np.ndarray,
+def _add_logprobs(
+    minibatches: Sequence[Sequence[Microbatch]],
+    weights: Weights,
+    reference: Weights | None,
     policy: Policy,
     config: GrpoConfig,
-) -> list[list[Microbatch]]:
-    """The micro-batches of each optimiser step of a pass; none for questions that all failed."""
-    prompts = len(advantages_PR) // config.num_minibatches
-    size = prompts * config.rollouts_per_prompt
-    parts = [
-        split_microbatches(
-            trajectories[number * size : (number + 1) * size],
-            advantages_PR[number * prompts : (number + 1) * prompts].reshape(-1),
-            policy,
-            config,
-        )
-        for number in range(config.num_minibatches)
-    ]
-    parts = [part for part in parts if part]
-    if not parts:
-        raise UserError(
-            "the sandbox failed in every trajectory of a step; run `r1ci sandbox doctor`, then the "
-            "same command again: it resumes"
-        )
-    return parts
+) -> tuple[list[list[Microbatch]], list[LogprobDiff]]:
+    """Complete microbatches by the log-probabilities that the loss compares the policy with."""
+    settings = {"policy": policy, "temperature": config.temperature}
+    completed = [list(minibatch) for minibatch in minibatches]
+    diffs: list[LogprobDiff] = []
+    for minibatch in completed:
+        for number, batch in enumerate(minibatch):
+            if reference is not None:
+                batch = compute_ref_logprobs(reference, batch, **settings)
+            if config.old_logprobs == "recompute":
+                batch, diff = recompute_old_logprobs(weights, batch, **settings)
+                diffs.append(diff)
+            minibatch[number] = batch
+    return completed, diffs
 
 
-def _step_metrics(
-    sums: losses.GrpoSums, entropy: np.ndarray, norm: np.ndarray, config: GrpoConfig
-) -> dict[str, float]:
-    means = losses.grpo_metrics(sums, kl_coef=config.kl_coef)
+def _loss_knobs(config: GrpoConfig) -> dict[str, Any]:
+    """Pick the numbers that the compiled loss depends on."""
     return {
-        **{f"optim/{key}": value for key, value in means.items()},
-        "optim/grad_norm": float(norm),
-        "optim/entropy": float(entropy) / max(float(sums.tokens), 1.0),
+        "temperature": config.temperature,
+        "clip_low": config.clip_low,
+        "clip_high": config.clip_high,
+        "kl_coef": config.kl_coef,
     }
 
 
-def _logprob_diff_metrics(gaps: Sequence[LogprobDiff]) -> dict[str, float]:
-    fresh = float(sum(gap.tokens for gap in gaps))
-    if not fresh:
-        return {}
+def _step_metrics(stats: UpdateStats, *, kl_coef: float) -> dict[str, float]:
+    means = losses.grpo_metrics(stats.sums, kl_coef=kl_coef)
     return {
-        "check/sampler_trainer_logprob_diff": float(sum(gap.total for gap in gaps)) / fresh,
-        "check/sampler_trainer_logprob_diff_max": float(max(gap.max for gap in gaps)),
+        **{f"optim/{key}": value for key, value in means.items()},
+        "optim/grad_norm": float(stats.grad_norm),
+        "optim/entropy": float(stats.entropy) / max(float(stats.sums.tokens), 1.0),
+    }
+
+
+def _logprob_diff_metrics(diffs: Sequence[LogprobDiff]) -> dict[str, float]:
+    num_tokens = float(sum(diff.num_tokens for diff in diffs))
+    if not num_tokens:
+        return {}
+    abs_sum = float(sum(diff.abs_sum for diff in diffs))
+    return {
+        "check/sampler_trainer_logprob_diff": abs_sum / num_tokens,
+        "check/sampler_trainer_logprob_diff_max": float(max(diff.max for diff in diffs)),
     }
 
 
 def warm_up(
-    params: Params, reference: Params, frozen: Params | None, policy: Policy, config: GrpoConfig
+    weights: Weights,
+    reference: Weights | None,
+    policy: Policy,
+    config: GrpoConfig,
+    pad_id: int,
 ) -> None:
     """Compile the update for every row length, on rows of padding."""
     for length in config.sequence_lengths:
-        batch = _pad(
-            [],
-            (config.microbatch_rows(length, meshes.num_batch_shards(meshes.current())), length),
-            policy,
-        )
-        if config.old_logprobs == "recompute":
-            batch, _ = recompute_old_logprobs(params, batch, frozen, policy=policy, config=config)
+        shape = config.microbatch_rows(length, state.num_batch_shards()), length
+        minibatches = [[_pad([], shape, pad_id)]]
+        [[batch]], _ = _add_logprobs(minibatches, weights, reference, policy, config)
+        total = zero_accumulator(weights.trainable)
         jax.block_until_ready(
-            accumulate_gradients(
-                zero_accumulator(params),
-                params,
-                reference,
-                batch,
-                frozen,
-                policy=policy,
-                config=config,
-            )
+            accumulate_gradients(total, weights, batch, policy=policy, **_loss_knobs(config))
         )
+
+
+def make_minibatches(
+    trajectories: Sequence[Trajectory],
+    advantages_PR: np.ndarray,
+    config: GrpoConfig,
+    pad_id: int,
+) -> list[list[Microbatch]]:
+    """Split a batch into the microbatches of each optimizer step of an iteration.
+
+    Minibatches without a valid trajectory are left out.
+
+    Raises:
+        UserError: no trajectory of the batch is valid.
+    """
+    prompts = len(advantages_PR) // config.num_minibatches
+    size = prompts * config.rollouts_per_prompt
+    minibatches = [
+        split_microbatches(
+            trajectories[number * size : (number + 1) * size],
+            advantages_PR[number * prompts : (number + 1) * prompts].reshape(-1),
+            config,
+            pad_id,
+        )
+        for number in range(config.num_minibatches)
+    ]
+    minibatches = [minibatch for minibatch in minibatches if minibatch]
+    if not minibatches:
+        raise UserError(
+            "the sandbox failed in every trajectory of a step; run `r1ci sandbox doctor`, then the "
+            "same command again: it resumes"
+        )
+    return minibatches
 
 
 def split_microbatches(
     trajectories: Sequence[Trajectory],
     advantages: np.ndarray,
-    policy: Policy,
     config: GrpoConfig,
+    pad_id: int,
 ) -> list[Microbatch]:
-    """Valid trajectories from the longest down, padded to a configured length.
+    """Sort valid trajectories from the longest down and pad them to a configured length.
 
-    Long rows go together, so that most micro-batches are short and have many rows; the loss is a
+    Long rows go together, so that most microbatches are short and have many rows; the loss is a
     sum, so the order does not matter.
     """
     pairs = [pair for pair in zip(trajectories, advantages, strict=True) if pair[0].is_valid]
@@ -292,30 +346,26 @@ def split_microbatches(
     while pairs:
         longest = len(pairs[0][0].tokens)
         length = next(size for size in config.sequence_lengths if size >= longest)
-        rows = config.microbatch_rows(length, meshes.num_batch_shards(meshes.current()))
-        batches.append(_pad(pairs[:rows], (rows, length), policy))
+        rows = config.microbatch_rows(length, state.num_batch_shards())
+        batches.append(_pad(pairs[:rows], (rows, length), pad_id))
         pairs = pairs[rows:]
     return batches
 
 
 def _pad(
-    members: Sequence[tuple[Trajectory, float]], shape: tuple[int, int], policy: Policy
+    members: Sequence[tuple[Trajectory, float]], shape: tuple[int, int], pad_id: int
 ) -> Microbatch:
-    tokens_BT = np.full(shape, policy.tokenizer.pad_id, np.int32)
+    tokens_BT = np.full(shape, pad_id, np.int32)
     sampled_BT = np.zeros(shape, bool)
     old_logprobs_BT = np.zeros(shape, np.float32)
     on_policy_BT = np.zeros(shape, bool)
     advantages_B = np.zeros(shape[0], np.float32)
-    for number, (trajectory, advantage) in enumerate(members):
-        size = len(trajectory.tokens)
-        tokens_BT[number, :size] = trajectory.tokens
-        sampled_BT[number, :size] = trajectory.sampled
-        old_logprobs_BT[number, :size] = trajectory.logprobs
-        on_policy_BT[number, trajectory.num_stale_tokens : size] = trajectory.sampled[
-            trajectory.num_stale_tokens :
-        ]
-        advantages_B[number] = advantage
-    arrays = placement.shard_batch(
-        (tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B)
-    )
+    for row, (trajectory, advantage) in enumerate(members):
+        size, stale = len(trajectory.tokens), trajectory.num_stale_tokens
+        tokens_BT[row, :size] = trajectory.tokens
+        sampled_BT[row, :size] = trajectory.sampled
+        old_logprobs_BT[row, :size] = trajectory.logprobs
+        on_policy_BT[row, stale:size] = trajectory.sampled[stale:]
+        advantages_B[row] = advantage
+    arrays = state.shard_batch((tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B))
     return Microbatch(*arrays)

@@ -1,4 +1,4 @@
-"""What stops a training that has gone wrong, and what speaks up when it may be about to."""
+"""Guards of a training: errors and warnings for diverged steps, loss spikes and mismatches."""
 
 import collections
 import contextlib
@@ -17,13 +17,13 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, progress
 
 MAX_LOGPROB_MISMATCH = 0.1
-"""Mean |trainer - sampler| log-probability, in nats, above which the two no longer agree: bfloat16
-gives some 0.01, eight bits a few times that."""
+"""Mean |trainer - sampler| log-probability in nats per token above which a warning is printed:
+bfloat16 gives some 0.01, int8 a few times that."""
 
 
 @contextlib.contextmanager
 def no_implicit_transfers() -> Iterator[None]:
-    """Inside, nothing travels between host and devices unasked, and no array grows axes unasked."""
+    """Forbid implicit transfers between host and devices, and implicit rank promotion."""
     with jax.transfer_guard("disallow"), jax.numpy_rank_promotion("raise"):
         yield
 
@@ -31,10 +31,10 @@ def no_implicit_transfers() -> Iterator[None]:
 def require_finite(
     values: Mapping[str, float], *, step: int, save: Callable[[], Path], advice: str
 ) -> None:
-    """Stop where a loss or a gradient is no number; `save` keeps the batch and says where.
+    """Stop if a loss or a gradient is not finite; `save` writes the batch and returns its path.
 
     Raises:
-        UserError: with what was seen, where the batch lies, and what to try.
+        UserError: with the values, the file of the batch and what to try.
     """
     wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
     if wrong:
@@ -44,7 +44,7 @@ def require_finite(
 
 
 def save_arrays(path: Path, batch: Any) -> Path:
-    """A batch of named arrays as an .npz file, to be looked at."""
+    """Write a batch of named arrays to an .npz file, for inspection."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **batch._asdict())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,22 +54,23 @@ def save_arrays(path: Path, batch: Any) -> Path:
 
 @dataclasses.dataclass
 class LossSpikeDetector:
-    """Losses that stand far above those just before them."""
+    """Detects losses far above the recent ones."""
 
     window: int = 50
     min_history: int = 10
-    """Losses that must be known before one is judged."""
+    """Number of losses that must be known before one can be a spike."""
     threshold: float = 6.0
+    """Standard deviations above the recent mean at which a loss is a spike."""
 
     def __post_init__(self) -> None:
         self._recent: collections.deque[float] = collections.deque(maxlen=self.window)
 
     def resume(self, losses: Iterable[float]) -> None:
-        """Take in what a killed run had seen."""
+        """Take the losses that a killed run had seen."""
         self._recent.extend(losses)
 
     def deviation(self, loss: float) -> float:
-        """How many standard deviations the loss lies above the recent ones; then it is one."""
+        """Return the loss in standard deviations above the recent ones, then add it to them."""
         if len(self._recent) < self.min_history:
             found = 0.0
         else:
@@ -79,7 +80,7 @@ class LossSpikeDetector:
         return found
 
     def report(self, name: str, step: int, loss: float) -> float:
-        """`deviation`, said aloud where it is a spike."""
+        """Return `deviation`, with a warning if it is a spike."""
         found = self.deviation(loss)
         if found > self.threshold:
             progress.warn(
@@ -90,10 +91,11 @@ class LossSpikeDetector:
 
 
 def report_logprob_mismatch(name: str, step: int, values: Mapping[str, float]) -> None:
-    """Say so where sampler and trainer give the same tokens different probabilities."""
+    """Warn if sampler and trainer give the same tokens different probabilities."""
     difference = values.get("check/sampler_trainer_logprob_diff", 0.0)
     if difference > MAX_LOGPROB_MISMATCH:
         progress.warn(
-            f"{name}: at step {step} sampler and trainer differ by {difference:.2g} nats a token; "
-            'set grpo.old_logprobs to "recompute", or sampler.weight_quantization and sampler.cache_quantization to "none"'
+            f"{name}: sampler/trainer log-prob mismatch at step {step}: {difference:.2g} nats per "
+            'token; set grpo.old_logprobs to "recompute", or sampler.weight_quantization and '
+            'sampler.cache_quantization to "none"'
         )

@@ -1,18 +1,18 @@
-"""The language-model head and the loss on it, a few positions at a time.
+"""The language-model head and the loss on it, computed in chunks of positions.
 
-With 151,936 tokens the logits are by far the largest array of a training step. No more than a chunk
-of them ever exists: a chunk's logits give its log-probabilities, the loss's slope at each, and from
-that the chunk's part of both gradients, before the next chunk is begun. Nothing is computed twice:
-three products of the head's size make forward and backward together.
+With 151,936 tokens the logits are by far the largest array of a training step. Only one chunk of
+them exists at a time: its logits give its log-probabilities, the loss's gradient with respect to
+each, and the chunk's part of both gradients, before the next chunk starts. Nothing is computed
+twice: three matmuls of the LM head's size make forward and backward together.
 
-    loss, scores = lm_head_loss(head, token_loss, x_BTD, weight, targets_BT, counted_BT, (mask_BT,))
+    loss, scores = lm_head_loss(lm_head, token_loss, x_BTD, weight, targets_BT, mask_BT, inputs)
 
-Only positions that count are multiplied: prompts, what the interpreter wrote and padding cost the
-head nothing. On a mesh each device goes through its own rows. The head is gathered along fsdp once
-for all chunks, its gradient is summed over devices once, behind the last; what tensor cuts stays
-cut.
+Only masked-in positions are multiplied: prompts, interpreter output and padding cost the LM head
+nothing. On a mesh each device computes its own rows. The weight is gathered along fsdp once for all
+chunks, and its gradient is summed over devices once, after the last; what tensor shards stays
+sharded.
 
-Axes beside the usual: P positions of a device, C of a chunk.
+Axes of this file: X positions of a chunk, M chunks (blocks) of a device.
 """
 
 import dataclasses
@@ -24,40 +24,38 @@ import jax
 import jax.numpy as jnp
 
 from r1ci_jax.model.attention import einsum_float32
-from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
 type TokenLoss = Callable[..., jax.Array]
-"""(log-probabilities, *what belongs to each) -> each position's share of the summed loss."""
+"""(log-probabilities, *inputs) -> loss of each position."""
 
 MASKED_LOGIT = -1e30
-"""Logit of a row of the table that is no token; finite, so that zero times it is zero."""
+"""Logit of an embedding row that is no token; finite, so that zero times it is zero."""
 
-
-BLOCK = 8192
-"""Tokens whose part of the head's gradient is computed at a time."""
+VOCAB_BLOCK = 8192
+"""Tokens of the vocabulary whose weight gradient is computed at a time."""
 
 
 class TokenScores(NamedTuple):
-    """How each target was judged, float32 [B, T]; 0 where it does not count. Without gradient."""
+    """Log-probability and entropy of each target, float32 [B, T]; 0 where masked. No gradient."""
 
     logprobs_BT: jax.Array
     entropy_BT: jax.Array
-    """Of the distribution that the target was drawn from."""
+    """Entropy of the distribution that the target was sampled from."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LmHead:
-    """How the head is applied."""
+    """Settings of the LM lm_head."""
 
     is_tied: bool
-    """Its weight is the embedding [V, D], not a head [D, V]."""
+    """True if the weight is the embedding [V, D], not a separate [D, V]."""
     vocab_size: int
-    """Ids below this are tokens; checkpoints have a few more embeddings."""
+    """Ids below this are tokens; checkpoints have a few more embedding rows."""
     temperature: float = 1.0
     """Divides the logits."""
     chunk_size: int = 1024
-    """Positions of a device at a time."""
+    """Positions per chunk per device."""
 
 
 def token_scores(
@@ -65,242 +63,247 @@ def token_scores(
     x_BTD: jax.Array,
     weight: jax.Array,
     targets_BT: jax.Array,
-    counted_BT: jax.Array,
+    mask_BT: jax.Array,
 ) -> TokenScores:
-    """Log-probability of each target and entropy of its distribution.
+    """Compute log-probability of each target and entropy of its distribution.
 
     Args:
-        head: How the weight is applied.
+        lm_head: Settings.
         x_BTD: Output of the final norm at the position before each target.
-        weight: The head, or the embedding where it is tied.
+        weight: Weight of the LM lm_head, or the embedding where the two are tied.
         targets_BT: Token ids.
-        counted_BT: True at each position that is asked for.
+        mask_BT: True at each position to compute; the others are 0.
     """
-    return _sharded(lm_head, None, x_BTD, weight, targets_BT, counted_BT, ())[1]
+    return _sharded(lm_head, None, x_BTD, weight, targets_BT, mask_BT, ())[1]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def lm_head_loss(
-    head: LmHead,
+    lm_head: LmHead,
     token_loss: TokenLoss,
     x_BTD: jax.Array,
     weight: jax.Array,
     targets_BT: jax.Array,
-    counted_BT: jax.Array,
-    inputs: tuple[jax.Array, ...],
+    mask_BT: jax.Array,
+    inputs: tuple[jax.Array | None, ...],
 ) -> tuple[jax.Array, TokenScores]:
-    """Sum of `token_loss(logprobs, *inputs)` over the positions that count, and their scores.
+    """Sum `token_loss(logprobs, *inputs)` over the positions in `mask_BT`; also their scores.
 
-    Pass the float32 parameters even when `x_BTD` is bfloat16: products run in the type of `x_BTD`,
-    the gradient of the head is summed and returned in float32.
+    Pass the float32 parameters even when `x_BTD` is bfloat16: matmuls run in the dtype of `x_BTD`,
+    the gradient of the weight is summed and returned in float32.
 
     Args:
-        head: How the weight is applied.
+        lm_head: Settings.
         token_loss: Acts on each position by itself; 0 where all its inputs are 0.
         x_BTD: Output of the final norm at the position before each target.
-        weight: The head, or the embedding where it is tied.
+        weight: Weight of the LM lm_head, or the embedding where the two are tied.
         targets_BT: Token ids.
-        counted_BT: True at each position that counts.
-        inputs: Arrays [B, T] for `token_loss`; they get no gradient.
+        mask_BT: True at each position that has a loss.
+        inputs: Arrays [B, T] (or None) for `token_loss`; they get no gradient.
     """
-    scores = token_scores(head, x_BTD, weight, targets_BT, counted_BT)
-    token_weights_BT = token_loss(scores.logprobs_BT, *inputs)
-    return jnp.sum(token_weights_BT, where=counted_BT), scores
+    scores = token_scores(lm_head, x_BTD, weight, targets_BT, mask_BT)
+    token_loss_BT = token_loss(scores.logprobs_BT, *inputs)
+    return jnp.sum(token_loss_BT, where=mask_BT), scores
 
 
-def _forward(head: LmHead, token_loss: TokenLoss, *arrays):
-    loss, scores, slopes = _sharded(head, token_loss, *arrays)
-    return (loss, scores), slopes
+def _forward(lm_head: LmHead, token_loss: TokenLoss, *arrays):
+    loss, scores, gradients = _sharded(lm_head, token_loss, *arrays)
+    return (loss, scores), gradients
 
 
-def _backward(head: LmHead, token_loss: TokenLoss, saved_gradients, cotangents):
-    slope, _ = cotangents  # of the loss; the scores are measurements
-    by_x_BTD, by_weight = jax.tree.map(
-        lambda leaf: (leaf * slope).astype(leaf.dtype), saved_gradients
+def _backward(lm_head: LmHead, token_loss: TokenLoss, saved_gradients, cotangents):
+    d_loss, _ = cotangents  # the scores are measurements
+    d_x_BTD, d_weight = jax.tree.map(
+        lambda leaf: (leaf * d_loss).astype(leaf.dtype), saved_gradients
     )
-    return by_x_BTD, by_weight, None, None, None
+    return d_x_BTD, d_weight, None, None, None
 
 
 lm_head_loss.defvjp(_forward, _backward)
 
 
 class _Axes(NamedTuple):
-    """Mesh axes over which the arrays of `_local` are sharded."""
+    """Mesh axes over which the arrays of `_local` are sharded; none without a mesh."""
 
-    rows: tuple[str, ...]
-    width: tuple[str, ...]
-    vocab: tuple[str, ...]
+    rows: tuple[str, ...] = ()
+    width: tuple[str, ...] = ()
+    vocab: tuple[str, ...] = ()
 
 
-def _sharded(head: LmHead, token_loss: TokenLoss | None, *arrays):
-    """`_local` on every device, each with its part."""
+def _sharded(lm_head: LmHead, token_loss: TokenLoss | None, *arrays):
+    """Run `_local` on every device, each on its shard."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return _local(lm_head, token_loss, _Axes(), *arrays)
     rows = rules.spec("batch")
-    table = rules.spec(*(("vocab", "width") if head.is_tied else ("width", "vocab")))
-    slopes = None if token_loss is None else (rows, table)
+    table = rules.spec(*(("vocab", "width") if lm_head.is_tied else ("width", "vocab")))
+    gradients = None if token_loss is None else (rows, table)
     return jax.shard_map(
         functools.partial(
-            _local, head, token_loss, _Axes(*map(rules.mesh_axes, ("batch", "width", "vocab")))
+            _local, lm_head, token_loss, _Axes(*map(rules.mesh_axes, ("batch", "width", "vocab")))
         ),
-        mesh=meshes.current_in_jit(),
         in_specs=(rows, table, rows, rows, rows),
-        out_specs=(jax.P(), rows, slopes),
+        out_specs=(jax.P(), rows, gradients),
         check_vma=False,
     )(*arrays)
 
 
 def _local(
-    head: LmHead,
+    lm_head: LmHead,
     token_loss: TokenLoss | None,
     axes: _Axes,
     x_BTD,
     weight,
     targets_BT,
-    counted_BT,
+    mask_BT,
     inputs,
 ):
-    """Summed loss, scores, and the loss's slopes by `x_BTD` and `weight` (or None)."""
-    counted = _CountedPositions.of(counted_BT, head.chunk_size)
-    whole = weight.astype(x_BTD.dtype)
+    """Return summed loss, scores, and gradients for `x_BTD` and `weight` (or None)."""
+    positions = _MaskedPositions.from_mask(mask_BT, lm_head.chunk_size)
+    lm_head_full = weight.astype(x_BTD.dtype)
     if axes.width:
-        whole = jax.lax.all_gather(whole, axes.width, axis=int(head.is_tied), tiled=True)
-    one_chunk = functools.partial(_chunk, head, token_loss, axes.vocab, whole)
+        lm_head_full = jax.lax.all_gather(
+            lm_head_full, axes.width, axis=int(lm_head.is_tied), tiled=True
+        )
+    one_chunk = functools.partial(_chunk, lm_head, token_loss, axes.vocab, lm_head_full)
 
     def step(number: jax.Array, sums):
-        loss, by_weight, found = sums
-        x_CD, *others = jax.tree.map(
-            functools.partial(counted.gather, number), (x_BTD, targets_BT, inputs)
+        loss, d_weight, found = sums
+        x_XD, *others = jax.tree.map(
+            functools.partial(positions.gather, number), (x_BTD, targets_BT, inputs)
         )
-        more, slope_CV, new = one_chunk(x_CD, *others)
-        if slope_CV is not None:
-            by_weight = _add_lm_head_gradient(head, by_weight, x_CD, slope_CV)
-        found = jax.tree.map(lambda all_QC, new_C: all_QC.at[number].set(new_C), found, new)
-        return loss + more, by_weight, found
+        more, dlogits_XV, new = one_chunk(x_XD, *others)
+        if dlogits_XV is not None:
+            d_weight = _add_lm_head_gradient(lm_head, d_weight, x_XD, dlogits_XV)
+        found = jax.tree.map(lambda all_MX, new_X: all_MX.at[number].set(new_X), found, new)
+        return loss + more, d_weight, found
 
-    nothing = TokenScores(counted.zeros(jnp.float32), counted.zeros(jnp.float32))
-    by_weight, by_x = None, None
+    zero_scores = TokenScores(positions.zeros(jnp.float32), positions.zeros(jnp.float32))
+    d_weight, d_x = None, None
     if token_loss is not None:
-        by_weight = jnp.zeros(whole.shape, jnp.float32)
-        by_x = counted.zeros(x_BTD.dtype, x_BTD.shape[2])
-    # Devices that meet in sums go through as many chunks as each other.
-    chunks = -(-counted.total // counted.chunk)
+        d_weight = jnp.zeros(lm_head_full.shape, jnp.float32)
+        d_x = positions.zeros(x_BTD.dtype, x_BTD.shape[2])
+    # Devices that sum with each other compute the same number of chunks.
+    chunks = -(-positions.total // positions.chunk)
     chunks = jax.lax.pmax(chunks, axes.rows) if axes.rows else chunks
-    start = jnp.float32(0.0), by_weight, (nothing, by_x)
-    loss, by_weight, found = jax.lax.fori_loop(0, chunks, step, start)
-    loss, (scores, by_x_BTD) = _sum(loss, axes.rows), jax.tree.map(counted.scatter, found)
-    if by_weight is None:
+    start = jnp.float32(0.0), d_weight, (zero_scores, d_x)
+    loss, d_weight, found = jax.lax.fori_loop(0, chunks, step, start)
+    loss, (scores, d_x_BTD) = _sum(loss, axes.rows), jax.tree.map(positions.scatter, found)
+    if d_weight is None:
         return loss, scores, None
     if axes.width:
-        # fsdp cuts the rows as well: every device has a part of each share's sum.
-        by_weight = jax.lax.psum_scatter(
-            by_weight, axes.width, scatter_dimension=int(head.is_tied), tiled=True
+        # fsdp shards the rows as well: every device has a part of each shard's sum.
+        d_weight = jax.lax.psum_scatter(
+            d_weight, axes.width, scatter_dimension=int(lm_head.is_tied), tiled=True
         )
-    by_weight = _sum(by_weight, tuple(axis for axis in axes.rows if axis not in axes.width))
-    return loss, scores, (by_x_BTD, by_weight)
+    d_weight = _sum(d_weight, tuple(axis for axis in axes.rows if axis not in axes.width))
+    return loss, scores, (d_x_BTD, d_weight)
 
 
-class _CountedPositions(NamedTuple):
-    """The positions of a device that count, one behind the other in chunks.
+class _MaskedPositions(NamedTuple):
+    """The masked-in positions of a device, densely packed into chunks.
 
-    Q chunks would hold all positions; those behind the last that counts are never looked at.
+    M chunks would hold all positions; those after the last one in the mask are never computed.
     """
 
-    positions_QC: jax.Array
-    """Position at each place; behind the last, one that no array has."""
-    counted_BT: jax.Array
+    indices_MX: jax.Array
+    """Flat index into [B, T]; after the last position, an index out of bounds."""
+    mask_BT: jax.Array
 
     @classmethod
-    def of(cls, counted_BT: jax.Array, chunk: int) -> "_CountedPositions":
-        """In chunks of this size, or of fewer if there are not as many positions."""
-        positions = counted_BT.size
-        chunk = min(chunk, positions)
-        places = -(-positions // chunk) * chunk
-        (places_Q,) = jnp.nonzero(counted_BT.reshape(-1), size=places, fill_value=positions)
-        return cls(places_Q.reshape(-1, chunk), counted_BT)
+    def from_mask(cls, mask_BT: jax.Array, chunk: int) -> "_MaskedPositions":
+        """Pack in chunks of this size, or of fewer positions if there are not as many."""
+        num_positions = mask_BT.size
+        chunk = min(chunk, num_positions)
+        padded = -(-num_positions // chunk) * chunk
+        (indices,) = jnp.nonzero(mask_BT.reshape(-1), size=padded, fill_value=num_positions)
+        return cls(indices.reshape(-1, chunk), mask_BT)
 
     @property
     def chunk(self) -> int:
-        """Places of a chunk."""
-        return self.positions_QC.shape[1]
+        """Positions per chunk."""
+        return self.indices_MX.shape[1]
 
     @property
     def total(self) -> jax.Array:
-        """How many count."""
-        return self.counted_BT.sum()
+        """Number of positions in the mask."""
+        return self.mask_BT.sum()
 
     def gather(self, number: jax.Array, x_BT: jax.Array) -> jax.Array:
-        """What a chunk has of an array [B, T, ...]: [C, ...], zeros behind the last."""
-        x_P = x_BT.reshape(-1, *x_BT.shape[2:])
-        return x_P.at[self.positions_QC[number]].get(mode="fill", fill_value=0)
+        """Take a chunk of an array [B, T, ...]: [X, ...], zeros after the last position."""
+        flat = x_BT.reshape(-1, *x_BT.shape[2:])
+        return flat.at[self.indices_MX[number]].get(mode="fill", fill_value=0)
 
     def zeros(self, dtype: Any, *shape: int) -> jax.Array:
-        """Zeros [Q, C, ...] at every place."""
-        return jnp.zeros((*self.positions_QC.shape, *shape), dtype)
+        """Make zeros [M, X, ...]."""
+        return jnp.zeros((*self.indices_MX.shape, *shape), dtype)
 
-    def scatter(self, x_QC: jax.Array) -> jax.Array:
-        """What lies at each place back where it came from: [B, T, ...], else zeros."""
-        counted_P = self.counted_BT.reshape(-1)
-        place_P = jnp.maximum(jnp.cumsum(counted_P) - 1, 0)
-        x_P = x_QC.reshape(-1, *x_QC.shape[2:])[place_P]
-        x_P = jnp.where(counted_P.reshape(-1, *[1] * (x_P.ndim - 1)), x_P, 0)
-        return x_P.reshape(*self.counted_BT.shape, *x_P.shape[1:])
+    def scatter(self, x_MX: jax.Array) -> jax.Array:
+        """Undo `gather` of all chunks: [B, T, ...], zeros outside the mask."""
+        flat_mask = self.mask_BT.reshape(-1)
+        index = jnp.maximum(jnp.cumsum(flat_mask) - 1, 0)
+        flat = x_MX.reshape(-1, *x_MX.shape[2:])[index]
+        flat = jnp.where(flat_mask.reshape(-1, *[1] * (flat.ndim - 1)), flat, 0)
+        return flat.reshape(*self.mask_BT.shape, *flat.shape[1:])
 
 
 def _chunk(
-    head: LmHead,
+    lm_head: LmHead,
     token_loss: TokenLoss | None,
     vocab: tuple[str, ...],
     lm_head_full,
-    x_CD,
-    targets_C,
+    x_XD,
+    targets_X,
     inputs,
 ):
-    """Loss of one chunk, its slope by the logits; scores and the slope by `x_CD` (or None).
+    """Return loss of one chunk, gradient of its logits; scores and gradient of `x_XD` (or None).
 
-    `whole` has this device's part of the vocabulary.
+    `lm_head_full` has this device's shard of the vocabulary.
     """
-    equation = "CD,VD->CV" if head.is_tied else "CD,DV->CV"
-    logits_CV = einsum_float32(equation, x_CD, lm_head_full) / head.temperature
-    size = logits_CV.shape[1]
+    equation = "XD,VD->XV" if lm_head.is_tied else "XD,DV->XV"
+    logits_XV = einsum_float32(equation, x_XD, lm_head_full) / lm_head.temperature
+    size = logits_XV.shape[1]
     first = jax.lax.axis_index(vocab) * size if vocab else 0
     ids_V = first + jnp.arange(size)
-    logits_CV = jnp.where(ids_V[None, :] < head.vocab_size, logits_CV, MASKED_LOGIT)
+    logits_XV = jnp.where(ids_V[None, :] < lm_head.vocab_size, logits_XV, MASKED_LOGIT)
 
-    highest_C = logits_CV.max(axis=1)
-    highest_C = jax.lax.pmax(highest_C, vocab) if vocab else highest_C
-    weights_CV = jnp.exp(logits_CV - highest_C[:, None])
-    weight_C = _sum(weights_CV.sum(axis=1), vocab)
-    log_sum_C = highest_C + jnp.log(weight_C)
-    place_C = jnp.clip(targets_C - first, 0, size - 1)
-    chosen_C = jnp.take_along_axis(logits_CV, place_C[:, None], axis=1)[:, 0]
-    chosen_C = _sum(jnp.where(ids_V[place_C] == targets_C, chosen_C, 0.0), vocab)
-    mean_C = _sum(jnp.sum(weights_CV * logits_CV, axis=1), vocab) / weight_C
-    scores = TokenScores(chosen_C - log_sum_C, log_sum_C - mean_C)
+    max_X = logits_XV.max(axis=1)
+    max_X = jax.lax.pmax(max_X, vocab) if vocab else max_X
+    exp_logits_XV = jnp.exp(logits_XV - max_X[:, None])
+    sum_exp_X = _sum(exp_logits_XV.sum(axis=1), vocab)
+    logsumexp_X = max_X + jnp.log(sum_exp_X)
+    index_X = jnp.clip(targets_X - first, 0, size - 1)
+    target_logit_X = jnp.take_along_axis(logits_XV, index_X[:, None], axis=1)[:, 0]
+    target_logit_X = _sum(jnp.where(ids_V[index_X] == targets_X, target_logit_X, 0.0), vocab)
+    mean_logit_X = _sum(jnp.sum(exp_logits_XV * logits_XV, axis=1), vocab) / sum_exp_X
+    scores = TokenScores(target_logit_X - logsumexp_X, logsumexp_X - mean_logit_X)
     if token_loss is None:
         return jnp.float32(0.0), None, (scores, None)
 
-    loss, slope_C = jax.value_and_grad(lambda logprobs_C: token_loss(logprobs_C, *inputs).sum())(
-        scores.logprobs_BT
+    loss, dlogprobs_X = jax.value_and_grad(
+        lambda logprobs_X: token_loss(logprobs_X, *inputs).sum()
+    )(scores.logprobs_BT)
+    is_target_XV = ids_V[None, :] == targets_X[:, None]
+    dlogits_XV = (is_target_XV - exp_logits_XV / sum_exp_X[:, None]) * dlogprobs_X[:, None]
+    dlogits_XV = (dlogits_XV / lm_head.temperature).astype(x_XD.dtype)
+    d_x_XD = einsum_float32(
+        "XV,VD->XD" if lm_head.is_tied else "XV,DV->XD", dlogits_XV, lm_head_full
     )
-    is_target_CV = ids_V[None, :] == targets_C[:, None]
-    slope_CV = (is_target_CV - weights_CV / weight_C[:, None]) * slope_C[:, None]
-    slope_CV = (slope_CV / head.temperature).astype(x_CD.dtype)
-    by_x_CD = einsum_float32("CV,VD->CD" if head.is_tied else "CV,DV->CD", slope_CV, lm_head_full)
-    return loss, slope_CV, (scores, _sum(by_x_CD, vocab).astype(x_CD.dtype))
+    return loss, dlogits_XV, (scores, _sum(d_x_XD, vocab).astype(x_XD.dtype))
 
 
 def _add_lm_head_gradient(
-    head: LmHead, total: jax.Array, x_CD: jax.Array, slope_CV: jax.Array
+    lm_head: LmHead, total: jax.Array, x_XD: jax.Array, dlogits_XV: jax.Array
 ) -> jax.Array:
-    """The head's gradient with one chunk's part, in place, so that no second one exists."""
-    size, axis = slope_CV.shape[1], 0 if head.is_tied else 1
-    for first in range(0, size, BLOCK):
-        part_CV = slope_CV[:, first : first + BLOCK]
-        if head.is_tied:
-            more = einsum_float32("CV,CD->VD", part_CV, x_CD)
+    """Add one chunk to the weight's gradient in place, so that no second copy exists."""
+    size, axis = dlogits_XV.shape[1], 0 if lm_head.is_tied else 1
+    for first in range(0, size, VOCAB_BLOCK):
+        part_XV = dlogits_XV[:, first : first + VOCAB_BLOCK]
+        if lm_head.is_tied:
+            more = einsum_float32("XV,XD->VD", part_XV, x_XD)
         else:
-            more = einsum_float32("CD,CV->DV", x_CD, part_CV)
-        more += jax.lax.dynamic_slice_in_dim(total, first, part_CV.shape[1], axis)
-        # Not `total.at[...].add`: XLA's compiler of JAX 0.11 crashes on that scatter.
+            more = einsum_float32("XD,XV->DV", x_XD, part_XV)
+        more += jax.lax.dynamic_slice_in_dim(total, first, part_XV.shape[1], axis)
+        # Not `total.at[...].add`: the XLA compiler of JAX 0.11 crashes on that scatter.
         total = jax.lax.dynamic_update_slice_in_dim(total, more, first, axis)
     return total
 

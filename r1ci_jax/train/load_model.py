@@ -1,12 +1,12 @@
-"""A model by the name that a user gives it: one of a run, or a published checkpoint."""
+"""Load a model by the name that a user gives: one of a run, or a published checkpoint."""
 
 from pathlib import Path
-from typing import Any
 
 import jax
 from flax import nnx
 from jax.typing import DTypeLike
 
+from r1ci_jax.config import Experiment, ModelConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import presets
 from r1ci_jax.model.hf import hf_config, hub, weights
@@ -17,31 +17,44 @@ from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import checkpoint
 
 
+def architecture(experiment: Experiment) -> Qwen2Config:
+    """Look up the architecture of an experiment's model, from a download only if it must."""
+    return _architecture(experiment.model)
+
+
+def _architecture(source: ModelConfig) -> Qwen2Config:
+    if source.architecture:
+        return presets.get(source.architecture)
+    if source.checkpoint:
+        directory = hub.resolve(source.checkpoint)
+        return hf_config.parse(hf_config.read_json(directory), directory)
+    return presets.get(source.preset)
+
+
 def load_from_run(
     run: RunDir, name: str | None = None, dtype: DTypeLike = "float32"
 ) -> tuple[Qwen2, Tokenizer]:
-    """A trained model of a run, by its name in results.jsonl; by default the newest.
+    """Load a trained model of a run, by its name in results.jsonl; by default the newest.
 
     Raises:
         UserError: the run has no such model, or none yet.
     """
-    source = run.config["experiment"]["model"]
-    config = _architecture(source)
+    config = _architecture(ModelConfig(**run.config["experiment"]["model"]))
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0))))
-    place = run.checkpoints / _trained(run, name) / "final"
-    params, _ = checkpoint.load_params(place, shapes)
+    path = run.checkpoints / _trained(run, name) / "final"
+    params, _ = checkpoint.load_params(path, shapes)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     return nnx.merge(graphdef, params), tokenizers.load(tokenizer_path(run))
 
 
 def tokenizer_path(run: RunDir) -> str:
-    """Directory or hub id of the tokenizer that a run's models were trained with."""
+    """Return directory or hub id of the tokenizer of a run's models."""
     source = run.config["experiment"]["model"]
     return source["tokenizer"] or source["checkpoint"] or str(run.path / "tokenizer")
 
 
 def load_published(name: str, dtype: DTypeLike = "float32") -> tuple[Qwen2, Tokenizer]:
-    """A Hugging Face directory, a hub id, or the published model of a preset's name.
+    """Load a Hugging Face directory, a hub id, or the published model of a preset's name.
 
     Raises:
         UserError: there is none, or it is damaged.
@@ -66,13 +79,6 @@ def _hub_id(name: str) -> str:
     size, *rest = name.removeprefix("qwen2.5-").split("-")
     words = ["1M" if word == "1m" else word.capitalize() for word in rest]
     return "-".join(["Qwen/Qwen2.5", size.upper(), *words])
-
-
-def _architecture(source: dict[str, Any]) -> Qwen2Config:
-    if not source["checkpoint"]:
-        return presets.get(source["preset"])
-    directory = hub.resolve(source["checkpoint"])
-    return hf_config.parse(hf_config.read_json(directory), directory)
 
 
 def _trained(run: RunDir, name: str | None) -> str:

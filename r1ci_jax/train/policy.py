@@ -1,9 +1,9 @@
-"""The policy of a run: its tokenizer, its architecture, its first weights, and how it is scored."""
+"""The policy of a run: architecture, weights, log-probabilities and loss of its tokens."""
 
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,133 +13,154 @@ from r1ci_jax.config import Experiment, SamplerConfig, TrainConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import lora, presets, qwen2, sampler_weights
 from r1ci_jax.model.hf import weights
-from r1ci_jax.sharding import placement
+from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
-from r1ci_jax.train import lm_head
+from r1ci_jax.train import lm_head, load_model
 from r1ci_jax.train.lm_head import TokenLoss, TokenScores
 
-_IN_FULL = SamplerConfig()
+_NOT_QUANTIZED = SamplerConfig()
 
 Params = Any
 """The model's `nnx.State` of parameters."""
 
 
+class Weights(NamedTuple):
+    """All weights of a policy, split into what training changes and what it does not.
+
+    `Policy.split_trainable` makes the pair, `Policy.merge_weights` is its inverse.
+    """
+
+    trainable: Params
+    """All parameters, or LoRA adapters alone."""
+    base: Params | None = None
+    """Frozen parameters under the adapters; None where everything is trained."""
+
+
+class LoadedPolicy(NamedTuple):
+    """Policy, parameters and tokenizer at the start of an experiment."""
+
+    policy: "Policy"
+    params: Params
+    tokenizer: Tokenizer
+
+
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What stays the same while the weights move."""
+    """The part of a policy that no step changes. Jitted functions take it as a static argument."""
 
     config: qwen2.Qwen2Config
     graphdef: nnx.GraphDef
-    tokenizer: Tokenizer
+    vocab_size: int
+    """Number of the tokenizer's ids; the embedding may have more rows."""
     train_config: TrainConfig = qwen2.DEFAULT_COMPUTE
-    """How trainers compute."""
+    """Compute settings of the trainers."""
 
-    def split_trainable(self, params: Params, *, seed: int) -> tuple[Params, Params | None]:
-        """What training moves and what it leaves alone: all and None, or with LoRA adapters."""
+    def split_trainable(self, params: Params, *, seed: int) -> Weights:
+        """Split parameters for training: all are trainable, or with LoRA new adapters alone."""
         if not self.train_config.lora_rank:
-            return params, None
+            return Weights(params)
         init = jax.jit(functools.partial(lora.init, self.config, self.train_config.lora_rank))
         adapters = init(jax.random.key(seed))
-        return placement.shard_params(adapters), params
+        mesh = jax.sharding.get_mesh()
+        if not mesh.empty:
+            adapters = meshes.device_put_global(adapters, meshes.param_shardings(mesh, adapters))
+        return Weights(adapters, params)
 
-    def merge_adapters(self, params: Params, frozen: Params | None) -> Params:
-        """The inverse of `trainable`: all weights, adapters merged into them."""
-        if frozen is None:
-            return params
-        return jax.jit(lora.merge_params, static_argnums=2)(frozen, params, self._lora_scale)
+    def merge_weights(self, weights: Weights) -> Params:
+        """Undo `split_trainable`: return all parameters, adapters merged into them."""
+        if weights.base is None:
+            return weights.trainable
+        merge = jax.jit(lora.merge_params, static_argnums=2)
+        return merge(weights.base, weights.trainable, self._lora_scale)
 
     def logprobs_and_entropy(
         self,
-        params: Params,
+        weights: Weights,
         tokens_BT: jax.Array,
         positions_BT: jax.Array | None = None,
         segments_BT: jax.Array | None = None,
         *,
-        counted_BT: jax.Array | None = None,
-        frozen: Params | None = None,
+        mask_BT: jax.Array | None = None,
         temperature: float = 1.0,
     ) -> TokenScores:
-        """Log-probability and entropy of every token but the first: two [B, T-1] arrays.
+        """Compute log-probability and entropy of every token but the first: two [B, T-1] arrays.
 
-        With `counted_BT`, [B, T-1], only of those where it is True, else zeros, for less time.
+        With `mask_BT`, [B, T-1], only tokens where it is True are computed; the others are zero.
 
         The distribution is over the tokenizer's ids alone, as the sampler's is: a checkpoint has
         more embedding rows than there are tokens.
         """
-        x_BTD, weight = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
-        if counted_BT is None:
-            counted_BT = jnp.ones(tokens_BT[:, 1:].shape, bool)
-        scored = lm_head.token_scores(
-            self._head(temperature),
+        x_BTD, weight = self._hidden(weights, tokens_BT, positions_BT, segments_BT)
+        if mask_BT is None:
+            mask_BT = jnp.ones(tokens_BT[:, 1:].shape, bool)
+        scores = lm_head.token_scores(
+            self._lm_head(temperature),
             x_BTD,
             weight,
             _pad_last(tokens_BT[:, 1:]),
-            _pad_last(counted_BT),
+            _pad_last(mask_BT),
         )
-        return _drop_last(scored)
+        return _drop_last(scores)
 
     def loss(
         self,
         token_loss: TokenLoss,
-        params: Params,
+        weights: Weights,
         tokens_BT: jax.Array,
         positions_BT: jax.Array | None = None,
         segments_BT: jax.Array | None = None,
         *,
-        counted_BT: jax.Array,
-        inputs: tuple[jax.Array, ...],
-        frozen: Params | None = None,
+        mask_BT: jax.Array,
+        inputs: tuple[jax.Array | None, ...],
         temperature: float = 1.0,
     ) -> tuple[jax.Array, TokenScores]:
-        """Sum of `token_loss(logprobs, *inputs)` over the tokens that count, and their scores.
+        """Sum `token_loss(logprobs, *inputs)` over the tokens in `mask_BT`; also their scores.
 
         Args:
-            token_loss: As `head.lm_head_loss` takes it.
-            params: What the gradient is taken by, as `trainable` gave it.
+            token_loss: The loss of each token, as `lm_head.lm_head_loss` takes it.
+            weights: Take the gradient with respect to `weights.trainable`.
             tokens_BT: Token ids.
-            positions_BT: As `Qwen2.hidden` takes them.
-            segments_BT: As `Qwen2.hidden` takes them.
-            counted_BT: [B, T-1], True at every token but the first that counts.
-            inputs: Arrays [B, T-1] that say how much it does.
-            frozen: The other weights, as `trainable` gave them.
-            temperature: At which the tokens were sampled.
+            positions_BT: Position of each token in its sequence; None counts from 0.
+            segments_BT: Number of each token's sequence in a packed row; None is one per row.
+            mask_BT: [B, T-1], True at every token but the first that has a loss.
+            inputs: Further arguments of `token_loss`, arrays [B, T-1] or None.
+            temperature: Temperature at which the tokens were sampled.
         """
-        x_BTD, weight = self._hidden(params, frozen, tokens_BT, positions_BT, segments_BT)
-        loss, scored = lm_head.lm_head_loss(
-            self._head(temperature),
+        x_BTD, weight = self._hidden(weights, tokens_BT, positions_BT, segments_BT)
+        loss, scores = lm_head.lm_head_loss(
+            self._lm_head(temperature),
             token_loss,
             x_BTD,
             weight,
             _pad_last(tokens_BT[:, 1:]),
-            _pad_last(counted_BT),
+            _pad_last(mask_BT),
             jax.tree.map(_pad_last, inputs),
         )
-        return loss, _drop_last(scored)
+        return loss, _drop_last(scores)
 
     def _hidden(
         self,
-        params: Params,
-        frozen: Params | None,
+        weights: Weights,
         tokens_BT: jax.Array,
         positions_BT: jax.Array | None,
         segments_BT: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array]:
         rows = tokens_BT, positions_BT, None, segments_BT
-        if frozen is None:
-            return nnx.merge(self.graphdef, params).hidden_and_lm_head(
-                *rows, compute=self.train_config
-            )
+        if weights.base is None:
+            model = nnx.merge(self.graphdef, weights.trainable)
+            return model.hidden_and_lm_head(*rows, compute=self.train_config)
         adapt = functools.partial(lora.merge_layer, scale=self._lora_scale)
-        model = nnx.merge(self.graphdef, frozen)
+        adapters = weights.trainable["layers"]
+        model = nnx.merge(self.graphdef, weights.base)
         return model.hidden_and_lm_head(
-            *rows, adapt=adapt, adapters=params["layers"], compute=self.train_config
+            *rows, adapt=adapt, adapters=adapters, compute=self.train_config
         )
 
-    def _head(self, temperature: float) -> lm_head.LmHead:
+    def _lm_head(self, temperature: float) -> lm_head.LmHead:
         return lm_head.LmHead(
             is_tied=self.config.tied,
-            vocab_size=self.tokenizer.vocab_size,
+            vocab_size=self.vocab_size,
             temperature=temperature,
             chunk_size=self.train_config.logits_chunk,
         )
@@ -148,22 +169,24 @@ class Policy:
     def _lora_scale(self) -> float:
         return self.train_config.lora_alpha / self.train_config.lora_rank
 
-    def sampler_weights(
-        self, params: Params, sampler: SamplerConfig = _IN_FULL, frozen: Params | None = None
+    def to_sampler_weights(
+        self, weights: Weights, sampler: SamplerConfig = _NOT_QUANTIZED
     ) -> qwen2.DecoderWeights:
-        """All weights as the sampler holds them, cut over the mesh if there is one."""
+        """Convert all weights to the sampler's layout, dtype and sharding."""
+        mesh = jax.sharding.get_mesh()
         return sampler_weights.from_trainer_params(
-            self.merge_adapters(params, frozen),
+            self.merge_weights(weights),
             self.config,
             dtype=sampler.dtype,
             quantization=sampler.weight_quantization,
+            mesh=None if mesh.empty else mesh,
         )
 
 
-def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
-    """The policy and its weights before any training.
+def load(experiment: Experiment, tokenizer_dir: Path) -> LoadedPolicy:
+    """Load the policy, its weights before any training, and its tokenizer.
 
-    `tokenizer_dir` is where the run's own tokenizer was saved, used when the experiment names none.
+    `tokenizer_dir` holds the run's own tokenizer, used when the experiment names none.
     """
     source = experiment.model
     path = source.tokenizer or source.checkpoint or str(tokenizer_dir)
@@ -173,8 +196,8 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
         if source.architecture:
             presets.require_architecture(source.architecture, model.config, source.checkpoint)
     else:
-        config = presets.get(source.preset)
-        # One compiled call: initialising op by op takes longer than a training step.
+        config = load_model.architecture(experiment)
+        # One compiled call: initializing op by op takes longer than a training step.
         key = jax.random.key(experiment.seed)
         model = nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(key)
     graphdef, params = nnx.split(model)
@@ -184,16 +207,19 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> tuple[Policy, Params]:
             f"{model.config.vocab_size} embeddings; choose a smaller tokenizer "
             "(model.tokenizer_vocab) or another model"
         )
-    params = placement.shard_params(params)
-    how = resolve_attention(experiment.train, jax.devices()[0].platform)
-    return Policy(model.config, graphdef, tokenizer, how), params
+    mesh = jax.sharding.get_mesh()
+    if not mesh.empty:
+        params = meshes.device_put_global(params, meshes.param_shardings(mesh, params))
+    train_config = resolve_attention(experiment.train, jax.devices()[0].platform)
+    policy = Policy(model.config, graphdef, tokenizer.vocab_size, train_config)
+    return LoadedPolicy(policy, params, tokenizer)
 
 
 def resolve_attention(train_config: TrainConfig, platform: str) -> TrainConfig:
-    """The settings with the attention that this platform has.
+    """Replace attention "auto" by the implementation for this platform.
 
     Raises:
-        UserError: the experiment asks for the TPU's kernel elsewhere.
+        UserError: the experiment wants the TPU kernel on another platform.
     """
     if train_config.attention == "splash" and platform != "tpu":
         raise UserError(
@@ -205,9 +231,9 @@ def resolve_attention(train_config: TrainConfig, platform: str) -> TrainConfig:
 
 
 def _pad_last(x_BT: jax.Array) -> jax.Array:
-    """What belongs to each token but the first, at the position before it.
+    """Move [B, T-1] arrays, one entry per token but the first, to the positions that predict them.
 
-    Rows keep their length, which suits the hardware: the last position counts nowhere.
+    Rows keep their length T, which suits the hardware; the last position is masked.
     """
     return jnp.pad(x_BT, ((0, 0), (0, 1)))
 

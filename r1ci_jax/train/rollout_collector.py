@@ -1,8 +1,8 @@
-"""What a step of GRPO is trained on: questions in, whole groups of trajectories out.
+"""The batch that a GRPO step trains on: prompts in, complete groups of trajectories out.
 
-With `max_staleness`, one batch of questions more than a step needs is in flight. The first step of a
-stage starts two, each later one starts the batch of the next step, the last one none. So nothing is
-left over at the end of a stage, and no question is asked twice or left out.
+With `max_staleness`, one batch of prompts more than a step needs is in flight. The first step of a
+stage starts two batches, each later one starts the batch of the next step, the last one none. So
+nothing is left over at the end of a stage, and every prompt is used exactly once.
 """
 
 import time
@@ -22,80 +22,83 @@ _AGENT = agents.CodeAgent()
 
 
 class RolloutCollector:
-    """Asks the questions of one stage, and knows which of its groups are still in flight."""
+    """Collects the trajectories of one stage, and keeps the groups that are still in flight."""
 
     def __init__(
         self,
         source: Runner | Replay,
-        questions: batching.RandomAccess[Example],
+        examples: batching.RandomAccess[Example],
         config: GrpoConfig,
         *,
         steps: range,
         seed: int,
     ) -> None:
-        """`steps` are those of the stage, counted from 0 over the whole training."""
+        """Collect for `steps`, those of one stage, counted from 0 over the whole training."""
         self._source = source
         self._config = config
         self._steps = steps
-        self._batches = batching.prompt_batches(questions, config.prompts_per_step, seed=seed)
+        self._batches = batching.prompt_batches(examples, config.prompts_per_step, seed=seed)
         self._partial: list[PartialRollout] = []
 
     def state(self) -> dict[str, Any]:
-        """The place in the data and all that is in flight, as JSON for the checkpoint."""
+        """Return the position in the data and all partial rollouts, as JSON for the checkpoint."""
         return {
             "batches": self._batches.get_state().decode(),
-            "carried": [partial_rollouts.to_json(entry) for entry in self._partial],
+            "partial_rollouts": [partial_rollouts.to_json(entry) for entry in self._partial],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a result of `state`."""
         self._batches.set_state(state["batches"].encode())
-        self._partial = [partial_rollouts.from_json(row) for row in state["carried"]]
+        self._partial = [partial_rollouts.from_json(row) for row in state["partial_rollouts"]]
 
     def collect(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
-        """The groups to train on in this step, in the order of their rollouts, and metrics."""
+        """Return the groups to train on, in the order of their rollout ids, and metrics."""
         began, waited = time.monotonic(), self._source.waited_seconds
         requests = [
             request
             for number in self._start_requests(step)
             for request in self._make_requests(number)
         ]
-        born = {request.rollout_id[0]: step for request in requests}
-        born |= {entry.group_id: entry.first_step for entry in self._partial}
+        first_steps = {request.rollout_id[0]: step for request in requests}
+        first_steps |= {entry.group_id: entry.first_step for entry in self._partial}
         trajectories = self._run(requests, step)
         seconds = time.monotonic() - began
-        ages = [step - born[trajectory.rollout_id[0]] for trajectory in trajectories]
-        staleness = {"group/age_mean": sum(ages) / len(ages), "group/age_max": max(ages)}
+        staleness = [step - first_steps[trajectory.rollout_id[0]] for trajectory in trajectories]
+        staleness_metrics = {
+            "group/staleness_mean": sum(staleness) / len(staleness),
+            "group/staleness_max": max(staleness),
+        }
         in_flight = [entry.trajectory or entry.episode for entry in self._partial]
         sampled = sum(
             sum(each.sampled[each.num_stale_tokens :]) for each in (*trajectories, *in_flight)
         )
         return trajectories, {
-            **(staleness if self._config.max_staleness else {}),
+            **(staleness_metrics if self._config.max_staleness else {}),
             "time/rollout": seconds,
             "time/sandbox": self._source.waited_seconds - waited,
             "rate/tokens_per_second": sampled / seconds,
         }
 
     def _start_requests(self, step: int) -> Sequence[int]:
-        """Steps whose questions are asked now."""
+        """Return the steps whose prompts start now."""
         if not self._config.max_staleness:
             return [step]
         first = step if step == self._steps.start else step + 1
         return range(first, min(step + 2, self._steps.stop))
 
     def _make_requests(self, number: int) -> list[Request]:
-        """R requests for each question of a step's batch, with rollout ids that no other uses."""
+        """Make R requests per prompt of a step, with rollout ids that no other step uses."""
         config = self._config
         return [
             Request(
                 example=example,
                 agent=_AGENT,
-                rollout_id=(number * config.prompts_per_step + place, member),
+                rollout_id=(number * config.prompts_per_step + index, sample_index),
                 sampling=SamplingParams(temperature=config.temperature),
             )
-            for place, example in enumerate(next(self._batches))
-            for member in range(config.rollouts_per_prompt)
+            for index, example in enumerate(next(self._batches))
+            for sample_index in range(config.rollouts_per_prompt)
         ]
 
     def _run(self, requests: Sequence[Request], step: int) -> list[Trajectory]:

@@ -6,23 +6,21 @@ interpreter output are read but carry no loss.
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from etils import epath
 
 from r1ci_jax.config import SftConfig
-from r1ci_jax.data import encoding, packing
-from r1ci_jax.runtime import metrics, preemption, progress
-from r1ci_jax.sharding import placement
-from r1ci_jax.train import checkpoint, guards, losses
+from r1ci_jax.data import batching, encoding, packing
+from r1ci_jax.train import guards, losses, optimizer
 from r1ci_jax.train import train_state as state
-from r1ci_jax.train.policy import Params, Policy
-
-STAGE = "sft"
+from r1ci_jax.train.policy import Params, Policy, Weights
+from r1ci_jax.train.training_run import TrainingLoop, TrainingRun
 
 
 @functools.partial(
@@ -39,32 +37,31 @@ def sft_step(
     tx: optax.GradientTransformation,
     num_microbatches: int = 1,
 ) -> tuple[state.TrainState, dict[str, jax.Array]]:
-    """One optimiser step on the mean loss over all sampled tokens of the batch.
+    """Make one optimizer step on the mean loss over all sampled tokens of the batch.
 
-    The batch goes through in `num_microbatches` parts, whose gradients, losses and token counts are
-    summed before anything is divided. `frozen` are the weights that are not trained, if any.
+    The batch is computed in `num_microbatches` parts, whose gradients, losses and token counts are
+    summed before anything is divided. `base` are the frozen weights under LoRA adapters, if any.
     """
 
-    def loss_sum(params: Params, part: packing.PackedBatch[jax.Array]) -> jax.Array:
+    def loss_sum(trainable: Params, part: packing.PackedBatch[jax.Array]) -> jax.Array:
         mask_BT = part.loss_mask_BT[:, 1:]
         rows = part.tokens_BT, part.positions_BT, part.segments_BT
         loss, _ = policy.loss(
             losses.sft_token_loss,
-            params,
+            Weights(trainable, base),
             *rows,
-            counted_BT=mask_BT,
+            mask_BT=mask_BT,
             inputs=(mask_BT,),
-            frozen=base,
         )
         return loss
 
     def add(total: tuple[jax.Array, Params], part: packing.PackedBatch[jax.Array]):
         more = jax.value_and_grad(loss_sum)(train_state.params, part)
-        return placement.constrain_like_params(jax.tree.map(jnp.add, total, more)), None
+        return state.constrain_like_params(jax.tree.map(jnp.add, total, more)), None
 
-    nothing = jnp.float32(0.0), jax.tree.map(jnp.zeros_like, train_state.params)
+    zero = jnp.float32(0.0), jax.tree.map(jnp.zeros_like, train_state.params)
     (loss, gradients), _ = jax.lax.scan(
-        add, nothing, placement.split_into_microbatches(batch, num_microbatches)
+        add, zero, state.split_into_microbatches(batch, num_microbatches)
     )
     count = jnp.maximum(batch.loss_mask_BT[:, 1:].sum(dtype=jnp.float32), 1.0)
     gradients = jax.tree.map(lambda gradient: gradient / count, gradients)
@@ -75,104 +72,141 @@ def sft_step(
 def train(
     policy: Policy,
     params: Params,
-    rows: Sequence[encoding.Encoded],
+    sequences: Sequence[encoding.Encoded],
     config: SftConfig,
+    run: TrainingRun,
     *,
-    seed: int,
-    checkpoints_dir: epath.PathLike,
-    metrics_path: Path,
-    diverged_dir: Path,
-    before_commit: Callable[[], None] = lambda: None,
+    pad_id: int,
 ) -> Params:
-    """Train to the end, from the last checkpoint if there is one. `params` is used up.
+    """Train to the end, from the last checkpoint if there is one, and return all parameters.
 
-    A batch whose loss or gradient is no number is kept in `diverged_dir`. `before_commit` is that
-    of the checkpoints. Returns all weights.
+    The buffers of `params` are reused. A batch with a loss or gradient that is not finite is kept
+    in the run's `diverged_dir`.
     """
-    # --- Data ---
-    packed = packing.pack(
-        rows,
-        config.sequence_length,
-        pad_id=policy.tokenizer.pad_id,
-        max_sequences_per_row=None if config.packing else 1,
-    )
-    batches = packing.packed_batches(packed, config.batch_size, epochs=config.epochs, seed=seed)
-    assert batches.steps is not None
-    total = batches.steps
-
-    # --- Optimiser and state ---
-    warmup_steps = round(config.warmup_fraction * total)
-    if config.schedule == "cosine":
-        schedule = state.cosine_schedule(config.lr, steps=total, warmup_steps=warmup_steps)
-    else:
-        schedule = state.constant_schedule(config.lr, warmup_steps=warmup_steps)
-    tx = state.make_optimizer(
+    # --- Data, optimizer, state ---
+    batches, num_steps = _make_batches(sequences, config, seed=run.seed, pad_id=pad_id)
+    schedule = _make_schedule(config, num_steps)
+    learning_rates = optimizer.tabulate(schedule, num_steps)
+    tx = optimizer.make_optimizer(
         schedule,
         clip_norm=config.clip_norm,
         weight_decay=config.weight_decay,
         b2=config.adam_b2,
     )
-    trainable, base = policy.split_trainable(params, seed=seed)
-    train_state = state.create_state(trainable, tx)
+    weights = policy.split_trainable(params, seed=run.seed)
+    train_state = state.create_state(weights.trainable, tx)
 
-    with (
-        checkpoint.CheckpointManager(
-            checkpoints_dir,
-            config.checkpoint_keep,
-            keep_best=config.checkpoint_keep_best,
-            training={"seed": seed, "steps": total},
-            before_commit=before_commit,
-        ) as checkpoints,
-        metrics.MetricsWriter(metrics_path) as writer,
-    ):
-        start = 0
-        found = checkpoints.restore_latest(checkpoint.abstract(train_state))
-        if found is not None:
-            start, train_state, saved = found
-            batches.set_state(saved["batches"].encode())
-        writer.truncate_after(STAGE, start)
-        spikes = guards.LossSpikeDetector()
-        spikes.resume(metrics.column(metrics_path, STAGE, "optim/loss"))
+    with run.start(train_state, config, num_steps, identity={"steps": num_steps}) as loop:
+        # --- Resume ---
+        train_state = loop.train_state
+        if loop.metadata is not None:
+            batches.set_state(loop.metadata["batches"].encode())
+        recorder = _Recorder(loop, learning_rates, run.diverged_dir)
+        compiled = None
 
         # --- Train loop ---
-        with progress.Progress(STAGE, total, start=start) as bar, guards.no_implicit_transfers():
-            for step in range(start, total):
+        with guards.no_implicit_transfers():
+            for step in range(loop.first_step, num_steps):
                 host_batch = next(batches)
-                batch = placement.shard_batch(host_batch)
-                if step == start:
-                    with bar.compiling("training step", about=10):
+                batch = state.shard_batch(host_batch)
+                if compiled is None:
+                    with loop.progress.compiling("training step", about=10):
                         compiled = sft_step.lower(
                             train_state,
                             batch,
-                            base,
+                            weights.base,
                             policy=policy,
                             tx=tx,
                             num_microbatches=config.num_microbatches,
                         ).compile()
-                began = time.monotonic()
-                train_state, step_metrics = compiled(train_state, batch, base)
-                values = {name: float(x) for name, x in jax.device_get(step_metrics).items()}
-                guards.require_finite(
-                    values,
-                    step=step + 1,
-                    save=functools.partial(
-                        guards.save_arrays, diverged_dir / f"sft_step_{step + 1}.npz", host_batch
-                    ),
-                    advice="lower sft.lr or raise sft.warmup_fraction",
-                )
-                seconds = time.monotonic() - began
-                values["optim/lr"] = state.learning_rate_at(schedule, step)
-                values["check/loss_deviation"] = spikes.report(
-                    STAGE, step + 1, values["optim/loss"]
-                )
-                values["rate/tokens_per_second"] = batch.tokens_BT.size / seconds
-                writer.write(STAGE, step + 1, values)
-                bar.update(step + 1, {"loss": values["optim/loss"]})
-                is_due = (step + 1) % config.checkpoint_every == 0 or step + 1 == total
-                stop = preemption.is_requested()
-                if is_due or stop:
-                    saved = {"batches": batches.get_state().decode()}
-                    checkpoints.save(step + 1, train_state, saved, metric=values["optim/loss"])
-                if stop:
-                    raise preemption.preempted_error(after=f"{STAGE} step {step + 1}")
-    return policy.merge_adapters(train_state.params, base)
+                    recorder.start_clock()
+                train_state, step_metrics = compiled(train_state, batch, weights.base)
+                # Fetches the metrics of the step before, while the devices compute this one.
+                recorder.add(step + 1, step_metrics, host_batch)
+                if loop.must_save(step + 1):
+                    # A step is checked before it is saved.
+                    loss = recorder.flush()
+                    metadata = {"batches": batches.get_state().decode()}
+                    loop.save(step + 1, train_state, metadata, metric=loss)
+    return policy.merge_weights(Weights(train_state.params, weights.base))
+
+
+def _make_batches(
+    sequences: Sequence[encoding.Encoded], config: SftConfig, *, seed: int, pad_id: int
+) -> tuple[batching.Batches[packing.PackedBatch[np.ndarray]], int]:
+    """Pack the sequences; also return the number of batches of all epochs."""
+    rows = packing.pack(
+        sequences,
+        config.sequence_length,
+        pad_id=pad_id,
+        max_sequences_per_row=None if config.packing else 1,
+    )
+    batches = packing.packed_batches(rows, config.batch_size, epochs=config.epochs, seed=seed)
+    assert batches.steps is not None
+    return batches, batches.steps
+
+
+def _make_schedule(config: SftConfig, num_steps: int) -> optax.Schedule:
+    warmup_steps = round(config.warmup_fraction * num_steps)
+    if config.schedule == "cosine":
+        return optimizer.cosine_schedule(config.lr, steps=num_steps, warmup_steps=warmup_steps)
+    return optimizer.constant_schedule(config.lr, warmup_steps=warmup_steps)
+
+
+class _Recorder:
+    """Fetches, checks and writes the metrics of each step, one step late.
+
+    The host prepares and dispatches a step while the devices still compute the one before. Only a
+    step that is saved is waited for.
+    """
+
+    def __init__(self, loop: TrainingLoop, learning_rates: np.ndarray, diverged_dir: Path) -> None:
+        self._loop = loop
+        self._learning_rates = learning_rates
+        self._diverged_dir = diverged_dir
+        self._pending: _Dispatched | None = None
+        self._recorded_at = time.monotonic()
+
+    def start_clock(self) -> None:
+        """Measure the first step's time from now on, without its compilation."""
+        self._recorded_at = time.monotonic()
+
+    def add(
+        self,
+        step: int,
+        step_metrics: dict[str, jax.Array],
+        host_batch: packing.PackedBatch[np.ndarray],
+    ) -> None:
+        """Take a step that was dispatched; record the one before it."""
+        before, self._pending = self._pending, _Dispatched(step, step_metrics, host_batch)
+        if before is not None:
+            self._record(before)
+
+    def flush(self) -> float:
+        """Wait for the last step and record it; return its loss."""
+        assert self._pending is not None, "no step was dispatched since the last flush"
+        last, self._pending = self._pending, None
+        return self._record(last)
+
+    def _record(self, dispatched: "_Dispatched") -> float:
+        step, step_metrics, host_batch = dispatched
+        values = {name: float(x) for name, x in jax.device_get(step_metrics).items()}
+        now = time.monotonic()
+        values["rate/tokens_per_second"] = host_batch.tokens_BT.size / (now - self._recorded_at)
+        values["optim/lr"] = float(self._learning_rates[step - 1])
+        self._recorded_at = now
+        path = self._diverged_dir / f"{self._loop.name}_step_{step}.npz"
+        self._loop.record(
+            step,
+            values,
+            save_batch=functools.partial(guards.save_arrays, path, host_batch),
+            advice="lower sft.lr or raise sft.warmup_fraction",
+            shown={"loss": "optim/loss"},
+        )
+        return values["optim/loss"]
+
+
+class _Dispatched(NamedTuple):
+    step: int
+    metrics: dict[str, jax.Array]
+    host_batch: packing.PackedBatch[np.ndarray]

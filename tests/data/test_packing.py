@@ -105,5 +105,5 @@ def test_a_resumed_iterator_equals_an_uninterrupted_one(taken: int) -> None:
 
 
 def test_no_demonstrations_is_the_users_to_mend() -> None:
-    with pytest.raises(UserError, match="no demonstration to train on; ask for more"):
+    with pytest.raises(UserError, match="no demonstration to train on; raise dataset"):
         packing.packed_batches([], 4, epochs=1, seed=0)

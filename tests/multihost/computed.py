@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from r1ci_jax.config import GrpoConfig, TrainConfig
+from r1ci_jax.config import TrainConfig
 from r1ci_jax.data.packing import PackedBatch
 from r1ci_jax.model import qwen2, sampler_weights
 from r1ci_jax.rollout import partial_rollouts
@@ -22,8 +22,8 @@ from r1ci_jax.runtime import hosts
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
-from r1ci_jax.train import grpo_step, sft, train_state
-from r1ci_jax.train.policy import Policy
+from r1ci_jax.train import grpo_step, optimizer, sft, train_state
+from r1ci_jax.train.policy import Policy, Weights
 from tests.rollout.conftest import CONFIG as SCRIPTED
 from tests.rollout.conftest import World
 from tests.rollout.scripts import MIXED, ragged
@@ -56,19 +56,28 @@ def steps() -> dict[str, Any]:
         params = meshes.device_put_global(params, meshes.param_shardings(mesh, params))
     tokenizer = tokenizers.train_byte_bpe(["print(1)"] * 3, 300)
     # Hosts whose rows have fewer tokens that count go through fewer chunks of the head.
-    policy = Policy(CONFIG, graphdef, tokenizer, TrainConfig(logits_chunk=16))
-    tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
+    policy = Policy(CONFIG, graphdef, tokenizer.vocab_size, TrainConfig(logits_chunk=16))
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-3), clip_norm=1.0)
     packed, rollouts = batches()
     tuned, values = sft.sft_step(
-        train_state.create_state(params, tx), placement.shard_batch(packed), policy=policy, tx=tx
+        train_state.create_state(params, tx), train_state.shard_batch(packed), policy=policy, tx=tx
     )
     after_sft, loss = on_host(tuned.params), float(values["optim/loss"])
     reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
+    rows = grpo_step.compute_ref_logprobs(
+        Weights(reference), train_state.shard_batch(rollouts), policy=policy, temperature=1.0
+    )
     total, _ = grpo_step.accumulate_gradients(
-        grpo_step.zero_accumulator(tuned.params), tuned.params, reference, placement.shard_batch(rollouts),
-        policy=policy, config=GrpoConfig(),
-    )  # fmt: skip
-    moved, norm = grpo_step.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
+        grpo_step.zero_accumulator(tuned.params),
+        Weights(tuned.params),
+        rows,
+        policy=policy,
+        temperature=1.0,
+        clip_low=0.2,
+        clip_high=0.2,
+        kl_coef=0.001,
+    )
+    moved, norm = grpo_step.apply_step(tuned, total.gradients, total.sums.sequences, tx=tx)
     return {
         "sft": after_sft,
         "grpo": on_host(moved.params),

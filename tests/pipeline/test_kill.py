@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from r1ci_jax.cli import experiment_file as experiments
-from r1ci_jax.cli.main import RESUME
+from r1ci_jax.cli.main import RESUME_EXIT_STATUS
 from r1ci_jax.runtime import metrics
 from r1ci_jax.train import checkpoint, policy
 
@@ -32,6 +32,7 @@ KILLS = int(os.environ.get("R1CI_KILLS", "2"))
 # so that GRPO has observations, advantages and gradients to get wrong. Each row of metrics also
 # says which examples its step saw.
 EXPERIMENT = """
+import collections
 import zlib
 
 from r1ci_jax.runtime import metrics
@@ -44,19 +45,20 @@ presets.PRESETS["micro"] = qwen2.Qwen2Config(
     vocab_size=320, width=48, layers=1, query_heads=2, kv_heads=1, head_dim=16, mlp_width=64,
     tied=True,
 )
-seen = []
+seen = collections.deque()  # of the steps whose metrics are not written yet
 next_batch, write = batching.Batches.__next__, metrics.MetricsWriter.write
 
 def noted(batches):
     batch = next_batch(batches)
     rows = getattr(batch, "tokens_BT", batch)
     names = [row.id.encode() if hasattr(row, "id") else row.tobytes() for row in rows]
-    seen[:] = [zlib.crc32(name) for name in names if any(name)]  # a row of padding is no example
+    # A row of padding is no example.
+    seen.append([zlib.crc32(name) for name in names if any(name)])
     return batch
 
 def write_seen(writer, stage, step, values):
-    given = {} if stage == "potential" else {f"seen/{i}": name for i, name in enumerate(seen)}
-    write(writer, stage, step, {**values, **given})
+    names = [] if stage == "potential" else seen.popleft()
+    write(writer, stage, step, {**values, **{f"seen/{i}": name for i, name in enumerate(names)}})
 
 batching.Batches.__next__ = noted
 metrics.MetricsWriter.write = write_seen
@@ -133,13 +135,13 @@ def timeless(row: dict[str, Any]) -> dict[str, Any]:
 
 def untimed_trajectories(workdir: Path) -> list[dict[str, Any]]:
     found = metrics.read(workdir / "trajectories.jsonl")
-    for turn in (turn for row in found for turn in row["turns"]):
+    for turn in (turn for row in found for turn in row["code_calls"]):
         del turn["wall_seconds"]
     return found
 
 
 def final(file: Path, workdir: Path, model: str) -> list[np.ndarray]:
-    _, params = policy.load(experiments.load(str(file)), workdir / "tokenizer")
+    params = policy.load(experiments.load(str(file)), workdir / "tokenizer").params
     path = workdir / "checkpoints" / model / "final"
     loaded, _ = checkpoint.load_params(path, checkpoint.abstract(params))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(loaded)]
@@ -153,7 +155,7 @@ def stop(run: Run, workdir: Path, how: signal.Signals) -> None:
     if how == signal.SIGKILL or status == 0:  # it had just done its last stage
         assert status in (-signal.SIGKILL, 0), run.said
         return
-    assert status == RESUME, run.said
+    assert status == RESUME_EXIT_STATUS, run.said
     last = run.said.splitlines()[-1]
     told = re.fullmatch(
         r"r1ci: stopped by SIGTERM( after (\w+) step (\d+))?; the same command resumes", last

@@ -9,9 +9,8 @@ from flax import nnx
 
 from r1ci_jax.model import qwen2
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
-from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train.policy import Params, Policy
-from tests.train.asking import Noting, noting
+from tests.train.tiny_training import RecordingRunner, make_recording_runner, tokenizer
 
 CONFIG = qwen2.Qwen2Config(
     vocab_size=320,
@@ -28,10 +27,8 @@ CONFIG = qwen2.Qwen2Config(
 @pytest.fixture(scope="session")
 def tiny_policy() -> Policy:
     """Fewer tokens (about 300) than embeddings (320), as in every published checkpoint."""
-    texts = ["How many 'a' in 'banana'? ```python\nprint(1)\n``` <<<3>>> Execution Results"] * 3
-    tokenizer = tokenizers.train_byte_bpe(texts, 300)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0))))
-    return Policy(CONFIG, graphdef, tokenizer)
+    return Policy(CONFIG, graphdef, tokenizer().vocab_size)
 
 
 @pytest.fixture(scope="session")
@@ -53,5 +50,5 @@ def box() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def runner(tiny_policy: Policy, box: Sandbox) -> Noting:
-    return noting(tiny_policy, box)
+def runner(tiny_policy: Policy, box: Sandbox) -> RecordingRunner:
+    return make_recording_runner(tiny_policy, box)

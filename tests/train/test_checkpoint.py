@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.train import checkpoint, checkpoint_dir, train_state
+from r1ci_jax.train import checkpoint, checkpoint_dir, optimizer, train_state
 from r1ci_jax.train.checkpoint import CheckpointManager
 
 METADATA = {"seed": 7, "data": {"position": [1, 2], "name": "größe"}, "curriculum": None}
@@ -29,9 +29,7 @@ def small_tree(value: float) -> dict[str, jax.Array]:
 def trained_state() -> train_state.TrainState:
     """An NNX state with optimiser moments that are not zero."""
     params = nnx.split(nnx.Linear(5, 3, rngs=nnx.Rngs(0)))[1]
-    tx = train_state.make_optimizer(
-        train_state.constant_schedule(0.1), clip_norm=1.0, weight_decay=0.1
-    )
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(0.1), clip_norm=1.0, weight_decay=0.1)
     state = train_state.init_state(params, tx)
     return train_state.apply_gradients(state, jax.tree.map(lambda x: x + 0.3, params), tx)
 
@@ -124,7 +122,7 @@ def test_params_are_replaced_whole(tmp_path):
 def test_a_save_of_a_million_parameters_is_fast(tmp_path):
     state = train_state.init_state(
         {f"layer{i}": jnp.ones((64, 512)) for i in range(32)},
-        train_state.make_optimizer(train_state.constant_schedule(0.1), clip_norm=1.0),
+        optimizer.make_optimizer(optimizer.constant_schedule(0.1), clip_norm=1.0),
     )
     with CheckpointManager(tmp_path) as checkpoints:
         checkpoints.save(0, state, {})

@@ -214,7 +214,7 @@ def test_a_step_in_a_bucket_is_told_whole_from_half(monkeypatch):
     bucket = Bucket()
     monkeypatch.setattr(backend.fsspec_backend, "fs", lambda path: bucket)
     monkeypatch.setattr(os, "replace", None)  # a bucket cannot rename
-    step = checkpoint_dir.step_path("gs://bucket/run/3")
+    step = checkpoint_dir.resolve_path("gs://bucket/run/3")
     (step / "state" / "d").mkdir(parents=True)
     (step / "state" / "d" / "array").write_bytes(b"1234")
     with pytest.raises(checkpoint_dir.UnusableCheckpointError, match="never finished"):

@@ -8,20 +8,30 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
 from r1ci_jax.runtime import metrics
-from r1ci_jax.train import grpo_step, train_state
-from r1ci_jax.train.policy import Params, Policy
-from tests.train.asking import CONFIG, STAGES, Noting, Stopped, questions, train, write_until
+from r1ci_jax.train import grpo_step, optimizer, train_state
+from r1ci_jax.train.policy import Params, Policy, Weights
+from tests.train.tiny_training import (
+    CONFIG,
+    STAGES,
+    RecordingRunner,
+    Stopped,
+    load_examples,
+    tokenizer,
+    train,
+    write_until,
+)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _scores(policy: Policy, params: Params, tokens_BT: jax.Array) -> jax.Array:
-    return policy.logprobs_and_entropy(params, tokens_BT).logprobs_BT
+    return policy.logprobs_and_entropy(Weights(params), tokens_BT).logprobs_BT
 
 
 def scores(policy: Policy, params: Params, tokens: Sequence[int]) -> np.ndarray:
@@ -37,7 +47,7 @@ def trajectory(
     """Random tokens with the log-probabilities that `params` give them; an observation inside."""
     rng = np.random.default_rng(number)
     size = int(rng.integers(12, 40))
-    tokens = rng.integers(0, policy.tokenizer.vocab_size, size)
+    tokens = rng.integers(0, tokenizer().vocab_size, size)
     sampled = np.arange(size) >= 4
     sampled[7:10] = False
     logprobs = np.where(sampled, np.concatenate([[0.0], scores(policy, params, tokens)]), 0.0)
@@ -66,18 +76,42 @@ def summed_gradients(
     config: GrpoConfig = CONFIG,
 ) -> Params:
     advantages = grpo_step.compute_advantages(trajectories, config).reshape(-1)
-    parts = [
-        grpo_step.accumulate_gradients(
-            grpo_step.zero_accumulator(params),
-            params,
-            reference,
-            batch,
-            policy=policy,
-            config=config,
-        )[0].gradients
-        for batch in grpo_step.split_microbatches(trajectories, advantages, policy, config)
-    ]
+    weights, temperature = Weights(params), config.temperature
+    parts = []
+    for batch in grpo_step.split_microbatches(trajectories, advantages, config, tokenizer().pad_id):
+        if config.kl_coef:
+            batch = grpo_step.compute_ref_logprobs(
+                Weights(reference), batch, policy=policy, temperature=temperature
+            )
+        accumulator, _ = grpo_step.accumulate_gradients(
+            grpo_step.zero_accumulator(params), weights, batch, policy=policy, **knobs(config)
+        )
+        parts.append(accumulator.gradients)
     return jax.tree.map(lambda *leaves: sum(leaves), *parts)
+
+
+def knobs(config: GrpoConfig) -> dict[str, float]:
+    """Return the numbers that the compiled loss depends on."""
+    names = ("temperature", "clip_low", "clip_high", "kl_coef")
+    return {name: getattr(config, name) for name in names}
+
+
+def update(
+    state: train_state.TrainState,
+    trajectories: list[Trajectory],
+    policy: Policy,
+    config: GrpoConfig,
+    tx: optax.GradientTransformation,
+    reference: Params,
+    base: Params | None = None,
+) -> tuple[train_state.TrainState, dict[str, float]]:
+    """One step of the trainer on these trajectories."""
+    advantages_PR = grpo_step.compute_advantages(trajectories, config)
+    minibatches = grpo_step.make_minibatches(
+        trajectories, advantages_PR, config, tokenizer().pad_id
+    )
+    weights = Weights(reference) if config.kl_coef else None
+    return grpo_step.update(state, base, weights, minibatches, policy, config, tx)
 
 
 def assert_close(left: Params, right: Params, atol: float = 1e-6, rtol: float = 1e-4) -> None:
@@ -114,10 +148,10 @@ def test_equal_rewards_leave_only_the_kl(tiny_policy: Policy, tiny_params: Param
 def test_better_answers_become_likelier(tiny_policy: Policy, tiny_params: Params) -> None:
     rewards = [1.1, -0.1, -0.1, 0.1, 0.9, 0.9, 1.1, -0.1]
     mixed = [trajectory(tiny_policy, tiny_params, n, reward) for n, reward in enumerate(rewards)]
-    tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-3), clip_norm=1.0)
     begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), tx)
     advantages = grpo_step.compute_advantages(mixed, CONFIG)
-    after, values = grpo_step.update(begun, tiny_params, mixed, advantages, tiny_policy, CONFIG, tx)
+    after, values = update(begun, mixed, tiny_policy, CONFIG, tx, tiny_params)
     assert values["check/sampler_trainer_logprob_diff_max"] <= 1e-5
     np.testing.assert_allclose(values["optim/ratio_mean"], 1.0, atol=1e-6)
     assert values["optim/kl"] == pytest.approx(0.0, abs=1e-9) and values["optim/grad_norm"] > 0
@@ -147,13 +181,15 @@ def test_micro_batches_are_short_where_they_can_be(
     some = [trajectory(tiny_policy, tiny_params, n, 1.0) for n in range(7)]
     fourth = sorted(len(one.tokens) for one in some)[3]
     config = dataclasses.replace(CONFIG, sequence_lengths=(fourth, 64), microbatch_tokens=4 * 64)
-    batches = grpo_step.split_microbatches(some, np.arange(7.0), tiny_policy, config)
+    batches = grpo_step.split_microbatches(some, np.arange(7.0), config, tokenizer().pad_id)
     assert [batch.tokens_BT.shape for batch in batches] == [(4, 64), (256 // fourth, fourth)]
     found = {}
     for batch in batches:
-        for row in zip(*map(np.asarray, batch), strict=True):
-            tokens_T, sampled_T, old_T, fresh_T, advantage = row
-            np.testing.assert_array_equal(fresh_T, sampled_T)
+        *arrays, ref_logprobs_BT = batch
+        assert ref_logprobs_BT is None
+        for row in zip(*map(np.asarray, arrays), strict=True):
+            tokens_T, sampled_T, old_T, on_policy_T, advantage = row
+            np.testing.assert_array_equal(on_policy_T, sampled_T)
             if sampled_T.any():
                 found[float(advantage)] = (tokens_T, sampled_T, old_T)
     assert sorted(found) == list(range(7))
@@ -163,7 +199,7 @@ def test_micro_batches_are_short_where_they_can_be(
         np.testing.assert_array_equal(tokens_T[:size], one.tokens)
         np.testing.assert_array_equal(sampled_T[:size], one.sampled)
         np.testing.assert_allclose(old_T[:size], one.logprobs)
-        assert (tokens_T[size:] == tiny_policy.tokenizer.pad_id).all()
+        assert (tokens_T[size:] == tokenizer().pad_id).all()
         assert not sampled_T[size:].any() and not old_T[size:].any()
 
 
@@ -194,25 +230,17 @@ def test_a_step_in_which_every_jail_failed_is_said(
     tiny_policy: Policy, tiny_params: Params
 ) -> None:
     rows = [trajectory(tiny_policy, tiny_params, n, 1.0, faulted=True) for n in range(8)]
-    tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-3), clip_norm=1.0)
     begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), tx)
     with pytest.raises(UserError, match=r"sandbox failed in every trajectory .* sandbox doctor"):
-        grpo_step.update(
-            begun,
-            tiny_params,
-            rows,
-            grpo_step.compute_advantages(rows, CONFIG),
-            tiny_policy,
-            CONFIG,
-            tx,
-        )
+        update(begun, rows, tiny_policy, CONFIG, tx, tiny_params)
 
 
 # --- the trainer with the real sampler and the real jail -----------------------------------------
 
 
 def test_training_over_two_stages(
-    tiny_policy: Policy, tiny_params: Params, runner: Noting, tmp_path: Path
+    tiny_policy: Policy, tiny_params: Params, runner: RecordingRunner, tmp_path: Path
 ) -> None:
     trained = train(tiny_policy, tiny_params, runner, tmp_path)
     assert largest(jax.tree.map(jnp.subtract, trained, tiny_params)) > 0
@@ -224,15 +252,15 @@ def test_training_over_two_stages(
     assert all(row["optim/ratio_mean"] == pytest.approx(1.0, abs=1e-4) for row in rows)
 
     # No two trajectories of the training share their random numbers.
-    ids = [request.rollout_id for asked in runner.asked for request in asked]
+    ids = [request.rollout_id for requests in runner.recorded for request in requests]
     assert len(ids) == 5 * 8 == len(set(ids))
-    for asked in runner.asked:
-        examples = [request.example.id for request in asked]
+    for requests in runner.recorded:
+        examples = [request.example.id for request in requests]
         assert [examples[i] for i in (0, 4)] == [examples[i] for i in (3, 7)]
         assert examples[0] != examples[4]
-    first, second = ({example.id for example in questions(stage.split)} for stage in STAGES)
-    assert {request.example.id for asked in runner.asked[:2] for request in asked} == first
-    later = {request.example.id for asked in runner.asked[2:] for request in asked}
+    first, second = ({example.id for example in load_examples(stage.split)} for stage in STAGES)
+    assert {request.example.id for requests in runner.recorded[:2] for request in requests} == first
+    later = {request.example.id for requests in runner.recorded[2:] for request in requests}
     assert later <= second and later - first
 
     logged = metrics.read(tmp_path / "trajectories.jsonl")
@@ -242,7 +270,7 @@ def test_training_over_two_stages(
 def test_a_stopped_training_ends_as_an_uninterrupted_one(
     tiny_policy: Policy,
     tiny_params: Params,
-    runner: Noting,
+    runner: RecordingRunner,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -253,7 +281,7 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(
     resumed = train(tiny_policy, tiny_params, runner, tmp_path / "stopped")
 
     # Steps 1 to 5, 1 to 5 stopped in its middle, then 4 and 5 again: the checkpoint was that of 3.
-    assert [request[0].rollout_id[0] // 2 for request in runner.asked] == [
+    assert [request[0].rollout_id[0] // 2 for request in runner.recorded] == [
         *range(5), *range(5), 3, 4,
     ]  # fmt: skip
     assert_close(resumed, whole, atol=0.0, rtol=0.0)
@@ -271,10 +299,9 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(
 def updated(
     policy: Policy, params: Params, rows: list[Trajectory], config: GrpoConfig
 ) -> tuple[train_state.TrainState, dict[str, float]]:
-    tx = train_state.make_optimizer(train_state.constant_schedule(1e-2), clip_norm=1.0)
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-2), clip_norm=1.0)
     begun = train_state.create_state(jax.tree.map(jnp.copy, params), tx)
-    advantages = grpo_step.compute_advantages(rows, config)
-    return grpo_step.update(begun, params, rows, advantages, policy, config, tx)
+    return update(begun, rows, policy, config, tx, params)
 
 
 def test_minibatches_are_updates_on_parts_of_the_questions(
@@ -289,14 +316,11 @@ def test_minibatches_are_updates_on_parts_of_the_questions(
     )
     assert int(together.step) == 4
     # One question after the other, twice, by hand.
-    tx = train_state.make_optimizer(train_state.constant_schedule(1e-2), clip_norm=1.0)
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-2), clip_norm=1.0)
     begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), tx)
     seen = []
     for part in (rows[:4], rows[4:]) * 2:
-        advantages = grpo_step.compute_advantages(part, CONFIG)
-        begun, each = grpo_step.update(
-            begun, tiny_params, part, advantages, tiny_policy, CONFIG, tx
-        )
+        begun, each = update(begun, part, tiny_policy, CONFIG, tx, tiny_params)
         seen.append(each)
     for a, b in zip(*map(jax.tree.leaves, (together, begun)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -335,13 +359,12 @@ def test_lora_moves_towards_better_answers_from_the_same_reference(
     rows = [trajectory(tiny_policy, tiny_params, n, float(n % 3)) for n in range(8)]
     how = dataclasses.replace(tiny_policy.train_config, lora_rank=2)
     small = dataclasses.replace(tiny_policy, train_config=how)
-    adapters, frozen = small.split_trainable(tiny_params, seed=0)
-    tx = train_state.make_optimizer(train_state.constant_schedule(1e-2), clip_norm=1.0)
-    advantages = grpo_step.compute_advantages(rows, CONFIG)
+    adapters, base = small.split_trainable(tiny_params, seed=0)
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-2), clip_norm=1.0)
     begun = train_state.create_state(adapters, tx)
     for _ in range(3):
-        begun, values = grpo_step.update(begun, frozen, rows, advantages, small, CONFIG, tx, frozen)
-    after = small.merge_adapters(begun.params, frozen)
+        begun, values = update(begun, rows, small, CONFIG, tx, tiny_params, base)
+    after = small.merge_weights(Weights(begun.params, base))
     assert values["optim/kl"] > 0 and values["optim/surrogate"] > 0
     np.testing.assert_array_equal(after["embed"][...], tiny_params["embed"][...])
     assert largest(jax.tree.map(jnp.subtract, after, tiny_params)) > 1e-3

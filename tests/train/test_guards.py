@@ -1,4 +1,4 @@
-"""What stops a training, and what speaks up."""
+"""Guards stop a diverged training, and warn of spikes and mismatches."""
 
 import math
 from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from r1ci_jax.train import losses
 
 # As trainers call them: compiled.
-group_advantages = jax.jit(losses.group_advantages, static_argnames="normalise_std")
+group_advantages = jax.jit(losses.group_advantages, static_argnames="normalize_std")
 
 
 @functools.partial(jax.jit, static_argnames=("clip_low", "clip_high", "kl_coef"))
@@ -69,7 +69,7 @@ def test_advantages_by_hand():
     third = 3**-0.5
     want = [[1.0, -1.0, -1.0, 1.0], [3 * third, -third, -third, -third]]
     np.testing.assert_allclose(got, want, atol=1e-5)
-    centred = group_advantages(rewards_PR, jnp.ones((2, 4), bool), normalise_std=False)
+    centred = group_advantages(rewards_PR, jnp.ones((2, 4), bool), normalize_std=False)
     np.testing.assert_allclose(centred[1], [2.25, -0.75, -0.75, -0.75])
 
 

@@ -14,13 +14,13 @@ PROGRAM = """
 import contextlib, json
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
-from r1ci_jax.config import GrpoConfig, TrainConfig
+from r1ci_jax.config import TrainConfig
 from r1ci_jax.data.packing import PackedBatch
 from r1ci_jax.model import qwen2
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
-from r1ci_jax.train import grpo_step, sft, train_state
-from r1ci_jax.train.policy import Policy
+from r1ci_jax.train import grpo_step, optimizer, sft, train_state
+from r1ci_jax.train.policy import Policy, Weights
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=2, query_heads=4, kv_heads=2,
                            head_dim=8, mlp_width=64, tied=False)
@@ -29,8 +29,9 @@ graphdef, first = nnx.split(model)
 first = jax.device_get(first)
 # Devices whose rows have fewer tokens that count go through fewer chunks of the head.
 how = TrainConfig(logits_chunk=16)
-policy = Policy(CONFIG, graphdef, tokenizers.train_byte_bpe(["print(1)"] * 3, 300), how)
-tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
+vocab_size = tokenizers.train_byte_bpe(["print(1)"] * 3, 300).vocab_size
+policy = Policy(CONFIG, graphdef, vocab_size, how)
+tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-3), clip_norm=1.0)
 rng = np.random.default_rng(0)
 tokens_BT = rng.integers(0, 259, (8, 24)).astype(np.int32)
 mask_BT = rng.random((8, 24)) < np.array([0, 0, 1, 1, 0.3, 0.3, 0.6, 0.6])[:, None]
@@ -48,17 +49,20 @@ def steps(mesh):
             params = jax.device_put(params, meshes.param_shardings(mesh, params))
         begun = train_state.create_state(params, tx)
         placed = jax.tree.map(lambda leaf: leaf.sharding, begun)
-        tuned, values = sft.sft_step(begun, placement.shard_batch(batch), policy=policy, tx=tx)
+        tuned, values = sft.sft_step(begun, train_state.shard_batch(batch), policy=policy, tx=tx)
         after_sft = jax.device_get(tuned.params)
         reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
-        total, _ = grpo_step.accumulate_gradients(
-            grpo_step.zero_accumulator(tuned.params), tuned.params, reference,
-            placement.shard_batch(rollouts), policy=policy, config=GrpoConfig()
+        rows = grpo_step.compute_ref_logprobs(
+            Weights(reference), train_state.shard_batch(rollouts), policy=policy, temperature=1.0
         )
-        moved, norm = grpo_step.apply_step(tuned, total.gradients, total.grpo.sequences, tx=tx)
+        total, _ = grpo_step.accumulate_gradients(
+            grpo_step.zero_accumulator(tuned.params), Weights(tuned.params), rows, policy=policy,
+            temperature=1.0, clip_low=0.2, clip_high=0.2, kl_coef=0.001,
+        )
+        moved, norm = grpo_step.apply_step(tuned, total.gradients, total.sums.sequences, tx=tx)
         stayed = jax.tree.map(lambda leaf, was: leaf.sharding.is_equivalent_to(was, leaf.ndim),
                               moved, placed)
-        whole = policy.sampler_weights(moved.params)
+        whole = policy.to_sampler_weights(Weights(moved.params))
         moment = moved.opt_state[1][0].mu["layers"]["q"][...]
         return {
             "sft": after_sft,

@@ -14,7 +14,8 @@ from r1ci_jax.model import presets, qwen2
 from r1ci_jax.model.hf import weights
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import policy as policies
-from r1ci_jax.train.policy import Params, Policy
+from r1ci_jax.train.policy import Params, Policy, Weights
+from tests.train.tiny_training import tokenizer
 
 
 def experiment(seed: int = 0, **source: str) -> Experiment:
@@ -30,11 +31,11 @@ def experiment(seed: int = 0, **source: str) -> Experiment:
 def test_logprobs_are_over_the_tokenizers_ids_alone(
     tiny_policy: Policy, tiny_params: Params, temperature: float
 ) -> None:
-    size = tiny_policy.tokenizer.vocab_size
+    size = tokenizer().vocab_size
     assert size < tiny_policy.config.vocab_size
     tokens_BT = jax.random.randint(jax.random.key(1), (3, 9), 0, size)
     logprobs_BT, entropy_BT = tiny_policy.logprobs_and_entropy(
-        tiny_params, tokens_BT, temperature=temperature
+        Weights(tiny_params), tokens_BT, temperature=temperature
     )
 
     logits_BTV = nnx.merge(tiny_policy.graphdef, tiny_params)(tokens_BT)[:, :-1, :size]
@@ -46,13 +47,13 @@ def test_logprobs_are_over_the_tokenizers_ids_alone(
 
 @pytest.fixture
 def tokenizer_dir(tiny_policy: Policy, tmp_path: Path) -> Path:
-    tiny_policy.tokenizer.save(tmp_path / "tokenizer")
+    tokenizer().save(tmp_path / "tokenizer")
     return tmp_path / "tokenizer"
 
 
 def test_a_preset_is_initialised_by_the_seed(tokenizer_dir: Path) -> None:
     def leaves(seed: int) -> list[np.ndarray]:
-        _, params = policies.load(experiment(seed, preset="toy"), tokenizer_dir)
+        params = policies.load(experiment(seed, preset="toy"), tokenizer_dir).params
         return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
     first, again, other = leaves(1), leaves(1), leaves(2)
@@ -65,10 +66,12 @@ def test_a_checkpoint_decides_architecture_weights_and_tokenizer(
 ) -> None:
     model = nnx.merge(tiny_policy.graphdef, tiny_params)
     weights.save_pretrained(model, tmp_path / "hf")
-    tiny_policy.tokenizer.save(tmp_path / "hf")
-    loaded, params = policies.load(experiment(checkpoint=str(tmp_path / "hf")), tmp_path / "none")
+    tokenizer().save(tmp_path / "hf")
+    loaded, params, loaded_tokenizer = policies.load(
+        experiment(checkpoint=str(tmp_path / "hf")), tmp_path / "none"
+    )
     assert loaded.config.width == tiny_policy.config.width
-    assert loaded.tokenizer.vocab_size == tiny_policy.tokenizer.vocab_size
+    assert loaded_tokenizer.vocab_size == loaded.vocab_size == tokenizer().vocab_size
     for left, right in zip(jax.tree.leaves(params), jax.tree.leaves(tiny_params), strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -77,7 +80,7 @@ def test_a_checkpoint_of_another_architecture_than_told_is_refused(
     tiny_policy: Policy, tiny_params: Params, tmp_path: Path
 ) -> None:
     weights.save_pretrained(nnx.merge(tiny_policy.graphdef, tiny_params), tmp_path / "hf")
-    tiny_policy.tokenizer.save(tmp_path / "hf")
+    tokenizer().save(tmp_path / "hf")
     told = experiment(checkpoint=str(tmp_path / "hf"), architecture="qwen2.5-3b-instruct")
     with pytest.raises(UserError, match=r"has vocab_size = \d+, model.architecture = qwen2.5-3b-i"):
         policies.load(told, tmp_path / "none")
@@ -93,15 +96,15 @@ def test_a_tokenizer_larger_than_the_model_is_the_users_to_mend(
         vocab_size=260, width=8, layers=1, query_heads=1, kv_heads=1, head_dim=8, mlp_width=8
     )
     weights.save_pretrained(qwen2.Qwen2(small, rngs=nnx.Rngs(0)), tmp_path / "hf")
-    tiny_policy.tokenizer.save(tmp_path / "hf")
+    tokenizer().save(tmp_path / "hf")
     with pytest.raises(UserError, match=r"has \d+ tokens, the model only 260 embeddings; choose"):
         policies.load(experiment(checkpoint=str(tmp_path / "hf")), tmp_path / "none")
     with pytest.raises(UserError, match="unknown model preset 'nope'; choose one of"):
-        Tokenizer.save(tiny_policy.tokenizer, tmp_path / "tokenizer")
+        Tokenizer.save(tokenizer(), tmp_path / "tokenizer")
         policies.load(experiment(preset="nope"), tmp_path / "tokenizer")
 
 
 def test_the_sampler_gets_the_same_numbers(tiny_policy: Policy, tiny_params: Params) -> None:
-    held = tiny_policy.sampler_weights(tiny_params)
+    held = tiny_policy.to_sampler_weights(Weights(tiny_params))
     assert len(held.layers) == tiny_policy.config.layers and held.lm_head_DV is None
     np.testing.assert_array_equal(held.layers[1].q_DNH, tiny_params["layers"]["q"][...][1])

@@ -1,4 +1,4 @@
-"""What was saved on one mesh is restored on another, on one device, and in another type."""
+"""A state saved on one mesh is restored on another, on one device, and in another dtype."""
 
 import json
 from collections.abc import Callable
@@ -10,12 +10,12 @@ import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
 from r1ci_jax.model import qwen2
 from r1ci_jax.sharding import mesh as meshes
-from r1ci_jax.train import checkpoint, train_state
+from r1ci_jax.train import checkpoint, optimizer, train_state
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=2, query_heads=4, kv_heads=2,
                            head_dim=8, mlp_width=64, tied=False)
 make = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))
-tx = train_state.make_optimizer(train_state.constant_schedule(1e-3), clip_norm=1.0)
+tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-3), clip_norm=1.0)
 
 def begun(key, mesh=None):
     params = nnx.split(make(jax.random.key(key)))[1]

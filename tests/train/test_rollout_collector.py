@@ -16,15 +16,16 @@ from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.train import grpo_step, rollout_collector
-from r1ci_jax.train.policy import Params, Policy
-from tests.train.asking import (
+from r1ci_jax.train.policy import Params, Policy, Weights
+from tests.train.tiny_training import (
     CONFIG,
     LIMITS,
     SAMPLER,
-    Noting,
+    RecordingRunner,
     Stopped,
-    noting,
-    questions,
+    load_examples,
+    make_recording_runner,
+    tokenizer,
     train,
     write_until,
 )
@@ -42,8 +43,8 @@ LONG = dataclasses.replace(LIMITS, max_new_tokens=100)
 
 
 @pytest.fixture
-def ragged(tiny_policy: Policy, box: Sandbox) -> Noting:
-    return noting(tiny_policy, box, RAGGED, LONG)
+def ragged(tiny_policy: Policy, box: Sandbox) -> RecordingRunner:
+    return make_recording_runner(tiny_policy, box, RAGGED, LONG)
 
 
 def equal(left: Params, right: Params) -> bool:
@@ -80,7 +81,7 @@ def whole(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Whole:
     place = tmp_path_factory.mktemp("whole")
-    runner = noting(tiny_policy, box, RAGGED, LONG)
+    runner = make_recording_runner(tiny_policy, box, RAGGED, LONG)
     return Whole(place, train(tiny_policy, first_params, runner, place, CARRYING, STAGES))
 
 
@@ -91,33 +92,38 @@ def test_carrying_training_asks_all_of_a_stage_within_it(whole: Whole) -> None:
     assert sorted(steps[0] + steps[1]) == [0, 1, 2, 3]
     assert sorted(number for found in steps[2:] for number in found) == list(range(4, 12))
     rows = metrics.read(whole.place / "metrics.jsonl")
-    assert rows[0]["group/age_max"] == rows[2]["group/age_max"] == 0
-    assert max(row["group/age_max"] for row in rows) in (1, 2)
+    assert rows[0]["group/staleness_max"] == rows[2]["group/staleness_max"] == 0
+    assert max(row["group/staleness_max"] for row in rows) in (1, 2)
     for row, found in zip(rows, steps, strict=True):
         first = 0 if row["step"] <= 2 else 2
         # A batch is started a step ahead of its own, the first two of a stage with the first.
         born = [max(number // 2 - 1, first) for number in found]
         ages = [row["step"] - 1 - each for each in born]
-        assert (row["group/age_mean"], row["group/age_max"]) == (np.mean(ages), max(ages))
+        assert (row["group/staleness_mean"], row["group/staleness_max"]) == (
+            np.mean(ages),
+            max(ages),
+        )
 
 
 def test_every_token_keeps_the_probability_it_was_sampled_with(
-    tiny_policy: Policy, tiny_params: Params, ragged: Noting
+    tiny_policy: Policy, tiny_params: Params, ragged: RecordingRunner
 ) -> None:
     other = jax.tree.map(lambda leaf: leaf * 1.05, tiny_params)
     scores = jax.jit(tiny_policy.logprobs_and_entropy)
     collector = rollout_collector.RolloutCollector(
-        ragged, questions("group1+group2"), CARRYING, steps=range(5), seed=3
+        ragged, load_examples("group1+group2"), CARRYING, steps=range(5), seed=3
     )
-    ragged.load(tiny_policy.sampler_weights(tiny_params))
+    ragged.load(tiny_policy.to_sampler_weights(Weights(tiny_params)))
     collector.collect(0)
-    ragged.load(tiny_policy.sampler_weights(other))
+    ragged.load(tiny_policy.to_sampler_weights(Weights(other)))
     trajectories, values = collector.collect(1)
-    assert values["group/age_max"] == 1
+    assert values["group/staleness_max"] == 1
     stale = [trajectory for trajectory in trajectories if trajectory.num_stale_tokens]
     # Some were cut in their middle.
-    assert any(any(each.sampled[: each.num_stale_tokens]) and any(each.sampled[each.num_stale_tokens :])
-               for each in stale)  # fmt: skip
+    assert any(
+        any(each.sampled[: each.num_stale_tokens]) and any(each.sampled[each.num_stale_tokens :])
+        for each in stale
+    )
     fresh_tokens = 0
     for each in stale:
         sampled = np.array(each.sampled[1:])
@@ -126,16 +132,25 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
         for params, chosen in ((tiny_params, sampled & is_stale), (other, sampled & ~is_stale)):
             tokens_BT = np.zeros((1, 128), np.int32)
             tokens_BT[0, : len(each.tokens)] = each.tokens
-            computed_T = np.asarray(scores(params, tokens_BT)[0])[0, : len(recorded)]
+            computed_T = np.asarray(scores(Weights(params), tokens_BT)[0])[0, : len(recorded)]
             np.testing.assert_allclose(recorded[chosen], computed_T[chosen], atol=1e-4)
         fresh_tokens += int((sampled & ~is_stale).sum())
     # The ratio of the loss is to those; the check is over tokens of the same weights alone.
-    (batch, *_) = grpo_step.split_microbatches(stale, np.ones(len(stale)), tiny_policy, CARRYING)
-    total, gap = grpo_step.accumulate_gradients(
-        grpo_step.zero_accumulator(other), other, other, batch, policy=tiny_policy, config=CARRYING
+    (batch, *_) = grpo_step.split_microbatches(
+        stale, np.ones(len(stale)), CARRYING, tokenizer().pad_id
     )
-    assert gap.max <= 1e-4 and 0 < float(gap.tokens) <= fresh_tokens
-    assert float(total.grpo.ratio_deviation) > 0
+    total, gap = grpo_step.accumulate_gradients(
+        grpo_step.zero_accumulator(other),
+        Weights(other),
+        batch,
+        policy=tiny_policy,
+        temperature=CARRYING.temperature,
+        clip_low=CARRYING.clip_low,
+        clip_high=CARRYING.clip_high,
+        kl_coef=0.0,
+    )
+    assert gap.max <= 1e-4 and 0 < float(gap.num_tokens) <= fresh_tokens
+    assert float(total.sums.ratio_deviation) > 0
 
 
 def test_a_stopped_carrying_training_ends_as_an_uninterrupted_one(
@@ -147,7 +162,7 @@ def test_a_stopped_carrying_training_ends_as_an_uninterrupted_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run() -> Params:
-        runner = noting(tiny_policy, box, RAGGED, LONG)
+        runner = make_recording_runner(tiny_policy, box, RAGGED, LONG)
         return train(tiny_policy, first_params, runner, tmp_path, CARRYING, STAGES)
 
     # In the middle of a stage and of its groups: the checkpoint is that of step 4.
@@ -162,7 +177,7 @@ def test_a_stopped_carrying_training_ends_as_an_uninterrupted_one(
         ]
         for place in (whole.place, tmp_path)
     )
-    assert left == right and len(left) == 6 and right[4]["group/age_max"] > 0
+    assert left == right and len(left) == 6 and right[4]["group/staleness_max"] > 0
 
 
 def test_replayed_carrying_training_equals_the_dumped_one(
@@ -177,7 +192,7 @@ def test_replayed_carrying_training_equals_the_dumped_one(
 
 
 def test_replayed_training_equals_the_dumped_one(
-    tiny_policy: Policy, first_params: Params, ragged: Noting, tmp_path: Path
+    tiny_policy: Policy, first_params: Params, ragged: RecordingRunner, tmp_path: Path
 ) -> None:
     config = dataclasses.replace(CARRYING, max_staleness=0)
     stages = [Stage(number=1, split="group1", steps=2)]

@@ -20,8 +20,9 @@ from r1ci_jax.data.demonstrations import (
 from r1ci_jax.data.encoding import Encoded
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import metrics
-from r1ci_jax.train import losses, sft, train_state
-from r1ci_jax.train.policy import Params, Policy
+from r1ci_jax.train import checkpoint, losses, optimizer, sft, train_state
+from r1ci_jax.train.policy import Params, Policy, Weights
+from tests.train.tiny_training import tokenizer, training_run
 
 LENGTH = 96
 CODE = "```python\nprint(1)\n```"
@@ -45,12 +46,12 @@ def demonstration(number: int = 3) -> Demonstration:
     )
 
 
-def encoded(policy: Policy, count: int) -> list[Encoded]:
-    return [encoding.encode(demonstration(number), policy.tokenizer) for number in range(count)]
+def encoded(count: int) -> list[Encoded]:
+    return [encoding.encode(demonstration(number), tokenizer()) for number in range(count)]
 
 
-def packed_batch(policy: Policy, rows: list[Encoded], length: int) -> Any:
-    packed = packing.pack(rows, length, pad_id=policy.tokenizer.pad_id)
+def packed_batch(rows: list[Encoded], length: int) -> Any:
+    packed = packing.pack(rows, length, pad_id=tokenizer().pad_id)
     return jax.tree.map(
         jnp.asarray, next(packing.packed_batches(packed, len(packed), epochs=1, seed=0))
     )
@@ -59,8 +60,8 @@ def packed_batch(policy: Policy, rows: list[Encoded], length: int) -> Any:
 def loss(params: Params, policy: Policy, batch: packing.PackedBatch) -> jax.Array:
     """Summed loss, as the step computes it."""
     mask_BT = batch.loss_mask_BT[:, 1:]
-    rows = {"counted_BT": mask_BT, "inputs": (mask_BT,)}
-    return policy.loss(losses.sft_token_loss, params, *batch[:3], **rows)[0]
+    masks = {"mask_BT": mask_BT, "inputs": (mask_BT,)}
+    return policy.loss(losses.sft_token_loss, Weights(params), *batch[:3], **masks)[0]
 
 
 loss_and_gradients = jax.jit(jax.value_and_grad(loss), static_argnums=1)
@@ -69,18 +70,18 @@ loss_and_gradients = jax.jit(jax.value_and_grad(loss), static_argnums=1)
 def test_gradient_reaches_exactly_the_policys_own_words(
     tiny_policy: Policy, tiny_params: Params
 ) -> None:
-    batch = packed_batch(tiny_policy, encoded(tiny_policy, 1), LENGTH)
-    logprobs_BT, _ = tiny_policy.logprobs_and_entropy(tiny_params, *batch[:3])
+    batch = packed_batch(encoded(1), LENGTH)
+    logprobs_BT, _ = tiny_policy.logprobs_and_entropy(Weights(tiny_params), *batch[:3])
     mask_BT = batch.loss_mask_BT[:, 1:]
     gradient_BT = jax.grad(lambda x_BT: losses.sft_token_loss(x_BT, mask_BT).sum())(logprobs_BT)
     assert set(np.unique(gradient_BT)) == {-1.0, 0.0}
     taught = batch.tokens_BT[:, 1:][gradient_BT == -1.0].tolist()
-    assert tiny_policy.tokenizer.decode(taught) == CODE + "<<<3>>>".replace("3", "0") + "<|im_end|>"
+    assert tokenizer().decode(taught) == CODE + "<<<3>>>".replace("3", "0") + "<|im_end|>"
 
 
 def test_output_at_the_end_is_read_by_nobody(tiny_policy: Policy, tiny_params: Params) -> None:
-    row = encoded(tiny_policy, 1)[0]
-    observation = np.array(tiny_policy.tokenizer.encode("\nbanana 3\n"), np.int32)
+    row = encoded(1)[0]
+    observation = np.array(tokenizer().encode("\nbanana 3\n"), np.int32)
 
     def with_output(ids: np.ndarray) -> Any:
         unsampled = np.zeros(len(ids), bool)
@@ -88,7 +89,7 @@ def test_output_at_the_end_is_read_by_nobody(tiny_policy: Policy, tiny_params: P
             tokens_T=np.concatenate([row.tokens_T, ids]),
             sampled_T=np.concatenate([row.sampled_T, unsampled]),
         )
-        return packed_batch(tiny_policy, [longer], LENGTH + 32)
+        return packed_batch([longer], LENGTH + 32)
 
     left, left_gradients = loss_and_gradients(tiny_params, tiny_policy, with_output(observation))
     right, right_gradients = loss_and_gradients(
@@ -100,10 +101,10 @@ def test_output_at_the_end_is_read_by_nobody(tiny_policy: Policy, tiny_params: P
 
 
 def test_packed_equals_separate(tiny_policy: Policy, tiny_params: Params) -> None:
-    rows = encoded(tiny_policy, 3)
-    together = packed_batch(tiny_policy, rows, 3 * LENGTH)
+    rows = encoded(3)
+    together = packed_batch(rows, 3 * LENGTH)
     assert together.tokens_BT.shape[0] == 1
-    apart = [packed_batch(tiny_policy, [row], LENGTH) for row in rows]
+    apart = [packed_batch([row], LENGTH) for row in rows]
     loss_together, gradients_together = loss_and_gradients(tiny_params, tiny_policy, together)
     parts = [loss_and_gradients(tiny_params, tiny_policy, batch) for batch in apart]
     np.testing.assert_allclose(loss_together, sum(part[0] for part in parts), rtol=1e-5)
@@ -124,16 +125,13 @@ TIMES = ("time", "rate/tokens_per_second")
 
 def train(policy: Policy, params: Params, place: Path, **changes: Any) -> Params:
     config = SftConfig(**{**vars(CONFIG), **changes})
-    place.mkdir(exist_ok=True)
     return sft.train(
         policy,
         jax.tree.map(jnp.copy, params),
-        encoded(policy, 8),
+        encoded(8),
         config,
-        seed=1,
-        checkpoints_dir=place / "checkpoints",
-        metrics_path=place / "metrics.jsonl",
-        diverged_dir=place / "diverged",
+        training_run("sft", place, seed=1),
+        pad_id=tokenizer().pad_id,
     )
 
 
@@ -178,14 +176,17 @@ def test_the_loss_falls_and_a_stopped_run_ends_as_an_uninterrupted_one(
     assert timeless(tmp_path / "stopped") == rows
 
 
+# Where no checkpoint is due, the next step is dispatched before the divergence is seen.
+@pytest.mark.parametrize("checkpoint_every", [1, 5])
 def test_divergence_is_said_and_not_saved(
-    tiny_policy: Policy, tiny_params: Params, tmp_path: Path
+    tiny_policy: Policy, tiny_params: Params, tmp_path: Path, checkpoint_every: int
 ) -> None:
     broken = jax.tree.map(lambda leaf: leaf * jnp.inf, tiny_params)
     with pytest.raises(UserError, match=r"training diverged at step 1 .* lower sft.lr or raise"):
-        train(tiny_policy, broken, tmp_path, checkpoint_every=1)
+        train(tiny_policy, broken, tmp_path, checkpoint_every=checkpoint_every)
     assert metrics.read(tmp_path / "metrics.jsonl") == []
     assert not list((tmp_path / "checkpoints").glob("*"))
+    assert [path.name for path in (tmp_path / "diverged").iterdir()] == ["sft_step_1.npz"]
 
 
 @pytest.mark.parametrize("changes", [{"num_microbatches": 4}, {"num_microbatches": 2}])
@@ -193,13 +194,13 @@ def test_a_batch_in_parts_is_the_same_step(
     tiny_policy: Policy, tiny_params: Params, changes: dict[str, int]
 ) -> None:
     # Rows with very different numbers of learnt tokens: means of means would differ.
-    batch = packed_batch(tiny_policy, encoded(tiny_policy, 4), LENGTH)
+    batch = packed_batch(encoded(4), LENGTH)
     batch = jax.tree.map(lambda rows: jnp.resize(rows, (4, LENGTH)), batch)
     mask_BT = np.array(batch.loss_mask_BT)
     mask_BT[1, : LENGTH // 2] = False
     mask_BT[2] = False
     batch = batch._replace(loss_mask_BT=jnp.asarray(mask_BT))
-    tx = train_state.make_optimizer(train_state.constant_schedule(1e-2), clip_norm=1.0)
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-2), clip_norm=1.0)
 
     def step(**changes: int) -> Any:
         begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), tx)
@@ -217,7 +218,7 @@ def test_a_batch_in_parts_is_the_same_step(
 def test_the_gradient_of_an_unlearnt_batch_is_zero(
     tiny_policy: Policy, tiny_params: Params
 ) -> None:
-    batch = packed_batch(tiny_policy, encoded(tiny_policy, 2), LENGTH)
+    batch = packed_batch(encoded(2), LENGTH)
     batch = batch._replace(loss_mask_BT=jnp.zeros_like(batch.loss_mask_BT))
     _, gradients = loss_and_gradients(tiny_params, tiny_policy, batch)
     assert not any(leaf.any() for leaf in jax.tree.leaves(gradients))
@@ -250,3 +251,33 @@ def test_lora_trains_only_its_additions(
     again = train(small, tiny_params, tmp_path / "whole", epochs=4)
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(trained), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_step_is_recorded_while_the_next_one_runs(
+    tiny_policy: Policy, tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    shard, write = train_state.shard_batch, metrics.MetricsWriter.write
+    save = checkpoint.CheckpointManager.save
+
+    def note_dispatch(batch: Any) -> Any:
+        events.append(f"dispatch {sum(event.startswith('dispatch') for event in events) + 1}")
+        return shard(batch)
+
+    def note_write(writer: metrics.MetricsWriter, stage: str, step: int, values: Any) -> None:
+        events.append(f"write {step}")
+        write(writer, stage, step, values)
+
+    def note_save(manager: Any, step: int, *arguments: Any, **options: Any) -> None:
+        events.append(f"save {step}")
+        save(manager, step, *arguments, **options)
+
+    monkeypatch.setattr(train_state, "shard_batch", note_dispatch)
+    monkeypatch.setattr(metrics.MetricsWriter, "write", note_write)
+    monkeypatch.setattr(checkpoint.CheckpointManager, "save", note_save)
+    train(tiny_policy, tiny_params, tmp_path, epochs=1, checkpoint_every=3)
+    # A step that is saved is waited for: it is checked and written first.
+    assert events == [
+        "dispatch 1", "dispatch 2", "write 1", "dispatch 3", "write 2", "write 3", "save 3",
+        "dispatch 4", "write 4", "save 4",
+    ]  # fmt: skip

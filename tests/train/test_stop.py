@@ -17,8 +17,8 @@ from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.train.checkpoint import CheckpointManager
 from r1ci_jax.train.policy import Params, Policy
 from r1ci_jax.train.rollout_collector import RolloutCollector
-from tests.train import asking
-from tests.train.asking import Noting
+from tests.train import tiny_training
+from tests.train.tiny_training import RecordingRunner
 
 
 def terminate() -> None:
@@ -40,13 +40,13 @@ def assert_equal(left: Params, right: Params) -> None:
 def test_sampling_is_abandoned_and_the_step_before_is_saved(
     tiny_policy: Policy,
     tiny_params: Params,
-    runner: Noting,
+    runner: RecordingRunner,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # With trajectories in flight, which go on while the step that is abandoned lasts.
-    config = dataclasses.replace(asking.CONFIG, max_staleness=1)
-    whole = asking.train(tiny_policy, tiny_params, runner, tmp_path / "whole", config)
+    config = dataclasses.replace(tiny_training.CONFIG, max_staleness=1)
+    whole = tiny_training.train(tiny_policy, tiny_params, runner, tmp_path / "whole", config)
     place = tmp_path / "stopped"
     collect, dispatch = RolloutCollector.collect, Engine.dispatch
     dispatched: list[int] = []
@@ -71,11 +71,11 @@ def test_sampling_is_abandoned_and_the_step_before_is_saved(
     ):
         patch.setattr(RolloutCollector, "collect", collect_noted)
         patch.setattr(Engine, "dispatch", dispatch_and_stop)
-        asking.train(tiny_policy, tiny_params, runner, place, config)
+        tiny_training.train(tiny_policy, tiny_params, runner, place, config)
     assert len(dispatched) == 2, "the chunk under way was the last one"
     with CheckpointManager(place / "checkpoints") as checkpoints:
         assert checkpoints.latest() == 4, "checkpoints are due every third step only"
-    resumed = asking.train(tiny_policy, tiny_params, runner, place, config)
+    resumed = tiny_training.train(tiny_policy, tiny_params, runner, place, config)
     assert_equal(resumed, whole)
     assert rows(place) == rows(tmp_path / "whole")
 
@@ -83,7 +83,7 @@ def test_sampling_is_abandoned_and_the_step_before_is_saved(
 def test_a_step_under_way_is_finished_and_saved(
     tiny_policy: Policy,
     tiny_params: Params,
-    runner: Noting,
+    runner: RecordingRunner,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -100,7 +100,7 @@ def test_a_step_under_way_is_finished_and_saved(
         pytest.raises(Resume, match="after grpo step 2;"),
     ):
         patch.setattr(metrics.MetricsWriter, "write", write_and_stop)
-        asking.train(tiny_policy, tiny_params, runner, tmp_path)
+        tiny_training.train(tiny_policy, tiny_params, runner, tmp_path)
     assert [row["step"] for row in rows(tmp_path)] == [1, 2]
     with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest() == 2
@@ -111,10 +111,10 @@ def test_a_step_under_way_is_finished_and_saved(
 
 
 def test_before_the_first_step_there_is_nothing_to_save(
-    tiny_policy: Policy, tiny_params: Params, runner: Noting, tmp_path: Path
+    tiny_policy: Policy, tiny_params: Params, runner: RecordingRunner, tmp_path: Path
 ) -> None:
     with preemption.handle_sigterm(), pytest.raises(Resume, match="after grpo step 0;"):
         terminate()
-        asking.train(tiny_policy, tiny_params, runner, tmp_path)
+        tiny_training.train(tiny_policy, tiny_params, runner, tmp_path)
     assert rows(tmp_path) == []
     assert not (tmp_path / "checkpoints").exists()

@@ -7,27 +7,34 @@ import optax
 import pytest
 from flax import nnx
 
-from r1ci_jax.train import train_state
+from r1ci_jax.train import optimizer, train_state
 
 
 def test_constant_schedule_warms_up_and_stays():
-    schedule = train_state.constant_schedule(2.0, warmup_steps=3)
+    schedule = optimizer.constant_schedule(2.0, warmup_steps=3)
     np.testing.assert_allclose([schedule(i) for i in range(6)], [0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
-    assert float(train_state.constant_schedule(2.0)(0)) == 2.0
+    assert float(optimizer.constant_schedule(2.0)(0)) == 2.0
 
 
 def test_cosine_schedule_by_hand():
-    schedule = train_state.cosine_schedule(1.0, steps=5, warmup_steps=1)
+    schedule = optimizer.cosine_schedule(1.0, steps=5, warmup_steps=1)
     # One warm-up step at half rate, then a cosine over the other four.
     want = [0.5, 1.0, 0.5 + 0.25 * 2**0.5, 0.5, 0.5 - 0.25 * 2**0.5, 0.0, 0.0]
     np.testing.assert_allclose([schedule(i) for i in range(7)], want, atol=1e-6)
 
 
 def test_cosine_floor_and_degenerate_lengths():
-    assert float(train_state.cosine_schedule(2.0, steps=10, floor=0.1)(10)) == pytest.approx(0.2)
+    assert float(optimizer.cosine_schedule(2.0, steps=10, floor=0.1)(10)) == pytest.approx(0.2)
     for steps in (0, 1):
-        first = train_state.cosine_schedule(1.0, steps=steps, warmup_steps=steps)(0)
+        first = optimizer.cosine_schedule(1.0, steps=steps, warmup_steps=steps)(0)
         assert 0 < float(first) <= 1
+
+
+def test_tabulated_rates_are_those_of_the_compiled_schedule():
+    schedule = optimizer.cosine_schedule(3e-3, steps=40, warmup_steps=3)
+    compiled = jax.jit(schedule)
+    want = [compiled(np.int32(step)) for step in range(40)]
+    np.testing.assert_array_equal(optimizer.tabulate(schedule, 40), want)
 
 
 def test_norms_and_biases_do_not_decay_even_when_layers_are_stacked():
@@ -40,9 +47,7 @@ def test_norms_and_biases_do_not_decay_even_when_layers_are_stacked():
         },
         "norm_D": jnp.ones(4),
     }
-    tx = train_state.make_optimizer(
-        train_state.constant_schedule(0.1), clip_norm=1.0, weight_decay=0.5
-    )
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(0.1), clip_norm=1.0, weight_decay=0.5)
     state = train_state.init_state(params, tx)
     state = train_state.apply_gradients(state, jax.tree.map(jnp.zeros_like, params), tx)
     np.testing.assert_allclose(state.params["embed_VD"], 0.95)
@@ -56,7 +61,7 @@ def test_norms_and_biases_do_not_decay_even_when_layers_are_stacked():
 
 
 def test_one_step_of_adam_by_hand():
-    tx = train_state.make_optimizer(train_state.constant_schedule(0.1), clip_norm=1e9)
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(0.1), clip_norm=1e9)
     state = train_state.init_state({"w": jnp.array([1.0, 2.0])}, tx)
     state = train_state.apply_gradients(state, {"w": jnp.array([3.0, -0.5])}, tx)
     # The first step of Adam moves every weight by the learning rate.
@@ -65,7 +70,7 @@ def test_one_step_of_adam_by_hand():
 
 
 def test_the_global_norm_is_clipped():
-    clip_only = train_state.make_optimizer(train_state.constant_schedule(0.1), clip_norm=1.0)
+    clip_only = optimizer.make_optimizer(optimizer.constant_schedule(0.1), clip_norm=1.0)
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
     state = train_state.init_state(params, clip_only)
     state = train_state.apply_gradients(
@@ -77,7 +82,7 @@ def test_the_global_norm_is_clipped():
 
 def test_nnx_state_trains_under_jit_with_donation():
     graph, params = nnx.split(nnx.Linear(3, 1, rngs=nnx.Rngs(0)))
-    tx = train_state.make_optimizer(train_state.constant_schedule(0.05), clip_norm=10.0)
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(0.05), clip_norm=10.0)
     state = train_state.init_state(params, tx)
     x_BD = jax.random.normal(jax.random.key(0), (16, 3))
     y_B = x_BD @ jnp.array([1.0, -2.0, 0.5])

@@ -1,6 +1,7 @@
 """A small training with the real sampler and the real jail, for the tests of the trainer."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, override
@@ -22,8 +23,11 @@ from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import protocol
+from r1ci_jax.text import tokenizer as tokenizers
+from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import grpo
 from r1ci_jax.train.policy import Params, Policy
+from r1ci_jax.train.training_run import TrainingRun
 
 CONFIG = GrpoConfig(
     prompts_per_step=2,
@@ -41,27 +45,34 @@ STAGES = [
 ]
 
 
-def questions(split: str) -> list[Example]:
-    """Four in group 1, four more in group 2."""
+@functools.cache
+def tokenizer() -> Tokenizer:
+    """About 300 tokens."""
+    texts = ["How many 'a' in 'banana'? ```python\nprint(1)\n``` <<<3>>> Execution Results"] * 3
+    return tokenizers.train_byte_bpe(texts, 300)
+
+
+def load_examples(split: str) -> list[Example]:
+    """Four examples in group 1, four more in group 2."""
     count = 4 * len(split.split("+"))
     return [registry.get("toy_letters").generate(i, seed=0, difficulty=1) for i in range(count)]
 
 
-class Noting(Runner):
-    """Notes what it was asked, and likes low tokens: an untrained policy earns nothing else."""
+class RecordingRunner(Runner):
+    """Records its requests, and rewards low tokens: an untrained policy earns nothing else."""
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self.asked: list[list[Request]] = []
+        self.recorded: list[list[Request]] = []
 
     def run(
         self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
     ) -> list[Trajectory]:
-        self.asked.append(list(requests))
-        return super().run(self.asked[-1], on_done=on_done)
+        self.recorded.append(list(requests))
+        return super().run(self.recorded[-1], on_done=on_done)
 
     @override
-    def judged(
+    def score(
         self, row: Episode, stop: StopReason, answer: str | None, is_own: bool = True
     ) -> Trajectory:
         low = np.less(row.tokens, self.tokenizer.vocab_size / 2)
@@ -75,12 +86,25 @@ SAMPLER = SamplerConfig(
 LIMITS = TurnLimits(max_code_calls=1, max_new_tokens=24, max_observation_tokens=32)
 
 
-def noting(
+def make_recording_runner(
     policy: Policy, box: Sandbox, sampler: SamplerConfig = SAMPLER, limits: TurnLimits = LIMITS
-) -> Noting:
-    table = stop_automaton.token_table(protocol.stop_machine(), policy.tokenizer.token_bytes())
-    engine = Engine(policy.config, sampler, table, eos_id=policy.tokenizer.eos_id, seed=5)
-    return Noting(engine, box, policy.tokenizer, limits)
+) -> RecordingRunner:
+    table = stop_automaton.token_table(protocol.stop_machine(), tokenizer().token_bytes())
+    engine = Engine(policy.config, sampler, table, eos_id=tokenizer().eos_id, seed=5)
+    return RecordingRunner(engine, box, tokenizer(), limits)
+
+
+def training_run(name: str, place: Path, *, seed: int) -> TrainingRun:
+    place.mkdir(exist_ok=True)
+    return TrainingRun(
+        name=name,
+        seed=seed,
+        checkpoints_dir=place / "checkpoints",
+        metrics_path=place / "metrics.jsonl",
+        trajectories_path=place / "trajectories.jsonl",
+        rollouts_dir=place / "rollouts",
+        diverged_dir=place / "diverged",
+    )
 
 
 def train(
@@ -91,30 +115,17 @@ def train(
     config: GrpoConfig = CONFIG,
     stages: list[Stage] = STAGES,
 ) -> Params:
-    place.mkdir(exist_ok=True)
-    return grpo.train(
-        policy,
-        jax.tree.map(jnp.copy, params),
-        stages,
-        questions,
-        runner,
-        config,
-        name="grpo",
-        seed=3,
-        checkpoints_dir=place / "checkpoints",
-        metrics_path=place / "metrics.jsonl",
-        trajectories_path=place / "trajectories.jsonl",
-        rollouts_dir=place / "rollouts",
-        diverged_dir=place / "diverged",
-    )
+    params = jax.tree.map(jnp.copy, params)
+    run = training_run("grpo", place, seed=3)
+    return grpo.train(policy, params, tokenizer(), stages, load_examples, runner, config, run)
 
 
 class Stopped(Exception):
-    """Stands for whatever ends a run."""
+    """Stands for anything that ends a run."""
 
 
 def write_until(last: int) -> Callable[..., None]:
-    """In the place of `MetricsWriter.write`: the run ends in its middle of step `last`."""
+    """Replace `MetricsWriter.write`: the run ends in the middle of step `last`."""
     write = metrics.MetricsWriter.write
 
     def write_some(writer: metrics.MetricsWriter, stage: str, step: int, values: Any) -> None:

@@ -1,0 +1,191 @@
+"""The frame of a training's steps: files, resume, metrics, guards, checkpoints, preemption.
+
+Both trainers use it in the same way; the steps themselves are their own:
+
+    with run.start(train_state, config, num_steps, identity={...}) as loop:
+        train_state = loop.train_state
+        for step in range(loop.first_step, num_steps):
+            train_state, metrics = ...
+            loop.record(step + 1, metrics, ...)
+            if loop.must_save(step + 1):
+                loop.save(step + 1, train_state, {...}, metric=loss)
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from etils import epath
+
+from r1ci_jax.config import GrpoConfig, SftConfig
+from r1ci_jax.runtime import metrics, preemption
+from r1ci_jax.runtime.progress import Progress
+from r1ci_jax.runtime.run_dir import RunDir
+from r1ci_jax.train import checkpoint, guards
+from r1ci_jax.train.train_state import TrainState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """One training by name: its seed and its files."""
+
+    name: str
+    """Name in metrics, trajectories and messages."""
+    seed: int
+    checkpoints_dir: epath.PathLike
+    metrics_path: Path
+    trajectories_path: Path
+    rollouts_dir: Path
+    """Directory of the batches that `grpo.dump_rollouts` writes."""
+    diverged_dir: Path
+    """Directory of batches whose loss or gradient is not finite."""
+    sync: Callable[[], None] = lambda: None
+    """Copies the other files to where they must be before a checkpoint counts."""
+
+    @classmethod
+    def in_directory(cls, directory: RunDir, name: str, *, seed: int) -> Self:
+        """Make the training `name` of a run directory."""
+        return cls(
+            name=name,
+            seed=seed,
+            checkpoints_dir=directory.checkpoints / name,
+            metrics_path=directory.metrics_path,
+            trajectories_path=directory.trajectories_path,
+            rollouts_dir=directory.rollouts / name,
+            diverged_dir=directory.diverged,
+            sync=directory.sync,
+        )
+
+    @contextlib.contextmanager
+    def start(
+        self,
+        train_state: TrainState,
+        config: SftConfig | GrpoConfig,
+        num_steps: int,
+        *,
+        identity: Mapping[str, Any],
+        better: Literal["lower", "higher"] = "lower",
+    ) -> Iterator["TrainingLoop"]:
+        """Open the files and restore the newest checkpoint, if there is one.
+
+        Args:
+            train_state: State before the first step.
+            config: Knobs of the trainer, of which the checkpoints' are used.
+            num_steps: Steps of the whole training.
+            identity: JSON values that tell this training from others; a checkpoint with other
+                values is refused.
+            better: Direction in which the metric of a checkpoint improves.
+        """
+        with (
+            checkpoint.CheckpointManager(
+                self.checkpoints_dir,
+                config.checkpoint_keep,
+                keep_best=config.checkpoint_keep_best,
+                better=better,
+                training={"seed": self.seed, **identity},
+                before_commit=self.sync,
+            ) as checkpoints,
+            metrics.MetricsWriter(self.metrics_path) as writer,
+        ):
+            first_step, metadata = 0, None
+            restored = checkpoints.restore_latest(checkpoint.abstract(train_state))
+            if restored is not None:
+                # The name is bound anew, so that the state before the first step is freed.
+                first_step, train_state, metadata = restored
+            writer.truncate_after(self.name, first_step)
+            spikes = guards.LossSpikeDetector()
+            spikes.resume(metrics.column(self.metrics_path, self.name, "optim/loss"))
+            with Progress(self.name, num_steps, start=first_step) as progress:
+                yield TrainingLoop(
+                    name=self.name,
+                    num_steps=num_steps,
+                    first_step=first_step,
+                    train_state=train_state,
+                    metadata=metadata,
+                    progress=progress,
+                    _checkpoint_every=config.checkpoint_every,
+                    _checkpoints=checkpoints,
+                    _writer=writer,
+                    _spikes=spikes,
+                )
+
+
+@dataclasses.dataclass(kw_only=True)
+class TrainingLoop:
+    """A training in progress."""
+
+    name: str
+    num_steps: int
+    first_step: int
+    """Number of steps that are done already."""
+    train_state: TrainState
+    """State after `first_step` steps."""
+    metadata: checkpoint.Metadata | None
+    """Metadata of the checkpoint that the training resumes from; None when it starts."""
+    progress: Progress
+    _checkpoint_every: int
+    _checkpoints: checkpoint.CheckpointManager
+    _writer: metrics.MetricsWriter
+    _spikes: guards.LossSpikeDetector
+    _is_preempted: bool = False
+
+    def record(
+        self,
+        step: int,
+        values: Mapping[str, float],
+        *,
+        save_batch: Callable[[], Path],
+        advice: str,
+        shown: Mapping[str, str],
+    ) -> None:
+        """Check the metrics of a step, then write them.
+
+        Args:
+            step: Number of steps done, this one included.
+            values: Metrics of the step.
+            save_batch: Writes the step's batch to a file and returns its path.
+            advice: What to try when the step diverged.
+            shown: Metrics to show on the terminal, {label: metric}.
+
+        Raises:
+            UserError: a loss or gradient is not finite; the step is not written.
+        """
+        learned = {name: x for name, x in values.items() if name.startswith(("optim/", "check/"))}
+        guards.require_finite(learned, step=step, save=save_batch, advice=advice)
+        guards.report_logprob_mismatch(self.name, step, values)
+        deviation = self._spikes.report(self.name, step, values["optim/loss"])
+        self._writer.write(self.name, step, {**values, "check/loss_deviation": deviation})
+        self.progress.update(step, {label: values[metric] for label, metric in shown.items()})
+
+    def must_save(self, step: int) -> bool:
+        """Return True if a checkpoint is due after this step, or the run is preempted.
+
+        Every host calls it at the same step.
+        """
+        self._is_preempted = preemption.is_requested()
+        is_due = step % self._checkpoint_every == 0 or step == self.num_steps
+        return is_due or self._is_preempted
+
+    def save(
+        self, step: int, train_state: TrainState, metadata: checkpoint.Metadata, *, metric: float
+    ) -> None:
+        """Save the state after a step in the background.
+
+        Raises:
+            Resume: the run is preempted; it resumes from this step.
+        """
+        self._checkpoints.save(step, train_state, metadata, metric=metric)
+        if self._is_preempted:
+            raise preemption.preempted_error(after=f"{self.name} step {step}")
+
+    def save_on_preemption(
+        self,
+        step: int,
+        train_state: TrainState,
+        metadata: checkpoint.Metadata,
+        metric: float | None,
+    ) -> contextlib.AbstractContextManager[None]:
+        """Guard work that a preemption abandons: the `step` steps before it are saved first."""
+        return self._checkpoints.save_on_preemption(self.name, step, train_state, metadata, metric)
