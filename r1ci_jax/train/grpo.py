@@ -19,8 +19,8 @@ from r1ci_jax.config import GrpoConfig
 from r1ci_jax.curriculum.stages import Stage, curriculum_state
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import serialize, summaries
-from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import metrics, preemption, progress
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.train import checkpoint, grpo_step, guards, rollout_collector
@@ -33,7 +33,7 @@ def train(
     params: Params,
     stages: Sequence[Stage],
     questions: Callable[[str], batching.RandomAccess[Example]],
-    runner: Runner | serialize.Replay,
+    source: TrajectorySource,
     config: GrpoConfig,
     *,
     name: str,
@@ -89,10 +89,13 @@ def train(
 
         with progress.Progress(name, total, start=done) as bar:
             if done < total:
-                runner.load(policy.sampler_weights(train_state.params, runner.sampler, base))
-                with bar.compiling("sampler", about=15):
-                    runner.warm_up()
-                runner.unload()
+                with (
+                    source.weights_loaded(
+                        functools.partial(policy.sampler_weights, train_state.params, frozen=base)
+                    ),
+                    bar.compiling("sampler", about=15),
+                ):
+                    source.warm_up()
                 with bar.compiling("update", about=20):
                     grpo_step.warm_up(train_state.params, reference, base, policy, config)
             for stage, first_step in _with_first_steps(stages):
@@ -100,7 +103,7 @@ def train(
                     continue
                 steps = range(first_step, first_step + stage.steps)
                 collector = rollout_collector.RolloutCollector(
-                    runner, questions(stage.split), config, steps=steps, seed=seed + stage.number
+                    source, questions(stage.split), config, steps=steps, seed=seed + stage.number
                 )
                 if done > first_step:
                     assert saved is not None, "a checkpoint without its place in the data"
@@ -109,16 +112,19 @@ def train(
 
                 # --- Train loop ---
                 for step in steps[max(done - first_step, 0) :]:
-                    runner.load(policy.sampler_weights(train_state.params, runner.sampler, base))
                     wanted = config.prompts_per_step * config.rollouts_per_prompt
                     here = {"curriculum": curriculum_state(stages, step)} | collector.state()
                     with (
                         checkpoints.save_on_preemption(name, step, train_state, here, reward),
+                        # Not longer: the update makes them old and needs their memory.
+                        source.weights_loaded(
+                            functools.partial(
+                                policy.sampler_weights, train_state.params, frozen=base
+                            )
+                        ),
                         bar.activity(f"sampling {wanted}"),
                     ):
                         trajectories, values = collector.collect(step)
-                    # The update makes them old: their memory is better used by gradients.
-                    runner.unload()
                     if config.dump_rollouts:
                         serialize.write(serialize.step_path(rollouts_dir, step + 1), trajectories)
 

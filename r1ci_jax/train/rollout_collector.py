@@ -11,11 +11,10 @@ from typing import Any
 
 from r1ci_jax.config import GrpoConfig, SamplingParams
 from r1ci_jax.data import batching
-from r1ci_jax.rollout import agents, partial_rollouts
-from r1ci_jax.rollout.partial_rollouts import PartialRollout
-from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.serialize import Replay
-from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout import agents, serialize
+from r1ci_jax.rollout.episode import Episode, Request
+from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
+from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.tasks.base import Example
 
 _AGENT = agents.CodeAgent()
@@ -26,7 +25,7 @@ class RolloutCollector:
 
     def __init__(
         self,
-        source: Runner | Replay,
+        source: TrajectorySource,
         questions: batching.RandomAccess[Example],
         config: GrpoConfig,
         *,
@@ -38,19 +37,21 @@ class RolloutCollector:
         self._config = config
         self._steps = steps
         self._batches = batching.prompt_batches(questions, config.prompts_per_step, seed=seed)
-        self._partial: list[PartialRollout] = []
+        self._partial: list[Episode] = []
 
     def state(self) -> dict[str, Any]:
         """The place in the data and all that is in flight, as JSON for the checkpoint."""
         return {
             "batches": self._batches.get_state().decode(),
-            "carried": [partial_rollouts.to_json(entry) for entry in self._partial],
+            "partial_rollouts": [serialize.episode_to_json(episode) for episode in self._partial],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self._batches.set_state(state["batches"].encode())
-        self._partial = [partial_rollouts.from_json(row) for row in state["carried"]]
+        self._partial = [
+            serialize.episode_from_json(saved) for saved in state["partial_rollouts"]
+        ]
 
     def collect(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
         """The groups to train on in this step, in the order of their rollouts, and metrics."""
@@ -60,13 +61,13 @@ class RolloutCollector:
             for number in self._start_requests(step)
             for request in self._make_requests(number)
         ]
-        born = {request.rollout_id[0]: step for request in requests}
-        born |= {entry.group_id: entry.first_step for entry in self._partial}
+        first_step = {request.rollout_id.group_id: step for request in requests}
+        first_step |= {episode.group_id: episode.first_step for episode in self._partial}
         trajectories = self._run(requests, step)
         seconds = time.monotonic() - began
-        ages = [step - born[trajectory.rollout_id[0]] for trajectory in trajectories]
+        ages = [step - first_step[each.rollout_id.group_id] for each in trajectories]
         staleness = {"group/age_mean": sum(ages) / len(ages), "group/age_max": max(ages)}
-        in_flight = [entry.trajectory or entry.episode for entry in self._partial]
+        in_flight = [episode.trajectory or episode for episode in self._partial]
         sampled = sum(
             sum(each.sampled[each.num_stale_tokens :]) for each in (*trajectories, *in_flight)
         )
@@ -91,26 +92,22 @@ class RolloutCollector:
             Request(
                 example=example,
                 agent=_AGENT,
-                rollout_id=(number * config.prompts_per_step + place, member),
+                rollout_id=RolloutId(number * config.prompts_per_step + index, sample_index),
                 sampling=SamplingParams(temperature=config.temperature),
             )
-            for place, example in enumerate(next(self._batches))
-            for member in range(config.rollouts_per_prompt)
+            for index, example in enumerate(next(self._batches))
+            for sample_index in range(config.rollouts_per_prompt)
         ]
 
     def _run(self, requests: Sequence[Request], step: int) -> list[Trajectory]:
-        config, source = self._config, self._source
+        config = self._config
         if not config.max_staleness:
-            return source.run(requests)
-        if isinstance(source, Replay):
-            trained, self._partial = source.run_groups(requests, self._partial, step=step)
-            return trained
-        trained, self._partial = partial_rollouts.run_groups(
-            source,
+            return self._source.run(requests)
+        trajectories, self._partial = self._source.run_groups(
             requests,
             self._partial,
-            groups=config.prompts_per_step,
+            num_groups=config.prompts_per_step,
             step=step,
             max_staleness=config.max_staleness,
         )
-        return trained
+        return trajectories

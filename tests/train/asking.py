@@ -13,8 +13,8 @@ from r1ci_jax.config import GrpoConfig, SamplerConfig, TurnLimits
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.serialize import Replay
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
@@ -61,11 +61,11 @@ class Noting(Runner):
         return super().run(self.asked[-1], on_done=on_done)
 
     @override
-    def judged(
-        self, row: Episode, stop: StopReason, answer: str | None, is_own: bool = True
+    def score(
+        self, episode: Episode, stop: StopReason, answer: str | None, is_local: bool = True
     ) -> Trajectory:
-        low = np.less(row.tokens, self.tokenizer.vocab_size / 2)
-        found = super().score(row, stop, answer, is_own)
+        low = np.less(episode.tokens, self.tokenizer.vocab_size / 2)
+        found = super().score(episode, stop, answer, is_local)
         return dataclasses.replace(found, reward=float(np.mean(low)))
 
 
@@ -86,7 +86,7 @@ def noting(
 def train(
     policy: Policy,
     params: Params,
-    runner: Runner | Replay,
+    source: TrajectorySource,
     place: Path,
     config: GrpoConfig = CONFIG,
     stages: list[Stage] = STAGES,
@@ -97,7 +97,7 @@ def train(
         jax.tree.map(jnp.copy, params),
         stages,
         questions,
-        runner,
+        source,
         config,
         name="grpo",
         seed=3,
