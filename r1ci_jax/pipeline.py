@@ -25,8 +25,10 @@ from r1ci_jax.data import build, datasets, encoding
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation, tables
 from r1ci_jax.model import presets
-from r1ci_jax.rollout import serialize, summaries
+from r1ci_jax.rollout import summaries
+from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.runner import Runner
+from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import hosts, metrics, preemption, progress
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sampling import stop_automaton
@@ -101,7 +103,7 @@ class Run:
         tokenizer = self.policy().tokenizer
         room = self.experiment.sampler.cache_length
         for example in self.load_examples("grpo+eval"):
-            for agent in prompts.HINTS:
+            for agent in prompts.AGENT_NAMES:
                 turn = prompts.render_question(
                     example.question, agent, instructions=self.instructions
                 )
@@ -268,10 +270,10 @@ def train_grpo(run: Run) -> None:
         run.save_weights(arm, trained)
 
 
-def _rollout_source(run: Run, arm: str) -> Runner | serialize.Replay:
+def _rollout_source(run: Run, arm: str) -> TrajectorySource:
     """Where a training's trajectories come from."""
     replayed = run.experiment.grpo.replay_rollouts
-    return serialize.Replay(Path(replayed) / arm) if replayed else run.make_runner(_SEED_GRPO)
+    return Replay(Path(replayed) / arm) if replayed else run.make_runner(_SEED_GRPO)
 
 
 def evaluate_models(run: Run) -> None:

@@ -16,7 +16,6 @@ from flax import nnx
 from r1ci_jax.config import TrainConfig
 from r1ci_jax.data.packing import PackedBatch
 from r1ci_jax.model import qwen2, sampler_weights
-from r1ci_jax.rollout import partial_rollouts
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import hosts
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig
@@ -112,10 +111,8 @@ def rollouts(box: Sandbox | Counted) -> tuple[list[Trajectory], list[Trajectory]
         params = meshes.device_put_global(params, meshes.param_shardings(mesh, params))
         runner.load(sampler_weights.from_trainer_params(params, SCRIPTED, mesh=mesh))
     whole = runner.run(ragged(ROLLOUTS))
-    first, carried = partial_rollouts.run_groups(
-        runner, ragged(12), [], groups=5, step=0, max_staleness=1
-    )
-    second, _ = partial_rollouts.run_groups(runner, [], carried, groups=7, step=1, max_staleness=1)
+    first, partial = runner.run_groups(ragged(12), [], num_groups=5, step=0, max_staleness=1)
+    second, _ = runner.run_groups([], partial, num_groups=7, step=1, max_staleness=1)
     return whole, first + second
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TextIO, override
 
 from r1ci_jax.rollout.episode import Episode
-from r1ci_jax.rollout.runner import Observer
+from r1ci_jax.rollout.scheduler import Observer
 from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.text.tokenizer import Tokenizer
 

@@ -77,7 +77,7 @@ function choose(index) {
       parts.push(...sampledParts(segment.text));
     } else {
       const isOutput = segment.text.includes("Code Execution Results:");
-      parts.push(givenBox(segment.text, isOutput, isOutput ? (row.turns || [])[turn] : undefined));
+      parts.push(givenBox(segment.text, isOutput, isOutput ? (row.code_calls || [])[turn] : undefined));
       if (isOutput) turn += 1;
     }
   }
