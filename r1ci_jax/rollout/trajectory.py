@@ -83,7 +83,7 @@ class Trajectory:
 
     @property
     def is_valid(self) -> bool:
-        """False when the sandbox failed; the trajectory then neither trains nor counts in its group."""
+        """False when the sandbox failed; such a trajectory does not train or count in its group."""
         return self.stop is not StopReason.SANDBOX_FAULT
 
     @property

@@ -176,7 +176,7 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31mred\r\u202e\u2066end\U000e0041\ud800\tk
 def views(world: World) -> list[tuple[chat_view.View, io.StringIO]]:
     texts, objects = io.StringIO(), io.StringIO()
     return [
-        (chat_view.TextView(texts, world.tokenizer, colour=False), texts),
+        (chat_view.TextView(texts, world.tokenizer, use_color=False), texts),
         (chat_view.JsonView(objects, world.tokenizer), objects),
     ]
 
@@ -226,9 +226,9 @@ def test_hostile_text_does_not_reach_the_terminal(world: World) -> None:
         assert "kept" in stream.getvalue()
 
 
-def test_marks_are_coloured_though_they_come_in_parts(world: World) -> None:
+def test_marks_are_colored_though_they_come_in_parts(world: World) -> None:
     stream = io.StringIO()
-    view = chat_view.TextView(stream, world.tokenizer, colour=True)
+    view = chat_view.TextView(stream, world.tokenizer, use_color=True)
     episode = new_episode(request())
     for character in "so <<<7>>> and ```python \nprint(1)\n```":
         view.on_tokens(episode, world.tokenizer.encode(character))
