@@ -1,14 +1,12 @@
 """GRPO with a code interpreter in one file: a tiny model learns to compute instead of guessing.
 
     python experiments/minimal_grpo.py          # about a minute on two CPU cores
-    python experiments/minimal_grpo.py --help   # every setting
 
 A model of half a million weights first imitates a teacher that guesses more often than it runs
 code. Reinforcement learning then finds out what pays: it samples answers with a real sandboxed
 Python in the loop, compares answers to the same question, and makes the better ones more likely.
 
-The algorithm is here from top to bottom, on the public API of r1ci_jax. Curriculum, meshes of
-devices and resumable runs are in r1ci_jax/pipeline.py.
+The algorithm is here from top to bottom; curriculum and resumable runs are in r1ci_jax/pipeline.py.
 
 Axes: B rows of a batch, T tokens of a row, V vocabulary, P prompts, R rollouts per prompt.
 """
@@ -27,7 +25,8 @@ import tyro
 from flax import nnx
 
 from r1ci_jax.config import DemonstrationConfig, SamplerConfig, SamplingParams, TurnLimits
-from r1ci_jax.data import encoding, scripted_teacher
+from r1ci_jax.data import encoding
+from r1ci_jax.data.scripted_teacher import write_demonstrations
 from r1ci_jax.model import qwen2
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request, Runner
@@ -40,7 +39,7 @@ from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import protocol, tokenizer
 
 Params = Any
-ROW_LENGTH = 64  # tokens of a padded row: question, code, its output, answer
+ROW_LENGTH = 80  # tokens of a padded row: question, code, its output, answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +48,7 @@ class Settings:
 
     task: str = "toy_arithmetic"  # a task with a scripted teacher, see `r1ci tasks list`
     demonstrations: int = 1000  # demonstrations of the warm start
-    sft_steps: int = 180  # steps of the warm start, 32 demonstrations each
-    sft_lr: float = 5e-3  # its peak learning rate
+    sft_steps: int = 300  # steps of the warm start, 32 demonstrations each
     steps: int = 24  # steps of reinforcement learning
     prompts_per_step: int = 8  # questions per step, P
     rollouts_per_prompt: int = 8  # answers per question, R (the paper's group size G)
@@ -70,7 +68,7 @@ def generate_questions(task: str, count: int, seed: int) -> list[Example]:
     indices = itertools.count()
     while len(questions) < count:
         example = registry.get(task).generate(next(indices), seed, difficulty=1)
-        questions[example.question] = example
+        questions.setdefault(example.question, example)
     return list(questions.values())
 
 
@@ -116,7 +114,7 @@ def warm_start(graphdef, params: Params, rows: Sequence[encoding.Encoded], setti
     """Fine-tune on demonstrations."""
     tokens_NT = pad_rows([row.tokens_T for row in rows], np.int32)
     sampled_NT = pad_rows([row.sampled_T for row in rows], np.bool_)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, settings.sft_lr, 10, settings.sft_steps)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 5e-3, 10, settings.sft_steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98))
     opt_state, rng = optimizer.init(params), np.random.default_rng(settings.seed)
     for _ in range(settings.sft_steps):
@@ -134,7 +132,7 @@ def make_runner(config, tokens: tokenizer.Tokenizer, sandbox: Sandbox, seed: int
     table = stop_automaton.token_table(protocol.stop_machine(), tokens.token_bytes())
     sampler = SamplerConfig(cache_length=ROW_LENGTH, chunk_steps=8, prefill_buckets=(16, 32))
     engine = Engine(config, sampler, table, eos_id=tokens.eos_id, seed=seed)
-    limits = TurnLimits(max_code_calls=2, max_new_tokens=40, max_observation_tokens=32)
+    limits = TurnLimits(max_code_calls=2, max_new_tokens=48, max_observation_tokens=32)
     return Runner(engine, sandbox, tokens, limits)
 
 
@@ -197,19 +195,16 @@ def grpo_step(graphdef, optimizer, params, opt_state, reference, batch, settings
 
 def main(settings: Settings, sandbox: Sandbox) -> tuple[list[float], float, float]:
     """Return the mean reward of each step, and held-out accuracy before and after all steps."""
-    # Questions to evaluate on, to demonstrate, and to train on by reinforcement.
+    # Questions to evaluate on, to demonstrate, and for reinforcement.
     P, R = settings.prompts_per_step, settings.rollouts_per_prompt
     first, second = settings.eval_questions, settings.eval_questions + settings.demonstrations
     questions = generate_questions(settings.task, second + settings.steps * P, settings.seed)
 
     # The teacher answers three questions of five from memory, and computes the others.
-    mix = DemonstrationConfig(
-        code_agent=1, all_text=0, all_code=0, codesteer=0, code=0.4, repair=0, check=0, direct=0.6
-    )
-    shown = scripted_teacher.write_demonstrations(
-        questions[first:second], sandbox, seed=settings.seed, mix=mix
-    )
-    tokens = tokenizer.train_byte_bpe(encoding.iterate_texts(shown), 400)
+    other = dict.fromkeys(("all_text", "all_code", "codesteer", "repair", "check"), 0.0)
+    mix = DemonstrationConfig(code=0.4, direct=0.6, **other)
+    shown = write_demonstrations(questions[first:second], sandbox, seed=settings.seed, mix=mix)
+    tokens = tokenizer.train_byte_bpe(encoding.iterate_texts(shown), 340)
     rows = encoding.encode_all(shown, tokens, sequence_length=ROW_LENGTH)
 
     # Warm start.
@@ -239,9 +234,8 @@ def main(settings: Settings, sandbox: Sandbox) -> tuple[list[float], float, floa
             pad_rows([each.logprobs for each in trajectories], np.float32),
             group_advantages(rewards_PR).reshape(-1),
         )
-        state = params, opt_state
-        params, opt_state = grpo_step(graphdef, optimizer, *state, reference, batch, settings)
-        # Log.
+        learner = params, opt_state, reference
+        params, opt_state = grpo_step(graphdef, optimizer, *learner, batch, settings)
         rewards.append(float(rewards_PR.mean()))
         uses_code = np.mean([bool(each.code_calls) for each in trajectories])
         print(f"step {step + 1:3}   reward {rewards[-1]:.2f}   uses code {uses_code:4.0%}")

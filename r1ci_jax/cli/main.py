@@ -25,7 +25,7 @@ from r1ci_jax.errors import (
 from r1ci_jax.runtime import hosts
 
 COMMANDS = {
-    "run": ("r1ci_jax.cli.run", "every stage of an experiment, resumed where it stopped"),
+    "run": ("r1ci_jax.cli.run", "every stage of an experiment; the same command resumes it"),
     "sft": ("r1ci_jax.cli.run", "supervised fine-tuning only"),
     "potential": ("r1ci_jax.cli.run", "improvement potential of the questions only"),
     "grpo": ("r1ci_jax.cli.run", "reinforcement learning only"),
@@ -44,7 +44,7 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Argument errors as one line, like all other wrong input."""
+    """A parser whose errors are one line, like all other wrong input."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
@@ -76,7 +76,7 @@ def _status(words: list[str]) -> int:
         if debug:
             traceback.print_exc()
         again = shlex.join(["r1ci", *words])
-        print(f"\nr1ci: interrupted; to go on where it stopped: {again}", file=sys.stderr)
+        print(f"\nr1ci: interrupted; to continue where it stopped: {again}", file=sys.stderr)
         return INTERRUPTED_EXIT_STATUS
     except Resume as stop:
         print(f"r1ci: {stop}", file=sys.stderr)
@@ -128,7 +128,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _user_message(error: BaseException) -> str | None:
-    """One line for an error that is the user's to mend; None for a defect."""
+    """Return the one line for a user error; None for a defect of the program."""
     for cause in _causes(error):
         if isinstance(cause, UserError) and cause in (error, error.__cause__):
             return " ".join(str(cause).split())

@@ -1,4 +1,4 @@
-"""Tables made of results.jsonl: accuracy per model and task, and ours beside the paper's.
+"""Build tables from results.jsonl: accuracy per model and task, and ours next to the paper's.
 
 An accuracy of a model is the mean over tasks of the accuracy on each task, as in the paper, so a
 task with more questions does not weigh more.
@@ -30,7 +30,7 @@ RESULT_KEY = ("model", "agent", "task")
 """Keys of a record of results.jsonl that tell it from others."""
 
 MAX_TASK_COLUMNS = 8
-"""Tasks beside each other in one table; more go into a table with a row per task."""
+"""Most tasks that get a column each; more go into a table with a row per task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,13 @@ class Result:
     """Agent: code_agent, all_text, all_code or codesteer."""
     task: str
     n: int
-    """Trajectories scored."""
+    """Number of scored trajectories."""
     correct: int
     suite: str = ""
     split: str = "test"
-    """Whether the task was trained on (train) or not (test)."""
+    """Split of the task: trained on (train) or not (test)."""
     stops: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Trajectories by stop reason."""
+    """Number of trajectories by stop reason."""
     code_calls_per_trajectory: float | None = None
     used_code_fraction: float | None = None
     difficulty: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -61,7 +61,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """The results of one run and which paper row they stand against."""
+    """The results of one run, and the paper's row that they are compared with."""
 
     path: Path
     name: str
@@ -78,7 +78,7 @@ class Published:
     row: str
     """Group of rows: 3b, 7b, 14b or a baseline."""
     model: str
-    """Which of our models it stands against, else the baseline's name."""
+    """Our model that it is compared with, else the baseline's name."""
     value: float | None
     """Percent unless `unit` says otherwise; None: missing, not found in any source."""
     location: str
@@ -153,7 +153,7 @@ def _parse_result(path: Path, record: Mapping[str, Any]) -> Result:
 
 
 def build_results_table(run: RunResults) -> Table:
-    """A row per model and agent: mean over tasks, use of code, and a column per task."""
+    """Build a row per model and agent: mean over tasks, use of code, and a column per task."""
     tasks = list(dict.fromkeys(result.task for result in run.results))
     shown = tasks if len(tasks) <= MAX_TASK_COLUMNS else []
     agents = len({result.agent for result in run.results}) > 1
@@ -209,7 +209,7 @@ def build_results_table(run: RunResults) -> Table:
 
 
 def build_tasks_table(run: RunResults) -> Table:
-    """A row per task, a column per model and agent."""
+    """Build a row per task, with a column per model and agent."""
     columns = _group_by_model(run.results)
     cells = {key: {result.task: result for result in results} for key, results in columns.items()}
     rows: list[tuple[str, ...]] = []
@@ -241,7 +241,7 @@ def list_models(experiment: Mapping[str, Any]) -> list[str]:
 
 
 def mean_over_tasks(results: Sequence[Result]) -> tuple[float, float]:
-    """Mean accuracy over tasks in percent, and its standard error from the finite questions."""
+    """Compute mean accuracy over tasks in percent, and its standard error of sampling."""
     mean = statistics.fmean(result.percent for result in results)
     variance = sum(r.percent * (100 - r.percent) / r.n for r in results) / len(results) ** 2
     return mean, math.sqrt(variance)
@@ -258,7 +258,7 @@ def _group_by_model(results: Iterable[Result]) -> dict[tuple[str, str], list[Res
 def _group_by_model_and_split(
     results: Iterable[Result],
 ) -> dict[tuple[str, str, str], list[Result]]:
-    """Tasks trained on and tasks never seen are not averaged together."""
+    """Group results so that tasks trained on and tasks never seen are averaged apart."""
     found: dict[tuple[str, str, str], list[Result]] = {}
     for (model, agent), members in _group_by_model(results).items():
         for result in members:
@@ -267,7 +267,7 @@ def _group_by_model_and_split(
 
 
 def _weighted_mean(results: Sequence[Result], field: str) -> float | None:
-    """Mean of a per-trajectory figure over all trajectories; None when a task lacks it."""
+    """Average a per-trajectory figure over all trajectories; None when a task lacks it."""
     values = [getattr(result, field) for result in results]
     if any(value is None for value in values):
         return None
@@ -276,7 +276,7 @@ def _weighted_mean(results: Sequence[Result], field: str) -> float | None:
 
 
 def compare(title: str, runs: Sequence[RunResults], published: Sequence[Published]) -> Table:
-    """Ours | paper | difference. Runs of one recipe count as repetitions: mean ± spread.
+    """Compare ours | paper | difference. Runs of one recipe are repetitions: mean ± spread.
 
     The spread is the sample standard deviation over the runs.
     """
@@ -317,7 +317,7 @@ def _group_by_recipe(runs: Sequence[RunResults]) -> list[list[RunResults]]:
 def _compare_group(
     group: Sequence[RunResults], published: Sequence[Published]
 ) -> Iterable[dict[str, Any]]:
-    """A record per model, agent, suite and split that our runs or the paper have."""
+    """Yield a record per model, agent, suite and split that our runs or the paper have."""
     row = group[0].paper_row
     known = {entry.row for entry in published}
     if row and row not in known:
@@ -356,7 +356,7 @@ def _compare_group(
 
 
 def _mean_per_cell(run: RunResults) -> dict[tuple[str, str, str, str], tuple[float, int]]:
-    """(model, agent, suite, split) -> mean over tasks in percent and the number of tasks."""
+    """Map (model, agent, suite, split) to the mean over tasks in percent and their number."""
     cells: dict[tuple[str, str, str, str], list[Result]] = {}
     for (model, agent), results in _group_by_model(run.results).items():
         for result in results:
@@ -404,7 +404,7 @@ def _format_cells(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def to_markdown(table: Table) -> str:
-    """The table as Markdown, with its title and note."""
+    """Render the table as Markdown, with its title and note."""
     lines = [f"# {_escape(table.title)}", ""]
     lines.append("| " + " | ".join(_escape(column) for column in table.columns) + " |")
     lines.append("|---|" + "---:|" * (len(table.columns) - 1))
@@ -440,7 +440,7 @@ _NUMBER_STARTS = tuple("+-0123456789")
 
 
 def show(table: Table, stream: TextIO | None = None) -> None:
-    """Print a table for people, on stdout unless told otherwise."""
+    """Print a table for people, to stdout unless `stream` is given."""
     console = rich.console.Console(file=stream or sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 160)

@@ -72,7 +72,7 @@ def to_record(
         "segments": [
             {"text": tokenizer.decode(ids), "sampled": sampled} for sampled, ids in runs[1:]
         ],
-        "turns": [
+        "code_calls": [
             {
                 "code": turn.code,
                 "status": turn.result.status.value,

@@ -77,7 +77,7 @@ def test_full_disk_is_found_inside_other_errors(install: Install) -> None:
 def test_interrupt_says_how_to_resume(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
     install(_raise(KeyboardInterrupt()))
     assert cli.main(["probe", "--flag", "a b"]) == 130
-    assert "go on where it stopped: r1ci probe --flag 'a b'" in capsys.readouterr().err
+    assert "continue where it stopped: r1ci probe --flag 'a b'" in capsys.readouterr().err
 
 
 def test_a_stop_that_can_be_resumed_has_its_own_status(

@@ -135,7 +135,7 @@ def timeless(row: dict[str, Any]) -> dict[str, Any]:
 
 def untimed_trajectories(workdir: Path) -> list[dict[str, Any]]:
     found = metrics.read(workdir / "trajectories.jsonl")
-    for turn in (turn for row in found for turn in row["turns"]):
+    for turn in (turn for row in found for turn in row["code_calls"]):
         del turn["wall_seconds"]
     return found
 

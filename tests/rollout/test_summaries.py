@@ -103,7 +103,7 @@ def test_a_row_shows_who_wrote_what(world) -> None:
     row = summaries.to_record(made, tokenizer, stage="grpo_uniform", step=3)
     assert json.loads(json.dumps(row)) == row
     assert row["segments"] == [{"text": text, "sampled": sampled} for text, sampled in parts[1:]]
-    assert row["turns"] == [
+    assert row["code_calls"] == [
         {
             "code": "print(7)\n",
             "status": "ok",

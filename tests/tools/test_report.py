@@ -64,7 +64,7 @@ def trajectory(step: int, text: str = HOSTILE) -> dict[str, Any]:
         "correct": True,
         "stop": "answer",
         "segments": [{"text": text, "sampled": True}, {"text": text, "sampled": False}],
-        "turns": [
+        "code_calls": [
             {"code": text, "status": "ok", "stdout": text, "stderr": "", "wall_seconds": 0.1}
         ],
     }
