@@ -11,8 +11,9 @@ from typing import Literal
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import jail_policy_file
-from r1ci_jax.sandbox.api import Sandbox, namespace_problem
+from r1ci_jax.sandbox.api import Sandbox
 from r1ci_jax.sandbox.host import jail_policy, jail_python, nsjail_binary, tiers
+from r1ci_jax.sandbox.host.local import namespace_problem
 from r1ci_jax.sandbox.result import Status
 from r1ci_jax.sandbox.settings import SandboxConfig
 
