@@ -11,7 +11,7 @@ from r1ci_jax.sandbox.host import jail_policy, jail_python, nsjail_binary, tiers
 from r1ci_jax.sandbox.host.cgroup import Groups
 from r1ci_jax.sandbox.host.cold_jail import ColdJail
 from r1ci_jax.sandbox.host.fork_server_client import Worker
-from r1ci_jax.sandbox.host.jail_policy import Policy
+from r1ci_jax.sandbox.host.jail_policy import JailPolicy
 from r1ci_jax.sandbox.host.jail_python import JailPython
 from r1ci_jax.sandbox.host.pool import Executor, LocalPool
 from r1ci_jax.sandbox.host.tiers import Tier
@@ -55,7 +55,7 @@ def local_backend(config: SandboxConfig, python: JailPython | None = None) -> Lo
 
 
 def _fork_server_pool(
-    config: SandboxConfig, nsjail: pathlib.Path, python: JailPython, chosen: Policy
+    config: SandboxConfig, nsjail: pathlib.Path, python: JailPython, chosen: JailPolicy
 ) -> LocalPool:
     tier, _ = tiers.local()
     workers: list[Executor] = []
@@ -71,7 +71,7 @@ def _fork_server_pool(
 
 
 def _cold_pool(
-    config: SandboxConfig, nsjail: pathlib.Path | None, python: JailPython, chosen: Policy
+    config: SandboxConfig, nsjail: pathlib.Path | None, python: JailPython, chosen: JailPolicy
 ) -> LocalPool:
     workers = [ColdJail(nsjail, python, chosen, index) for index in range(config.workers)]
     tier = Tier.RLIMITS if nsjail else Tier.UNSAFE
