@@ -1,8 +1,8 @@
-"""The jail's own Python: its directory and its description.
+"""The jail's own Python: its path and its properties.
 
 `python -m r1ci_jax.sandbox.install.prepare_jail` makes it: a directory `root` that becomes the `/`
-of every jail, a directory `grading` that is the `/` for the policy `grader` and holds the scorers'
-packages too, and a stamp, written last, that describes them.
+of every jail, a directory `grading` that does so under the policy `grader` and also holds the
+scorers' packages, and a stamp, written last, that describes them.
 """
 
 import dataclasses
