@@ -17,7 +17,8 @@ that clock; the processor seconds have it. A batch of four trajectories a slot e
 does, and how long that takes is chance: figures are sums over `--seeds` batches.
 
 `carried` is ours as GRPO may run it (rollout/partial_rollouts.py): steps that each end when as many
-groups are complete as a batch has, with half as many more in flight, whose unfinished ones go on in the next.
+groups are complete as a batch has, with half as many more in flight; the next step continues the
+unfinished ones.
 
 `--sandbox` runs the scripts in the real sandbox instead: tokens a second and seconds waited for.
 """
@@ -426,7 +427,7 @@ def main() -> int:
                 scale=args.scale,
                 slots=args.slots,
                 per_slot=args.per_slot,
-                chunk_steps=chunk,
+                chunk=chunk,
                 lag=lag,
                 seeds=args.seeds,
             )

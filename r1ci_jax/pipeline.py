@@ -386,10 +386,5 @@ def _require_finished(names: Sequence[str], wanted: str, finished: Set[str]) -> 
 
 
 def _mesh(config: MeshConfig) -> contextlib.AbstractContextManager[Any]:
-    """The mesh of all devices; one device needs none.
-
-    Several hosts always have more: each would train a model of its own, to the first checkpoint.
-    """
-    if config.num_devices == 1 and hosts.count() == 1:
-        return contextlib.nullcontext()
+    """Set the experiment's mesh; several hosts always have more than one device."""
     return jax.set_mesh(meshes.from_config(config))
