@@ -17,6 +17,7 @@ Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "dense", "blocked", "splash"]
 Remat = Literal["none", "dots", "attention", "layer"]
 Order = Literal["curriculum", "uniform"]
+OldLogprobs = Literal["rollout", "recompute"]
 
 BASE_MODELS = ("untrained", "sft")
 """Models that every run evaluates before those of its arms."""
@@ -42,8 +43,7 @@ class ModelConfig:
     checkpoint: str = ""
     """Hugging Face directory or hub id; when set, it decides architecture and weights."""
     architecture: str = ""
-    """Preset whose sizes the checkpoint must have, so that `r1ci plan` needs no download. Empty:
-    any architecture is accepted."""
+    """Preset whose sizes the checkpoint must have, for `r1ci plan` offline; empty: any."""
     tokenizer: str = ""
     """Directory or hub id of a tokenizer. Empty: that of the checkpoint, else a byte-level BPE
     trained on the run's own data."""
@@ -76,8 +76,7 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         _require(
-            len(self.tasks) > 0,
-            "dataset.tasks is empty: name at least one task (r1ci tasks list)",
+            bool(self.tasks), "dataset.tasks is empty: name at least one task (r1ci tasks list)"
         )
         for name in ("sft_per_task", "grpo_per_task", "eval_per_task"):
             _require(getattr(self, name) > 0, f"dataset.{name} must be positive")
@@ -125,8 +124,7 @@ class SamplerConfig:
     chunk_steps: int = 16
     """Decode steps per device call."""
     prefill_buckets: tuple[int, ...] = (16, 32, 64, 128)
-    """Lengths in tokens to which prompts and observations are padded; a longer input takes several
-    prefill calls."""
+    """Padded lengths of an input in tokens; a longer input takes several prefill calls."""
     prefill_rows: int = 16
     """Rows of one prefill call."""
     observation_lag: int = 1
@@ -136,8 +134,7 @@ class SamplerConfig:
     dtype: Dtype = "float32"
     """Type of weights, activations and of a cache that is not quantized."""
     weight_quantization: Quantization = "none"
-    """"int8": every matrix in eight bits with one scale per output channel; norms and biases keep
-    `dtype`."""
+    """"int8": matrices in eight bits, one scale per output channel; norms and biases in `dtype`."""
     cache_quantization: Quantization = "none"
     """"int8": keys and values in eight bits with one scale per slot, head and position."""
 
@@ -246,8 +243,7 @@ class SftConfig:
     """True: a row holds as many demonstrations as fit. False: one per row, so that a batch is
     `batch_size` demonstrations, in more time and the same memory."""
     num_microbatches: int = 1
-    """Parts of a batch that go through the model one after the other; gradients are accumulated, so
-    the step is the same in less memory."""
+    """Parts of a batch whose gradients are accumulated: the same step in less memory."""
     sequence_length: int = 256
     """Tokens per row; a longer demonstration is an error, never truncated."""
     lr: float = 1e-5
@@ -257,8 +253,7 @@ class SftConfig:
     warmup_fraction: float = 0.03
     """Fraction of the steps over which the learning rate rises linearly."""
     weight_decay: float = 0.0
-    """AdamW's decoupled weight decay per step, times the learning rate; norms and biases do not
-    decay."""
+    """AdamW's decoupled weight decay, times the learning rate; not of norms and biases."""
     adam_b2: float = 0.999
     """AdamW's decay rate beta2 of the second moment; short trainings from scratch want less."""
     clip_norm: float = 1.0
@@ -327,8 +322,7 @@ class GrpoConfig:
     temperature: float = 1.0
     """Sampling temperature of rollouts (paper: 1.0)."""
     sequence_lengths: tuple[int, ...] = (128, 256)
-    """Lengths in tokens to which the rows of a microbatch are padded; the last holds any
-    trajectory."""
+    """Padded row lengths of a microbatch in tokens; the last holds any trajectory."""
     microbatch_tokens: int = 16384
     """Tokens per forward and backward pass, padding counted: as many rows as fit at their padded
     length. Gradients are accumulated over microbatches, so the step is the same."""
@@ -336,11 +330,10 @@ class GrpoConfig:
     """Optimizer steps per iteration; each uses an equal part of the rollout batch's questions."""
     num_iterations: int = 1
     """Iterations over a rollout batch, the μ of GRPO."""
-    old_logprobs: Literal["rollout", "recompute"] = "rollout"
-    """Source of the old policy's log-probabilities, from which ratios start. "rollout": recorded
-    while sampling. "recompute": the trainer's own under the same weights, for one more forward
-    pass, where the sampler rounds (bfloat16, int8). Tokens that older weights sampled keep what was
-    recorded."""
+    old_logprobs: OldLogprobs = "rollout"
+    """Source of the old policy's log-probabilities. "rollout": recorded while sampling. "recompute":
+    the trainer's own under the same weights, one more forward pass, where the sampler rounds
+    (bfloat16, int8). Tokens that older weights sampled keep what was recorded."""
     turn_penalty_after: int = 6
     """Turns without penalty; a trajectory with more loses 0.1 of reward (paper: 6)."""
     checkpoint_every: int = 10
@@ -352,12 +345,10 @@ class GrpoConfig:
     logged_trajectories: int = 4
     """Trajectories per step in trajectories.jsonl: best, worst, and a spread between."""
     max_staleness: int = 0
-    """Steps by which a group may be older than the weights that it trains. 0 is fully on-policy:
-    each step waits for its own questions. Otherwise one more batch is in flight, and a step ends
-    when enough groups are complete (partial rollouts)."""
+    """Steps by which a group may be older than the weights it trains; 0 is fully on-policy. Else one
+    more batch is in flight, and a step ends when enough groups are complete (partial rollouts)."""
     dump_rollouts: bool = False
-    """True: the exact trajectories of each step are kept in rollouts/<arm>/ of the run
-    directory."""
+    """True: the exact trajectories of each step are kept in the run's rollouts/<arm>/."""
     replay_rollouts: str = ""
     """Directory rollouts/ of such a run: it is trained on, without sampler and interpreter."""
 
@@ -371,10 +362,7 @@ class GrpoConfig:
         _require(self.num_iterations > 0, "grpo.num_iterations must be positive")
         _require(self.checkpoint_keep > 0, "grpo.checkpoint_keep must be positive")
         _require(self.checkpoint_keep_best >= 0, "grpo.checkpoint_keep_best must not be negative")
-        _require(
-            self.old_logprobs in ("rollout", "recompute"),
-            "grpo.old_logprobs must be rollout or recompute",
-        )
+        _require_choice("grpo.old_logprobs", self.old_logprobs, OldLogprobs)
 
     def microbatch_rows(self, length: int, num_batch_shards: int) -> int:
         """Rows of a microbatch of this padded length, a multiple of `num_batch_shards`."""
@@ -390,20 +378,17 @@ class Arm:
     """
 
     name: str
-    """Name of the model that the arm trains, "grpo_" and then small letters, digits and
-    underscores: in metrics, results, tables and checkpoints."""
+    """Name of the trained model in metrics, results and checkpoints: "grpo_" and then letters."""
     order: Order = "curriculum"
     """"curriculum": stage s trains on potential groups 1 to s. "uniform": the same number of steps
     on all questions alike (paper: "w/o curriculum")."""
     grpo: GrpoConfig | None = None
-    """Settings of this arm, its stages among them, in place of the experiment's `grpo`; None: those
-    of the experiment."""
+    """Settings of this arm, its stages among them; None: the experiment's `grpo`."""
 
     def __post_init__(self) -> None:
         _require(
             re.fullmatch(rf"{ARM_PREFIX}[a-z0-9_]+", self.name) is not None,
-            f"arm {self.name!r} must be named {ARM_PREFIX} and then small letters, digits and "
-            "underscores",
+            f"arm {self.name!r}: a name is {ARM_PREFIX} and small letters, digits, underscores",
         )
         _require_choice(f"the order of arm {self.name}", self.order, Order)
 
@@ -422,8 +407,7 @@ class MeshConfig:
     """Devices along each axis of the mesh; all ones: the first device alone."""
 
     slices: int = 1
-    """TPU slices, joined by the data-center network: replicas of everything within one, so that
-    only gradients cross."""
+    """TPU slices, joined by the data-center network: full replicas, so that only gradients cross."""
     data: int = 1
     """Replicas of the parameters, each with its part of the batch."""
     fsdp: int = 1
