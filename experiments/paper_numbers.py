@@ -107,7 +107,7 @@ MAIN = (
         source="S1",
     ),
 )
-"""Table 3: mean over tasks. `model` is one of ours, so that results.jsonl can be set beside it."""
+"""Table 3: mean over tasks. `model` is one of ours, as in results.jsonl."""
 
 VERSION_1 = (
     Published(
@@ -221,7 +221,7 @@ TASK_COUNT = (
         grade="B",
         source="S3 S4",
         unit="points",
-        note="50 samples a task; one note says that the task is Game 24",
+        note="50 samples per task; one note says that the task is Game 24",
     ),
     Published(
         row="107 tasks",
@@ -249,7 +249,7 @@ COST = (
         row="14b",
         model="RL training time saved by the sandbox on CPU nodes",
         value=39.0,
-        location="text, beside Fig. 12",
+        location="text, next to Fig. 12",
         grade="A",
         source="S3 S4 S5 S6",
         note="disagrees with the GPU hours below, which would be 59 %",
@@ -304,7 +304,7 @@ ABLATIONS = (
             ("PPO", "Fig. 7"),
             ("Reinforce++", "Fig. 7"),
             ("trained without BIG-Bench-Hard", "Fig. 13"),
-            ("share of trajectories that check themselves", "Fig. 6a"),
+            ("fraction of trajectories that check themselves", "Fig. 6a"),
         )
     ),
     Published(row="distilled", model="DeepSeek-R1-distilled bases", value=None, location="Table 5"),

@@ -8,7 +8,7 @@ Command    r1ci plan experiments/r1ci_14b.py --topology v5p:2x2x4
              --config.demonstrations.path=gs://BUCKET/demonstrations.jsonl
 Needs      16 chips (v5p-32), and demonstrations of one's own (docs/demonstrations.md)
 Expect     not known yet: nobody has run it on such a machine. The paper's row, as far as it is
-           known, stands in experiments/paper_numbers.py
+           known, is in experiments/paper_numbers.py
 Variants   :toy  the same recipe with a toy model on one CPU, two steps of each training
 
 The recipe, and every choice that the paper leaves open, is in experiments/r1ci_recipe.py.

@@ -1,27 +1,27 @@
 """The paper's recipe, shared by the run files of its three model sizes.
 
-What stands under a comment is the paper's (arXiv 2505.21668); sources and grades are those of
+Values under a comment are the paper's (arXiv 2505.21668); sources and grades are those of
 experiments/paper_numbers.py. What no source says had to be chosen. The choices, and why:
 
     tasks           107 for training and 37 for testing, as many as the paper's; which ones is our
-                    draw (r1ci_jax/tasks/train_test_split.py), because the names are not published
-    questions       70 a task for demonstrations, as the paper keeps at most that many trajectories;
+                    choice (r1ci_jax/tasks/train_test_split.py), because the names are not published
+    questions       70 per task for demonstrations: the paper keeps at most that many trajectories;
                     50 for reinforcement learning, the number of its study of task counts (Fig. 3d);
                     200 for evaluation
-    head prompt     our words (r1ci_jax/text/prompts.py)
+    instructions    our words (r1ci_jax/text/prompts.py)
     sft.lr          1e-5 with cosine decay after 10 % of warm-up, as the predecessor CodeSteer had
-    sft.packing      off: a batch of 32 is taken to be 32 trajectories, 610 steps in all
-    lengths         8,192 tokens a trajectory, 6,144 of them sampled, 1,024 of one script's output
-    batch of 128    questions, so 640 trajectories a step: 128 trajectories are no multiple of G = 5
-    updates         one a step (no mini-batches), gradients clipped to norm 1, no warm-up
+    sft.packing     off: a batch of 32 is taken to be 32 trajectories, 610 steps in all
+    lengths         8,192 tokens per trajectory, 6,144 of them sampled, 1,024 of each output
+    batch of 128    questions, or 640 trajectories per step: 128 trajectories are no multiple of G=5
+    updates         one per step (no minibatches), gradients clipped to norm 1, no warm-up
     clip range      0.2 on both sides
     advantages      divided by their group's standard deviation, as GRPO was published
     groups          by the published thresholds; they cannot be of equal size as well, N = 20
                     answers have eleven potentials only
     temperatures    0.6 to 1.2 for the five answers of each agent
-    processor time  60 s a script too: only one limit is published, and it is of wall time
-    precision       float32 weights and moments, bfloat16 products; log-probabilities of the
-                    behaviour are recomputed, because the sampler rounds
+    processor time  60 s per script too: only one limit is published, and it is of wall time
+    precision       float32 weights and moments, bfloat16 matmuls; log-probabilities of the
+                    old policy are recomputed, because the sampler rounds
     uniform         the paper's "w/o curriculum" is trained too, for its row of Table 3
 
 The demonstrations are the paper's largest gap: they came from GPT-4o. A run needs its own, in
@@ -83,7 +83,7 @@ def get_config(
         ),
         dataset=tasks.DATASET,
         mesh=mesh,
-        # 60 s a script (S3 S5, A), on nodes of 64 cores (S3 S4 S5, A).
+        # 60 s per script (S3 S5, A), on nodes of 64 cores (S3 S4 S5, A).
         sandbox=SandboxConfig(limits=Limits(cpu_seconds=60.0, wall_seconds=60.0), workers=64),
         sampler=SamplerConfig(
             slots=slots,
@@ -117,7 +117,7 @@ def get_config(
             temperature=1.0,
             # A turn after the sixth costs 0.1 (S3 S4 S5, A).
             turn_penalty_after=6,
-            # 150 steps a stage (S3 S4 S5, A).
+            # 150 steps per stage (S3 S4 S5, A).
             steps_per_stage=(150, 150, 150, 150),
             sequence_lengths=(1024, 2048, 4096, LENGTH),
             microbatch_tokens=LENGTH * mesh.num_devices,
@@ -136,9 +136,9 @@ def get_config(
 
 
 def _toy(paper: Experiment) -> Experiment:
-    """The same recipe with a model of a million weights: two optimiser steps of each kind.
+    """The same recipe with a model of a million weights: two optimizer steps of each kind.
 
-    Precision, what the backward pass recomputes, micro-batches, curriculum and agents stay those of
+    Precision, what the backward pass recomputes, microbatches, curriculum and agents stay those of
     the paper; model, tasks, counts and lengths shrink, and the scripted teacher demonstrates.
     """
     length = 256

@@ -1,4 +1,4 @@
-"""Main table: mean accuracy over tasks, ours beside the paper's (its Table 3).
+"""Main table: mean accuracy over tasks, ours next to the paper's (its Table 3).
 
 Question   How close does a run come to the paper's row for the same model size?
 Command    r1ci table main --runs runs/14b-seed0 runs/14b-seed1

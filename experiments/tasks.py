@@ -1,13 +1,13 @@
 """The paper's whole suite as datasets: 144 tasks, at least 200 different questions of each.
 
-Question   What is asked: how many questions, how long, how often is one constant answer right?
+Question   What are the questions: how many, how long, how often is one constant answer right?
 Command    r1ci data fetch && r1ci data build experiments/tasks.py --questions-only
            r1ci data stats runs/tasks
 Needs      2 CPU cores, 4 GiB, 15 minutes; the published questions (GSM-Hard, MATH, BIG-Bench-Hard)
 Expect     107 training tasks with 70 questions for supervised fine-tuning (the paper keeps at most
-           that many trajectories a task), 50 for reinforcement learning and 200 for evaluation; 37
+           that many trajectories of each), 50 for reinforcement learning and 200 for evaluation; 37
            test tasks with 200 for evaluation. Published tasks have fewer where there are fewer
-Variants   :offline  the 114 tasks that are drawn from a seed and need no download
+Variants   :offline  the 114 tasks that are generated from a seed and need no download
 
 This file is for data: the scripted teacher knows the toy tasks only, so `r1ci run` on it ends at
 the demonstrations. Other experiments take `QUESTIONS` from here.

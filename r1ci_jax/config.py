@@ -1,20 +1,27 @@
-"""Every knob of an experiment, as frozen dataclasses.
+"""Every setting of an experiment, as frozen dataclasses.
 
 An experiment file returns one `Experiment`; `r1ci run FILE --config.sft.lr=1e-3` overrides one
-field. A knob that a single experiment needs belongs into that experiment's file, not here.
+field. A setting that a single experiment needs belongs in that experiment's file, not here.
 """
 
 import dataclasses
+import re
 from typing import Literal, get_args
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.settings import SandboxConfig
 
 Quantization = Literal["none", "int8"]
-"""How the sampler holds an array: as it comes, or in eight bits with scales."""
+"""Format of an array in the sampler: `dtype` as it is, or eight-bit integers with scales."""
 Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "dense", "blocked", "splash"]
 Remat = Literal["none", "dots", "attention", "layer"]
+Order = Literal["curriculum", "uniform"]
+
+BASE_MODELS = ("untrained", "sft")
+"""Models that every run evaluates before those of its arms."""
+ARM_PREFIX = "grpo_"
+"""Beginning of every arm's name, which tells its metrics from those of other stages."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -22,21 +29,26 @@ def _require(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
+def _require_choice(key: str, value: str, choices: object) -> None:
+    _require(value in get_args(choices), f"{key} must be one of {', '.join(get_args(choices))}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Where the policy comes from."""
+    """Architecture, first weights and tokenizer of the policy."""
 
     preset: str = "toy"
-    """Architecture by name (see r1ci_jax/model/presets.py), initialised at random."""
+    """Architecture by name (see r1ci_jax/model/presets.py), initialized at random."""
     checkpoint: str = ""
     """Hugging Face directory or hub id; when set, it decides architecture and weights."""
     architecture: str = ""
-    """The preset whose sizes the checkpoint must have: known to `r1ci plan` without a download.
-    Empty: the checkpoint may have any."""
+    """Preset whose sizes the checkpoint must have, so that `r1ci plan` needs no download. Empty:
+    any architecture is accepted."""
     tokenizer: str = ""
-    """Directory or hub id of a tokenizer. Empty: a byte-level BPE trained on the run's own data."""
+    """Directory or hub id of a tokenizer. Empty: that of the checkpoint, else a byte-level BPE
+    trained on the run's own data."""
     tokenizer_vocab: int = 512
-    """Vocabulary of the byte-level BPE, special tokens included."""
+    """Vocabulary size of the byte-level BPE in tokens, special tokens included."""
 
     def __post_init__(self) -> None:
         _require(
@@ -48,19 +60,19 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetConfig:
-    """Which questions are asked, and how many of each task in each split."""
+    """Tasks, and the number of questions per task and split."""
 
     tasks: tuple[str, ...] = ()
-    """Names from the task registry. Those for training are also evaluated on, those for testing
-    (`r1ci tasks list`) are only evaluated on."""
+    """Names from the task registry (`r1ci tasks list`). Tasks for training are also evaluated,
+    tasks for testing are only evaluated."""
     difficulties: tuple[int, ...] = (1, 2, 3)
     """Difficulty levels, mixed evenly."""
     sft_per_task: int = 70
-    """Questions a task that the teacher answers (paper: at most 70 trajectories a task stay)."""
+    """Questions per task for demonstrations (paper: at most 70 trajectories per task)."""
     grpo_per_task: int = 50
-    """Questions a task for reinforcement learning, disjoint from the supervised ones."""
+    """Questions per task for reinforcement learning, disjoint from the supervised ones."""
     eval_per_task: int = 40
-    """Held-out questions a task."""
+    """Held-out questions per task."""
 
     def __post_init__(self) -> None:
         _require(
@@ -68,75 +80,73 @@ class DatasetConfig:
             "dataset.tasks is empty: name at least one task (r1ci tasks list)",
         )
         for name in ("sft_per_task", "grpo_per_task", "eval_per_task"):
-            _require(getattr(self, name) > 0, f"questions.{name} must be positive")
+            _require(getattr(self, name) > 0, f"dataset.{name} must be positive")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DemonstrationConfig:
-    """Where demonstrations come from, and what the scripted teacher shows.
+    """Source of the demonstrations for supervised fine-tuning.
 
-    Shares are weights: they need not sum to one. The scripted teacher knows the toy tasks.
+    All but `path` are weights of the scripted teacher's mixture: they need not sum to one. The
+    scripted teacher knows the toy tasks.
     """
 
     path: str = ""
-    """Demonstrations made elsewhere, in place of the scripted teacher's: a file of JSON lines or
-    its URL, see docs/demonstrations.md."""
+    """File of JSON lines, or its URL, with demonstrations made elsewhere (docs/demonstrations.md).
+    Empty: the scripted teacher writes them."""
     code_agent: float = 0.7
-    """Free choice of text and code."""
+    """Weight of demonstrations with a free choice of text and code."""
     all_text: float = 0.1
-    """Told to answer without code."""
+    """Weight of demonstrations that are instructed to answer without code."""
     all_code: float = 0.1
-    """Told to answer with code."""
+    """Weight of demonstrations that are instructed to answer with code."""
     codesteer: float = 0.1
-    """A first answer, then the request to check it with code."""
+    """Weight of demonstrations with a first answer, then the request to check it with code."""
     code: float = 0.55
-    """Among code_agent: one script, then the answer."""
+    """Weight among code_agent: one script, then the answer."""
     repair: float = 0.10
-    """Among code_agent: a script that raises (shown, not learnt), then its repair."""
+    """Weight among code_agent: a script that raises (shown, not learned), then its repair."""
     check: float = 0.10
-    """Among code_agent: a script, a second one that checks the result, then the answer."""
+    """Weight among code_agent: a script, a second one that checks the result, then the answer."""
     direct: float = 0.25
-    """Among code_agent: the answer without any script."""
+    """Weight among code_agent: the answer without any script."""
     wrong_first: float = 0.5
-    """Among codesteer: the first answer is wrong (shown, not learnt)."""
+    """Fraction of codesteer whose first answer is wrong (shown, not learned)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """The slot sampler."""
+    """The sampler: slots, KV cache and number formats."""
 
     slots: int = 64
-    """Rows decoded together."""
+    """Trajectories decoded together."""
     cache_length: int = 256
-    """Tokens a row can hold: prompt, completion and observations."""
+    """Length of a cache row in tokens: prompt, completion and observations."""
     chunk_steps: int = 16
-    """Decode steps between two looks by the host."""
+    """Decode steps per device call."""
     prefill_buckets: tuple[int, ...] = (16, 32, 64, 128)
-    """Lengths to which prompts and observations are padded; a longer input takes several passes."""
+    """Lengths in tokens to which prompts and observations are padded; a longer input takes several
+    prefill calls."""
     prefill_rows: int = 16
     """Rows of one prefill call."""
     observation_lag: int = 1
-    """Chunks that the other rows decode between a pause and its observation's entry. Scripts should
-    take about as long: a shorter lag waits for them, a longer one leaves their slots empty."""
+    """Chunks that the other slots decode between the end of a turn and the entry of its
+    observation. A script should take about as long: a shorter lag waits for it, a longer one leaves
+    its slot idle."""
     dtype: Dtype = "float32"
-    """Of weights, activations, and a cache that is held in full."""
+    """Type of weights, activations and of a cache that is not quantized."""
     weight_quantization: Quantization = "none"
-    """"int8": every matrix in eight bits, one factor an output channel; norms and biases stay."""
+    """"int8": every matrix in eight bits with one scale per output channel; norms and biases keep
+    `dtype`."""
     cache_quantization: Quantization = "none"
-    """"int8": keys and values in eight bits, one factor a slot, head and position."""
+    """"int8": keys and values in eight bits with one scale per slot, head and position."""
 
     def __post_init__(self) -> None:
         for name in ("slots", "chunk_steps", "prefill_rows", "observation_lag"):
             _require(getattr(self, name) > 0, f"sampler.{name} must be positive")
-        for name, choices in (
-            ("dtype", Dtype),
-            ("weight_quantization", Quantization),
-            ("cache_quantization", Quantization),
-        ):
-            _require(
-                getattr(self, name) in get_args(choices),
-                f"sampler.{name} must be one of {', '.join(get_args(choices))}",
-            )
+        _require_choice("sampler.dtype", self.dtype, Dtype)
+        _require_choice("sampler.weight_quantization", self.weight_quantization, Quantization)
+        _require_choice("sampler.cache_quantization", self.cache_quantization, Quantization)
         _require(
             tuple(sorted(self.prefill_buckets)) == self.prefill_buckets
             and self.prefill_buckets[0] > 0,
@@ -150,16 +160,16 @@ class SamplerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How tokens are drawn. The filters apply in this order, after the temperature."""
+    """Distribution of a sampled token. The filters apply in this order, after the temperature."""
 
     temperature: float = 1.0
-    """0 takes the most likely token."""
+    """Divisor of the logits; 0 takes the most likely token."""
     top_k: int = 0
-    """Keep so many of the most likely tokens, and those that tie with the last; 0 keeps all."""
+    """Top-k filter in tokens (ties are kept); 0 disables it."""
     top_p: float = 1.0
-    """Keep the fewest most likely tokens whose probabilities reach this sum."""
+    """Nucleus filter: keeps the fewest most likely tokens whose probabilities reach this sum."""
     min_p: float = 0.0
-    """Keep tokens at least this fraction as likely as the most likely one."""
+    """Keeps tokens at least this fraction as likely as the most likely one."""
 
     def __post_init__(self) -> None:
         _require(self.temperature >= 0, "temperature must not be negative")
@@ -170,21 +180,21 @@ class SamplingParams:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TurnLimits:
-    """Where a trajectory ends. Each limit has its own stop reason."""
+    """Limits of one trajectory. Each has its own stop reason."""
 
     max_code_calls: int = 8
-    """Code blocks run in one trajectory (paper: 8)."""
+    """Code calls per trajectory (paper: 8)."""
     max_turns: int | None = None
-    """Stretches that the policy may sample, one more than the observations between; None: any."""
+    """Turns per trajectory, one more than the observations between them; None: no limit."""
     max_turn_tokens: int | None = None
-    """Tokens of one such stretch; None: as many as the trajectory has left."""
+    """Sampled tokens per turn; None: as many as the trajectory has left."""
     max_new_tokens: int = 128
-    """Tokens the policy may sample in one trajectory."""
+    """Sampled tokens per trajectory."""
     max_wall_seconds: float | None = None
-    """Time of one trajectory. Which ones exceed it depends on the machine: a run that sets it is
-    not reproduced bit for bit. Scripts have limits of their own, which do not depend on it."""
+    """Seconds per trajectory. It depends on the machine which trajectories exceed it, so a run that
+    sets it is not reproduced bit for bit. Scripts have limits of their own (sandbox.limits)."""
     max_observation_tokens: int = 48
-    """Tokens of one interpreter output; longer output keeps its head and its tail."""
+    """Tokens per observation; of longer output the beginning and the end are kept."""
 
     def __post_init__(self) -> None:
         _require(self.max_code_calls >= 0, "limits.max_code_calls must not be negative")
@@ -196,64 +206,69 @@ class TurnLimits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How both trainers compute; none of it changes what is computed, but for rounding and LoRA."""
+    """Compute settings shared by both trainers. All but LoRA change results by rounding only."""
 
     dtype: Dtype = "float32"
-    """Of activations and products. Weights, moments and summed gradients are float32 all the same;
-    the gradient of one layer in one micro-batch comes out in this type."""
+    """Type of activations and matmuls. Parameters, optimizer state and accumulated gradients stay
+    float32; the gradient of one layer in one microbatch has this type."""
     remat: Remat = "attention"
-    """What the backward pass finds, and what it computes again. "none": all that it needs is kept,
-    which takes most memory and, for its traffic, more time on a processor. "dots": products of
-    weights are kept. "attention": inputs of each layer and what attention gave. "layer": the inputs
-    alone, least memory and a third more operations."""
+    """Rematerialization: activations that are saved for the backward pass. "none": all of them,
+    which takes the most memory and, for its traffic, more time on CPUs. "dots": results of weight
+    matmuls. "attention": each layer's input and its attention output. "layer": each layer's input
+    alone, with the least memory and a third more operations."""
     attention: Attention = "auto"
-    """"dense": scores are kept. "blocked": a block of queries at a time. "splash": the TPU
-    kernel. "auto": splash on TPUs, elsewhere dense for short rows and blocked for long ones."""
+    """"dense": scores are materialized. "blocked": one block of queries at a time. "splash": the
+    TPU kernel. "auto": splash on TPUs, elsewhere dense for short rows and blocked for long ones."""
     logits_chunk: int = 1024
-    """Positions of a device whose logits exist at the same time: so many x vocabulary x 4 bytes."""
+    """Positions per logits chunk and device; peak memory is this x vocabulary x 4 bytes."""
     lora_rank: int = 0
-    """0 trains all weights; else low-rank additions of this rank to every matrix of the layers."""
+    """Rank of low-rank adapters of every matrix of the layers; 0 trains all weights."""
     lora_alpha: float = 16.0
-    """The additions count lora_alpha / lora_rank times."""
+    """Adapters are scaled by lora_alpha / lora_rank."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("dtype", Dtype), ("remat", Remat), ("attention", Attention)):
-            _require(
-                getattr(self, name) in get_args(choices),
-                f"train.{name} must be one of {', '.join(get_args(choices))}",
-            )
+        _require_choice("train.dtype", self.dtype, Dtype)
+        _require_choice("train.remat", self.remat, Remat)
+        _require_choice("train.attention", self.attention, Attention)
         _require(self.logits_chunk > 0, "train.logits_chunk must be positive")
         _require(self.lora_rank >= 0, "train.lora_rank must not be negative (0 trains all weights)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SftConfig:
-    """Multi-turn supervised fine-tuning."""
+    """Multi-turn supervised fine-tuning (paper section 4.1)."""
 
     epochs: int = 3
+    """Passes over the demonstrations (paper: 3)."""
     batch_size: int = 32
-    """Rows a step."""
+    """Rows per optimizer step (paper: 32 demonstrations)."""
     packing: bool = True
-    """Rows hold as many demonstrations as fit. False: one each, so that a batch is `batch_size`
-    demonstrations, for more time and the same memory."""
+    """True: a row holds as many demonstrations as fit. False: one per row, so that a batch is
+    `batch_size` demonstrations, in more time and the same memory."""
     num_microbatches: int = 1
-    """Parts of a batch that go through the model one after the other; the step is the same."""
+    """Parts of a batch that go through the model one after the other; gradients are accumulated, so
+    the step is the same in less memory."""
     sequence_length: int = 256
-    """Tokens a row; a longer demonstration is an error, not a truncation."""
+    """Tokens per row; a longer demonstration is an error, never truncated."""
     lr: float = 1e-5
+    """Peak learning rate of AdamW."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up: down to zero by the last step, or no change."""
+    """Learning rate after the warm-up: "cosine" decays to zero at the last step."""
     warmup_fraction: float = 0.03
+    """Fraction of the steps over which the learning rate rises linearly."""
     weight_decay: float = 0.0
+    """AdamW's decoupled weight decay per step, times the learning rate; norms and biases do not
+    decay."""
     adam_b2: float = 0.999
-    """Decay of Adam's second moment; short trainings from scratch want less."""
+    """AdamW's decay rate beta2 of the second moment; short trainings from scratch want less."""
     clip_norm: float = 1.0
+    """Global gradient norm above which the gradient is scaled down."""
     checkpoint_every: int = 100
     """Steps between checkpoints."""
     checkpoint_keep: int = 2
-    """Newest checkpoints that stay."""
+    """Newest checkpoints that are kept."""
     checkpoint_keep_best: int = 1
-    """CheckpointManager that stay besides, those with the lowest loss."""
+    """Further checkpoints that are kept: those with the lowest loss."""
 
     def __post_init__(self) -> None:
         _require(
@@ -271,11 +286,11 @@ class PotentialConfig:
     """Improvement potential Π = 4p(1-p) of every GRPO question (paper section 4.2)."""
 
     samples_per_agent: int = 5
-    """Answers by each agent; with four agents N = 20."""
+    """Trajectories per question and agent; four agents make the paper's N = 20."""
     temperatures: tuple[float, ...] = (0.6, 0.8, 1.0, 1.1, 1.2)
-    """Temperature of the i-th answer of an agent."""
+    """Sampling temperature of an agent's i-th trajectory, repeated in a cycle."""
     lower_bounds: tuple[float, ...] = (0.64, 0.48, 0.32)
-    """Lower edges of groups 1 to 3; group 4 takes the rest."""
+    """Smallest potential Π of groups 1 to 3; group 4 takes the rest."""
 
     def __post_init__(self) -> None:
         _require(self.samples_per_agent > 0, "potential.samples_per_agent must be positive")
@@ -288,54 +303,66 @@ class PotentialConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GrpoConfig:
-    """Group-relative policy optimisation (paper section 5)."""
+    """Group-relative policy optimization (paper section 5)."""
 
     prompts_per_step: int = 128
+    """Questions per rollout batch (paper: batch 128)."""
     rollouts_per_prompt: int = 5
+    """Rollouts per question, the group size G (paper: 5)."""
     steps_per_stage: tuple[int, ...] = (150, 150, 150, 150)
-    """Optimiser steps of each curriculum stage; uniform training spends their sum at once."""
+    """Rollout batches of each curriculum stage (paper: 150 each); an arm of uniform order spends
+    their sum in one stage."""
     lr: float = 1e-6
+    """Learning rate of AdamW (paper: 1e-6)."""
     warmup_steps: int = 0
+    """Optimizer steps over which the learning rate rises linearly."""
     clip_norm: float = 1.0
+    """Global gradient norm above which the gradient is scaled down."""
     clip_low: float = 0.2
+    """Clip range ε below one: the ratio counts no less than 1 - clip_low."""
     clip_high: float = 0.2
+    """Clip range ε above one: the ratio counts no more than 1 + clip_high."""
     kl_coef: float = 0.001
+    """Weight β of the KL divergence from the SFT model (paper: 0.001)."""
     temperature: float = 1.0
+    """Sampling temperature of rollouts (paper: 1.0)."""
     sequence_lengths: tuple[int, ...] = (128, 256)
-    """Lengths to which the rows of a micro-batch are padded; the last holds any trajectory."""
+    """Lengths in tokens to which the rows of a microbatch are padded; the last holds any
+    trajectory."""
     microbatch_tokens: int = 16384
-    """Tokens of one forward and backward pass, padding counted: as many rows as that makes at the
-    length to which they are padded. Gradients are summed over the passes."""
+    """Tokens per forward and backward pass, padding counted: as many rows as fit at their padded
+    length. Gradients are accumulated over microbatches, so the step is the same."""
     num_minibatches: int = 1
-    """Optimiser steps that share the questions of a step, each with its part of them."""
+    """Optimizer steps per iteration; each uses an equal part of the rollout batch's questions."""
     num_iterations: int = 1
-    """How often the questions of a step are gone through."""
+    """Iterations over a rollout batch, the μ of GRPO."""
     old_logprobs: Literal["rollout", "recompute"] = "rollout"
-    """Log-probabilities that ratios start from: those noted while sampling, or the trainer's own
-    under the same weights (worth a pass where the sampler rounds: bfloat16, eight bits). Tokens
-    carried over from older weights keep what was noted."""
+    """Source of the old policy's log-probabilities, from which ratios start. "rollout": recorded
+    while sampling. "recompute": the trainer's own under the same weights, for one more forward
+    pass, where the sampler rounds (bfloat16, int8). Tokens that older weights sampled keep what was
+    recorded."""
     turn_penalty_after: int = 6
-    """More generation turns than this cost 0.1 of reward."""
+    """Turns without penalty; a trajectory with more loses 0.1 of reward (paper: 6)."""
     checkpoint_every: int = 10
     """Steps between checkpoints."""
     checkpoint_keep: int = 2
-    """Newest checkpoints that stay."""
+    """Newest checkpoints that are kept."""
     checkpoint_keep_best: int = 1
-    """CheckpointManager that stay besides, those with the highest mean reward."""
+    """Further checkpoints that are kept: those with the highest mean reward."""
     logged_trajectories: int = 4
-    """Trajectories a step written to trajectories.jsonl: best, worst, and a spread between."""
+    """Trajectories per step in trajectories.jsonl: best, worst, and a spread between."""
     max_staleness: int = 0
-    """Steps by which a group may be older than the weights it is trained on. 0: each step waits for
-    its own questions. Else one batch more is in flight, and a step ends when enough groups have."""
+    """Steps by which a group may be older than the weights that it trains. 0 is fully on-policy:
+    each step waits for its own questions. Otherwise one more batch is in flight, and a step ends
+    when enough groups are complete (partial rollouts)."""
     dump_rollouts: bool = False
-    """Keep what each step was trained on, exactly, in rollouts/<training>/ of the run directory."""
+    """True: the exact trajectories of each step are kept in rollouts/<arm>/ of the run
+    directory."""
     replay_rollouts: str = ""
-    """The rollouts/ of such a run: train on what lies there, without sampler and interpreter."""
+    """Directory rollouts/ of such a run: it is trained on, without sampler and interpreter."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.max_staleness >= 0, "grpo.max_staleness must not be negative (0 switches it off)"
-        )
+        _require(self.max_staleness >= 0, "grpo.max_staleness must not be negative (0: on-policy)")
         _require(
             self.num_minibatches > 0 and self.prompts_per_step % self.num_minibatches == 0,
             f"grpo.num_minibatches = {self.num_minibatches} does not divide "
@@ -346,12 +373,39 @@ class GrpoConfig:
         _require(self.checkpoint_keep_best >= 0, "grpo.checkpoint_keep_best must not be negative")
         _require(
             self.old_logprobs in ("rollout", "recompute"),
-            "grpo.old_logprobs must be sampled or recomputed",
+            "grpo.old_logprobs must be rollout or recompute",
         )
 
     def microbatch_rows(self, length: int, num_batch_shards: int) -> int:
-        """Rows of a micro-batch of this padded length, a multiple of the mesh's `parts`."""
-        return max(self.microbatch_tokens // length // num_batch_shards, 1) * num_batch_shards
+        """Rows of a microbatch of this padded length, a multiple of `num_batch_shards`."""
+        rows_per_shard = self.microbatch_tokens // length // num_batch_shards
+        return max(rows_per_shard, 1) * num_batch_shards
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One GRPO training of an experiment: a named variant of curriculum order and settings.
+
+    All arms start from the SFT model and use the same seed.
+    """
+
+    name: str
+    """Name of the model that the arm trains, "grpo_" and then small letters, digits and
+    underscores: in metrics, results, tables and checkpoints."""
+    order: Order = "curriculum"
+    """"curriculum": stage s trains on potential groups 1 to s. "uniform": the same number of steps
+    on all questions alike (paper: "w/o curriculum")."""
+    grpo: GrpoConfig | None = None
+    """Settings of this arm, its stages among them, in place of the experiment's `grpo`; None: those
+    of the experiment."""
+
+    def __post_init__(self) -> None:
+        _require(
+            re.fullmatch(rf"{ARM_PREFIX}[a-z0-9_]+", self.name) is not None,
+            f"arm {self.name!r} must be named {ARM_PREFIX} and then small letters, digits and "
+            "underscores",
+        )
+        _require_choice(f"the order of arm {self.name}", self.order, Order)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -360,21 +414,22 @@ class EvalConfig:
 
     sampling: SamplingParams = SamplingParams(temperature=0.6)
     samples_per_question: int = 1
+    """Trajectories per held-out question."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """How many devices each axis of the mesh has; all ones: the first device alone."""
+    """Devices along each axis of the mesh; all ones: the first device alone."""
 
     slices: int = 1
-    """TPU slices, joined by the data-centre network: replicas of everything within one, so that
+    """TPU slices, joined by the data-center network: replicas of everything within one, so that
     only gradients cross."""
     data: int = 1
     """Replicas of the parameters, each with its part of the batch."""
     fsdp: int = 1
-    """Parts of the parameters and of the batch."""
+    """Shards of the parameters and of the batch."""
     tensor: int = 1
-    """Parts of heads, feed-forward width and vocabulary."""
+    """Shards of heads, feed-forward width and vocabulary."""
 
     def __post_init__(self) -> None:
         _require(
@@ -384,12 +439,12 @@ class MeshConfig:
 
     @property
     def num_devices(self) -> int:
-        """Devices in all."""
+        """Number of all devices of the mesh."""
         return self.slices * self.data * self.fsdp * self.tensor
 
     @property
     def num_batch_shards(self) -> int:
-        """Parts that a batch is cut into."""
+        """Number of shards of a batch."""
         return self.slices * self.data * self.fsdp
 
 
@@ -401,10 +456,11 @@ class Experiment:
     """One run, from data to report."""
 
     name: str
-    """Also the name of the run directory under runs/."""
+    """Name of the experiment, and of its run directory under runs/."""
     paper_row: str = ""
-    """Row of experiments/paper_numbers.py that this run is compared with; empty: none."""
+    """Row of the paper's tables (experiments/paper_numbers.py) to compare with; empty: none."""
     seed: int = 0
+    """Seed of data, weights, batches and sampling."""
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig
     demonstrations: DemonstrationConfig = DemonstrationConfig()
@@ -416,30 +472,48 @@ class Experiment:
     sft: SftConfig = SftConfig()
     potential: PotentialConfig = PotentialConfig()
     grpo: GrpoConfig = GrpoConfig()
+    arms: tuple[Arm, ...] = (Arm(name="grpo_uniform", order="uniform"), Arm(name="grpo_curriculum"))
+    """GRPO trainings from the SFT model, in the order of training, results and tables. On the
+    command line: names of the experiment's arms, of which the others are left out."""
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:
-        lengths = self.grpo.sequence_lengths
-        _require(
-            tuple(sorted(lengths)) == lengths and lengths[-1] >= self.sampler.cache_length,
-            "grpo.sequence_lengths must ascend to at least sampler.cache_length",
-        )
-        num_batch_shards = self.mesh.num_batch_shards
+        names = [arm.name for arm in self.arms]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        _require(not twice, f"arms has {', '.join(twice)} more than once; give each its own name")
+        for arm in self.arms:
+            self._check_grpo(self.grpo_of(arm), "" if arm.grpo is None else f" of arm {arm.name}")
+        self._check_grpo(self.grpo, "")
+        num_shards = self.mesh.num_batch_shards
+        microbatch = self.sft.batch_size // self.sft.num_microbatches
         for name, rows in (
             ("sampler.slots", self.sampler.slots),
             ("sft.batch_size", self.sft.batch_size),
-            (
-                "sft.batch_size / sft.num_microbatches",
-                self.sft.batch_size // self.sft.num_microbatches,
-            ),
+            ("sft.batch_size / sft.num_microbatches", microbatch),
         ):
             _require(
-                rows % num_batch_shards == 0,
+                rows % num_shards == 0,
                 f"{name} = {rows} is not a multiple of "
-                f"mesh.slices x mesh.data x mesh.fsdp = {num_batch_shards}",
+                f"mesh.slices x mesh.data x mesh.fsdp = {num_shards}",
             )
+
+    def _check_grpo(self, grpo: GrpoConfig, owner: str) -> None:
+        lengths = grpo.sequence_lengths
+        _require(
+            tuple(sorted(lengths)) == lengths and lengths[-1] >= self.sampler.cache_length,
+            f"grpo.sequence_lengths{owner} must ascend to at least sampler.cache_length",
+        )
         stages = len(self.potential.lower_bounds) + 1
         _require(
-            len(self.grpo.steps_per_stage) == stages,
-            f"grpo.steps_per_stage needs {stages} entries, one a curriculum group",
+            len(grpo.steps_per_stage) == stages,
+            f"grpo.steps_per_stage{owner} needs {stages} entries, one per curriculum group",
         )
+
+    def grpo_of(self, arm: Arm) -> GrpoConfig:
+        """Settings that an arm is trained with."""
+        return self.grpo if arm.grpo is None else arm.grpo
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that are evaluated, in the order of training and of tables."""
+        return (*BASE_MODELS, *(arm.name for arm in self.arms))

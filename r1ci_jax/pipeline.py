@@ -1,16 +1,19 @@
-"""The stages of an experiment in order, each resumable, each skipped once it is finished.
+"""The method: the stages of an experiment in order.
 
-data        questions, and the teacher's demonstrations with really executed code
-sft         supervised fine-tuning
+data        questions, and demonstrations whose code is really executed
+sft         supervised fine-tuning on the demonstrations
 potential   improvement potential of the GRPO questions; its groups become TFDS splits
-grpo        two trainings from the SFT model: over the curriculum, and uniformly
-eval        untrained, SFT and both GRPO models on questions never trained on
+grpo        one training per arm of the experiment, all from the SFT model
+eval        accuracy of the untrained model, the SFT model and every arm on held-out questions
 table       the comparison as Markdown
 report      one HTML file
+
+Each stage is resumable, and skipped once it is finished.
 """
 
 import contextlib
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
@@ -19,8 +22,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from r1ci_jax.config import Experiment, MeshConfig
+from r1ci_jax.config import Arm, Experiment, GrpoConfig, MeshConfig
 from r1ci_jax.curriculum import potential, stages
+from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import build, datasets, encoding
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation, tables
@@ -40,154 +44,133 @@ from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chatml, prompts, protocol
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.tools.report import page
-from r1ci_jax.train import checkpoint, grpo, policy, sft
+from r1ci_jax.train import checkpoint, grpo, sft
+from r1ci_jax.train import policy as policies
 from r1ci_jax.train.policy import LoadedPolicy, Params, Weights
 from r1ci_jax.train.training_run import TrainingRun
 
-ARMS = ("grpo_curriculum", "grpo_uniform")
-"""The two GRPO trainings, by the name of their model in results.jsonl."""
-MODELS = ("untrained", "sft", *ARMS)
-
-# Salts that keep the random numbers of the stages apart.
-_SEED_SFT, _SEED_POTENTIAL, _SEED_GRPO, _SEED_EVAL = range(1, 5)
+STAGE_SEEDS = {"sft": 1, "potential": 2, "grpo": 3, "eval": 4}
+"""Offsets that keep the random streams of the stages apart."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Run:
-    """One run in progress: what the stages share."""
+    """State that the stages share: the experiment, its files, the sandbox and the policy."""
 
     experiment: Experiment
     directory: RunDir
     sandbox: Sandbox
-    _policy: LoadedPolicy | None = None
 
-    def seed(self, salt: int) -> int:
-        """Seed of a stage."""
-        return self.experiment.seed * 100 + salt
+    @functools.cached_property
+    def loaded(self) -> LoadedPolicy:
+        """The policy, its untrained weights and its tokenizer, loaded once."""
+        return policies.load(self.experiment, self.directory.tokenizer)
 
-    @property
-    def instructions(self) -> str:
-        """Instructions before each question."""
-        return build.instructions(self.experiment)
+    def seed(self, stage: str) -> int:
+        """Return the seed of a stage."""
+        return self.experiment.seed * 100 + STAGE_SEEDS[stage]
 
-    @property
-    def data_dir(self) -> Path:
-        """Where the run's TFDS datasets lie."""
-        return self.directory.path / "data"
-
-    @property
-    def tokenizer_dir(self) -> Path:
-        """Where the run's own tokenizer lies."""
-        return self.directory.path / "tokenizer"
-
-    def policy(self) -> LoadedPolicy:
-        """Load the policy, its untrained weights and its tokenizer, once."""
-        if self._policy is None:
-            self._policy = policy.load(self.experiment, self.tokenizer_dir)
-        return self._policy
-
-    def check_model(self) -> None:
-        """Say now, not after the data are made, that the model cannot be had."""
-        source = self.experiment.model
-        if source.checkpoint or source.tokenizer:
-            self.policy()
-            return
-        if source.tokenizer_vocab > presets.get(source.preset).vocab_size:
-            raise UserError(
-                f"model.tokenizer_vocab = {source.tokenizer_vocab} is more than the "
-                f"{presets.get(source.preset).vocab_size} embeddings of {source.preset}; lower it"
-            )
-
-    def check_prompt_lengths(self) -> None:
-        """Say now, not after supervised fine-tuning, that a question does not fit the cache."""
-        tokenizer = self.policy().tokenizer
-        room = self.experiment.sampler.cache_length
-        for example in self.load_examples("grpo+eval"):
-            for agent in prompts.AGENT_NAMES:
-                turn = prompts.render_question(
-                    example.question, agent, instructions=self.instructions
-                )
-                size = len(chatml.prompt_ids(tokenizer, turn))
-                if size >= room:
-                    raise UserError(
-                        f"the prompt of {example.id} has {size} tokens and does not fit into "
-                        f"sampler.cache_length = {room}; raise it or ask shorter questions"
-                    )
+    def load_examples(self, split: str) -> list[Example]:
+        """Load the questions of a split of `r1ci_tasks`."""
+        tasks = self.experiment.dataset.tasks
+        return list(datasets.load_examples(self.directory.data, tasks, split))
 
     def load_weights(self, model: str) -> Params:
-        """Final weights of a model by its name in results.jsonl."""
-        params = self.policy().params
+        """Load the final weights of a model by its name in results.jsonl."""
+        params = self.loaded.params
         if model == "untrained":
             return params
-        loaded, _ = checkpoint.load_params(
-            self.directory.checkpoints / model / "final", checkpoint.abstract(params)
-        )
-        return loaded
+        path = self.directory.checkpoints / model / "final"
+        return checkpoint.load_params(path, checkpoint.abstract(params))[0]
 
     def save_weights(self, model: str, params: Params) -> None:
-        """Write the final weights of a model."""
+        """Save the final weights of a model."""
         checkpoint.save_params(self.directory.checkpoints / model / "final", params)
 
-    def make_runner(self, salt: int) -> Runner:
-        """A runner without weights."""
-        chosen, _, tokenizer = self.policy()
+    def make_runner(self, stage: str, *, grpo: GrpoConfig | None = None) -> Runner:
+        """Make a stage's runner, without weights; `grpo` are the settings of its arm."""
+        policy, _, tokenizer = self.loaded
         table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
         engine = Engine(
-            chosen.config,
+            policy.config,
             self.experiment.sampler,
             table,
             eos_id=tokenizer.eos_id,
-            seed=self.seed(salt),
+            seed=self.seed(stage),
         )
         return Runner(
             engine,
             self.sandbox,
             tokenizer,
             self.experiment.limits,
-            instructions=self.instructions,
-            turn_penalty_after=self.experiment.grpo.turn_penalty_after,
+            instructions=build.instructions(self.experiment),
+            turn_penalty_after=(grpo or self.experiment.grpo).turn_penalty_after,
         )
 
-    def load_into(self, runner: Runner, params: Params) -> None:
-        """Let the runner sample from these weights."""
-        policy = self.policy().policy
-        runner.load(policy.to_sampler_weights(Weights(params), runner.sampler))
+    def load_into(self, runner: Runner, model: str) -> None:
+        """Let a runner sample from the weights of a model."""
+        weights = Weights(self.load_weights(model))
+        runner.load(self.loaded.policy.to_sampler_weights(weights, runner.sampler))
 
-    def load_examples(self, split: str) -> list[Example]:
-        """Questions of a split of `r1ci_tasks`."""
-        return list(datasets.load_examples(self.data_dir, self.experiment.dataset.tasks, split))
+
+# --- data ----------------------------------------------------------------------------------------
 
 
 def make_data(run: Run) -> None:
-    """Questions of all splits, demonstrations, and the run's own tokenizer."""
-    tasks = len(run.experiment.dataset.tasks)
-    with progress.Progress("data", tasks, unit="tasks") as bar:
-        build.build_questions(run.experiment, run.data_dir, report=_report_to(bar))
+    """Build the questions of all splits, the demonstrations, and the run's own tokenizer."""
+    experiment, data_dir = run.experiment, run.directory.data
+    with progress.Progress("data", len(experiment.dataset.tasks), unit="tasks") as bar:
+        build.build_questions(experiment, data_dir, report=_report_to(bar))
     with progress.Progress("demonstrations", unit="scripts") as bar:
-        build.build_demonstrations(
-            run.experiment,
-            run.data_dir,
-            run.sandbox,
-            report=_report_to(bar),
-        )
-    source = run.experiment.model
+        build.build_demonstrations(experiment, data_dir, run.sandbox, report=_report_to(bar))
+    source = experiment.model
     if not source.tokenizer and not source.checkpoint:
         # Also where there is one: a killed run may have written half of it.
-        texts = encoding.iterate_texts(datasets.load_trajectories(run.data_dir))
-        tokenizers.train_byte_bpe(texts, source.tokenizer_vocab).save(run.tokenizer_dir)
-    run.check_prompt_lengths()
+        texts = encoding.iterate_texts(datasets.load_trajectories(data_dir))
+        tokenizers.train_byte_bpe(texts, source.tokenizer_vocab).save(run.directory.tokenizer)
+    check_prompt_lengths(run)
     if hosts.count() > 1:
         hosts.require_same("the data", _checksums(run.directory.path))
 
 
+def check_model(run: Run) -> None:
+    """Refuse a model that cannot be loaded before any data are made."""
+    source = run.experiment.model
+    if source.checkpoint or source.tokenizer:
+        _ = run.loaded
+        return
+    vocab_size = presets.get(source.preset).vocab_size
+    if source.tokenizer_vocab > vocab_size:
+        raise UserError(
+            f"model.tokenizer_vocab = {source.tokenizer_vocab} is more than the {vocab_size} "
+            f"embeddings of {source.preset}; lower it"
+        )
+
+
+def check_prompt_lengths(run: Run) -> None:
+    """Refuse questions that do not fit into the cache before any training."""
+    tokenizer = run.loaded.tokenizer
+    instructions = build.instructions(run.experiment)
+    cache_length = run.experiment.sampler.cache_length
+    for example in run.load_examples("grpo+eval"):
+        for agent in prompts.HINTS:
+            text = prompts.render_question(example.question, agent, instructions=instructions)
+            size = len(chatml.prompt_ids(tokenizer, text))
+            if size >= cache_length:
+                raise UserError(
+                    f"the prompt of {example.id} has {size} tokens and does not fit into "
+                    f"sampler.cache_length = {cache_length}; raise it or use shorter questions"
+                )
+
+
 def _checksums(directory: Path) -> dict[str, int]:
-    """Of every file of rows, and of the tokenizer."""
+    """Compute the checksum of every file of records, and of the tokenizer's."""
     found = [*directory.glob("data/**/*.array_record*"), *directory.glob("tokenizer/*")]
     return {str(path.relative_to(directory)): zlib.crc32(path.read_bytes()) for path in found}
 
 
 def _report_to(bar: progress.Progress) -> Callable[[int, int], None]:
-    """Shows how many of the data are there; between two of them the run may be stopped."""
+    """Return a callback that shows the number of finished items, and stops after a preemption."""
 
     def report(done: int, total: int) -> None:
         bar.update(done)
@@ -196,132 +179,156 @@ def _report_to(bar: progress.Progress) -> Callable[[int, int], None]:
     return report
 
 
+# --- sft -----------------------------------------------------------------------------------------
+
+
 def train_sft(run: Run) -> None:
-    """Supervised fine-tuning."""
+    """Fine-tune the policy on the demonstrations."""
     config = run.experiment.sft
-    chosen, params, tokenizer = run.policy()
-    rows = encoding.encode_all(
-        datasets.load_trajectories(run.data_dir),
+    policy, params, tokenizer = run.loaded
+    sequences = encoding.encode_all(
+        datasets.load_trajectories(run.directory.data),
         tokenizer,
         sequence_length=config.sequence_length,
         max_observation_tokens=run.experiment.limits.max_observation_tokens,
     )
     trained = sft.train(
-        chosen,
-        jax.tree.map(jnp.copy, params),  # the trainer uses its argument up
-        rows,
+        policy,
+        jax.tree.map(jnp.copy, params),  # the trainer donates its argument
+        sequences,
         config,
-        TrainingRun.in_directory(run.directory, "sft", seed=run.seed(_SEED_SFT)),
+        TrainingRun.in_directory(run.directory, "sft", seed=run.seed("sft")),
         pad_id=tokenizer.pad_id,
     )
     run.save_weights("sft", trained)
 
 
+# --- potential -----------------------------------------------------------------------------------
+
+
 def measure_potential(run: Run) -> None:
-    """Potential of every GRPO question under the SFT model, and the curriculum's splits."""
+    """Measure the potential of every GRPO question, and group the questions by it."""
+    config, path = run.experiment.potential, run.directory.potential_path
     examples = run.load_examples("grpo")
-    _keep_common_records(run.directory.potential_path, ("example_id",))
-    runner = run.make_runner(_SEED_POTENTIAL)
-    run.load_into(runner, run.load_weights("sft"))
+    _keep_common_records(path, ("example_id",))
+    runner = run.make_runner("potential")
+    run.load_into(runner, "sft")
     with progress.Progress("potential", len(examples), unit="questions") as bar:
         with bar.compiling("sampler", about=15):
             runner.warm_up()
-        graded = potential.measure(
-            runner,
-            examples,
-            run.experiment.potential,
-            run.directory.potential_path,
-            on_done=bar.update,
-        )
-        groups = range(1, len(run.experiment.potential.lower_bounds) + 2)
-        sizes = {group: sum(row.group == group for row in graded) for group in groups}
-        bar.note("questions a group: " + ", ".join(f"{g}: {n}" for g, n in sizes.items()))
-    datasets.build_curriculum(graded, data_dir=run.data_dir)
-    mean = sum(row.potential for row in graded) / len(graded)
+        graded = potential.measure(runner, examples, config, path, on_done=bar.update)
+        groups = range(1, len(config.lower_bounds) + 2)
+        sizes = {group: sum(each.group == group for each in graded) for group in groups}
+        bar.note("questions per group: " + ", ".join(f"{g}: {n}" for g, n in sizes.items()))
+    datasets.build_curriculum(graded, data_dir=run.directory.data)
+    mean = sum(each.potential for each in graded) / len(graded)
     with metrics.MetricsWriter(run.directory.metrics_path) as writer:
         facts = {f"curriculum/group{group}": size for group, size in sizes.items()}
         writer.truncate_after("potential", 0)
         writer.write("potential", 1, facts | {"curriculum/potential_mean": mean})
 
 
+# --- grpo ----------------------------------------------------------------------------------------
+
+
 def train_grpo(run: Run) -> None:
-    """Reinforcement learning from the SFT model, with the curriculum and without."""
-    config = run.experiment.grpo
-    chosen, _, tokenizer = run.policy()
-    sizes = {
-        group: len(datasets.load_curriculum(run.data_dir, f"group{group}"))
-        for group in range(1, len(config.steps_per_stage) + 1)
-    }
-    plans = {
-        "grpo_curriculum": stages.curriculum_stages(config.steps_per_stage, sizes),
-        "grpo_uniform": stages.uniform_stages(config.steps_per_stage),
-    }
-    for arm in ARMS:
-        trained = grpo.train(
-            chosen,
-            run.load_weights("sft"),
-            tokenizer,
-            plans[arm],
-            lambda split: [row.example for row in datasets.load_curriculum(run.data_dir, split)],
-            _rollout_source(run, arm),
-            config,
-            TrainingRun.in_directory(run.directory, arm, seed=run.seed(_SEED_GRPO)),
-        )
-        run.save_weights(arm, trained)
+    """Train every arm by reinforcement learning from the SFT model."""
+    for arm in run.experiment.arms:
+        run.save_weights(arm.name, train_arm(run, arm))
 
 
-def _rollout_source(run: Run, arm: str) -> TrajectorySource:
-    """Where a training's trajectories come from."""
-    replayed = run.experiment.grpo.replay_rollouts
-    return Replay(Path(replayed) / arm) if replayed else run.make_runner(_SEED_GRPO)
+def train_arm(run: Run, arm: Arm) -> Params:
+    """Train one arm, from its last checkpoint if there is one."""
+    policy, _, tokenizer = run.loaded
+    return grpo.train(
+        policy,
+        run.load_weights("sft"),
+        tokenizer,
+        plan_stages(run, arm),
+        functools.partial(_load_curriculum, run),
+        _rollout_source(run, arm),
+        run.experiment.grpo_of(arm),
+        TrainingRun.in_directory(run.directory, arm.name, seed=run.seed("grpo")),
+    )
+
+
+def plan_stages(run: Run, arm: Arm) -> list[Stage]:
+    """Lay out the stages of an arm over the potential groups."""
+    steps = run.experiment.grpo_of(arm).steps_per_stage
+    if arm.order == "uniform":
+        return stages.uniform_stages(steps)
+    groups = range(1, len(steps) + 1)
+    sizes = {group: len(_load_curriculum(run, f"group{group}")) for group in groups}
+    return stages.curriculum_stages(steps, sizes)
+
+
+def _load_curriculum(run: Run, split: str) -> list[Example]:
+    """Load the questions of some potential groups, for example group1+group2."""
+    return [each.example for each in datasets.load_curriculum(run.directory.data, split)]
+
+
+def _rollout_source(run: Run, arm: Arm) -> TrajectorySource:
+    """Return a runner, or the dumped rollouts that the arm replays."""
+    config = run.experiment.grpo_of(arm)
+    if config.replay_rollouts:
+        return Replay(Path(config.replay_rollouts) / arm.name)
+    return run.make_runner("grpo", grpo=config)
+
+
+# --- eval ----------------------------------------------------------------------------------------
 
 
 def evaluate_models(run: Run) -> None:
-    """Accuracy of every model on held-out questions; models with results are not asked again."""
-    examples = run.load_examples("eval")
-    tokenizer = run.policy().tokenizer
-    runner = run.make_runner(_SEED_EVAL)
-    tasks = set(run.experiment.dataset.tasks)
-    _keep_common_records(run.directory.results_path, ("model", "task"))
+    """Evaluate every model on held-out questions; models that have results are skipped."""
+    runner = run.make_runner("eval")
+    path, tasks = run.directory.results_path, set(run.experiment.dataset.tasks)
+    _keep_common_records(path, ("model", "task"))
+    for model in run.experiment.models:
+        known = {record["task"] for record in metrics.read(path) if record["model"] == model}
+        if not tasks <= known:
+            evaluate_model(run, runner, model)
+
+
+def evaluate_model(run: Run, runner: Runner, model: str) -> None:
+    """Evaluate one model: its accuracy per task, and a few of its trajectories."""
+    examples, stage = run.load_examples("eval"), f"eval_{model}"
+    run.load_into(runner, model)
+    total = len(examples) * run.experiment.eval.samples_per_question
     with (
         metrics.JsonlLog(run.directory.results_path) as results,
         metrics.JsonlLog(run.directory.trajectories_path) as trajectory_log,
     ):
-        for model in MODELS:
-            rows = metrics.read(run.directory.results_path)
-            if tasks <= {row["task"] for row in rows if row["model"] == model}:
-                continue
-            # A killed run may have written the rows of some tasks.
-            results.keep(lambda row, model=model: row["model"] != model)
-            stage = f"eval_{model}"
-            trajectory_log.truncate_after(stage, 0)
-            run.load_into(runner, run.load_weights(model))
-            total = len(examples) * run.experiment.eval.samples_per_question
-            with progress.Progress(stage, total, unit="questions") as bar:
-                trajectories = evaluation.evaluate(
-                    runner, examples, run.experiment.eval, on_done=bar.update
-                )
-            for kept in summaries.sample_by_reward(trajectories, 12):
-                trajectory_log.append(summaries.to_record(kept, tokenizer, stage=stage, step=1))
-            for row in evaluation.make_records(model, trajectories, examples):
-                results.append(row)
+        # A killed run may have written the records of some tasks.
+        results.keep(lambda record: record["model"] != model)
+        trajectory_log.truncate_after(stage, 0)
+        with progress.Progress(stage, total, unit="questions") as bar:
+            trajectories = evaluation.evaluate(
+                runner, examples, run.experiment.eval, on_done=bar.update
+            )
+        for each in summaries.sample_by_reward(trajectories, 12):
+            trajectory_log.append(summaries.to_record(each, runner.tokenizer, stage=stage, step=1))
+        for record in evaluation.make_records(model, trajectories, examples):
+            results.append(record)
 
 
-def _keep_common_records(path: Path, names: Sequence[str]) -> None:
-    """Drop rows that a lost run has left on some hosts and not on others; `names` tell rows."""
-    present = [[row[name] for name in names] for row in metrics.read(path)]
+def _keep_common_records(path: Path, keys: Sequence[str]) -> None:
+    """Drop records that a lost run has left on some hosts only; `keys` tell records apart."""
+    present = [[record[key] for key in keys] for record in metrics.read(path)]
     everywhere = hosts.gather(path.name, present)
     with metrics.JsonlLog(path) as log:
-        log.keep(lambda row: all([row[name] for name in names] in rows for rows in everywhere))
+        log.keep(lambda record: all([record[key] for key in keys] in each for each in everywhere))
+
+
+# --- table, report -------------------------------------------------------------------------------
 
 
 def write_tables(run: Run) -> None:
-    """Markdown tables of the run."""
+    """Write the tables of the run as Markdown."""
     tables.write_results(run.directory.path)
 
 
 def write_report(run: Run) -> None:
-    """The HTML report."""
+    """Write the HTML report."""
     page.write(run.directory.path)
 
 
@@ -339,15 +346,19 @@ MODEL_STAGES = {"sft", "potential", "grpo", "eval"}
 """Stages that need the model."""
 
 
+# --- all stages ----------------------------------------------------------------------------------
+
+
 def run(
     experiment: Experiment, directory: RunDir, sandbox: Sandbox, *, only: str | None = None
 ) -> None:
     """Run the unfinished stages in order, or one stage alone (which makes its data first).
 
-    Raises UserError when `only` names a stage whose predecessors are not finished.
+    Raises:
+        UserError: `only` names a stage whose predecessors are not finished.
     """
     names = list(STAGES)
-    # What one host has not finished, none has: they go through every stage together.
+    # A stage that one host has not finished is repeated by all: they pass every stage together.
     finished = set.intersection(*map(set, hosts.gather("stages", [*directory.finished_stages()])))
     if only is not None:
         _require_finished(names[1 : names.index(only)], only, finished)
@@ -355,10 +366,10 @@ def run(
     names = [name for name in names if name not in finished]
     with _mesh(experiment.mesh):
         state = Run(experiment, directory, sandbox)
-        if "data" in names and not datasets.is_built(state.data_dir, "r1ci_trajectories"):
+        if "data" in names and not datasets.is_built(directory.data, "r1ci_trajectories"):
             build.require_demonstrations(experiment)
         if set(names) & MODEL_STAGES:
-            state.check_model()
+            check_model(state)
         for name in names:
             preemption.raise_if_preempted()
             if experiment.sandbox.unsafe:
@@ -377,10 +388,5 @@ def _require_finished(names: Sequence[str], wanted: str, finished: Set[str]) -> 
 
 
 def _mesh(config: MeshConfig) -> contextlib.AbstractContextManager[Any]:
-    """The mesh of all devices; one device needs none.
-
-    Several hosts always have more: each would train a model of its own, to the first checkpoint.
-    """
-    if config.num_devices == 1 and hosts.count() == 1:
-        return contextlib.nullcontext()
+    """Set the experiment's mesh; several hosts always have more than one device."""
     return jax.set_mesh(meshes.from_config(config))

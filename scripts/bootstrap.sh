@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 root=$(pwd -P)
 python=.venv/bin/python
 stamp=.venv/r1ci-stamp
-unfinished=.venv/r1ci-unfinished # stands while packages are being written
+unfinished=.venv/r1ci-unfinished # exists while packages are being written
 log=.cache/set-up.log
 step= # process ids of the step at work and of its heartbeat
 beat=

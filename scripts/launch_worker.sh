@@ -1,23 +1,23 @@
 #!/bin/sh
-# What `r1ci launch` runs on a worker, in the root of the shipped code.
+# Commands of `r1ci launch` on a worker, run in the root of the shipped code.
 #
-#   setup             Python, packages, nsjail and the jail's Python; safe to repeat
-#   start COMMAND...  the job in the background, where it outlives the connection
-#   job COMMAND...    the job here; a command that exits 75 is started again
+#   setup             install Python, packages, nsjail and the jail's Python; safe to repeat
+#   start COMMAND...  start the job in the background, where it survives the connection
+#   job COMMAND...    run the job here; a command that exits 75 is restarted
 #   all COMMAND...    setup, then job
 #   follow            show the job's log until it ends; exits as the job did
 #   wait              the same, but show only the end of the log, and only when the job failed
-#   stop              SIGTERM: the command saves a checkpoint and is not started again
+#   stop              SIGTERM: the command saves a checkpoint and is not restarted
 #
-# Environment: R1CI_RESTARTS (how often a command that exits 75 is started again), R1CI_EXTRAS
-# (extras of setup.py, with commas), R1CI_UNSAFE (do not ask for jails), R1CI_FETCH (download the
+# Environment: R1CI_RESTARTS (how often a command that exits 75 is restarted), R1CI_EXTRAS
+# (extras of setup.py, with commas), R1CI_UNSAFE (no jails needed), R1CI_FETCH (download the
 # published questions). The job sees all of it.
 set -eu
 
 cd "$(dirname "$0")/.."
 state=.job
-resume_me=75 # SIGTERM, or another worker was lost
-no_status=70 # ended without saying how
+resume_exit_status=75 # SIGTERM, or another worker was lost (r1ci_jax/errors.py)
+no_status=70 # ended without a status
 
 say() { printf 'r1ci worker: %s\n' "$*" >&2; }
 die() {
@@ -96,17 +96,17 @@ job() {
             wait $child || status=$?
         done
         child=
-        [ $status = $resume_me ] && [ -z "$stopped" ] || break
+        [ $status = $resume_exit_status ] && [ -z "$stopped" ] || break
         [ $restarts -lt "${R1CI_RESTARTS:-0}" ] || break
         restarts=$((restarts + 1))
-        say "the command exited $status (resume me): start $restarts of $R1CI_RESTARTS again"
+        say "the command exited $status: restart $restarts of $R1CI_RESTARTS"
         sleep 10
         [ -z "$stopped" ] || break
     done
     echo $status >$state/status
     case $status in
     0) say "the command has ended well" ;;
-    "$resume_me") say "the command exited $status: launch again to go on where it stopped" ;;
+    "$resume_exit_status") say "the command exited $status: launch again to resume" ;;
     *) say "the command failed with exit status $status; the lines above say why" ;;
     esac
     exit $status

@@ -57,7 +57,7 @@ find_python() { # find_python NAME
 }
 
 fingerprint() { # a finished installation: these pins, in this folder, with a Python that starts
-    cksum <"requirements-peers-$1.txt"
+    cksum <"requirements/peers-$1.txt"
     printf '%s\n' "$root"
     ".venv-peers-$1/bin/python" -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/null
 }
@@ -69,11 +69,11 @@ is_done() {
 
 install() { # install NAME INTERPRETER
     venv=.venv-peers-$1
-    say "installing $venv from requirements-peers-$1.txt with $2 (one to five minutes; log: $log)"
+    say "installing $venv from requirements/peers-$1.txt with $2 (one to five minutes; log: $log)"
     rm -rf "$venv"
     "$2" -m venv "$venv" >>"$log" 2>&1 || die "could not make $venv (log: $log)"
     "$venv/bin/python" -m pip --disable-pip-version-check --no-input install \
-        -r "requirements-peers-$1.txt" >>"$log" 2>&1 </dev/null || {
+        -r "requirements/peers-$1.txt" >>"$log" 2>&1 </dev/null || {
         grep -E '^(ERROR|error)' "$log" | tail -n 3 >&2 || true
         die "pip failed (log: $log); with a network and 4 GB of free disk space, run this again"
     }

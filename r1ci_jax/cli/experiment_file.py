@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from tyro import constructors
 
-from r1ci_jax.config import DatasetConfig, Experiment
+from r1ci_jax import renamed
+from r1ci_jax.config import Arm, DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import run_dir
 
@@ -37,18 +39,19 @@ class _Arguments:
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
-    """The resolved experiment of `experiments/file.py[:variant]`.
+    """Load the experiment of `experiments/file.py[:variant]`, with overrides.
 
     Overrides read `--config.a.b=value`, or `--config.a.b value`; a tuple's entries are separated by
     commas or spaces.
 
-    Raises UserError for an unknown file, variant, key or an unfit value.
+    Raises:
+        UserError: The file, variant or key is unknown or renamed, or a value does not fit.
     """
     return apply_overrides(load_default(spec), overrides)
 
 
 def load_default(spec: str) -> Experiment:
-    """What the experiment file says, before any override."""
+    """Load the experiment as its file defines it, before any override."""
     name, _, variant = spec.partition(":")
     module = load_module(_find(name))
     get_config = getattr(module, "get_config", None)
@@ -69,7 +72,7 @@ def load_default(spec: str) -> Experiment:
 
 
 def apply_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
-    """A copy with the fields named on the command line replaced and type-checked."""
+    """Return a copy with the fields named on the command line replaced and type-checked."""
     if not overrides:
         return experiment
     arguments = _check_overrides(experiment, overrides)
@@ -82,12 +85,12 @@ def apply_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experim
 
 
 def find_changes(before: Experiment, after: Experiment) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys that differ, with the value before and after."""
+    """Find the dotted keys that differ, with the value before and after."""
     return run_dir.find_differences(run_dir.to_plain(before), run_dir.to_plain(after))
 
 
 def describe(spec: str, experiment: Experiment, changed: Mapping[str, tuple[Any, Any]]) -> str:
-    """The resolved config, one `a.b = value` a line, changed ones marked."""
+    """Format the resolved config, one `a.b = value` per line, changed ones marked."""
     lines = [f"config of {spec}" + (" (* changed on the command line)" if changed else "")]
     for key, value in run_dir.flatten(run_dir.to_plain(experiment)).items():
         was = f"   (file: {changed[key][0]!r})" if key in changed else ""
@@ -96,24 +99,24 @@ def describe(spec: str, experiment: Experiment, changed: Mapping[str, tuple[Any,
 
 
 def format_knobs(experiment: Experiment | None = None) -> str:
-    """Help text for every knob with its docstring and its default."""
+    """Format the help of every setting: its docstring and its default."""
     shown = experiment or Experiment(name="EXPERIMENT", dataset=DatasetConfig(tasks=("TASK",)))
     text = io.StringIO()
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
         _parse(shown, ["--help"])
-    # What stands before is tyro's own usage line and -h.
+    # The lines before are tyro's own usage line and -h.
     lines = text.getvalue().splitlines()
     first = next(index for index, line in enumerate(lines) if "config options" in line)
     return "\n".join(lines[first:])
 
 
 def load_module(path: Path) -> types.ModuleType:
-    """Run an experiment or table file. It may import its neighbours as `experiments.name`."""
+    """Import an experiment or table file. It may import its neighbors as `experiments.name`."""
     found = importlib.util.spec_from_file_location(f"r1ci_experiment_{path.stem}", path)
     assert found is not None and found.loader is not None, f"not a Python file: {path}"
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # dataclasses of the file look their module up
-    # Neighbours come first, then what the installed `experiments` has.
+    # Neighbors come first, then the installed `experiments`.
     package = importlib.import_module("experiments")
     folder = str(path.resolve().parent)
     if folder not in package.__path__:
@@ -123,7 +126,7 @@ def load_module(path: Path) -> types.ModuleType:
 
 
 def find_file(name: str) -> Path | None:
-    """A file below the working directory, else below the checkout or installed location."""
+    """Find a file below the working directory, else below the checkout or installed location."""
     return next((path for path in (Path(name), ROOT / name) if path.is_file()), None)
 
 
@@ -137,7 +140,7 @@ def _find(name: str) -> Path:
 
 
 def _list_experiments() -> list[str]:
-    """Experiment files that exist here, as a user would name them."""
+    """List the experiment files that exist here, as a user would name them."""
     folders = {Path("experiments").resolve(): None, ROOT / "experiments": None}
     names = (
         f"experiments/{path.name}"
@@ -160,12 +163,34 @@ def _parse(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
         args=list(arguments),
         prog="r1ci run EXP",
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+        registry=_choose_arms(experiment.arms),
         use_underscores=True,
     ).config
 
 
+def _choose_arms(arms: Sequence[Arm]) -> constructors.ConstructorRegistry:
+    """Let the command line choose from the experiment's arms by name."""
+    by_name = {arm.name: arm for arm in arms}
+    registry = constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _(info: constructors.PrimitiveTypeInfo):
+        if Arm not in typing.get_args(info.type):
+            return None
+        return constructors.PrimitiveConstructorSpec[tuple[Arm, ...]](
+            nargs="*",
+            metavar="[NAME [NAME ...]]",
+            instance_from_str=lambda names: tuple(by_name[name] for name in names),
+            is_instance=lambda value: isinstance(value, tuple),
+            str_from_instance=lambda chosen: [arm.name for arm in chosen],
+            choices=tuple(by_name),
+        )
+
+    return registry
+
+
 def _check_overrides(experiment: Experiment, overrides: Sequence[str]) -> list[str]:
-    """Check each key, and split `a,b` of tuple-valued keys, which tyro wants apart."""
+    """Check each key, and split `a,b` of tuple-valued keys, which tyro takes as words."""
     fields = _leaf_fields(type(experiment))
     arguments: list[str] = []
     for word in overrides:
@@ -179,7 +204,7 @@ def _check_overrides(experiment: Experiment, overrides: Sequence[str]) -> list[s
         flag, equals, value = word.partition("=")
         key = flag.removeprefix(PREFIX).replace("-", "_")
         if not flag.startswith(PREFIX) or key not in fields:
-            raise UserError(_explain_unknown(flag, key, fields))
+            raise UserError(_explain_unknown(flag, key, value, fields))
         is_tuple = typing.get_origin(fields[key]) is tuple
         arguments.append(f"{PREFIX}{key}" if is_tuple or not equals else f"{PREFIX}{key}={value}")
         if is_tuple and equals:
@@ -195,14 +220,19 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _explain_unknown(flag: str, key: str, fields: Mapping[str, Any]) -> str:
+def _explain_unknown(flag: str, key: str, value: str, fields: Mapping[str, Any]) -> str:
     inside = [name for name in fields if name.startswith(f"{key}.")]
     if inside:
         listed = ", ".join(PREFIX + name for name in inside)
         return f"{flag} is a group, set one of its fields: {listed}"
     wanted = key.lstrip("-").removeprefix("config.")
+    if new := renamed.new_config_key(wanted):
+        value = renamed.CONFIG_VALUES.get(wanted, {}).get(value, value or "...")
+        is_group = new not in fields
+        today = PREFIX + new if is_group else f"{PREFIX}{new}={value}"
+        return renamed.explain(PREFIX + wanted, PREFIX + new, f"write {today}")
     leaf = wanted.rpartition(".")[2]
-    # The right field in the wrong group is as common as a misspelt field.
+    # The right field in the wrong group is as common as a misspelled field.
     same_leaf = [name for name in fields if name.rpartition(".")[2] == leaf]
     close = difflib.get_close_matches(wanted, fields, n=1, cutoff=0.5)
     guesses = same_leaf[:1] or close
@@ -211,7 +241,7 @@ def _explain_unknown(flag: str, key: str, fields: Mapping[str, Any]) -> str:
 
 
 def _leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
-    """Dotted name and type of every leaf field."""
+    """Return the dotted name and type of every leaf field."""
     hints = typing.get_type_hints(kind)
     found: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
@@ -224,7 +254,7 @@ def _leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
 
 
 def _extract_reason(box: str) -> str:
-    """The first sentence inside the box that tyro draws around its errors."""
+    """Extract the first sentence inside the box that tyro draws around its errors."""
     words: list[str] = []
     for line in box.splitlines():
         text = line.strip("│╭╮╰╯ ")

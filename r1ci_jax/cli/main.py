@@ -15,11 +15,17 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import r1ci_jax
-from r1ci_jax.errors import INTERRUPTED, RESUME, USER_ERROR, Resume, UserError
+from r1ci_jax.errors import (
+    INTERRUPTED_EXIT_STATUS,
+    RESUME_EXIT_STATUS,
+    USER_ERROR_EXIT_STATUS,
+    Resume,
+    UserError,
+)
 from r1ci_jax.runtime import hosts
 
 COMMANDS = {
-    "run": ("r1ci_jax.cli.run", "every stage of an experiment, resumed where it stopped"),
+    "run": ("r1ci_jax.cli.run", "every stage of an experiment; the same command resumes it"),
     "sft": ("r1ci_jax.cli.run", "supervised fine-tuning only"),
     "potential": ("r1ci_jax.cli.run", "improvement potential of the questions only"),
     "grpo": ("r1ci_jax.cli.run", "reinforcement learning only"),
@@ -28,17 +34,17 @@ COMMANDS = {
     "tasks": ("r1ci_jax.cli.tasks", "the task registry: list, show, sample, check"),
     "data": ("r1ci_jax.cli.data", "datasets: build, fetch, stats"),
     "sandbox": ("r1ci_jax.cli.sandbox", "the interpreter jail: doctor, exec, bench, soak"),
-    "weights": ("r1ci_jax.cli.weights", "Hugging Face safetensors: import, export"),
+    "weights": ("r1ci_jax.cli.convert", "Hugging Face safetensors: import, export"),
     "report": ("r1ci_jax.cli.report", "one static HTML file about a run"),
-    "plan": ("r1ci_jax.cli.plan", "memory and time on a TPU topology that is not there"),
-    "launch": ("r1ci_jax.cli.launch", "a run on TPU pods: XPK, queued resources, or ssh"),
+    "plan": ("r1ci_jax.cli.plan", "estimate memory and step time for a TPU topology; needs no TPU"),
+    "launch": ("r1ci_jax.cli.launch", "start a run on TPU pods: XPK, queued resources, or ssh"),
     "table": ("r1ci_jax.cli.table", "a paper table: ours, paper, difference"),
 }
 """Command -> module with `add_commands(subparsers)`, and its line in `r1ci --help`."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Argument errors as one line, like all other wrong input."""
+    """A parser whose errors are one line, like all other wrong input."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
@@ -70,11 +76,11 @@ def _status(words: list[str]) -> int:
         if debug:
             traceback.print_exc()
         again = shlex.join(["r1ci", *words])
-        print(f"\nr1ci: interrupted; to go on where it stopped: {again}", file=sys.stderr)
-        return INTERRUPTED
+        print(f"\nr1ci: interrupted; to continue where it stopped: {again}", file=sys.stderr)
+        return INTERRUPTED_EXIT_STATUS
     except Resume as stop:
         print(f"r1ci: {stop}", file=sys.stderr)
-        return RESUME
+        return RESUME_EXIT_STATUS
     except Exception as error:
         message = _user_message(error)
         if message is None:
@@ -85,7 +91,7 @@ def _status(words: list[str]) -> int:
         if debug:
             traceback.print_exc()
         print(f"r1ci: {message}", file=sys.stderr)
-        return USER_ERROR
+        return USER_ERROR_EXIT_STATUS
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -98,7 +104,7 @@ def _dispatch(words: Sequence[str]) -> int:
     if run is None:
         if args.command is None:
             parser.print_help()
-            return USER_ERROR
+            return USER_ERROR_EXIT_STATUS
         parser.error(f"r1ci {args.command} needs a sub-command; see r1ci {args.command} --help")
     return run(args) or 0
 
@@ -122,7 +128,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _user_message(error: BaseException) -> str | None:
-    """One line for an error that is the user's to mend; None for a defect."""
+    """Return the one line for a user error; None for a defect of the program."""
     for cause in _causes(error):
         if isinstance(cause, UserError) and cause in (error, error.__cause__):
             return " ".join(str(cause).split())

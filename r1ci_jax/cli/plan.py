@@ -1,4 +1,4 @@
-"""`r1ci plan MODEL_OR_EXP --topology v5e:2x4`: memory and time on TPUs that are not there."""
+"""`r1ci plan MODEL_OR_EXP --topology v5e:2x4`: estimate memory and step time; needs no TPU."""
 
 import argparse
 import json
@@ -13,10 +13,10 @@ def add_commands(subparsers: Any) -> None:
     """Register `r1ci plan`."""
     parser = subparsers.add_parser(
         "plan",
-        help="memory, collectives and estimated time on a TPU topology",
+        help="estimate memory and step time for a TPU topology; needs no TPU",
         description="Compile a run's programs for a TPU topology, on this machine and without a "
-        "TPU: memory of each device, what does not fit and what to change, operations, bytes, "
-        "collectives, and the time of a step by a roofline. Exit status 1: something does not fit.",
+        "TPU: memory per device, what does not fit and what to change, operations, bytes, "
+        "collectives, and the step time by a roofline. Exit status 1: something does not fit.",
     )
     parser.add_argument(
         "target",
@@ -38,12 +38,12 @@ def add_commands(subparsers: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     import jax
 
-    # The compiler for TPUs needs no device, and this machine's would be taken from a run.
+    # The compiler for TPUs needs no device, and a run may be using this machine's.
     jax.config.update("jax_platforms", "cpu")
-    from r1ci_jax.cli import experiment_file as experiments
+    from r1ci_jax.cli import experiment_file
     from r1ci_jax.model import presets
-    from r1ci_jax.model.hf import hf_config, hub
     from r1ci_jax.tools.plan import estimate, programs, summary
+    from r1ci_jax.train import load_model
 
     is_preset = args.target in presets.PRESETS
     default = summary.SAMPLING if is_preset else tuple(programs.PROGRAMS)
@@ -54,43 +54,37 @@ def _run(args: argparse.Namespace) -> int:
             f"no part {unknown[0]!r} to plan; there are: {', '.join(programs.PROGRAMS)}"
         )
     if is_preset:
-        experiment = experiments.apply_overrides(_of_preset(args.target), args.overrides)
+        experiment = experiment_file.apply_overrides(_make_experiment(args.target), args.overrides)
     elif ".py" in args.target:
-        experiment = experiments.load(args.target, args.overrides)
+        experiment = experiment_file.load(args.target, args.overrides)
     else:
         raise UserError(
             f"{args.target!r} is neither an experiment file nor a preset; presets: "
             f"{', '.join(presets.PRESETS)}"
         )
-    source = experiment.model
-    if source.architecture:
-        config = presets.get(source.architecture)
-    elif source.checkpoint:
-        directory = hub.resolve(source.checkpoint)
-        config = hf_config.parse(hf_config.read_json(directory), directory)
-    else:
-        config = presets.get(source.preset)
-    made = estimate.make(
+    plan = estimate.make_plan(
         experiment,
-        config,
+        load_model.architecture(experiment),
         topology=args.topology,
         parts=parts,
-        # A preset that is only sampled from has no trainer beside it.
+        # A preset that is only sampled from has no resident trainer.
         is_training=not is_preset or not set(parts) <= set(summary.SAMPLING),
     )
-    print(json.dumps(summary.make_report(made)) if args.json else summary.render_text(made))
-    return 0 if made.fits else EXIT_DOES_NOT_FIT
+    print(json.dumps(summary.make_report(plan)) if args.json else summary.render_text(plan))
+    return 0 if plan.fits else EXIT_DOES_NOT_FIT
 
 
-def _of_preset(preset: str) -> Any:
-    """Trajectories of 8,192 tokens, as the paper has them."""
+def _make_experiment(preset: str) -> Any:
+    """Make an experiment of a preset with trajectories of 8,192 tokens, as in the paper."""
     from r1ci_jax import config
 
     length = 8192
     return config.Experiment(
         name=preset,
         model=config.ModelConfig(preset=preset),
-        dataset=config.DatasetConfig(tasks=("toy_arithmetic",)),  # nothing is asked
+        dataset=config.DatasetConfig(
+            tasks=("toy_arithmetic",)
+        ),  # any task: plans read no questions
         sampler=config.SamplerConfig(
             slots=64,
             cache_length=length,

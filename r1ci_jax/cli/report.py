@@ -11,7 +11,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         "report",
         help="one static HTML file about a run",
         description="Write RUN/report.html: results, learning curves and a trajectory viewer in "
-        "one file that needs no network. A run that still goes on can be reported too.",
+        "one file that needs no network. A run in progress can be reported too.",
     )
     parser.add_argument("workdir", metavar="RUN", type=Path, help="run directory, e.g. runs/toy")
     parser.add_argument(

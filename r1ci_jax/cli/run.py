@@ -15,7 +15,7 @@ SUMMARIES = {
     "run": "every stage of an experiment in order: data, sft, potential, grpo, eval, table, report",
     "sft": "supervised fine-tuning on demonstrations",
     "potential": "improvement potential of the questions, measured on the SFT model",
-    "grpo": "reinforcement learning over the curriculum's stages",
+    "grpo": "reinforcement learning of every arm",
     "eval": "accuracy on held-out questions",
 }
 
@@ -27,14 +27,14 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}. A finished stage is skipped, an "
-            "interrupted one goes on where it stopped.",
+            "interrupted one continues where it stopped.",
             usage=f"r1ci {name} EXP [--workdir D] [--json] [--config.a.b=V ...]",
-            epilog="--config.a.b=V overrides one knob of the experiment. The knobs:",
+            epilog="--config.a.b=V overrides one setting of the experiment. The settings:",
             add_help=False,
             allow_abbrev=False,
         )
         parser.add_argument("exp", nargs="?", metavar="EXP", help="experiments/file.py[:variant]")
-        parser.add_argument("-h", "--help", action="store_true", help="this text, with every knob")
+        parser.add_argument("-h", "--help", action="store_true", help="this text, with every setting")
         parser.add_argument(
             "--workdir",
             metavar="D",
@@ -109,7 +109,7 @@ def _run_stages(
 
 @contextlib.contextmanager
 def _open_sandbox(experiment: Any, directory: run_dir.RunDir) -> Iterator[Sandbox]:
-    """Where the run's scripts run."""
+    """Open the sandbox that runs the run's scripts."""
     try:
         with Sandbox(experiment.sandbox) as sandbox:
             directory.record_environment(sandbox_tier=sandbox.tier)

@@ -14,7 +14,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         "table",
         help="a paper table: ours, paper, difference",
         description="Build the table that experiments/table_NAME.py defines from finished runs. "
-        "It is also written to tables/NAME.md of every run, made of that run alone.",
+        "It is also written to tables/NAME.md of every run, from that run alone.",
     )
     parser.add_argument("name", metavar="NAME", help="main, or another experiments/table_NAME.py")
     parser.add_argument(
@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _expand_patterns(patterns: list[str]) -> list[Path]:
-    """Run directories; a pattern stands for the runs it matches."""
+    """Expand patterns to the run directories that they match."""
     found: dict[Path, None] = {}
     for pattern in patterns:
         if "*" in pattern and not Path(pattern).exists():

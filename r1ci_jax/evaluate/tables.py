@@ -1,4 +1,4 @@
-"""Tables made of results.jsonl: accuracy per model and task, and ours beside the paper's.
+"""Build tables from results.jsonl: accuracy per model and task, and ours next to the paper's.
 
 An accuracy of a model is the mean over tasks of the accuracy on each task, as in the paper, so a
 task with more questions does not weigh more.
@@ -18,22 +18,19 @@ import rich.console
 import rich.table
 import rich.text
 
+from r1ci_jax import renamed
+from r1ci_jax.config import ARM_PREFIX, BASE_MODELS
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, metrics, run_dir
 
-MODELS = {
-    "untrained": "untrained",
-    "sft": "SFT",
-    "grpo_uniform": "SFT + GRPO, uniform",
-    "grpo_curriculum": "SFT + GRPO, curriculum",
-}
-"""Models of a run in the order of training, and how a table names them."""
-
 PAPER_AGENT = "code_agent"
-"""The paper's model rows are measured with the agent that chooses code itself."""
+"""Agent of the paper's rows: the model itself chooses between text and code."""
+
+RESULT_KEY = ("model", "agent", "task")
+"""Keys of a record of results.jsonl that tell it from others."""
 
 MAX_TASK_COLUMNS = 8
-"""Tasks beside each other in one table; more go into a table with a row per task."""
+"""Most tasks that get a column each; more go into a table with a row per task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,13 +42,13 @@ class Result:
     """Agent: code_agent, all_text, all_code or codesteer."""
     task: str
     n: int
-    """Trajectories scored."""
+    """Number of scored trajectories."""
     correct: int
     suite: str = ""
     split: str = "test"
-    """Whether the task was trained on (train) or not (test)."""
+    """Split of the task: trained on (train) or not (test)."""
     stops: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Trajectories by stop reason."""
+    """Number of trajectories by stop reason."""
     code_calls_per_trajectory: float | None = None
     used_code_fraction: float | None = None
     difficulty: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -64,7 +61,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """The results of one run and which paper row they stand against."""
+    """The results of one run, and the paper's row that they are compared with."""
 
     path: Path
     name: str
@@ -81,7 +78,7 @@ class Published:
     row: str
     """Group of rows: 3b, 7b, 14b or a baseline."""
     model: str
-    """Which of our models it stands against, else the baseline's name."""
+    """Our model that it is compared with, else the baseline's name."""
     value: float | None
     """Percent unless `unit` says otherwise; None: missing, not found in any source."""
     location: str
@@ -113,30 +110,41 @@ class Table:
 
 
 def read_run(path: Path) -> RunResults:
-    """Results of a run directory. A row written twice (by a resumed evaluation) counts once."""
+    """Read the results of a run directory; of two records of one key the last counts.
+
+    Raises:
+        UserError: There are no results, or an earlier version wrote them.
+    """
     run = run_dir.RunDir.view(path)
     # A task whose every trajectory lost its interpreter has no accuracy.
-    rows = [row for row in metrics.read(run.results_path) if row.get("n") != 0]
-    if not rows:
+    records = [record for record in metrics.read(run.results_path) if record.get("n") != 0]
+    if not records:
         raise UserError(f"{path} has no results yet: finish it with r1ci run or r1ci eval")
-    latest = {(row.get("model"), row.get("agent"), row.get("task")): row for row in rows}
+    latest = {tuple(record.get(key) for key in RESULT_KEY): record for record in records}
+    results = [_parse_result(run.results_path, record) for record in latest.values()]
     config = run.config["experiment"]
+    order = {model: index for index, model in enumerate(list_models(config))}
+    results.sort(key=lambda result: order.get(result.model, len(order)))
     recipe = {key: value for key, value in config.items() if key not in ("name", "seed")}
     return RunResults(
         path=path,
         name=config["name"],
         paper_row=config.get("paper_row", ""),
         recipe=json.dumps(recipe, sort_keys=True),
-        results=tuple(_result(run.results_path, row) for row in latest.values()),
+        results=tuple(results),
     )
 
 
-def _result(path: Path, row: Mapping[str, Any]) -> Result:
+def _parse_result(path: Path, record: Mapping[str, Any]) -> Result:
+    for old, new in renamed.RESULT_KEYS.items():
+        if old in record:
+            advice = f"write the new key into every record of {path}, or repeat the evaluation"
+            raise UserError(renamed.explain(f'"{old}"', f'"{new}"', advice))
     known = {field.name for field in dataclasses.fields(Result)}
     try:
-        result = Result(**{key: value for key, value in row.items() if key in known})
+        result = Result(**{key: value for key, value in record.items() if key in known})
     except TypeError as error:
-        raise UserError(f"{path}: a row lacks fields ({error}); repeat the evaluation") from None
+        raise UserError(f"{path}: a record lacks keys ({error}); repeat the evaluation") from None
     if not 0 <= result.correct <= result.n:
         raise UserError(
             f"{path}: {result.correct} of {result.n} correct cannot be; repeat the evaluation"
@@ -145,14 +153,14 @@ def _result(path: Path, row: Mapping[str, Any]) -> Result:
 
 
 def build_results_table(run: RunResults) -> Table:
-    """A row per model and method: mean over tasks, use of code, and a column per task."""
+    """Build a row per model and agent: mean over tasks, use of code, and a column per task."""
     tasks = list(dict.fromkeys(result.task for result in run.results))
     shown = tasks if len(tasks) <= MAX_TASK_COLUMNS else []
-    methods = len({result.agent for result in run.results}) > 1
+    agents = len({result.agent for result in run.results}) > 1
     splits = len({result.split for result in run.results}) > 1
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
-    for (model, method, split), results in _group_by_model_and_split(run.results).items():
+    for (model, agent, split), results in _group_by_model_and_split(run.results).items():
         by_task = {result.task: result for result in results}
         mean, error = mean_over_tasks(results)
         code = _weighted_mean(results, "used_code_fraction")
@@ -160,7 +168,7 @@ def build_results_table(run: RunResults) -> Table:
         rows.append(
             (
                 model_name(model),
-                *((method,) if methods else ()),
+                *((agent,) if agents else ()),
                 *((f"{split} tasks",) if splits else ()),
                 f"{mean:.1f} ± {error:.1f}",
                 "-" if code is None else f"{100 * code:.0f}",
@@ -171,7 +179,7 @@ def build_results_table(run: RunResults) -> Table:
         records.append(
             {
                 "model": model,
-                "agent": method,
+                "agent": agent,
                 "split": split,
                 "tasks": len(results),
                 "questions": sum(result.n for result in results),
@@ -186,7 +194,7 @@ def build_results_table(run: RunResults) -> Table:
         title=f"{run.name}: held-out accuracy, %",
         columns=(
             "model",
-            *(("agent",) if methods else ()),
+            *(("agent",) if agents else ()),
             *(("of",) if splits else ()),
             "mean",
             "uses code",
@@ -201,7 +209,7 @@ def build_results_table(run: RunResults) -> Table:
 
 
 def build_tasks_table(run: RunResults) -> Table:
-    """A row per task, a column per model and method."""
+    """Build a row per task, with a column per model and agent."""
     columns = _group_by_model(run.results)
     cells = {key: {result.task: result for result in results} for key, results in columns.items()}
     rows: list[tuple[str, ...]] = []
@@ -210,8 +218,8 @@ def build_tasks_table(run: RunResults) -> Table:
         found = {key: by_task.get(task) for key, by_task in cells.items()}
         rows.append((task, *("-" if r is None else f"{r.percent:.1f}" for r in found.values())))
         records.append({"task": task} | {"/".join(k): r and r.percent for k, r in found.items()})
-    methods = len({method for _, method in columns}) > 1
-    heads = (f"{model_name(m)} ({how})" if methods else model_name(m) for m, how in columns)
+    agents = len({agent for _, agent in columns}) > 1
+    heads = (f"{model_name(m)} ({how})" if agents else model_name(m) for m, how in columns)
     return Table(
         title=f"{run.name}: held-out accuracy by task, %",
         columns=("task", *heads),
@@ -221,40 +229,45 @@ def build_tasks_table(run: RunResults) -> Table:
 
 
 def model_name(model: str) -> str:
-    """How a table names a model."""
-    return MODELS.get(model, model)
+    """Return the name of a model in tables: grpo_uniform is SFT + GRPO, uniform."""
+    if model.startswith(ARM_PREFIX):
+        return f"SFT + GRPO, {model.removeprefix(ARM_PREFIX).replace('_', ' ')}"
+    return "SFT" if model == "sft" else model
+
+
+def list_models(experiment: Mapping[str, Any]) -> list[str]:
+    """List the models of an experiment as config.json holds it, in the order of training."""
+    return [*BASE_MODELS, *(arm["name"] for arm in experiment.get("arms", ()))]
 
 
 def mean_over_tasks(results: Sequence[Result]) -> tuple[float, float]:
-    """Mean accuracy over tasks in percent, and its standard error from the finite questions."""
+    """Compute mean accuracy over tasks in percent, and its standard error of sampling."""
     mean = statistics.fmean(result.percent for result in results)
     variance = sum(r.percent * (100 - r.percent) / r.n for r in results) / len(results) ** 2
     return mean, math.sqrt(variance)
 
 
 def _group_by_model(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
-    """Results by (model, method), models in the order of training."""
+    """Group results by (model, agent), in the order of `RunResults.results`."""
     found: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         found.setdefault((result.model, result.agent), []).append(result)
-    order = list(MODELS)
-    rank = {key: order.index(key[0]) if key[0] in order else len(order) for key in found}
-    return dict(sorted(found.items(), key=lambda item: rank[item[0]]))
+    return found
 
 
 def _group_by_model_and_split(
     results: Iterable[Result],
 ) -> dict[tuple[str, str, str], list[Result]]:
-    """Tasks trained on and tasks never seen are not averaged together."""
+    """Group results so that tasks trained on and tasks never seen are averaged apart."""
     found: dict[tuple[str, str, str], list[Result]] = {}
-    for (model, method), members in _group_by_model(results).items():
+    for (model, agent), members in _group_by_model(results).items():
         for result in members:
-            found.setdefault((model, method, result.split), []).append(result)
+            found.setdefault((model, agent, result.split), []).append(result)
     return found
 
 
 def _weighted_mean(results: Sequence[Result], field: str) -> float | None:
-    """Mean of a per-trajectory figure over all trajectories; None when a task lacks it."""
+    """Average a per-trajectory figure over all trajectories; None when a task lacks it."""
     values = [getattr(result, field) for result in results]
     if any(value is None for value in values):
         return None
@@ -263,7 +276,7 @@ def _weighted_mean(results: Sequence[Result], field: str) -> float | None:
 
 
 def compare(title: str, runs: Sequence[RunResults], published: Sequence[Published]) -> Table:
-    """Ours | paper | difference. Runs of one recipe count as repetitions: mean ± spread.
+    """Compare ours | paper | difference. Runs of one recipe are repetitions: mean ± spread.
 
     The spread is the sample standard deviation over the runs.
     """
@@ -304,7 +317,7 @@ def _group_by_recipe(runs: Sequence[RunResults]) -> list[list[RunResults]]:
 def _compare_group(
     group: Sequence[RunResults], published: Sequence[Published]
 ) -> Iterable[dict[str, Any]]:
-    """A record per model, method, suite and split that our runs or the paper have."""
+    """Yield a record per model, agent, suite and split that our runs or the paper have."""
     row = group[0].paper_row
     known = {entry.row for entry in published}
     if row and row not in known:
@@ -323,11 +336,11 @@ def _compare_group(
         entry = theirs.get(key)
         mine = statistics.fmean(values) if values else None
         paper = entry.value if entry else None
-        model, method, suite, split = key
+        model, agent, suite, split = key
         yield {
             "run": ", ".join(run.path.name for run in group),
             "model": model,
-            "agent": method,
+            "agent": agent,
             "suite": suite,
             "split": split,
             "tasks": max((means[key][1] for means in ours if key in means), default=0),
@@ -343,12 +356,12 @@ def _compare_group(
 
 
 def _mean_per_cell(run: RunResults) -> dict[tuple[str, str, str, str], tuple[float, int]]:
-    """(model, method, suite, split) -> mean over tasks in percent and the number of tasks."""
+    """Map (model, agent, suite, split) to the mean over tasks in percent and their number."""
     cells: dict[tuple[str, str, str, str], list[Result]] = {}
-    for (model, method), results in _group_by_model(run.results).items():
+    for (model, agent), results in _group_by_model(run.results).items():
         for result in results:
             for suite in dict.fromkeys(("all", result.suite or "all")):
-                cells.setdefault((model, method, suite, result.split), []).append(result)
+                cells.setdefault((model, agent, suite, result.split), []).append(result)
     return {key: (mean_over_tasks(results)[0], len(results)) for key, results in cells.items()}
 
 
@@ -376,12 +389,12 @@ def _format_cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     if record["spread"] is not None:
         ours += f" ± {record['spread']:.1f} ({record['runs']} runs)"
     paper = {"none": "-", "missing": "missing"}.get(record["paper_status"])
-    method = record["agent"]
+    agent = record["agent"]
     named = model_name(record["model"])
     where = record["split"] if record["suite"] == "all" else f"{record['suite']} {record['split']}"
     return (
         record["run"],
-        named if method in ("", PAPER_AGENT) else f"{named} ({method})",
+        named if agent in ("", PAPER_AGENT) else f"{named} ({agent})",
         where,
         str(record["tasks"] or "-"),
         ours,
@@ -391,7 +404,7 @@ def _format_cells(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def to_markdown(table: Table) -> str:
-    """The table as Markdown, with its title and note."""
+    """Render the table as Markdown, with its title and note."""
     lines = [f"# {_escape(table.title)}", ""]
     lines.append("| " + " | ".join(_escape(column) for column in table.columns) + " |")
     lines.append("|---|" + "---:|" * (len(table.columns) - 1))
@@ -427,7 +440,7 @@ _NUMBER_STARTS = tuple("+-0123456789")
 
 
 def show(table: Table, stream: TextIO | None = None) -> None:
-    """Print a table for people, on stdout unless told otherwise."""
+    """Print a table for people, to stdout unless `stream` is given."""
     console = rich.console.Console(file=stream or sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 160)

@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 
 from r1ci_jax.config import TrainConfig
 from r1ci_jax.model import attention, quantization, remat, self_attention
-from r1ci_jax.sharding import rules
+from r1ci_jax.sharding import mesh as meshes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -285,10 +285,12 @@ class Qwen2(nnx.Module):
                 rotary,
                 lambda q, k, v: (attend_rows(q, k, v), None),
             )
-            return rules.constrain_trainer(x_BTD, "batch", "time", "activation_width"), None
+            return meshes.constrain_trainer(x_BTD, "batch", "time", "activation_width"), None
 
         rows_BTD, table_VD = embed_tied(self.embed[...], tokens_BT)
-        x_BTD = rules.constrain_trainer(rows_BTD.astype(dtype), "batch", "time", "activation_width")
+        x_BTD = meshes.constrain_trainer(
+            rows_BTD.astype(dtype), "batch", "time", "activation_width"
+        )
         stacked = stacked_weights(parameters(self)), adapters
         x_BTD, _ = jax.lax.scan(remat.checkpoint_layer(compute.remat, step), x_BTD, stacked)
         x_BTD = rms_norm(x_BTD, self.norm[...], config.norm_eps)

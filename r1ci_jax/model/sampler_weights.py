@@ -50,11 +50,12 @@ def from_trainer_params(
         mesh: the result is cut over it as `rules.SAMPLING_AXES` says; None is a single device.
     """
     values = qwen2.parameters(params)
+    mesh = mesh or meshes.current()
     config = with_replicated_kv_heads(mesh, config)
     shapes = jax.eval_shape(
         _convert_program(config, dtype, quantization, frozenset(), None), values
     )
-    wanted = None if mesh is None else shardings(mesh, shapes)
+    wanted = shardings(mesh, shapes)
     # The output of a jitted call is a new buffer even where it is its input, so what stays as it is
     # does not go through the call.
     alike = {
@@ -62,21 +63,20 @@ def from_trainer_params(
         for name, field in UNSTACKED.items()
         if name in values and _require_shapes(values[name], field, shapes, wanted)
     }
-    if wanted is not None:
-        wanted = wanted._replace(**dict.fromkeys(alike))
+    wanted = wanted._replace(**dict.fromkeys(alike))
     return _convert_program(config, dtype, quantization, frozenset(alike), wanted)(values)._replace(
         **alike
     )
 
 
 def _require_shapes(
-    held: jax.Array, field: str, shapes: DecoderWeights, wanted: DecoderWeights | None
+    held: jax.Array, field: str, shapes: DecoderWeights, wanted: DecoderWeights
 ) -> bool:
     shape = getattr(shapes, field)
     return (
         not isinstance(shape, Int8)
         and held.dtype == shape.dtype
-        and (wanted is None or getattr(wanted, field).is_equivalent_to(held.sharding, held.ndim))
+        and getattr(wanted, field).is_equivalent_to(held.sharding, held.ndim)
     )
 
 
@@ -98,14 +98,12 @@ def _convert_program(
     return jax.jit(take, out_shardings=out_shardings)
 
 
-def with_replicated_kv_heads(mesh: Mesh | None, config: Qwen2Config) -> Qwen2Config:
+def with_replicated_kv_heads(mesh: Mesh, config: Qwen2Config) -> Qwen2Config:
     """The architecture with key/value heads repeated until the tensor axis divides them.
 
     Each device then has those that its query heads read, and no others: its part of the cache is
     never larger than with whole heads everywhere, and attention needs no exchange.
     """
-    if mesh is None:
-        return config
     heads = math.lcm(config.kv_heads, mesh.shape["tensor"])
     if config.query_heads % heads:
         raise UserError(

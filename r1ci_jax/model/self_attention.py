@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from r1ci_jax.config import Attention
 from r1ci_jax.model import attention
+from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
 SAVED = "attention"
@@ -94,9 +95,7 @@ def _in_blocks(
 
 def _splash(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array):
     """The kernel on every device, for its rows and heads; only here is Pallas imported."""
-    mesh: Any = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return _splash_local(segments_BT, q_BTNH, k_BTKH, v_BTKH)
+    mesh = meshes.current_in_jit()
     (tensor,) = rules.mesh_axes("query_heads")
     kv_heads = k_BTKH.shape[2]
     if kv_heads % mesh.shape[tensor]:
@@ -106,6 +105,7 @@ def _splash(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH
     heads = rules.spec("batch", "time", "query_heads", "head_dim")
     return jax.shard_map(
         _splash_local,
+        mesh=mesh,
         in_specs=(rules.spec("batch", "time"), heads, heads, heads),
         out_specs=heads,
         check_vma=False,

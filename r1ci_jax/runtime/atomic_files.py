@@ -1,4 +1,4 @@
-"""Writing a file so that a reader never sees half of it."""
+"""Atomic writes: a reader never sees half of a file."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_atomic(path: Path, text: str | bytes) -> None:
-    """Write beside `path`, text as UTF-8, and rename; on failure the old file stays as it was."""
+    """Write a temporary file and rename it; text is UTF-8. On failure the old file is unchanged."""
     part = path.with_name(f".{path.name}.part")
     try:
         with open(part, "wb") as file:

@@ -1,13 +1,13 @@
-"""A run that is kept at a URL: worked on in a local directory, mirrored to `gs://bucket/runs/name`.
+"""Mirror of a run: a local directory whose files are copied to `gs://bucket/runs/name`.
 
-Files of a run grow line by line, which objects in a bucket cannot. So a run writes here, and its
-small files are copied to the URL when a stage has ended, every 20 seconds between, and at the end.
-CheckpointManager are not small: they are written straight to the URL. A machine without the run takes it
-from there first.
+The files of a run grow line by line, which objects in a bucket cannot. So a run writes to a local
+directory, and its small files are copied to the URL when a stage ends, every 20 seconds in between,
+and at the end. Checkpoints are large and written directly to the URL. A machine that does not have
+the run downloads it first.
 
-Each copy has a name, in `mirror.json` at the URL and in a note beside the local files. If they are
-the same, the local files came from that copy and go on; else they are of another life and are
-replaced. A machine that vanishes loses the lines since its last copy; one that is killed, none.
+Each copy has a random name, in `mirror.json` at the URL and in a note next to the local files. If
+both are equal, the local files continue that copy; otherwise they belong to another launch and are
+replaced. A machine that vanishes loses the lines since its last copy; a killed process, none.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from etils import epath
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, progress
 
-SECONDS_BETWEEN = 20.0
+PUSH_INTERVAL_SECONDS = 20.0
 MANIFEST = "mirror.json"
 NOTE = ".mirror.json"
 CHECKPOINTS = "checkpoints"
@@ -33,39 +33,39 @@ STAGES = "stages.json"
 SCHEMES = ("gs", "file")
 
 State = tuple[int, int]
-"""Size and time of change of a file."""
+"""Size and modification time of a file."""
 
 
-def is_url(where: str | Path) -> bool:
-    """Whether a run is to be kept elsewhere: gs://bucket/path, or file:///path of a shared disk."""
-    return "://" in str(where)
+def is_url(location: str | Path) -> bool:
+    """True for gs://bucket/path, and for file:///path on a shared disk."""
+    return "://" in str(location)
 
 
 class BucketMirror:
-    """The copy at a URL of one run's local directory."""
+    """Copies the local directory of one run to a URL, and back."""
 
     def __init__(
         self,
         url: str,
         local: Path | None = None,
         *,
-        writes: bool = True,
-        seconds_between: float = SECONDS_BETWEEN,
+        is_writer: bool = True,
+        interval_seconds: float = PUSH_INTERVAL_SECONDS,
     ) -> None:
         scheme, _, rest = url.partition("://")
         if scheme not in SCHEMES or not rest.strip("/"):
             raise UserError(
-                f"{url!r} is no place for a run; write gs://bucket/runs/name, "
+                f"unsupported --workdir URL {url!r}; use gs://bucket/runs/name, "
                 "or file:///path on a disk that every worker sees"
             )
         self.url = url.rstrip("/")
         self.remote = epath.Path(rest if scheme == "file" else self.url)
         self.local = local or Path("runs", "mirrored", rest.strip("/"))
-        self._writes = writes
-        """False: one of several processes of a run, of which another one copies."""
-        self._seconds_between = seconds_between
+        self._is_writer = is_writer
+        """False on all hosts but the first, which alone copies."""
+        self._interval_seconds = interval_seconds
         self._names: tuple[str | None, ...] = (None,)
-        """What the copy at the URL may be called: two names while a copy is being made."""
+        """Expected names of the copy at the URL: two while a copy is being made."""
         self._copied: dict[str, State] = {}
         self._busy = threading.Lock()
         self._closing = threading.Event()
@@ -73,15 +73,15 @@ class BucketMirror:
 
     @property
     def checkpoints(self) -> epath.Path:
-        """Where Orbax writes."""
+        """Directory to which Orbax writes."""
         return self.remote / CHECKPOINTS
 
     def pull(self) -> None:
-        """Make the local files those of the run at the URL, unless they are its continuation."""
+        """Replace the local files by those at the URL, unless the local ones continue them."""
         with self._translate_errors():
             manifest = self._manifest()
             if manifest is None:
-                if self._writes:
+                if self._is_writer:
                     self._require_same_run()
                 self._clear()
                 return
@@ -99,8 +99,8 @@ class BucketMirror:
         self._write_note()
 
     def push(self) -> None:
-        """Copy what has changed. Raises UserError when somebody else has written to the URL."""
-        if not self._writes:
+        """Copy changed files. Raises UserError when another process has written to the URL."""
+        if not self._is_writer:
             return
         with self._busy, self._translate_errors():
             present = _states(self.local)
@@ -108,15 +108,15 @@ class BucketMirror:
             found = manifest["name"] if manifest else None
             if found not in self._names:
                 raise UserError(
-                    f"{self.url} was written by another process: one run has one launch; stop "
-                    "either, then run the same command again"
+                    f"{self.url} was written by another process: a run has one writer; stop "
+                    "one of them, then run the same command again"
                 )
             if present == self._copied and manifest is not None:
                 return
             name = uuid.uuid4().hex
             self._names = (found, name)
             self._write_note()
-            # The list of finished stages goes last: it promises the other files.
+            # The list of finished stages is copied last: it implies the other files.
             for changed in sorted(present, key=lambda path: (path == STAGES, path)):
                 if present[changed] != self._copied.get(changed):
                     self._upload(changed)
@@ -130,13 +130,13 @@ class BucketMirror:
     def start(self) -> None:
         """Copy now, and then at intervals in the background."""
         self.push()
-        if not self._writes:
+        if not self._is_writer:
             return
         self._thread = threading.Thread(target=self._push_at_intervals, name="mirror", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """The last copy."""
+        """Stop the background thread and copy a last time."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
@@ -144,15 +144,15 @@ class BucketMirror:
             self.push()
 
     def _push_at_intervals(self) -> None:
-        while not self._closing.wait(self._seconds_between):
+        while not self._closing.wait(self._interval_seconds):
             try:
                 self.push()
             except UserError as error:
-                progress.warn(f"{error} (tried again in {self._seconds_between:.0f} s)")
+                progress.warn(f"{error} (retry in {self._interval_seconds:.0f} s)")
 
     @contextlib.contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Libraries of a cloud raise what they like: each is a place that was not reached."""
+        """Translate the many exceptions of cloud libraries into UserError."""
         try:
             yield
         except UserError:
@@ -173,7 +173,7 @@ class BucketMirror:
         if self.remote.is_dir() and any(self.remote.iterdir()):
             raise UserError(
                 f"{self.url} holds files but no run ({MANIFEST} is missing): "
-                "name another place with --workdir"
+                "name another URL with --workdir"
             )
 
     def _clear(self) -> None:
@@ -181,20 +181,20 @@ class BucketMirror:
         (self.local / NOTE).unlink(missing_ok=True)
         for path in self.local.iterdir():
             if path.name.startswith("."):
-                continue  # the lock, which this process holds
+                continue  # the lock of this process
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _upload(self, name: str) -> None:
         try:
             content = (self.local / name).read_bytes()
         except FileNotFoundError:
-            return  # replaced or removed since it was listed; the next copy sees to it
+            return  # replaced or removed since it was listed; the next copy has it
         self._write(name, content)
 
     def _write(self, name: str, content: bytes) -> None:
         target = self.remote / name
         if "://" in os.fspath(target):
-            target.write_bytes(content)  # an object appears whole or not at all
+            target.write_bytes(content)  # objects are written atomically
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         atomic_files.write_atomic(Path(target), content)
@@ -211,7 +211,7 @@ def _noted_names(note: Path) -> tuple[str | None, ...]:
 
 
 def _states(local: Path) -> dict[str, State]:
-    """Every file but hidden ones and checkpoints."""
+    """Find size and time of all files except hidden ones and checkpoints."""
     found: dict[str, State] = {}
     for path in sorted(local.rglob("*")):
         relative = path.relative_to(local)

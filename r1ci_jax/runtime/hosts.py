@@ -1,9 +1,9 @@
-"""Several hosts that compute one run: who takes part, and what they agree on.
+"""Multi-host runs: the index and number of hosts, and small collectives between them.
 
-Every host runs the same program on the same data (docs/adr/0013). What one of them alone knows (the
-output of a script, a signal, a file on its disk) goes to all of them through `gather` before
-anything is decided by it. That travels beside the devices' own traffic, through the key-value store
-of `jax.distributed`, so nothing that the devices do waits for it. On one host nothing travels.
+Every host runs the same program on the same data (docs/adr/0013). A value that only one host has
+(the output of a script, a signal, a file on its disk) is sent to all of them by `gather` before a
+decision depends on it. `gather` uses the key-value store of `jax.distributed` and no device, so no
+device waits for it. On a single host nothing is sent.
 """
 
 import contextlib
@@ -18,54 +18,60 @@ from typing import Any, Final
 from r1ci_jax.errors import Resume, UserError
 from r1ci_jax.runtime.heartbeat import RESUME_HINT, Heartbeat
 
-COORDINATOR: Final = ("R1CI_COORDINATOR", "R1CI_PROCESSES", "R1CI_PROCESS_ID")
-"""Environment: HOST:PORT of host 0, how many hosts there are, which of them this is."""
-SILENCE_VARIABLE: Final = "R1CI_HOST_TIMEOUT"
+COORDINATOR_VARIABLE: Final = "R1CI_COORDINATOR"
+"""Environment: HOST:PORT of host 0, a port that is free there."""
+NUM_PROCESSES_VARIABLE: Final = "R1CI_PROCESSES"
+"""Environment: number of hosts."""
+PROCESS_ID_VARIABLE: Final = "R1CI_PROCESS_ID"
+"""Environment: index of this host, from 0."""
+MULTIHOST_VARIABLE: Final = "R1CI_MULTIHOST"
+"""Environment: 1 where JAX finds the other hosts itself (TPU pods)."""
+HOST_TIMEOUT_VARIABLE: Final = "R1CI_HOST_TIMEOUT"
 """Environment: seconds of silence after which a host counts as lost."""
-SILENCE_SECONDS: Final = 60.0
-WAIT_SECONDS: Final = 3600.0
-"""How long hosts wait for one that lives: it may make data for minutes longer than the others."""
+HOST_TIMEOUT_SECONDS: Final = 60.0
+BARRIER_TIMEOUT_SECONDS: Final = 3600.0
+"""Barrier timeout; one host may build data for minutes longer than the others."""
 
 
 def index() -> int:
-    """Number of this host, from 0."""
+    """Index of this host, from 0."""
     return _hosts.index
 
 
 def count() -> int:
-    """Hosts of the run."""
+    """Number of hosts of the run."""
     return _hosts.count
 
 
 def is_first() -> bool:
-    """Whether this host shows progress and answers on standard output."""
+    """True on host 0, which shows progress and writes results to standard output."""
     return _hosts.index == 0
 
 
-def gather(name: str, value: Any, *, seconds: float = WAIT_SECONDS) -> list[Any]:
-    """The JSON values of all hosts, by number. Every host calls it at the same place, by `name`.
+def gather(name: str, value: Any, *, seconds: float = BARRIER_TIMEOUT_SECONDS) -> list[Any]:
+    """Gather the JSON values of all hosts, by index. Every host must call it with the same `name`.
 
     Raises:
-        Resume: a host did not come to this place in time; it is named.
+        Resume: a host did not reach this barrier in time; the message names it.
     """
     return _hosts.gather(name, value, seconds)
 
 
 def broadcast(name: str, value: Any) -> Any:
-    """The JSON value of the first host."""
+    """Return the JSON value of host 0 on every host."""
     return gather(name, value if is_first() else None)[0]
 
 
 def any_flag(name: str, flag: bool) -> bool:
-    """Whether the flag is raised on any host."""
+    """True on every host if the flag is set on any."""
     return any(gather(name, flag))
 
 
 def require_same(what: str, value: Any) -> None:
-    """Refuse to go on where hosts hold different things: together they would train on neither.
+    """Require the same value on every host, so that all train on the same data.
 
     Raises:
-        UserError: the same one on every host.
+        UserError: the values differ; every host raises the same error.
     """
     found = gather(what, value)
     others = [number for number, other in enumerate(found) if other != found[0]]
@@ -78,36 +84,34 @@ def require_same(what: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def distributed(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
-    """Within, this process is one host of the run that the environment describes.
+    """Make this process one host of the run that the environment describes.
 
-    R1CI_COORDINATOR=HOST:PORT, R1CI_PROCESSES and R1CI_PROCESS_ID describe it anywhere,
-    R1CI_MULTIHOST=1 where JAX finds the others itself (TPU pods); without either it is the only
-    host. Comes before anything that touches a device. An error of one host ends them all, with the
-    same status.
+    The variables above describe the run; without them this is the only host. Enter the context
+    before anything touches a device. An error on one host ends all of them with the same status.
 
     Raises:
         UserError: the environment is wrong, or the hosts do not find each other.
     """
-    global _hosts  # a process is one host, whoever asks
-    place = read_coordinator(environment)
-    if place is None:
+    global _hosts
+    coordinator = read_coordinator(environment)
+    if coordinator is None:
         yield
         return
-    _hosts = among = _ManyHosts(place, _silence(environment))
+    _hosts = hosts = _ManyHosts(coordinator, _host_timeout(environment))
     try:
         yield
-        among.gather("end", None, WAIT_SECONDS)
+        hosts.gather("end", None, BARRIER_TIMEOUT_SECONDS)
     except BaseException as error:
-        among.lifeline.leave(error)
+        hosts.heartbeat.leave(error)
         raise
-    among.leave()
+    hosts.leave()
     _hosts = _SingleHost()
 
 
 def hard_exit(status: int) -> None:
-    """End a process whose run of several hosts has failed; any other one goes on.
+    """Exit at once if the failed run has several hosts; on a single host return.
 
-    JAX's own end would wait for the hosts that are gone.
+    A normal exit would wait in JAX for the hosts that are gone.
     """
     if count() > 1:
         sys.stdout.flush()
@@ -117,48 +121,52 @@ def hard_exit(status: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Coordinator:
-    """Where the hosts meet; without values JAX finds it out by itself."""
+    """Arguments of `jax.distributed.initialize`; None: JAX finds them by itself."""
 
-    coordinator: str | None = None
+    address: str | None = None
     count: int | None = None
     index: int | None = None
 
 
 def read_coordinator(environment: Mapping[str, str]) -> Coordinator | None:
-    """Where the hosts meet; None: this process is the only one.
+    """Read the coordinator from the environment; None: this process is the only host.
 
     Raises:
-        UserError: half a description, or a number that is none.
+        UserError: a variable is missing or malformed.
     """
-    given = [environment.get(name, "") for name in COORDINATOR]
+    names = (COORDINATOR_VARIABLE, NUM_PROCESSES_VARIABLE, PROCESS_ID_VARIABLE)
+    given = [environment.get(name, "") for name in names]
     if not any(given):
-        return Coordinator() if environment.get("R1CI_MULTIHOST", "") not in ("", "0") else None
-    missing = [name for name, value in zip(COORDINATOR, given, strict=True) if not value]
+        return Coordinator() if environment.get(MULTIHOST_VARIABLE, "") not in ("", "0") else None
+    missing = [name for name, value in zip(names, given, strict=True) if not value]
     if missing:
-        raise UserError(f"{missing[0]} is not set: several hosts need {', '.join(COORDINATOR)}")
+        raise UserError(f"{missing[0]} is not set: several hosts need {', '.join(names)}")
     address, size, number = given
     if not (size.isdecimal() and number.isdecimal() and int(number) < int(size)):
         raise UserError(
-            f"R1CI_PROCESS_ID={number} of R1CI_PROCESSES={size}: number the hosts from 0"
+            f"{PROCESS_ID_VARIABLE}={number} of {NUM_PROCESSES_VARIABLE}={size}: "
+            "number the hosts from 0"
         )
     if not address.rpartition(":")[2].isdecimal():
-        raise UserError(f"R1CI_COORDINATOR={address} must be HOST:PORT, a free port of host 0")
+        raise UserError(
+            f"{COORDINATOR_VARIABLE}={address} must be HOST:PORT, a free port of host 0"
+        )
     return Coordinator(address, int(size), int(number)) if int(size) > 1 else None
 
 
-def _silence(environment: Mapping[str, str]) -> float:
-    given = environment.get(SILENCE_VARIABLE) or str(SILENCE_SECONDS)
+def _host_timeout(environment: Mapping[str, str]) -> float:
+    given = environment.get(HOST_TIMEOUT_VARIABLE) or str(HOST_TIMEOUT_SECONDS)
     try:
         seconds = float(given)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < WAIT_SECONDS:
-        raise UserError(f"{SILENCE_VARIABLE}={given} must be a number of seconds")
+    if not 0 < seconds < BARRIER_TIMEOUT_SECONDS:
+        raise UserError(f"{HOST_TIMEOUT_VARIABLE}={given} must be a number of seconds")
     return seconds
 
 
 class _SingleHost:
-    """The only host."""
+    """A run of one process: `gather` returns its own value."""
 
     index = 0
     count = 1
@@ -169,22 +177,22 @@ class _SingleHost:
 
 
 class _ManyHosts:
-    """One of several hosts."""
+    """One process of a run of several hosts."""
 
-    def __init__(self, place: Coordinator, silence: float) -> None:
+    def __init__(self, coordinator: Coordinator, host_timeout: float) -> None:
         import jax
-        from jax._src import distributed  # its store has no public name
+        from jax._src import distributed  # the key-value store has no public name
 
-        # Its handler of SIGTERM would take the place of ours (runtime/preemption.py).
+        # Its SIGTERM handler would replace ours (runtime/preemption.py).
         jax.config.update("jax_enable_preemption_service", False)
         try:
             jax.distributed.initialize(
-                place.coordinator,
-                place.count,
-                place.index,
-                # Slower than the lifeline, which says who is missing.
-                heartbeat_timeout_seconds=int(10 * silence) + 60,
-                shutdown_timeout_seconds=int(silence) + 1,
+                coordinator.address,
+                coordinator.count,
+                coordinator.index,
+                # Longer than our own heartbeat, whose message names the lost host.
+                heartbeat_timeout_seconds=int(10 * host_timeout) + 60,
+                shutdown_timeout_seconds=int(host_timeout) + 1,
             )
         except (RuntimeError, ValueError) as error:
             raise UserError(
@@ -194,49 +202,51 @@ class _ManyHosts:
         self.index, self.count = jax.process_index(), jax.process_count()
         self._store: Any = distributed.global_state.client
         self._round = 0
-        coordinator = distributed.global_state.coordinator_address
-        assert coordinator is not None
-        self.lifeline = Heartbeat(self._store, coordinator, self.index, self.count, silence)
+        address = distributed.global_state.coordinator_address
+        assert address is not None
+        self.heartbeat = Heartbeat(self._store, address, self.index, self.count, host_timeout)
 
     def gather(self, name: str, value: Any, seconds: float) -> list[Any]:
-        """The first host puts together what all have written, and writes the answer.
+        """Gather on host 0, which writes the list for the others.
 
-        So each asks the store three times, not once for every other host.
+        So each host makes three requests to the store, not one per other host.
         """
         self._round += 1
-        here = f"r1ci/gather/{self._round}/"
-        self._store.key_value_set(f"{here}{self.index}", json.dumps([name, value]))
+        prefix = f"r1ci/gather/{self._round}/"
+        self._store.key_value_set(f"{prefix}{self.index}", json.dumps([name, value]))
         if self.index:
-            return json.loads(self._get(here, "all", name, seconds))
-        texts = [self._get(here, str(host), name, seconds) for host in range(self.count)]
+            return json.loads(self._get(prefix, "all", name, seconds))
+        texts = [self._get(prefix, str(host), name, seconds) for host in range(self.count)]
         found = [json.loads(text) for text in texts]
         for host, (other, _) in enumerate(found):
-            assert other == name, f"host {host} is at {other!r}, host 0 at {name!r}"
+            assert other == name, f"host {host} gathers {other!r}, host 0 {name!r}"
         values = [value for _, value in found]
-        self._store.key_value_set(f"{here}all", json.dumps(values))
-        # All have come here, so all have read the answer of the round before.
+        self._store.key_value_set(f"{prefix}all", json.dumps(values))
+        # All hosts are in this round, so all have read the result of the previous one.
         self._store.key_value_delete(f"r1ci/gather/{self._round - 1}/")
         return values
 
     def leave(self) -> None:
-        """All are done."""
+        """Leave the run after the last barrier."""
         import jax
 
-        self.lifeline.close()
+        self.heartbeat.close()
         jax.distributed.shutdown()
 
-    def _get(self, here: str, key: str, name: str, seconds: float) -> str:
+    def _get(self, prefix: str, key: str, name: str, seconds: float) -> str:
         began = time.monotonic()
         try:
-            return self._store.blocking_key_value_get(here + key, int(1000 * seconds))
+            return self._store.blocking_key_value_get(prefix + key, int(1000 * seconds))
         except RuntimeError as error:
             if time.monotonic() - began < seconds:
                 raise
-            there = {path.rpartition("/")[2] for path, _ in self._store.key_value_dir_get(here)}
-            absent = next((host for host in range(self.count) if str(host) not in there), 0)
+            present = {path.rpartition("/")[2] for path, _ in self._store.key_value_dir_get(prefix)}
+            absent = next((host for host in range(self.count) if str(host) not in present), 0)
             raise Resume(
-                f"host {absent} lives but did not come to {name!r} in {seconds:.0f} s; {RESUME_HINT}"
+                f"host {absent} is alive but did not reach {name!r} in {seconds:.0f} s; "
+                f"{RESUME_HINT}"
             ) from error
 
 
 _hosts: _SingleHost | _ManyHosts = _SingleHost()
+"""Module-level, as in `jax.distributed`: a process belongs to one run. `distributed` sets it."""

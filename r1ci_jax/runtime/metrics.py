@@ -1,8 +1,8 @@
-"""The files of a run that grow line by line: metrics, trajectories, results, potential.
+"""JSON-lines files of a run: metrics, trajectories, results, potential.
 
-Every line is one JSON object and reaches the operating system before the call returns, so a killed
-process loses at most the line it was writing; that half line is cut off when the file is next
-opened. The names of all metrics stand in docs/metrics.md.
+A line is one record, a JSON object, and reaches the operating system before the call returns, so a
+killed process loses at most the record it was writing; that half line is removed when the file is
+opened next. docs/metrics.md lists all metrics.
 """
 
 import contextlib
@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from r1ci_jax.errors import UserError
@@ -23,9 +22,9 @@ Record = dict[str, Any]
 
 
 def read(path: Path) -> list[Record]:
-    """All complete rows of a file; a last line without its newline is still being written.
+    """Read all complete records; a last line without its newline is still being written.
 
-    A file that does not exist has no rows. Raises UserError for a line that is no JSON object.
+    A file that does not exist has none. Raises UserError for a line that is not a JSON object.
     """
     if not path.exists():
         return []
@@ -34,23 +33,23 @@ def read(path: Path) -> list[Record]:
 
 
 def column(path: Path, stage: str, name: str) -> list[float]:
-    """A metric of a stage, in the order of its rows; rows without it are left out."""
-    rows = (row for row in read(path) if row.get("stage") == stage)
-    return [row[name] for row in rows if row.get(name) is not None]
+    """Read one metric of a stage, in order; records without it are left out."""
+    records = (record for record in read(path) if record.get("stage") == stage)
+    return [record[name] for record in records if record.get(name) is not None]
 
 
 def _parse(path: Path, number: int, line: bytes) -> Record:
     try:
-        row = json.loads(line)
+        record = json.loads(line)
     except ValueError:
-        row = None
-    if not isinstance(row, dict):
+        record = None
+    if not isinstance(record, dict):
         raise UserError(f"{path}, line {number} is not a JSON object: repair or delete that line")
-    return row
+    return record
 
 
 class JsonlLog:
-    """Appends rows to a JSON-lines file.
+    """Appends records to a JSON-lines file; a context manager.
 
     Example:
         with JsonlLog(run.results_path) as log:
@@ -61,10 +60,10 @@ class JsonlLog:
         self.path = path
         self._file = _open_repaired(path)
 
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Write one line; on failure (a full disk, say) the file is as it was before."""
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record; on failure (a full disk, say) the file is unchanged."""
         # ASCII only: interpreter output may hold lone surrogates, which UTF-8 cannot encode.
-        rest = memoryview(json.dumps(dict(row), allow_nan=False).encode("ascii") + b"\n")
+        rest = memoryview(json.dumps(dict(record), allow_nan=False).encode("ascii") + b"\n")
         end = os.fstat(self._file.fileno()).st_size
         try:
             while rest:
@@ -75,21 +74,21 @@ class JsonlLog:
             raise
 
     def keep(self, predicate: Callable[[Record], bool]) -> int:
-        """Drop the rows that fail `predicate`, atomically; returns how many went."""
-        rows = read(self.path)
-        kept = [row for row in rows if predicate(row)]
-        if len(kept) == len(rows):
+        """Drop the records that fail `predicate`, atomically; returns their number."""
+        records = read(self.path)
+        kept = [record for record in records if predicate(record)]
+        if len(kept) == len(records):
             return 0
         self._file.close()
         try:
-            atomic_files.write_atomic(self.path, "".join(f"{json.dumps(row)}\n" for row in kept))
+            atomic_files.write_atomic(self.path, "".join(f"{json.dumps(each)}\n" for each in kept))
         finally:
             self._file = _open_repaired(self.path)
-        return len(rows) - len(kept)
+        return len(records) - len(kept)
 
     def truncate_after(self, stage: str, step: int) -> int:
-        """Drop rows of `stage` beyond `step`: a resumed stage writes them again."""
-        return self.keep(lambda row: row.get("stage") != stage or row.get("step", 0) <= step)
+        """Drop records of `stage` after `step`: a resumed stage writes them again."""
+        return self.keep(lambda each: each.get("stage") != stage or each.get("step", 0) <= step)
 
     def close(self) -> None:
         """Close the file; further appends fail."""
@@ -98,17 +97,12 @@ class JsonlLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def _open_repaired(path: Path) -> io.FileIO:
-    """Open for appending, after cutting off the half line that a killed writer left."""
+    """Open for appending, after removing the half line that a killed writer left."""
     file = io.FileIO(path, "ab")
     complete = path.read_bytes().rfind(b"\n") + 1
     if complete != os.fstat(file.fileno()).st_size:
@@ -117,9 +111,9 @@ def _open_repaired(path: Path) -> io.FileIO:
 
 
 class MetricsWriter:
-    """Writes rows {"stage", "step", "time", **metrics} to metrics.jsonl.
+    """Writes records {"stage", "step", "time", **metrics} to metrics.jsonl; a context manager.
 
-    JSON knows neither NaN nor infinity: such a value becomes null and is named under "non_finite",
+    JSON has neither NaN nor infinity: such a value becomes null and is listed under "non_finite",
     as in {"optim/loss": null, "non_finite": {"optim/loss": "nan"}}.
     """
 
@@ -128,7 +122,7 @@ class MetricsWriter:
 
     def write(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
         """Log one step. Values are numbers or arrays of one element."""
-        row: Record = {"stage": stage, "step": int(step), "time": round(time.time(), 3)}
+        record: Record = {"stage": stage, "step": int(step), "time": round(time.time(), 3)}
         non_finite: dict[str, str] = {}
         for name, value in metrics.items():
             assert name not in ("stage", "step", "time", "non_finite"), f"reserved name: {name}"
@@ -136,13 +130,13 @@ class MetricsWriter:
             if not math.isfinite(number):
                 non_finite[name] = str(number)
                 number = None
-            row[name] = number
+            record[name] = number
         if non_finite:
-            row["non_finite"] = non_finite
-        self._log.append(row)
+            record["non_finite"] = non_finite
+        self._log.append(record)
 
     def truncate_after(self, stage: str, step: int) -> int:
-        """Drop rows of `stage` beyond `step`: a resumed stage writes them again."""
+        """Drop records of `stage` after `step`: a resumed stage writes them again."""
         return self._log.truncate_after(stage, step)
 
     def close(self) -> None:
@@ -152,17 +146,12 @@ class MetricsWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def _plain(value: Any) -> int | float:
-    """A Python number of a number or a one-element array of any library."""
+    """Convert a number, or a one-element array of any library, to a Python number."""
     if isinstance(value, int | float):
         return value
     number = value.item()

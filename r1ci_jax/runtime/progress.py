@@ -1,8 +1,8 @@
-"""What a person sees while a stage runs: step, rate, remaining time, and what is going on now.
+"""Progress display of a stage: step, rate, remaining time, and the current activity.
 
 On a terminal a live line is redrawn; elsewhere (a log file, CI) plain lines are printed, and a
-heartbeat says what is going on whenever nothing else was printed for ten seconds. Everything goes
-to stderr, so that stdout stays free for results.
+heartbeat prints the current activity whenever nothing else was printed for ten seconds. Everything
+goes to stderr, so that stdout stays free for results.
 """
 
 import collections
@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Self, TextIO
 
 import rich.console
@@ -24,20 +23,20 @@ import rich.text
 from r1ci_jax.runtime import hosts
 
 HEARTBEAT_SECONDS = 10.0
-"""Longest silence of plain output."""
+"""Longest time between two lines of plain output."""
 LINE_SECONDS = 2.0
 """Shortest time between two plain lines about steps."""
 RATE_WINDOW = 20
-"""Steps over which the rate is averaged, so that it follows what goes on now."""
+"""Steps over which the rate is averaged, so that it follows the current speed."""
 
 
 def warn(text: str) -> None:
-    """A line in red on stderr."""
+    """Print a red line on stderr."""
     rich.console.Console(stderr=True, highlight=False).print(text, style="bold red")
 
 
 class Progress:
-    """Progress of one stage.
+    """Progress display of one stage; a context manager.
 
     Example:
         with Progress("grpo", total=40, start=resumed_step) as bar:
@@ -63,8 +62,8 @@ class Progress:
     ) -> None:
         """Set up a display of `total` steps (None: unknown) on `stream` (stderr by default).
 
-        `start` steps were done before, by a run that is resumed: they do not count for the rate.
-        `enabled` is None where the first host alone shows it.
+        A resumed run starts at step `start`; earlier steps do not count for the rate. With
+        `enabled` None only host 0 shows it.
         """
         self.stage = stage
         self.total = total
@@ -106,12 +105,7 @@ class Progress:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if not self._enabled:
             return
         self._stopped.set()
@@ -126,7 +120,7 @@ class Progress:
         )
 
     def update(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
-        """Say that `step` steps are done, with the few numbers worth watching."""
+        """Show that `step` steps are done, with a few metrics."""
         with self._lock:
             self._step = step
             self._marks.append((time.monotonic(), step))
@@ -138,13 +132,13 @@ class Progress:
                 self._print(self._line())
 
     def note(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         if self._enabled:
             self._print(f"{self.stage}: {text}")
 
     @contextlib.contextmanager
     def activity(self, text: str) -> Iterator[None]:
-        """Say what is going on inside the block; blocks may nest, the innermost is shown."""
+        """Show `text` as the activity of the block; blocks may nest, the innermost is shown."""
         entry = (text, time.monotonic())
         with self._lock:
             self._activities.append(entry)
@@ -156,7 +150,7 @@ class Progress:
 
     @contextlib.contextmanager
     def compiling(self, what: str, about: float | None = None) -> Iterator[None]:
-        """Show a compilation as such, what it may take (`about`, seconds) and what it took."""
+        """Show a compilation, its expected time (`about`, seconds) and its real time."""
         guess = f", about {format_duration(about)}" if about is not None else ""
         self.note(f"compiling {what} … (first time{guess})")
         began = time.monotonic()
@@ -171,7 +165,7 @@ class Progress:
         self.note(f"compiled {what} in {format_duration(took)}")
 
     def steps_per_second(self) -> float | None:
-        """Steps a second over the last steps; None before the first."""
+        """Steps per second over the last steps; None before the first."""
         (first_time, first_step), (last_time, last_step) = self._marks[0], self._marks[-1]
         if last_step <= first_step or last_time <= first_time:
             return None
@@ -234,7 +228,7 @@ def _joined(*parts: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as a person writes them: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    """Format seconds for a person: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

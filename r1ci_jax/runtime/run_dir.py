@@ -1,7 +1,7 @@
-"""The run directory: one place per run, one process at a time, resumed or refused, never mixed.
+"""The run directory: one run, one process at a time; another config is refused.
 
 config.json        resolved config, git revision, package versions, device kinds, sandbox tier
-stages.json        stages that are finished
+stages.json        finished stages
 metrics.jsonl      trajectories.jsonl  results.jsonl  potential.jsonl   (see docs/metrics.md)
 checkpoints/       tables/*.md         report.html
 hosts/N/           the same files of host N of several; checkpoints are common
@@ -18,11 +18,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from etils import epath
 
+from r1ci_jax import renamed
 from r1ci_jax.config import Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, hosts, progress
@@ -45,15 +45,15 @@ PACKAGES = (
 
 SOURCE = Path(__file__).resolve().parents[2]
 
-SHIPPED = "R1CI_REVISION"
-"""Environment: revision of shipped code, `+changes` behind it when it held uncommitted ones."""
+REVISION_VARIABLE = "R1CI_REVISION"
+"""Environment: revision of shipped code, then `+changes` if it has uncommitted ones."""
 
-MAX_NAMED = 6
-"""Differing keys named in one error message."""
+MAX_LISTED_KEYS = 6
+"""Differing keys listed in one error message."""
 
 
 class RunDir:
-    """One run's files. `open` to write (locks the directory), `view` to read."""
+    """Files of one run. `open` to write (locks the directory), `view` to read."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class RunDir:
     ) -> None:
         self.path = path
         self._common = common or path
-        """The first host's directory, where checkpoints lie."""
+        """Directory of host 0, which holds the checkpoints."""
         self.config = config
         """Content of config.json."""
         self._lock = lock
@@ -74,23 +74,24 @@ class RunDir:
     @classmethod
     def open(
         cls,
-        where: Path | str,
+        location: Path | str,
         experiment: Experiment,
         *,
         changes: Mapping[str, Any] | None = None,
         host: int = 0,
     ) -> Self:
-        """Make a run directory, or resume one whose resolved config is the same but for the mesh.
+        """Create a run directory, or resume one whose config is the same except for the mesh.
 
-        A URL (gs://bucket/runs/name) means a local directory that is mirrored there. Of several
-        hosts of one run the first works in `where` and the others in directories of their own; only
-        the first one mirrors, the others take what is there when they start.
-        `changes` is what the command line changed in the experiment file's config: noted only.
-        Raises UserError when the directory belongs to another config, to another process, or to
-        something that is no run.
+        A URL (gs://bucket/runs/name) means a local directory that is mirrored there. Host 0 uses
+        `location`, each other host a directory of its own; only host 0 writes to the URL, the
+        others copy from it when they start. `changes`, the overrides of the command line, are
+        only recorded.
+
+        Raises:
+            UserError: the directory has another config, is in use, or is not a run.
         """
-        mirror = BucketMirror(str(where), writes=host == 0) if is_url(where) else None
-        common = mirror.local if mirror else Path(where)
+        mirror = BucketMirror(str(location), is_writer=host == 0) if is_url(location) else None
+        common = mirror.local if mirror else Path(location)
         path = common / "hosts" / str(host) if host and mirror is None else common
         if mirror is None:
             _require_run_dir(path)
@@ -123,24 +124,28 @@ class RunDir:
 
     @classmethod
     def open_together(
-        cls, where: Path | str, experiment: Experiment, *, changes: Mapping[str, Any] | None = None
+        cls,
+        location: Path | str,
+        experiment: Experiment,
+        *,
+        changes: Mapping[str, Any] | None = None,
     ) -> Self:
-        """`open` on every host of a run; raises UserError too where they do not share a disk."""
-        # The first one first: a directory that holds others' files already would be no run to it.
-        opened = cls.open(where, experiment, changes=changes) if hosts.is_first() else None
+        """Call `open` on every host of a run; raises UserError if they do not share a disk."""
+        # Host 0 first: it would refuse a directory that has files of others but no config yet.
+        opened = cls.open(location, experiment, changes=changes) if hosts.is_first() else None
         created = hosts.broadcast("run directory", opened and opened.config["created"])
         if opened is not None:
             return opened
-        if not is_url(where) and cls.view(Path(where)).config["created"] != created:
+        if not is_url(location) and cls.view(Path(location)).config["created"] != created:
             raise UserError(
-                f"{where} of host {hosts.index()} is not that of host 0, and checkpoints are "
-                "common: name a directory of a shared disk with --workdir, or gs://bucket/runs/NAME"
+                f"{location} of host {hosts.index()} is not that of host 0, but checkpoints are "
+                "shared: name a directory of a shared disk with --workdir, or gs://bucket/runs/NAME"
             )
-        return cls.open(where, experiment, changes=changes, host=hosts.index())
+        return cls.open(location, experiment, changes=changes, host=hosts.index())
 
     @classmethod
     def view(cls, path: Path) -> Self:
-        """Open for reading only: no lock, so a run can be looked at while it goes on."""
+        """Open for reading only, without the lock, so a running run can be read."""
         if not (path / "config.json").is_file():
             raise UserError(
                 f"{path} is not a run directory (no config.json); name one, e.g. runs/toy"
@@ -149,7 +154,7 @@ class RunDir:
 
     @staticmethod
     def is_at(path: Path) -> bool:
-        """Whether this is a run: a checkpoint has a config.json too, but without an experiment."""
+        """True for a run; a checkpoint has a config.json too, but without an experiment."""
         try:
             return "experiment" in json.loads((path / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError):
@@ -157,47 +162,57 @@ class RunDir:
 
     @property
     def location(self) -> str:
-        """Where the run is kept, as a user named it."""
+        """Directory or URL of the run, as the user named it."""
         return self._mirror.url if self._mirror else str(self._common)
 
     @property
+    def data(self) -> Path:
+        """TFDS datasets of the run."""
+        return self.path / "data"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer that was trained on the run's own data, if the experiment names none."""
+        return self.path / "tokenizer"
+
+    @property
     def metrics_path(self) -> Path:
-        """One object per logged step."""
+        """One record per logged step."""
         return self.path / "metrics.jsonl"
 
     @property
     def trajectories_path(self) -> Path:
-        """A selected sample per step."""
+        """A selected trajectory per step."""
         return self.path / "trajectories.jsonl"
 
     @property
     def diverged(self) -> Path:
-        """Batches on which a training broke."""
+        """Directory of batches whose loss or gradient was not finite."""
         return self.path / "diverged"
 
     @property
     def rollouts(self) -> Path:
-        """What GRPO was trained on, a folder a training, if the experiment asks for it."""
+        """Trajectories of GRPO, one folder per training, if the experiment saves them."""
         return self.path / "rollouts"
 
     @property
     def results_path(self) -> Path:
-        """One object per model, method and task."""
+        """One record per model, agent and task."""
         return self.path / "results.jsonl"
 
     @property
     def potential_path(self) -> Path:
-        """One object per measured question."""
+        """One record per measured question."""
         return self.path / "potential.jsonl"
 
     @property
     def checkpoints(self) -> epath.Path:
-        """Where Orbax writes: of a mirrored run at its URL."""
+        """Directory to which Orbax writes; at the URL for a mirrored run."""
         return self._mirror.checkpoints if self._mirror else epath.Path(self._common, "checkpoints")
 
     @property
     def tables(self) -> Path:
-        """Where tables are written as Markdown."""
+        """Directory of Markdown tables."""
         return self.path / "tables"
 
     @property
@@ -206,9 +221,9 @@ class RunDir:
         return self.path / "report.html"
 
     def record_environment(self, *, devices: Sequence[str] = (), sandbox_tier: str = "") -> None:
-        """Add to config.json what only running code knows; a run resumed elsewhere notes both.
+        """Record device kinds and sandbox tier in config.json; a run resumed elsewhere lists both.
 
-        `devices` are kinds of accelerators, `sandbox_tier` how scripts are isolated there.
+        `devices` are kinds of accelerators, `sandbox_tier` is the isolation of scripts.
         """
         assert self._lock is not None, "the run directory is open for reading only"
         noted = dict(self.config)
@@ -220,12 +235,12 @@ class RunDir:
             atomic_files.write_json(self.path / "config.json", noted)
 
     def finished_stages(self) -> dict[str, dict[str, Any]]:
-        """Finished stages in the order they ended, with the facts noted when they did."""
+        """Finished stages in order, with the facts that were recorded."""
         path = self.path / "stages.json"
         return _load_json(path) if path.exists() else {}
 
     def is_finished(self, stage: str) -> bool:
-        """Whether the stage has run to its end."""
+        """True if the stage has finished."""
         return stage in self.finished_stages()
 
     def mark_finished(self, stage: str, **facts: Any) -> None:
@@ -236,17 +251,17 @@ class RunDir:
         self.sync()
 
     def sync(self) -> None:
-        """Bring the copy of a mirrored run up to date; a run that is kept here needs none."""
+        """Copy a mirrored run to its URL; does nothing for a local run."""
         if self._mirror:
             self._mirror.push()
 
     def remove_if_unused(self) -> None:
-        """A run that could not even start leaves no config behind to refuse the corrected one."""
+        """Delete the config of a run that did not start, so that a corrected one is accepted."""
         if all(path.name[0] == "." or path.name == "config.json" for path in self.path.iterdir()):
             (self.path / "config.json").unlink()
 
     def close(self) -> None:
-        """Release the directory to other processes, after the last copy of a mirrored one."""
+        """Copy a mirrored run a last time, then release the lock."""
         if self._lock is None:
             return
         try:
@@ -259,37 +274,32 @@ class RunDir:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             self.close()
-        except UserError as last:
-            if error is None:
+        except UserError as error:
+            if kind is None:
                 raise
-            progress.warn(str(last))  # what ended the run matters more
+            progress.warn(str(error))  # the exception that ended the run matters more
 
 
 def default_path(experiment: Experiment) -> Path:
-    """Where a run goes when no --workdir is given."""
+    """Return the directory of a run when no --workdir is given."""
     return Path("runs") / experiment.name
 
 
 def to_plain(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as JSON values: what config.json holds and what two runs are compared by."""
+    """Convert the experiment to JSON values, as config.json holds them and runs are compared."""
     return to_plain_value(dataclasses.asdict(experiment))
 
 
 def to_plain_value(value: Any) -> Any:
-    """A value as it reads back from JSON (tuples become lists)."""
+    """Convert a value as a round trip through JSON does (tuples become lists)."""
     return json.loads(json.dumps(value))
 
 
 def find_differences(left: Any, right: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, with both values; a key absent on one side is None there."""
+    """Find dotted keys whose values differ, with both values; an absent key is None."""
     if isinstance(left, dict) and isinstance(right, dict):
         found: dict[str, tuple[Any, Any]] = {}
         for key in [*left, *(key for key in right if key not in left)]:
@@ -300,7 +310,7 @@ def find_differences(left: Any, right: Any, prefix: str = "") -> dict[str, tuple
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested JSON object with dotted keys."""
+    """Flatten a nested JSON object to dotted keys."""
     found: dict[str, Any] = {}
     for key, inner in value.items():
         found |= (
@@ -314,21 +324,31 @@ def _require_run_dir(path: Path) -> None:
         raise UserError(f"{path} is a file: name a directory with --workdir")
     if not path.exists() or (path / "config.json").exists():
         return
-    # Names with a dot are our own lock and the part of a config.json that a kill left.
+    # Hidden files are our own lock and the temporary file that a kill left.
     if any(not entry.name.startswith(".") for entry in path.iterdir()):
         raise UserError(
-            f"{path} holds files but no run (no config.json): name another directory with --workdir"
+            f"{path} has files but is not a run (no config.json): name another directory with "
+            "--workdir"
         )
 
 
 def _require_same_config(path: Path, present: Any, wanted: Any) -> None:
-    # The mesh says where a run computes: it goes on wherever there are devices.
+    # The mesh may change: a run resumes on whatever devices there are.
     keys = find_differences(present | {"mesh": None}, wanted | {"mesh": None})
     if not keys:
         return
-    named = [f"{key} (there {a!r}, now {b!r})" for key, (a, b) in list(keys.items())[:MAX_NAMED]]
-    if len(keys) > MAX_NAMED:
-        named.append(f"and {len(keys) - MAX_NAMED} more")
+    if old := renamed.old_config_keys(flatten(present)):
+        first = next(iter(old))
+        advice = (
+            f"an earlier version wrote {path} ({len(old)} keys have other names today) and this "
+            f"one cannot resume it; choose another --workdir, or delete {path}"
+        )
+        raise UserError(renamed.explain(first, old[first], advice))
+    named = [
+        f"{key} (there {a!r}, now {b!r})" for key, (a, b) in list(keys.items())[:MAX_LISTED_KEYS]
+    ]
+    if len(keys) > MAX_LISTED_KEYS:
+        named.append(f"and {len(keys) - MAX_LISTED_KEYS} more")
     raise UserError(
         f"{path} holds a run with another config: {', '.join(named)}; choose another --workdir, "
         f"delete {path}, or use the same config to resume"
@@ -336,7 +356,7 @@ def _require_same_config(path: Path, present: Any, wanted: Any) -> None:
 
 
 def _lock(path: Path) -> int:
-    """Take the directory's lock. It belongs to the open file, so it dies with the process."""
+    """Take the directory's lock. It belongs to the open file, so it ends with the process."""
     handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -367,12 +387,12 @@ def _load_json(path: Path) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, Any]:
-    # A wheel may lie inside someone else's checkout, whose revision would say nothing about us.
+    # A wheel may be installed inside another project's checkout, whose revision is not ours.
     ours = _git("rev-parse", "--show-toplevel") == str(SOURCE)
     revision = _git("rev-parse", "HEAD") if ours else None
     changes = bool(_git("status", "--porcelain")) if revision else None
-    # `r1ci launch` ships files without their repository, and says which revision they were.
-    if shipped := os.environ.get(SHIPPED):
+    # `r1ci launch` ships files without their repository, and passes their revision.
+    if shipped := os.environ.get(REVISION_VARIABLE):
         revision, _, mark = shipped.partition("+")
         changes = bool(mark)
     return {
@@ -387,7 +407,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of a git command in the source checkout; None where there is no git or no checkout."""
+    """Output of a git command in the source checkout; None without git or checkout."""
     try:
         done = subprocess.run(
             ["git", "-C", str(SOURCE), *arguments], capture_output=True, text=True, timeout=10

@@ -85,9 +85,6 @@ def init_slots(
     )
 
 
-@functools.partial(
-    jax.jit, static_argnames=("config", "steps", "eos_id"), donate_argnames=("state",)
-)
 def decode_chunk(
     state: SlotState,
     weights: qwen2.DecoderWeights,
@@ -172,7 +169,6 @@ def _step(
     return state, token_S, logprob_S
 
 
-@functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("state",))
 def write_tokens(
     state: SlotState,
     weights: qwen2.DecoderWeights,
@@ -187,7 +183,6 @@ def write_tokens(
     return state._replace(cache=cache)
 
 
-@functools.partial(jax.jit, static_argnames=("length",), donate_argnames=("state",))
 def copy_cache_rows(
     state: SlotState, source_I: jax.Array, target_I: jax.Array, *, length: int
 ) -> SlotState:
@@ -213,7 +208,6 @@ def copy_cache_rows(
     return state._replace(cache=cache)
 
 
-@functools.partial(jax.jit, donate_argnames=("state",))
 def deactivate(state: SlotState, slot_S: jax.Array) -> SlotState:
     """Stop decoding in some slots, padded to S entries; slot S marks padding."""
     return state._replace(active_S=state.active_S.at[slot_S].set(False, mode="drop"))
@@ -231,7 +225,6 @@ class SlotUpdate(NamedTuple):
     sampling: token_sampling.SamplingArrays
 
 
-@functools.partial(jax.jit, donate_argnames=("state",))
 def activate(state: SlotState, entry: SlotUpdate) -> SlotState:
     """Set slots decoding from the given pending tokens."""
 
@@ -260,7 +253,7 @@ def trajectory_keys(run_key: jax.Array, ids_N2: jax.Array) -> jax.Array:
 
 
 class Programs(NamedTuple):
-    """The jitted pieces above, with results that stay where the state lies."""
+    """The functions above, jitted for slots of one sharding."""
 
     decode_chunk: Any
     write_tokens: Any
@@ -269,41 +262,38 @@ class Programs(NamedTuple):
     activate: Any
 
 
-ON_ONE_DEVICE = Programs(decode_chunk, write_tokens, copy_cache_rows, deactivate, activate)
-
-
 def state_shardings(mesh: Mesh, state: SlotState) -> SlotState:
-    """Where the slots lie on a mesh: rows over data and fsdp, heads over tensor."""
+    """Shardings of the slots: slots over slice, data and fsdp, heads over tensor."""
     axes = ("slots", "kv_heads", "cache", "head_dim")
 
-    def place(leaf: jax.Array) -> NamedSharding:
+    def sharding(leaf: jax.Array) -> NamedSharding:
         table = rules.SAMPLING_AXES
         return meshes.array_sharding(mesh, "sampler", axes[: leaf.ndim], leaf.shape, table)
 
-    return jax.tree.map(place, state)
+    return jax.tree.map(sharding, state)
 
 
 @functools.lru_cache(maxsize=8)
-def compile_programs(mesh: Mesh, state: SlotState) -> Programs:
-    """The pieces for slots that lie so (`state_shardings`).
+def compile_programs(mesh: Mesh, shardings: SlotState) -> Programs:
+    """Jit the functions above for slots of these shardings (`state_shardings`).
 
-    Results are pinned: a compiler's own choice could differ from the donated argument, which would
-    cost a copy of the cache, and a second compilation in the next call.
+    The state is donated and its result pinned: a compiler's own choice could differ from the
+    donated argument, which would cost a copy of the cache and a second compilation.
     """
     chunk = NamedSharding(mesh, jax.P())  # every host reads all of it
 
-    def pinned(program: Any, static: tuple[str, ...], out_shardings: Any) -> Any:
+    def jit(function: Any, out_shardings: Any, static: tuple[str, ...] = ()) -> Any:
         return jax.jit(
-            program.__wrapped__,
+            function,
             static_argnames=static,
             donate_argnames=("state",),
             out_shardings=out_shardings,
         )
 
     return Programs(
-        decode_chunk=pinned(decode_chunk, ("config", "steps", "eos_id"), (state, chunk)),
-        write_tokens=pinned(write_tokens, ("config",), state),
-        copy_cache_rows=pinned(copy_cache_rows, ("length",), state),
-        deactivate=pinned(deactivate, (), state),
-        activate=pinned(activate, (), state),
+        decode_chunk=jit(decode_chunk, (shardings, chunk), ("config", "steps", "eos_id")),
+        write_tokens=jit(write_tokens, shardings, ("config",)),
+        copy_cache_rows=jit(copy_cache_rows, shardings, ("length",)),
+        deactivate=jit(deactivate, shardings),
+        activate=jit(activate, shardings),
     )

@@ -74,10 +74,8 @@ class Engine:
     ) -> None:
         """Empty slots, without weights, on the mesh that is set."""
         assert table.next_state_AV.shape[1] <= config.vocab_size, "more tokens than embeddings"
-        mesh = jax.sharding.get_mesh()
-        config = self.config = sampler_weights.with_replicated_kv_heads(
-            None if mesh.empty else mesh, config
-        )
+        mesh = meshes.current()
+        config = self.config = sampler_weights.with_replicated_kv_heads(mesh, config)
         self.sampler = sampler
         self._eos_id = eos_id
         self._host_table = table
@@ -287,12 +285,10 @@ class Engine:
 def _initialize(
     make: Callable[[], decode.SlotState], table: decode.StopTable
 ) -> tuple[decode.SlotState, decode.StopTable, decode.Programs]:
-    """The slots and the pause table on the mesh, if one is set, and the programs for them."""
-    mesh = jax.sharding.get_mesh()
-    if mesh.empty:
-        return make(), table, decode.ON_ONE_DEVICE
+    """Make the slots on the mesh, put the stop table there, and compile the programs for them."""
+    mesh = meshes.current()
     wanted = decode.state_shardings(mesh, jax.eval_shape(make))
-    # Made where it will lie: no single device could hold all of the cache.
+    # Each device makes its own shard: no single device could hold all of the cache.
     state = jax.jit(make, out_shardings=wanted)()
     table = meshes.device_put_global(table, NamedSharding(mesh, jax.P()))
     return state, table, decode.compile_programs(mesh, wanted)

@@ -1,10 +1,14 @@
 """Axis letters used in array names: `logits_BTV` is [batch, token, vocabulary].
 
-They mean the same everywhere in the project.
+A letter has the same meaning everywhere in the project.
 
-B  rows of a batch            T  tokens of a row           V  vocabulary
-D  model width                F  feed-forward width        C  length of a KV-cache row
-N  query heads                K  key/value heads           H  width of one head
-G  query heads per KV head    L  layers                    S  sampler slots
-P  prompts of a batch         R  rollouts of one prompt    A  states of an automaton
+B  rows of a batch            T  tokens of a row, queries   V  vocabulary
+D  model width                F  feed-forward width         C  cache or key positions
+N  query heads                K  key/value heads            H  head_dim (h = H/2)
+G  query heads per KV head    L  layers                     S  sampler slots
+P  prompts of a batch         R  rollouts per prompt        A  states of an automaton
+E  decode steps of a chunk    I  rows of one prefill call   X  positions of a logits chunk
+O  outputs of a matmul        M  blocks of a search         b  entries of a block
+
+1 and 2 are axes of that size.
 """

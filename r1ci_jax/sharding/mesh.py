@@ -1,5 +1,10 @@
-"""The device mesh: slice and data (replicas), fsdp (cuts parameters), tensor (cuts heads, mlp)."""
+"""The device mesh: slice and data (replicas), fsdp (shards parameters), tensor (shards heads, mlp).
 
+There is always a mesh. One device is a mesh of 1 x 1 x 1 x 1; `current` gives it where the caller
+has set none.
+"""
+
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,10 +28,13 @@ def make_mesh(
     slices: int = 1,
     devices: Sequence[Any] | None = None,
 ) -> Mesh:
-    """A mesh over all devices (or the given ones); the sizes multiply to their number.
+    """Make a mesh over all devices (or the given ones); the sizes multiply to their number.
 
-    Use it with `jax.set_mesh(mesh)`. Neighbours on the mesh are neighbours in the hardware; what
-    lies in one slice of several TPU slices keeps one place on the slice axis.
+    Use it with `jax.set_mesh(mesh)`. Neighbors on the mesh are neighbors in the hardware; the
+    devices of one TPU slice share one index on the slice axis.
+
+    Raises:
+        UserError: the sizes do not fit the devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = (slices, data, fsdp, tensor)
@@ -48,16 +56,38 @@ def make_mesh(
 
 
 def from_config(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """The mesh that an experiment names."""
+    """Make the mesh that an experiment names; all ones is this process's first device."""
+    if devices is None and config.num_devices == 1 and jax.process_count() == 1:
+        return one_device()
     return make_mesh(config.data, config.fsdp, config.tensor, slices=config.slices, devices=devices)
 
 
+@functools.cache
+def one_device() -> Mesh:
+    """The first device as a mesh of 1 x 1 x 1 x 1."""
+    return make_mesh(devices=jax.local_devices()[:1])
+
+
+def current() -> Mesh:
+    """The mesh that `jax.set_mesh` set, else `one_device`. Call it outside jit."""
+    mesh = jax.sharding.get_mesh()
+    return one_device() if mesh.empty else mesh
+
+
+def current_in_jit() -> Mesh | AbstractMesh:
+    """The same inside a function that is being traced, where a mesh that is set has no devices."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return one_device() if mesh.empty else mesh
+
+
 def num_batch_shards(mesh: Mesh) -> int:
-    """Parts that the rows of a batch are cut into."""
+    """Number of shards of a batch: its rows are split over slice, data and fsdp."""
     return math.prod(mesh.shape[axis] for axis in rules.BATCH)
 
 
-def parameter_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSharding:
+def parameter_sharding(
+    mesh: Mesh | AbstractMesh, path: str, shape: tuple[int, ...]
+) -> NamedSharding:
     """Sharding of one parameter of a trainer."""
     return array_sharding(mesh, path, rules.logical_axes(path), shape)
 
@@ -71,33 +101,44 @@ def array_sharding(
 ) -> NamedSharding:
     """Sharding of an array with these logical axes.
 
-    An axis that the mesh cannot cut evenly is the user's error, unless it may stay whole.
+    Raises:
+        UserError: the mesh does not divide an axis that may not be replicated instead.
     """
     assert len(axes) == len(shape), f"{name} has {len(shape)} axes, its rule {axes}"
-    cuts: list[rules.MeshAxes] = []
+    partition: list[rules.MeshAxes] = []
     for axis, size in zip(axes, shape, strict=True):
         mesh_axes = table[axis]
         names = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
-        parts = math.prod(mesh.shape[part] for part in names)
-        if size % parts and axis not in rules.REPLICATE_IF_INDIVISIBLE:
+        shards = math.prod(mesh.shape[mesh_axis] for mesh_axis in names)
+        if size % shards and axis not in rules.REPLICATE_IF_INDIVISIBLE:
             raise UserError(
-                f"mesh axis {'x'.join(names)} of {parts} does not divide {axis}={size} of {name}; "
+                f"mesh axis {'x'.join(names)} of {shards} does not divide {axis}={size} of {name}; "
                 f"choose a size that divides {size}"
             )
-        cuts.append(None if size % parts else mesh_axes)
-    return NamedSharding(mesh, jax.P(*cuts))
+        partition.append(None if size % shards else mesh_axes)
+    return NamedSharding(mesh, jax.P(*partition))
 
 
 def constrain_sampler[A: jax.Array](x: A, *axes: str) -> A:
-    """Pin what the sampler computes inside jit; without a mesh it returns `x` itself."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return x
-    sharding = array_sharding(mesh, "sampler", axes, x.shape, rules.SAMPLING_AXES)
-    return jax.lax.with_sharding_constraint(x, sharding)
+    """Pin the sharding of a sampler's array inside jit."""
+    mesh = current_in_jit()
+    return constrain(x, array_sharding(mesh, "sampler", axes, x.shape, rules.SAMPLING_AXES))
 
 
-def param_shardings[T](mesh: Mesh, abstract_state: T) -> T:
+def constrain_trainer[A: jax.Array](x: A, *axes: str) -> A:
+    """Pin the sharding of a trainer's activation inside jit."""
+    return constrain(x, rules.spec(*axes))
+
+
+def constrain[T](tree: T, shardings: Any) -> T:
+    """`jax.lax.with_sharding_constraint`, where a mesh is set."""
+    # Whoever sets no mesh may keep arrays on any device; there is nothing to pin then.
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, shardings)
+
+
+def param_shardings[T](mesh: Mesh | AbstractMesh, abstract_state: T) -> T:
     """Shardings of a tree of parameters, or of what follows parameters (an optimiser's state).
 
     Scalars, such as step counts, are replicated.
@@ -113,22 +154,22 @@ def param_shardings[T](mesh: Mesh, abstract_state: T) -> T:
 
 
 def device_put_global[T](tree: T, shardings: Any) -> T:
-    """Arrays to the mesh. Those of a host are the same on every host, and each sends its parts."""
+    """`jax.device_put` for several hosts: every host passes the same array, sends only its shards."""
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
 
-    def place(array: Any, sharding: NamedSharding) -> jax.Array:
+    def put(array: Any, sharding: NamedSharding) -> jax.Array:
         if isinstance(array, jax.Array) and not array.is_fully_addressable:
             return jax.device_put(array, sharding)
         # `jax.device_put` would send all of it between the hosts, to see that they agree.
         array = jax.device_get(array)
-        places = sharding.addressable_devices_indices_map(array.shape)
-        parts = [jax.device_put(array[index], device) for device, index in places.items()]
-        return jax.make_array_from_single_device_arrays(array.shape, sharding, parts)
+        indices = sharding.addressable_devices_indices_map(array.shape)
+        shards = [jax.device_put(array[index], device) for device, index in indices.items()]
+        return jax.make_array_from_single_device_arrays(array.shape, sharding, shards)
 
     if isinstance(shardings, NamedSharding):
-        return jax.tree.map(lambda array: place(array, shardings), tree)
-    return jax.tree.map(place, tree, shardings)
+        return jax.tree.map(lambda array: put(array, shardings), tree)
+    return jax.tree.map(put, tree, shardings)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

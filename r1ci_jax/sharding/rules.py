@@ -80,10 +80,3 @@ def mesh_axes(axis: str) -> tuple[str, ...]:
 def spec(*axes: str) -> jax.P:
     """Partition spec of an array with these logical axes."""
     return jax.P(*(AXES[axis] for axis in axes))
-
-
-def constrain_trainer[A: jax.Array](x: A, *axes: str) -> A:
-    """Pin an activation's sharding inside jit; without a mesh it returns `x` itself."""
-    if jax.sharding.get_abstract_mesh().empty:
-        return x
-    return jax.lax.with_sharding_constraint(x, spec(*axes))

@@ -238,7 +238,7 @@ class CheckpointManager:
     def _finish(self, write: checkpoint_dir.Write, step: int) -> None:
         self._before_commit()
         checkpoint_dir.finish_write(write)
-        if jax.process_index() == 0:
+        if hosts.is_first():
             for old in self._steps_to_delete():
                 checkpoint_dir.delete(self._path(old))
 
@@ -258,7 +258,7 @@ class CheckpointManager:
 
         Only a process that saves does so: others may merely read.
         """
-        if jax.process_index() != 0 or not self._directory.is_dir():
+        if not hosts.is_first() or not self._directory.is_dir():
             return
         assert self._newest is not None, "nothing is deleted before it was read"
         for path in self._directory.iterdir():
@@ -277,7 +277,7 @@ def save_params(
     When it returns, every host can read them.
     """
     path = checkpoint_dir.resolve_path(directory)
-    if jax.process_index() == 0:
+    if hosts.is_first():
         checkpoint_dir.clear(path)
     checkpoint_dir.finish_write(
         checkpoint_dir.start_write(path, params, {"metadata": metadata or {}})

@@ -26,7 +26,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files
+from r1ci_jax.runtime import atomic_files, hosts
 
 PyTree = Any
 Marker = dict[str, Any]
@@ -93,7 +93,7 @@ def finish_write(write: Write) -> None:
     path, marker, response = write
     try:
         response.result()
-        if jax.process_index() == 0:
+        if hosts.is_first():
             marker |= {"files": dict(_sizes(path))}
             if _is_local(path):
                 # Read back from the page cache, while the training continues.

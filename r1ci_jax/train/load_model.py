@@ -1,12 +1,12 @@
 """Load a model by the name that a user gives: one of a run, or a published checkpoint."""
 
 from pathlib import Path
-from typing import Any
 
 import jax
 from flax import nnx
 from jax.typing import DTypeLike
 
+from r1ci_jax.config import Experiment, ModelConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import presets
 from r1ci_jax.model.hf import hf_config, hub, weights
@@ -17,6 +17,20 @@ from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import checkpoint
 
 
+def architecture(experiment: Experiment) -> Qwen2Config:
+    """Look up the architecture of an experiment's model, from a download only if it must."""
+    return _architecture(experiment.model)
+
+
+def _architecture(source: ModelConfig) -> Qwen2Config:
+    if source.architecture:
+        return presets.get(source.architecture)
+    if source.checkpoint:
+        directory = hub.resolve(source.checkpoint)
+        return hf_config.parse(hf_config.read_json(directory), directory)
+    return presets.get(source.preset)
+
+
 def load_from_run(
     run: RunDir, name: str | None = None, dtype: DTypeLike = "float32"
 ) -> tuple[Qwen2, Tokenizer]:
@@ -25,8 +39,7 @@ def load_from_run(
     Raises:
         UserError: the run has no such model, or none yet.
     """
-    source = run.config["experiment"]["model"]
-    config = _architecture(source)
+    config = _architecture(ModelConfig(**run.config["experiment"]["model"]))
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0))))
     path = run.checkpoints / _trained(run, name) / "final"
     params, _ = checkpoint.load_params(path, shapes)
@@ -66,13 +79,6 @@ def _hub_id(name: str) -> str:
     size, *rest = name.removeprefix("qwen2.5-").split("-")
     words = ["1M" if word == "1m" else word.capitalize() for word in rest]
     return "-".join(["Qwen/Qwen2.5", size.upper(), *words])
-
-
-def _architecture(source: dict[str, Any]) -> Qwen2Config:
-    if not source["checkpoint"]:
-        return presets.get(source["preset"])
-    directory = hub.resolve(source["checkpoint"])
-    return hf_config.parse(hf_config.read_json(directory), directory)
 
 
 def _trained(run: RunDir, name: str | None) -> str:

@@ -16,7 +16,7 @@ from r1ci_jax.model.hf import weights
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
-from r1ci_jax.train import lm_head
+from r1ci_jax.train import lm_head, load_model
 from r1ci_jax.train.lm_head import TokenLoss, TokenScores
 
 _NOT_QUANTIZED = SamplerConfig()
@@ -196,7 +196,7 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> LoadedPolicy:
         if source.architecture:
             presets.require_architecture(source.architecture, model.config, source.checkpoint)
     else:
-        config = presets.get(source.preset)
+        config = load_model.architecture(experiment)
         # One compiled call: initializing op by op takes longer than a training step.
         key = jax.random.key(experiment.seed)
         model = nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(key)

@@ -1,13 +1,21 @@
 """Experiment files and overrides."""
 
+import ast
+import dataclasses
+import inspect
+import itertools
 import sys
+import textwrap
+import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import experiments as experiments_package
+from r1ci_jax import renamed
 from r1ci_jax.cli import experiment_file as experiments
-from r1ci_jax.config import DatasetConfig, Experiment
+from r1ci_jax.config import Arm, DatasetConfig, Experiment, GrpoConfig
 from r1ci_jax.errors import UserError
 
 FILE = '''
@@ -119,10 +127,102 @@ def test_changes_and_description(spec: str) -> None:
     assert "  seed = 0" in text
 
 
+def _documented_fields(kind: type, prefix: str = "") -> dict[str, bool]:
+    """Dotted name of every leaf setting, and whether a docstring follows its definition."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    (definition,) = tree.body
+    assert isinstance(definition, ast.ClassDef)
+    hints, found = typing.get_type_hints(kind), {}
+    for statement, following in itertools.pairwise([*definition.body, ast.Pass()]):
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            continue
+        name, value = statement.target.id, getattr(following, "value", None)
+        if dataclasses.is_dataclass(hints[name]):
+            found |= _documented_fields(hints[name], f"{prefix}{name}.")
+        else:
+            text = value.value if isinstance(value, ast.Constant) else None
+            found[prefix + name] = isinstance(text, str) and len(text) > 10
+    return found
+
+
+@pytest.mark.parametrize("kind", [Experiment, Arm])
+def test_every_setting_has_a_docstring(kind: type) -> None:
+    documented = _documented_fields(kind)
+    assert len(documented) > (2 if kind is Arm else 90)
+    assert not [name for name, has_docstring in documented.items() if not has_docstring]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("--config.grpo.passes=2", "write --config.grpo.num_iterations=2"),
+        ("--config.questions.tasks=toy_letters", "write --config.dataset.tasks=toy_letters"),
+        ("--config.teacher.demonstrations=f.jsonl", "write --config.demonstrations.path=f.jsonl"),
+        ("--config.sampler.weights=full", "write --config.sampler.weight_quantization=none"),
+        ("--config.grpo.behaviour=recomputed", "write --config.grpo.old_logprobs=recompute"),
+    ],
+)
+def test_an_old_key_is_answered_with_the_new_one(spec: str, word: str, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        experiments.load(spec, [word])
+    old = word.partition("=")[0]
+    new = expected.partition(" ")[2].partition("=")[0]
+    assert str(caught.value) == f"{old} was renamed to {new}: {expected}"
+
+
+def test_renamed_keys_are_complete() -> None:
+    today = set(experiments._leaf_fields(Experiment))
+    for old, new in renamed.CONFIG_KEYS.items():
+        assert new in today and old not in today, (old, new)
+    assert not set(renamed.CONFIG_GROUPS) & {name.partition(".")[0] for name in today}
+    assert set(renamed.CONFIG_VALUES) <= set(renamed.CONFIG_KEYS)
+
+
+def test_arms_are_chosen_by_name(spec: str) -> None:
+    default = experiments.load(spec)
+    assert [arm.name for arm in default.arms] == ["grpo_uniform", "grpo_curriculum"]
+    chosen = experiments.load(spec, ["--config.arms=grpo_curriculum"])
+    assert chosen.arms == (Arm(name="grpo_curriculum"),)
+    assert chosen.models == ("untrained", "sft", "grpo_curriculum")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--config.arms=grpo_fast", "invalid choice 'grpo_fast'.*'grpo_uniform'"),
+        ("--config.arms=grpo_uniform,grpo_uniform", "arms has grpo_uniform more than once"),
+    ],
+)
+def test_wrong_arms_are_one_line(spec: str, word: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        experiments.load(spec, [word])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Arm(name="fast"), "arm 'fast' must be named grpo_"),
+        (lambda: Arm(name="grpo_x", order="random"), "order of arm grpo_x must be one of"),  # pyright: ignore[reportArgumentType]
+        (
+            lambda: Experiment(
+                name="x",
+                dataset=DatasetConfig(tasks=("toy_letters",)),
+                arms=(Arm(name="grpo_x", grpo=GrpoConfig(steps_per_stage=(1, 2))),),
+            ),
+            "grpo.steps_per_stage of arm grpo_x needs 4 entries",
+        ),
+    ],
+)
+def test_unfit_arms_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
+
+
 def test_every_knob_is_listed_with_its_docstring() -> None:
     shown = Experiment(name="shown", dataset=DatasetConfig(tasks=("toy_gcd_lcm",)))
     text = " ".join(experiments.format_knobs(shown).replace("│", " ").split())
     for key in experiments._leaf_fields(Experiment):
         assert f"--config.{key} " in text
-    assert "Decode steps between two looks by the host." in text
+    assert "Decode steps per device call." in text
     assert "(default: shown)" in text

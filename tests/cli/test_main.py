@@ -77,14 +77,14 @@ def test_full_disk_is_found_inside_other_errors(install: Install) -> None:
 def test_interrupt_says_how_to_resume(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
     install(_raise(KeyboardInterrupt()))
     assert cli.main(["probe", "--flag", "a b"]) == 130
-    assert "go on where it stopped: r1ci probe --flag 'a b'" in capsys.readouterr().err
+    assert "continue where it stopped: r1ci probe --flag 'a b'" in capsys.readouterr().err
 
 
 def test_a_stop_that_can_be_resumed_has_its_own_status(
     install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(_raise(preemption.preempted_error(after="sft step 7")))
-    assert cli.main(["probe"]) == cli.RESUME == os.EX_TEMPFAIL
+    assert cli.main(["probe"]) == cli.RESUME_EXIT_STATUS == os.EX_TEMPFAIL
     said = capsys.readouterr().err
     assert said == "r1ci: stopped by SIGTERM after sft step 7; the same command resumes\n"
 

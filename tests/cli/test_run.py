@@ -90,6 +90,6 @@ def test_interrupted_run_can_be_taken_up(
 ) -> None:
     pipeline.interrupt = True
     assert main(["run", "probe.py"]) == 130
-    assert "go on where it stopped: r1ci run probe.py" in capsys.readouterr().err
+    assert "continue where it stopped: r1ci run probe.py" in capsys.readouterr().err
     pipeline.interrupt = False
     assert main(["run", "probe.py"]) == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from r1ci_jax.config import DatasetConfig, Experiment
+from r1ci_jax.config import Arm, DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import tables
 from r1ci_jax.evaluate.tables import Published
@@ -53,6 +53,29 @@ def test_many_tasks_go_into_rows(tmp_path: Path) -> None:
     run = tables.read_run(make_run(tmp_path, rows))
     assert tables.build_results_table(run).columns == ("model", "mean", "uses code", "calls")
     assert tables.build_tasks_table(run).rows[3] == ("task3", "7.5")
+
+
+def test_arms_follow_the_order_of_the_experiment(tmp_path: Path) -> None:
+    arms = (Arm(name="grpo_large_kl"), Arm(name="grpo_uniform", order="uniform"))
+    experiment = Experiment(name="toy", dataset=DatasetConfig(tasks=("a",)), arms=arms)
+    run_dir.RunDir.open(tmp_path, experiment).close()
+    models = ("external", "grpo_uniform", "grpo_large_kl", "untrained")
+    lines = [f"{json.dumps(row(model, 'a', 1))}\n" for model in models]
+    (tmp_path / "results.jsonl").write_text("".join(lines))
+    table = tables.build_results_table(tables.read_run(tmp_path))
+    assert [cells[0] for cells in table.rows] == [
+        "untrained",
+        "SFT + GRPO, large kl",
+        "SFT + GRPO, uniform",
+        "external",
+    ]
+
+
+def test_old_results_are_answered_with_the_new_key(tmp_path: Path) -> None:
+    old = row("sft", "a", 1)
+    old["method"] = old.pop("agent")
+    with pytest.raises(UserError, match='"method" was renamed to "agent": write the new key'):
+        tables.read_run(make_run(tmp_path, [old]))
 
 
 def test_last_of_two_equal_rows_counts(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from r1ci_jax.config import Experiment
 from r1ci_jax.model import presets
 from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks import registry
-from r1ci_jax.tools import tpu as launch_tpu
+from r1ci_jax.tools import tpu
 from r1ci_jax.tools.launch import checks
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -100,11 +100,11 @@ def test_a_trajectory_fits_cache_rows_and_model(run: Experiment) -> None:
 def test_the_mesh_has_as_many_devices_as_the_topology_chips(
     module: ModuleType, run: Experiment
 ) -> None:
-    named = {tpu.topology: tpu for tpu in launch_tpu.SLICES.values()}
-    tpu = named[module.TOPOLOGY]
-    checks.check_mesh(run, tpu)
-    assert run.mesh.num_devices == tpu.chips
-    assert module.__doc__ is not None and f"--tpu {tpu.name} " in module.__doc__
+    by_topology = {known.topology: known for known in tpu.SLICES.values()}
+    tpu_slice = by_topology[module.TOPOLOGY]
+    checks.check_mesh(run, tpu_slice)
+    assert run.mesh.num_devices == tpu_slice.chips
+    assert module.__doc__ is not None and f"--tpu {tpu_slice.name} " in module.__doc__
 
 
 def test_the_toy_keeps_the_recipe(module: ModuleType, run: Experiment) -> None:

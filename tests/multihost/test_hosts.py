@@ -1,11 +1,11 @@
-"""What hosts tell each other, and how the end of one ends the others."""
+"""Collectives between hosts, and the end of all hosts when one ends."""
 
 import signal
 from collections.abc import Mapping
 
 import pytest
 
-from r1ci_jax.errors import RESUME, USER_ERROR, UserError
+from r1ci_jax.errors import RESUME_EXIT_STATUS, USER_ERROR_EXIT_STATUS, UserError
 from r1ci_jax.runtime import hosts
 from tests.multihost.conftest import SILENCE, Host, Start
 
@@ -27,11 +27,15 @@ def test_hosts_agree(start_hosts: Start) -> None:
 @pytest.mark.parametrize(
     ("how", "status", "line"),
     [
-        ("differ", USER_ERROR, "the data of host 2 differs from that of host 0"),
-        ("mistake", USER_ERROR, "the disk is full; make room"),
+        ("differ", USER_ERROR_EXIT_STATUS, "the data of host 2 differs from that of host 0"),
+        ("mistake", USER_ERROR_EXIT_STATUS, "the disk is full; make room"),
         ("defect", 1, "ZeroDivisionError: by zero"),
-        ("late", RESUME, "host 2 lives but did not come to 'somewhere' in 1 s"),
-        ("sigterm", RESUME, "stopped by SIGTERM after step 3; the same command resumes"),
+        ("late", RESUME_EXIT_STATUS, "host 2 is alive but did not reach 'somewhere' in 1 s"),
+        (
+            "sigterm",
+            RESUME_EXIT_STATUS,
+            "stopped by SIGTERM after step 3; the same command resumes",
+        ),
     ],
 )
 def test_all_end_for_the_same_reason(start_hosts: Start, how: str, status: int, line: str) -> None:
@@ -43,21 +47,21 @@ def test_all_end_for_the_same_reason(start_hosts: Start, how: str, status: int, 
 @pytest.mark.parametrize(
     ("how", "line"),
     [
-        ("lost_first", "host 0, which coordinates the others, is lost"),
-        ("lost_second", f"host 1 is lost: nothing was heard of it for {SILENCE:g} s"),
+        ("lost_first", "host 0, the coordinator, is lost"),
+        ("lost_second", f"host 1 is lost: no heartbeat for {SILENCE:g} s"),
     ],
 )
 def test_a_lost_host_ends_the_others(start_hosts: Start, how: str, line: str) -> None:
     victim, *others = sorted(ended(start_hosts, how), key=lambda host: host.process.returncode)
     assert victim.process.returncode == -signal.SIGKILL
     for host in others:
-        assert host.process.returncode == RESUME, host.said
+        assert host.process.returncode == RESUME_EXIT_STATUS, host.said
         assert line in host.last_line  # from itself, or told by another
         assert host.last_line.endswith("; the same command on all hosts resumes")
 
 
 @pytest.mark.parametrize(
-    ("environment", "place"),
+    ("environment", "coordinator"),
     [
         ({}, None),
         ({"R1CI_MULTIHOST": "0"}, None),
@@ -69,10 +73,10 @@ def test_a_lost_host_ends_the_others(start_hosts: Start, how: str, line: str) ->
         ({"R1CI_COORDINATOR": "h:1", "R1CI_PROCESSES": "1", "R1CI_PROCESS_ID": "0"}, None),
     ],
 )
-def test_the_environment_says_where_hosts_meet(
-    environment: Mapping[str, str], place: hosts.Coordinator | None
+def test_the_environment_names_the_coordinator(
+    environment: Mapping[str, str], coordinator: hosts.Coordinator | None
 ) -> None:
-    assert hosts.read_coordinator(environment) == place
+    assert hosts.read_coordinator(environment) == coordinator
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1ci_jax.errors import RESUME
+from r1ci_jax.errors import RESUME_EXIT_STATUS
 from r1ci_jax.runtime import metrics
 from tests.multihost.conftest import SILENCE, Host, Start
 from tests.pipeline import test_kill
@@ -32,9 +32,9 @@ def kill_at(hosts: Sequence[Host], workdir: pathlib.Path, stage: str, step: int)
         assert time.monotonic() < deadline, f"{stage} {step} was never reached"
         time.sleep(0.01)
     hosts[1].process.send_signal(signal.SIGKILL)
-    assert hosts[0].wait(SILENCE + 30) == RESUME, hosts[0].said
+    assert hosts[0].wait(SILENCE + 30) == RESUME_EXIT_STATUS, hosts[0].said
     assert hosts[0].last_line == (
-        f"r1ci: host 1 is lost: nothing was heard of it for {SILENCE:g} s; "
+        f"r1ci: host 1 is lost: no heartbeat for {SILENCE:g} s; "
         "the same command on all hosts resumes"
     )
 
@@ -52,7 +52,7 @@ def test_a_run_that_lost_a_host_ends_as_on_one_host(
     for host in (*hosts, alone):
         assert host.wait() == 0, host.said
     assert "grpo_curriculum: start at" in hosts[0].said and "\nsft: " not in hosts[0].said
-    # Only the first host shows what goes on.
+    # Only host 0 shows progress.
     assert "grpo_curriculum" not in hosts[1].said
 
     other = workdir / "hosts" / "1"

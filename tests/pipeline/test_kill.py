@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from r1ci_jax.cli import experiment_file as experiments
-from r1ci_jax.cli.main import RESUME
+from r1ci_jax.cli.main import RESUME_EXIT_STATUS
 from r1ci_jax.runtime import metrics
 from r1ci_jax.train import checkpoint, policy
 
@@ -155,7 +155,7 @@ def stop(run: Run, workdir: Path, how: signal.Signals) -> None:
     if how == signal.SIGKILL or status == 0:  # it had just done its last stage
         assert status in (-signal.SIGKILL, 0), run.said
         return
-    assert status == RESUME, run.said
+    assert status == RESUME_EXIT_STATUS, run.said
     last = run.said.splitlines()[-1]
     told = re.fullmatch(
         r"r1ci: stopped by SIGTERM( after (\w+) step (\d+))?; the same command resumes", last

@@ -101,7 +101,7 @@ case "$2" in
     venv) mkdir -p .venv/bin && cp "$0" .venv/bin/python
           echo "#!$PWD/.venv/bin/python" >.venv/bin/pip ;;
     pip) [ ! -e pip-hangs ] || exec sleep 60
-         case "$*" in *requirements-tasks*) [ ! -e no-compiler ] ;; *) [ ! -e pip-fails ] ;; esac ;;
+         case "$*" in *requirements/tasks*) [ ! -e no-compiler ] ;; *) [ ! -e pip-fails ] ;; esac ;;
 esac
 """
 
@@ -113,8 +113,9 @@ class Tree:
         self.root = root
         self.environment = {**os.environ, "PYTHON": str(stub)}
         shutil.copytree(ROOT / "scripts", root / "scripts")
-        for path in (*ROOT.glob("requirements*.txt"), ROOT / "setup.py"):
-            shutil.copy(path, root)
+        shutil.copytree(ROOT / "requirements", root / "requirements")
+        for name in ("requirements.txt", "setup.py"):
+            shutil.copy(ROOT / name, root)
 
     def start(self) -> subprocess.Popen[str]:
         # A runner in the background ignores SIGINT and would hand that on. Not by preexec_fn: that

@@ -98,8 +98,9 @@ def test_a_peer_that_is_not_installed_is_said_and_null(
 def checkout(tmp_path: pathlib.Path) -> pathlib.Path:
     """The script in a folder of its own, with nothing pinned: venv and pip are real."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    (tmp_path / "requirements").mkdir()
     for name in ("torch", "tunix"):
-        (tmp_path / f"requirements-peers-{name}.txt").write_text("# none\n")
+        (tmp_path / f"requirements/peers-{name}.txt").write_text("# none\n")
     return tmp_path
 
 

@@ -47,7 +47,7 @@ def world(rollout: ModuleType):
 
 def test_the_clock_counts_steps_and_waits_for_what_is_late(rollout: ModuleType, world) -> None:
     engine, request = world.engine, world.requests(0)[0]
-    prompt = tuple(rollout.chat.prompt_ids(world.tokenizer, request.example.question))
+    prompt = tuple(rollout.chatml.prompt_ids(world.tokenizer, request.example.question))
 
     def enter(slot: int, budget: int) -> None:
         feed = rollout.SlotInput(

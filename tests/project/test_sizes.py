@@ -4,8 +4,8 @@ import pathlib
 PACKAGE = pathlib.Path(__file__).parents[2] / "r1ci_jax"
 FILE_LINES = 500
 FUNCTION_LINES = 60
-TRAINER_LINES = 200
-# A trainer reads top to bottom in one function.
+TRAINER_LINES = 80
+# A training loop reads top to bottom in one function.
 TRAINERS = {("train/sft.py", "train"), ("train/grpo.py", "train")}
 
 

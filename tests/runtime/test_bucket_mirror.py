@@ -46,7 +46,7 @@ def steps(path: Path) -> list[int]:
     return [row["step"] for row in metrics.read(path / "metrics.jsonl")]
 
 
-def test_another_machine_goes_on_where_the_first_one_stopped(machine, bucket: Path) -> None:
+def test_another_machine_resumes_where_the_first_one_stopped(machine, bucket: Path) -> None:
     machine("first")
     with run_dir.RunDir.open(f"file://{bucket}", EXPERIMENT) as run:
         assert (bucket / "config.json").is_file(), "a run is known at its URL from the start"
@@ -186,9 +186,9 @@ def test_bucket_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
         beyond_a_file.push()
 
 
-def test_copies_are_made_while_the_run_goes_on(tmp_path: Path) -> None:
+def test_copies_are_made_during_the_run(tmp_path: Path) -> None:
     local, there = tmp_path / "local", tmp_path / "there"
-    kept = bucket_mirror.BucketMirror(f"file://{there}", local, seconds_between=0.01)
+    kept = bucket_mirror.BucketMirror(f"file://{there}", local, interval_seconds=0.01)
     kept.pull()
     kept.start()
     (local / "metrics.jsonl").write_text("{}\n")

@@ -8,7 +8,7 @@ from typing import override
 
 import pytest
 
-from r1ci_jax.errors import RESUME
+from r1ci_jax.errors import RESUME_EXIT_STATUS
 from r1ci_jax.runtime.heartbeat import Heartbeat
 
 PAUSE = 0.1
@@ -51,7 +51,7 @@ def store() -> Store:
 
 @pytest.fixture
 def lifeline(store: Store) -> Iterator[Watched]:
-    made = Watched(store, "localhost:1", index=0, count=2, silence=10 * PAUSE)
+    made = Watched(store, "localhost:1", index=0, count=2, timeout=10 * PAUSE)
     yield made
     made.close()
 
@@ -69,7 +69,7 @@ def test_the_last_word_of_a_lost_host_is_no_sign_of_life(store: Store, lifeline:
     while lifeline.end is None and time.monotonic() < deadline:
         time.sleep(PAUSE / 10)
     assert lifeline.end is not None and thread.is_alive()
-    assert lifeline.end[0] == RESUME and "host 1 is lost" in lifeline.end[1]
+    assert lifeline.end[0] == RESUME_EXIT_STATUS and "host 1 is lost" in lifeline.end[1]
     while thread.is_alive():  # lets the thread go
         store.other_speaks()
         time.sleep(PAUSE)

@@ -54,7 +54,20 @@ def test_other_config_is_refused_with_the_keys_and_ways_out(tmp_path: Path) -> N
     run_dir.RunDir.open(tmp_path, EXPERIMENT).close()  # the refusal released the lock
 
 
-def test_a_run_goes_on_on_another_mesh_which_is_noted(tmp_path: Path) -> None:
+def test_an_old_run_is_answered_with_the_new_name(tmp_path: Path) -> None:
+    run_dir.RunDir.open(tmp_path / "run", EXPERIMENT).close()
+    file = tmp_path / "run/config.json"
+    config = json.loads(file.read_text())
+    config["experiment"]["questions"] = config["experiment"].pop("dataset")
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError) as caught:
+        run_dir.RunDir.open(tmp_path / "run", EXPERIMENT)
+    line = str(caught.value)
+    assert line.startswith("questions.tasks was renamed to dataset.tasks: an earlier version wrote")
+    assert "choose another --workdir" in line and "\n" not in line
+
+
+def test_a_run_resumes_on_another_mesh_which_is_recorded(tmp_path: Path) -> None:
     run_dir.RunDir.open(tmp_path, EXPERIMENT).close()
     moved = dataclasses.replace(EXPERIMENT, mesh=MeshConfig(fsdp=4))
     for _ in range(2):
@@ -66,7 +79,7 @@ def test_a_run_goes_on_on_another_mesh_which_is_noted(tmp_path: Path) -> None:
 
 def test_folder_with_other_files_is_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(UserError, match="no run"):
+    with pytest.raises(UserError, match="not a run"):
         run_dir.RunDir.open(tmp_path, EXPERIMENT)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(UserError, match="is a file"):

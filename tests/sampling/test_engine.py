@@ -122,7 +122,7 @@ def feed(
 ) -> SlotInput:
     fields = {
         "budget": 1000,
-        "rollout": (slot, 0),
+        "rollout_id": (slot, 0),
         "sampling": SamplingParams(temperature=temperature),
     } | changes
     return SlotInput(slot=slot, tokens=tokens, position=position, **fields)
@@ -150,7 +150,7 @@ def test_a_slot_stops_at_the_automaton_and_nowhere_before(make_engine) -> None:
     engine = make_engine()
     stops = []
     for number in range(12):
-        tokens, _, stop = alone(engine, feed(0, prompt_of(number), rollout=(number, 0)))
+        tokens, _, stop = alone(engine, feed(0, prompt_of(number), rollout_id=(number, 0)))
         assert not set(tokens[:-1]) & {*STOP_TOKENS, EOS}
         reached = 9 + len(tokens) == SAMPLER.cache_length
         assert (stop == PAUSE) == (tokens[-1] in STOP_TOKENS)
@@ -164,7 +164,7 @@ def test_log_probabilities_are_those_of_the_full_forward(make_engine, next_logit
     for number, temperature in enumerate((0.6, 1.0, 1.4, 1.0, 0.8, 1.2)):
         prompt = prompt_of(number)
         tokens, logprobs, _ = alone(
-            engine, feed(1, prompt, rollout=(number, 3), temperature=temperature)
+            engine, feed(1, prompt, rollout_id=(number, 3), temperature=temperature)
         )
         logits = next_logits([*prompt, *tokens])[len(prompt) - 1 : -1]
         expected = jax.nn.log_softmax(jnp.asarray(logits) / temperature, axis=-1)
@@ -206,7 +206,7 @@ def test_resuming_after_a_pause_equals_having_read_it_all(make_engine, changes) 
     for number in range(8):
         *stretches, (_, row) = episode(paused, number % 3, number)
         for start, tokens in stretches:
-            again, _, _ = alone(fresh, feed(2, tuple(row[:start]), rollout=(number, 1)))
+            again, _, _ = alone(fresh, feed(2, tuple(row[:start]), rollout_id=(number, 1)))
             assert again == tokens
         resumed += len(stretches) - 1
     assert resumed >= 8
@@ -222,7 +222,7 @@ def test_chunk_length_slots_and_neighbours_change_nothing(make_engine) -> None:
             for slot in range(engine.sampler.slots):
                 if waiting and slot not in owner:
                     number = owner[slot] = waiting.pop(0)
-                    feeds.append(feed(slot, prompt_of(number, 5 + number), rollout=(number, 0)))
+                    feeds.append(feed(slot, prompt_of(number, 5 + number), rollout_id=(number, 0)))
             engine.feed(feeds)
             for emitted in engine.decode():
                 tokens[owner[emitted.slot]] += emitted.tokens
@@ -239,7 +239,7 @@ def test_chunk_length_slots_and_neighbours_change_nothing(make_engine) -> None:
 
 def test_seed_and_member_decide_the_tokens(make_engine) -> None:
     def sampled(seed: int, member: int) -> tuple[list[int], list[float], int]:
-        return alone(make_engine(seed=seed), feed(0, prompt_of(4), rollout=(4, member)))
+        return alone(make_engine(seed=seed), feed(0, prompt_of(4), rollout_id=(4, member)))
 
     assert sampled(0, 0) == sampled(0, 0)
     different = [sampled(0, member)[0] for member in range(5)] + [sampled(1, 0)[0]]
@@ -260,7 +260,7 @@ def test_prompts_of_one_token_and_of_every_length_enter_together(make_engine) ->
         together.feed([feed(slot, prompt_of(slot, length)) for slot, length in enumerate(lengths)])
         first = {emitted.slot: emitted.tokens[0] for emitted in together.decode()}
         for slot, length in enumerate(lengths):
-            given = feed(0, prompt_of(slot, length), rollout=(slot, 0))
+            given = feed(0, prompt_of(slot, length), rollout_id=(slot, 0))
             assert alone(by_itself, given)[0][0] == first[slot]
 
 
@@ -332,23 +332,23 @@ def test_nothing_compiles_after_the_warm_up(make_engine, compilations: list[str]
 def test_members_of_a_group_share_one_prefill_whenever_they_enter(make_engine) -> None:
     prompt, engine = prompt_of(1, 12), make_engine(**WIDE)
     expected = {
-        member: alone(make_engine(**WIDE), feed(0, prompt, rollout=(0, member)))
+        member: alone(make_engine(**WIDE), feed(0, prompt, rollout_id=(0, member)))
         for member in range(5)
     }
-    engine.feed([feed(slot, prompt, rollout=(0, slot)) for slot in (0, 1)])
+    engine.feed([feed(slot, prompt, rollout_id=(0, slot)) for slot in (0, 1)])
     assert (engine.prefilled_tokens, engine.copied_tokens) == (11, 11)
     assert until_paused(engine, 0) == expected[0]
     # Into its own slot again, and into one beside a busy one.
-    engine.feed([feed(0, prompt, rollout=(0, 2)), feed(3, prompt, rollout=(0, 3))])
+    engine.feed([feed(0, prompt, rollout_id=(0, 2)), feed(3, prompt, rollout_id=(0, 3))])
     assert (engine.prefilled_tokens, engine.copied_tokens) == (11, 33)
     assert until_paused(engine, 3) == expected[3]
     while engine.decode():
         pass
-    engine.feed([feed(slot, prompt_of(2, 12), rollout=(1, slot)) for slot in (0, 1, 3)])
+    engine.feed([feed(slot, prompt_of(2, 12), rollout_id=(1, slot)) for slot in (0, 1, 3)])
     assert (engine.prefilled_tokens, engine.copied_tokens) == (22, 55)
     while engine.decode():
         pass
-    engine.feed([feed(4, prompt, rollout=(0, 4))])
+    engine.feed([feed(4, prompt, rollout_id=(0, 4))])
     assert (engine.prefilled_tokens, engine.copied_tokens) == (33, 55)
     assert until_paused(engine, 4) == expected[4]
 

@@ -84,20 +84,22 @@ def test_json_has_the_same_commands_word_by_word(rig: Rig) -> None:
     assert facts["workdir"] == "gs://a-bucket/runs/probe" and facts["via"] == "queued"
     golden = (GOLDEN / "launch_queued.txt").read_text()
     numbered = re.findall(r"^# \d+\. (.*)$", golden, re.M)
-    assert [step["why"].replace(facts["revision"], "COMMIT") for step in facts["steps"]] == numbered
+    assert [
+        step["description"].replace(facts["revision"], "COMMIT") for step in facts["steps"]
+    ] == numbered
     assert ["gcloud", "compute", "tpus", "queued-resources", "create"] in [
         command[:5] for step in facts["steps"] for command in step["commands"]
     ]
 
 
-def test_dry_run_without_a_place_says_what_is_missing(rig: Rig) -> None:
+def test_dry_run_without_a_workdir_says_what_is_missing(rig: Rig) -> None:
     done = rig.launch("experiments/probe.py", "--tpu=v5p-32", "--dry-run")
     assert done.returncode == 0
-    assert "before a real launch: the run needs a place" in done.stderr
+    assert "before a real launch: --workdir is required" in done.stderr
     assert "--workdir gs://BUCKET/runs/probe" in done.stdout
 
 
-def test_what_a_run_of_the_papers_tasks_needs_besides(rig: Rig) -> None:
+def test_published_tasks_need_a_download_and_demonstrations(rig: Rig) -> None:
     words = ("experiments/probe.py", "--tpu=v5p-32", BUCKET, "--dry-run")
     assert "R1CI_FETCH" not in rig.launch(*words).stdout
     done = rig.launch(*words, "--config.dataset.tasks=bbh_navigate,toy_sorting")
@@ -109,8 +111,8 @@ def test_what_a_run_of_the_papers_tasks_needs_besides(rig: Rig) -> None:
     ("words", "said"),
     [
         ((), "name the TPUs: --tpu v5p-32"),
-        (("--tpu=v5p-32",), "the run needs a place"),
-        (("--tpu=v5p-32", "--workdir=runs/x"), "no place for the run"),
+        (("--tpu=v5p-32",), "--workdir is required"),
+        (("--tpu=v5p-32", "--workdir=runs/x"), "unsupported --workdir 'runs/x'"),
         (("--tpu=v5p-64", BUCKET), "has 16 devices"),
         (("--tpu=v5p-33", BUCKET), "nearest: v5p-32 and v5p-64"),
         (("--tpu=v5p-32", BUCKET, "--via=xpk"), "needs --cluster"),
@@ -119,8 +121,8 @@ def test_what_a_run_of_the_papers_tasks_needs_besides(rig: Rig) -> None:
             ("--tpu=v5p-32", BUCKET, "--via=ssh", "--hosts=a,b"),
             "has 4 machines but --hosts names 2",
         ),
-        (("--tpu=v5p-32", BUCKET, "--hosts=a"), "--hosts means nothing to --via queued"),
-        (("--tpu=v5p-32", BUCKET, "--name=A B"), "no name for a job"),
+        (("--tpu=v5p-32", BUCKET, "--hosts=a"), "--hosts does not apply to --via queued"),
+        (("--tpu=v5p-32", BUCKET, "--name=A B"), "not a valid job name"),
         (("--tpu=v5p-32", BUCKET, "--env=oops"), "not of the form NAME=value"),
         (("--tpu=v5p-32", BUCKET, "--config.mesh.fdsp=4"), "unknown option --config.mesh.fdsp"),
         (("--tpu=v5p-32", BUCKET, "--stage=all"), "invalid choice"),
@@ -137,7 +139,7 @@ def test_mistakes_are_one_line_and_cost_nothing(
 
 def test_xpk_gets_no_value_that_its_manifest_would_mangle(rig: Rig) -> None:
     words = (*LAUNCHES["xpk"], "--dry-run")
-    assert "cannot pass on A=say" in rig.launch(*words, '--env=A=say "x"').stderr
+    assert "cannot pass A=say" in rig.launch(*words, '--env=A=say "x"').stderr
 
 
 def test_missing_program_is_named_before_anything_starts(rig: Rig) -> None:
@@ -180,4 +182,4 @@ def test_experiment_outside_the_checkout_is_refused(rig: Rig) -> None:
     outside = rig.folder / "outside.py"
     outside.write_text((rig.checkout / "experiments" / "probe.py").read_text())
     done = rig.launch(str(outside), "--tpu=v5p-32", BUCKET, "--dry-run")
-    assert "lies outside the checkout" in done.stderr and done.returncode == 2
+    assert "is outside the checkout" in done.stderr and done.returncode == 2

@@ -15,9 +15,8 @@ from r1ci_jax.config import (
     SftConfig,
 )
 from r1ci_jax.errors import UserError
-from r1ci_jax.tools import tpu as launch_tpu
+from r1ci_jax.tools import tpu
 from r1ci_jax.tools.launch import checks
-from r1ci_jax.tools.plan import chips as plan_chips
 
 
 def experiment(mesh: MeshConfig, rows: int = 96) -> Experiment:
@@ -33,7 +32,7 @@ def experiment(mesh: MeshConfig, rows: int = 96) -> Experiment:
 @pytest.mark.parametrize(
     ("name", "chips", "hosts", "pods", "topology", "image"),
     [
-        # v5p and v4 count TensorCores, two a chip; four chips a machine.
+        # v5p and v4 count TensorCores, two per chip; four chips per machine.
         ("v5p-8", 4, 1, 1, "v5p:2x2x1", "v2-alpha-tpuv5"),
         ("v5p-32", 16, 4, 4, "v5p:2x2x4", "v2-alpha-tpuv5"),
         ("v5p-128", 64, 16, 16, "v5p:4x4x4", "v2-alpha-tpuv5"),
@@ -46,28 +45,27 @@ def experiment(mesh: MeshConfig, rows: int = 96) -> Experiment:
     ],
 )
 def test_slices(name: str, chips: int, hosts: int, pods: int, topology: str, image: str) -> None:
-    found = launch_tpu.find(name)
+    found = tpu.find_slice(name)
     assert (found.name, found.chips, found.hosts, found.pods) == (name, chips, hosts, pods)
     assert (found.topology, found.image) == (topology, image)
 
 
 def test_every_slice_has_the_chips_of_its_shape() -> None:
-    assert len(launch_tpu.SLICES) > 30
-    for found in launch_tpu.SLICES.values():
+    assert len(tpu.SLICES) > 30
+    for found in tpu.SLICES.values():
         assert math.prod(map(int, found.shape.split("x"))) == found.chips
-        if found.generation in plan_chips.CHIPS:
-            assert plan_chips.chip_of(found.topology).name == found.generation
+        assert tpu.find_chip(found.topology).name == found.generation
 
 
 def test_other_spellings_of_a_name() -> None:
-    assert launch_tpu.find("v5e-16") is launch_tpu.find("v5litepod-16")
-    assert launch_tpu.find("V5P-32").name == "v5p-32"
+    assert tpu.find_slice("v5e-16") is tpu.find_slice("v5litepod-16")
+    assert tpu.find_slice("V5P-32").name == "v5p-32"
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("v5p-24", "nearest: v5p-16 and v5p-32 (v5p counts TensorCores, two a chip)"),
+        ("v5p-24", "nearest: v5p-16 and v5p-32 (v5p counts TensorCores, two per chip)"),
         ("v5p-2", "nearest: v5p-8 "),
         ("v6e-1000", "nearest: v6e-256 (v6e counts chips)"),
         ("v5q-32", "did you mean v5p-32?"),
@@ -76,41 +74,41 @@ def test_other_spellings_of_a_name() -> None:
 )
 def test_wrong_name_gets_the_nearest(name: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        launch_tpu.find(name)
+        tpu.find_slice(name)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_mesh_must_have_one_device_a_chip() -> None:
-    tpu = launch_tpu.find("v5p-32")
-    checks.check_mesh(experiment(MeshConfig(fsdp=8, tensor=2)), tpu)
-    checks.check_mesh(experiment(MeshConfig(slices=2, fsdp=16)), tpu)
+def test_mesh_must_have_one_device_per_chip() -> None:
+    v5p = tpu.find_slice("v5p-32")
+    checks.check_mesh(experiment(MeshConfig(fsdp=8, tensor=2)), v5p)
+    checks.check_mesh(experiment(MeshConfig(slices=2, fsdp=16)), v5p)
     with pytest.raises(UserError, match=r"has 8 devices .*= 1 x 1 x 4 x 2\) but v5p-32 has 16"):
-        checks.check_mesh(experiment(MeshConfig(fsdp=4, tensor=2)), tpu)
+        checks.check_mesh(experiment(MeshConfig(fsdp=4, tensor=2)), v5p)
     with pytest.raises(UserError, match=r"2 x v5p-32 have 32 chips"):
-        checks.check_mesh(experiment(MeshConfig(slices=2, fsdp=8)), tpu)
+        checks.check_mesh(experiment(MeshConfig(slices=2, fsdp=8)), v5p)
 
 
-def test_mesh_that_is_named_instead_is_one_that_the_experiment_takes() -> None:
-    tpu = launch_tpu.find("v5p-32")
+def test_suggested_mesh_is_one_that_the_experiment_accepts() -> None:
+    v5p = tpu.find_slice("v5p-32")
     with pytest.raises(UserError, match=r"--config.mesh.fsdp=8$"):
-        checks.check_mesh(experiment(MeshConfig(fsdp=4, tensor=2)), tpu)
-    # 24 rows can be cut into 8 parts, not into 16.
+        checks.check_mesh(experiment(MeshConfig(fsdp=4, tensor=2)), v5p)
+    # 24 rows can be sharded 8 ways, not 16.
     with pytest.raises(UserError, match=r"--config.mesh.fsdp=8 --config.mesh.tensor=2$"):
-        checks.check_mesh(experiment(MeshConfig(fsdp=4), rows=24), tpu)
-    # Three slices cut 27 rows into 3; within a slice nothing but the tensor axis is left.
+        checks.check_mesh(experiment(MeshConfig(fsdp=4), rows=24), v5p)
+    # Three slices shard 27 rows 3 ways; within a slice nothing but the tensor axis is left.
     with pytest.raises(UserError, match=r"--config.mesh.fsdp=1 --config.mesh.tensor=16$"):
-        checks.check_mesh(experiment(MeshConfig(slices=3, fsdp=9), rows=27), tpu)
+        checks.check_mesh(experiment(MeshConfig(slices=3, fsdp=9), rows=27), v5p)
 
 
 def test_names_are_made_of_what_every_service_takes() -> None:
     assert checks.run_name(experiment(MeshConfig())) == "r1ci-14b-long"
     checks.check_name("a" * 40)
     for name in ("", "14b", "a_b", "A", "a-", "a" * 41, "a b", "a;b"):
-        with pytest.raises(UserError, match="no name for a job"):
+        with pytest.raises(UserError, match="not a valid job name"):
             checks.check_name(name)
 
 
-def test_run_must_lie_where_it_can_be_found_again() -> None:
+def test_workdir_must_be_reachable_again() -> None:
     assert checks.workdir_problem("gs://a-bucket/runs/x", shared_disk=False) is None
     assert checks.workdir_problem("/shared/x", shared_disk=True) is None
     assert checks.workdir_problem("file:///shared/x", shared_disk=True) is None
@@ -119,7 +117,7 @@ def test_run_must_lie_where_it_can_be_found_again() -> None:
         assert problem is not None and "--workdir gs://" in problem
 
 
-def test_model_that_lies_on_this_machine_is_refused(tmp_path: Path) -> None:
+def test_model_stored_on_this_machine_is_refused(tmp_path: Path) -> None:
     base = experiment(MeshConfig())
     fields = {"model": ModelConfig(preset="toy", checkpoint=str(tmp_path))}
     with pytest.raises(UserError, match="folder of this machine"):
@@ -147,7 +145,7 @@ def test_workers_must_find_demonstrations() -> None:
 
 
 def test_small_v5e_slices_are_not_for_xpk() -> None:
-    assert [s.name for s in launch_tpu.SLICES.values() if s.pods == 0] == [
+    assert [s.name for s in tpu.SLICES.values() if s.pods == 0] == [
         "v5litepod-1",
         "v5litepod-4",
     ]

@@ -13,17 +13,17 @@ import pytest
 from r1ci_jax.runtime import run_dir
 from tests.tools.launch_rig import Rig
 
-# What stands for training: the first process writes a run where it was told to.
+# Replaces training: the first process writes a run directory.
 PROBE = """
 import os, sys
 from r1ci_jax.runtime import run_dir
 from r1ci_jax.config import Experiment, DatasetConfig
 
 if os.environ.get("R1CI_PROCESS_ID", "0") == "0":
-    where = sys.argv[sys.argv.index("--workdir") + 1]
+    location = sys.argv[sys.argv.index("--workdir") + 1]
     experiment = Experiment(name="probe", dataset=DatasetConfig(tasks=("toy_sorting",)))
-    with run_dir.RunDir.open(where, experiment) as run:
-        run.finish(f"start_{len(run.finished_stages())}")
+    with run_dir.RunDir.open(location, experiment) as run:
+        run.mark_finished(f"start_{len(run.finished_stages())}")
 """
 HOSTS = ("me@one", "two")
 
@@ -77,7 +77,7 @@ def test_ssh_ships_starts_and_collects(rig: Rig) -> None:
     assert "the command has ended well" in done.stderr
 
 
-def test_second_launch_goes_on_with_the_run_and_ships_what_has_changed(rig: Rig) -> None:
+def test_second_launch_resumes_the_run_and_ships_changes(rig: Rig) -> None:
     assert rig.launch(*by_ssh(rig)).returncode == 0
     rig.git("rm", "--quiet", "marker.txt")
     (rig.checkout / "scripts/find_python.sh").write_text("exit 0 # changed\n")
@@ -108,7 +108,7 @@ def test_worker_is_started_again_a_bounded_number_of_times(rig: Rig) -> None:
     rig.tell("me@one", *[75] * 9)
     done = rig.launch(*by_ssh(rig), "--restarts=2")
     assert done.returncode == 2 and "failed with exit status 75" in done.stderr
-    assert "launch again to go on where it stopped" in done.stderr
+    assert "launch again to resume" in done.stderr
     assert len(rig.starts("me@one")) == 3
 
 
@@ -139,7 +139,7 @@ def test_run_outlives_the_launch_that_was_interrupted(rig: Rig) -> None:
     until(lambda: bool(rig.starts("me@one")) and len(rig.calls()) >= 10)
     launch.send_signal(signal.SIGINT)
     _, errors = launch.communicate(timeout=60)
-    assert launch.returncode == 130 and "Watch it again." in errors
+    assert launch.returncode == 130 and "Follow the log again." in errors
     job = rig.worker("me@one") / "r1ci/probe-0"
     assert not (job / ".job/status").exists()
     again = rig.launch(*by_ssh(rig))

@@ -1,4 +1,4 @@
-"""Plans for TPUs: arithmetic by hand, collectives in a text, programs really compiled."""
+"""Plans for TPUs: arithmetic by hand, collectives in HLO text, compiled programs."""
 
 import dataclasses
 import importlib.util
@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from r1ci_jax.cli.main import main
 from r1ci_jax.config import DatasetConfig, Experiment, GrpoConfig, MeshConfig, TrainConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import presets
 from r1ci_jax.model.qwen2 import Qwen2Config
-from r1ci_jax.tools.plan import chips, costs, estimate, hlo, programs, summary
+from r1ci_jax.tools import tpu
+from r1ci_jax.tools.plan import costs, estimate, hlo, programs, summary
 
 ROOT = Path(__file__).parents[2]
 TINY = Qwen2Config(
@@ -23,9 +25,7 @@ TINY = Qwen2Config(
 )
 # One layer: q and o 10 x 24 each, k and v 10 x 12 each, three of 10 x 30.
 TINY_LAYER = 2 * 240 + 2 * 120 + 3 * 300
-CHIP = chips.Chip(
-    name="round", flops=100.0, hbm_bytes=1000.0, hbm_bandwidth=10.0, axis_bandwidth=2.0
-)
+CHIP = tpu.Chip(name="round", flops=100.0, hbm_bytes=1000.0, hbm_bandwidth=10.0, axis_bandwidth=2.0)
 
 # --- arithmetic ----------------------------------------------------------------------------------
 
@@ -65,11 +65,11 @@ def test_roofline_by_hand() -> None:
         least_bytes=50.0,
         compiled_flops=600.0,
         compiled_bytes=140.0,
-        exchanged=[ring],
+        collectives=[ring],
     )
     assert times.least_seconds == 5.0  # memory: 50 / 10, above 300 / 100
     assert times.step_seconds == 14.0 + 6.0
-    assert times.share == 0.25
+    assert times.roofline_fraction == 0.25
     assert times.bound == "memory"
 
 
@@ -82,15 +82,20 @@ def test_roofline_by_hand() -> None:
         ("collective-permute", 8.0),
     ],
 )
-def test_what_each_device_sends(kind: str, moved: float) -> None:
+def test_bytes_that_each_device_sends(kind: str, moved: float) -> None:
     each = hlo.Collective(kind=kind, devices=4, count=1, payload_bytes=8.0)
     assert each.moved_bytes == moved
 
 
-def test_what_trainers_exchange_by_hand() -> None:
+def test_collectives_of_trainers_by_hand() -> None:
     how = TrainConfig(dtype="bfloat16")
     found = costs.training_collectives(
-        TINY, MeshConfig(slices=2, data=3, fsdp=5, tensor=2), how, rows=60, tokens=8, passes=4
+        TINY,
+        MeshConfig(slices=2, data=3, fsdp=5, tensor=2),
+        how,
+        rows=60,
+        tokens=8,
+        num_microbatches=4,
     )
     # Three layers of 1620 entries and a table of 100 x 10, halved by tensor: 2430 and 500.
     by = {(each.kind, each.devices): (each.count, each.payload_bytes) for each in found}
@@ -103,12 +108,12 @@ def test_what_trainers_exchange_by_hand() -> None:
         ("all-reduce", 6): (4 * 22, 4 * (2 * 2430 + 4 * 500) / 5),
     }
     alone = costs.training_collectives(
-        TINY, MeshConfig(), how, rows=60, tokens=8, passes=4, references=1
+        TINY, MeshConfig(), how, rows=60, tokens=8, num_microbatches=4, num_reference_passes=1
     )
     assert alone == ()
 
 
-def test_operations_done_again_by_hand() -> None:
+def test_recomputed_operations_by_hand() -> None:
     again = {
         remat: costs.repeated_flops(TINY, rows=2, tokens=8, remat=remat)
         for remat in ("none", "dots", "attention", "layer")
@@ -120,14 +125,15 @@ def test_operations_done_again_by_hand() -> None:
 @pytest.mark.parametrize(
     ("part", "changes", "said"),
     [
-        ("decode", {}, 'set sampler.dtype = "bfloat16"; or set sampler.cache_quantization = "int8"'),
+        ("decode", {},
+         'set sampler.dtype = "bfloat16"; or set sampler.cache_quantization = "int8"'),
         ("prefill", {}, "lower sampler.prefill_rows"),
         ("sft", {"train": TrainConfig(remat="none")},
          'set train.dtype = "bfloat16"; or set train.remat = "attention"'),
         ("sft", {"train": TrainConfig(dtype="bfloat16")},
          'set sft.num_microbatches = 2; or set train.remat = "layer"'),
         ("grpo", {"grpo": GrpoConfig(microbatch_tokens=1024)}, "set grpo.microbatch_tokens = 512"),
-        ("grpo", {"mesh": MeshConfig(data=2)}, "turn mesh.data into mesh.fsdp"),
+        ("grpo", {"mesh": MeshConfig(data=2)}, "move mesh.data to mesh.fsdp"),
     ],
 )  # fmt: skip
 def test_advice_names_settings_that_the_experiment_has_left(
@@ -138,21 +144,21 @@ def test_advice_names_settings_that_the_experiment_has_left(
         part=part, step="", memory=None, refusal="", flops=1.0, least_bytes=1.0,
         compiled_bytes=None, collectives=(), roofline=None,
     )  # fmt: skip
-    told = summary.advice(large, experiment)
-    assert said in told and told.endswith("; or take a larger topology")
+    suggested = summary.advice(large, experiment)
+    assert said in suggested and suggested.endswith("; or take a larger topology")
 
 
-def test_a_device_holds_its_share_of_the_bandwidth() -> None:
-    v5e, v5p = chips.CHIPS["v5e"], chips.CHIPS["v5p"]
+def test_bandwidth_per_axis() -> None:
+    v5e, v5p = tpu.find_chip("v5e:2x2"), tpu.find_chip("v5p:2x2x1")
     assert (v5e.axis_bandwidth, v5p.axis_bandwidth) == (100e9, 200e9)
 
 
 def test_memory_fits_to_the_byte() -> None:
     memory = estimate.Memory(
-        arguments=500, temporaries=300, fresh_output=100, code=50, beside=50, limit=1000
+        arguments=500, temporaries=300, unaliased_output=100, code=50, resident=50, limit=1000
     )
     assert memory.fits and memory.needed == 1000
-    assert not dataclasses.replace(memory, beside=51).fits
+    assert not dataclasses.replace(memory, resident=51).fits
 
 
 @pytest.mark.parametrize(
@@ -164,14 +170,14 @@ def test_memory_fits_to_the_byte() -> None:
         ("qwen2.5-0.5b", 1, MeshConfig()),
     ],
 )
-def test_a_chosen_mesh_cuts_heads_evenly(preset: str, devices: int, mesh: MeshConfig) -> None:
+def test_a_chosen_mesh_shards_heads_evenly(preset: str, devices: int, mesh: MeshConfig) -> None:
     assert estimate.choose_mesh(presets.get(preset), devices) == mesh
 
 
 def test_a_topology_without_a_known_chip_or_shape_is_refused() -> None:
     for name in ("v9:2x2", "v5e", "v5e:", "v5e:2xb"):
-        with pytest.raises(UserError, match="no TPU topology"):
-            chips.chip_of(name)
+        with pytest.raises(UserError, match="is not a TPU topology"):
+            tpu.find_chip(name)
 
 
 # --- collectives ---------------------------------------------------------------------------------
@@ -202,7 +208,7 @@ ENTRY %main (w: f32[8,4]) -> f32[8,4] {
 
 
 def test_collectives_count_as_often_as_their_loop_runs() -> None:
-    found = {(c.kind, c.devices): c for c in hlo.collectives(PROGRAM, devices=8)}
+    found = {(c.kind, c.devices): c for c in hlo.count_collectives(PROGRAM, devices=8)}
     counts = {key: (each.count, each.payload_bytes) for key, each in found.items()}
     assert counts == {
         ("all-reduce", 4): (28, 28 * 8 * 4 * 4),
@@ -230,7 +236,7 @@ def step(x):
         return total, None
     return jax.lax.scan(turn, x, None, length=5)[0]
 text = jax.jit(step, out_shardings=cut.sharding).lower(cut).compile().as_text()
-print([(c.kind, c.devices, c.count, c.payload_bytes) for c in hlo.collectives(text, 4)])
+print([(c.kind, c.devices, c.count, c.payload_bytes) for c in hlo.count_collectives(text, 4)])
 """,
     )
     assert printed.strip() == str([("all-reduce", 4, 5, 5 * 6 * 6 * 4.0)])
@@ -239,11 +245,9 @@ print([(c.kind, c.devices, c.count, c.payload_bytes) for c in hlo.collectives(te
 # --- the command ---------------------------------------------------------------------------------
 
 
-def run_plan(*words: str, without_libtpu: bool = False) -> subprocess.CompletedProcess[str]:
-    hide = "import sys; sys.modules['libtpu'] = None\n" if without_libtpu else "import sys\n"
-    source = hide + "from r1ci_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+def run_plan(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", source, "plan", *words],
+        [sys.executable, "-m", "r1ci_jax", "plan", *words],
         env=dict(os.environ),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
@@ -258,16 +262,23 @@ def run_plan(*words: str, without_libtpu: bool = False) -> subprocess.CompletedP
     ("words", "said"),
     [
         (("toy", "--topology", "v5e:2x4"), "needs libtpu, the compiler: pip install"),
-        (("toy", "--topology", "v9:2x2"), "no TPU topology"),
+        (("toy", "--topology", "v9:2x2"), "is not a TPU topology"),
         (("toi", "--topology", "v5e:2x4"), "neither an experiment file nor a preset"),
         (("toy", "--topology", "v5e:2x4", "--part", "decode,chat"), "no part 'chat' to plan"),
     ],
 )
-def test_a_mistake_is_one_line_that_says_what_to_do(words: tuple[str, ...], said: str) -> None:
-    done = run_plan(*words, without_libtpu=True)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert said in done.stderr
+def test_a_mistake_is_one_line_that_says_what_to_do(
+    words: tuple[str, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "libtpu", None)  # as if it were not installed
+    monkeypatch.chdir(ROOT)
+    assert main(["plan", *words]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and printed.out == ""
+    assert said in printed.err
 
 
 @pytest.fixture
@@ -286,19 +297,19 @@ SMALL = (
 def test_decode_and_prefill_of_a_tiny_model_compile_for_a_topology() -> None:
     done = run_plan("toy", "--topology", "v5e:2x2", "--json", *SMALL)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["mesh"] == {"slices": 1, "data": 1, "fsdp": 2, "tensor": 2} and told["fits"]
-    config, part = presets.get("toy"), told["parts"]["decode"]
+    plan = json.loads(done.stdout)
+    assert plan["mesh"] == {"slices": 1, "data": 1, "fsdp": 2, "tensor": 2} and plan["fits"]
+    config, part = presets.get("toy"), plan["parts"]["decode"]
     assert part["flops_per_step"] == costs.decode_flops(config, 16, 128)
     # Half of the slots and heads: 8 x 1 x 128 x 32 entries of two bytes, twice a layer.
     cache = 2 * config.layers * 8 * 128 * 32 * 2
     assert part["least_bytes_per_step"] > cache
     # Arguments and temporaries without a second cache: it was donated.
-    assert part["hbm"]["fresh_output"] < cache
+    assert part["hbm"]["unaliased_output"] < cache
     # Two sums over the heads' and the feed-forward's parts in each layer.
     sums = [c["count"] for c in part["collectives"] if c["kind"] == "all-reduce"]
     assert sum(sums) >= 2 * config.layers
-    assert 0 < part["roofline"]["share"] < 1
+    assert 0 < part["roofline"]["roofline_fraction"] < 1
 
 
 @pytest.mark.usefixtures("libtpu")
@@ -311,23 +322,23 @@ def test_both_trainers_of_a_tiny_model_compile_for_a_topology() -> None:
         "--config.grpo.sequence_lengths=160", "--config.grpo.microbatch_tokens=1280",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["train"]["dtype"] == "bfloat16" and told["fits"]
-    config, sft, grpo = presets.get("toy"), told["parts"]["sft"], told["parts"]["grpo"]
+    plan = json.loads(done.stdout)
+    assert plan["train"]["dtype"] == "bfloat16" and plan["fits"]
+    config, sft, grpo = presets.get("toy"), plan["parts"]["sft"], plan["parts"]["grpo"]
     assert sft["flops_per_step"] == 3 * costs.forward_flops(config, 8, 160)
     assert grpo["flops_per_step"] == 4 * costs.forward_flops(config, 8, 160)
     assert grpo["step"] == "a microbatch of 8 rows of 160 tokens"
     # The new state takes the old one's place, and so do the gradients' sums.
     state_bytes = sft["hbm"]["arguments"]
-    assert sft["hbm"]["fresh_output"] < 0.01 * state_bytes
-    assert grpo["hbm"]["fresh_output"] < 0.01 * grpo["hbm"]["arguments"]
+    assert sft["hbm"]["unaliased_output"] < 0.01 * state_bytes
+    assert grpo["hbm"]["unaliased_output"] < 0.01 * grpo["hbm"]["arguments"]
     kinds = {each["kind"]: each["count"] for each in sft["collectives"]}
     assert kinds == {
         "all-gather": 2 * (2 * 7 * config.layers + 1),
         "reduce-scatter": 2 * (7 * config.layers + 1),
     }
     times = sft["roofline"]
-    assert times["flops_use"] == times["compute_seconds"] / times["step_seconds"] < 1
+    assert times["mfu"] == times["compute_seconds"] / times["step_seconds"] < 1
 
 
 @pytest.mark.usefixtures("libtpu")

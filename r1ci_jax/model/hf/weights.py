@@ -85,14 +85,11 @@ def load_pretrained(path_or_hub_id: str | Path, dtype: DTypeLike | None = jnp.fl
     dtype = np.dtype(entries[TABLE[0].theirs].dtype if dtype is None else dtype)
     abstract = nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0), dtype=dtype))
     graphdef, state = nnx.split(abstract)
-    mesh = jax.sharding.get_mesh()
+    mesh = meshes.current()
 
     def load(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         name = parameter_path(path)
-        if mesh.empty:
-            sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        else:
-            sharding = meshes.parameter_sharding(mesh, name, leaf.shape)
+        sharding = meshes.parameter_sharding(mesh, name, leaf.shape)
         sources = [entries[theirs] for theirs in hf_names(config, name)]
         with safetensors_file.reading(directory):
             return jax.make_array_from_callback(

@@ -1,4 +1,4 @@
-"""What must be right before anything is started that costs money."""
+"""Checks of an experiment before anything that costs money is started."""
 
 import dataclasses
 import re
@@ -14,27 +14,35 @@ from r1ci_jax.tasks.published_task import PublishedTask
 from r1ci_jax.tools.tpu import Slice
 
 NAME_PATTERN = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
-"""As Kubernetes, XPK and the TPU API all take it."""
+"""Names that Kubernetes, XPK and the TPU API all accept."""
 
 
 def run_name(experiment: Experiment) -> str:
-    """A name for the job, out of the experiment's."""
+    """Make a job name from the experiment's name."""
     words = re.findall(r"[a-z0-9]+", experiment.name.lower())
     made = "-".join(words)[:40].rstrip("-")
     return made if NAME_PATTERN.fullmatch(made) else f"run-{made}"[:40].rstrip("-")
 
 
 def check_name(name: str) -> None:
-    """Refuse what one of the services would refuse later."""
+    """Refuse a job name that one of the services would refuse later.
+
+    Raises:
+        UserError: the name is not valid.
+    """
     if not NAME_PATTERN.fullmatch(name):
         raise UserError(
-            f"{name!r} is no name for a job; use at most 40 lower-case letters, digits and "
+            f"{name!r} is not a valid job name; use at most 40 lower-case letters, digits and "
             "dashes, a letter first and no dash at the end"
         )
 
 
 def check_mesh(experiment: Experiment, tpu: Slice) -> None:
-    """Each device of the mesh is one chip."""
+    """Check that the mesh has one device per chip.
+
+    Raises:
+        UserError: it has not; the message suggests a mesh that fits.
+    """
     mesh = experiment.mesh
     wanted = tpu.chips * mesh.slices
     if mesh.num_devices == wanted:
@@ -45,16 +53,16 @@ def check_mesh(experiment: Experiment, tpu: Slice) -> None:
     advice = (
         f"use for example {_flags(mesh, fitting)}"
         if fitting
-        else "no mesh of that size divides its batch and slots: change those, or take another slice"
+        else "no mesh of that size divides its batch and slots: change those, or use another slice"
     )
     raise UserError(
-        f"the mesh of {experiment.name} has {mesh.num_devices} devices (slices x data x fsdp x tensor "
-        f"= {product}) but {slices} {wanted} chips; {advice}"
+        f"the mesh of {experiment.name} has {mesh.num_devices} devices (slices x data x fsdp x "
+        f"tensor = {product}) but {slices} {wanted} chips; {advice}"
     )
 
 
 def _fitting(experiment: Experiment, tpu: Slice) -> Iterator[MeshConfig]:
-    """Meshes of the slice that the experiment accepts: its own tensor axis first, then wider."""
+    """Yield meshes of the slice that the experiment accepts, its own tensor axis first."""
     powers = [2**exponent for exponent in range(tpu.chips.bit_length())]
     for data in (1, experiment.mesh.data):
         for tensor in dict.fromkeys([experiment.mesh.tensor, *powers]):
@@ -79,21 +87,25 @@ def _flags(present: MeshConfig, wanted: MeshConfig) -> str:
 
 
 def workdir_problem(workdir: str, *, shared_disk: bool) -> str | None:
-    """Why the run could not be found again there; `shared_disk`: a path may be one on all workers.
+    """Explain why a run in `workdir` could not be resumed, or return None.
 
-    The line says what to do.
+    With `shared_disk` a path may be one that all workers see.
     """
     if re.fullmatch(r"gs://[a-z0-9][-._a-z0-9]+(/[^/]+)+", workdir):
         return None
     if shared_disk and workdir.startswith(("/", "file:///")):
         return None
     or_path = ", or /PATH or file:///PATH on a disk that all workers share" if shared_disk else ""
-    what = f"{workdir!r} is no place for the run" if workdir else "the run needs a place"
-    return f"{what}: name one with --workdir gs://BUCKET/runs/NAME{or_path}"
+    problem = f"unsupported --workdir {workdir!r}" if workdir else "--workdir is required"
+    return f"{problem}: use --workdir gs://BUCKET/runs/NAME{or_path}"
 
 
 def check_model(experiment: Experiment) -> None:
-    """A folder of this machine is not on the workers."""
+    """Refuse a model in a local folder, which the workers would not have.
+
+    Raises:
+        UserError: the checkpoint or the tokenizer is a folder of this machine.
+    """
     for key in ("checkpoint", "tokenizer"):
         named = getattr(experiment.model, key)
         if named and Path(named).is_dir():
@@ -104,14 +116,14 @@ def check_model(experiment: Experiment) -> None:
 
 
 def needs_published_data(experiment: Experiment) -> bool:
-    """Whether questions are asked that each worker must download first."""
+    """True if a task has published questions, which each worker must download first."""
     return any(isinstance(registry.get(name), PublishedTask) for name in experiment.dataset.tasks)
 
 
 def demonstrations_problem(experiment: Experiment, *, shared_disk: bool) -> str | None:
-    """Why the workers would have nothing to learn from; `shared_disk`: a path may be theirs too.
+    """Explain why the workers would have no demonstrations, or return None.
 
-    The line says what to do.
+    With `shared_disk` a path may be one that all workers see.
     """
     path = experiment.demonstrations.path
     if not path:

@@ -1,4 +1,4 @@
-"""Carrying a recipe out: the commands of a step side by side, and an end at the first failure."""
+"""Execute a launch plan: the commands of a step in parallel, until the first failure."""
 
 import contextlib
 import os
@@ -19,12 +19,12 @@ POLL_SECONDS = 0.1
 SIGTERM_SECONDS = 10.0
 READ_SECONDS = 2.0
 WIDTH = 160
-"""Characters of a command that an error shows."""
+"""Characters of a command that an error message shows."""
 
 
-def check_programs(recipe: LaunchPlan) -> None:
-    """Refuse to start what could not be ended."""
-    needed = {command[0] for step in recipe.steps for command in step.commands}
+def check_programs(plan: LaunchPlan) -> None:
+    """Refuse to start a launch that a missing program would break in the middle."""
+    needed = {command[0] for step in plan.steps for command in step.commands}
     missing = sorted(program for program in needed if shutil.which(program) is None)
     if missing:
         raise UserError(
@@ -33,36 +33,36 @@ def check_programs(recipe: LaunchPlan) -> None:
         )
 
 
-def execute(recipe: LaunchPlan, *, root: Path, stream: TextIO) -> None:
+def execute(plan: LaunchPlan, *, root: Path, stream: TextIO) -> None:
     """Run every step in the checkout; output goes to `stream`.
 
     Raises:
-        UserError: a command failed; what is left running is said before.
+        UserError: a command failed; the follow-up commands are printed before.
     """
-    for number, step in enumerate(recipe.steps, start=1):
-        print(f"[{number}/{len(recipe.steps)}] {step.description}", file=stream, flush=True)
+    for number, step in enumerate(plan.steps, start=1):
+        print(f"[{number}/{len(plan.steps)}] {step.description}", file=stream, flush=True)
         try:
             failed = _run(step.commands, root, stream)
         except KeyboardInterrupt:
-            _show_later(recipe, stream)
+            _show_follow_up(plan, stream)
             raise
         if failed is None:
             continue
         command, status = failed
         if step.on_failure:
-            print("stopping the others", file=stream, flush=True)
+            print("stopping the other workers", file=stream, flush=True)
             _run_all(step.on_failure, root, stream)
-        _show_later(recipe, stream)
+        _show_follow_up(plan, stream)
         line = shlex.join(command)
         shown = line if len(line) <= WIDTH else f"{line[:WIDTH]}..."
         raise UserError(
-            f"step {number} of {len(recipe.steps)} failed with exit status {status}: {shown}"
+            f"step {number} of {len(plan.steps)} failed with exit status {status}: {shown}"
         )
 
 
 def _run(commands: Sequence[Command], root: Path, stream: TextIO) -> tuple[Command, int] | None:
-    """All at once; the first that fails ends the others and is returned."""
-    with _started(commands, root, stream) as processes:
+    """Run all commands in parallel; the first that fails ends the others and is returned."""
+    with _running(commands, root, stream) as processes:
         waiting = dict(zip(commands, processes, strict=True))
         while waiting:
             for command, process in list(waiting.items()):
@@ -77,17 +77,17 @@ def _run(commands: Sequence[Command], root: Path, stream: TextIO) -> tuple[Comma
 
 
 def _run_all(commands: Sequence[Command], root: Path, stream: TextIO) -> None:
-    """All at once, whatever becomes of each: the failure that led here is what is reported."""
-    with _started(commands, root, stream) as processes:
+    """Run all commands in parallel and ignore their failures: an earlier one is reported."""
+    with _running(commands, root, stream) as processes:
         for process in processes:
             process.wait()
 
 
 @contextlib.contextmanager
-def _started(
+def _running(
     commands: Sequence[Command], root: Path, stream: TextIO
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes whose output is shown, with a number before each line if there are several."""
+    """Start processes and show their output, each line with a number if there are several."""
     processes: list[subprocess.Popen[str]] = []
     readers: list[threading.Thread] = []
     try:
@@ -122,7 +122,7 @@ def _show(output: IO[str], label: str, stream: TextIO) -> None:
 
 
 def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """What still runs here is ended, with what it has started; workers go on."""
+    """End the processes that still run here, and their children; remote workers continue."""
     running = [process for process in processes if process.poll() is None]
     for process in running:
         _signal(process, signal.SIGTERM)
@@ -134,13 +134,13 @@ def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """To the process and its children: the group is there while any of them is."""
+    """Signal the process and its children: the group exists while any of them does."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 
-def _show_later(recipe: LaunchPlan, stream: TextIO) -> None:
-    for step in recipe.follow_up:
+def _show_follow_up(plan: LaunchPlan, stream: TextIO) -> None:
+    for step in plan.follow_up:
         print(f"{step.description}", file=stream)
         for command in step.commands:
             print(f"    {shlex.join(command)}", file=stream)

@@ -1,21 +1,31 @@
-"""What is launched, in words that each way of launching understands.
+"""The job of a launch, and the steps that start it.
 
-`Job` is resolved by `launch_checks`; `launch_xpk`, `launch_queued` and `launch_ssh` turn it into
-`Step`s, and `launch_run` carries these out or they are printed. Nothing here starts anything.
+`resolve` makes the `Job`; `xpk`, `queued_resources` and `ssh` turn it into a `LaunchPlan` of
+`Step`s; `execute` runs them, or they are printed. Nothing here starts anything.
 """
 
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+from r1ci_jax.runtime.run_dir import REVISION_VARIABLE
 from r1ci_jax.tools.tpu import Slice
 
 Command = tuple[str, ...]
 
 WORKER_SCRIPT = "scripts/launch_worker.sh"
 BUILDS = ".cache/launch"
-"""Where archives are made, in the checkout; git ignores it."""
+"""Directory of archives in the checkout; git ignores it."""
+
+EXTRAS_VARIABLE: Final = "R1CI_EXTRAS"
+"""Environment of the worker's script: extras of setup.py that it installs."""
+RESTARTS_VARIABLE: Final = "R1CI_RESTARTS"
+"""Environment of the worker's script: restarts after the exit status that means "resume"."""
+UNSAFE_VARIABLE: Final = "R1CI_UNSAFE"
+"""Environment of the worker's script: set when the run needs no jails."""
+FETCH_VARIABLE: Final = "R1CI_FETCH"
+"""Environment of the worker's script: set when published questions must be downloaded."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,57 +33,57 @@ class Job:
     """One run on other machines."""
 
     name: str
-    """Of the queued resource, the workload, and the folder on the workers."""
+    """Name of the queued resource, the workload, and the folder on the workers."""
     slice: Slice | None
-    """None: machines reached by ssh whose accelerators are not known here."""
+    """None: machines reached by ssh, whose accelerators are unknown."""
     slices: int
     command: Command
-    """What every worker runs, from the root of the shipped code."""
+    """Command that every worker runs, from the root of the shipped code."""
     workdir: str
     commit: str
-    """What git archives."""
+    """Commit that git archives."""
     revision: str
-    """What config.json of the run says: the commit, `+changes` behind it when there were any."""
+    """Revision recorded in the run's config.json: the commit, then `+changes` if there were any."""
     extras: tuple[str, ...]
     """Extras of setup.py that the workers install."""
     restarts: int
-    """How often a worker whose command exits 75 starts it again."""
+    """Restarts of a worker's command that exits with status 75."""
     environment: Mapping[str, str]
-    """What the user adds; it wins over ours."""
+    """Variables that the user adds; they win over ours."""
 
     @property
     def archive(self) -> str:
-        """Where the code is packed."""
+        """Path of the packed code in the checkout."""
         return f"{BUILDS}/{self.name}.tar.gz"
 
     @property
     def folder(self) -> str:
-        """Where a worker keeps it, from its home directory."""
+        """Folder of the code on a worker, relative to its home directory."""
         return f"r1ci/{self.name}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """Commands that run side by side, and a sentence on why."""
+    """Commands that run in parallel, and a sentence that explains them."""
 
     description: str
     commands: tuple[Command, ...]
     on_failure: tuple[Command, ...] = ()
-    """What is run when one of them has failed, so that nothing goes on unseen."""
+    """Commands to run when one has failed, so that no worker continues unseen."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LaunchPlan:
-    """All steps of a launch, and what a person may want to do later."""
+    """All steps of a launch, and commands that a person may want afterwards."""
 
     steps: tuple[Step, ...]
     follow_up: tuple[Step, ...]
 
 
 def pack_commands(job: Job) -> tuple[Step, ...]:
-    """The first steps of every way."""
+    """Pack the code: the first steps of every launch."""
     return (
-        Step(description="A folder for what is packed.", commands=(("mkdir", "-p", BUILDS),)),
+        Step(description="Make a folder for the archive.", commands=(("mkdir", "-p", BUILDS),)),
         Step(
             description=f"Pack the tracked files of {job.revision}.",
             commands=(
@@ -84,45 +94,45 @@ def pack_commands(job: Job) -> tuple[Step, ...]:
 
 
 def collect_commands(job: Job) -> tuple[Step, ...]:
-    """Bringing the run home from a bucket; checkpoints stay there."""
+    """Copy the run from its bucket; checkpoints stay there."""
     if not job.workdir.startswith("gs://"):
         return ()
     command = ("gcloud", "storage", "rsync", "--recursive", "--exclude=^checkpoints/.*")
     return (
         Step(
-            description="Copy the run here, without its checkpoints, to look at it or make a report.",
+            description="Copy the run here without its checkpoints, to read it or make a report.",
             commands=((*command, job.workdir, f"runs/{job.name}"),),
         ),
     )
 
 
-def environment(job: Job, extra: Mapping[str, str]) -> dict[str, str]:
-    """What the worker's processes see: ours, `extra` of the way, then the user's."""
+def worker_environment(job: Job, extra: Mapping[str, str]) -> dict[str, str]:
+    """Environment of a worker: ours, then `extra` of the way of launching, then the user's."""
     ours = {
         "PYTHONUNBUFFERED": "1",
-        "R1CI_REVISION": job.revision,
-        "R1CI_EXTRAS": ",".join(job.extras),
-        "R1CI_RESTARTS": str(job.restarts),
+        REVISION_VARIABLE: job.revision,
+        EXTRAS_VARIABLE: ",".join(job.extras),
+        RESTARTS_VARIABLE: str(job.restarts),
     }
     return {**ours, **extra, **job.environment}
 
 
-def remote(folder: str, environment: Mapping[str, str], *words: str) -> str:
-    """One line for the shell of a worker: a command of the worker's script in its folder."""
+def remote_command(folder: str, environment: Mapping[str, str], *words: str) -> str:
+    """Make a line for a worker's shell: a command of the worker's script in its folder."""
     settings = [f"{key}={value}" for key, value in environment.items()]
     prefix = f"{shlex.join(['env', *settings])} " if settings else ""
     return f"cd {shlex.quote(folder)} && {prefix}{worker_script(*words)}"
 
 
 def worker_script(*words: str) -> str:
-    """A command of the worker's script, for a shell in the shipped code."""
+    """Make a command of the worker's script, for a shell in the shipped code."""
     return shlex.join(["sh", WORKER_SCRIPT, *words])
 
 
 def unpack_command(folder: str, archive: str) -> str:
-    """One line for the shell of a worker: new code in place of the old, unless that still runs.
+    """Make a line for a worker's shell: replace the old code, unless its job still runs.
 
-    What earlier set-ups made (.venv, .cache) and the state of the job (.job) stay.
+    The results of earlier set-ups (.venv, .cache) and the state of the job (.job) stay.
     """
     quoted, packed = shlex.quote(folder), shlex.quote(archive)
     keep = " ".join(f"! -name {name}" for name in (".venv", ".cache", ".job", "runs"))
@@ -135,13 +145,13 @@ def unpack_command(folder: str, archive: str) -> str:
     )
 
 
-def render_text(recipe: LaunchPlan) -> str:
-    """The recipe for a person, and for a shell: comments, and commands to copy."""
+def render_text(plan: LaunchPlan) -> str:
+    """Render the plan as shell commands with comments, to read or to copy."""
     lines: list[str] = []
-    for number, step in enumerate(recipe.steps, start=1):
+    for number, step in enumerate(plan.steps, start=1):
         lines += [f"# {number}. {step.description}", *_shown(step.commands), ""]
     lines += ["# Later:"]
-    for step in recipe.follow_up:
+    for step in plan.follow_up:
         lines += [
             f"# {step.description}",
             *(f"#   {line}" for line in map(shlex.join, step.commands)),
@@ -149,20 +159,25 @@ def render_text(recipe: LaunchPlan) -> str:
     return "\n".join(lines)
 
 
-def make_report(recipe: LaunchPlan) -> dict[str, Any]:
-    """The same as JSON values."""
+def make_report(plan: LaunchPlan) -> dict[str, Any]:
+    """Describe the plan as JSON values."""
     return {
-        "steps": [_plain(step) for step in recipe.steps],
-        "later": [_plain(step) for step in recipe.follow_up],
+        "steps": [_plain(step) for step in plan.steps],
+        "follow_up": [_plain(step) for step in plan.follow_up],
     }
 
 
 def _shown(commands: Sequence[Command]) -> list[str]:
-    """Several commands of one step run side by side, in a shell too."""
+    """Render the commands of one step; several run in parallel, in a shell too."""
     lines = [shlex.join(command) for command in commands]
     return lines if len(lines) == 1 else [*(f"{line} &" for line in lines), "wait"]
 
 
 def _plain(step: Step) -> dict[str, Any]:
-    plain: dict[str, Any] = {"why": step.description, "commands": [list(c) for c in step.commands]}
-    return plain | ({"on_failure": [list(c) for c in step.on_failure]} if step.on_failure else {})
+    plain: dict[str, Any] = {
+        "description": step.description,
+        "commands": [list(command) for command in step.commands],
+    }
+    if step.on_failure:
+        plain["on_failure"] = [list(command) for command in step.on_failure]
+    return plain

@@ -1,4 +1,4 @@
-"""The code that is shipped: what git knows of the checkout, and what stands against shipping it."""
+"""The code that is shipped: a commit of the checkout, and reasons against shipping it."""
 
 import dataclasses
 import subprocess
@@ -19,15 +19,15 @@ class Source:
     root: Path
     commit: str
     revision: str
-    """The commit that it was made from, with `+changes` behind it when it holds more."""
+    """The commit of the branch, then `+changes` if uncommitted changes are shipped too."""
     problems: tuple[str, ...]
-    """Why this should not be shipped; each a line that says what to do."""
+    """Reasons against shipping this; each line says what to do."""
 
 
 def examine_source(experiment_file: Path, *, dirty: bool) -> Source:
-    """What would be shipped from the checkout of the working directory.
+    """Find the commit to ship from the checkout of the working directory.
 
-    With `dirty` that is the working tree's tracked files, in a commit that no branch knows.
+    With `dirty` it holds the tracked files of the working tree and is on no branch.
     """
     top = _git(Path.cwd(), "rev-parse", "--show-toplevel")
     head = _git(Path.cwd(), "rev-parse", "--verify", "HEAD") if top else None
@@ -54,15 +54,15 @@ def examine_source(experiment_file: Path, *, dirty: bool) -> Source:
 
 
 def relative(path: Path, root: Path) -> str:
-    """A file as it is called on a worker.
+    """Return the path of a file relative to the checkout, as on a worker.
 
     Raises:
-        UserError: it lies outside the checkout.
+        UserError: the file is outside the checkout.
     """
     full = path.resolve()
     if not full.is_relative_to(root.resolve()):
         raise UserError(
-            f"{path} lies outside the checkout {root}, so workers would not have it: "
+            f"{path} is outside the checkout {root}, so workers would not have it: "
             "put it into experiments/"
         )
     return full.relative_to(root.resolve()).as_posix()
@@ -75,7 +75,7 @@ def _uncommitted(names: list[str]) -> str:
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails or is missing."""
+    """Output of a git command; None if it fails or git is missing."""
     try:
         done = subprocess.run(
             ["git", "-C", str(directory), *arguments], capture_output=True, text=True, check=False

@@ -1,36 +1,37 @@
-"""Machines that are there already and let one in by ssh: one process each, joined by addresses."""
+"""Launch on existing machines by ssh: one process per machine, joined by the first's address."""
 
 import dataclasses
 from collections.abc import Iterator
 
+from r1ci_jax.runtime import hosts
 from r1ci_jax.tools.launch import job as launch_job
 from r1ci_jax.tools.launch.job import Command, Job, LaunchPlan, Step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SshTarget:
-    """The machines, the first of which the others report to."""
+    """The machines; the first is the coordinator."""
 
     hosts: tuple[str, ...]
-    """Names or addresses, each perhaps with `user@` before it."""
+    """Names or addresses, with an optional `user@`."""
     port: int
-    """Of the coordinator, open between the machines."""
+    """Port of the coordinator, open between the machines."""
     ssh_flags: Command = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Worker:
-    """One machine's part."""
+    """Folder, archive and environment of one machine."""
 
     host: str
     folder: str
     archive: str
-    """In its home directory."""
+    """File name in its home directory."""
     settings: dict[str, str]
 
 
 def make_plan(job: Job, target: SshTarget) -> LaunchPlan:
-    """From the code to the end of the run."""
+    """Make the steps from packing the code to the end of the run."""
     workers = tuple(_workers(job, target))
     shell = _Shell(target)
     stop = tuple(shell.verb(worker, "stop") for worker in workers)
@@ -51,47 +52,49 @@ def make_plan(job: Job, target: SshTarget) -> LaunchPlan:
             ),
         ),
         Step(
-            description="Set every worker up: Python, packages, nsjail and the jail's Python (minutes).",
+            description="Set up every worker: Python, packages, nsjail and its Python (minutes).",
             commands=tuple(shell.verb(worker, "setup", worker.settings) for worker in workers),
         ),
         Step(
-            description="Start the run on every worker; it outlives this connection.",
+            description="Start the run on every worker; it survives this connection.",
             commands=tuple(
                 shell.verb(worker, "start", worker.settings, *job.command) for worker in workers
             ),
             on_failure=stop,
         ),
         Step(
-            description="Show the first worker's log until the run ends; Ctrl-C leaves the run going.",
+            description="Show the first worker's log until the run ends; Ctrl-C does not stop it.",
             commands=follow,
             on_failure=stop,
         ),
     )
-    later = (
-        Step(description="Watch it again.", commands=follow[:1]),
+    follow_up = (
+        Step(description="Follow the log again.", commands=follow[:1]),
         Step(
-            description="Stop it: a checkpoint is saved, and the same launch goes on.",
+            description="Stop it: a checkpoint is saved; the same launch resumes.",
             commands=stop,
         ),
         *launch_job.collect_commands(job),
     )
-    return LaunchPlan(steps=steps, follow_up=later)
+    return LaunchPlan(steps=steps, follow_up=follow_up)
 
 
-def _workers(job: Job, place: SshTarget) -> Iterator[_Worker]:
-    coordinator = f"{place.hosts[0].rpartition('@')[2]}:{place.port}"
-    for number, host in enumerate(place.hosts):
-        joined = {
-            "R1CI_COORDINATOR": coordinator,
-            "R1CI_PROCESSES": str(len(place.hosts)),
-            "R1CI_PROCESS_ID": str(number),
+def _workers(job: Job, target: SshTarget) -> Iterator[_Worker]:
+    coordinator = f"{target.hosts[0].rpartition('@')[2]}:{target.port}"
+    for number, host in enumerate(target.hosts):
+        distributed = {
+            hosts.COORDINATOR_VARIABLE: coordinator,
+            hosts.NUM_PROCESSES_VARIABLE: str(len(target.hosts)),
+            hosts.PROCESS_ID_VARIABLE: str(number),
         }
         yield _Worker(
             host=host,
             # A name of its own: the machines may share one home directory.
             folder=f"{job.folder}-{number}",
             archive=f"r1ci-{job.name}-{number}.tar.gz",
-            settings=launch_job.environment(job, joined if len(place.hosts) > 1 else {}),
+            settings=launch_job.worker_environment(
+                job, distributed if len(target.hosts) > 1 else {}
+            ),
         )
 
 
@@ -99,17 +102,18 @@ def _workers(job: Job, place: SshTarget) -> Iterator[_Worker]:
 class _Shell:
     """Commands that reach a machine; they never ask for a password."""
 
-    place: SshTarget
+    target: SshTarget
 
     def copy(self, job: Job, worker: _Worker) -> Command:
-        target = f"{worker.host}:{worker.archive}"
-        return ("scp", "-q", "-o", "BatchMode=yes", *self.place.ssh_flags, job.archive, target)
+        destination = f"{worker.host}:{worker.archive}"
+        flags = ("-q", "-o", "BatchMode=yes", *self.target.ssh_flags)
+        return ("scp", *flags, job.archive, destination)
 
     def run(self, worker: _Worker, line: str) -> Command:
-        return ("ssh", "-o", "BatchMode=yes", *self.place.ssh_flags, worker.host, line)
+        return ("ssh", "-o", "BatchMode=yes", *self.target.ssh_flags, worker.host, line)
 
     def verb(
         self, worker: _Worker, verb: str, settings: dict[str, str] | None = None, *words: str
     ) -> Command:
-        line = launch_job.remote(worker.folder, settings or {}, verb, *words)
+        line = launch_job.remote_command(worker.folder, settings or {}, verb, *words)
         return self.run(worker, line)

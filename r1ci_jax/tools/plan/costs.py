@@ -1,10 +1,10 @@
-"""How much a step computes and reads at the least, and how long that takes: arithmetic only.
+"""Least operations, bytes and time of a step, by arithmetic.
 
-Operations are counted for the products alone, two for each multiplication with its addition, over
-all devices together. Times are those of a roofline: a chip at its peak, or its memory at its full
-bandwidth, whichever takes longer; collectives are added, for in a decode step nothing can be done
-meanwhile. (A trainer's travel beside the products, at least in part; added all the same.) Latencies
-count nothing, and no product runs at the peak, so a real step takes longer.
+Operations are counted for matmuls only, two per multiply-add, over all devices. Times are those of
+a roofline: the chip at its peak or the memory at its full bandwidth, whichever takes longer. The
+time of collectives is added, because a decode step cannot overlap them with anything. (A trainer
+overlaps some; they are added all the same.) Latency is not counted, and no matmul runs at the peak,
+so a real step takes longer.
 """
 
 import dataclasses
@@ -12,46 +12,46 @@ from collections.abc import Sequence
 
 from r1ci_jax.config import MeshConfig, Remat, TrainConfig
 from r1ci_jax.model.qwen2 import Qwen2Config
-from r1ci_jax.tools.plan.chips import Chip
 from r1ci_jax.tools.plan.hlo import Collective
+from r1ci_jax.tools.tpu import Chip
 
 
 def layer_parameters(config: Qwen2Config) -> int:
-    """Entries of one layer's matrices."""
+    """Number of entries of one layer's weight matrices."""
     heads = config.query_heads * config.head_dim
     kv_heads = config.kv_heads * config.head_dim
     return 2 * config.width * (heads + kv_heads) + 3 * config.width * config.mlp_width
 
 
 def attention_flops(config: Qwen2Config, keys: float) -> float:
-    """One token's scores and mix over so many keys, in one layer."""
+    """Operations of one token's attention over so many keys, in one layer."""
     return 4 * config.query_heads * config.head_dim * keys
 
 
 def decode_flops(config: Qwen2Config, slots: int, length: int) -> float:
-    """One step of all slots; attention runs over the whole cache row, as the program does."""
+    """Operations of one step of all slots; attention runs over the full cache row."""
     layer = 2 * layer_parameters(config) + attention_flops(config, length)
     return slots * (config.layers * layer + 2 * config.width * config.vocab_size)
 
 
 def prefill_flops(config: Qwen2Config, rows: int, tokens: int, length: int) -> float:
-    """One prefill call; of the last layer only keys and values are needed, and no head."""
+    """Operations of one prefill call; the last layer computes only keys and values."""
     layer = 2 * layer_parameters(config) + attention_flops(config, length)
     last = 4 * config.width * config.kv_heads * config.head_dim
     return rows * tokens * ((config.layers - 1) * layer + last)
 
 
 def forward_flops(config: Qwen2Config, rows: int, tokens: int) -> float:
-    """All logits of rows of text; a token sees the half of its row on average.
+    """Operations of all logits of rows of text; a token attends to half of its row on average.
 
-    More than a trainer computes: it leaves out the logits of positions that do not count.
+    A trainer computes less: it leaves out the logits of positions without a loss.
     """
     layer = 2 * layer_parameters(config) + attention_flops(config, tokens / 2)
     return rows * tokens * (config.layers * layer + 2 * config.width * config.vocab_size)
 
 
 def repeated_flops(config: Qwen2Config, rows: int, tokens: int, remat: Remat) -> float:
-    """What the backward pass computes again: nothing, attention alone, or all but attention."""
+    """Operations that the backward pass recomputes: none, attention, or all but attention."""
     matrices, mix = 2 * layer_parameters(config), attention_flops(config, tokens / 2)
     again = {"none": 0.0, "dots": mix, "attention": matrices, "layer": matrices + mix}
     return rows * tokens * config.layers * again[remat]
@@ -60,39 +60,39 @@ def repeated_flops(config: Qwen2Config, rows: int, tokens: int, remat: Remat) ->
 def training_collectives(
     config: Qwen2Config,
     mesh: MeshConfig,
-    how: TrainConfig,
+    train_config: TrainConfig,
     *,
     rows: int,
     tokens: int,
-    passes: int,
-    references: int = 0,
+    num_microbatches: int,
+    num_reference_passes: int = 0,
 ) -> tuple[Collective, ...]:
-    """What a trainer's forward and backward passes exchange.
+    """Collectives of a trainer's forward and backward passes, by arithmetic.
 
-    Arithmetic, for the compiler's text does not tell how often its loops run: every pass gathers
-    each layer's weights along fsdp, forwards and backwards, and scatters their gradients, in the
-    type of `how`; the head likewise, once forwards and with a float32 gradient. Tensor parts are
-    summed behind attention and feed-forward, in both directions and once more for what is computed
-    again. Replicas sum each device's share of the gradients. Token ids, norms and biases are left
-    out: they are small beside these.
+    The compiler's text does not tell how often its loops run. Every microbatch gathers each layer's
+    weights along fsdp, forward and backward, and reduce-scatters their gradients, in the training
+    dtype; the LM head likewise, once forward and with a float32 gradient. Tensor shards are summed
+    after attention and feed-forward, in both directions and once more where they are recomputed.
+    Replicas sum their shards of the gradients. Token ids, norms and biases are left out: they are
+    small.
 
     Args:
-        config: The architecture.
-        mesh: Devices an axis.
-        how: The types, and what is computed again.
-        rows: Of the whole batch.
-        tokens: Of a row.
-        passes: Parts in which the batch goes through.
-        references: Forward passes more, of weights that are not trained.
+        config: Architecture.
+        mesh: Devices per axis.
+        how: Dtype and rematerialization.
+        rows: Rows of the full batch.
+        tokens: Tokens per row.
+        passes: Number of parts that the batch is split into.
+        references: Additional forward passes of weights that are not trained.
     """
-    item = 2 if how.dtype == "bfloat16" else 4
+    item = 2 if train_config.dtype == "bfloat16" else 4
     layers = config.layers * layer_parameters(config) / mesh.tensor
     table = config.vocab_size * config.width / mesh.tensor
-    gathers, matrices = 2 + references, 7 * config.layers
-    gathered = item * (gathers * layers + (1 + references) * table)
+    gathers, matrices = 2 + num_reference_passes, 7 * config.layers
+    gathered = item * (gathers * layers + (1 + num_reference_passes) * table)
     summed = item * layers + 4 * table
     replicas = mesh.slices * mesh.data
-    sums = 4 + (how.remat in ("attention", "layer")) + 2 * references
+    sums = 4 + (train_config.remat in ("attention", "layer")) + 2 * num_reference_passes
     activations = rows / mesh.num_batch_shards * tokens * config.width * item
     all_sums = sums * config.layers * activations
     found = (
@@ -100,12 +100,17 @@ def training_collectives(
         (
             "all-gather",
             mesh.fsdp,
-            passes * (gathers * matrices + 1 + references),
-            passes * gathered,
+            num_microbatches * (gathers * matrices + 1 + num_reference_passes),
+            num_microbatches * gathered,
         ),
-        ("reduce-scatter", mesh.fsdp, passes * (matrices + 1), passes * summed),
-        ("all-reduce", mesh.tensor, passes * sums * config.layers, all_sums),
-        ("all-reduce", replicas, passes * (matrices + 1), passes * summed / mesh.fsdp),
+        ("reduce-scatter", mesh.fsdp, num_microbatches * (matrices + 1), num_microbatches * summed),
+        ("all-reduce", mesh.tensor, num_microbatches * sums * config.layers, all_sums),
+        (
+            "all-reduce",
+            replicas,
+            num_microbatches * (matrices + 1),
+            num_microbatches * summed / mesh.fsdp,
+        ),
     )
     return tuple(
         Collective(kind=kind, devices=devices, count=count, payload_bytes=payload)
@@ -116,45 +121,44 @@ def training_collectives(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Roofline:
-    """Seconds of one step on one chip, and what bounds them."""
+    """Seconds of one step on one chip."""
 
     compute_seconds: float
-    """For the operations that must be done."""
+    """Time of the operations that must be done."""
     memory_seconds: float
-    """For the bytes that must be read."""
+    """Time of the bytes that must be read."""
     compiled_compute_seconds: float
-    """For the operations that the compiler counts, or with those that a trainer does again; more
-    where devices do the same twice."""
+    """Time of the operations that the compiler counts (a trainer: with those that are recomputed),
+    including those that devices do twice."""
     compiled_memory_seconds: float
-    """For the bytes that the compiler counts: on-chip memory, too, so what is fetched ahead of its
-    use counts more than once, and what a chunk does once counts for each of its steps. A bound from
-    above."""
+    """Time of the bytes that the compiler counts, an upper bound: prefetches to on-chip memory
+    count twice, and bytes read once per chunk count for each of its steps."""
     collective_seconds: float
 
     @property
     def least_seconds(self) -> float:
-        """No program on this chip does the same in less."""
+        """Lower bound of the step time on this chip."""
         return max(self.compute_seconds, self.memory_seconds)
 
     @property
     def step_seconds(self) -> float:
-        """The estimate for the compiled program, from above."""
+        """Upper estimate of the step time of the compiled program."""
         compiled = max(self.compiled_compute_seconds, self.compiled_memory_seconds)
         return max(self.least_seconds, compiled) + self.collective_seconds
 
     @property
-    def share(self) -> float:
-        """Of the least time in the estimated one."""
+    def roofline_fraction(self) -> float:
+        """Least time divided by estimated time."""
         return self.least_seconds / self.step_seconds
 
     @property
-    def flops_use(self) -> float:
-        """Of the peak in the operations that must be done: model-FLOPs use, estimated."""
+    def mfu(self) -> float:
+        """Estimated model FLOPs utilization: time of the needed operations over the step time."""
         return self.compute_seconds / self.step_seconds
 
     @property
     def bound(self) -> str:
-        """What takes longest."""
+        """Name of the slowest part: compute, memory or collectives."""
         parts = {
             "compute": max(self.compute_seconds, self.compiled_compute_seconds),
             "memory": max(self.memory_seconds, self.compiled_memory_seconds),
@@ -170,10 +174,10 @@ def roofline(
     least_bytes: float,
     compiled_flops: float,
     compiled_bytes: float,
-    exchanged: Sequence[Collective],
+    collectives: Sequence[Collective],
 ) -> Roofline:
-    """Times of one step; everything for one device, `flops` too."""
-    moved = sum(collective.moved_bytes for collective in exchanged)
+    """Times of one step; all quantities are per device, `flops` too."""
+    moved = sum(collective.moved_bytes for collective in collectives)
     return Roofline(
         compute_seconds=flops / chip.flops,
         memory_seconds=least_bytes / chip.hbm_bandwidth,

@@ -1,9 +1,9 @@
-"""What a run would need on TPUs that are not there: compiled ahead of time, on this processor.
+"""Ahead-of-time estimate of a run on TPUs, compiled on this machine's CPU.
 
-The compiler in libtpu takes the run's own programs, tells how much memory each device needs, and
-refuses what does not fit. Operations and bytes that a step must have come from arithmetic
-(plan_cost.py), and times from a roofline of the chip's published figures (plan_chips.py): estimates
-to choose a mesh and a slice by, not measurements.
+The compiler in libtpu compiles the run's own programs, reports the memory per device, and refuses
+what does not fit. The least operations and bytes of a step come from arithmetic (costs.py), times
+from a roofline of the chip's published figures (tools/tpu.py): estimates for choosing a mesh and a
+slice, not measurements.
 """
 
 import dataclasses
@@ -20,11 +20,12 @@ from r1ci_jax.config import Experiment, MeshConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sharding import mesh as meshes
-from r1ci_jax.tools.plan import chips, costs, hlo, programs
+from r1ci_jax.tools import tpu
+from r1ci_jax.tools.plan import costs, hlo, programs
 
 INSTALL = "pip install -r requirements/plan.txt (or pip install 'r1ci_jax[plan]')"
 _QUIET = {
-    # On a machine without TPUs the library would ask the network what machine this is.
+    # On a machine without TPUs the library would query the metadata server.
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -34,50 +35,50 @@ _QUIET = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes of one device."""
+    """Memory of one device, in bytes."""
 
     arguments: float
     temporaries: float
-    fresh_output: float
-    """Results that do not take the place of an argument."""
+    unaliased_output: float
+    """Outputs that do not reuse the buffer of a donated argument."""
     code: float
-    beside: float
-    """What else lies there while the program runs."""
+    resident: float
+    """Arrays that are no arguments but stay on the device while the program runs."""
     limit: float
 
     @property
     def needed(self) -> float:
-        """All together."""
-        return self.arguments + self.temporaries + self.fresh_output + self.code + self.beside
+        """Sum of all."""
+        return self.arguments + self.temporaries + self.unaliased_output + self.code + self.resident
 
     @property
     def fits(self) -> bool:
-        """Whether the device has so much."""
+        """True if the device has enough memory."""
         return self.needed <= self.limit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartPlan:
-    """What one program needs and how long a step would take."""
+    """Memory of one program, and the estimated time of its step."""
 
     part: str
     step: str
     memory: Memory | None
     """None: the compiler refused it."""
     refusal: str
-    """Its words then."""
+    """The compiler's message then."""
     flops: float
-    """Of one step, over all devices."""
+    """Operations of one step, over all devices."""
     least_bytes: float
-    """That one device must read and write in a step."""
+    """Bytes that one device must at least read and write in a step."""
     compiled_bytes: float | None
-    """What the compiler counts; None where loops hide it."""
+    """Bytes that the compiler counts; None for trainers, whose loops hide them."""
     collectives: tuple[hlo.Collective, ...]
     roofline: costs.Roofline | None
 
     @property
     def fits(self) -> bool:
-        """Whether every device has room."""
+        """True if the program fits on every device."""
         return self.memory is not None and self.memory.fits
 
 
@@ -92,11 +93,11 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether all parts do."""
+        """True if all parts fit."""
         return all(part.fits for part in self.parts)
 
 
-def make(
+def make_plan(
     experiment: Experiment,
     config: Qwen2Config,
     *,
@@ -106,13 +107,13 @@ def make(
 ) -> Plan:
     """Compile the parts for a topology.
 
-    A mesh of one device in the experiment stands for one that is chosen here. `is_training` puts
-    a trainer's weights beside the sampler's.
+    A mesh of one device in the experiment is replaced by one that is chosen here. With
+    `is_training` a trainer's state is resident while the sampler runs.
 
     Raises:
-        UserError: libtpu is missing, or topology, mesh and model do not go together.
+        UserError: libtpu is missing, or topology, mesh and model do not match.
     """
-    chip = chips.chip_of(topology)
+    chip = tpu.find_chip(topology)
     devices = topology_devices(topology)
     chosen = experiment.mesh
     if chosen.num_devices == 1:
@@ -120,14 +121,14 @@ def make(
     mesh = meshes.from_config(chosen, devices)
     experiment = dataclasses.replace(experiment, mesh=chosen)
     setup = programs.Setup(experiment=experiment, config=config, mesh=mesh, is_training=is_training)
-    # Constraints inside the programs look for the mesh that is set.
+    # Sharding constraints inside the programs use the current mesh.
     with jax.set_mesh(mesh):
         planned = tuple(_plan_part(name, setup, chip) for name in parts)
     return Plan(topology=topology, devices=len(devices), experiment=experiment, parts=planned)
 
 
 def topology_devices(topology: str) -> list[Any]:
-    """The devices of a topology as the compiler sees them.
+    """Describe the devices of a topology to the compiler.
 
     Raises:
         UserError: libtpu is missing or knows no such shape.
@@ -145,17 +146,17 @@ def topology_devices(topology: str) -> list[Any]:
 
 
 def choose_mesh(config: Qwen2Config, devices: int) -> MeshConfig:
-    """As much tensor parallelism as cuts the key/value heads evenly, fsdp for the rest."""
-    cut = (config.kv_heads, config.query_heads, config.mlp_width, config.vocab_size, devices)
+    """Choose the largest tensor axis that divides the key/value heads; fsdp for the rest."""
+    sizes = (config.kv_heads, config.query_heads, config.mlp_width, config.vocab_size, devices)
     tensor = max(
         parts
         for parts in (1, 2, 4, 8)
-        if parts <= devices and not any(size % parts for size in cut)
+        if parts <= devices and not any(size % parts for size in sizes)
     )
     return MeshConfig(fsdp=devices // tensor, tensor=tensor)
 
 
-def _plan_part(name: str, setup: programs.Setup, chip: chips.Chip) -> PartPlan:
+def _plan_part(name: str, setup: programs.Setup, chip: tpu.Chip) -> PartPlan:
     part = programs.PROGRAMS[name](setup)
     known: dict[str, Any] = {
         "part": name,
@@ -177,12 +178,12 @@ def _plan_part(name: str, setup: programs.Setup, chip: chips.Chip) -> PartPlan:
             roofline=None,
         )
     devices = setup.mesh.size
-    if part.trained is None:
-        exchanged = tuple(hlo.collectives(compiled.as_text(), devices))
+    if part.training is None:
+        exchanged = tuple(hlo.count_collectives(compiled.as_text(), devices))
         counts = compiled.cost_analysis()
     else:
-        exchanged = part.trained.exchanged
-        counts = {"flops": (part.flops + part.trained.repeated_flops) / devices}
+        exchanged = part.training.collectives
+        counts = {"flops": (part.flops + part.training.repeated_flops) / devices}
     return PartPlan(
         **known,
         memory=_memory(compiled.memory_analysis(), part, chip),
@@ -195,24 +196,24 @@ def _plan_part(name: str, setup: programs.Setup, chip: chips.Chip) -> PartPlan:
             least_bytes=part.least_bytes,
             compiled_flops=counts.get("flops", 0.0),
             compiled_bytes=counts.get("bytes accessed", 0.0),
-            exchanged=exchanged,
+            collectives=exchanged,
         ),
     )
 
 
-def _memory(stats: Any, part: programs.Program, chip: chips.Chip) -> Memory:
+def _memory(stats: Any, part: programs.Program, chip: tpu.Chip) -> Memory:
     return Memory(
         arguments=stats.argument_size_in_bytes,
         temporaries=stats.temp_size_in_bytes,
-        fresh_output=stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        unaliased_output=stats.output_size_in_bytes - stats.alias_size_in_bytes,
         code=stats.generated_code_size_in_bytes,
-        beside=part.resident_bytes,
+        resident=part.resident_bytes,
         limit=chip.hbm_bytes,
     )
 
 
 def _refusal(message: str) -> str:
-    """The compiler's sentence about what is needed and what there is."""
+    """Extract the compiler's sentence about needed and available memory."""
     found = re.search(
         r"(Ran out of memory.*?\(?[\d.]+[KMGT]\)?)\. ", " ".join(message.split()) + " "
     )

@@ -1,8 +1,8 @@
-"""Collectives of a compiled program, counted in its text.
+"""Count the collectives of a compiled program in its HLO text.
 
-A computation counts as often as it is called: the body of a loop whose number of rounds the
-compiler knows, that often; of any other loop, once. So for a decode chunk, which may end at any
-step, the counts are those of one step. Both branches of a conditional count.
+A computation counts once per call; the body of a loop with a known trip count counts that often, of
+any other loop once. So the counts of a decode chunk, which may end at any step, are those of one
+step. Both branches of a conditional count.
 """
 
 import collections
@@ -30,21 +30,21 @@ class Collective:
 
     kind: str
     devices: int
-    """That take part in each."""
+    """Devices that take part in each."""
     count: int
     payload_bytes: float
-    """Of all together: the array that each device has afterwards (before, if reduce-scatter)."""
+    """Sum over all of the array that each device has afterwards (reduce-scatter: before)."""
 
     @property
     def moved_bytes(self) -> float:
-        """What each device sends around a ring."""
-        rounds = {"all-reduce": 2.0, "collective-permute": 1.0}.get(self.kind, 1.0)
-        share = 1.0 if self.kind == "collective-permute" else (self.devices - 1) / self.devices
-        return rounds * share * self.payload_bytes
+        """Bytes that each device sends around a ring."""
+        rounds = 2.0 if self.kind == "all-reduce" else 1.0
+        fraction = 1.0 if self.kind == "collective-permute" else (self.devices - 1) / self.devices
+        return rounds * fraction * self.payload_bytes
 
 
-def collectives(text: str, devices: int) -> list[Collective]:
-    """What the program `text` (`Compiled.as_text()`) exchanges, on so many devices."""
+def count_collectives(text: str, devices: int) -> list[Collective]:
+    """Count the collectives of the program `text` (`Compiled.as_text()`) on `devices` devices."""
     bodies = _computations(text)
     times = _call_counts(bodies, text)
     counts: dict[tuple[str, int], int] = collections.Counter()
@@ -80,10 +80,10 @@ def _computations(text: str) -> dict[str, list[str]]:
 
 
 def _call_counts(bodies: dict[str, list[str]], text: str) -> collections.Counter[str]:
-    """How often each computation runs; callees stand before their callers in the text."""
+    """Count the calls of each computation; the text has callees before their callers."""
     times: collections.Counter[str] = collections.Counter()
     entry = _ENTRY.search(text)
-    assert entry is not None, "a program without an entry"
+    assert entry is not None, "a program without an entry computation"
     times[entry[1]] = 1
     for name in reversed(list(bodies)):
         for line in bodies[name]:
@@ -97,7 +97,7 @@ def _call_counts(bodies: dict[str, list[str]], text: str) -> collections.Counter
 
 def _payload(result: str, kind: str, group: int, is_started: bool) -> float:
     sizes = [_array_bytes(*array) for array in _ARRAY.findall(result)]
-    # A started operation's result repeats its operands before the arrays that come of it.
+    # The result of an asynchronous start has its operands, then its outputs.
     total = max(sizes) if is_started and kind != "all-reduce" else sum(sizes)
     return total * group if kind == "reduce-scatter" else total
 

@@ -1,7 +1,7 @@
-"""The programs of a run, lowered for a mesh of devices that need not be there.
+"""Programs of a run, lowered for a mesh of described devices.
 
-Each part is the jitted function that the run itself calls, on shapes in the place of arrays. A new
-part is a function `(Setup) -> Part` in PARTS.
+Each is the jitted function that the run itself calls, with shapes in place of arrays. A new one is
+a function `(Setup) -> Program` in PROGRAMS.
 """
 
 import dataclasses
@@ -29,64 +29,68 @@ from r1ci_jax.train import policy as policies
 from r1ci_jax.train.policy import Policy, Weights
 
 QWEN_TOKENS = 151_665
-"""Ids of Qwen2.5's tokenizer; its embeddings have more rows."""
+"""Vocabulary of Qwen2.5's tokenizer; the embedding has more rows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What is planned."""
+    """Experiment, architecture and mesh of a plan."""
 
     experiment: Experiment
     config: Qwen2Config
     mesh: Mesh
     is_training: bool = True
-    """A trainer's weights lie beside the sampler's."""
+    """A trainer's state is resident while the sampler runs."""
 
     @property
-    def tokens(self) -> int:
+    def vocab_size(self) -> int:
         """Size of the tokenizer's vocabulary."""
         return min(self.config.vocab_size, QWEN_TOKENS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trained:
-    """Costs of forward and backward passes, by arithmetic."""
+class TrainingCosts:
+    """Costs of a trainer's passes, by arithmetic."""
 
     repeated_flops: float
-    """Of operations that the backward pass does a second time, over all devices."""
-    exchanged: tuple[Collective, ...]
+    """Operations that the backward pass recomputes, over all devices."""
+    collectives: tuple[Collective, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """One program, ready to be compiled, and what it must do at the least."""
+    """One program that can be compiled, and its least costs."""
 
     lower: Callable[[], Any]
     step: str
-    """What one step is, in words."""
+    """Description of one step."""
     flops: float
-    """Of one step, over all devices."""
+    """Operations of one step, over all devices."""
     least_bytes: float
-    """That one device must read and write in a step."""
+    """Bytes that one device must at least read and write in a step."""
     resident_bytes: float = 0
-    """On each device while the program runs, though it is no argument of it."""
-    trained: Trained | None = None
-    """What only trainers have. Their layers and passes are in loops, of which the compiler's own
-    counts hold one round only."""
+    """Bytes on each device that are no arguments but stay while the program runs."""
+    training: TrainingCosts | None = None
+    """Costs of a trainer, whose loops the compiler counts as one iteration; None: sampler."""
 
 
 def decode_program(setup: Setup) -> Program:
-    """A chunk of decode steps; a step is one token in every slot."""
+    """Make the program of a decode chunk; a step is one token in every slot."""
     sampler, config = setup.experiment.sampler, setup.config
     slots, weights, programs = _sampler(setup)
     states = len(protocol.stop_machine().stop_A)
     table: Any = decode.StopTable(
-        next_state_AV=_replicated(setup.mesh, (states, setup.tokens), jnp.int16),
+        next_state_AV=_replicated(setup.mesh, (states, setup.vocab_size), jnp.int16),
         stop_A=_replicated(setup.mesh, (states,), jnp.int8),
     )
     return Program(
         lower=lambda: programs.decode_chunk.lower(
-            slots, weights, table, config=config, steps=sampler.chunk_steps, eos_id=setup.tokens - 1
+            slots,
+            weights,
+            table,
+            config=config,
+            steps=sampler.chunk_steps,
+            eos_id=setup.vocab_size - 1,
         ),
         step=f"one token in each of {sampler.slots} slots of {sampler.cache_length}",
         flops=costs.decode_flops(config, sampler.slots, sampler.cache_length),
@@ -96,7 +100,7 @@ def decode_program(setup: Setup) -> Program:
 
 
 def prefill_program(setup: Setup) -> Program:
-    """One prefill call of the largest bucket."""
+    """Make the program of a prefill call of the largest bucket."""
     sampler, config = setup.experiment.sampler, setup.config
     slots, weights, programs = _sampler(setup)
     rows, tokens = sampler.prefill_rows, sampler.prefill_buckets[-1]
@@ -112,7 +116,7 @@ def prefill_program(setup: Setup) -> Program:
 
 
 def sft_program(setup: Setup) -> Program:
-    """One supervised step."""
+    """Make the program of a supervised step."""
     settings = setup.experiment.sft
     shape = (settings.batch_size, settings.sequence_length)
     trainer = _trainer(setup)
@@ -130,15 +134,15 @@ def sft_program(setup: Setup) -> Program:
         ),
         step=f"{shape[0]} rows of {shape[1]} tokens",
         flops=3 * costs.forward_flops(setup.config, *shape),
-        # Weights are read forwards and backwards; gradients, two moments and weights are read and
-        # written by the optimiser. Activations are not counted.
+        # Weights are read forward and backward; the optimizer reads and writes gradients, two
+        # moments and weights. Activations are not counted.
         least_bytes=10 * device_bytes(trainer.state.params),
-        trained=_trained(setup, shape, passes=settings.num_microbatches),
+        training=_training_costs(setup, shape, passes=settings.num_microbatches),
     )
 
 
 def grpo_program(setup: Setup) -> Program:
-    """Gradients of one microbatch of the longest rows.
+    """Make the program of the gradients of one microbatch of the longest rows.
 
     The reference's forward pass over the same rows is a program of its own, and smaller: its costs
     are counted here, and its weights are resident.
@@ -180,7 +184,7 @@ def grpo_program(setup: Setup) -> Program:
         least_bytes=5 * device_bytes(params),
         # Two moments, the reference, and the sampler's cache; its weights are freed meanwhile.
         resident_bytes=device_bytes((trainer.state.opt_state, trainer.reference, slots)),
-        trained=_trained(setup, shape, passes=1, references=references),
+        training=_training_costs(setup, shape, passes=1, references=references),
     )
 
 
@@ -193,7 +197,7 @@ PROGRAMS: Mapping[str, Callable[[Setup], Program]] = {
 
 
 def device_bytes(tree: Any) -> float:
-    """Bytes of one device's share of arrays, or of their shapes with shardings."""
+    """Bytes per device of arrays, or of shapes with shardings."""
 
     def one(leaf: Any) -> float:
         shape = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
@@ -241,7 +245,7 @@ class _Trainer(NamedTuple):
 
 
 def _trainer(setup: Setup) -> _Trainer:
-    """Shapes of the training state on the mesh, its optimizer, and the policy."""
+    """Make shapes of the training state on the mesh, its optimizer and the policy."""
     config, train = setup.config, setup.experiment.train
     graphdef, params = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0))))
     base = None
@@ -256,36 +260,38 @@ def _trainer(setup: Setup) -> _Trainer:
     shapes = jax.eval_shape(functools.partial(train_state.init_state, tx=tx), params)
     placed = _with_shardings(shapes, meshes.param_shardings(setup.mesh, shapes))
     has_copy = base is None and setup.experiment.grpo.kl_coef > 0
-    policy = Policy(config, graphdef, setup.tokens, policies.resolve_attention(train, "tpu"))
+    policy = Policy(config, graphdef, setup.vocab_size, policies.resolve_attention(train, "tpu"))
     return _Trainer(placed, base, placed.params if has_copy else None, tx, policy)
 
 
 def _trainer_bytes(setup: Setup) -> float:
-    """What a GRPO trainer keeps on a device while there is sampling: its state, the reference."""
+    """Bytes that a GRPO trainer keeps per device during sampling: its state, the reference."""
     if not setup.is_training:
         return 0.0
     trainer = _trainer(setup)
     return device_bytes((trainer.state, trainer.base, trainer.reference))
 
 
-def _trained(setup: Setup, shape: tuple[int, int], *, passes: int, references: int = 0) -> Trained:
+def _training_costs(
+    setup: Setup, shape: tuple[int, int], *, passes: int, references: int = 0
+) -> TrainingCosts:
     how, (rows, tokens) = setup.experiment.train, shape
-    return Trained(
+    return TrainingCosts(
         repeated_flops=costs.repeated_flops(setup.config, rows, tokens, how.remat),
-        exchanged=costs.training_collectives(
+        collectives=costs.training_collectives(
             setup.config,
             setup.experiment.mesh,
             how,
             rows=rows,
             tokens=tokens,
-            passes=passes,
-            references=references,
+            num_microbatches=passes,
+            num_reference_passes=references,
         ),
     )
 
 
 def _read_bytes(setup: Setup, weights: qwen2.DecoderWeights) -> float:
-    """Weights that every step reads whole: all but an embedding that is not the head, too."""
+    """Bytes of the weights that every step reads fully: all but an untied embedding."""
     spared = 0.0 if setup.config.tied else device_bytes(weights.embed_VD)
     return device_bytes(weights) - spared
 

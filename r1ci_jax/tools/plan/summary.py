@@ -1,4 +1,4 @@
-"""A plan told to a person or a program, and what to change where something does not fit."""
+"""Summary of a plan for people or programs, and advice where something does not fit."""
 
 import dataclasses
 from typing import Any
@@ -7,11 +7,11 @@ from r1ci_jax.config import Experiment
 from r1ci_jax.tools.plan.estimate import PartPlan, Plan
 
 SAMPLING = ("decode", "prefill")
-"""The parts that are not a trainer's."""
+"""Parts of the sampler; the others are trainers."""
 
 
 def make_report(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON; bytes and seconds."""
+    """Describe the plan as JSON values, in bytes and seconds."""
     return {
         "topology": plan.topology,
         "devices": plan.devices,
@@ -24,7 +24,7 @@ def make_report(plan: Plan) -> dict[str, Any]:
 
 
 def _part_report(part: PartPlan, experiment: Experiment) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    described: dict[str, Any] = {
         "step": part.step,
         "fits": part.fits,
         "flops_per_step": part.flops,
@@ -32,10 +32,10 @@ def _part_report(part: PartPlan, experiment: Experiment) -> dict[str, Any]:
         "compiled_bytes_per_step": part.compiled_bytes,
     }
     if part.memory is None or part.roofline is None:
-        return {**told, "refusal": part.refusal, "advice": advice(part, experiment)}
+        return {**described, "refusal": part.refusal, "advice": advice(part, experiment)}
     times = {**dataclasses.asdict(part.roofline)}
     return {
-        **told,
+        **described,
         "hbm": {
             **dataclasses.asdict(part.memory),
             "needed": part.memory.needed,
@@ -49,8 +49,8 @@ def _part_report(part: PartPlan, experiment: Experiment) -> dict[str, Any]:
             **times,
             "least_seconds": part.roofline.least_seconds,
             "step_seconds": part.roofline.step_seconds,
-            "share": part.roofline.share,
-            "flops_use": part.roofline.flops_use,
+            "roofline_fraction": part.roofline.roofline_fraction,
+            "mfu": part.roofline.mfu,
             "bound": part.roofline.bound,
         },
         "advice": advice(part, experiment),
@@ -58,7 +58,7 @@ def _part_report(part: PartPlan, experiment: Experiment) -> dict[str, Any]:
 
 
 def advice(part: PartPlan, experiment: Experiment) -> str:
-    """What to change when a part does not fit, the cheapest first; empty when it fits."""
+    """Suggest changes for a part that does not fit, the cheapest first; empty if it fits."""
     if part.fits:
         return ""
     steps = (_sampler_steps if part.part in SAMPLING else _trainer_steps)(part, experiment)
@@ -97,12 +97,12 @@ def _trainer_steps(part: PartPlan, experiment: Experiment) -> list[str]:
     if train.remat == "attention":
         steps.append('set train.remat = "layer"')
     if mesh.data > 1:
-        steps.append("turn mesh.data into mesh.fsdp")
+        steps.append("move mesh.data to mesh.fsdp")
     return [*steps, "raise mesh.tensor", "set train.lora_rank = 16"]
 
 
 def render_text(plan: Plan) -> str:
-    """The plan for a person."""
+    """Render the plan for a person."""
     mesh, experiment = plan.experiment.mesh, plan.experiment
     lines = [
         f"{plan.topology}: {plan.devices} devices, mesh slices={mesh.slices} data={mesh.data} "
@@ -124,19 +124,19 @@ def _part_lines(part: PartPlan, experiment: Experiment) -> list[str]:
     moved = sum(each.moved_bytes for each in part.collectives)
     kinds = ", ".join(f"{each.count} {each.kind} of {each.devices}" for each in part.collectives)
     lines = [
-        f"  memory      {verdict}: {_gb(memory.needed)} of {_gb(memory.limit)} a device, "
+        f"  memory      {verdict}: {_gb(memory.needed)} of {_gb(memory.limit)} per device, "
         f"{_gb(abs(left))} {'left' if left >= 0 else 'too much'}",
         f"              arguments {_gb(memory.arguments)}, temporaries {_gb(memory.temporaries)}, "
-        f"fresh output {_gb(memory.fresh_output)}, beside {_gb(memory.beside)}",
-        f"  operations  {part.flops / 1e12:.3g} TFLOP a step, all devices",
-        f"  bytes       {_gb(part.least_bytes)} a step and device at the least{counted}",
-        f"  collectives {kinds or 'none'}; {moved / 1e6:.1f} MB a device",
-        f"  time        {1e3 * times.step_seconds:.3g} ms a step at most by the roofline "
+        f"unaliased output {_gb(memory.unaliased_output)}, resident {_gb(memory.resident)}",
+        f"  operations  {part.flops / 1e12:.3g} TFLOP per step, all devices",
+        f"  bytes       {_gb(part.least_bytes)} per step and device at the least{counted}",
+        f"  collectives {kinds or 'none'}; {moved / 1e6:.1f} MB per device",
+        f"  time        {1e3 * times.step_seconds:.3g} ms per step at most by the roofline "
         f"({times.bound}), {1e3 * times.least_seconds:.3g} ms at the least: "
-        f"{100 * times.share:.0f} %",
+        f"{100 * times.roofline_fraction:.0f} %",
     ]
     if part.part not in SAMPLING:
-        lines.append(f"  peak used   {100 * times.flops_use:.0f} % (model-FLOPs use, estimated)")
+        lines.append(f"  MFU         {100 * times.mfu:.0f} % (model FLOPs utilization, estimated)")
     return lines if part.fits else [*lines, f"  {advice(part, experiment)}"]
 
 

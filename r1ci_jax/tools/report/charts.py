@@ -1,6 +1,6 @@
-"""Line charts as inline SVG, drawn from numbers alone: no plotting package, no script, no network.
+"""Draw line charts as inline SVG: no plotting package, no script, no network.
 
-Colours come from CSS classes (`s0`, `s1`, …) of the page, so a chart follows light and dark.
+Colors come from CSS classes (`s0`, `s1`, …) of the page, so a chart follows light and dark.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 WIDTH, HEIGHT = 520, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 34
 MAX_POINTS = 400
-"""Points drawn of one series; more are averaged in buckets."""
+"""Most points drawn per series; more are averaged in buckets."""
 SMOOTH_FROM = 30
 """Series with at least this many points are drawn faint, with a trailing mean over them."""
 
@@ -42,7 +42,7 @@ def draw_line_chart(
     marks: Sequence[Mark] = (),
     percent: bool = False,
 ) -> str:
-    """A figure with its legend; empty text when there is nothing to draw.
+    """Draw a figure with its legend; empty text when there is nothing to draw.
 
     With `percent` the values are fractions, shown in percent on an axis that begins at 0.
     """
@@ -74,7 +74,7 @@ def draw_line_chart(
 
 
 def choose_ticks(low: float, high: float, target_count: int = 5) -> list[float]:
-    """Round numbers that cover [low, high], about `wanted` of them."""
+    """Choose round numbers that cover [low, high], about `target_count` of them."""
     if high <= low:
         pad = abs(low) * 0.1 or 1.0
         low, high = low - pad, high + pad
@@ -88,7 +88,7 @@ def choose_ticks(low: float, high: float, target_count: int = 5) -> list[float]:
 def compute_trailing_mean(
     points: Sequence[tuple[float, float]], window: int
 ) -> list[tuple[float, float]]:
-    """Each y replaced by the mean of itself and the `window - 1` before it (fewer at the start)."""
+    """Average each y with the `window - 1` before it (fewer at the start)."""
     smooth: list[tuple[float, float]] = []
     for index, (x, _) in enumerate(points):
         part = [y for _, y in points[max(0, index - window + 1) : index + 1]]
@@ -99,7 +99,7 @@ def compute_trailing_mean(
 def downsample(
     points: Sequence[tuple[float, float]], max_points: int = MAX_POINTS
 ) -> list[tuple[float, float]]:
-    """At most `most` points: means of equal buckets."""
+    """Reduce to at most `max_points` points: means of equal buckets."""
     if len(points) <= max_points:
         return list(points)
     size = math.ceil(len(points) / max_points)

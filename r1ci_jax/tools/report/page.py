@@ -1,7 +1,7 @@
-"""report.html: one static file that shows what a run was, how it learned and what it wrote.
+"""Render report.html: one static file with a run's settings, curves, results and trajectories.
 
 Trajectories are hostile text: everything is escaped, the page carries a content policy that allows
-its own script only, and that script puts data into the page as text, never as HTML.
+its own script only, and that script inserts data as text, never as HTML.
 """
 
 import base64
@@ -23,9 +23,9 @@ from r1ci_jax.runtime.progress import format_duration
 from r1ci_jax.tools.report.charts import Mark, Series, draw_line_chart
 
 MAX_TRAJECTORIES = 400
-"""Trajectories in one page; of more, an even spread over the run."""
+"""Trajectories in one page; of more, an even sample over the run."""
 MAX_TEXT = 20_000
-"""Characters kept of one text in the page."""
+"""Characters of one text that the page keeps."""
 
 CHARTS = (
     ("SFT: loss on sampled tokens", "sft", "optim/loss", False),
@@ -43,10 +43,10 @@ CHARTS = (
         False,
     ),
 )
-"""Title, beginning of the stage's name, metric, whether it is a fraction shown in percent."""
+"""Title, beginning of the stage's name, metric, and True for a fraction shown in percent."""
 
-COLORS = {"untrained": 0, "sft": 1, "grpo_uniform": 2, "grpo_curriculum": 3}
-"""Palette index of a stage; others take the rest in turn."""
+NUM_COLORS = 5
+"""Colors of the page's palette; models take them in turn."""
 
 
 def write(path: Path) -> Path:
@@ -57,25 +57,28 @@ def write(path: Path) -> Path:
 
 
 def render_page(run: run_dir.RunDir) -> str:
-    """The whole page as text."""
-    rows = metrics.read(run.metrics_path)
+    """Render the full page as text."""
+    experiment = run.config["experiment"]
+    models = tables.list_models(experiment)
+    colors = {model: index % NUM_COLORS for index, model in enumerate(models)}
+    records = metrics.read(run.metrics_path)
     results = tables.read_run(run.path) if _has_results(run) else None
     logged = metrics.read(run.trajectories_path)
-    shown = [_truncate_texts(row) for row in sample_evenly(logged, MAX_TRAJECTORIES)]
+    shown = [_truncate_texts(record) for record in sample_evenly(logged, MAX_TRAJECTORIES)]
     script = _resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     text = string.Template(_resource("report.html")).substitute(
         policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         style=_resource("report.css"),
         script=script,
-        title=html.escape(run.config["experiment"]["name"]),
+        title=html.escape(experiment["name"]),
         facts=_facts(run),
         config=_config(run.config),
-        results=_results(results),
-        curves=_curves(rows),
+        results=_results(results, colors),
+        curves=_curves(records, experiment, colors),
         curriculum=_curriculum(metrics.read(run.potential_path)),
         stops=_stops(results),
-        times=_times(rows),
+        times=_times(records),
         count=f"{len(shown)} of {len(logged)} logged",
         data=encode_script_json(shown),
     )
@@ -84,22 +87,23 @@ def render_page(run: run_dir.RunDir) -> str:
 
 
 def encode_script_json(value: Any) -> str:
-    """JSON that may stand inside a <script> element whatever its strings hold."""
+    """Encode JSON that is safe inside a <script> element whatever its strings hold."""
     text = json.dumps(value, allow_nan=False)
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return text
 
 
-def sample_evenly(rows: Sequence[Record], max_items: int) -> list[Record]:
-    """At most `most` rows, evenly spaced, the first and the last among them."""
-    if len(rows) <= max_items:
-        return list(rows)
-    return [rows[round(index * (len(rows) - 1) / (max_items - 1))] for index in range(max_items)]
+def sample_evenly(records: Sequence[Record], max_items: int) -> list[Record]:
+    """Sample at most `max_items` records, evenly spaced, the first and the last among them."""
+    if len(records) <= max_items:
+        return list(records)
+    last = len(records) - 1
+    return [records[round(index * last / (max_items - 1))] for index in range(max_items)]
 
 
 def _has_results(run: run_dir.RunDir) -> bool:
-    return any(row.get("n") for row in metrics.read(run.results_path))
+    return any(record.get("n") for record in metrics.read(run.results_path))
 
 
 def _resource(name: str) -> str:
@@ -107,7 +111,7 @@ def _resource(name: str) -> str:
 
 
 def _truncate_texts(value: Any) -> Any:
-    """The value with over-long texts cut, and said so."""
+    """Cut over-long texts, and say so."""
     if isinstance(value, str) and len(value) > MAX_TEXT:
         return f"{value[:MAX_TEXT]}\n[… {len(value) - MAX_TEXT} more characters, see the .jsonl]"
     if isinstance(value, dict):
@@ -143,22 +147,23 @@ def _config(config: Mapping[str, Any]) -> str:
         )
         for key, value in run_dir.flatten(config["experiment"]).items()
     ]
-    return _table(("knob (* changed on the command line)", "value", "in the file"), rows)
+    return _table(("setting (* changed on the command line)", "value", "in the file"), rows)
 
 
 def format_file_value(change: Sequence[Any] | None) -> str:
-    """What the experiment file said, of a (before, after) pair."""
+    """Format the experiment file's value of a (before, after) pair."""
     return json.dumps(change[0]) if change else ""
 
 
-def _results(results: tables.RunResults | None) -> str:
+def _results(results: tables.RunResults | None, colors: Mapping[str, int]) -> str:
     if results is None:
         return "<p>No results yet.</p>"
     main, by_task = tables.build_results_table(results), tables.build_tasks_table(results)
     bars = "".join(
         f'<div class="bar"><span>{_e(tables.model_name(record["model"]))}'
         f'{_agent_suffix(record["agent"])}</span><i style="width:{60 * record["accuracy"]:.2f}%" '
-        f'class="s{_color(record["model"])}"></i><b>{100 * record["accuracy"]:.1f} %</b></div>'
+        f'class="s{colors.get(record["model"], NUM_COLORS - 1)}"></i>'
+        f"<b>{100 * record['accuracy']:.1f} %</b></div>"
         for record in main.records
     )
     return (
@@ -168,12 +173,12 @@ def _results(results: tables.RunResults | None) -> str:
     )
 
 
-def _agent_suffix(method: str) -> str:
-    return "" if method == tables.PAPER_AGENT else _e(f" ({method})")
+def _agent_suffix(agent: str) -> str:
+    return "" if agent == tables.PAPER_AGENT else _e(f" ({agent})")
 
 
 def _difficulty(results: tables.RunResults) -> str:
-    """Accuracy by difficulty level over all tasks; nothing when the rows have none."""
+    """Render accuracy by difficulty level over all tasks; nothing when the records have none."""
     sums: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for result in results.results:
         if result.agent == tables.PAPER_AGENT:
@@ -191,12 +196,14 @@ def _difficulty(results: tables.RunResults) -> str:
     return f"<details><summary>By difficulty</summary>{_table(heads, rows)}</details>"
 
 
-def _curves(rows: Sequence[Record]) -> str:
-    marks = _stage_marks(rows)
+def _curves(
+    records: Sequence[Record], experiment: Mapping[str, Any], colors: Mapping[str, int]
+) -> str:
+    marks = _stage_marks(records, experiment)
     figures = [
         draw_line_chart(
             title,
-            _series(rows, stage, metric),
+            _series(records, stage, metric, colors),
             marks=marks if stage == "grpo" else (),
             percent=percent,
         )
@@ -205,57 +212,63 @@ def _curves(rows: Sequence[Record]) -> str:
     return "".join(figures) or "<p>No steps logged yet.</p>"
 
 
-def _series(rows: Sequence[Record], stage: str, metric: str) -> list[Series]:
+def _series(
+    records: Sequence[Record], stage: str, metric: str, colors: Mapping[str, int]
+) -> list[Series]:
     found: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        if row["stage"].startswith(stage) and row.get(metric) is not None:
-            found.setdefault(row["stage"], []).append((row["step"], row[metric]))
+    for record in records:
+        if record["stage"].startswith(stage) and record.get(metric) is not None:
+            found.setdefault(record["stage"], []).append((record["step"], record[metric]))
     return [
-        Series(name=tables.model_name(name), color=_color(name), points=tuple(sorted(points)))
+        Series(
+            name=tables.model_name(name),
+            color=colors.get(name, NUM_COLORS - 1),
+            points=tuple(sorted(points)),
+        )
         for name, points in found.items()
     ]
 
 
-def _stage_marks(rows: Sequence[Record]) -> list[Mark]:
-    """Where the curriculum moves on: the first step of each of its stages."""
+def _stage_marks(records: Sequence[Record], experiment: Mapping[str, Any]) -> list[Mark]:
+    """Mark the first step of each curriculum stage, for arms that have a curriculum."""
+    arms = {arm["name"] for arm in experiment.get("arms", ()) if arm["order"] == "curriculum"}
     first: dict[int, float] = {}
-    for row in rows:
-        number = row.get("curriculum/stage")
-        if (
-            row["stage"].startswith("grpo")
-            and row["stage"] != "grpo_uniform"
-            and number is not None
-        ):
-            first[int(number)] = min(row["step"], first.get(int(number), row["step"]))
+    for record in records:
+        number = record.get("curriculum/stage")
+        if record["stage"] in arms and number is not None:
+            first[int(number)] = min(record["step"], first.get(int(number), record["step"]))
     return [Mark(x=step, label=f"stage {number}") for number, step in sorted(first.items())]
 
 
-def _curriculum(rows: Sequence[Record]) -> str:
-    if not rows:
+def _curriculum(records: Sequence[Record]) -> str:
+    if not records:
         return "<p>No potential measured yet.</p>"
-    groups = sorted({row["group"] for row in rows})
-    sizes = Counter(row["group"] for row in rows)
+    groups = sorted({record["group"] for record in records})
+    sizes = Counter(record["group"] for record in records)
     by_task: dict[str, Counter[int]] = defaultdict(Counter)
-    for row in rows:
-        by_task[row["task"]][row["group"]] += 1
+    for record in records:
+        by_task[record["task"]][record["group"]] += 1
     bars = "".join(
         f'<div class="bar"><span>group {_e(group)}</span>'
-        f'<i style="width:{60 * sizes[group] / len(rows):.2f}%" class="s3"></i>'
+        f'<i style="width:{60 * sizes[group] / len(records):.2f}%" class="s3"></i>'
         f"<b>{sizes[group]} questions</b></div>"
         for group in groups
     )
-    heads = ("task", *(f"group {group}" for group in groups), "mean p", "mean potential")
+    headers = ("task", *(f"group {group}" for group in groups), "mean p", "mean potential")
     body = [
         (
             task,
             *(str(counts[group]) for group in groups),
-            *(_mean(row[key] for row in rows if row["task"] == task) for key in ("p", "potential")),
+            *(
+                _mean(record[key] for record in records if record["task"] == task)
+                for key in ("p", "potential")
+            ),
         )
         for task, counts in by_task.items()
     ]
     return (
-        "<p>Potential 4p(1-p) of a question, p its share of right answers by the SFT model. "
-        f"Stage s trains on groups 1 to s.</p>{bars}{_table(heads, body)}"
+        "<p>Potential 4p(1-p) of a question, p its fraction of correct answers by the SFT model. "
+        f"Stage s trains on groups 1 to s.</p>{bars}{_table(headers, body)}"
     )
 
 
@@ -274,20 +287,20 @@ def _stops(results: tables.RunResults | None) -> str:
     body = [
         (
             tables.model_name(model),
-            method,
+            agent,
             *(f"{100 * counts[reason] / max(1, counts.total()):.1f}" for reason in reasons),
         )
-        for (model, method), counts in sums.items()
+        for (model, agent), counts in sums.items()
     ]
     return _table(("model", "agent", *(f"{reason}, %" for reason in reasons)), body)
 
 
-def _times(rows: Sequence[Record]) -> str:
-    """Where the time went, by stage."""
+def _times(records: Sequence[Record]) -> str:
+    """Sum the logged seconds by stage and kind."""
     sums: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        spent = {k: v for k, v in row.items() if k.startswith("time/") and v is not None}
-        sums[row["stage"]].update(spent)
+    for record in records:
+        spent = {k: v for k, v in record.items() if k.startswith("time/") and v is not None}
+        sums[record["stage"]].update(spent)
     kinds = list(dict.fromkeys(kind for counts in sums.values() for kind in counts))
     if not kinds:
         return "<p>No times logged yet.</p>"
@@ -296,10 +309,6 @@ def _times(rows: Sequence[Record]) -> str:
         for stage, counts in sums.items()
     ]
     return _table(("stage", *(kind.removeprefix("time/") for kind in kinds)), body)
-
-
-def _color(stage: str) -> int:
-    return COLORS.get(stage, 4)
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ function make(tag, className, text) {
   return node;
 }
 
-const verdict = (row) => (row.correct === true ? "correct" : row.correct === false ? "wrong" : "not judged");
+const verdict = (row) => (row.correct === true ? "correct" : row.correct === false ? "wrong" : "not scored");
 
 function fill(select, values) {
   for (const value of ["all", ...new Set(values)]) {
@@ -71,14 +71,14 @@ function choose(index) {
     make("p", "meta", [row.stage + " step " + row.step, row.agent, "stop: " + row.stop, "reward " + reward].join(" · ")),
     make("div", "prose question", row.question),
   ];
-  let turn = 0;
+  let codeCall = 0;
   for (const segment of row.segments || []) {
     if (segment.sampled) {
       parts.push(...sampledParts(segment.text));
     } else {
       const isOutput = segment.text.includes("Code Execution Results:");
-      parts.push(givenBox(segment.text, isOutput, isOutput ? (row.code_calls || [])[turn] : undefined));
-      if (isOutput) turn += 1;
+      parts.push(contextBox(segment.text, isOutput, isOutput ? (row.code_calls || [])[codeCall] : undefined));
+      if (isOutput) codeCall += 1;
     }
   }
   const word = verdict(row);
@@ -124,13 +124,13 @@ function prose(text) {
   return node;
 }
 
-function givenBox(text, isOutput, turn) {
+function contextBox(text, isOutput, codeCall) {
   const box = make("div", "given");
   const label = make("div", "label");
-  label.append(make("span", "", (isOutput ? "interpreter output" : "user turn") + " · not trained on"));
-  if (turn) {
-    const seconds = typeof turn.wall_seconds === "number" ? " · " + turn.wall_seconds.toFixed(2) + " s" : "";
-    label.append(make("span", turn.status === "ok" ? "good" : "bad", turn.status + seconds));
+  label.append(make("span", "", (isOutput ? "interpreter output" : "user message") + " · not trained on"));
+  if (codeCall) {
+    const seconds = typeof codeCall.wall_seconds === "number" ? " · " + codeCall.wall_seconds.toFixed(2) + " s" : "";
+    label.append(make("span", codeCall.status === "ok" ? "good" : "bad", codeCall.status + seconds));
   }
   box.append(label, make("pre", "", text.trim()));
   return box;

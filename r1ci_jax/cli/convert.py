@@ -1,4 +1,4 @@
-"""r1ci weights: Hugging Face safetensors in and out."""
+"""`r1ci weights`: convert Hugging Face safetensors, in and out."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 _DTYPES = ("float32", "bfloat16")
-# What lies beside the weights in a Hugging Face repository and belongs to the model.
+# Files of a Hugging Face repository that belong to the model, besides its weights.
 _COMPANIONS = (
     "generation_config.json",
     "tokenizer.json",
@@ -17,7 +17,7 @@ _COMPANIONS = (
     "merges.txt",
     "chat_template.jinja",
 )
-# Keys of config.json that the architecture does not need and that must survive.
+# Keys of config.json that the architecture does not need but that must be kept.
 _KEPT_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "dual_chunk_attention_config")
 
 
@@ -30,7 +30,7 @@ def add_commands(subparsers: Any) -> None:
         "import",
         help="check a checkpoint and write it in one normal form",
         description="Read a Hugging Face directory or hub id, check it, and write it again: one "
-        "config.json, safetensors files of at most 5 GB, the tokenizer beside them.",
+        "config.json, safetensors files of at most 5 GB, and the tokenizer.",
     )
     importing.add_argument("source", metavar="DIR_OR_HUB_ID")
     importing.add_argument("out", metavar="OUT_DIR", type=Path, help="new or empty directory")

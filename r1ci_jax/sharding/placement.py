@@ -1,0 +1,44 @@
+"""Moving arrays of a trainer to the devices of the mesh, and pinning them there."""
+
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from r1ci_jax.runtime import hosts
+from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.sharding import rules
+
+
+def shard_batch(batch: Any) -> Any:
+    """Put host arrays on the devices, their rows split over the mesh. Every host passes all rows."""
+    if hosts.count() > 1:
+        checksums = [zlib.crc32(np.ascontiguousarray(array)) for array in jax.tree.leaves(batch)]
+        hosts.require_same("the batch", checksums)
+    return meshes.device_put_global(batch, meshes.batch_sharding(meshes.current()))
+
+
+def shard_params[T](params: T) -> T:
+    """Put parameters on the devices as `rules.PARAMETERS` says."""
+    return meshes.device_put_global(params, meshes.param_shardings(meshes.current(), params))
+
+
+def replicate[T](tree: T) -> T:
+    """Put a full copy of host arrays on every device."""
+    return meshes.device_put_global(tree, jax.NamedSharding(meshes.current(), jax.P()))
+
+
+def split_into_microbatches(batch: Any, num_parts: int) -> Any:
+    """Reshape arrays [B, ...] to [num_parts, B / num_parts, ...]; every row stays on its device."""
+
+    def split(rows: jax.Array) -> jax.Array:
+        parts = rows.reshape(-1, num_parts, *rows.shape[1:]).swapaxes(0, 1)
+        return meshes.constrain(parts, jax.P(None, *rules.spec("batch")))
+
+    return jax.tree.map(split, batch)
+
+
+def constrain_like_params[T](tree: T) -> T:
+    """Pin arrays that follow parameters (gradients, moments) to the parameters' shardings in jit."""
+    return meshes.constrain(tree, meshes.param_shardings(meshes.current_in_jit(), tree))

@@ -1,0 +1,47 @@
+"""The algorithm in one file: it agrees with the trainer's losses, and it learns."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import minimal_grpo
+from r1ci_jax.sandbox import Sandbox, SandboxConfig
+from r1ci_jax.train import losses
+
+
+def test_advantages_are_those_of_the_trainer() -> None:
+    rewards_PR = np.array([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 1.1, 0.1, 0.0]])
+    expected_PR = losses.group_advantages(jnp.array(rewards_PR), jnp.ones((3, 4), bool))
+    np.testing.assert_allclose(minimal_grpo.group_advantages(rewards_PR), expected_PR, atol=1e-5)
+
+
+def test_the_loss_is_that_of_the_trainer() -> None:
+    rng = np.random.default_rng(0)
+    logprobs_BT, old_BT, ref_BT = (-rng.uniform(0.1, 3.0, (3, 5, 9))).astype(np.float32)
+    advantages_B1 = rng.normal(size=(5, 1)).astype(np.float32)
+    sampled_BT = rng.random((5, 9)) < 0.6
+    assert sampled_BT.any(axis=1).all()
+    settings = minimal_grpo.Settings(kl_coef=0.1)
+    ours = minimal_grpo.grpo_loss(logprobs_BT, old_BT, ref_BT, advantages_B1, sampled_BT, settings)
+    token_loss_BT = losses.grpo_token_loss(
+        jnp.array(logprobs_BT),
+        jnp.array(old_BT),
+        jnp.array(ref_BT),
+        jnp.broadcast_to(advantages_B1, old_BT.shape),
+        losses.token_weights(jnp.array(sampled_BT)),
+        clip_low=settings.clip,
+        clip_high=settings.clip,
+        kl_coef=settings.kl_coef,
+    )
+    assert float(ours) == pytest.approx(float(token_loss_BT.sum()) / 5, rel=1e-5)
+
+
+def test_it_learns_to_run_code() -> None:
+    settings = dataclasses.replace(minimal_grpo.Settings(), steps=10, eval_questions=32)
+    with Sandbox(SandboxConfig()) as sandbox:
+        rewards, before, after = minimal_grpo.main(settings, sandbox)
+    assert len(rewards) == 10
+    assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.1
+    assert after > before + 0.3
