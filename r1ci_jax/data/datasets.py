@@ -21,8 +21,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import writer
 
 from r1ci_jax.config import DatasetConfig
-from r1ci_jax.data import question_splits as asking
-from r1ci_jax.data import question_workers, records
+from r1ci_jax.data import question_splits, question_workers, records
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.data.records import GradedExample, Record, Source
 from r1ci_jax.errors import UserError
@@ -174,7 +173,7 @@ def _write_task(
         fingerprint=_tasks_mark(drawn.task, questions, seed),
         data_dir=data_dir,
         config=drawn.task,
-        facts={"asked": asking.questions_per_split(registry.get(drawn.task), questions)},
+        facts={"asked": question_splits.questions_per_split(registry.get(drawn.task), questions)},
     )
 
 
@@ -185,7 +184,7 @@ def _test_tasks(questions: DatasetConfig) -> list[str]:
 def _identities(data_dir: Path, names: Sequence[str]) -> frozenset[bytes]:
     """What the tasks for testing ask."""
     rows = load_examples(data_dir, names, "eval")
-    return frozenset(asking.question_key(example.question) for example in rows)
+    return frozenset(question_splits.question_key(example.question) for example in rows)
 
 
 def _tasks_mark(name: str, questions: DatasetConfig, seed: int) -> str:

@@ -14,7 +14,7 @@ class Segment:
 
     text: str
     role: Role
-    """A `user` segment holds the turn's text alone; chat.user_message_ids adds the marks around it."""
+    """A `user` segment holds the bare message; chatml.user_message_ids adds the marks around it."""
     sampled: bool
     """True: the policy must learn to write it."""
 

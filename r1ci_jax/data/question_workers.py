@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 
 from r1ci_jax.config import DatasetConfig
-from r1ci_jax.data import question_splits as drawing
+from r1ci_jax.data import question_splits
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
@@ -105,7 +105,9 @@ def _generate(
     name: str, questions: DatasetConfig, seed: int, reserved: frozenset[bytes]
 ) -> GeneratedTask:
     began = time.monotonic()
-    splits = drawing.generate_splits(registry.get(name), questions, seed=seed, reserved=reserved)
+    splits = question_splits.generate_splits(
+        registry.get(name), questions, seed=seed, reserved=reserved
+    )
     return GeneratedTask(task=name, splits=splits, seconds=time.monotonic() - began)
 
 
