@@ -38,12 +38,12 @@ class Demonstration:
 
 
 def learned_segment(text: str) -> Segment:
-    """What the policy writes and learns to write."""
+    """Make a segment that the policy learns to write."""
     return Segment(text=text, role="assistant", sampled=True)
 
 
 def masked_segment(text: str) -> Segment:
-    """What a policy wrote wrongly: the trajectory shows it, but nobody should learn it."""
+    """Make a segment with a mistake: the trajectory shows it, the loss masks it."""
     return Segment(text=text, role="assistant", sampled=False)
 
 

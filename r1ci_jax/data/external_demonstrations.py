@@ -206,7 +206,7 @@ def _machine() -> tuple[list[list[int]], list[int], int]:
 
 
 def _pause(text: str) -> tuple[Stop, int]:
-    """Why and after how many bytes sampling would first have stopped."""
+    """Return the reason and the byte count at which sampling would first have stopped."""
     next_state, stops, state = _machine()
     data = text.encode()
     for size, byte in enumerate(data, start=1):

@@ -1,4 +1,4 @@
-"""Drawing the questions of many tasks at once, each task whole in one process.
+"""Generate the questions of many tasks at once, each task in one process.
 
 The processes only draw; who asked for the questions writes them. So the datasets are the same
 whatever the number of processes, and a process needs neither TFDS nor JAX.
@@ -37,7 +37,7 @@ class GeneratedTask:
 
 
 def num_processes(tasks: int, jobs: int | None = None) -> int:
-    """How many processes draw `tasks` tasks: as told, else by the number of processors."""
+    """Return the number of processes: `jobs` if given, else by the number of processors."""
     if jobs is None:
         jobs = min(len(os.sched_getaffinity(0)), tasks // TASKS_PER_PROCESS)
     elif jobs < 1:
