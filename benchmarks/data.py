@@ -116,16 +116,11 @@ def _read(wanted: DatasetConfig, data_dir: Path, epochs: int) -> dict[str, Any]:
             next(batches)
         rates.append((time.perf_counter() - began, time.process_time() - used))
         memory.append(_resident_bytes())
-    mixed = batching.mixed_batches(source, BATCH, by="task", seed=0)
-    began = time.perf_counter()
-    for _ in range(steps):
-        next(mixed)
     read = BATCH * steps
     return {
         "examples": read,
         "per_second": round(max(read / wall for wall, _ in rates[1:])),
         "per_cpu_second": round(max(read / cpu for _, cpu in rates[1:])),
-        "mixed_by_task_per_second": round(read / (time.perf_counter() - began)),
         "memory_bytes": {"before": memory[0], "after_epochs": memory[1:]},
         "last_epoch_growth_bytes": memory[-1] - memory[-2],
     }

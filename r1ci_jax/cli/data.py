@@ -11,8 +11,7 @@ from typing import Any
 
 from r1ci_jax.cli import experiment_file as experiments
 from r1ci_jax.config import Experiment
-from r1ci_jax.data import build as prepare
-from r1ci_jax.data import datasets, question_splits, question_workers, stats
+from r1ci_jax.data import build, datasets, question_splits, question_workers, stats
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import progress, run_dir
 from r1ci_jax.runtime.progress import Progress
@@ -29,22 +28,22 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser("data", help="datasets: build, fetch, stats")
     commands = parser.add_subparsers(dest="data_command", metavar="COMMAND")
 
-    build = commands.add_parser(
+    build_parser = commands.add_parser(
         "build", help="questions and demonstrations of an experiment, as its run would make them"
     )
-    build.add_argument("experiment", metavar="EXP", help="experiments/file.py[:variant]")
-    build.add_argument("--workdir", type=Path, help="run directory (default runs/NAME)")
-    build.add_argument(
+    build_parser.add_argument("experiment", metavar="EXP", help="experiments/file.py[:variant]")
+    build_parser.add_argument("--workdir", type=Path, help="run directory (default runs/NAME)")
+    build_parser.add_argument(
         "--questions-only", action="store_true", help="no demonstrations, no sandbox"
     )
-    build.add_argument(
+    build_parser.add_argument(
         "--jobs",
         type=int,
         metavar="N",
         help="processes that draw questions (default: one a processor, but none for fewer than "
         f"{question_workers.TASKS_PER_PROCESS} tasks); the datasets are the same for any number",
     )
-    build.set_defaults(run=_build, takes_overrides=True)
+    build_parser.set_defaults(run=_build, takes_overrides=True)
 
     fetch = commands.add_parser(
         "fetch", help="published questions: BIG-Bench-Hard, GSM-Hard, MATH, from the network"
@@ -65,7 +64,7 @@ def add_commands(subparsers: Any) -> None:
     )
     show.set_defaults(run=_stats)
 
-    for command in (build, fetch, show):
+    for command in (build_parser, fetch, show):
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -75,12 +74,12 @@ def _build(args: argparse.Namespace) -> int:
     jobs = question_workers.num_processes(len(names), args.jobs)
     path = args.workdir or run_dir.default_path(experiment)
     if not args.questions_only:
-        prepare.require_demonstrations(experiment)
+        build.require_demonstrations(experiment)
     began = time.monotonic()
     with run_dir.RunDir.open(path, experiment):
         data_dir = path / "data"
         with Progress("questions", len(names), unit="tasks") as bar:
-            drawn = prepare.build_questions(
+            drawn = build.build_questions(
                 experiment, data_dir, jobs=jobs, report=lambda done, _: bar.update(done)
             )
         if not args.questions_only:
@@ -103,7 +102,7 @@ def _demonstrate(experiment: Experiment, data_dir: Path) -> None:
     if experiment.sandbox.unsafe:
         progress.warn(UNSAFE_WARNING)
     with Sandbox(experiment.sandbox) as sandbox, Progress("demonstrations") as bar:
-        prepare.build_demonstrations(
+        build.build_demonstrations(
             experiment,
             data_dir,
             sandbox,

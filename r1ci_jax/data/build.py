@@ -8,7 +8,7 @@ from r1ci_jax.text import prompts
 
 
 def instructions(experiment: Experiment) -> str:
-    """What stands before each question; a model trained from scratch learns it by example."""
+    """Return the instructions before each question; a model trained from scratch has none."""
     return prompts.INSTRUCTIONS if experiment.model.checkpoint else ""
 
 

@@ -21,8 +21,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import writer
 
 from r1ci_jax.config import DatasetConfig
-from r1ci_jax.data import question_splits as asking
-from r1ci_jax.data import question_workers, records
+from r1ci_jax.data import question_splits, question_workers, records
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.data.records import GradedExample, Record, Source
 from r1ci_jax.errors import UserError
@@ -174,7 +173,7 @@ def _write_task(
         fingerprint=_tasks_mark(drawn.task, questions, seed),
         data_dir=data_dir,
         config=drawn.task,
-        facts={"asked": asking.questions_per_split(registry.get(drawn.task), questions)},
+        facts={"asked": question_splits.questions_per_split(registry.get(drawn.task), questions)},
     )
 
 
@@ -183,9 +182,9 @@ def _test_tasks(questions: DatasetConfig) -> list[str]:
 
 
 def _identities(data_dir: Path, names: Sequence[str]) -> frozenset[bytes]:
-    """What the tasks for testing ask."""
+    """Return the keys of the test tasks' questions."""
     rows = load_examples(data_dir, names, "eval")
-    return frozenset(asking.question_key(example.question) for example in rows)
+    return frozenset(question_splits.question_key(example.question) for example in rows)
 
 
 def _tasks_mark(name: str, questions: DatasetConfig, seed: int) -> str:
@@ -233,7 +232,7 @@ def _digest(value: Any) -> str:
 
 
 def _is_current(data_dir: Path, dataset: str, config: str, fingerprint: str) -> bool:
-    """Whether that dataset is there; raises UserError when it is another one."""
+    """Return True if that dataset exists; raise UserError if its settings differ."""
     place = _dataset_dir(data_dir, dataset, config)
     if not place.exists():
         return False
@@ -292,7 +291,7 @@ def load_curriculum(data_dir: Path, split: str) -> Source[GradedExample]:
 
 
 def is_built(data_dir: Path, dataset: str, config: str = "") -> bool:
-    """Whether that dataset is there, whole."""
+    """Return True if that dataset exists."""
     return _dataset_dir(data_dir, dataset, config).is_dir()
 
 
@@ -303,7 +302,7 @@ def task_names(data_dir: Path) -> tuple[str, ...]:
 
 
 def stored_metadata(data_dir: Path, task: str) -> dict[str, int]:
-    """How many questions were asked of a task when it was built, by split."""
+    """Return the number of questions requested from a task when it was built, by split."""
     return _open(_dataset_dir(data_dir, "r1ci_tasks", task)).info.metadata["asked"]
 
 

@@ -3,11 +3,9 @@
 import dataclasses
 from typing import Literal
 
-from r1ci_jax.text import prompts
-
 Role = Literal["assistant", "observation", "user"]
-Agent = prompts.AgentName
-AGENTS = prompts.AGENT_NAMES
+Agent = Literal["code_agent", "all_text", "all_code", "codesteer"]
+AGENTS: tuple[Agent, ...] = ("code_agent", "all_text", "all_code", "codesteer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,7 +14,7 @@ class Segment:
 
     text: str
     role: Role
-    """A `user` segment holds the message's text alone; chatml.user_message_ids adds the marks."""
+    """A `user` segment holds the bare message; chatml.user_message_ids adds the marks around it."""
     sampled: bool
     """True: the policy must learn to write it."""
 
@@ -40,12 +38,12 @@ class Demonstration:
 
 
 def learned_segment(text: str) -> Segment:
-    """What the policy writes and learns to write."""
+    """Make a segment that the policy learns to write."""
     return Segment(text=text, role="assistant", sampled=True)
 
 
 def masked_segment(text: str) -> Segment:
-    """What a policy wrote wrongly: the trajectory shows it, but nobody should learn it."""
+    """Make a segment with a mistake: the trajectory shows it, the loss masks it."""
     return Segment(text=text, role="assistant", sampled=False)
 
 

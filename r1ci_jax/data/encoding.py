@@ -68,7 +68,7 @@ def encode_all(
 
 
 def iterate_texts(demonstrations: Iterable[Demonstration]) -> list[str]:
-    """What a tokenizer of the run should be trained on: every stretch, as it is encoded."""
+    """Return the texts to train a tokenizer on: every segment, as it is encoded."""
     found = []
     for demonstration in demonstrations:
         found += [f"user\n{demonstration.prompt}", "assistant\n"]

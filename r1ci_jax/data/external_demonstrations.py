@@ -1,7 +1,7 @@
 """Demonstrations made elsewhere: JSON lines, checked before anything is trained on them.
 
-A line is a `Demonstration` as a JSON object. Two checks, each of which names the line at fault:
-`read` looks at the file alone, before anything is made; `validate_against` compares with
+A line is a `Demonstration` as a JSON object. There are two checks, and each names the line at
+fault: `read` looks at the file alone, before anything is built; `validate_against` compares it with
 the questions, once those are generated. docs/demonstrations.md describes the format.
 """
 
@@ -206,7 +206,7 @@ def _machine() -> tuple[list[list[int]], list[int], int]:
 
 
 def _pause(text: str) -> tuple[Stop, int]:
-    """Why and after how many bytes sampling would first have stopped."""
+    """Return the reason and the byte count at which sampling would first have stopped."""
     next_state, stops, state = _machine()
     data = text.encode()
     for size, byte in enumerate(data, start=1):

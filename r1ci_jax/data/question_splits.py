@@ -1,4 +1,4 @@
-"""Drawing questions: which split a question belongs to, and enough different ones for each."""
+"""Generate questions: assign each to a split, with enough distinct ones per split."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -42,7 +42,7 @@ def split_of(question: str, counts: dict[str, int]) -> str:
 
 
 def question_key(question: str) -> bytes:
-    """What tells a question from another: a digest of its normalised text."""
+    """Return a digest of the normalized text: it identifies a question."""
     return hashlib.sha256(base.normalize_question(question).encode()).digest()[:16]
 
 

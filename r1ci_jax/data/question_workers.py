@@ -1,4 +1,4 @@
-"""Drawing the questions of many tasks at once, each task whole in one process.
+"""Generate the questions of many tasks at once, each task in one process.
 
 The processes only draw; who asked for the questions writes them. So the datasets are the same
 whatever the number of processes, and a process needs neither TFDS nor JAX.
@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 
 from r1ci_jax.config import DatasetConfig
-from r1ci_jax.data import question_splits as drawing
+from r1ci_jax.data import question_splits
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
@@ -37,7 +37,7 @@ class GeneratedTask:
 
 
 def num_processes(tasks: int, jobs: int | None = None) -> int:
-    """How many processes draw `tasks` tasks: as told, else by the number of processors."""
+    """Return the number of processes: `jobs` if given, else by the number of processors."""
     if jobs is None:
         jobs = min(len(os.sched_getaffinity(0)), tasks // TASKS_PER_PROCESS)
     elif jobs < 1:
@@ -105,7 +105,9 @@ def _generate(
     name: str, questions: DatasetConfig, seed: int, reserved: frozenset[bytes]
 ) -> GeneratedTask:
     began = time.monotonic()
-    splits = drawing.generate_splits(registry.get(name), questions, seed=seed, reserved=reserved)
+    splits = question_splits.generate_splits(
+        registry.get(name), questions, seed=seed, reserved=reserved
+    )
     return GeneratedTask(task=name, splits=splits, seconds=time.monotonic() - began)
 
 

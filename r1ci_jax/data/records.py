@@ -1,4 +1,4 @@
-"""What a row looks like on disk, and rows by number.
+"""The form of a record on disk, and random access to records.
 
 A record is a `tf.train.Example` with one feature a field, which any reader of TFDS understands.
 TFDS decodes such a record through numpy, feature by feature, in a tenth of a millisecond and more;

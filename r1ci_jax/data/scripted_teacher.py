@@ -34,7 +34,7 @@ Report = Callable[[int, int], None]
 
 
 class Interpreter(Protocol):
-    """What the teacher needs of a `Sandbox`."""
+    """The part of `Sandbox` that the teacher uses."""
 
     def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
         """Run a script."""

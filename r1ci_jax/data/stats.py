@@ -1,4 +1,4 @@
-"""What a dataset holds: counts, lengths, answers, duplicates, how far one constant answer gets."""
+"""Statistics of a dataset: counts, lengths, answers, duplicates, score of a constant answer."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a task is: a generator of questions and a rule that judges answers."""
+"""The contract of a task: it generates questions and scores answers by rules."""
 
 import abc
 import dataclasses
@@ -25,7 +25,7 @@ class Example:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A judged answer."""
+    """The score of an answer."""
 
     correct: bool
     reason: str

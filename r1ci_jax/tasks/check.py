@@ -22,7 +22,7 @@ _SHOWN = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the check of one task found."""
+    """The result of checking one task."""
 
     task: str
     items: int

@@ -1,4 +1,4 @@
-"""What tasks with an own generator share: a drawn puzzle becomes an example."""
+"""Base class of tasks with their own generator: a puzzle becomes an example."""
 
 import abc
 import dataclasses
@@ -12,7 +12,7 @@ from r1ci_jax.tasks.base import Example
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Puzzle:
-    """One drawn question."""
+    """One generated question."""
 
     question: str
     answer: Any
@@ -22,7 +22,7 @@ class Puzzle:
 
 
 class ProceduralTask(base.Task):
-    """A task whose questions are drawn from a seed."""
+    """A task whose questions are generated from a seed."""
 
     @abc.abstractmethod
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:

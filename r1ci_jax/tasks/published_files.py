@@ -1,4 +1,4 @@
-"""Where task data lie, and how they come there."""
+"""The data folder of published questions: its path, reading, downloading."""
 
 import dataclasses
 import hashlib

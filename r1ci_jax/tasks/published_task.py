@@ -1,4 +1,4 @@
-"""What tasks with published items share: reading them once, dropping unusable ones, order."""
+"""Base class of tasks with published items: read once, drop unusable items, permute."""
 
 import abc
 import dataclasses

@@ -1,4 +1,4 @@
-"""Which tasks are trained on: 107 of the paper's 144, drawn once and fixed here.
+"""The split of tasks: 107 of the paper's 144 are trained on, sampled once and fixed here.
 
 The paper divides its 144 tasks at random into 107 and 37 and the names are not known. This list was
 drawn by

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import random
 from pathlib import Path
 
 import grain
@@ -17,7 +16,6 @@ from r1ci_jax.data.demonstrations import (
     user_segment,
 )
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chatml, prompts, protocol, tokenizer
 from r1ci_jax.text.tokenizer import Tokenizer
 
@@ -133,76 +131,6 @@ def test_prompt_batches_come_in_grains_order_of_the_rows() -> None:
     batches = batching.prompt_batches(rows, 5, seed=11)
     drawn = [row for _ in range(20) for row in next(batches)]
     assert drawn == [plain[i] for i in range(100)]
-
-
-def _asked(counts: dict[str, int]) -> list[Example]:
-    """Questions of these tasks, mixed up, of difficulties 1 and 2 in turn."""
-    names = [name for name, count in counts.items() for _ in range(count)]
-    random.Random(0).shuffle(names)
-    return [
-        Example(id=str(i), task=name, question=f"q{i}", answer="1", difficulty=1 + i % 2)
-        for i, name in enumerate(names)
-    ]
-
-
-_COUNTS = {"toy_letters": 5, "toy_sorting": 40, "pooling": 3, "bbh_navigate": 11}
-
-
-@pytest.mark.parametrize(
-    ("by", "weights"),
-    [
-        ("task", {"toy_letters": 1.0, "toy_sorting": 2.0, "pooling": 0.5, "bbh_navigate": 4.5}),
-        ("task", {"toy_sorting": 0.3, "pooling": 0.7}),
-        ("suite", {"toy": 1, "symbench": 1, "bbh": 2}),
-        ("difficulty", {"1": 3, "2": 1}),
-        ("task", None),
-    ],
-)
-def test_a_mixture_keeps_its_proportions(
-    by: batching.Trait, weights: dict[str, float] | None
-) -> None:
-    rows = _asked(_COUNTS)
-    batches = batching.mixed_batches(rows, 8, by=by, weights=weights, seed=3)
-    shares = weights or dict.fromkeys(_COUNTS, 1.0)
-    seen: collections.Counter[str] = collections.Counter()
-    stream: list[Example] = []
-    for _ in range(60):
-        stream += next(batches)
-        seen.update(batching.trait(example, by) for example in stream[-8:])
-        for name, weight in shares.items():
-            assert abs(seen[name] - len(stream) * weight / sum(shares.values())) < 2
-    assert seen.keys() == set(shares)
-    # Within a group nothing comes again before all has come, and each round has its own order.
-    for name in shares:
-        group = [e.id for e in stream if batching.trait(e, by) == name]
-        size = sum(batching.trait(e, by) == name for e in rows)
-        rounds = [tuple(group[i : i + size]) for i in range(0, len(group) - size + 1, size)]
-        assert all(len(set(one)) == size for one in rounds)
-        assert size < 5 or len(set(rounds)) > 1
-
-
-def test_a_mixture_is_decided_by_its_seed_and_resumes() -> None:
-    def make(seed: int) -> batching.Batches[list[Example]]:
-        return batching.mixed_batches(_asked(_COUNTS), 4, by="task", seed=seed)
-
-    one, same, other = make(1), make(1), make(2)
-    assert [next(one) for _ in range(30)] == [next(same) for _ in range(30)]
-    assert [next(other) for _ in range(30)] != [next(make(1)) for _ in range(30)]
-    fresh = make(1)
-    fresh.set_state(one.get_state())
-    assert [next(fresh) for _ in range(9)] == [next(one) for _ in range(9)]
-    assert fresh.get_state() == one.get_state()
-
-
-def test_a_mixture_of_what_is_not_there_is_refused() -> None:
-    rows = _asked(_COUNTS)
-    with pytest.raises(UserError, match="no question of task 'x' is there; choose among bbh_nav"):
-        batching.mixed_batches(rows, 4, by="task", weights={"x": 1}, seed=0)
-    for weight in (0, -1, float("nan"), float("inf")):
-        with pytest.raises(UserError, match="the weight of difficulty '1' is"):
-            batching.mixed_batches(rows, 4, by="difficulty", weights={"1": weight}, seed=0)
-    with pytest.raises(UserError, match="no suite to train on"):
-        batching.mixed_batches([], 4, by="suite", seed=0)
 
 
 # --- the whole conversation, rendered at once -----------------------------------------------------

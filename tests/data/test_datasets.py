@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from r1ci_jax.config import DatasetConfig
-from r1ci_jax.data import datasets
-from r1ci_jax.data import question_splits as drawing
+from r1ci_jax.data import datasets, question_splits
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.data.records import GradedExample, Record
 from r1ci_jax.errors import UserError
@@ -20,7 +19,7 @@ from r1ci_jax.tasks.base import Example
 
 def test_questions_round_trip(questions: DatasetConfig, data_dir: Path) -> None:
     for name in questions.tasks:
-        drawn = drawing.generate_splits(registry.get(name), questions, seed=3)
+        drawn = question_splits.generate_splits(registry.get(name), questions, seed=3)
         for split, examples in drawn.items():
             assert list(datasets.load_examples(data_dir, [name], split)) == examples
     everything = datasets.load_examples(data_dir, questions.tasks, "sft+eval")

@@ -13,8 +13,7 @@ from typing import override
 import pytest
 
 from r1ci_jax.config import DatasetConfig
-from r1ci_jax.data import datasets, question_workers
-from r1ci_jax.data import question_splits as asking
+from r1ci_jax.data import datasets, question_splits, question_workers
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import base, registry
 from r1ci_jax.tasks.base import Example, Task, Verdict
@@ -164,7 +163,7 @@ def test_what_a_task_for_testing_asks_is_never_trained_on(
     assert len(asked("toy_sorting", "sft")) == 30 and len(asked("toy_sorting", "grpo")) == 20
     assert asked("toy_sorting", "sft+grpo").isdisjoint(tested)
     # Drawn without regard to it the two would overlap.
-    careless = asking.generate_splits(trained, wanted, seed=5)
+    careless = question_splits.generate_splits(trained, wanted, seed=5)
     seen = {base.normalize_question(e.question) for s in ("sft", "grpo") for e in careless[s]}
     assert not seen.isdisjoint(tested)
     # Without the task for testing the same directory would be another dataset.
@@ -206,10 +205,12 @@ class _Published(Task):
 @pytest.mark.parametrize("size", [10, 250, 320, 600])
 def test_a_source_with_few_questions_shrinks_every_split_in_proportion(size: int) -> None:
     wanted = DatasetConfig(tasks=("x",), sft_per_task=70, grpo_per_task=50, eval_per_task=200)
-    splits = asking.generate_splits(_Published(size), wanted, seed=0)
+    splits = question_splits.generate_splits(_Published(size), wanted, seed=0)
     there = {split: len(rows) for split, rows in splits.items()}
-    counts = asking.split_sizes(wanted)
-    hashed = collections.Counter(asking.split_of(f"Item {index}?", counts) for index in range(size))
+    counts = question_splits.split_sizes(wanted)
+    hashed = collections.Counter(
+        question_splits.split_of(f"Item {index}?", counts) for index in range(size)
+    )
     # Where a question goes is not moved by how many there are: splits stay disjoint across tasks.
     assert there == {split: min(n, hashed[split]) for split, n in counts.items()}
     if size == 250:
@@ -237,12 +238,12 @@ def test_what_a_source_lacks_is_listed(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_task_takes_the_usual_levels_that_it_has() -> None:
     task = _Published(5)
-    assert asking.levels(task, DatasetConfig(tasks=("x",), difficulties=(1, 2, 5))) == (1,)
-    assert asking.levels(task, DatasetConfig(tasks=("x",), difficulties=(3, 4))) == (1,)
+    assert question_splits.levels(task, DatasetConfig(tasks=("x",), difficulties=(1, 2, 5))) == (1,)
+    assert question_splits.levels(task, DatasetConfig(tasks=("x",), difficulties=(3, 4))) == (1,)
     toy = registry.get("toy_letters")
-    assert asking.levels(toy, DatasetConfig(tasks=("x",), difficulties=(2, 4))) == (2, 4)
+    assert question_splits.levels(toy, DatasetConfig(tasks=("x",), difficulties=(2, 4))) == (2, 4)
     with pytest.raises(UserError, match="published has no difficulty 7"):
-        asking.levels(task, DatasetConfig(tasks=("x",), difficulties=(1, 7)))
+        question_splits.levels(task, DatasetConfig(tasks=("x",), difficulties=(1, 7)))
 
 
 def test_what_a_level_lacks_the_others_make_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,8 +257,10 @@ def test_what_a_level_lacks_the_others_make_up_for(monkeypatch: pytest.MonkeyPat
     wanted = DatasetConfig(
         tasks=("x",), difficulties=(1, 2, 3), sft_per_task=40, grpo_per_task=30, eval_per_task=20
     )
-    splits = asking.generate_splits(task, wanted, seed=0)
-    assert {split: len(rows) for split, rows in splits.items()} == asking.split_sizes(wanted)
+    splits = question_splits.generate_splits(task, wanted, seed=0)
+    assert {split: len(rows) for split, rows in splits.items()} == question_splits.split_sizes(
+        wanted
+    )
     levels = collections.Counter(e.difficulty for rows in splits.values() for e in rows)
     assert levels[2] == 10 and levels[1] + levels[3] == 80 and abs(levels[1] - levels[3]) <= 6
     texts = [base.normalize_question(e.question) for rows in splits.values() for e in rows]

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from r1ci_jax.config import DatasetConfig
-from r1ci_jax.data import question_splits as drawing
+from r1ci_jax.data import question_splits
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import base, registry
 
@@ -16,8 +16,8 @@ from r1ci_jax.tasks import base, registry
 def test_splits_have_their_counts_and_share_no_question(questions: DatasetConfig) -> None:
     owner: dict[str, str] = {}
     for name in questions.tasks:
-        splits = drawing.generate_splits(registry.get(name), questions, seed=0)
-        assert {split: len(rows) for split, rows in splits.items()} == drawing.split_sizes(
+        splits = question_splits.generate_splits(registry.get(name), questions, seed=0)
+        assert {split: len(rows) for split, rows in splits.items()} == question_splits.split_sizes(
             questions
         )
         for split, rows in splits.items():
@@ -31,17 +31,20 @@ def test_splits_have_their_counts_and_share_no_question(questions: DatasetConfig
 def test_the_split_depends_on_the_text_alone() -> None:
     counts = {"sft": 5, "grpo": 3, "eval": 2}
     texts = [f"What is {n}?" for n in range(3_000)]
-    found = collections.Counter(drawing.split_of(text, counts) for text in texts)
+    found = collections.Counter(question_splits.split_of(text, counts) for text in texts)
     assert {split: round(n / 300) for split, n in found.items()} == counts
     assert all(
-        drawing.split_of(text, counts) == drawing.split_of(f"  {text.upper()} ", counts)
+        question_splits.split_of(text, counts)
+        == question_splits.split_of(f"  {text.upper()} ", counts)
         for text in texts[:50]
     )
 
 
 def test_another_seed_draws_other_questions(questions: DatasetConfig) -> None:
     task = registry.get("toy_letters")
-    one, two = (drawing.generate_splits(task, questions, seed=seed)["eval"] for seed in (0, 1))
+    one, two = (
+        question_splits.generate_splits(task, questions, seed=seed)["eval"] for seed in (0, 1)
+    )
     assert {e.question for e in one}.isdisjoint(e.question for e in two)
 
 
@@ -50,9 +53,9 @@ def test_an_exhausted_task_is_reported() -> None:
     with pytest.raises(
         UserError, match=r"toy_arithmetic at difficulty 1 has too few .*sft [0-9]+ of 3000"
     ):
-        drawing.generate_splits(registry.get("toy_arithmetic"), many, seed=0)
+        question_splits.generate_splits(registry.get("toy_arithmetic"), many, seed=0)
     with pytest.raises(UserError, match="has no difficulty 6"):
-        drawing.generate_splits(
+        question_splits.generate_splits(
             registry.get("toy_arithmetic"), DatasetConfig(tasks=("x",), difficulties=(6,)), seed=0
         )
 

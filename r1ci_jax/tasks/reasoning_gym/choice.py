@@ -1,4 +1,4 @@
-"""Which data sets of `reasoning-gym` are tasks here, with which settings, and why.
+"""The data sets of `reasoning-gym` that are tasks here, with their settings and the reasons.
 
 The package (0.1.25) registers 105 data sets; 84 are chosen. The difficulty levels follow the
 attributes of the package's curricula, but not their values: taken as shipped, some levels fail

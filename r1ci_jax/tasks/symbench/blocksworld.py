@@ -121,7 +121,7 @@ def _deal(rng: random.Random, blocks: int, stacks: int) -> Stacks:
     return tuple("".join(itertools.islice(rest, length)) for length in lengths)
 
 
-def _shown(stacks: Stacks) -> str:
+def _format_stacks(stacks: Stacks) -> str:
     return "\n".join(
         f"stack {number}: {' '.join(blocks) or '(empty)'}"
         for number, blocks in enumerate(stacks, 1)
@@ -129,10 +129,12 @@ def _shown(stacks: Stacks) -> str:
 
 
 def _question(start: Stacks, goal: Stacks, limit: int) -> str:
-    return _QUESTION.format(count=len(start), start=_shown(start), goal=_shown(goal), limit=limit)
+    return _QUESTION.format(
+        count=len(start), start=_format_stacks(start), goal=_format_stacks(goal), limit=limit
+    )
 
 
-def written(moves: list[Move]) -> str:
+def format_plan(moves: list[Move]) -> str:
     """The plan as an answer."""
     return "\n".join(f"Move {block} from {source} to {target}" for block, source, target in moves)
 
@@ -156,7 +158,7 @@ class Blocksworld(symbench_task.SymbenchTask):
                 break
         return Puzzle(
             question=_question(start, goal, limit),
-            answer=written(moves),
+            answer=format_plan(moves),
             metadata={"start": start, "goal": goal, "limit": limit},
         )
 

@@ -93,7 +93,7 @@ def schedule(boxes: list[int], lifters: list[int], *, tight: bool) -> list[Step]
     return steps
 
 
-def written(steps: list[Step]) -> str:
+def format_schedule(steps: list[Step]) -> str:
     """The schedule as an answer."""
     lines: list[str] = []
     for number, step in enumerate(steps, 1):
@@ -131,7 +131,7 @@ class BoxLift(symbench_task.SymbenchTask):
         steps = min(plans, key=len)
         return Puzzle(
             question=_question(boxes, lifters, len(steps)),
-            answer=written(steps),
+            answer=format_schedule(steps),
             metadata={"boxes": boxes, "lifters": lifters, "limit": len(steps)},
         )
 

@@ -74,7 +74,7 @@ class CombinatorialCalculation(symbench_task.SymbenchTask):
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         while True:
             numbers = [rng.randint(1, 9) for _ in range(_COUNT[difficulty])]
-            made = formula.drawn(rng, numbers)
+            made = formula.make_formula(rng, numbers)
             if made is None or made.value not in _TARGETS:
                 continue
             target = int(made.value)
@@ -85,7 +85,7 @@ class CombinatorialCalculation(symbench_task.SymbenchTask):
         )
         return Puzzle(
             question=question,
-            answer=_listed(made.tokens),
+            answer=_format_list(made.tokens),
             metadata={"numbers": numbers, "target": target},
         )
 
@@ -98,7 +98,7 @@ class CombinatorialCalculation(symbench_task.SymbenchTask):
         given = json.loads(example.metadata)
         if [int(token) for token in row if token.isdigit()] != given["numbers"]:
             return symbench_task.wrong_verdict("not the given numbers in their order")
-        return formula.judged(row, given["target"])
+        return formula.score_formula(row, given["target"])
 
     @override
     def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
@@ -109,10 +109,10 @@ class CombinatorialCalculation(symbench_task.SymbenchTask):
         if not isinstance(tokens, list):
             raise self.malformed(number, "the solution is not a list of symbols")
         metadata = {"numbers": [int(n) for n in match[1].split(",")], "target": int(match[2])}
-        return self.item(number, question, metadata, _listed([str(token) for token in tokens]))
+        return self.item(number, question, metadata, _format_list([str(token) for token in tokens]))
 
 
-def _listed(tokens: Sequence[str]) -> str:
+def _format_list(tokens: Sequence[str]) -> str:
     return f"[{', '.join(tokens)}]"
 
 

@@ -128,7 +128,7 @@ class ConstrainedLinearArrangement(symbench_task.SymbenchTask):
             "played": [letters[card] for card in played],
             "results": results,
         }
-        answer = _listed([letters[card] for card in hidden])
+        answer = _format_list([letters[card] for card in hidden])
         return Puzzle(question=_question(metadata), answer=answer, metadata=metadata)
 
     @override
@@ -168,7 +168,7 @@ class ConstrainedLinearArrangement(symbench_task.SymbenchTask):
             "played": [card for card, _ in rounds],
             "results": [result for _, result in rounds],
         }
-        return self.item(number, question, metadata, _listed(list(map(str, gold))))
+        return self.item(number, question, metadata, _format_list(list(map(str, gold))))
 
 
 def solutions(game: str, played: Sequence[int], results: Sequence[str], limit: int) -> int:
@@ -211,7 +211,7 @@ def _question(metadata: dict[str, Any]) -> str:
     )
 
 
-def _listed(letters: Sequence[str]) -> str:
+def _format_list(letters: Sequence[str]) -> str:
     return f"[{', '.join(letters)}]"
 
 

@@ -105,7 +105,9 @@ class Cryptanalysis(symbench_task.SymbenchTask):
             secret = rng.choice(_words(string.digits, shape.digits)) + rng.choice(
                 _words(string.ascii_uppercase[: shape.alphabet], shape.letters)
             )
-        told = [(guess, *_judged(guess, secret, shape)) for guess in _guesses(rng, shape, secret)]
+        told = [
+            (guess, *_give_feedback(guess, secret, shape)) for guess in _guesses(rng, shape, secret)
+        ]
         question = _QUESTION.format(
             digits=shape.digits,
             letters=shape.letters,
@@ -166,7 +168,7 @@ def _parts(word: str, digits: int) -> tuple[str, str]:
     return word[:digits], word[digits:]
 
 
-def _judged(guess: str, secret: str, shape: _Shape) -> list[Feedback]:
+def _give_feedback(guess: str, secret: str, shape: _Shape) -> list[Feedback]:
     """The feedback on digits and letters."""
     pairs = zip(_parts(guess, shape.digits), _parts(secret, shape.digits), strict=True)
     return [feedback(tried, hidden, shape.remarks) for tried, hidden in pairs]

@@ -30,28 +30,28 @@ def number(value: int) -> Formula:
     return Formula(tokens=(str(value),), value=Fraction(value))
 
 
-def combined(left: Formula, operator: str, right: Formula) -> Formula | None:
+def combine(left: Formula, operator: str, right: Formula) -> Formula | None:
     """Both joined, with parentheses where needed; None for a division by zero."""
-    value = applied(left.value, operator, right.value)
+    value = apply(left.value, operator, right.value)
     if value is None:
         return None
     rank = _RANK[operator]
     # A right side of equal rank changes its meaning only after - and /.
     right_open = right.rank < rank or (right.rank == rank and operator in "-/")
     tokens = (
-        *_wrapped(left.tokens, left.rank < rank),
+        *_parenthesize(left.tokens, left.rank < rank),
         operator,
-        *_wrapped(right.tokens, right_open),
+        *_parenthesize(right.tokens, right_open),
     )
     return Formula(tokens=tokens, value=value, rank=rank)
 
 
-def drawn(rng: random.Random, numbers: Sequence[int]) -> Formula | None:
+def make_formula(rng: random.Random, numbers: Sequence[int]) -> Formula | None:
     """A random formula of the numbers in their order; None where it divides by zero."""
     parts = [number(value) for value in numbers]
     while len(parts) > 1:
         spot = rng.randrange(len(parts) - 1)
-        joined = combined(parts[spot], rng.choice(OPERATORS), parts[spot + 1])
+        joined = combine(parts[spot], rng.choice(OPERATORS), parts[spot + 1])
         if joined is None:
             return None
         parts[spot : spot + 2] = [joined]
@@ -100,7 +100,7 @@ def value(row: Sequence[str]) -> Fraction | None:
     return operands[0]
 
 
-def judged(tokens: Sequence[str], target: int) -> Verdict:
+def score_formula(tokens: Sequence[str], target: int) -> Verdict:
     """Right when the tokens are a formula with that value."""
     found = value(tokens)
     if found is None:
@@ -110,7 +110,7 @@ def judged(tokens: Sequence[str], target: int) -> Verdict:
     return symbench_task.right_verdict(f"the value is {found}")
 
 
-def applied(left: Fraction, operator: str, right: Fraction) -> Fraction | None:
+def apply(left: Fraction, operator: str, right: Fraction) -> Fraction | None:
     """One operation; None for a division by zero."""
     match operator:
         case "+":
@@ -127,12 +127,12 @@ def _reduce(operands: list[Fraction], waiting: list[str], rank: int) -> bool:
     """Do the waiting operations that bind at least so strongly, back to a parenthesis."""
     while waiting and waiting[-1] != "(" and _RANK[waiting[-1]] >= rank:
         right = operands.pop()
-        result = applied(operands.pop(), waiting.pop(), right)
+        result = apply(operands.pop(), waiting.pop(), right)
         if result is None:
             return False
         operands.append(result)
     return True
 
 
-def _wrapped(row: tuple[str, ...], needed: bool) -> tuple[str, ...]:
+def _parenthesize(row: tuple[str, ...], needed: bool) -> tuple[str, ...]:
     return ("(", *row, ")") if needed else row

@@ -49,7 +49,7 @@ class Game24(symbench_task.SymbenchTask):
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         count, high = _SHAPE[difficulty]
         while True:
-            made = _aimed(rng, count, high)
+            made = _make_aimed_formula(rng, count, high)
             if made is None:
                 continue
             # Sorted, because the order of the formula would give it away.
@@ -73,7 +73,7 @@ class Game24(symbench_task.SymbenchTask):
         given = json.loads(example.metadata)
         if sorted(int(token) for token in row if token.isdigit()) != given["numbers"]:
             return symbench_task.wrong_verdict("not each of the given numbers exactly once")
-        return formula.judged(row, given["target"])
+        return formula.score_formula(row, given["target"])
 
     @override
     def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
@@ -101,7 +101,7 @@ def plainly_reachable(numbers: Sequence[int], target: int) -> bool:
     return False
 
 
-def _aimed(rng: random.Random, count: int, high: int) -> Formula | None:
+def _make_aimed_formula(rng: random.Random, count: int, high: int) -> Formula | None:
     """A random formula of so many numbers up to `high` with the value 24, or None by bad luck.
 
     All numbers but one are drawn; the last must be what the formula around it needs.
@@ -111,7 +111,7 @@ def _aimed(rng: random.Random, count: int, high: int) -> Formula | None:
     around: list[tuple[Formula, str, bool]] = []  # from the outermost operation inwards
     while known:
         size = rng.randint(1, len(known))
-        beside, known = formula.drawn(rng, known[:size]), known[size:]
+        beside, known = formula.make_formula(rng, known[:size]), known[size:]
         operator, left = rng.choice(formula.OPERATORS), rng.random() < 0.5
         if beside is None:
             return None
@@ -125,7 +125,7 @@ def _aimed(rng: random.Random, count: int, high: int) -> Formula | None:
     made: Formula | None = formula.number(int(needed))
     for beside, operator, left in reversed(around):
         pair = (made, beside) if left else (beside, made)
-        made = formula.combined(pair[0], operator, pair[1])
+        made = formula.combine(pair[0], operator, pair[1])
         if made is None:
             return None
     return made

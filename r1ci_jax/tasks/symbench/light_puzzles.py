@@ -44,7 +44,7 @@ _BUTTON = re.compile(r"Button ([A-Z]) controls the lights at (.+)")
 _CELL = re.compile(r'\["(\d+)", "(\d+)"\]')
 
 
-def pressed(
+def press(
     grid: Sequence[str], buttons: Mapping[str, Sequence[Sequence[int]]], presses: Sequence[str]
 ) -> list[int]:
     """The lights after all presses, row by row."""
@@ -95,7 +95,7 @@ class LightPuzzles(SymbenchTask):
                 for name in "ABCDE"[: level.buttons]
             }
             presses = "".join(rng.choices(sorted(buttons), k=level.presses))
-            after = pressed(grid, buttons, presses)
+            after = press(grid, buttons, presses)
             # Presses that cancel out would make the panel itself the answer.
             if "".join(map(str, after)) != "".join(grid):
                 break
@@ -138,5 +138,5 @@ class LightPuzzles(SymbenchTask):
         if not isinstance(stored, list):
             raise self.malformed(number, "no list of lights in the solution")
         # The question alone decides; the stored answer has to agree with it.
-        metadata = {"lights": pressed(grid, buttons, presses)}
+        metadata = {"lights": press(grid, buttons, presses)}
         return self.item(number, question, metadata, ",".join(map(str, stored)))

@@ -105,7 +105,7 @@ def _bits(mask: int) -> Iterator[int]:
         mask ^= low
 
 
-def _narrowed(open_values: list[int], arcs: Sequence[_Arc]) -> list[int] | None:
+def _narrow(open_values: list[int], arcs: Sequence[_Arc]) -> list[int] | None:
     """The values left to each letter after all simple conclusions; None on a contradiction."""
     left = list(open_values)
     changed = True
@@ -139,10 +139,10 @@ def solutions(values: Sequence[int], relations: Sequence[Relation]) -> Iterator[
         letter = min(undecided, key=lambda n: left[n].bit_count())
         for i in _bits(left[letter]):
             yield from search(
-                _narrowed([1 << i if n == letter else m for n, m in enumerate(left)], arcs)
+                _narrow([1 << i if n == letter else m for n, m in enumerate(left)], arcs)
             )
 
-    return search(_narrowed([(1 << len(values)) - 1] * len(values), arcs))
+    return search(_narrow([(1 << len(values)) - 1] * len(values), arcs))
 
 
 def _other(values: Sequence[int], relations: Sequence[Relation], hidden: list[int]) -> list[int]:
@@ -150,7 +150,7 @@ def _other(values: Sequence[int], relations: Sequence[Relation], hidden: list[in
     return next((found for found in solutions(values, relations) if found != hidden), [])
 
 
-def _proposed(hidden: Sequence[int], rng: random.Random) -> Relation | None:
+def _propose(hidden: Sequence[int], rng: random.Random) -> Relation | None:
     """A random relation that is true of the hidden values."""
     x, y = rng.sample(range(len(hidden)), 2)
     a, b = hidden[x], hidden[y]
@@ -170,7 +170,7 @@ def _relations(values: Sequence[int], hidden: list[int], rng: random.Random) -> 
     while other := _other(values, relations, hidden):
         known = None
         while known is None or known.holds(other[known.x], other[known.y]):
-            known = _proposed(hidden, rng)
+            known = _propose(hidden, rng)
         relations.append(known)
     for known in list(relations):
         rest = [kept for kept in relations if kept is not known]

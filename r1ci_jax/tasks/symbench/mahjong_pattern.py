@@ -48,7 +48,7 @@ class Game:
     """The added and the removed card of each round; nothing is removed in the last one."""
 
 
-def judged(hand: Sequence[str], card: str, *, runs: bool = True) -> int:
+def resolve_card(hand: Sequence[str], card: str, *, runs: bool = True) -> int:
     """What the added card makes of the hand it comes to; a run has letters only."""
     if hand.count(card) >= 2:
         return PENG
@@ -71,7 +71,7 @@ def final_hand(game: Game) -> list[str] | None:
     return hand
 
 
-def _drawn(rounds: int, rng: random.Random) -> Game:
+def _make_game(rounds: int, rng: random.Random) -> Game:
     letters = string.ascii_uppercase
     first = "".join(rng.choices(letters, k=_HAND))
     hand = list(first)
@@ -118,12 +118,12 @@ class MahjongPattern(SymbenchTask):
         result = rng.choice((PASS, PENG, CHI))
         misleading = _ROUNDS[difficulty] > 1 and rng.random() < _MISLEADING
         while True:
-            game = _drawn(_ROUNDS[difficulty], rng)
+            game = _make_game(_ROUNDS[difficulty], rng)
             last = game.rounds[-1][0]
             hand = final_hand(game)
             assert hand is not None
-            differs = judged(game.hand, last) != result
-            if judged(hand, last) == result and differs == misleading:
+            differs = resolve_card(game.hand, last) != result
+            if resolve_card(hand, last) == result and differs == misleading:
                 break
         return Puzzle(question=_question(game), answer=result, metadata={"result": result})
 
@@ -151,5 +151,5 @@ class MahjongPattern(SymbenchTask):
         if not isinstance(stored, int):
             raise self.malformed(number, "no number in the solution")
         # The shorter of the two released texts has no rule about runs.
-        result = judged(hand, rounds[-1][0], runs='"Chi,"' in question)
+        result = resolve_card(hand, rounds[-1][0], runs='"Chi,"' in question)
         return self.item(number, question, {"result": result}, str(stored))

@@ -51,7 +51,7 @@ _LEVELS: Final = {
 }
 
 
-def transformed(matrix: Matrix, step: str) -> Matrix:
+def transform(matrix: Matrix, step: str) -> Matrix:
     """The matrix after one step."""
     columns = [list(column) for column in zip(*matrix, strict=True)]
     match step:
@@ -87,7 +87,7 @@ class MatrixTransformation(symbench_task.SymbenchTask):
             steps = [rng.choice(level.choice) for _ in range(level.steps)]
             result = matrix
             for step in steps:
-                result = transformed(result, step)
+                result = transform(result, step)
             if _flat(result) != _flat(matrix):  # copying the entries is no answer
                 break
         return Puzzle(
@@ -125,9 +125,7 @@ class MatrixTransformation(symbench_task.SymbenchTask):
         gold = symbench_task.read_field(solution, "formatted_solution")
         if not isinstance(gold, str):
             raise self.malformed(number, "no formatted_solution")
-        return self.item(
-            number, question, {"entries": _flat(transformed(matrix, "clockwise"))}, gold
-        )
+        return self.item(number, question, {"entries": _flat(transform(matrix, "clockwise"))}, gold)
 
 
 def _flat(matrix: Matrix) -> list[str]:

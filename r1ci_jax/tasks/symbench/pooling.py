@@ -40,7 +40,7 @@ _LEVELS: Final = {
 }
 
 
-def pooled(grid: Grid, window: int, stride: int, kind: str) -> list[Fraction]:
+def pool(grid: Grid, window: int, stride: int, kind: str) -> list[Fraction]:
     """The exact values of all places of the window, row by row."""
     rows, columns = len(grid), len(grid[0])
     values: list[Fraction] = []
@@ -68,10 +68,10 @@ class Pooling(symbench_task.SymbenchTask):
         )
         kind = rng.choice(level.kinds)
         grid = [[rng.randint(-50, 99) for _ in range(side)] for _ in range(side)]
-        values = pooled(grid, window, stride, kind)
+        values = pool(grid, window, stride, kind)
         return Puzzle(
             question=_question(grid, window, stride, kind),
-            answer=",".join(map(_shown, values)),
+            answer=",".join(map(_format_value, values)),
             metadata={"grid": grid, "window": window, "stride": stride, "kind": kind},
         )
 
@@ -81,13 +81,13 @@ class Pooling(symbench_task.SymbenchTask):
         if found is None:
             return symbench_task.wrong_verdict("the answer is too long")
         drawn = json.loads(example.metadata)
-        expected = pooled(drawn["grid"], drawn["window"], drawn["stride"], drawn["kind"])
+        expected = pool(drawn["grid"], drawn["window"], drawn["stride"], drawn["kind"])
         if len(found) != len(expected):
             return symbench_task.wrong_verdict(f"{len(found)} values, not {len(expected)}")
         for place, (part, exact) in enumerate(zip(found, expected, strict=True), start=1):
             if not answers.rounds_to(exact, part, places=_PLACES):
                 return symbench_task.wrong_verdict(
-                    f"value {place} is {answers.format_answer(part)}, not {_shown(exact)}"
+                    f"value {place} is {answers.format_answer(part)}, not {_format_value(exact)}"
                 )
         return symbench_task.right_verdict(f"all {len(expected)} values are right")
 
@@ -117,7 +117,7 @@ class Pooling(symbench_task.SymbenchTask):
         )
 
 
-def _shown(value: Fraction) -> str:
+def _format_value(value: Fraction) -> str:
     return str(value) if value.is_integer() else f"{float(value):.{_PLACES}f}"
 
 

@@ -93,7 +93,7 @@ class Reversi(symbench_task.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         game = json.loads(example.metadata)
-        expected = "".join(played(game["grid"], game["moves"]))
+        expected = "".join(play(game["grid"], game["moves"]))
         cells = _cells(answer_text, len(expected))
         if cells is None:
             return symbench_task.wrong_verdict(
@@ -127,10 +127,10 @@ class Reversi(symbench_task.SymbenchTask):
         return self.item(number, question, {"grid": grid, "moves": moves}, gold)
 
 
-def played(grid: list[str], moves: list[Move]) -> list[str]:
+def play(grid: list[str], moves: list[Move]) -> list[str]:
     """The grid after the moves."""
     for colour, row, column in moves:
-        turned = _turned(grid, colour, row - 1, column - 1)
+        turned = _turned_cells(grid, colour, row - 1, column - 1)
         grid = _with(grid, colour, [(row - 1, column - 1), *turned])
     return grid
 
@@ -139,7 +139,7 @@ def _other(colour: str) -> str:
     return "1" if colour == "0" else "0"
 
 
-def _turned(grid: list[str], colour: str, row: int, column: int) -> list[tuple[int, int]]:
+def _turned_cells(grid: list[str], colour: str, row: int, column: int) -> list[tuple[int, int]]:
     """Cells whose piece turns when `colour` puts one there."""
     size, found = len(grid), []
     for down, right in _DIRECTIONS:
@@ -178,11 +178,11 @@ def _playout(
     for _ in range(count):
         empty = [(r, c) for r, row in enumerate(grid) for c, cell in enumerate(row) if cell == "*"]
         rng.shuffle(empty)
-        cell = next((cell for cell in empty if _turned(grid, colour, *cell)), None)
+        cell = next((cell for cell in empty if _turned_cells(grid, colour, *cell)), None)
         if cell is None:
             return None
         moves.append((colour, cell[0] + 1, cell[1] + 1))
-        grid = played(grid, moves[-1:])
+        grid = play(grid, moves[-1:])
         colour = _other(colour)
     return grid, moves
 

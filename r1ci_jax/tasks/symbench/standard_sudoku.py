@@ -52,7 +52,7 @@ class StandardSudoku(symbench_task.SymbenchTask):
     @override
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         while True:
-            full = _filled([0] * 81, rng)
+            full = _fill([0] * 81, rng)
             assert full is not None, "an empty grid can be filled"
             grid = _dug(full, _BLANKS[difficulty], rng)
             if grid is not None:
@@ -126,7 +126,7 @@ def _cells_of_lists(text: str) -> list[int] | None:
     return cells if all(type(cell) is int and 1 <= cell <= 9 for cell in cells) else None
 
 
-def _filled(grid: Sequence[int], rng: random.Random | None = None) -> list[int] | None:
+def _fill(grid: Sequence[int], rng: random.Random | None = None) -> list[int] | None:
     """A completed grid, a random one where `rng` is given; None where there is none."""
     held = [0] * 27
     for cell, digit in enumerate(grid):
@@ -196,6 +196,6 @@ def _other_solution(grid: list[int], cell: int) -> bool:
     for digit in range(1, 10):
         if digit != grid[cell]:
             changed[cell] = digit
-            if _filled(changed) is not None:
+            if _fill(changed) is not None:
                 return True
     return False

@@ -120,7 +120,7 @@ class StringDeletionAndModification(symbench_task.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         drawn = json.loads(example.metadata)
-        states = rewritten(drawn["string"], [Rule(**rule) for rule in drawn["rules"]])
+        states = rewrite(drawn["string"], [Rule(**rule) for rule in drawn["rules"]])
         if states is None:
             return symbench_task.wrong_verdict("the rules of this question never end")
         return answers.score_word(states[-1], answer_text)
@@ -141,7 +141,7 @@ class StringDeletionAndModification(symbench_task.SymbenchTask):
         return self.item(number, question, drawn, gold)
 
 
-def applied(rule: Rule, string: str) -> str | None:
+def apply(rule: Rule, string: str) -> str | None:
     """The string after the rule, or None where its condition does not hold."""
     start, length = _spot(rule, string)
     if start < 0:
@@ -150,11 +150,11 @@ def applied(rule: Rule, string: str) -> str | None:
     return string[:-1] if rule.cut else string
 
 
-def rewritten(string: str, rules: list[Rule], most: int = _MAX_STEPS) -> list[str] | None:
+def rewrite(string: str, rules: list[Rule], most: int = _MAX_STEPS) -> list[str] | None:
     """All strings from the first to the last; None where more than `most` steps are needed."""
     states = [string]
     while len(states) <= most + 1:
-        after = (applied(rule, states[-1]) for rule in rules)
+        after = (apply(rule, states[-1]) for rule in rules)
         found = next((text for text in after if text is not None), None)
         if found is None:
             return states
@@ -216,11 +216,11 @@ def _rule(rng: random.Random, level: _Level) -> Rule:
 def _suitable(string: str, rules: list[Rule], level: _Level) -> str | None:
     """The last string, where the question is neither trivial nor endless."""
     fewest, most = level.steps
-    states = rewritten(string, rules, most)
+    states = rewrite(string, rules, most)
     if states is None or len(states) <= fewest or len(states[-1]) < _MIN_FINAL:
         return None
     used = {
-        next(i for i, rule in enumerate(rules) if applied(rule, state) is not None)
+        next(i for i, rule in enumerate(rules) if apply(rule, state) is not None)
         for state in states[:-1]
     }
     return states[-1] if len(used) >= min(3, len(rules) - 1) else None

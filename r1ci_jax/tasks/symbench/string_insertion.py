@@ -100,7 +100,7 @@ class StringInsertion(symbench_task.SymbenchTask):
         return self.item(number, question, drawn, gold)
 
 
-def inserted(string: str, rules: dict[str, str]) -> str:
+def insert_pieces(string: str, rules: dict[str, str]) -> str:
     """The string after one operation. All pieces are of one length, so no two end together."""
     size = len(next(iter(rules)))
     return "".join(
@@ -112,7 +112,7 @@ def inserted(string: str, rules: dict[str, str]) -> str:
 def _rounds(string: str, rules: dict[str, str], rounds: int) -> list[str]:
     states = [string]
     for _ in range(rounds):
-        states.append(inserted(states[-1], rules))
+        states.append(insert_pieces(states[-1], rules))
     return states
 
 

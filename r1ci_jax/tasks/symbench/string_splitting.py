@@ -66,10 +66,13 @@ class StringSplitting(symbench_task.SymbenchTask):
         while True:
             start = {machine: rng.randint(*_LEVELS[difficulty]) for machine in "ABC"}
             methods = _methods(rng, difficulty)
-            final = worked(start, methods)
+            final = run_methods(start, methods)
             if final != _EXAMPLE:
                 break
-        listed = (f"{i}. {_listed(a)} -> {_listed(b)}" for i, (a, b) in enumerate(methods, 1))
+        listed = (
+            f"{i}. {_format_amounts(a)} -> {_format_amounts(b)}"
+            for i, (a, b) in enumerate(methods, 1)
+        )
         question = _QUESTION.format(
             methods="\n".join(listed),
             count=len(methods),
@@ -85,7 +88,7 @@ class StringSplitting(symbench_task.SymbenchTask):
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
         drawn = json.loads(example.metadata)
-        expected = worked(drawn["start"], drawn["methods"])
+        expected = run_methods(drawn["start"], drawn["methods"])
         values = answers.integers(answer_text)
         if values is None or len(values) != len(THINGS):
             return symbench_task.wrong_verdict(
@@ -114,7 +117,7 @@ class StringSplitting(symbench_task.SymbenchTask):
         return self.item(number, question, drawn, ", ".join(map(str, gold)))
 
 
-def worked(start: Amounts, methods: list[Method]) -> list[int]:
+def run_methods(start: Amounts, methods: list[Method]) -> list[int]:
     """The amounts of all things in the end."""
     have = {thing: start.get(thing, 0) for thing in THINGS}
     idle = False
@@ -152,5 +155,5 @@ def _methods(rng: random.Random, difficulty: int) -> list[Method]:
     return methods
 
 
-def _listed(amounts: Amounts) -> str:
+def _format_amounts(amounts: Amounts) -> str:
     return " + ".join(f"{amount} {thing}" for thing, amount in amounts.items())

@@ -95,13 +95,13 @@ def _methods(rng: random.Random, tier: int, count: int) -> list[Method]:
     return methods
 
 
-def _listed(counts: Counts) -> str:
+def _format_counts(counts: Counts) -> str:
     return " + ".join(f"{number} {block}" for block, number in counts.items())
 
 
 def _question(start: Counts, methods: list[Method]) -> str:
     lines = [
-        f"{number}. {_listed(taken)} -> {_listed(given)}"
+        f"{number}. {_format_counts(taken)} -> {_format_counts(given)}"
         for number, (taken, given) in enumerate(methods, 1)
     ]
     held = [f"{number} {block}" for block, number in start.items()]

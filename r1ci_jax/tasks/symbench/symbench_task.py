@@ -1,4 +1,4 @@
-"""What the tasks of SymBench share."""
+"""Base class of the SymBench tasks."""
 
 import abc
 import dataclasses

@@ -94,33 +94,33 @@ def _worth_asking(goods: str, methods: list[Method], uses: list[int]) -> bool:
     return touched == set(goods) and uses.count(0) <= len(uses) // 3
 
 
-def _listed(amounts: Amounts) -> str:
+def _format_amounts(amounts: Amounts) -> str:
     return " + ".join(f"{units} {good}" for good, units in amounts.items())
 
 
 def _question(goods: str, start: Amounts, methods: list[Method]) -> str:
     products = [good for good in goods if good not in start]
     lines = [
-        f"{number}. pay {_listed(paid)}, receive {_listed(received)}"
+        f"{number}. pay {_format_amounts(paid)}, receive {_format_amounts(received)}"
         for number, (paid, received) in enumerate(methods, 1)
     ]
     example = [(2 * place + 1) % 4 if place else 0 for place in range(len(goods))]
     meaning = [f"{units} of {good}" for units, good in zip(example, goods, strict=True)]
     return _QUESTION.format(
-        crops=_joined(list(start)),
-        products=f", where they also get {_joined(products)}",
+        crops=_join(list(start)),
+        products=f", where they also get {_join(products)}",
         methods="\n".join(lines),
         last=len(methods),
-        held=_joined([f"{units} units of {good}" for good, units in start.items()]),
-        nothing=f", and nothing of {_joined(products, 'or')}",
+        held=_join([f"{units} units of {good}" for good, units in start.items()]),
+        nothing=f", and nothing of {_join(products, 'or')}",
         count=len(goods),
         order=", ".join(goods),
         example=", ".join(map(str, example)),
-        meaning=_joined(meaning),
+        meaning=_join(meaning),
     )
 
 
-def _joined(parts: list[str], word: str = "and") -> str:
+def _join(parts: list[str], word: str = "and") -> str:
     return f" {word} ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
 
 

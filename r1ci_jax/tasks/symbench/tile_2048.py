@@ -51,7 +51,7 @@ _RELEASED = re.compile(
 )
 
 
-def moved(grid: Grid, row: int, column: int, moves: str) -> tuple[Grid, str]:
+def move(grid: Grid, row: int, column: int, moves: str) -> tuple[Grid, str]:
     """The grid after the moves of the tile at a position counted from 0, and what each move did.
 
     The second value has a letter a move: `m` moved, `x` merged, `-` nothing.
@@ -86,7 +86,7 @@ class Tile2048(symbench_task.SymbenchTask):
             grid = [values[start : start + side] for start in range(0, side * side, side)]
             row, column = rng.randrange(side), rng.randrange(side)
             moves = "".join(rng.choices("udlr", k=steps))
-            final, effects = moved(grid, row, column, moves)
+            final, effects = move(grid, row, column, moves)
             # A tile that hardly moves would make copying the grid nearly right.
             busy = 2 * effects.count("-") <= steps and "x" in effects and "-" in effects
             if busy and final != grid:
@@ -109,7 +109,7 @@ class Tile2048(symbench_task.SymbenchTask):
                 f"{answers.format_answer(answer_text)} is not a list of rows of integers"
             )
         given = json.loads(example.metadata)
-        expected, _ = moved(given["grid"], given["row"], given["column"], given["moves"])
+        expected, _ = move(given["grid"], given["row"], given["column"], given["moves"])
         if found == expected:
             return symbench_task.right_verdict("the grid after the steps")
         if [len(cells) for cells in found] != [len(cells) for cells in expected]:

@@ -6,6 +6,7 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.toy import toy_task
 
 _OPERATORS = {1: "+-", 2: "+-", 3: "+-*", 4: "*", 5: "*"}
@@ -30,14 +31,14 @@ class Arithmetic(toy_task.ToyTask):
     answer_format = "an integer"
 
     @override
-    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         a, b, c = (rng.randint((high + 9) // 10, high) for high in _HIGH[difficulty])
         first = rng.choice(_OPERATORS[difficulty])
         expression, value = f"{a}{first}{b}", _value(a, first, b)
         if c:
             second = rng.choice("+-")
             expression, value = f"{expression}{second}{c}", _value(value, second, c)
-        return toy_task.Puzzle(
+        return Puzzle(
             question=f"Compute {expression}.", answer=value, metadata={"expression": expression}
         )
 

@@ -7,6 +7,7 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.toy import toy_task
 
 _RANGE = {1: (8, 300), 2: (100, 999), 3: (1_000, 4_999), 4: (5_000, 19_999), 5: (20_000, 99_999)}
@@ -27,9 +28,9 @@ class BaseConversion(toy_task.ToyTask):
     answer_format = "the digits, without prefix"
 
     @override
-    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         number, base = rng.randint(*_RANGE[difficulty]), rng.randint(2, 9)
-        return toy_task.Puzzle(
+        return Puzzle(
             question=f"Write {number} in base {base}.",
             answer=_digits(number, base),
             metadata={"base": base, "number": number},

@@ -7,6 +7,7 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.toy import toy_task
 
 _HIGH = {1: 60, 2: 200, 3: 999, 4: 9_999, 5: 99_999}
@@ -19,12 +20,12 @@ class GcdLcm(toy_task.ToyTask):
     answer_format = "an integer"
 
     @override
-    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         high = _HIGH[difficulty]
         shared = rng.randint(2, 6 * difficulty)  # else most pairs would be coprime
         a, b = (shared * rng.randint(1, high // shared) for _ in range(2))
         what = rng.choice(("gcd", "lcm"))
-        return toy_task.Puzzle(
+        return Puzzle(
             question=f"{what} of {a} and {b}?",
             answer=math.gcd(a, b) if what == "gcd" else math.lcm(a, b),
             metadata={"a": a, "b": b, "what": what},

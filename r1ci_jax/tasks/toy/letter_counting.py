@@ -6,6 +6,7 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.toy import toy_task
 
 _LETTERS = "abdeimno"
@@ -18,7 +19,7 @@ class Letters(toy_task.ToyTask):
     answer_format = "an integer"
 
     @override
-    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         letter = rng.choice(_LETTERS)
         # A count drawn evenly leaves little to win by always naming the commonest count.
         count = rng.randint(1, 2 + difficulty)
@@ -26,7 +27,7 @@ class Letters(toy_task.ToyTask):
         word = [letter] * count + rng.choices(others, k=3 + 2 * difficulty - count)
         rng.shuffle(word)
         text = "".join(word)
-        return toy_task.Puzzle(
+        return Puzzle(
             question=f"How many '{letter}' in '{text}'?",
             answer=count,
             metadata={"letter": letter, "word": text},

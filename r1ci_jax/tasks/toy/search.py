@@ -7,6 +7,7 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.toy import toy_task
 
 _RANGE = {1: (11, 31), 2: (37, 97), 3: (101, 199), 4: (211, 499), 5: (503, 997)}
@@ -25,10 +26,10 @@ class Search(toy_task.ToyTask):
     many_answers = True
 
     @override
-    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         modulus = rng.choice(_primes(*_RANGE[difficulty]))
         factor, rest = rng.randint(2, modulus - 1), rng.randint(1, modulus - 1)
-        return toy_task.Puzzle(
+        return Puzzle(
             question=f"Find x with x*{factor}%{modulus}=={rest}.",
             answer=pow(factor, -1, modulus) * rest % modulus,
             metadata={"factor": factor, "modulus": modulus, "rest": rest},

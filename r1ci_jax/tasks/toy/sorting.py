@@ -6,6 +6,7 @@ from typing import override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.toy import toy_task
 
 _HIGH = {1: 20, 2: 50, 3: 99, 4: 99, 5: 999}
@@ -18,12 +19,12 @@ class Sorting(toy_task.ToyTask):
     answer_format = "the integers in ascending order, parted by blanks"
 
     @override
-    def make_puzzle(self, rng: random.Random, difficulty: int) -> toy_task.Puzzle:
+    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         numbers = rng.sample(range(1, _HIGH[difficulty] + 1), 2 + difficulty)
         ordered = sorted(numbers)
         if numbers == ordered:  # a list in order would reward repeating the question
             numbers.reverse()
-        return toy_task.Puzzle(
+        return Puzzle(
             question=f"Sort [{','.join(map(str, numbers))}] ascending.",
             answer=" ".join(map(str, ordered)),
             metadata={"numbers": numbers},

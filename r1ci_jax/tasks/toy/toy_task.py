@@ -1,31 +1,19 @@
-"""What the toy tasks share: a drawn puzzle and its code, which a scripted teacher can show."""
+"""Base class of the toy tasks: a generated puzzle and the code that solves it."""
 
 import abc
 import dataclasses
-import json
 import random
-from typing import Any, override
 
-from r1ci_jax.tasks import base
 from r1ci_jax.tasks.base import Example
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Puzzle:
-    """One drawn question."""
-
-    question: str
-    answer: int | str
-    """Exactly what `Worked.code` prints, without the line end."""
-    metadata: dict[str, Any]
+from r1ci_jax.tasks.procedural import ProceduralTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReferenceSolution:
-    """How a teacher solves one example."""
+    """A solution of one example that the scripted teacher can show."""
 
     code: str
-    """Prints the answer and nothing else."""
+    """It prints the answer, exactly as stored, and nothing else."""
     faulty_code: str
     """The same with a slip that makes Python raise."""
     check: str
@@ -34,7 +22,7 @@ class ReferenceSolution:
     """A plausible answer that is wrong."""
 
 
-class ToyTask(base.Task):
+class ToyTask(ProceduralTask):
     """A task small enough for a model of a million weights: short questions, one phrasing."""
 
     suite = "toy"
@@ -42,25 +30,8 @@ class ToyTask(base.Task):
     kind = "execution"
 
     @abc.abstractmethod
-    def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
-        """Make one puzzle."""
-
-    @abc.abstractmethod
     def reference_solution(self, example: Example, rng: random.Random) -> ReferenceSolution:
-        """The teacher's rules for this example."""
-
-    @override
-    def generate(self, index: int, seed: int, difficulty: int) -> Example:
-        assert difficulty in self.difficulties, f"{self.name} has no difficulty {difficulty}"
-        puzzle = self.make_puzzle(base.example_rng(self.name, seed, difficulty, index), difficulty)
-        return Example(
-            id=f"{self.name}/d{difficulty}/s{seed}/{index}",
-            task=self.name,
-            question=puzzle.question,
-            answer=json.dumps(puzzle.answer),
-            difficulty=difficulty,
-            metadata=json.dumps(puzzle.metadata, sort_keys=True),
-        )
+        """Solve this example by the teacher's rules."""
 
 
 def misspell(code: str, rng: random.Random, *names: str) -> str:

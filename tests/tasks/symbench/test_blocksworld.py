@@ -10,7 +10,7 @@ import pytest
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.tasks.symbench import blocksworld
-from r1ci_jax.tasks.symbench.blocksworld import Blocksworld, plan, written
+from r1ci_jax.tasks.symbench.blocksworld import Blocksworld, format_plan, plan
 
 TASK = Blocksworld()
 EXAMPLES = [TASK.generate(i, 3, level) for level in TASK.difficulties for i in range(20)]
@@ -138,7 +138,7 @@ def test_released_states_can_be_solved(shared_data: pathlib.Path) -> None:
             continue
         moves = plan(tuple(drawn["start"]), tuple(drawn["goal"]))
         assert moves is not None
-        solved += TASK.score(released.example, written(moves)).correct
+        solved += TASK.score(released.example, format_plan(moves)).correct
     assert (len(items), solved, same) == (60, 59, 1)
     assert list(blocksworld.RELEASED_DEFECTS.values()) == [same]
 

@@ -11,7 +11,7 @@ import pytest
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.tasks.symbench import boxlift
-from r1ci_jax.tasks.symbench.boxlift import BoxLift, schedule, written
+from r1ci_jax.tasks.symbench.boxlift import BoxLift, format_schedule, schedule
 
 TASK = BoxLift()
 EXAMPLES = [TASK.generate(i, 3, level) for level in TASK.difficulties for i in range(20)]
@@ -121,7 +121,7 @@ def test_schedules_against_exhaustive_search() -> None:
             steps = schedule(boxes, lifters, tight=tight)
             assert len(steps) >= drawn["limit"]
             unbounded = item(boxes, lifters, len(boxes))
-            assert TASK.score(unbounded, written(steps)).correct
+            assert TASK.score(unbounded, format_schedule(steps)).correct
 
 
 def test_golds_replay() -> None:
@@ -137,7 +137,7 @@ def test_the_released_limits_can_be_kept(shared_data: pathlib.Path) -> None:
         assert released.gold is None and "Capacities" in released.example.question
         drawn = json.loads(released.example.metadata)
         steps = schedule(drawn["boxes"], drawn["lifters"], tight=False)
-        solved += TASK.score(released.example, written(steps)).correct
+        solved += TASK.score(released.example, format_schedule(steps)).correct
     assert (len(items), solved) == (20, 20)
     assert boxlift.RELEASED_DEFECTS == {}
 

@@ -29,7 +29,9 @@ def walk(node: ast.AST) -> Fraction:
 
 def test_drawn_formulas_keep_their_value_when_written_and_read() -> None:
     rng = random.Random(4)
-    made = [formula.drawn(rng, [rng.randint(0, 9) for _ in range(1 + i % 7)]) for i in range(600)]
+    made = [
+        formula.make_formula(rng, [rng.randint(0, 9) for _ in range(1 + i % 7)]) for i in range(600)
+    ]
     kept = [one for one in made if one is not None]
     assert len(kept) > 400
     for one in kept:

@@ -28,10 +28,10 @@ def panel(*lights: int) -> Example:
 
 def test_presses_switch_their_lights_only() -> None:
     buttons = {"A": [(1, 1), (2, 2)], "B": [(1, 2), (2, 2)]}
-    assert light_puzzles.pressed(["01", "10"], buttons, "A") == [1, 1, 1, 1]
-    assert light_puzzles.pressed(["01", "10"], buttons, "AB") == [1, 0, 1, 0]
-    assert light_puzzles.pressed(["01", "10"], buttons, "AA") == [0, 1, 1, 0]
-    assert light_puzzles.pressed(["001"], {"A": [(1, 3)]}, "A") == [0, 0, 0]
+    assert light_puzzles.press(["01", "10"], buttons, "A") == [1, 1, 1, 1]
+    assert light_puzzles.press(["01", "10"], buttons, "AB") == [1, 0, 1, 0]
+    assert light_puzzles.press(["01", "10"], buttons, "AA") == [0, 1, 1, 0]
+    assert light_puzzles.press(["001"], {"A": [(1, 3)]}, "A") == [0, 0, 0]
 
 
 @pytest.mark.parametrize("text", ["0,1,1,0", " 0, 1, 1, 0\n", "[0, 1, 1, 0]", "0 1 1 0"])

@@ -41,9 +41,9 @@ TASK = mahjong_pattern.MahjongPattern()
 )
 def test_judgements(hand: str, card: str, result: int) -> None:
     assert len(hand) == 13
-    assert mahjong_pattern.judged(list(hand), card) == result
+    assert mahjong_pattern.resolve_card(list(hand), card) == result
     without = PENG if result == PENG else PASS
-    assert mahjong_pattern.judged(list(hand), card, runs=False) == without
+    assert mahjong_pattern.resolve_card(list(hand), card, runs=False) == without
 
 
 def test_cards_come_and_go() -> None:

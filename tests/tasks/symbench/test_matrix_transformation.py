@@ -75,7 +75,7 @@ def solve(question: str) -> str:
     ],
 )
 def test_every_step_by_hand(step: str, result: list[str]) -> None:
-    made = matrix_transformation.transformed([list("ABC"), list("DEF")], step)
+    made = matrix_transformation.transform([list("ABC"), list("DEF")], step)
     assert made == [list(row) for row in result]
 
 

@@ -110,13 +110,13 @@ def test_golds_agree_with_regular_expressions() -> None:
     ],
 )
 def test_each_kind_of_rule(rule: Rule, string: str, after: str | None) -> None:
-    assert module.applied(rule, string) == after
+    assert module.apply(rule, string) == after
 
 
 def test_each_step_starts_with_the_first_rule() -> None:
     rules = (Rule(at="start", text="a"), Rule(at="anywhere", text="b"), Rule(at="end", text="c"))
     example = item("bacbd", *rules)
-    assert module.rewritten("bacbd", list(rules)) == ["bacbd", "acbd", "cbd", "cd"]
+    assert module.rewrite("bacbd", list(rules)) == ["bacbd", "acbd", "cbd", "cd"]
     assert correct(example, "cd")
     assert not correct(example, "bacbd") and not correct(example, "cbd")
 
@@ -164,7 +164,7 @@ def test_released_golds(shared_data: pathlib.Path) -> None:
         metadata = json.loads(read.example.metadata)
         rules = [Rule(**rule) for rule in metadata["rules"]]
         assert len(rules) == len(row["solution"]["selected_rules"])
-        states = module.rewritten(metadata["string"], rules)
+        states = module.rewrite(metadata["string"], rules)
         assert states == row["solution"]["intermediate_states"]
         elsewhere += going_on(metadata["string"], rules) != read.gold
     assert [elsewhere] == list(module.RELEASED_REMARKS.values())
@@ -174,7 +174,7 @@ def going_on(string: str, rules: list[Rule]) -> str:
     """The other reading of the released wording: the rule below comes next."""
     spot, idle = 0, 0
     while idle < len(rules) and spot < 2_000:
-        changed = module.applied(rules[spot % len(rules)], string)
+        changed = module.apply(rules[spot % len(rules)], string)
         spot, idle = spot + 1, idle + 1 if changed is None else 0
         string = string if changed is None else changed
     return string

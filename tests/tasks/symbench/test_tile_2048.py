@@ -11,7 +11,7 @@ from r1ci_jax.tasks.base import Example
 from r1ci_jax.tasks.symbench.tile_2048 import (
     RELEASED_REMARKS,
     Tile2048,
-    moved,
+    move,
 )
 
 TASK = Tile2048()
@@ -45,7 +45,7 @@ def item(grid: list[list[int]], row: int, column: int, moves: str) -> Example:
 def test_each_rule(
     grid: list[list[int]], start: tuple[int, int], moves: str, expected: object, effects: str
 ) -> None:
-    assert moved(grid, *start, moves) == (expected, effects)
+    assert move(grid, *start, moves) == (expected, effects)
     example = item(grid, *start, moves)
     assert TASK.score(example, json.dumps(expected)).correct
     if grid != expected:
@@ -72,7 +72,7 @@ def test_golds_agree_with_a_second_simulation() -> None:
     for example in EXAMPLES:
         assert json.loads(gold(example)) == walk(example.question)
         given = json.loads(example.metadata)
-        _, effects = moved(given["grid"], given["row"], given["column"], given["moves"])
+        _, effects = move(given["grid"], given["row"], given["column"], given["moves"])
         assert "x" in effects and "-" in effects and json.loads(gold(example)) != given["grid"]
 
 
