@@ -22,7 +22,7 @@ from r1ci_jax.config import GrpoConfig, SamplerConfig, TurnLimits
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.rollout.trajectory import RolloutId, StopReason, Trajectory
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.tasks.base import Example
@@ -65,9 +65,9 @@ class Rewarding(Runner):
 
     @override
     def score(
-        self, row: Episode, stop: StopReason, answer: str | None, is_own: bool = True
+        self, episode: Episode, stop: StopReason, answer: str | None, is_local: bool = True
     ) -> Trajectory:
-        made = super().score(row, stop, answer, is_own)
+        made = super().score(episode, stop, answer, is_local)
         own = [token for token, chosen in zip(made.tokens, made.sampled, strict=True) if chosen]
         reward = grpo_task.reward(own, self.limits.max_new_tokens, VOCAB)
         return dataclasses.replace(made, reward=reward)
@@ -124,9 +124,9 @@ class Trainer:
         letters = self.sizes.prompt - len(chatml.prompt_ids(self.tokenizer, ""))
         first, self.groups = self.groups, self.groups + self.sizes.prompts
         return [
-            Request(example=_question(group, letters), agent=Bare(), rollout_id=(group, member))
+            Request(example=_question(group, letters), agent=Bare(), rollout_id=RolloutId(group, i))
             for group in range(first, self.groups)
-            for member in range(self.sizes.completions)
+            for i in range(self.sizes.completions)
         ]
 
     def step(self) -> dict[str, float]:

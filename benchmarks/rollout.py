@@ -16,9 +16,9 @@ for it, the steps that could have been decoded meanwhile count as lost. Prefill 
 that clock; the processor seconds have it. A batch of four trajectories a slot ends when its longest
 does, and how long that takes is chance: figures are sums over `--seeds` batches.
 
-`carried` is ours as GRPO may run it (rollout/partial_rollouts.py): steps that each end when as many
-groups are complete as a batch has, with half as many more in flight; the next step continues the
-unfinished ones.
+`partial` is ours as GRPO may run it (rollout/partial_rollouts.py): steps that each end when as many
+groups are complete as a batch has, with half as many more in flight; unfinished trajectories
+continue in the next step.
 
 `--sandbox` runs the scripts in the real sandbox instead: tokens a second and seconds waited for.
 """
@@ -40,9 +40,10 @@ import scripted
 
 from r1ci_jax.config import SamplerConfig, TurnLimits
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents, partial_rollouts
+from r1ci_jax.rollout import agents
 from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.episode import Request
+from r1ci_jax.rollout.trajectory import RolloutId
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, SlotInput, SlotOutput
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig, Status
@@ -54,7 +55,7 @@ NEW_TOKENS, CACHE_TOKENS = 6144, 9216
 GROUP = 8
 MAX_GROUPS = 100_000
 """Of one seed."""
-CARRIED_STEPS, EXTRA = 4, 0.5
+PARTIAL_STEPS, EXTRA = 4, 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,9 +65,9 @@ class Setting:
     scale: int
     slots: int
     per_slot: int
-    chunk: int
+    chunk_steps: int
     lag: int
-    """Chunks between a pause and its observation's entry: `sampler.observation_lag`."""
+    """Chunks between a stop and its observation's entry: `sampler.observation_lag`."""
     seeds: int = 3
     """Batches, each with random numbers of its own."""
 
@@ -165,7 +166,7 @@ class World:
         sampler = SamplerConfig(
             slots=setting.slots,
             cache_length=CACHE_TOKENS // scale,
-            chunk_steps=setting.chunk // scale,
+            chunk_steps=setting.chunk_steps // scale,
             observation_lag=setting.lag,
             prefill_buckets=(32, 64, 256),
             prefill_rows=8,
@@ -186,10 +187,10 @@ class World:
             Request(
                 example=_example(number),
                 agent=agent,
-                rollout_id=(seed * MAX_GROUPS + number, member),
+                rollout_id=RolloutId(seed * MAX_GROUPS + number, sample_index),
             )
             for number in range(first, first + groups)
-            for member in range(GROUP)
+            for sample_index in range(GROUP)
         ]
 
     def runner(self, box: Sandbox) -> runners.Runner:
@@ -223,21 +224,21 @@ def ours(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
     return [trajectory.tokens for trajectory in trajectories], sampled, runner.waited_seconds
 
 
-def carried(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
-    """`CARRIED_STEPS` steps of a batch each; counts what is unfinished at the end as it stands."""
+def partial(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
+    """`PARTIAL_STEPS` steps of a batch each; counts what is unfinished at the end too."""
     runner = world.runner(box)
     wanted = world.setting.slots * world.setting.per_slot // GROUP
     trained, left = [], []
-    for step in range(CARRIED_STEPS):
+    for step in range(PARTIAL_STEPS):
         runner.load(world.weights)  # as new weights would be
         first = 0 if step == 0 else round((step + EXTRA) * wanted)
         new = world.requests(seed, 1 + EXTRA if step == 0 else 1, first)
-        done, left = partial_rollouts.run_groups(
-            runner, new, left, groups=wanted, step=step, max_staleness=CARRIED_STEPS
+        done, left = runner.run_groups(
+            new, left, num_groups=wanted, step=step, max_staleness=PARTIAL_STEPS
         )
         trained += done
     sampled = sum(sum(trajectory.sampled) for trajectory in trained)
-    sampled += sum(sum((entry.trajectory or entry.episode).sampled) for entry in left)
+    sampled += sum(sum((episode.trajectory or episode).sampled) for episode in left)
     return [trajectory.tokens for trajectory in trained], sampled, runner.waited_seconds
 
 
@@ -320,7 +321,7 @@ def _observe(world: World, row: _Row) -> None:
 
 
 type Loop = Callable[[World, Sandbox, int], tuple[Made, int, float]]
-LOOPS: Mapping[str, Loop] = {"ours": ours, "lockstep": lockstep, "carried": carried}
+LOOPS: Mapping[str, Loop] = {"ours": ours, "lockstep": lockstep, "partial": partial}
 
 
 # --- report --------------------------------------------------------------------------------------
@@ -427,7 +428,7 @@ def main() -> int:
                 scale=args.scale,
                 slots=args.slots,
                 per_slot=args.per_slot,
-                chunk=chunk,
+                chunk_steps=chunk,
                 lag=lag,
                 seeds=args.seeds,
             )

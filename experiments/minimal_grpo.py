@@ -30,7 +30,7 @@ from r1ci_jax.data.scripted_teacher import write_demonstrations
 from r1ci_jax.model import qwen2
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox, SandboxConfig
@@ -143,7 +143,9 @@ def rollout(runner: Runner, params, questions, repeats, step, temperature) -> li
         Request(
             example=question,
             agent=agents.CodeAgent(),
-            rollout_id=(step * len(questions) + number, repeat),  # names the random numbers
+            rollout_id=RolloutId(
+                step * len(questions) + number, repeat
+            ),  # names the random numbers
             sampling=SamplingParams(temperature=temperature),
         )
         for number, question in enumerate(questions)

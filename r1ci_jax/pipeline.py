@@ -29,8 +29,10 @@ from r1ci_jax.data import build, datasets, encoding
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation, tables
 from r1ci_jax.model import presets
-from r1ci_jax.rollout import serialize, summaries
+from r1ci_jax.rollout import summaries
+from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.runner import Runner
+from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import hosts, metrics, preemption, progress
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sampling import stop_automaton
@@ -151,7 +153,7 @@ def check_prompt_lengths(run: Run) -> None:
     instructions = build.instructions(run.experiment)
     cache_length = run.experiment.sampler.cache_length
     for example in run.load_examples("grpo+eval"):
-        for agent in prompts.HINTS:
+        for agent in prompts.AGENT_NAMES:
             text = prompts.render_question(example.question, agent, instructions=instructions)
             size = len(chatml.prompt_ids(tokenizer, text))
             if size >= cache_length:
@@ -265,11 +267,11 @@ def _load_curriculum(run: Run, split: str) -> list[Example]:
     return [each.example for each in datasets.load_curriculum(run.directory.data, split)]
 
 
-def _rollout_source(run: Run, arm: Arm) -> Runner | serialize.Replay:
+def _rollout_source(run: Run, arm: Arm) -> TrajectorySource:
     """Return a runner, or the dumped rollouts that the arm replays."""
     config = run.experiment.grpo_of(arm)
     if config.replay_rollouts:
-        return serialize.Replay(Path(config.replay_rollouts) / arm.name)
+        return Replay(Path(config.replay_rollouts) / arm.name)
     return run.make_runner("grpo", grpo=config)
 
 

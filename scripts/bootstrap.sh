@@ -57,7 +57,7 @@ stop() { # a background program ignores the terminal's interrupt, so pass it on
     trap - INT TERM HUP
     [ -z "$beat" ] || kill -9 "$beat" 2>/dev/null || true
     [ -z "$step" ] || kill "$step" 2>/dev/null || true
-    die "interrupted; run the same command again to go on"
+    die "interrupted; run the same command again to continue"
 }
 
 # ---- the stamp ---------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ fingerprint() { # a finished set-up: these inputs, in this folder, with this int
     describe "${PYTHON:-$python}"
 }
 
-# The last check is for what lies outside this folder: libnl-route-3 and the jail's Python.
+# The last check is for files outside this folder: libnl-route-3 and the jail's Python.
 is_done() {
     [ -f $stamp ] && [ "$(fingerprint)" = "$(cat $stamp)" ] && $python -c '
 from r1ci_jax.sandbox.host import nsjail_binary, jail_python
@@ -125,7 +125,7 @@ install_reasoning_gym() { # its pycosat has no wheel
     # shellcheck disable=SC2086
     run_step "installing reasoning-gym, for 84 of the tasks" \
         $python $pip -r requirements/tasks.txt || {
-        [ $status -le 128 ] || die "interrupted; run the same command again to go on"
+        [ $status -le 128 ] || die "interrupted; run the same command again to continue"
         say "WITHOUT the 84 Reasoning-Gym tasks: pip could not install them (log: $log)."
         say "They need a C compiler ('apt-get install gcc'); then run this again. All else works."
     }

@@ -2,7 +2,7 @@
 # Print the path of a CPython >= 3.12 that really starts and can make virtual environments.
 #
 # PYTHON=... is taken or refused, never replaced. Otherwise every directory of PATH is tried for
-# every name, because a pyenv shim that cannot start may stand before an interpreter that can; then
+# every name, because a pyenv shim that cannot start may come before an interpreter that can; then
 # pyenv's installed versions. 3.12 comes first: the pinned packages were chosen on it.
 set -u
 

@@ -142,7 +142,7 @@ stop() {
         return
     }
     kill -TERM "$(cat $state/pid)"
-    say "told the job on $(hostname) to stop"
+    say "sent SIGTERM to the job on $(hostname)"
 }
 
 verb=${1:-}

@@ -21,7 +21,7 @@ is_python_311() {
         2>/dev/null </dev/null
 }
 
-find_python_311() { # a pyenv shim that cannot start may stand before an interpreter that can
+find_python_311() { # a pyenv shim that cannot start may come before an interpreter that can
     if [ -n "${TORCH_PYTHON:-}" ]; then
         is_python_311 "$TORCH_PYTHON" ||
             die "TORCH_PYTHON=$TORCH_PYTHON is no Python 3.11 with venv; set another or leave it out"

@@ -25,7 +25,7 @@ HELP = """\
 /quit           leave (Ctrl-D does too)
 Ctrl-C          stop the answer"""
 _CONTEXT, _OBSERVATION, _ANSWER = 4096, 512, 1024
-"""Tokens where no run says otherwise: of a conversation, of a script's output, of an answer."""
+"""Default tokens of a conversation, a script's output and an answer, for models of no run."""
 
 
 def add_commands(subparsers: Any) -> None:
@@ -39,7 +39,7 @@ def add_commands(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "place",
+        "path",
         metavar="MODEL",
         help="a run directory, a Hugging Face directory or hub id, or a preset (qwen2.5-0.5b-...)",
     )
@@ -59,7 +59,9 @@ def add_commands(subparsers: Any) -> None:
         "--bare", action="store_true", help="do not tell a published model how to use scripts"
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line: the events")
+    parser.add_argument(
+        "--json", action="store_true", help="print events, one JSON object per line"
+    )
     parser.set_defaults(run=_run)
 
 
@@ -70,10 +72,10 @@ def _run(args: argparse.Namespace) -> int:
         top_p=args.top_p,
         min_p=args.min_p,
     )
-    place = Path(args.place)
-    run = RunDir.view(place) if RunDir.is_at(place) else None
+    path = Path(args.path)
+    run = RunDir.view(path) if RunDir.is_at(path) else None
     if run is None and args.model is not None:
-        raise UserError(f"--model names one of a run's models, but {args.place} is no run")
+        raise UserError(f"--model names one of a run's models, but {args.path} is no run")
     experiment = {} if run is None else run.config["experiment"]
     # Before JAX: the sandbox's fork servers are no children of a process with JAX's threads.
     with Sandbox(_sandbox_config(experiment)) as sandbox:
@@ -83,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _sandbox_config(experiment: dict[str, Any]) -> SandboxConfig:
-    """That of the run, with one worker: scripts come one at a time."""
+    """Return the run's settings with one worker: scripts come one at a time."""
     saved = experiment.get("sandbox", {})
     limits = Limits(**saved.get("limits", {}))
     return SandboxConfig(**{**saved, "limits": limits, "workers": 1})
@@ -92,24 +94,25 @@ def _sandbox_config(experiment: dict[str, Any]) -> SandboxConfig:
 def _open(
     args: argparse.Namespace, run: RunDir | None, sandbox: Sandbox, sampling: SamplingParams
 ) -> tuple["Conversation", "View"]:
-    """Load the model; answers are as long as in its training unless the arguments say else."""
+    """Load the model; answers may be as long as in its training unless arguments say otherwise."""
     from r1ci_jax.tools.chat import conversation as chat
     from r1ci_jax.tools.chat import view as chat_view
     from r1ci_jax.train import load_model
 
-    print(f"r1ci: loading {args.place}", file=sys.stderr)
+    print(f"r1ci: loading {args.path}", file=sys.stderr)
     if run is None:
-        model, tokenizer = load_model.load_published(args.place, args.dtype)
-        head = "" if args.bare else prompts.INSTRUCTIONS
+        model, tokenizer = load_model.load_published(args.path, args.dtype)
+        instructions = "" if args.bare else prompts.INSTRUCTIONS
         context = min(_CONTEXT, model.config.max_positions)
         limits = TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION)
     else:
         model, tokenizer = load_model.load_from_run(run, args.model, args.dtype)
         experiment = run.config["experiment"]
-        head = prompts.INSTRUCTIONS if experiment["model"]["checkpoint"] and not args.bare else ""
+        is_pretrained = experiment["model"]["checkpoint"]
+        instructions = prompts.INSTRUCTIONS if is_pretrained and not args.bare else ""
         context = experiment["sampler"]["cache_length"]
         limits = TurnLimits(
-            max_code_calls=experiment["limits"]["code_calls"],
+            max_code_calls=experiment["limits"]["max_code_calls"],
             max_new_tokens=experiment["limits"]["max_new_tokens"],
             max_observation_tokens=experiment["limits"]["max_observation_tokens"],
         )
@@ -128,12 +131,12 @@ def _open(
     if args.json:
         view: View = chat_view.JsonView(sys.stdout, tokenizer)
     else:
-        view = chat_view.TextView(sys.stdout, tokenizer, colour=sys.stdout.isatty())
-    return chat.Conversation(runner, sampling, view, instructions=head), view
+        view = chat_view.TextView(sys.stdout, tokenizer, use_color=sys.stdout.isatty())
+    return chat.Conversation(runner, sampling, view, instructions=instructions), view
 
 
 def _talk(conversation: "Conversation", view: "View", *, is_json: bool) -> int:
-    """Message by message; 1 when one could not be answered and nobody was there to read why."""
+    """Answer message by message; 1 if one could not be answered and no person read why."""
     is_person = sys.stdin.isatty() and not is_json
     failed = False
     for message in _typed() if is_person else _piped():
@@ -168,7 +171,7 @@ def _answer(conversation: "Conversation", view: "View", message: str) -> bool:
 
 
 def _typed() -> Iterator[str]:
-    """What a person types; Ctrl-C drops the line, Ctrl-D ends."""
+    """Yield the lines that a person types; Ctrl-C drops the line, Ctrl-D ends."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # input() uses it, for history and editing
     while True:

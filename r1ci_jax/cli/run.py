@@ -34,7 +34,9 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
             allow_abbrev=False,
         )
         parser.add_argument("exp", nargs="?", metavar="EXP", help="experiments/file.py[:variant]")
-        parser.add_argument("-h", "--help", action="store_true", help="this text, with every setting")
+        parser.add_argument(
+            "-h", "--help", action="store_true", help="this text, with every setting"
+        )
         parser.add_argument(
             "--workdir",
             metavar="D",

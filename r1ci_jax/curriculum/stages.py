@@ -1,4 +1,4 @@
-"""Which questions each stage of reinforcement learning draws from (paper section 4.2).
+"""The stages of reinforcement learning and their questions (paper section 4.2).
 
 Stage s trains on groups 1 to s: first the questions with the largest potential, in the end all. A
 stage is a TFDS split, such as `group1+group2`.
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Some optimiser steps on one set of questions."""
+    """A number of training steps on one set of questions."""
 
     number: int
     """From 1."""
@@ -23,10 +23,10 @@ class Stage:
 def curriculum_stages(
     steps_per_stage: Sequence[int], group_sizes: Mapping[int, int]
 ) -> list[Stage]:
-    """Cumulative stages; while the groups so far are empty, the next one is opened early.
+    """Make cumulative stages; while the groups so far are empty, the next one is added early.
 
     Args:
-        steps_per_stage: One entry a group.
+        steps_per_stage: One entry per group.
         group_sizes: Questions in each group, by its number from 1.
     """
     stages = []
@@ -42,15 +42,15 @@ def curriculum_stages(
 
 
 def uniform_stages(steps_per_stage: Sequence[int]) -> list[Stage]:
-    """The same number of steps on all questions: what the curriculum is compared with."""
+    """Make one stage with the same number of steps on all questions, to compare with."""
     split = "+".join(f"group{group}" for group in range(1, len(steps_per_stage) + 1))
     return [Stage(number=1, split=split, steps=sum(steps_per_stage))]
 
 
 def curriculum_state(stages: Sequence[Stage], done: int) -> dict[str, Any]:
-    """Where a training stands after `done` steps, for the checkpoint: its stage, steps within it.
+    """Return the stage, and the steps within it, after `done` steps, for the checkpoint.
 
-    >>> place(curriculum((2, 3), {1: 9, 2: 9}), 4)
+    >>> curriculum_state(curriculum_stages((2, 3), {1: 9, 2: 9}), 4)
     {'stage': 2, 'split': 'group1+group2', 'step': 2}
     """
     left = done

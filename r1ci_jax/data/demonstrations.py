@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Literal
 
+from r1ci_jax.text import prompts
+
 Role = Literal["assistant", "observation", "user"]
-Agent = Literal["code_agent", "all_text", "all_code", "codesteer"]
-AGENTS: tuple[Agent, ...] = ("code_agent", "all_text", "all_code", "codesteer")
+Agent = prompts.AgentName
+AGENTS = prompts.AGENT_NAMES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Demonstrations made elsewhere: JSON lines, checked before anything is trained on them.
 
 A line is a `Demonstration` as a JSON object. Two checks, each of which names the line at fault:
-`read` looks at the file alone, before anything is made; `validate_against` at the questions that the
-demonstrations are to, once those are drawn. docs/demonstrations.md describes the format.
+`read` looks at the file alone, before anything is made; `validate_against` compares with
+the questions, once those are generated. docs/demonstrations.md describes the format.
 """
 
 import collections

@@ -7,7 +7,7 @@ from typing import Any
 from r1ci_jax.config import EvalConfig
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 
@@ -24,7 +24,7 @@ def evaluate(
         Request(
             example=example,
             agent=agents.CodeAgent(),
-            rollout_id=(number, sample),
+            rollout_id=RolloutId(number, sample),
             sampling=config.sampling,
         )
         for number, example in enumerate(examples)
@@ -36,12 +36,12 @@ def evaluate(
 def make_records(
     model: str, trajectories: Sequence[Trajectory], examples: Sequence[Example]
 ) -> list[dict[str, Any]]:
-    """Rows of results.jsonl, one a task; trajectories whose interpreter failed are left out."""
+    """Make the records of results.jsonl, one per task, without failures of the interpreter."""
     difficulty = {example.id: example.difficulty for example in examples}
     by_task: dict[str, list[Trajectory]] = collections.defaultdict(list)
     for trajectory in trajectories:
         by_task[trajectory.task].append(trajectory)
-    rows = []
+    records = []
     for task, members in sorted(by_task.items()):
         valid = [member for member in members if member.is_valid]
         levels: dict[str, dict[str, int]] = {}
@@ -50,7 +50,7 @@ def make_records(
             level["n"] += 1
             level["correct"] += member.correct
         correct = sum(member.correct for member in valid)
-        rows.append(
+        records.append(
             {
                 "model": model,
                 "agent": agents.CodeAgent.name,
@@ -67,4 +67,4 @@ def make_records(
                 "difficulty": levels,
             }
         )
-    return rows
+    return records

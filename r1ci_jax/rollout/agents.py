@@ -1,7 +1,7 @@
-"""Ways of answering a question: what happens when the policy pauses.
+"""Agents: the ways of answering a question. An agent decides what follows each turn of the policy.
 
-An agent sees one pause and says what follows. It holds no state, so one object serves every
-trajectory; all it may use is in the `Pause`. The four are those of the paper's Table 2.
+An agent holds no state, so one object serves every trajectory; all that it may use is in the
+`ModelTurn`. The four here are those of the paper's Table 2.
 """
 
 import dataclasses
@@ -14,12 +14,12 @@ from r1ci_jax.text import prompts
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelTurn:
-    """The policy stopped sampling."""
+    """One uninterrupted generation by the policy, and why it stopped."""
 
     code: str | None
     """The code block that was just closed, if that is why it stopped."""
     answer: str | None
-    """The answer that was just closed, if that is why."""
+    """The answer that was just closed, if that is why it stopped."""
     num_answers: int
     """Answers closed so far, this one included."""
     text: str
@@ -31,18 +31,24 @@ class RunCode:
     """Run the block and show its output to the policy."""
 
     code: str
+    is_answer: bool = False
+    """True: what the block prints is the answer, and the trajectory ends."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunAndAnswer:
-    """Run the block; what it prints is the answer, and the trajectory ends."""
+class UseTool:
+    """Call another tool than the interpreter while other slots decode; the policy reads its text.
 
-    code: str
+    An exception of the call ends all trajectories of the `run`. A tool whose text does not depend
+    on the question and the code alone makes a run that cannot be replayed.
+    """
+
+    call: Callable[[], str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UserMessage:
-    """Close the policy's turn and open another user turn."""
+    """Close the policy's message, and insert a user message that it answers."""
 
     text: str
 
@@ -55,61 +61,50 @@ class Finish:
     answer: str | None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class UseTool:
-    """Call a tool of one's own beside the decoding; the policy reads its text and goes on.
-
-    An exception of the call ends the batch. A tool whose text does not depend on the question and
-    the code alone makes a run that cannot be replayed.
-    """
-
-    call: Callable[[], str]
-
-
-Action = RunCode | RunAndAnswer | UseTool | UserMessage | Finish
+Action = RunCode | UseTool | UserMessage | Finish
 
 
 class Agent(Protocol):
     """One way of answering.
 
-    The policy reads the question with the agent's hint; whenever it pauses (it closed a code block
-    or an answer, or ended its turn), `act` says what follows. CONTRIBUTING.md shows one more.
+    The policy reads the question with the agent's hint. Whenever it stops (it closed a code block
+    or an answer, or ended its message), `act` decides what follows. CONTRIBUTING.md shows one more.
     """
 
     name: str
     hint: str = ""
-    """What stands behind every question."""
+    """Text that is appended to every question."""
 
-    def act(self, pause: ModelTurn) -> Action:
-        """What follows a pause that no limit caused."""
+    def act(self, turn: ModelTurn) -> Action:
+        """Decide what follows a turn that no limit ended."""
         ...
 
 
-def _finish(pause: ModelTurn) -> Finish:
-    stop = StopReason.EOS if pause.answer is None else StopReason.ANSWER
-    return Finish(stop=stop, answer=pause.answer)
+def _finish(turn: ModelTurn) -> Finish:
+    stop = StopReason.EOS if turn.answer is None else StopReason.ANSWER
+    return Finish(stop=stop, answer=turn.answer)
 
 
 class CodeAgent(Agent):
-    """Text and code in any order, as the policy likes: what is trained."""
+    """Text and code in any order, as the policy likes: the agent that is trained."""
 
     name = "code_agent"
     hint = prompts.HINTS["code_agent"]
 
     @override
-    def act(self, pause: ModelTurn) -> Action:
-        return _finish(pause) if pause.code is None else RunCode(code=pause.code)
+    def act(self, turn: ModelTurn) -> Action:
+        return _finish(turn) if turn.code is None else RunCode(code=turn.code)
 
 
 class AllText(Agent):
-    """Words only: a code block ends the attempt."""
+    """Words only: a code block ends the trajectory."""
 
     name = "all_text"
     hint = prompts.HINTS["all_text"]
 
     @override
-    def act(self, pause: ModelTurn) -> Action:
-        return _finish(pause)
+    def act(self, turn: ModelTurn) -> Action:
+        return _finish(turn)
 
 
 class AllCode(Agent):
@@ -119,24 +114,29 @@ class AllCode(Agent):
     hint = prompts.HINTS["all_code"]
 
     @override
-    def act(self, pause: ModelTurn) -> Action:
-        return _finish(pause) if pause.code is None else RunAndAnswer(code=pause.code)
+    def act(self, turn: ModelTurn) -> Action:
+        return _finish(turn) if turn.code is None else RunCode(code=turn.code, is_answer=True)
 
 
 class CodeSteer(Agent):
-    """A guide sends the first answer back to be checked with code; the second one counts."""
+    """A guide sends the first answer back to be checked with code; the second answer counts."""
 
     name = "codesteer"
     hint = prompts.HINTS["codesteer"]
 
     @override
-    def act(self, pause: ModelTurn) -> Action:
-        if pause.code is not None:
-            return RunCode(code=pause.code)
-        if pause.answer is not None and pause.num_answers == 1:
+    def act(self, turn: ModelTurn) -> Action:
+        if turn.code is not None:
+            return RunCode(code=turn.code)
+        if turn.answer is not None and turn.num_answers == 1:
             return UserMessage(text=prompts.CHECK_MESSAGE)
-        return _finish(pause)
+        return _finish(turn)
 
 
 AGENTS: tuple[Agent, ...] = (AllText(), AllCode(), CodeAgent(), CodeSteer())
-"""In the paper's order."""
+"""The four agents in the paper's order; prompts.AGENT_NAMES lists the same names."""
+
+
+def get(name: str) -> Agent:
+    """Return the agent of that name."""
+    return next(agent for agent in AGENTS if agent.name == name)

@@ -1,99 +1,120 @@
-"""A trajectory in the making: its exact tokens, what it may still do, and what it waits for."""
+"""The state of a trajectory in progress."""
 
 import concurrent.futures
 import dataclasses
+import itertools
 import time
 from collections.abc import Sequence
 
 from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.rollout import agents
-from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
+from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
 from r1ci_jax.sampling.engine import SlotInput
 from r1ci_jax.sandbox import ExecResult
 from r1ci_jax.tasks.base import Example
+from r1ci_jax.text.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """One trajectory to be made."""
+    """One trajectory to sample."""
 
     example: Example
     agent: agents.Agent
-    rollout_id: tuple[int, int]
-    """(rollout id, member): two requests with the same pair draw the same random numbers."""
+    rollout_id: RolloutId
     sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PendingTool:
-    """What a paused trajectory waits for."""
-
-    action: agents.RunCode | agents.RunAndAnswer | agents.UseTool
-    future: concurrent.futures.Future[ExecResult] | concurrent.futures.Future[str] | None
-    """None: another host sees to it."""
-    resume_chunk: int
-    """Chunk before which the observation enters."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class Episode:
-    """A trajectory that is being made."""
+    """A trajectory in progress: its exact tokens, what it may still do, and what it waits for."""
 
-    index: int
-    """Its place in the result."""
     request: Request
     tokens: list[int] = dataclasses.field(default_factory=list)
     sampled: list[bool] = dataclasses.field(default_factory=list)
     logprobs: list[float] = dataclasses.field(default_factory=list)
     turn_start: int = 0
-    """Index of the first token that the policy chose since the prompt or the last observation."""
+    """Index of the first token of the policy's current turn."""
     code_calls: list[CodeCall] = dataclasses.field(default_factory=list)
     num_messages: int = 0
-    """User turns and tool results that were put in besides scripts' output."""
+    """User messages and tool results that were inserted, scripts' output not counted."""
     num_answers: int = 0
+
     slot: int = -1
     num_cached_tokens: int = 0
-    """So many of its first tokens stand in the cache row of `slot`, where it then goes on; 0: it
-    enters any slot."""
-    num_stale_tokens: int = 0
-    """So many of its first tokens were there before the weights of this step."""
-    pending_tool: PendingTool | None = None
-    is_done: bool = False
+    """Number of first tokens that the cache row of `slot` holds already; the episode then continues
+    in that slot. 0: it enters any slot."""
     began: float = dataclasses.field(default_factory=time.monotonic)
+    """Time at which it entered its slot."""
     seconds_before: float = 0.0
-    """Time it took before it was carried over to this run."""
+    """Wall time that it took in earlier steps."""
+
+    pending_action: agents.RunCode | agents.UseTool | None = None
+    """The tool call whose result the episode waits for."""
+    pending_result: (
+        concurrent.futures.Future[ExecResult] | concurrent.futures.Future[str] | None
+    ) = None
+    """The future result of the tool call; None when another host runs the tool."""
+    resume_chunk: int = 0
+    """Number of the chunk before which the result enters."""
+
+    first_step: int = 0
+    """Training step in which the group began."""
+    num_stale_tokens: int = 0
+    """Number of first tokens that are older than the weights of the current step."""
+    is_done: bool = False
+    trajectory: Trajectory | None = None
+    """The scored trajectory, once the episode is done and its score is known."""
+
+    @property
+    def group_id(self) -> int:
+        """Number of the group that the episode belongs to."""
+        return self.request.rollout_id.group_id
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the episode entered its first slot."""
+        return self.seconds_before + time.monotonic() - self.began
 
     def append_context(self, tokens: Sequence[int]) -> None:
-        """Add tokens that the policy did not choose; what follows is its own."""
+        """Append tokens that the policy did not choose; the policy's next turn follows them."""
         self.tokens.extend(tokens)
         self.logprobs.extend([0.0] * len(tokens))
         self.sampled.extend([False] * len(tokens))
         self.turn_start = len(self.tokens)
 
     def append_completion(self, tokens: Sequence[int], logprobs: Sequence[float]) -> None:
-        """Add tokens that the policy chose."""
+        """Append tokens that the policy chose."""
         self.tokens.extend(tokens)
         self.logprobs.extend(logprobs)
         self.sampled.extend([True] * len(tokens))
 
-    @property
-    def seconds(self) -> float:
-        """Wall time since it entered its first slot."""
-        return self.seconds_before + time.monotonic() - self.began
+    def continue_with(self, tokens: Sequence[int]) -> None:
+        """Append a user message to a finished or stopped answer, to which another answer follows.
+
+        The cache row holds everything before the last sampled token for certain: that token was
+        pending, and chunks that nobody read may have overwritten what follows it.
+        """
+        if any(self.sampled):
+            self.num_cached_tokens = len(self.sampled) - 1 - self.sampled[::-1].index(True)
+        self.append_context(tokens)
+        self.num_messages = self.num_answers = 0
+        self.is_done = False
+        self.trajectory = None
 
     def num_tokens_left(self, limits: TurnLimits) -> int:
-        """Tokens it may still sample in all."""
+        """Number of tokens that the policy may still sample in the episode."""
         return limits.max_new_tokens - sum(self.sampled)
 
     def num_turn_tokens_left(self, limits: TurnLimits) -> int:
-        """Tokens it may still sample before its next pause."""
+        """Number of tokens that the policy may still sample in its current turn."""
         if limits.max_turn_tokens is None:
             return self.num_tokens_left(limits)
         taken = len(self.tokens) - self.turn_start
         return min(self.num_tokens_left(limits), limits.max_turn_tokens - taken)
 
     def budget_stop_reason(self, limits: TurnLimits) -> StopReason:
-        """Why its slot stopped though the policy did not end its turn."""
+        """The limit that stopped the slot when the policy did not end its turn."""
         if self.num_tokens_left(limits) <= 0:
             return StopReason.MAX_TOKENS
         if self.num_turn_tokens_left(limits) <= 0:
@@ -101,29 +122,23 @@ class Episode:
         return StopReason.CONTEXT_FULL
 
     def slot_input(self, count: int, limits: TurnLimits) -> SlotInput:
-        """Feed the last `count` tokens."""
+        """The engine's input that puts the last `count` tokens into the episode's slot."""
         return SlotInput(
             slot=self.slot,
             tokens=tuple(self.tokens[-count:]),
             position=len(self.tokens) - count,
             budget=self.num_turn_tokens_left(limits),
-            max_turn_tokens=len(self.tokens) - self.turn_start,
+            num_turn_tokens=len(self.tokens) - self.turn_start,
             rollout_id=self.request.rollout_id,
             sampling=self.request.sampling,
         )
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PartialRollout:
-    """A trajectory of a group that was not complete when its step ended."""
-
-    first_step: int
-    """Step in which its group began."""
-    episode: Episode
-    trajectory: Trajectory | None
-    """What came of it, if it has ended."""
-
-    @property
-    def group_id(self) -> int:
-        """The group's rollout id."""
-        return self.episode.request.rollout_id[0]
+    def completion_text(self, tokenizer: Tokenizer) -> str:
+        """The text that the policy wrote; context tokens in between leave a line break."""
+        pairs = zip(self.tokens, self.sampled, strict=True)
+        turns: Sequence[list[int]] = [
+            [token for token, _ in members if token != tokenizer.eos_id]
+            for sampled, members in itertools.groupby(pairs, key=lambda pair: pair[1])
+            if sampled
+        ]
+        return "\n".join(tokenizer.decode(ids) for ids in turns)

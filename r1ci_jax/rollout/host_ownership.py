@@ -1,8 +1,8 @@
-"""Which host runs a trajectory's scripts and judges its answer, and how the others learn of it.
+"""Ownership of slots by hosts: the owner runs a slot's tools and scores its answers.
 
-All hosts drive the same slots through the same steps (docs/adr/0013). A contiguous block of slots
-is a host's own: only there scripts run, tools are called and answers are judged. When an
-observation is due, or a batch is done, everyone gets what it did not find out itself.
+All hosts drive the same slots through the same steps (docs/adr/0013). Each host owns a contiguous
+block of slots: only there does it run scripts, call tools and score answers. When an observation is
+due, or all episodes are done, the hosts exchange what each of them found out.
 """
 
 import concurrent.futures
@@ -16,54 +16,56 @@ from r1ci_jax.runtime import hosts
 from r1ci_jax.sandbox import ExecResult
 
 type ToolResult = ExecResult | str
-"""What the interpreter did, or a tool said."""
+"""The result of a script, or the text of another tool."""
 
 
 def is_local(slot: int, slots: int) -> bool:
-    """Whether this host sees to what happens in a slot."""
+    """True if this host owns the slot: it runs the scripts and scores the answers."""
     return slot * hosts.count() // slots == hosts.index()
 
 
 def gather_tool_results(
-    waiting: Mapping[int, "concurrent.futures.Future[Any] | None"],
+    futures: Mapping[int, "concurrent.futures.Future[Any] | None"],
 ) -> dict[int, ToolResult]:
-    """What came out, by slot; waits for it. A future that is None is another host's."""
-    if hosts.count() == 1 or not waiting:
-        return {slot: future.result() for slot, future in waiting.items() if future is not None}
-    own = [
+    """Wait for the results of tools, by slot; a future that is None is another host's."""
+    if hosts.count() == 1 or not futures:
+        return {slot: future.result() for slot, future in futures.items() if future is not None}
+    local = [
         (slot, _tool_result_to_json(future.result()))
-        for slot, future in waiting.items()
+        for slot, future in futures.items()
         if future is not None
     ]
-    found = {
-        slot: _tool_result_from_json(row)
-        for rows in hosts.gather("scripts", own)
-        for slot, row in rows
+    results = {
+        slot: _tool_result_from_json(saved)
+        for gathered in hosts.gather("scripts", local)
+        for slot, saved in gathered
     }
-    assert found.keys() == waiting.keys(), "hosts wait for different scripts"
-    return found
+    assert results.keys() == futures.keys(), "hosts wait for different scripts"
+    return results
 
 
 def gather_scores(ended: Sequence[tuple[bool, Trajectory]]) -> list[Trajectory]:
-    """The trajectories with the verdicts of those who judged them: (is own, trajectory)."""
+    """Return the trajectories with their owners' scores; `ended` are (is local, trajectory)."""
     if hosts.count() == 1:
         return [trajectory for _, trajectory in ended]
-    own = [
-        (place, trajectory.correct, trajectory.reward)
-        for place, (is_own, trajectory) in enumerate(ended)
-        if is_own
+    local = [
+        (index, trajectory.correct, trajectory.reward)
+        for index, (is_local, trajectory) in enumerate(ended)
+        if is_local
     ]
-    verdicts = {place: rest for rows in hosts.gather("verdicts", own) for place, *rest in rows}
-    assert len(verdicts) == len(ended), "hosts have ended different trajectories"
+    scores = {
+        index: score for gathered in hosts.gather("scores", local) for index, *score in gathered
+    }
+    assert len(scores) == len(ended), "hosts have ended different trajectories"
     return [
-        dataclasses.replace(trajectory, correct=verdicts[place][0], reward=verdicts[place][1])
-        for place, (_, trajectory) in enumerate(ended)
+        dataclasses.replace(trajectory, correct=scores[index][0], reward=scores[index][1])
+        for index, (_, trajectory) in enumerate(ended)
     ]
 
 
-def _tool_result_to_json(outcome: ToolResult) -> Any:
-    return outcome if isinstance(outcome, str) else serialize.result_to_json(outcome)
+def _tool_result_to_json(result: ToolResult) -> Any:
+    return result if isinstance(result, str) else serialize.result_to_json(result)
 
 
-def _tool_result_from_json(row: Any) -> ToolResult:
-    return row if isinstance(row, str) else serialize.result_from_json(row)
+def _tool_result_from_json(saved: Any) -> ToolResult:
+    return saved if isinstance(saved, str) else serialize.result_from_json(saved)

@@ -1,4 +1,4 @@
-"""Trajectories as numbers for metrics.jsonl and as rows for trajectories.jsonl."""
+"""Summaries of trajectories: metrics for metrics.jsonl, records for trajectories.jsonl."""
 
 import collections
 import itertools
@@ -13,16 +13,19 @@ TIMEOUTS = (Status.TIMEOUT_CPU, Status.TIMEOUT_WALL)
 
 
 def compute_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Means over a batch, by the names of docs/metrics.md; faulted rows count only as a stop."""
+    """Compute means over a batch, under the names of docs/metrics.md.
+
+    Of a trajectory whose interpreter failed, only the stop reason counts.
+    """
     valid = [trajectory for trajectory in trajectories if trajectory.is_valid]
-    turns = [turn for trajectory in valid for turn in trajectory.code_calls]
+    results = [call.result for trajectory in valid for call in trajectory.code_calls]
     found = {
         "reward/mean": _mean([trajectory.reward for trajectory in valid]),
         "accuracy": _mean([trajectory.correct for trajectory in valid]),
         "tool/calls_per_traj": _mean([len(trajectory.code_calls) for trajectory in valid]),
         "tool/used_fraction": _mean([bool(trajectory.code_calls) for trajectory in valid]),
-        "tool/error_rate": _mean([turn.result.status is not Status.OK for turn in turns]),
-        "tool/timeout_rate": _mean([turn.result.status in TIMEOUTS for turn in turns]),
+        "tool/error_rate": _mean([result.status is not Status.OK for result in results]),
+        "tool/timeout_rate": _mean([result.status in TIMEOUTS for result in results]),
         "len/tokens": _mean([sum(trajectory.sampled) for trajectory in valid]),
         "len/turns": _mean([trajectory.num_turns for trajectory in valid]),
     }
@@ -38,7 +41,7 @@ def compute_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 
 
 def sample_by_reward(trajectories: Sequence[Trajectory], count: int) -> list[Trajectory]:
-    """Best, worst and an even spread between, by reward."""
+    """Return the best, the worst and an even spread in between, by reward."""
     ranked = sorted(
         trajectories, key=lambda trajectory: (-trajectory.reward, trajectory.rollout_id)
     )
@@ -52,11 +55,11 @@ def sample_by_reward(trajectories: Sequence[Trajectory], count: int) -> list[Tra
 def to_record(
     trajectory: Trajectory, tokenizer: Tokenizer, *, stage: str, step: int
 ) -> dict[str, Any]:
-    """One line of trajectories.jsonl."""
-    written = zip(trajectory.tokens, trajectory.sampled, strict=True)
-    runs = [
+    """Return one record of trajectories.jsonl."""
+    pairs = zip(trajectory.tokens, trajectory.sampled, strict=True)
+    segments = [
         (sampled, [token for token, _ in members])
-        for sampled, members in itertools.groupby(written, key=lambda pair: pair[1])
+        for sampled, members in itertools.groupby(pairs, key=lambda pair: pair[1])
     ]
     return {
         "stage": stage,
@@ -68,19 +71,19 @@ def to_record(
         "reward": trajectory.reward if trajectory.is_valid else None,
         "correct": trajectory.correct if trajectory.is_valid else None,
         "stop": trajectory.stop.value,
-        # The first run is the prompt, which `question` already shows.
+        # The first segment is the prompt, which `question` already shows.
         "segments": [
-            {"text": tokenizer.decode(ids), "sampled": sampled} for sampled, ids in runs[1:]
+            {"text": tokenizer.decode(ids), "sampled": sampled} for sampled, ids in segments[1:]
         ],
         "code_calls": [
             {
-                "code": turn.code,
-                "status": turn.result.status.value,
-                "stdout": turn.result.stdout,
-                "stderr": turn.result.stderr,
-                "wall_seconds": round(turn.result.wall_seconds, 4),
+                "code": call.code,
+                "status": call.result.status.value,
+                "stdout": call.result.stdout,
+                "stderr": call.result.stderr,
+                "wall_seconds": round(call.result.wall_seconds, 4),
             }
-            for turn in trajectory.code_calls
+            for call in trajectory.code_calls
         ],
     }
 

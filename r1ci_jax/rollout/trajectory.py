@@ -1,7 +1,8 @@
-"""What a rollout leaves behind: exact tokens, who wrote them, how likely they were, what ran."""
+"""The result of a rollout: its exact tokens, their authors and log-probabilities, its code."""
 
 import dataclasses
 import enum
+from typing import NamedTuple
 
 from r1ci_jax.sandbox import ExecResult
 
@@ -10,28 +11,37 @@ class StopReason(enum.StrEnum):
     """Why a trajectory ended."""
 
     ANSWER = "answer"
-    """The policy closed an answer that its way of answering lets count."""
+    """The policy closed an answer, and its agent accepted it."""
     EOS = "eos"
-    """The policy ended its turn without an answer."""
+    """The policy ended its message without an answer."""
     MAX_CODE_CALLS = "max_code_calls"
-    """It wrote one code block more than it may run."""
+    """The policy wrote one code block more than it may run."""
     MAX_TURNS = "max_turns"
-    """It would have gone on once more often than it may."""
+    """The policy would have needed one turn more than it may take."""
     MAX_TURN_TOKENS = "max_turn_tokens"
-    """It sampled too many tokens without a pause."""
+    """The policy sampled too many tokens in one turn."""
     MAX_TOKENS = "max_tokens"
-    """Its budget of sampled tokens was used up."""
+    """The budget of sampled tokens was used up."""
     WALL_TIME = "wall_time"
-    """It took too long."""
+    """The trajectory took too long."""
     CONTEXT_FULL = "context_full"
-    """Its cache row was full, or the next observation would not have fitted."""
+    """The cache row was full, or the next observation would not have fitted into it."""
     SANDBOX_FAULT = "sandbox_fault"
     """The interpreter itself failed, not the script: never trained on, never scored as wrong."""
 
 
+class RolloutId(NamedTuple):
+    """The name of a trajectory's random stream: the same id gives the same random numbers."""
+
+    group_id: int
+    """Number of the question's group, unique within a run of requests."""
+    sample_index: int
+    """Index of the trajectory within its group."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CodeCall:
-    """One code block and what came of it."""
+    """One code block that was run, and its result."""
 
     code: str
     result: ExecResult
@@ -39,7 +49,7 @@ class CodeCall:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """One episode as the model saw and wrote it; text is never tokenised again.
+    """One finished episode as the model saw and wrote it; text is never tokenized again.
 
     Example (one code call; `·` marks tokens that the policy did not choose):
         text      ·user: 2^9?  ```python print(2**9) ```  ·512   <<<512>>>
@@ -51,10 +61,9 @@ class Trajectory:
     task: str
     question: str
     agent: str
-    rollout_id: tuple[int, int]
-    """(rollout id, member of its group): names its random numbers."""
+    rollout_id: RolloutId
     tokens: tuple[int, ...]
-    """Prompt, samples and observations, in order."""
+    """Prompt, completions and observations, in order."""
     sampled: tuple[bool, ...]
     """True where the policy chose the token; only these train."""
     logprobs: tuple[float, ...]
@@ -66,18 +75,18 @@ class Trajectory:
     correct: bool
     reward: float
     num_stale_tokens: int = 0
-    """So many of its first tokens were there before the weights that it is trained on: it was
-    carried over from an earlier step."""
+    """Number of first tokens that are older than the weights of the step that trains on them: the
+    trajectory was a partial rollout of an earlier step."""
 
     def __post_init__(self) -> None:
         assert len(self.tokens) == len(self.sampled) == len(self.logprobs)
 
     @property
     def is_valid(self) -> bool:
-        """False when the sandbox failed: such a row neither trains nor counts in its group."""
+        """False when the sandbox failed; such a trajectory does not train or count in its group."""
         return self.stop is not StopReason.SANDBOX_FAULT
 
     @property
     def num_turns(self) -> int:
-        """How often the policy was asked to go on: one more than the code blocks that were run."""
+        """Turns of the policy that ended in an observation or the answer: code calls and one."""
         return len(self.code_calls) + 1

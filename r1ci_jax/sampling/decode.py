@@ -145,7 +145,7 @@ def _step(
     vocab = table.next_state_AV.shape[1]
     feed_S1 = jnp.where(active_S, state.position_S, length)[:, None]
     x_S1D, cache = kv_cache.extend(config, weights, state.cache, state.pending_S[:, None], feed_S1)
-    # A checkpoint has more embedding rows than there are tokens: those are never sampled.
+    # Checkpoints have more embedding rows than the tokenizer has tokens: those are never sampled.
     logits_SV = kv_cache.logits(config, weights, x_S1D[:, 0])[:, :vocab]
     position_S = state.position_S + 1
     token_S, logprob_S = token_sampling.sample(logits_SV, state.key_S, position_S, state.sampling)

@@ -39,11 +39,11 @@ class SlotInput:
     position: int
     budget: int
     """Tokens the slot may sample from here on."""
-    max_turn_tokens: int = 0
-    """So many of the last tokens are the policy's own unfinished turn: the automaton has read
-    them."""
+    num_turn_tokens: int = 0
+    """Number of last tokens that belong to the policy's unfinished turn: the automaton reads them
+    first."""
     rollout_id: tuple[int, int]
-    """(rollout id, member): with the run's seed the only source of randomness."""
+    """(group id, sample index): with the run's seed the only source of randomness."""
     sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
 
 
@@ -255,7 +255,7 @@ class Engine:
     def _state_after(self, slot_input: SlotInput) -> int:
         """Where the pause automaton stands behind the tokens of the turn under way."""
         state = self._host_table.start
-        for token in slot_input.tokens[len(slot_input.tokens) - slot_input.max_turn_tokens :]:
+        for token in slot_input.tokens[len(slot_input.tokens) - slot_input.num_turn_tokens :]:
             state = int(self._host_table.next_state_AV[state, token])
         return state
 

@@ -2,7 +2,6 @@
 
 import abc
 import concurrent.futures
-import types
 from typing import Self
 
 from r1ci_jax.sandbox.result import ExecResult
@@ -19,12 +18,7 @@ class Session(abc.ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def run(self, code: str) -> ExecResult:

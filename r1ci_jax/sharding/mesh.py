@@ -154,7 +154,7 @@ def param_shardings[T](mesh: Mesh | AbstractMesh, abstract_state: T) -> T:
 
 
 def device_put_global[T](tree: T, shardings: Any) -> T:
-    """`jax.device_put` for several hosts: every host passes the same array, sends only its shards."""
+    """Put arrays on the mesh; every host passes the same array and sends only its shards."""
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
 

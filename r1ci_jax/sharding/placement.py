@@ -12,7 +12,7 @@ from r1ci_jax.sharding import rules
 
 
 def shard_batch(batch: Any) -> Any:
-    """Put host arrays on the devices, their rows split over the mesh. Every host passes all rows."""
+    """Put host arrays on the devices, rows split over the mesh. Every host passes all rows."""
     if hosts.count() > 1:
         checksums = [zlib.crc32(np.ascontiguousarray(array)) for array in jax.tree.leaves(batch)]
         hosts.require_same("the batch", checksums)
@@ -40,5 +40,5 @@ def split_into_microbatches(batch: Any, num_parts: int) -> Any:
 
 
 def constrain_like_params[T](tree: T) -> T:
-    """Pin arrays that follow parameters (gradients, moments) to the parameters' shardings in jit."""
+    """Pin arrays that follow parameters (gradients, moments) to their shardings inside jit."""
     return meshes.constrain(tree, meshes.param_shardings(meshes.current_in_jit(), tree))

@@ -1,16 +1,16 @@
-"""ChatML, the turn format of Qwen2.5, as token ids.
+"""ChatML, the message format of Qwen2.5, as token ids.
 
-Turns are assembled from ids, never rendered to one string and tokenised again: turn marks come
-from here alone, so a question that spells them stays a question. Qwen's own template puts a default
-system turn in front whenever none is given, also in front of a later turn that is rendered by
-itself; nothing here adds a turn that the caller did not ask for.
+Messages are assembled from ids, never rendered to one string and tokenized again: message marks
+come from here alone, so a question that spells them stays a question. Qwen's own template puts a
+default system message in front whenever none is given, also in front of a later message that is
+rendered by itself; nothing here adds a message that the caller did not pass.
 """
 
 from r1ci_jax.text.tokenizer import MESSAGE_END, MESSAGE_START, Tokenizer
 
 
 def prompt_ids(tokenizer: Tokenizer, question: str, *, system: str = "") -> list[int]:
-    """Returns the ids before the policy's first token; no system turn when `system` is empty."""
+    """Returns the ids before the policy's first token; no system message if `system` is empty."""
     system_ids = _message_ids(tokenizer, "system", system) if system else []
     return [
         *system_ids,
@@ -19,10 +19,13 @@ def prompt_ids(tokenizer: Tokenizer, question: str, *, system: str = "") -> list
     ]
 
 
-def user_message_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Returns the ids between an assistant turn that is not yet closed and the next one's text."""
+def user_message_ids(tokenizer: Tokenizer, text: str, *, is_closed: bool = False) -> list[int]:
+    """Returns the ids between the text of an assistant message and that of the next one.
+
+    `is_closed`: the policy has closed its message with the end mark, so that no other is added.
+    """
     return [
-        tokenizer.eos_id,
+        *([] if is_closed else [tokenizer.eos_id]),
         *tokenizer.encode("\n"),
         *_message_ids(tokenizer, "user", text),
         *_assistant_ids(tokenizer),
@@ -30,12 +33,12 @@ def user_message_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def render_prompt(question: str) -> str:
-    """The text that `prompt_ids` stands for."""
+    """Returns the text of `prompt_ids`."""
     return f"{MESSAGE_START}user\n{question}{MESSAGE_END}\n{MESSAGE_START}assistant\n"
 
 
 def render_user_message(text: str) -> str:
-    """The text that `user_message_ids` stands for."""
+    """Returns the text of `user_message_ids`."""
     return f"{MESSAGE_END}\n{render_prompt(text)}"
 
 

@@ -1,6 +1,7 @@
-"""What the policy is told, as data. The paper's own wording is not published; this is ours."""
+"""The prompts of the policy, as data. The paper's own wording is not published; this is ours."""
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 INSTRUCTIONS = """\
 Solve the problem below. Think step by step.
@@ -19,7 +20,11 @@ When you are sure, give the final answer once, outside code, between triple angl
 
 Problem:
 """
-"""Stands in front of the question for pretrained models; the toy model learns from examples."""
+"""Precede the question for pretrained models; the toy model learns from demonstrations."""
+
+AgentName = Literal["code_agent", "all_text", "all_code", "codesteer"]
+AGENT_NAMES: tuple[AgentName, ...] = get_args(AgentName)
+"""The agents (paper Table 2). rollout/agents.py says what each does."""
 
 HINTS: Mapping[str, str] = {
     "code_agent": "",
@@ -27,12 +32,12 @@ HINTS: Mapping[str, str] = {
     "all_text": "\nAnswer without code.",
     "all_code": "\nAnswer with code.",
 }
-"""What each way of answering adds to the question."""
+"""Text that each agent appends to the question."""
 
 CHECK_MESSAGE = "Check the answer with code."
-"""CodeSteer's second user turn; the answer that follows it counts."""
+"""CodeSteer's second user message; the answer that follows it counts."""
 
 
 def render_question(question: str, agent: str, *, instructions: str = "") -> str:
-    """Returns the first user turn; `head` is `INSTRUCTIONS` for a pretrained model."""
+    """Returns the first user message; pretrained models get `INSTRUCTIONS`, others none."""
     return instructions + question + HINTS[agent]

@@ -5,8 +5,8 @@ definition from which every added token is removed, so a question or a script's 
 `<|im_end|>` or `<tool_call>` without its becoming one: control ids come from code alone.
 
 Decoding goes through bytes, so it inverts encoding exactly. One exception: Qwen's definition
-normalises text to Unicode NFC before encoding, so a decomposed "é" comes back composed. The trained
-tokenizer does not normalise.
+normalizes text to Unicode NFC before encoding, so a decomposed "é" comes back composed. The trained
+tokenizer does not normalize.
 """
 
 import json
@@ -21,6 +21,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import atomic_files
 
 PAD = "<|endoftext|>"
 MESSAGE_START = "<|im_start|>"
@@ -33,7 +34,7 @@ _SPLIT = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# ChatML as `r1ci_jax.text.chatml` writes it; unlike Qwen's own template it invents no system turn.
+# ChatML as `r1ci_jax.text.chatml` writes it; unlike Qwen's template it adds no system message.
 _CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
@@ -52,10 +53,10 @@ class Tokenizer:
     Attributes:
         vocab_size: Number of ids, added tokens included. A model's embedding may have more rows
             (published Qwen2.5 checkpoints pad theirs); those are no text and must not be sampled.
-        eos_id: `<|im_end|>`, the end of a turn.
+        eos_id: `<|im_end|>`, the end of a message.
         pad_id: `<|endoftext|>`.
-        im_start_id: `<|im_start|>`, the start of a turn.
-        marks: How the added tokens are spelled.
+        im_start_id: `<|im_start|>`, the start of a message.
+        marks: The spellings of the added tokens.
     """
 
     vocab_size: int
@@ -102,7 +103,7 @@ class Tokenizer:
         return self._encoder.encode(text, add_special_tokens=False).ids
 
     def encode_marked(self, text: str) -> list[int]:
-        """Returns ids of a whole rendered conversation, added tokens recognised where spelled."""
+        """Returns ids of a whole rendered conversation, added tokens recognized where spelled."""
         text = text.encode("utf-8", "replace").decode("utf-8")
         return self._marking_encoder.encode(text, add_special_tokens=False).ids
 
@@ -120,8 +121,19 @@ class Tokenizer:
 
     def save(self, directory: Path) -> None:
         """Writes the Hugging Face layout, readable by `load` and by transformers."""
-        _write(directory / _DEFINITION_FILE, json.dumps(self._definition, ensure_ascii=False))
-        _write(directory / _CONFIG_FILE, json.dumps(self._config, ensure_ascii=False, indent=2))
+        files = {
+            _DEFINITION_FILE: json.dumps(self._definition, ensure_ascii=False),
+            _CONFIG_FILE: json.dumps(self._config, ensure_ascii=False, indent=2),
+        }
+        for name, text in files.items():
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+                atomic_files.write_atomic(directory / name, text)
+            except OSError as error:
+                raise UserError(
+                    f"cannot write {directory / name}: {error.strerror}; free space or choose "
+                    "another directory"
+                ) from error
 
 
 def load(path_or_hub_id: str) -> Tokenizer:
@@ -241,18 +253,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; fetch the tokenizer again") from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes whole files only: a reader never sees half of one."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        if path.parent.is_dir():
-            partial.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; free space or choose another place"
-        ) from error

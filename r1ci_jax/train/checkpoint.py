@@ -1,4 +1,4 @@
-"""CheckpointManager that survive a kill at any moment.
+"""Checkpoints that survive a kill at any moment.
 
 Each step is a directory of its own (see checkpoint_dir.py), named by its number:
 

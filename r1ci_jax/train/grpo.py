@@ -21,8 +21,8 @@ from r1ci_jax.config import GrpoConfig
 from r1ci_jax.curriculum.stages import Stage, curriculum_state
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import serialize, summaries
-from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text.tokenizer import Tokenizer
@@ -42,7 +42,7 @@ def train(
     tokenizer: Tokenizer,
     stages: Sequence[Stage],
     load_examples: Callable[[str], batching.RandomAccess[Example]],
-    source: Runner | serialize.Replay,
+    source: TrajectorySource,
     config: GrpoConfig,
     run: TrainingRun,
 ) -> Params:
@@ -78,14 +78,14 @@ def train(
             for step in steps[max(loop.first_step - steps.start, 0) :]:
                 # --- Sample ---
                 weights = Weights(train_state.params, base)
-                source.load(policy.to_sampler_weights(weights, source.sampler))
+                to_sampler = functools.partial(policy.to_sampler_weights, weights)
                 metadata = {"curriculum": curriculum_state(stages, step)} | collector.state()
                 with (
                     loop.save_on_preemption(step, train_state, metadata, reward),
+                    source.weights_loaded(to_sampler),  # no longer: the update needs the memory
                     loop.progress.activity(f"sampling {num_rollouts}"),
                 ):
                     trajectories, values = collector.collect(step)
-                source.unload()  # the update needs the memory
                 if config.dump_rollouts:
                     serialize.write(serialize.step_path(run.rollouts_dir, step + 1), trajectories)
 
@@ -140,7 +140,7 @@ def _make_optimizer(
 
 def _warm_up(
     loop: TrainingLoop,
-    source: Runner | serialize.Replay,
+    source: TrajectorySource,
     base: Params | None,
     reference: Weights | None,
     policy: Policy,
@@ -149,10 +149,9 @@ def _warm_up(
 ) -> None:
     """Compile the sampler and the update before the first step."""
     weights = Weights(loop.train_state.params, base)
-    source.load(policy.to_sampler_weights(weights, source.sampler))
-    with loop.progress.compiling("sampler", about=15):
+    to_sampler = functools.partial(policy.to_sampler_weights, weights)
+    with source.weights_loaded(to_sampler), loop.progress.compiling("sampler", about=15):
         source.warm_up()
-    source.unload()
     with loop.progress.compiling("update", about=20):
         grpo_step.warm_up(weights, reference, policy, config, pad_id)
 

@@ -20,6 +20,8 @@ import optax
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.sharding import placement
 from r1ci_jax.train import losses
 from r1ci_jax.train import train_state as state
 from r1ci_jax.train.lm_head import TokenScores
@@ -70,7 +72,7 @@ class UpdateStats(NamedTuple):
 def zero_accumulator(params: Params) -> GradAccumulator:
     """Start a sum over microbatches."""
     zero = jnp.float32(0.0)
-    gradients = state.constrain_like_params(jax.tree.map(jnp.zeros_like, params))
+    gradients = placement.constrain_like_params(jax.tree.map(jnp.zeros_like, params))
     return GradAccumulator(gradients, losses.GrpoSums(*[zero] * len(losses.GrpoSums._fields)), zero)
 
 
@@ -112,7 +114,7 @@ def accumulate_gradients(
     sums = losses.grpo_sums(scores.logprobs_BT, *inputs, **clip)
     entropy = jnp.sum(scores.entropy_BT)
     added = jax.tree.map(jnp.add, accumulator, GradAccumulator(gradients, sums, entropy))
-    return state.constrain_like_params(added), _logprob_diff(scores, batch)
+    return placement.constrain_like_params(added), _logprob_diff(scores, batch)
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "temperature"))
@@ -172,7 +174,7 @@ def compute_advantages(trajectories: Sequence[Trajectory], config: GrpoConfig) -
     shape = (-1, config.rollouts_per_prompt)
     rewards_PR = np.asarray([t.reward for t in trajectories], np.float32).reshape(shape)
     valid_PR = np.asarray([t.is_valid for t in trajectories]).reshape(shape)
-    return jax.device_get(losses.group_advantages(*state.replicate((rewards_PR, valid_PR))))
+    return jax.device_get(losses.group_advantages(*placement.replicate((rewards_PR, valid_PR))))
 
 
 def zero_advantage_fraction(advantages_PR: np.ndarray) -> float:
@@ -287,7 +289,7 @@ def warm_up(
 ) -> None:
     """Compile the update for every row length, on rows of padding."""
     for length in config.sequence_lengths:
-        shape = config.microbatch_rows(length, state.num_batch_shards()), length
+        shape = config.microbatch_rows(length, meshes.num_batch_shards(meshes.current())), length
         minibatches = [[_pad([], shape, pad_id)]]
         [[batch]], _ = _add_logprobs(minibatches, weights, reference, policy, config)
         total = zero_accumulator(weights.trainable)
@@ -346,7 +348,7 @@ def split_microbatches(
     while pairs:
         longest = len(pairs[0][0].tokens)
         length = next(size for size in config.sequence_lengths if size >= longest)
-        rows = config.microbatch_rows(length, state.num_batch_shards())
+        rows = config.microbatch_rows(length, meshes.num_batch_shards(meshes.current()))
         batches.append(_pad(pairs[:rows], (rows, length), pad_id))
         pairs = pairs[rows:]
     return batches
@@ -367,5 +369,7 @@ def _pad(
         old_logprobs_BT[row, :size] = trajectory.logprobs
         on_policy_BT[row, stale:size] = trajectory.sampled[stale:]
         advantages_B[row] = advantage
-    arrays = state.shard_batch((tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B))
+    arrays = placement.shard_batch(
+        (tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B)
+    )
     return Microbatch(*arrays)

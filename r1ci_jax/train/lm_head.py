@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from r1ci_jax.model.attention import einsum_float32
+from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
 type TokenLoss = Callable[..., jax.Array]
@@ -123,17 +124,15 @@ lm_head_loss.defvjp(_forward, _backward)
 
 
 class _Axes(NamedTuple):
-    """Mesh axes over which the arrays of `_local` are sharded; none without a mesh."""
+    """Mesh axes over which the arrays of `_local` are sharded."""
 
-    rows: tuple[str, ...] = ()
-    width: tuple[str, ...] = ()
-    vocab: tuple[str, ...] = ()
+    rows: tuple[str, ...]
+    width: tuple[str, ...]
+    vocab: tuple[str, ...]
 
 
 def _sharded(lm_head: LmHead, token_loss: TokenLoss | None, *arrays):
     """Run `_local` on every device, each on its shard."""
-    if jax.sharding.get_abstract_mesh().empty:
-        return _local(lm_head, token_loss, _Axes(), *arrays)
     rows = rules.spec("batch")
     table = rules.spec(*(("vocab", "width") if lm_head.is_tied else ("width", "vocab")))
     gradients = None if token_loss is None else (rows, table)
@@ -141,6 +140,7 @@ def _sharded(lm_head: LmHead, token_loss: TokenLoss | None, *arrays):
         functools.partial(
             _local, lm_head, token_loss, _Axes(*map(rules.mesh_axes, ("batch", "width", "vocab")))
         ),
+        mesh=meshes.current_in_jit(),
         in_specs=(rows, table, rows, rows, rows),
         out_specs=(jax.P(), rows, gradients),
         check_vma=False,

@@ -13,7 +13,7 @@ from r1ci_jax.config import Experiment, SamplerConfig, TrainConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import lora, presets, qwen2, sampler_weights
 from r1ci_jax.model.hf import weights
-from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.sharding import placement
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import lm_head, load_model
@@ -62,10 +62,7 @@ class Policy:
             return Weights(params)
         init = jax.jit(functools.partial(lora.init, self.config, self.train_config.lora_rank))
         adapters = init(jax.random.key(seed))
-        mesh = jax.sharding.get_mesh()
-        if not mesh.empty:
-            adapters = meshes.device_put_global(adapters, meshes.param_shardings(mesh, adapters))
-        return Weights(adapters, params)
+        return Weights(placement.shard_params(adapters), params)
 
     def merge_weights(self, weights: Weights) -> Params:
         """Undo `split_trainable`: return all parameters, adapters merged into them."""
@@ -173,13 +170,11 @@ class Policy:
         self, weights: Weights, sampler: SamplerConfig = _NOT_QUANTIZED
     ) -> qwen2.DecoderWeights:
         """Convert all weights to the sampler's layout, dtype and sharding."""
-        mesh = jax.sharding.get_mesh()
         return sampler_weights.from_trainer_params(
             self.merge_weights(weights),
             self.config,
             dtype=sampler.dtype,
             quantization=sampler.weight_quantization,
-            mesh=None if mesh.empty else mesh,
         )
 
 
@@ -207,9 +202,7 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> LoadedPolicy:
             f"{model.config.vocab_size} embeddings; choose a smaller tokenizer "
             "(model.tokenizer_vocab) or another model"
         )
-    mesh = jax.sharding.get_mesh()
-    if not mesh.empty:
-        params = meshes.device_put_global(params, meshes.param_shardings(mesh, params))
+    params = placement.shard_params(params)
     train_config = resolve_attention(experiment.train, jax.devices()[0].platform)
     policy = Policy(model.config, graphdef, tokenizer.vocab_size, train_config)
     return LoadedPolicy(policy, params, tokenizer)

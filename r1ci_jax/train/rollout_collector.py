@@ -11,11 +11,10 @@ from typing import Any
 
 from r1ci_jax.config import GrpoConfig, SamplingParams
 from r1ci_jax.data import batching
-from r1ci_jax.rollout import agents, partial_rollouts
-from r1ci_jax.rollout.partial_rollouts import PartialRollout
-from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.serialize import Replay
-from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout import agents, serialize
+from r1ci_jax.rollout.episode import Episode, Request
+from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
+from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.tasks.base import Example
 
 _AGENT = agents.CodeAgent()
@@ -26,7 +25,7 @@ class RolloutCollector:
 
     def __init__(
         self,
-        source: Runner | Replay,
+        source: TrajectorySource,
         examples: batching.RandomAccess[Example],
         config: GrpoConfig,
         *,
@@ -38,19 +37,19 @@ class RolloutCollector:
         self._config = config
         self._steps = steps
         self._batches = batching.prompt_batches(examples, config.prompts_per_step, seed=seed)
-        self._partial: list[PartialRollout] = []
+        self._partial: list[Episode] = []
 
     def state(self) -> dict[str, Any]:
         """Return the position in the data and all partial rollouts, as JSON for the checkpoint."""
         return {
             "batches": self._batches.get_state().decode(),
-            "partial_rollouts": [partial_rollouts.to_json(entry) for entry in self._partial],
+            "partial_rollouts": [serialize.episode_to_json(episode) for episode in self._partial],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a result of `state`."""
         self._batches.set_state(state["batches"].encode())
-        self._partial = [partial_rollouts.from_json(row) for row in state["partial_rollouts"]]
+        self._partial = [serialize.episode_from_json(saved) for saved in state["partial_rollouts"]]
 
     def collect(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
         """Return the groups to train on, in the order of their rollout ids, and metrics."""
@@ -60,16 +59,16 @@ class RolloutCollector:
             for number in self._start_requests(step)
             for request in self._make_requests(number)
         ]
-        first_steps = {request.rollout_id[0]: step for request in requests}
-        first_steps |= {entry.group_id: entry.first_step for entry in self._partial}
+        first_steps = {request.rollout_id.group_id: step for request in requests}
+        first_steps |= {episode.group_id: episode.first_step for episode in self._partial}
         trajectories = self._run(requests, step)
         seconds = time.monotonic() - began
-        staleness = [step - first_steps[trajectory.rollout_id[0]] for trajectory in trajectories]
+        staleness = [step - first_steps[each.rollout_id.group_id] for each in trajectories]
         staleness_metrics = {
             "group/staleness_mean": sum(staleness) / len(staleness),
             "group/staleness_max": max(staleness),
         }
-        in_flight = [entry.trajectory or entry.episode for entry in self._partial]
+        in_flight = [episode.trajectory or episode for episode in self._partial]
         sampled = sum(
             sum(each.sampled[each.num_stale_tokens :]) for each in (*trajectories, *in_flight)
         )
@@ -94,7 +93,7 @@ class RolloutCollector:
             Request(
                 example=example,
                 agent=_AGENT,
-                rollout_id=(number * config.prompts_per_step + index, sample_index),
+                rollout_id=RolloutId(number * config.prompts_per_step + index, sample_index),
                 sampling=SamplingParams(temperature=config.temperature),
             )
             for index, example in enumerate(next(self._batches))
@@ -102,18 +101,14 @@ class RolloutCollector:
         ]
 
     def _run(self, requests: Sequence[Request], step: int) -> list[Trajectory]:
-        config, source = self._config, self._source
+        config = self._config
         if not config.max_staleness:
-            return source.run(requests)
-        if isinstance(source, Replay):
-            trained, self._partial = source.run_groups(requests, self._partial, step=step)
-            return trained
-        trained, self._partial = partial_rollouts.run_groups(
-            source,
+            return self._source.run(requests)
+        trajectories, self._partial = self._source.run_groups(
             requests,
             self._partial,
-            groups=config.prompts_per_step,
+            num_groups=config.prompts_per_step,
             step=step,
             max_staleness=config.max_staleness,
         )
-        return trained
+        return trajectories

@@ -17,6 +17,7 @@ import optax
 
 from r1ci_jax.config import SftConfig
 from r1ci_jax.data import batching, encoding, packing
+from r1ci_jax.sharding import placement
 from r1ci_jax.train import guards, losses, optimizer
 from r1ci_jax.train import train_state as state
 from r1ci_jax.train.policy import Params, Policy, Weights
@@ -57,11 +58,11 @@ def sft_step(
 
     def add(total: tuple[jax.Array, Params], part: packing.PackedBatch[jax.Array]):
         more = jax.value_and_grad(loss_sum)(train_state.params, part)
-        return state.constrain_like_params(jax.tree.map(jnp.add, total, more)), None
+        return placement.constrain_like_params(jax.tree.map(jnp.add, total, more)), None
 
     zero = jnp.float32(0.0), jax.tree.map(jnp.zeros_like, train_state.params)
     (loss, gradients), _ = jax.lax.scan(
-        add, zero, state.split_into_microbatches(batch, num_microbatches)
+        add, zero, placement.split_into_microbatches(batch, num_microbatches)
     )
     count = jnp.maximum(batch.loss_mask_BT[:, 1:].sum(dtype=jnp.float32), 1.0)
     gradients = jax.tree.map(lambda gradient: gradient / count, gradients)
@@ -108,7 +109,7 @@ def train(
         with guards.no_implicit_transfers():
             for step in range(loop.first_step, num_steps):
                 host_batch = next(batches)
-                batch = state.shard_batch(host_batch)
+                batch = placement.shard_batch(host_batch)
                 if compiled is None:
                     with loop.progress.compiling("training step", about=10):
                         compiled = sft_step.lower(

@@ -176,6 +176,9 @@ def test_renamed_keys_are_complete() -> None:
         assert new in today and old not in today, (old, new)
     assert not set(renamed.CONFIG_GROUPS) & {name.partition(".")[0] for name in today}
     assert set(renamed.CONFIG_VALUES) <= set(renamed.CONFIG_KEYS)
+    documented = (experiments.ROOT / "docs" / "metrics.md").read_text()
+    for old, new in renamed.METRICS.items():
+        assert f"`{new}`" in documented and f"`{old}`" not in documented, (old, new)
 
 
 def test_arms_are_chosen_by_name(spec: str) -> None:

@@ -44,7 +44,7 @@ class CountingRunner:
         if name == self.breaks_at:
             raise KeyboardInterrupt
         # The last members are those whose interpreter fails, the first ones are correct.
-        member = request.rollout_id[1]
+        member = request.rollout_id.sample_index
         void = member >= 20 - self.faults.get(name, 0)
         return Trajectory(
             example_id=name,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from r1ci_jax.config import EvalConfig, SamplingParams
 from r1ci_jax.evaluate import evaluation
 from r1ci_jax.rollout.runner import Request
-from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
+from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 
@@ -24,7 +24,7 @@ def trajectory(asked: Example, *, correct: bool, calls: int = 0, **changes) -> T
         task=asked.task,
         question=asked.question,
         agent="code_agent",
-        rollout_id=(0, 0),
+        rollout_id=RolloutId(0, 0),
         tokens=(),
         sampled=(),
         logprobs=(),

@@ -1,4 +1,4 @@
-"""CheckpointManager: bit-exact there and back, streamed, and one clear line for each bad one."""
+"""Checkpoints: bit-exact there and back, streamed, and one clear line for each bad one."""
 
 import json
 import os

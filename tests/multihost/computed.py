@@ -16,11 +16,11 @@ from flax import nnx
 from r1ci_jax.config import TrainConfig
 from r1ci_jax.data.packing import PackedBatch
 from r1ci_jax.model import qwen2, sampler_weights
-from r1ci_jax.rollout import partial_rollouts
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import hosts
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig
 from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.sharding import placement
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import grpo_step, optimizer, sft, train_state
 from r1ci_jax.train.policy import Policy, Weights
@@ -60,12 +60,12 @@ def steps() -> dict[str, Any]:
     tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-3), clip_norm=1.0)
     packed, rollouts = batches()
     tuned, values = sft.sft_step(
-        train_state.create_state(params, tx), train_state.shard_batch(packed), policy=policy, tx=tx
+        train_state.create_state(params, tx), placement.shard_batch(packed), policy=policy, tx=tx
     )
     after_sft, loss = on_host(tuned.params), float(values["optim/loss"])
     reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
     rows = grpo_step.compute_ref_logprobs(
-        Weights(reference), train_state.shard_batch(rollouts), policy=policy, temperature=1.0
+        Weights(reference), placement.shard_batch(rollouts), policy=policy, temperature=1.0
     )
     total, _ = grpo_step.accumulate_gradients(
         grpo_step.zero_accumulator(tuned.params),
@@ -112,10 +112,8 @@ def rollouts(box: Sandbox | Counted) -> tuple[list[Trajectory], list[Trajectory]
         params = meshes.device_put_global(params, meshes.param_shardings(mesh, params))
         runner.load(sampler_weights.from_trainer_params(params, SCRIPTED, mesh=mesh))
     whole = runner.run(ragged(ROLLOUTS))
-    first, carried = partial_rollouts.run_groups(
-        runner, ragged(12), [], groups=5, step=0, max_staleness=1
-    )
-    second, _ = partial_rollouts.run_groups(runner, [], carried, groups=7, step=1, max_staleness=1)
+    first, partial = runner.run_groups(ragged(12), [], num_groups=5, step=0, max_staleness=1)
+    second, _ = runner.run_groups([], partial, num_groups=7, step=1, max_staleness=1)
     return whole, first + second
 
 

@@ -54,5 +54,5 @@ def same_trajectories(left: list[Trajectory], right: list[Trajectory]) -> None:
 
 
 def untimed(trajectory: Trajectory) -> dict[str, Any]:
-    turns = [(turn.code, turn.result.status, turn.result.stdout) for turn in trajectory.code_calls]
-    return {**vars(trajectory), "logprobs": None, "turns": turns}
+    calls = [(call.code, call.result.status, call.result.stdout) for call in trajectory.code_calls]
+    return {**vars(trajectory), "logprobs": None, "code_calls": calls}

@@ -135,8 +135,8 @@ def timeless(row: dict[str, Any]) -> dict[str, Any]:
 
 def untimed_trajectories(workdir: Path) -> list[dict[str, Any]]:
     found = metrics.read(workdir / "trajectories.jsonl")
-    for turn in (turn for row in found for turn in row["code_calls"]):
-        del turn["wall_seconds"]
+    for call in (call for row in found for call in row["code_calls"]):
+        del call["wall_seconds"]
     return found
 
 

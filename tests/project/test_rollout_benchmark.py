@@ -79,6 +79,6 @@ def test_both_loops_make_the_same_tokens_and_ours_keeps_its_slots_busier(
     assert report["ratio_lockstep"] > 1
     # No conversation is computed twice: every group's prompt once, and the observations.
     assert report["prefilled_tokens_ours"] < report["prefilled_tokens_lockstep"] / 2
-    for name in ("ours", "lockstep", "carried"):
+    for name in ("ours", "lockstep", "partial"):
         assert report[f"decoded_steps_{name}"] <= report[f"steps_{name}"]
         assert 0 < report[f"useful_per_slot_step_{name}"] <= 1

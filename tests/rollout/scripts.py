@@ -3,6 +3,7 @@
 from r1ci_jax.config import SamplingParams
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.episode import Request
+from r1ci_jax.rollout.trajectory import RolloutId
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 
@@ -41,8 +42,8 @@ CODE_AGENT = agents.CodeAgent()
 
 
 def request(
-    rollout: int = 0,
-    member: int = 0,
+    group_id: int = 0,
+    sample_index: int = 0,
     *,
     agent: agents.Agent = CODE_AGENT,
     temperature: float = 1.0,
@@ -52,7 +53,7 @@ def request(
     return Request(
         example=example,
         agent=agent,
-        rollout_id=(rollout, member),
+        rollout_id=RolloutId(group_id, sample_index),
         sampling=SamplingParams(temperature=temperature),
     )
 

@@ -1,4 +1,4 @@
-"""Every limit of a trajectory ends it with a reason of its own; a tool of one's own is a turn."""
+"""Every limit of a trajectory ends it with a reason of its own; other tools count as turns."""
 
 import concurrent.futures
 import dataclasses
@@ -62,7 +62,7 @@ def test_wall_time_ends_a_trajectory_and_leaves_the_others(world, stand_in) -> N
     whole = world.runner(MIXED, stand_in(echo), limits=limits()).run(ragged(14))
     hung = 0
     for trajectory, expected in zip(found, whole, strict=True):
-        if any("no!" in turn.code for turn in expected.code_calls):
+        if any("no!" in call.code for call in expected.code_calls):
             assert trajectory.stop is StopReason.WALL_TIME
             hung += 1
         else:
@@ -79,7 +79,7 @@ def test_limits_of_nothing_are_refused(name: str) -> None:
 
 
 class Calculator(agents.Agent):
-    """A tool loop of one's own: sums what the block prints, without the interpreter."""
+    """An agent with a tool in place of the interpreter."""
 
     name = "calculator"
 
@@ -87,14 +87,14 @@ class Calculator(agents.Agent):
         self.result = result
 
     @override
-    def act(self, pause: agents.ModelTurn) -> agents.Action:
-        if pause.code is not None:
-            assert pause.code in pause.text
+    def act(self, turn: agents.ModelTurn) -> agents.Action:
+        if turn.code is not None:
+            assert turn.code in turn.text
             return agents.UseTool(call=self.result)
-        return agents.Finish(stop=StopReason.ANSWER, answer=pause.answer)
+        return agents.Finish(stop=StopReason.ANSWER, answer=turn.answer)
 
 
-def test_a_tool_of_ones_own_is_read_like_an_observation(world, printing) -> None:
+def test_the_text_of_another_tool_is_read_like_an_observation(world, printing) -> None:
     sandbox = printing("never asked")
     runner = world.runner(CODE_THEN_ANSWER, sandbox)
     (trajectory,) = runner.run([request(agent=Calculator(lambda: "\x1bok!"))])
@@ -105,7 +105,7 @@ def test_a_tool_of_ones_own_is_read_like_an_observation(world, printing) -> None
     assert (trajectory.stop, trajectory.code_calls) == (StopReason.ANSWER, ())
 
 
-def test_a_tool_that_raises_ends_the_batch_and_leaves_the_runner_usable(world) -> None:
+def test_a_tool_that_raises_ends_the_run_and_leaves_the_runner_usable(world) -> None:
     def fails() -> str:
         raise RuntimeError("the calculator is gone")
 
@@ -131,12 +131,12 @@ def test_an_interrupt_leaves_nothing_behind(world, stand_in) -> None:
     assert runner.run(ragged(9)) == expected
 
 
-def test_a_lost_worker_marks_its_rows_only(world, stand_in) -> None:
+def test_a_lost_worker_marks_its_trajectories_only(world, stand_in) -> None:
     def answer(code: str) -> ExecResult:
         return ExecResult(status=Status.INFRA_ERROR) if "no!" in code else echo(code)
 
     found = world.runner(MIXED, stand_in(answer)).run(ragged(14))
     for trajectory in found:
-        lost = any(turn.result.status is Status.INFRA_ERROR for turn in trajectory.code_calls)
+        lost = any(call.result.status is Status.INFRA_ERROR for call in trajectory.code_calls)
         assert lost == (trajectory.stop is StopReason.SANDBOX_FAULT) == (not trajectory.is_valid)
     assert 0 < sum(trajectory.is_valid for trajectory in found) < 14

@@ -1,4 +1,4 @@
-"""Carried over == uninterrupted, exact through JSON, never older than the bound."""
+"""Partial rollouts == uninterrupted ones, exact through JSON, never older than the bound."""
 
 import json
 import pathlib
@@ -6,9 +6,9 @@ import pathlib
 import pytest
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import partial_rollouts, serialize
-from r1ci_jax.rollout.episode import Request
-from r1ci_jax.rollout.partial_rollouts import PartialRollout, run_groups
+from r1ci_jax.rollout import serialize
+from r1ci_jax.rollout.episode import Episode, Request
+from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.trajectory import Trajectory
 from tests.rollout.scripts import MIXED, echo, ragged, request
 
@@ -21,12 +21,10 @@ def step_requests(step: int, groups: int = 4) -> list[Request]:
     ]
 
 
-def saved(entries: list[PartialRollout]) -> list[PartialRollout]:
+def restored(episodes: list[Episode]) -> list[Episode]:
     """Through the checkpoint and back."""
-    return [
-        partial_rollouts.from_json(row)
-        for row in json.loads(json.dumps([partial_rollouts.to_json(entry) for entry in entries]))
-    ]
+    saved = json.dumps([serialize.episode_to_json(episode) for episode in episodes])
+    return [serialize.episode_from_json(each) for each in json.loads(saved)]
 
 
 def key(trajectory: Trajectory) -> tuple:
@@ -34,28 +32,28 @@ def key(trajectory: Trajectory) -> tuple:
 
 
 @pytest.mark.parametrize("resumes", [False, True])
-def test_under_the_same_weights_carried_over_equals_uninterrupted(
+def test_under_the_same_weights_partial_rollouts_equal_uninterrupted_ones(
     world, stand_in, resumes: bool
 ) -> None:
     requests = [r for step in range(4) for r in step_requests(step)]
     expected = {t.rollout_id: t for t in world.runner(MIXED, stand_in(echo)).run(requests)}
     runner = world.runner(MIXED, stand_in(echo))
-    carried: list[PartialRollout] = []
+    partial: list[Episode] = []
     trained: list[Trajectory] = []
-    stopped_in_the_middle = 0
+    stopped_midway = 0
     for step in range(4):
         new = requests[:24] if step == 0 else step_requests(step + 1) if step < 3 else []
-        found, carried = run_groups(
-            runner, new, carried, groups=4, step=step, max_staleness=2 if step < 3 else 0
+        found, partial = runner.run_groups(
+            new, partial, num_groups=4, step=step, max_staleness=2 if step < 3 else 0
         )
-        stopped_in_the_middle += sum(
-            entry.trajectory is None and any(entry.episode.sampled) for entry in carried
+        stopped_midway += sum(
+            episode.trajectory is None and any(episode.sampled) for episode in partial
         )
         trained += found
         if resumes:
-            carried = saved(carried)
+            partial = restored(partial)
             runner = world.runner(MIXED, stand_in(echo))
-    assert carried == [] and stopped_in_the_middle > 0
+    assert partial == [] and stopped_midway > 0
     assert {t.rollout_id for t in trained} == {r.rollout_id for r in requests}
     for trajectory in trained:
         assert key(trajectory) == key(expected[trajectory.rollout_id])
@@ -66,18 +64,18 @@ def test_under_the_same_weights_carried_over_equals_uninterrupted(
 
 def test_groups_are_whole_in_order_and_never_too_old(world, stand_in) -> None:
     runner = world.runner(MIXED, stand_in(echo))
-    carried: list[PartialRollout] = []
-    born: dict[int, int] = {}
+    partial: list[Episode] = []
+    first_step: dict[int, int] = {}
     for step in range(6):
         new = step_requests(step) if step else [*step_requests(0), *step_requests(50)]
-        born |= {r.rollout_id[0]: step for r in new}
-        found, carried = run_groups(runner, new, carried, groups=4, step=step, max_staleness=1)
+        first_step |= {r.rollout_id.group_id: step for r in new}
+        found, partial = runner.run_groups(new, partial, num_groups=4, step=step, max_staleness=1)
         assert [t.rollout_id for t in found] == sorted(t.rollout_id for t in found)
-        groups = [t.rollout_id[0] for t in found]
+        groups = [t.rollout_id.group_id for t in found]
         assert len(found) == 4 * MEMBERS and len(set(groups)) == 4
-        for entry in carried:
-            assert entry.first_step == born[entry.group_id]
-            assert entry.trajectory is not None or step - entry.first_step < 1
+        for episode in partial:
+            assert episode.first_step == first_step[episode.group_id]
+            assert episode.trajectory is not None or step - episode.first_step < 1
 
 
 def test_a_dump_keeps_every_bit(world, stand_in, tmp_path: pathlib.Path) -> None:
@@ -97,12 +95,12 @@ def test_a_replay_gives_what_was_dumped_and_refuses_the_rest(
     steps = [runner.run(step_requests(step)) for step in range(3)]
     for step, found in enumerate(steps):
         serialize.write(serialize.step_path(tmp_path, step + 1), found)
-    replay = serialize.Replay(tmp_path)
+    replay = Replay(tmp_path)
     assert [replay.run(step_requests(step)) for step in range(3)] == steps
     with pytest.raises(UserError, match="another experiment or seed"):
         replay.run(step_requests(7))
     with pytest.raises(UserError, match="no dumped rollouts"):
-        serialize.Replay(tmp_path / "missing")
+        Replay(tmp_path / "missing")
     broken = serialize.step_path(tmp_path, 1)
     broken.write_bytes(broken.read_bytes()[:100])
     with pytest.raises(UserError, match="no dump of rollouts"):

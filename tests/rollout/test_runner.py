@@ -38,19 +38,19 @@ def one(runner: Runner, **changes) -> Trajectory:
 
 
 def observations(trajectory: Trajectory) -> list[list[int]]:
-    """The stretches behind the prompt that the policy did not write."""
-    stretches: list[list[int]] = []
+    """The context tokens after the prompt, run by run."""
+    runs: list[list[int]] = []
     first = trajectory.sampled.index(True)
     for number in range(first, len(trajectory.tokens)):
         if not trajectory.sampled[number]:
             if trajectory.sampled[number - 1]:
-                stretches.append([])
-            stretches[-1].append(trajectory.tokens[number])
-    return stretches
+                runs.append([])
+            runs[-1].append(trajectory.tokens[number])
+    return runs
 
 
 def turns(trajectory: Trajectory) -> list[tuple[int, list[int]]]:
-    """(start, tokens) of each stretch that the policy wrote."""
+    """(start, tokens) of each turn of the policy."""
     found: list[tuple[int, list[int]]] = []
     for number, sampled in enumerate(trajectory.sampled):
         if sampled:
@@ -66,11 +66,11 @@ def turns(trajectory: Trajectory) -> list[tuple[int, list[int]]]:
 def test_code_is_run_and_its_output_is_read(world, box: Sandbox) -> None:
     trajectory = one(world.runner(CODE_THEN_ANSWER, box))
     tokenizer = world.tokenizer
-    (turn,) = trajectory.code_calls
-    assert turn.code == CODE_TEXT
-    assert (turn.result.status, turn.result.stdout) == (Status.OK, "ok!\n")
+    (call,) = trajectory.code_calls
+    assert call.code == CODE_TEXT
+    assert (call.result.status, call.result.stdout) == (Status.OK, "ok!\n")
     prompt = chatml.prompt_ids(tokenizer, EXAMPLE.question)
-    observation = tokenizer.encode(protocol.observation(turn.result))
+    observation = tokenizer.encode(protocol.observation(call.result))
     first, second = (tokens for _, tokens in turns(trajectory))
     assert tokenizer.decode(first) == f"```python \n{CODE_TEXT}```"
     assert tokenizer.decode(second) == "<<<7>>>"
@@ -110,7 +110,7 @@ def test_log_probabilities_are_recorded_where_the_policy_wrote(world, stand_in) 
             assert recorded[0] == 0.0 and (recorded[1:][~sampled] == 0.0).all()
             np.testing.assert_allclose(recorded[1:][sampled], expected[sampled], atol=1e-4)
             checked += len(trajectory.code_calls)
-    assert checked > 10  # the law holds behind observations too
+    assert checked > 10  # the law holds after observations too
 
 
 def test_every_turn_equals_an_uninterrupted_sample(world, stand_in) -> None:
@@ -118,14 +118,14 @@ def test_every_turn_equals_an_uninterrupted_sample(world, stand_in) -> None:
     engine, resumed = world.runner(MIXED).engine, 0
     for trajectory in trajectories:
         for start, tokens in turns(trajectory):
-            given = SlotInput(
+            slot_input = SlotInput(
                 slot=1,
                 tokens=trajectory.tokens[:start],
                 position=0,
                 budget=100,
                 rollout_id=trajectory.rollout_id,
             )
-            engine.feed([given])
+            engine.feed([slot_input])
             again: list[int] = []
             while emitted := engine.decode():
                 again += emitted[0].tokens
@@ -145,9 +145,9 @@ def test_long_output_keeps_its_head_and_tail(world, printing) -> None:
     runner = world.runner(ONLY_CODE, printing("ok" * 500 + "!\n"), limits=limits)
     trajectory = one(runner)
     (observation,) = observations(trajectory)
-    whole = world.tokenizer.encode(protocol.observation(trajectory.code_calls[0].result))
+    full = world.tokenizer.encode(protocol.observation(trajectory.code_calls[0].result))
     mark = world.tokenizer.encode(protocol.CLIP_MARK)
-    assert len(whole) > 30 and observation == protocol.clip_observation_ids(whole, 30, mark)
+    assert len(full) > 30 and observation == protocol.clip_observation_ids(full, 30, mark)
 
 
 def test_output_cannot_close_the_turn_or_forge_an_answer(world, printing) -> None:
@@ -217,9 +217,7 @@ def test_a_budget_that_ends_with_a_script_does_not_run_it(world, printing) -> No
 
 
 @pytest.mark.parametrize("status", [Status.INFRA_ERROR, Status.SETUP_ERROR])
-def test_u8_a_failed_sandbox_is_no_verdict_about_the_policy(
-    world, printing, status: Status
-) -> None:
+def test_a_failed_sandbox_is_no_score_of_the_policy(world, printing, status: Status) -> None:
     runner = world.runner(CODE_THEN_ANSWER, printing("", status))
     trajectory = one(runner)
     assert trajectory.stop is StopReason.SANDBOX_FAULT
@@ -233,15 +231,15 @@ def test_a_script_that_times_out_is_the_policys_doing(world, printing) -> None:
     assert "TimeoutExpired" in world.tokenizer.decode(observations(trajectory)[0])
 
 
-# --- Ways of answering ---
+# --- Agents ---
 
 
 def test_codesteer_counts_the_second_answer(world, printing) -> None:
     runner = world.runner(ONLY_ANSWER, printing("ok!\n"))
     trajectory = one(runner, agent=agents.CodeSteer())
     tokenizer = world.tokenizer
-    (asked,) = observations(trajectory)
-    assert asked == chatml.user_message_ids(tokenizer, prompts.CHECK_MESSAGE)
+    (message,) = observations(trajectory)
+    assert message == chatml.user_message_ids(tokenizer, prompts.CHECK_MESSAGE)
     assert [tokenizer.decode(tokens) for _, tokens in turns(trajectory)] == ["<<<7>>>"] * 2
     assert (trajectory.stop, trajectory.answer) == (StopReason.ANSWER, "7")
 
@@ -254,7 +252,7 @@ def test_codesteer_counts_the_second_answer(world, printing) -> None:
     assert ["<<<8>>>", "<<<7>>>"] in answers and ["<<<7>>>", "<<<8>>>"] in answers
 
 
-def test_codesteer_judges_the_last_answer(world) -> None:
+def test_codesteer_scores_the_last_answer(world) -> None:
     script = {**ONLY_ANSWER, "<<<": {"7": 0.5, "8": 0.5}, "8": ">>>"}
     requests = [request(number, agent=agents.CodeSteer()) for number in range(16)]
     for trajectory in world.runner(script).run(requests):
@@ -283,7 +281,7 @@ def test_all_code_answers_with_what_the_script_prints(world, printing, stdout: s
     assert not wrong.correct
 
 
-def test_the_way_of_answering_is_part_of_the_prompt(world) -> None:
+def test_the_agents_hint_is_part_of_the_prompt(world) -> None:
     runner = world.runner(ONLY_EOS)
     runner.instructions = "Read this.\n"
     for agent in agents.AGENTS:
@@ -297,26 +295,26 @@ def test_the_way_of_answering_is_part_of_the_prompt(world) -> None:
 # --- What trajectories may not depend on ---
 
 
-def by_rollout(trajectories: Sequence[Trajectory]) -> dict[tuple[int, int], tuple]:
+def by_rollout_id(trajectories: Sequence[Trajectory]) -> dict[tuple[int, int], tuple]:
     return {t.rollout_id: (t.tokens, t.sampled, t.stop, t.reward) for t in trajectories}
 
 
-def test_slots_chunks_order_and_neighbours_change_nothing(world, stand_in) -> None:
+def test_slots_chunks_order_and_neighbors_change_nothing(world, stand_in) -> None:
     requests = ragged(14)
-    expected = by_rollout(world.runner(MIXED, stand_in(echo)).run(requests))
+    expected = by_rollout_id(world.runner(MIXED, stand_in(echo)).run(requests))
     assert len({tokens for tokens, *_ in expected.values()}) >= 12
     assert len({stop for _, _, stop, _ in expected.values()}) >= 2
     for changes in ({"chunk_steps": 1, "slots": 1}, {"chunk_steps": 16, "slots": 20}):
         runner = world.runner(MIXED, stand_in(echo), **changes)
-        assert by_rollout(runner.run(requests)) == expected
+        assert by_rollout_id(runner.run(requests)) == expected
     shuffled = random.Random(0).sample(requests, len(requests))
     runner = world.runner(MIXED, stand_in(echo))
     trajectories = runner.run(shuffled)
     assert [trajectory.rollout_id for trajectory in trajectories] == [
         r.rollout_id for r in shuffled
     ]
-    assert by_rollout(trajectories) == expected
-    assert by_rollout(runner.run(requests[5:7])) == {
+    assert by_rollout_id(trajectories) == expected
+    assert by_rollout_id(runner.run(requests[5:7])) == {
         r.rollout_id: expected[r.rollout_id] for r in requests[5:7]
     }
 
@@ -326,7 +324,7 @@ def test_a_seed_replays_and_another_seed_does_not(world, stand_in) -> None:
         return world.runner(MIXED, stand_in(echo), seed=seed).run(ragged(10))
 
     assert run(0) == run(0)
-    assert by_rollout(run(0)) != by_rollout(run(1))
+    assert by_rollout_id(run(0)) != by_rollout_id(run(1))
 
 
 def test_members_of_a_group_differ(world, stand_in) -> None:
@@ -335,7 +333,7 @@ def test_members_of_a_group_differ(world, stand_in) -> None:
 
 
 class Dawdler:
-    """Answers as the interpreter would, at times that are drawn anew for every script."""
+    """Answers as the interpreter would, after a random time for every script."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -355,15 +353,15 @@ def test_a_slow_interpreter_changes_not_one_bit(world, stand_in) -> None:
 
 
 def test_a_slow_interpreter_does_not_change_the_schedule(world, stand_in) -> None:
-    """On other devices a row's numbers may depend on its neighbours, so these must not change."""
+    """On other devices a slot's numbers may depend on its neighbors, so these must not change."""
 
     def schedule(runner: Runner) -> list[list[SlotInput]]:
         fed: list[list[SlotInput]] = []
         feed = runner.engine.feed
 
-        def note(feeds: Sequence[SlotInput]) -> None:
-            fed.append(list(feeds))
-            feed(feeds)
+        def note(inputs: Sequence[SlotInput]) -> None:
+            fed.append(list(inputs))
+            feed(inputs)
 
         runner.engine.feed = note
         runner.run(ragged(14))

@@ -1,4 +1,4 @@
-"""Trajectories as metrics and as rows: numbers computed by hand."""
+"""Trajectories as metrics and as records: numbers computed by hand."""
 
 import dataclasses
 import json
@@ -6,14 +6,17 @@ import json
 import pytest
 
 from r1ci_jax.rollout import summaries
-from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
+from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
 from r1ci_jax.sandbox import ExecResult, Status
 
 
-def turn(status: Status = Status.OK, stdout: str = "7\n") -> CodeCall:
+def code_call(status: Status = Status.OK, stdout: str = "7\n") -> CodeCall:
     return CodeCall(
         code="print(7)\n", result=ExecResult(status=status, stdout=stdout, wall_seconds=0.123456)
     )
+
+
+TIMED_OUT = code_call(Status.TIMEOUT_CPU)
 
 
 def trajectory(number: int = 0, **changes) -> Trajectory:
@@ -22,7 +25,7 @@ def trajectory(number: int = 0, **changes) -> Trajectory:
         task="toy_letters",
         question="How many?",
         agent="code_agent",
-        rollout_id=(number, 0),
+        rollout_id=RolloutId(number, 0),
         tokens=(1, 2, 3, 4, 5),
         sampled=(False, False, True, True, True),
         logprobs=(0.0, 0.0, -0.5, -0.1, -0.2),
@@ -38,14 +41,14 @@ def trajectory(number: int = 0, **changes) -> Trajectory:
 def test_statistics_are_means_over_what_the_interpreter_did_not_spoil() -> None:
     found = summaries.compute_metrics(
         [
-            trajectory(code_calls=(turn(), turn(Status.EXCEPTION), turn(Status.TIMEOUT_CPU))),
-            trajectory(1, code_calls=(turn(),)),
+            trajectory(code_calls=(code_call(), code_call(Status.EXCEPTION), TIMED_OUT)),
+            trajectory(1, code_calls=(code_call(),)),
             trajectory(
                 2, task="toy_search", correct=False, reward=-0.1, stop=StopReason.MAX_TOKENS,
                 sampled=(False, True, True, True, True),
             ),
             trajectory(3, correct=False, reward=-0.1, stop=StopReason.SANDBOX_FAULT,
-                       code_calls=(turn(Status.INFRA_ERROR),)),
+                       code_calls=(code_call(Status.INFRA_ERROR),)),
         ]
     )  # fmt: skip
     assert found == pytest.approx(
@@ -85,7 +88,7 @@ def test_representatives_are_best_worst_and_between() -> None:
     assert len(summaries.sample_by_reward(made, 50)) == 7
 
 
-def test_a_row_shows_who_wrote_what(world) -> None:
+def test_a_record_shows_who_wrote_what(world) -> None:
     tokenizer = world.tokenizer
     parts = [
         ("Compute 3+4.", False),
@@ -98,12 +101,12 @@ def test_a_row_shows_who_wrote_what(world) -> None:
         tokens=tuple(token for ids, _ in encoded for token in ids),
         sampled=tuple(sampled for ids, sampled in encoded for _ in ids),
         logprobs=tuple(0.0 for ids, _ in encoded for _ in ids),
-        code_calls=(turn(),),
+        code_calls=(code_call(),),
     )
-    row = summaries.to_record(made, tokenizer, stage="grpo_uniform", step=3)
-    assert json.loads(json.dumps(row)) == row
-    assert row["segments"] == [{"text": text, "sampled": sampled} for text, sampled in parts[1:]]
-    assert row["code_calls"] == [
+    record = summaries.to_record(made, tokenizer, stage="grpo_uniform", step=3)
+    assert json.loads(json.dumps(record)) == record
+    assert record["segments"] == [{"text": text, "sampled": sampled} for text, sampled in parts[1:]]
+    assert record["code_calls"] == [
         {
             "code": "print(7)\n",
             "status": "ok",
@@ -112,11 +115,11 @@ def test_a_row_shows_who_wrote_what(world) -> None:
             "wall_seconds": 0.1235,
         }
     ]
-    assert (row["stage"], row["step"], row["stop"]) == ("grpo_uniform", 3, "answer")
-    assert (row["reward"], row["correct"]) == (1.1, True)
+    assert (record["stage"], record["step"], record["stop"]) == ("grpo_uniform", 3, "answer")
+    assert (record["reward"], record["correct"]) == (1.1, True)
 
 
-def test_a_void_row_has_no_verdict(world) -> None:
+def test_a_void_record_has_no_score(world) -> None:
     made = trajectory(stop=StopReason.SANDBOX_FAULT, correct=False, reward=-0.1)
-    row = summaries.to_record(made, world.tokenizer, stage="eval_sft", step=1)
-    assert row["reward"] is None and row["correct"] is None
+    record = summaries.to_record(made, world.tokenizer, stage="eval_sft", step=1)
+    assert record["reward"] is None and record["correct"] is None

@@ -229,7 +229,8 @@ from r1ci_jax.sharding import mesh as meshes
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=1, query_heads=4, kv_heads=2,
                            head_dim=8, mlp_width=48)
-SAMPLER = SamplerConfig(slots=4, cache_length=32, chunk_steps=8, prefill_buckets=(8,), prefill_rows=4,
+SAMPLER = SamplerConfig(slots=4, cache_length=32, chunk_steps=8,
+                        prefill_buckets=(8,), prefill_rows=4,
                         weights="int8", cache="int8")
 TABLE = stop_automaton.TokenTable(
     next_state_AV=np.zeros((1, 300), np.int16), stop_A=np.zeros(1, np.int8), start=0)

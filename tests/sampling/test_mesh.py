@@ -29,7 +29,8 @@ from r1ci_jax.sharding import mesh as meshes
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=64, layers=2, query_heads=8, kv_heads=2,
                            head_dim=8, mlp_width=96, rope_theta=1e4)
-SAMPLER = SamplerConfig(slots=8, cache_length=48, chunk_steps=6, prefill_buckets=(8,), prefill_rows=2)
+SAMPLER = SamplerConfig(slots=8, cache_length=48, chunk_steps=6,
+                        prefill_buckets=(8,), prefill_rows=2)
 VOCAB, EOS = 300, 299
 next_state_AV = np.zeros((2, VOCAB), np.int16)
 next_state_AV[0, 1:250:6] = next_state_AV[1] = 1
@@ -66,7 +67,8 @@ def roll(engine):
                 row += seen
                 resumes += 1
         engine.feed([
-            SlotInput(slot=slot, tokens=tokens, position=position, budget=12, rollout_id=owner[slot],
+            SlotInput(slot=slot, tokens=tokens, position=position, budget=12,
+                      rollout_id=owner[slot],
                  sampling=SAMPLINGS[owner[slot][1]])
             for slot, tokens, position in feeds])
         for row in engine.decode():
@@ -85,7 +87,8 @@ def ragged(engine):
     for number in range(50):
         slots = rng.permutation(SAMPLER.slots)[: rng.integers(1, SAMPLER.slots + 1)]
         engine.feed([
-            SlotInput(slot=int(slot), tokens=words(1000 + number // 2, rng.integers(1, 40)), position=0,
+            SlotInput(slot=int(slot), tokens=words(1000 + number // 2, rng.integers(1, 40)),
+                      position=0,
                  budget=int(rng.integers(1, 9)), rollout_id=(number, int(slot)),
                  sampling=SAMPLINGS[number % 3])
             for slot in slots])

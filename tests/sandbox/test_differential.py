@@ -73,11 +73,11 @@ def outcome(result: ExecResult) -> dict[str, object]:
 
 @functools.cache
 def outcomes() -> dict[str, tuple[dict[str, object], dict[str, object]]]:
-    """Every snippet on both back ends: (cold, zygote)."""
+    """Every snippet on both back ends: (cold, fork_server)."""
     cold = Sandbox(SandboxConfig(backend="cold", workers=2))
-    with cold, Sandbox(SandboxConfig(backend="zygote", workers=2)) as zygote:
+    with cold, Sandbox(SandboxConfig(backend="fork_server", workers=2)) as fork_server:
         futures: dict[str, list[concurrent.futures.Future[ExecResult]]] = {
-            name: [box.submit(snippet.code, snippet.limits) for box in (cold, zygote)]
+            name: [box.submit(snippet.code, snippet.limits) for box in (cold, fork_server)]
             for name, snippet in SNIPPETS.items()
         }
         return {
@@ -98,6 +98,6 @@ def test_the_corpus_is_large_and_without_repetition() -> None:
 
 @pytest.mark.parametrize("name", SNIPPETS)
 def test_u11_both_back_ends_agree(name: str) -> None:
-    cold, zygote = outcomes()[name]
+    cold, fork_server = outcomes()[name]
     assert cold["status"] is SNIPPETS[name].status, cold
-    assert zygote == cold
+    assert fork_server == cold

@@ -25,24 +25,24 @@ LIMITS = TurnLimits(max_code_calls=3, max_new_tokens=40, max_observation_tokens=
 
 
 class Seen:
-    """An observer that keeps the conversation's row and its stops."""
+    """An observer that keeps the conversation's episode and its stops."""
 
     def __init__(self) -> None:
-        self.rows: list[Episode] = []
+        self.episodes: list[Episode] = []
         self.stops: list[StopReason] = []
         self.ids: list[int] = []
 
-    def on_tokens(self, row: Episode, ids: Sequence[int]) -> None:
-        self.rows.append(row)
+    def on_tokens(self, episode: Episode, ids: Sequence[int]) -> None:
+        self.episodes.append(episode)
         self.ids += ids
 
-    def on_code(self, row: Episode, code: str) -> None:
+    def on_code(self, episode: Episode, code: str) -> None:
         pass
 
-    def on_observation(self, row: Episode, text: str) -> None:
+    def on_observation(self, episode: Episode, text: str) -> None:
         pass
 
-    def on_stop(self, row: Episode, stop: StopReason, answer: str | None) -> None:
+    def on_stop(self, episode: Episode, stop: StopReason, answer: str | None) -> None:
         self.stops.append(stop)
 
 
@@ -70,18 +70,19 @@ def after(looks: int) -> Callable[[], bool]:
     return lambda: next(left, True)
 
 
-def assert_uninterrupted(world: World, script, row: Episode) -> int:
-    """Every stretch is what a fresh cache gives behind what stands before it; their number."""
+def assert_uninterrupted(world: World, script, episode: Episode) -> int:
+    """Every turn is what a fresh cache gives after the tokens before it; returns their number."""
     engine = world.runner(script, cache_length=400).engine
-    starts = [i for i in range(1, len(row.tokens)) if row.sampled[i] and not row.sampled[i - 1]]
+    sampled = episode.sampled
+    starts = [i for i in range(1, len(sampled)) if sampled[i] and not sampled[i - 1]]
     for start in starts:
-        size = next((n for n, own in enumerate(row.sampled[start:]) if not own), None)
-        stretch = row.tokens[start:][:size]
-        feed = SlotInput(
-            slot=0, tokens=tuple(row.tokens[:start]), position=0, budget=len(stretch),
-            rollout_id=row.request.rollout_id,
+        size = next((n for n, own in enumerate(sampled[start:]) if not own), None)
+        stretch = episode.tokens[start:][:size]
+        slot_input = SlotInput(
+            slot=0, tokens=tuple(episode.tokens[:start]), position=0, budget=len(stretch),
+            rollout_id=episode.request.rollout_id,
         )  # fmt: skip
-        engine.feed([feed])
+        engine.feed([slot_input])
         again: list[int] = []
         while emitted := engine.decode():
             again += emitted[0].tokens
@@ -89,20 +90,21 @@ def assert_uninterrupted(world: World, script, row: Episode) -> int:
     return len(starts)
 
 
-def test_messages_go_on_in_the_same_cache_row(world: World) -> None:
+def test_messages_continue_in_the_same_cache_row(world: World) -> None:
     talk, runner, seen = conversation(world, MIXED)
     for number in range(5):
-        before = runner.engine.prefilled_tokens, len(seen.rows[-1].tokens) if seen.rows else 0
+        before = len(seen.episodes[-1].tokens) if seen.episodes else 0
         assert talk.ask(f"Compute 3+{number}.", never)
-        row = seen.rows[-1]
-        # What was there is computed once: nothing but what was given since, and the token before
-        # each such stretch, enters by prefill.
-        stretches = sum(not own and row.sampled[place] for place, own in enumerate(row.sampled[1:]))
-        assert runner.engine.prefilled_tokens <= row.sampled.count(False) + stretches
-        assert before[1] < len(row.tokens)
-    assert len({id(row) for row in seen.rows}) == 1 and len(seen.stops) == 5
-    assert assert_uninterrupted(world, MIXED, seen.rows[-1]) >= 5
-    text = world.tokenizer.decode(seen.rows[-1].tokens)
+        episode = seen.episodes[-1]
+        # Every token is computed once: only context tokens, and the token before each run of them,
+        # enter by prefill.
+        sampled = episode.sampled
+        runs = sum(not own and sampled[index] for index, own in enumerate(sampled[1:]))
+        assert runner.engine.prefilled_tokens <= sampled.count(False) + runs
+        assert before < len(episode.tokens)
+    assert len({id(episode) for episode in seen.episodes}) == 1 and len(seen.stops) == 5
+    assert assert_uninterrupted(world, MIXED, seen.episodes[-1]) >= 5
+    text = world.tokenizer.decode(seen.episodes[-1].tokens)
     assert text.count("<|im_start|>user") == 5 and "<|im_end|><|im_end|>" not in text
 
 
@@ -111,7 +113,7 @@ def test_a_turn_that_the_policy_closed_is_not_closed_again(world: World) -> None
     assert talk.ask("Compute", never) and talk.ask("Again!", never)
     first = chatml.prompt_ids(world.tokenizer, "Compute")
     second = chatml.user_message_ids(world.tokenizer, "Again!")
-    assert seen.rows[-1].tokens == [*first, *second, world.tokenizer.eos_id]
+    assert seen.episodes[-1].tokens == [*first, *second, world.tokenizer.eos_id]
     assert seen.stops == [StopReason.EOS] * 2
 
 
@@ -122,9 +124,9 @@ def test_an_answer_can_be_stopped_anywhere(world: World, looks: int) -> None:
     assert seen.stops == [] and len(seen.ids) <= 4 * looks
     assert talk.ask("Again!", never)
     assert seen.stops == [StopReason.MAX_TOKENS]
-    row = seen.rows[-1]
-    assert sum(row.sampled) == len(seen.ids) <= 4 * looks + LIMITS.max_new_tokens
-    assert_uninterrupted(world, ENDLESS, row)
+    episode = seen.episodes[-1]
+    assert sum(episode.sampled) == len(seen.ids) <= 4 * looks + LIMITS.max_new_tokens
+    assert_uninterrupted(world, ENDLESS, episode)
     assert runner.engine.decode() == []
 
 
@@ -150,19 +152,19 @@ def test_an_answer_can_be_stopped_while_its_script_hangs(world: World) -> None:
     # Limits are of an answer, not of the conversation.
     assert seen.stops == [StopReason.MAX_CODE_CALLS] and len(box.codes) == 1 + 3
     assert talk.ask("Again!", never) and len(box.codes) == 1 + 6
-    assert_uninterrupted(world, ONLY_CODE, seen.rows[-1])
+    assert_uninterrupted(world, ONLY_CODE, seen.episodes[-1])
 
 
 def test_a_message_without_room_is_refused_and_forgotten(world: World) -> None:
     talk, _, seen = conversation(world, ONLY_EOS, cache_length=64)
     assert talk.ask("Compute", never)
-    before = list(seen.rows[-1].tokens)
+    before = list(seen.episodes[-1].tokens)
     with pytest.raises(UserError, match=r"/reset"):
         talk.ask("x" * 100, never)
-    assert seen.rows[-1].tokens == before and talk.ask("Again!", never)
+    assert seen.episodes[-1].tokens == before and talk.ask("Again!", never)
     talk.reset("Read this.")
     assert talk.ask("Compute", never)
-    text = world.tokenizer.decode(seen.rows[-1].tokens)
+    text = world.tokenizer.decode(seen.episodes[-1].tokens)
     assert text.startswith("<|im_start|>system\nRead this.<|im_end|>\n<|im_start|>user\nCompute")
 
 
@@ -174,7 +176,7 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31mred\r\u202e\u2066end\U000e0041\ud800\tk
 def views(world: World) -> list[tuple[chat_view.View, io.StringIO]]:
     texts, objects = io.StringIO(), io.StringIO()
     return [
-        (chat_view.TextView(texts, world.tokenizer, colour=False), texts),
+        (chat_view.TextView(texts, world.tokenizer, use_color=False), texts),
         (chat_view.JsonView(objects, world.tokenizer), objects),
     ]
 
@@ -187,48 +189,50 @@ def shown(stream: io.StringIO) -> str:
     return text
 
 
-def live(base: Request) -> Episode:
-    return Episode(index=0, request=base)
+def new_episode(base: Request) -> Episode:
+    return Episode(request=base)
 
 
 def test_a_character_appears_when_all_its_bytes_are_there(world: World) -> None:
     ids = [world.tokenizer.encode("é")[0], *world.tokenizer.encode("€")[:2]]
     assert len(world.tokenizer.encode("é")) == 2 and len(world.tokenizer.encode("€")) == 3
     for view, stream in views(world):
-        row = live(request())
+        episode = new_episode(request())
         for token in world.tokenizer.encode("aé€b"):
-            view.on_tokens(row, [token])
+            view.on_tokens(episode, [token])
             assert "\ufffd" not in shown(stream)
         assert shown(stream) == "aé€b"
         # Broken off in its middle, it is marked, and the next turn is not damaged.
-        view.on_tokens(row, [world.tokenizer.eos_id, *ids[1:]])
+        view.on_tokens(episode, [world.tokenizer.eos_id, *ids[1:]])
         view.interrupted()
-        view.on_tokens(row, world.tokenizer.encode("é"))
+        view.on_tokens(episode, world.tokenizer.encode("é"))
         assert "b\ufffd" in shown(stream) and shown(stream).endswith("é")
 
 
 def test_hostile_text_does_not_reach_the_terminal(world: World) -> None:
-    row = live(request())
-    row.code_calls.append(CodeCall(code="", result=ExecResult(status=Status.OK, stdout=HOSTILE)))
+    episode = new_episode(request())
+    episode.code_calls.append(
+        CodeCall(code="", result=ExecResult(status=Status.OK, stdout=HOSTILE))
+    )
     for view, stream in views(world):
-        view.on_tokens(row, world.tokenizer.encode(HOSTILE))
-        view.on_code(row, HOSTILE)
-        view.on_observation(row, HOSTILE)
-        view.on_observation(row, protocol.observation(row.code_calls[0].result))
+        view.on_tokens(episode, world.tokenizer.encode(HOSTILE))
+        view.on_code(episode, HOSTILE)
+        view.on_observation(episode, HOSTILE)
+        view.on_observation(episode, protocol.observation(episode.code_calls[0].result))
         view.problem(HOSTILE)
-        view.on_stop(row, StopReason.ANSWER, HOSTILE)
+        view.on_stop(episode, StopReason.ANSWER, HOSTILE)
         bad = [c for c in stream.getvalue() if not (c.isprintable() or c in "\n\t")]
         assert bad == []
         assert "kept" in stream.getvalue()
 
 
-def test_marks_are_coloured_though_they_come_in_parts(world: World) -> None:
+def test_marks_are_colored_though_they_come_in_parts(world: World) -> None:
     stream = io.StringIO()
-    view = chat_view.TextView(stream, world.tokenizer, colour=True)
-    row = live(request())
+    view = chat_view.TextView(stream, world.tokenizer, use_color=True)
+    episode = new_episode(request())
     for character in "so <<<7>>> and ```python \nprint(1)\n```":
-        view.on_tokens(row, world.tokenizer.encode(character))
-    view.on_code(row, "print(1)\n")
+        view.on_tokens(episode, world.tokenizer.encode(character))
+    view.on_code(episode, "print(1)\n")
     text = stream.getvalue()
     assert "<<<\x1b[0m\x1b[1;32m7>>>\x1b[0m" in text
     assert "```python \n\x1b[0m\x1b[36mprint(1)\n```\x1b[0m\n" in text

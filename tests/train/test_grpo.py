@@ -13,7 +13,7 @@ import pytest
 
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.rollout.trajectory import RolloutId, StopReason, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.train import grpo_step, optimizer, train_state
 from r1ci_jax.train.policy import Params, Policy, Weights
@@ -56,7 +56,7 @@ def trajectory(
         task="toy_letters",
         question="q",
         agent="code_agent",
-        rollout_id=divmod(number, CONFIG.rollouts_per_prompt),
+        rollout_id=RolloutId(*divmod(number, CONFIG.rollouts_per_prompt)),
         tokens=tuple(tokens.tolist()),
         sampled=tuple(sampled.tolist()),
         logprobs=tuple(logprobs.tolist()),

@@ -19,6 +19,7 @@ from r1ci_jax.data.packing import PackedBatch
 from r1ci_jax.model import qwen2
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
+from r1ci_jax.sharding import placement
 from r1ci_jax.train import grpo_step, optimizer, sft, train_state
 from r1ci_jax.train.policy import Policy, Weights
 
@@ -49,11 +50,11 @@ def steps(mesh):
             params = jax.device_put(params, meshes.param_shardings(mesh, params))
         begun = train_state.create_state(params, tx)
         placed = jax.tree.map(lambda leaf: leaf.sharding, begun)
-        tuned, values = sft.sft_step(begun, train_state.shard_batch(batch), policy=policy, tx=tx)
+        tuned, values = sft.sft_step(begun, placement.shard_batch(batch), policy=policy, tx=tx)
         after_sft = jax.device_get(tuned.params)
         reference = jax.tree.map(lambda leaf: leaf * 0.9, tuned.params)
         rows = grpo_step.compute_ref_logprobs(
-            Weights(reference), train_state.shard_batch(rollouts), policy=policy, temperature=1.0
+            Weights(reference), placement.shard_batch(rollouts), policy=policy, temperature=1.0
         )
         total, _ = grpo_step.accumulate_gradients(
             grpo_step.zero_accumulator(tuned.params), Weights(tuned.params), rows, policy=policy,

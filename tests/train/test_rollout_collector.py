@@ -12,6 +12,7 @@ from r1ci_jax.config import GrpoConfig
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import serialize
+from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import Sandbox
@@ -183,7 +184,7 @@ def test_a_stopped_carrying_training_ends_as_an_uninterrupted_one(
 def test_replayed_carrying_training_equals_the_dumped_one(
     whole: Whole, tiny_policy: Policy, first_params: Params, tmp_path: Path
 ) -> None:
-    replay = serialize.Replay(whole.place / "rollouts")
+    replay = Replay(whole.place / "rollouts")
     assert equal(train(tiny_policy, first_params, replay, tmp_path, CARRYING, STAGES), whole.params)
     assert dumped(tmp_path, 6) == dumped(whole.place, 6)
     other = [Stage(number=1, split="group2+group1+group2", steps=6)]
@@ -197,7 +198,7 @@ def test_replayed_training_equals_the_dumped_one(
     config = dataclasses.replace(CARRYING, max_staleness=0)
     stages = [Stage(number=1, split="group1", steps=2)]
     kept = train(tiny_policy, first_params, ragged, tmp_path / "kept", config, stages)
-    replay = serialize.Replay(tmp_path / "kept" / "rollouts")
+    replay = Replay(tmp_path / "kept" / "rollouts")
     assert equal(train(tiny_policy, first_params, replay, tmp_path / "again", config, stages), kept)
 
 

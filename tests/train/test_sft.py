@@ -20,6 +20,7 @@ from r1ci_jax.data.demonstrations import (
 from r1ci_jax.data.encoding import Encoded
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import metrics
+from r1ci_jax.sharding import placement
 from r1ci_jax.train import checkpoint, losses, optimizer, sft, train_state
 from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.tiny_training import tokenizer, training_run
@@ -257,7 +258,7 @@ def test_a_step_is_recorded_while_the_next_one_runs(
     tiny_policy: Policy, tiny_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    shard, write = train_state.shard_batch, metrics.MetricsWriter.write
+    shard, write = placement.shard_batch, metrics.MetricsWriter.write
     save = checkpoint.CheckpointManager.save
 
     def note_dispatch(batch: Any) -> Any:

@@ -14,8 +14,8 @@ from r1ci_jax.config import GrpoConfig, SamplerConfig, TurnLimits
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.serialize import Replay
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
@@ -73,10 +73,10 @@ class RecordingRunner(Runner):
 
     @override
     def score(
-        self, row: Episode, stop: StopReason, answer: str | None, is_own: bool = True
+        self, episode: Episode, stop: StopReason, answer: str | None, is_local: bool = True
     ) -> Trajectory:
-        low = np.less(row.tokens, self.tokenizer.vocab_size / 2)
-        found = super().score(row, stop, answer, is_own)
+        low = np.less(episode.tokens, self.tokenizer.vocab_size / 2)
+        found = super().score(episode, stop, answer, is_local)
         return dataclasses.replace(found, reward=float(np.mean(low)))
 
 
@@ -110,14 +110,14 @@ def training_run(name: str, place: Path, *, seed: int) -> TrainingRun:
 def train(
     policy: Policy,
     params: Params,
-    runner: Runner | Replay,
+    source: TrajectorySource,
     place: Path,
     config: GrpoConfig = CONFIG,
     stages: list[Stage] = STAGES,
 ) -> Params:
     params = jax.tree.map(jnp.copy, params)
     run = training_run("grpo", place, seed=3)
-    return grpo.train(policy, params, tokenizer(), stages, load_examples, runner, config, run)
+    return grpo.train(policy, params, tokenizer(), stages, load_examples, source, config, run)
 
 
 class Stopped(Exception):

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from r1ci_jax.sandbox.host import collected_files, jail_policy, program, verdict
-from r1ci_jax.sandbox.host.jail_policy import Policy
+from r1ci_jax.sandbox.host.jail_policy import JailPolicy
 from r1ci_jax.sandbox.host.jail_python import JailPython
 from r1ci_jax.sandbox.host.streams import Stream
 from r1ci_jax.sandbox.jail.script import SCRATCH
@@ -42,7 +42,7 @@ LOG_TAIL: Final = 2000
 CONFIGS_KEPT: Final = 8
 
 
-class Conversation:
+class JailSession:
     """The host's side of one run, from launch to the supervisor's last word."""
 
     def __init__(self, control: socket.socket, streams: tuple[Stream, ...], message: bytes):
@@ -60,7 +60,7 @@ class Conversation:
         """A stream went over its limit."""
         return any(stream.overflow for stream in self.streams)
 
-    def hold(self, pidfd: int, wall_seconds: float) -> None:
+    def pump(self, pidfd: int, wall_seconds: float) -> None:
         """Move bytes until there is a report, too much output, no jail, or no time left."""
         poll = select.poll()
         by_fd = {stream.reading.fileno(): stream for stream in self.streams}
@@ -115,7 +115,7 @@ class ColdJail:
     """A worker: runs one script at a time, each in a new jail. Used by one thread at a time."""
 
     def __init__(
-        self, nsjail: pathlib.Path | None, python: JailPython, chosen: Policy, worker: int
+        self, nsjail: pathlib.Path | None, python: JailPython, chosen: JailPolicy, worker: int
     ):
         """Args: `nsjail` None runs scripts without any isolation."""
         self.worker = worker
@@ -140,7 +140,7 @@ class ColdJail:
             )
 
     def _run(self, code: str, limits: Limits, collect: tuple[str, ...]) -> ExecResult:
-        order = {
+        request = {
             "code": code.encode("utf-8", "surrogatepass"),
             "cpu": float(limits.cpu_seconds),
             "wall": float(limits.wall_seconds),
@@ -151,7 +151,7 @@ class ColdJail:
             "memory": limits.memory_bytes,
             "cpu_backstop": math.ceil(limits.cpu_seconds) + 1,
         }
-        message = program.message(program.COLD, self._python, (order,))
+        message = program.message(program.COLD, self._python, (request,))
         os.ftruncate(self._log, 0)
         os.lseek(self._log, 0, os.SEEK_SET)
         with contextlib.ExitStack() as stack:
@@ -159,11 +159,11 @@ class ColdJail:
             ours.setblocking(False)
             room = (*2 * (limits.output_bytes,), collected_files.room(collect, limits.file_bytes))
             stdout, stderr, made = (stack.enter_context(Stream(limit)) for limit in room)
-            talk = Conversation(ours, (stdout, stderr, made), message)
+            talk = JailSession(ours, (stdout, stderr, made), message)
             process = self._launch(theirs, (stdout, stderr, made), limits)
             for end in (theirs, stdout.writing, stderr.writing, made.writing):
                 end.close()
-            seen = self._attend(process, talk, limits)
+            seen = self._supervise(process, talk, limits)
         return dataclasses.replace(
             verdict.judge(seen, limits),
             stdout=stdout.text(),
@@ -226,8 +226,8 @@ class ColdJail:
             self._configs[limits] = fd
         return self._configs[limits]
 
-    def _attend(
-        self, process: subprocess.Popen[bytes], talk: Conversation, limits: Limits
+    def _supervise(
+        self, process: subprocess.Popen[bytes], talk: JailSession, limits: Limits
     ) -> verdict.Observed:
         """See a run through to the end of its last process."""
         try:
@@ -241,7 +241,7 @@ class ColdJail:
             stopped = self._stopped
         try:
             if not stopped:
-                talk.hold(pidfd, limits.wall_seconds)
+                talk.pump(pidfd, limits.wall_seconds)
             seconds = time.monotonic() - talk.begin
         finally:
             with self._running_lock:

@@ -1,7 +1,7 @@
 """The host's side of one fork server: start it, hand it scripts and cells, collect what they write.
 
 A worker executes one script or cell at a time and is used by one thread at a time, except for
-`stop` and `interrupt`. A fork server that dies or falls silent is replaced before the next order.
+`stop` and `interrupt`. A fork server that dies or falls silent is replaced before the next request.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from r1ci_jax.sandbox.host import collected_files, jail_policy, program, seccomp, verdict
 from r1ci_jax.sandbox.host.cgroup import SCRIPTS, Groups
-from r1ci_jax.sandbox.host.jail_policy import Policy
+from r1ci_jax.sandbox.host.jail_policy import JailPolicy
 from r1ci_jax.sandbox.host.jail_python import JailPython
 from r1ci_jax.sandbox.host.streams import Stream
 from r1ci_jax.sandbox.result import ExecResult, Status
@@ -40,7 +40,7 @@ MESSAGE_BYTES: Final = 1 << 16
 DAY: Final = 86_400
 
 
-class Lost(Exception):
+class WorkerLost(Exception):
     """The fork server is gone or cannot start; the text says how."""
 
 
@@ -68,7 +68,7 @@ class Worker:
         self,
         nsjail: pathlib.Path,
         python: JailPython,
-        chosen: Policy,
+        chosen: JailPolicy,
         index: int,
         groups: Groups | None,
     ):
@@ -98,7 +98,7 @@ class Worker:
         try:
             self.start()
             report, killed = self._run(code, limits, tuple(collect))
-        except (Lost, OSError) as error:
+        except (WorkerLost, OSError) as error:
             return self._faulty(error)
         result = self._result(report, limits, self._stdout, self._stderr, killed)
         made = collected_files.parse(self._files.kept)
@@ -110,7 +110,7 @@ class Worker:
         size = _write(self._code, code)
         self._files.begin(collected_files.room(collect, limits.file_bytes))
         self._make_room(limits)
-        order = {
+        request = {
             "op": "run",
             "size": size,
             "cpu": limits.cpu_seconds,
@@ -119,7 +119,7 @@ class Worker:
             "group": "",
             "collect": collect,
         }
-        report = self._execute(order, limits, (self._stdout, self._stderr), (self._files,))
+        report = self._execute(request, limits, (self._stdout, self._stderr), (self._files,))
         self._served += 1
         killed = 0
         if self.groups is not None and report.get("wait_status") == signal.SIGKILL:
@@ -149,7 +149,7 @@ class Worker:
         """Start a session's kernel; returns its number.
 
         Raises:
-            Lost, OSError: it could not be started.
+            WorkerLost, OSError: it could not be started.
         """
         self.start()
         self._make_room(limits)
@@ -164,7 +164,7 @@ class Worker:
             stderr=Stream(),
         )
         self.kernels[number] = kernel
-        order = {
+        request = {
             "op": "open",
             "session": number,
             # CPU time is counted for each cell, not over the kernel's life.
@@ -173,13 +173,13 @@ class Worker:
         }
         sent = (kernel.code, kernel.stdout.writing.fileno(), kernel.stderr.writing.fileno())
         try:
-            reply = self._ask(order, sent)
-        except Lost:
+            reply = self._ask(request, sent)
+        except WorkerLost:
             self.stop_server()
             raise
         if "setup" in reply:
             self._forget(number)
-            raise Lost(f"the session's kernel could not be set up: {reply['setup']}")
+            raise WorkerLost(f"the session's kernel could not be set up: {reply['setup']}")
         kernel.stdout.writing.close()
         kernel.stderr.writing.close()
         return number
@@ -190,16 +190,16 @@ class Worker:
         try:
             size = _write(kernel.code, code)
             killed_before = self._kills(kernel.group)
-            order = {
+            request = {
                 "op": "cell",
                 "session": number,
                 "size": size,
                 "cpu": limits.cpu_seconds,
                 "wall": limits.wall_seconds,
             }
-            report = self._execute(order, limits, (kernel.stdout, kernel.stderr), (), number)
+            report = self._execute(request, limits, (kernel.stdout, kernel.stderr), (), number)
             killed = self._kills(kernel.group) - killed_before
-        except (Lost, OSError) as error:
+        except (WorkerLost, OSError) as error:
             return dataclasses.replace(self._faulty(error), state_lost=True)
         finally:
             with self._lock:
@@ -215,7 +215,7 @@ class Worker:
             return
         try:
             self._ask({"op": "close", "session": number})
-        except (Lost, OSError):
+        except (WorkerLost, OSError):
             self.stop_server()
             return
         self._forget(number)
@@ -243,7 +243,7 @@ class Worker:
         """Have a fork server that is ready.
 
         Raises:
-            Lost: it does not start.
+            WorkerLost: it does not start.
         """
         if self._process is not None and self._process.poll() is not None:
             self.stop_server()
@@ -253,17 +253,17 @@ class Worker:
             return
         with self._lock:
             if self._stopped:
-                raise Lost("the sandbox is closing")
+                raise WorkerLost("the sandbox is closing")
             boot = self._launch()
         try:
             with boot:
                 self._place_in_group()
                 self._send_program(boot)
             self._ask(None, deadline=START_SECONDS)
-        except (Lost, OSError) as error:
+        except (WorkerLost, OSError) as error:
             said = self._log_tail()
             self.stop_server()
-            raise Lost(f"the fork server did not start ({error}): {said}") from error
+            raise WorkerLost(f"the fork server did not start ({error}): {said}") from error
         self._served = self._group_bytes = 0
         self._killed = self._kills(SCRIPTS)
 
@@ -272,7 +272,9 @@ class Worker:
         os.ftruncate(self._log, 0)
         os.lseek(self._log, 0, os.SEEK_SET)
         directory = self.groups.directory if self.groups else None
-        text = jail_policy.render(self._policy, "zygote", self._python.root, Limits(), directory)
+        text = jail_policy.render(
+            self._policy, "fork_server", self._python.root, Limits(), directory
+        )
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         boot, their_boot = socket.socketpair()
         config = os.memfd_create("nsjail-config", os.MFD_CLOEXEC)
@@ -306,7 +308,7 @@ class Worker:
         deadline = time.monotonic() + GRACE_SECONDS
         while not (listed := children.read_text().split()):
             if time.monotonic() > deadline or self._process.poll() is not None:
-                raise Lost("nsjail started nothing")
+                raise WorkerLost("nsjail started nothing")
             time.sleep(0.005)
         self.groups.hold(int(listed[0]))
 
@@ -319,7 +321,7 @@ class Worker:
             "warm_up": self._policy.warm_up,
         }
         boot.settimeout(START_SECONDS)
-        boot.sendall(program.message(program.ZYGOTE, self._python, (settings,)))
+        boot.sendall(program.message(program.FORK_SERVER, self._python, (settings,)))
 
     def stop_server(self) -> None:
         """End the fork server with everything in it; sessions lose their state."""
@@ -357,32 +359,35 @@ class Worker:
     # Talking to it
 
     def _ask(
-        self, order: dict[str, Any] | None, fds: Sequence[int] = (), deadline: float = GRACE_SECONDS
+        self,
+        request: dict[str, Any] | None,
+        fds: Sequence[int] = (),
+        deadline: float = GRACE_SECONDS,
     ) -> dict[str, Any]:
-        """Send an order that executes nothing foreign and wait for the answer."""
+        """Send an request that executes nothing foreign and wait for the answer."""
         self._control.settimeout(deadline)
         try:
-            if order is not None:
-                socket.send_fds(self._control, [json.dumps(order).encode()], list(fds))
+            if request is not None:
+                socket.send_fds(self._control, [json.dumps(request).encode()], list(fds))
             data = self._control.recv(MESSAGE_BYTES)
         except (OSError, TimeoutError) as error:
-            raise Lost(f"no answer: {error}") from error
+            raise WorkerLost(f"no answer: {error}") from error
         if not data:
-            raise Lost("it ended")
+            raise WorkerLost("it ended")
         return json.loads(data)
 
     def _execute(
         self,
-        order: dict[str, Any],
+        request: dict[str, Any],
         limits: Limits,
         capped: tuple[Stream, Stream],
         further: tuple[Stream, ...],
         session: int | None = None,
     ) -> dict[str, Any]:
-        """Send an order that runs foreign code; move its output until the report.
+        """Send an request that runs foreign code; move its output until the report.
 
         Raises:
-            Lost: there was no report.
+            WorkerLost: there was no report.
         """
         for stream in capped:
             stream.begin(limits.output_bytes)
@@ -394,14 +399,14 @@ class Worker:
         deadline = time.monotonic() + limits.wall_seconds + GRACE_SECONDS
         said_stop = False
         try:
-            self._control.send(json.dumps(order).encode())
+            self._control.send(json.dumps(request).encode())
             with self._lock:
                 self._executing = session  # only now could it be interrupted
             while True:
                 left = deadline - time.monotonic()
                 events = poll.poll(max(0, math.ceil(left * 1000)))
                 if not events and left <= 0:
-                    raise Lost("no report")
+                    raise WorkerLost("no report")
                 for fd, _ in events:
                     if fd not in streams:
                         return self._report(streams.values())
@@ -410,15 +415,15 @@ class Worker:
                 if not said_stop and any(stream.overflow for stream in capped):
                     said_stop = True
                     self._control.send(b'{"op": "kill"}')
-        except (Lost, OSError) as error:
+        except (WorkerLost, OSError) as error:
             said = self._log_tail()
             self.stop_server()
-            raise Lost(f"{error}; {said}") from error
+            raise WorkerLost(f"{error}; {said}") from error
 
     def _report(self, streams: Any) -> dict[str, Any]:
         data = self._control.recv(MESSAGE_BYTES)
         if not data:
-            raise Lost("it ended")
+            raise WorkerLost("it ended")
         for stream in streams:
             stream.drain()
         return json.loads(data)
@@ -430,7 +435,7 @@ class Worker:
             return ExecResult(status=Status.SETUP_ERROR, detail=report["setup"], worker=self.worker)
         parsed = verdict.check(report)
         if parsed is None:
-            return self._faulty(Lost("the fork server's report is malformed"))
+            return self._faulty(WorkerLost("the fork server's report is malformed"))
         overflow = stdout.overflow or stderr.overflow
         result = verdict.settle(parsed, limits, overflow=overflow, memory_kills=kills)
         return dataclasses.replace(

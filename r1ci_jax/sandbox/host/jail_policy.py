@@ -1,8 +1,8 @@
 """Read a policy of `sandboxes/`, and turn it and the limits of a run into what a jail needs.
 
 A policy is `<name>.toml`: default limits, modules the fork server loads ahead, numbers of the jail,
-and the names of its system-call filters. `cold.cfg` and `zygote.cfg` are nsjail's configurations of
-the two kinds of jail, for every policy.
+and the names of its system-call filters. `cold.cfg` and `fork_server.cfg` are nsjail's
+configurations of the two kinds of jail, for every policy.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ STACK_MIB = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Policy:
+class JailPolicy:
     """What a policy's file says."""
 
     name: str
@@ -47,7 +47,7 @@ class Policy:
 
 
 @functools.lru_cache(maxsize=16)
-def read(name: str) -> Policy:
+def read(name: str) -> JailPolicy:
     """A policy by name.
 
     Raises:
@@ -57,7 +57,7 @@ def read(name: str) -> Policy:
     directory = jail_policy_file.directory()
     try:
         jail = content["jail"]
-        policy = Policy(
+        policy = JailPolicy(
             name=name,
             limits=Limits(**content["limits"]),
             preload=tuple(content["preload"]),
@@ -76,7 +76,7 @@ def read(name: str) -> Policy:
     return policy
 
 
-def child_limits(policy: Policy, limits: Limits) -> dict[str, int]:
+def child_limits(policy: JailPolicy, limits: Limits) -> dict[str, int]:
     """Resource limits of a script, in the words of setrlimit(2) and of its scratch directory."""
     return {
         "memory": _mebibytes(limits.memory_bytes) << 20,
@@ -90,8 +90,13 @@ def child_limits(policy: Policy, limits: Limits) -> dict[str, int]:
     }
 
 
-def render(policy: Policy, kind: Literal["cold", "zygote"], root: pathlib.Path, limits: Limits,
-           cgroup: pathlib.Path | None = None) -> str:  # fmt: skip
+def render(
+    policy: JailPolicy,
+    kind: Literal["cold", "fork_server"],
+    root: pathlib.Path,
+    limits: Limits,
+    cgroup: pathlib.Path | None = None,
+) -> str:
     """The nsjail configuration of one kind of jail.
 
     Args:

@@ -1,8 +1,8 @@
-"""The jail's own Python: where it lies and what it is.
+"""The jail's own Python: its path and its properties.
 
-`python -m r1ci_jax.sandbox.install.prepare_jail` makes it: a directory `root` that becomes the
-`/` of every jail, a directory `grading` that does for the policy `grader`, with the scorers' packages besides,
-and a stamp, written last, that describes them.
+`python -m r1ci_jax.sandbox.install.prepare_jail` makes it: a directory `root` that becomes the `/`
+of every jail, a directory `grading` that does so under the policy `grader` and also holds the
+scorers' packages, and a stamp, written last, that describes them.
 """
 
 import dataclasses

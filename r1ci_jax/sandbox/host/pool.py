@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol, override
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox.host.fork_server_client import Lost, Worker
+from r1ci_jax.sandbox.host.fork_server_client import Worker, WorkerLost
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
 from r1ci_jax.sandbox.session import Session
 from r1ci_jax.sandbox.settings import Limits
@@ -83,7 +83,7 @@ class LocalPool:
     def session(self, limits: Limits) -> Session:
         """A session on the worker with the fewest."""
         if not isinstance(self.workers[0], Worker):
-            raise UserError('sessions need sandbox.backend = "zygote" with isolation')
+            raise UserError('sessions need sandbox.backend = "fork_server" with isolation')
         with self._changed:
             index = min(range(len(self.workers)), key=self._sessions.__getitem__)
             self._sessions[index] += 1
@@ -136,7 +136,9 @@ class LocalPool:
     def _serve(self, worker: Executor) -> None:
         """One worker's thread."""
         if isinstance(worker, Worker):
-            with contextlib.suppress(Lost):  # tried again, and reported, with the first script
+            with contextlib.suppress(
+                WorkerLost
+            ):  # tried again, and reported, with the first script
                 worker.start()
         while (job := self._take(worker.worker)) is not None:
             if job.attempt == 1 and not job.future.set_running_or_notify_cancel():
@@ -147,7 +149,7 @@ class LocalPool:
             except BaseException as error:  # a defect of ours, shown where the result is awaited
                 job.future.set_exception(error)
                 continue
-            if self._again(job, result, worker.worker):
+            if self._maybe_retry(job, result, worker.worker):
                 continue
             job.future.set_result(
                 dataclasses.replace(result, queue_seconds=waited, attempt=job.attempt)
@@ -172,7 +174,7 @@ class LocalPool:
                 return job
         return None
 
-    def _again(self, job: _Job, result: ExecResult, index: int) -> bool:
+    def _maybe_retry(self, job: _Job, result: ExecResult, index: int) -> bool:
         """Queue a job once more, first in line, for another worker, when the sandbox failed."""
         if result.status not in SANDBOX_FAULTS or not job.retried or job.attempt >= ATTEMPTS:
             return False
@@ -240,7 +242,7 @@ class LocalSession(Session):
         if self._kernel is None:
             try:
                 self._kernel = worker.open(self._limits)
-            except (Lost, OSError) as error:
+            except (WorkerLost, OSError) as error:
                 return ExecResult(
                     status=Status.INFRA_ERROR,
                     detail=str(error),

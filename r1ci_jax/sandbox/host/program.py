@@ -10,8 +10,8 @@ from typing import Any, Final
 from r1ci_jax.sandbox.host.jail_python import JailPython
 
 COLD: Final = ("script", "collect", "supervisor")
-ZYGOTE: Final = ("script", "collect", "namespaces", "session_process", "fork_server")
-"""Modules of `sandbox.jail` in the order of their imports; the last one's `main` is called."""
+FORK_SERVER: Final = ("script", "collect", "namespaces", "session_process", "fork_server")
+"""Modules of `sandbox.jail` in the order of their imports; the `main` of the last one is called."""
 
 # Runs first in the jail: receives modules and arguments over descriptor 0 and calls the last main.
 BOOT: Final = """

@@ -11,8 +11,9 @@ from typing import Literal
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import jail_policy_file
-from r1ci_jax.sandbox.api import Sandbox, namespace_problem
+from r1ci_jax.sandbox.api import Sandbox
 from r1ci_jax.sandbox.host import jail_policy, jail_python, nsjail_binary, tiers
+from r1ci_jax.sandbox.host.local import namespace_problem
 from r1ci_jax.sandbox.result import Status
 from r1ci_jax.sandbox.settings import SandboxConfig
 
@@ -48,7 +49,7 @@ def examine() -> list[Check]:
         _check("python", lambda: str(jail_python.find().directory)),
         _check("policy", _policies),
         _check("tier", tier),
-        _check("zygote", lambda: _self_test("zygote")),
+        _check("fork_server", lambda: _self_test("fork_server")),
         _check("cold", lambda: _self_test("cold")),
     ]
 
@@ -90,7 +91,7 @@ def _policies() -> str:
     return f"{', '.join(names)} in {jail_policy_file.directory()}"
 
 
-def _self_test(backend: Literal["zygote", "cold"]) -> str:
+def _self_test(backend: Literal["fork_server", "cold"]) -> str:
     with Sandbox(SandboxConfig(workers=1, backend=backend)) as box:
         begin = time.monotonic()
         result = box.run(PROBE)

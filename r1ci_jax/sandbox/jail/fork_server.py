@@ -1,11 +1,10 @@
 """The fork server of a worker: process 1 of an nsjail, parent of every script's process.
 
 It has the policy's modules (numpy, sympy) loaded and warm, so a script that imports them starts
-within milliseconds. Each script, and each session's kernel, is a forked child in fresh namespaces
+within milliseconds. Each script, and each session's process, is a forked child in fresh namespaces
 (`namespaces.py`) that gave up its capabilities and took the system-call filter before it saw any
 foreign code. The fork server reads nothing that a script wrote: it counts time, waits, and reports
-to the host over a socket that no child holds. One order is executed at a time; kernels of sessions
-between two cells are stopped.
+to the host over a socket that no child holds. A session's process is stopped between two cells.
 """
 
 import _signal  # pyright: ignore[reportMissingImports]  # see script.py
@@ -27,7 +26,7 @@ from typing import Any, NoReturn
 from r1ci_jax.sandbox.jail import collect, namespaces, script, session_process
 
 INTERRUPT_SECONDS = 0.5
-"""Between the interrupt of a cell and the end of its kernel."""
+"""Between the interrupt of a cell and the end of its process."""
 STRAY_ROUNDS = 100
 BARE_BYTES = 16 << 20
 """Address space of an interpreter that has loaded nothing."""
@@ -40,30 +39,30 @@ MESSAGE_BYTES = 1 << 16
 
 @dataclasses.dataclass(kw_only=True)
 class Child:
-    """A running script or a session's kernel."""
+    """A running script or a session's process."""
 
     pid: int
     pidfd: int
-    world: namespaces.Namespaces
-    trouble_fd: int = -1
+    own_namespaces: namespaces.Namespaces
+    setup_error_fd: int = -1
     gate_fd: int = -1
-    orders_fd: int = -1
+    requests_fd: int = -1
     done_fd: int = -1
-    word: bytes = b""
+    nonce: bytes = b""
     """What the answer to the cell begins with."""
 
     def cpu_seconds(self) -> float:
         """CPU time of the process and its threads."""
         return time.clock_gettime((~self.pid << 3) | 2)
 
-    def trouble(self) -> str:
+    def setup_error(self) -> str:
         """What kept it from starting; empty when it started."""
         try:
-            said = os.read(self.trouble_fd, 1000).decode(errors="replace")
+            said = os.read(self.setup_error_fd, 1000).decode(errors="replace")
         except BlockingIOError:
             said = "its set-up did not end"
-        os.close(self.trouble_fd)
-        self.trouble_fd = -1
+        os.close(self.setup_error_fd)
+        self.setup_error_fd = -1
         return said
 
     def open_gate(self, size: int) -> None:
@@ -96,17 +95,17 @@ class Child:
 
         It has been reaped before: the end of a pid namespace waits for that.
         """
-        self.world.end()
-        for fd in (self.pidfd, self.trouble_fd, self.gate_fd, self.orders_fd, self.done_fd):
+        self.own_namespaces.end()
+        for fd in (self.pidfd, self.setup_error_fd, self.gate_fd, self.requests_fd, self.done_fd):
             if fd >= 0:
                 os.close(fd)
 
 
-class Become(BaseException):
+class EnterScript(BaseException):
     """Unwinds a new child's stack: scripts have as much of it as in a cold jail."""
 
-    def __init__(self, kernel_fds: tuple[int, ...], code: bytes):
-        self.kernel_fds = kernel_fds
+    def __init__(self, session_fds: tuple[int, ...], code: bytes):
+        self.session_fds = session_fds
         self.code = code
 
 
@@ -127,7 +126,7 @@ class Watched:
 
 
 class Server:
-    """Takes orders from the host, one after the other."""
+    """Takes requests from the host, one after the other."""
 
     def __init__(self, boot: dict[str, Any]) -> None:
         self.control = socket.socket(fileno=boot["control_fd"])
@@ -146,29 +145,29 @@ class Server:
         self.ready_limits: dict[str, int] = {}
 
     def serve(self) -> None:
-        """Answer orders until the host is gone."""
+        """Answer requests until the host is gone."""
         # A script may map as much as in a cold jail, where it loads its modules itself.
         self.loaded_bytes = max(0, mapped_bytes() - BARE_BYTES)
-        self.say({"ready": True, "modules": len(sys.modules)})
+        self.send({"ready": True, "modules": len(sys.modules)})
         while True:
             data, fds, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES, 3)
             if not data:
                 os._exit(0)  # as process 1: everything in this jail ends with it
-            order = json.loads(data)
-            match order["op"]:
+            request = json.loads(data)
+            match request["op"]:
                 case "run":
-                    self.say(self.run(order))
+                    self.send(self.run(request))
                 case "open":
-                    self.say(self.open(order, *fds))
+                    self.send(self.open(request, *fds))
                 case "cell":
-                    self.say(self.cell(order))
+                    self.send(self.cell(request))
                 case "close":
-                    self.sessions.pop(order["session"]).discard()
-                    self.say({})
+                    self.sessions.pop(request["session"]).discard()
+                    self.send({})
                 case "kill" | "interrupt":
                     pass  # came after the end of what it was meant for
 
-    def say(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Tell the host."""
         self.control.send(json.dumps(message).encode())
 
@@ -184,25 +183,25 @@ class Server:
             child = None
         return child or self.fork(limits, "", self.fresh_output())
 
-    def run(self, order: dict[str, Any]) -> dict[str, Any]:
+    def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """One script from its first instruction to the end of its last process."""
-        child = self.take(order["limits"])
+        child = self.take(request["limits"])
         self.page[0] = 0
         output = self.fresh_output()  # before the script could change their mode
         begin, cpu_before = time.monotonic(), child.cpu_seconds()
-        child.open_gate(order["size"])
+        child.open_gate(request["size"])
         # Beside this script, the next one's child.
-        self.ready, self.ready_limits = self.fork(order["limits"], "", output), order["limits"]
-        seen = self.watch(child, order, begin, cpu_before)
+        self.ready, self.ready_limits = self.fork(request["limits"], "", output), request["limits"]
+        seen = self.watch(child, request, begin, cpu_before)
         if seen.limit:
             child.signal(_signal.SIGKILL)
         wait_status, usage = child.reap()
         wall = time.monotonic() - begin
-        if problem := child.trouble():
+        if problem := child.setup_error():
             child.close()
             return {"setup": problem}
-        if order["collect"] and end_strays(child):
-            self.collect(child.world, order)
+        if request["collect"] and end_strays(child):
+            self.collect(child.own_namespaces, request)
         child.close()
         return {
             "limit": seen.limit,
@@ -214,45 +213,45 @@ class Server:
         }
 
     def open(
-        self, order: dict[str, Any], code_fd: int, stdout_fd: int, stderr_fd: int
+        self, request: dict[str, Any], code_fd: int, stdout_fd: int, stderr_fd: int
     ) -> dict[str, Any]:
-        """Start a session's kernel."""
-        theirs, orders = os.pipe()
+        """Start a session's process."""
+        theirs, requests = os.pipe()
         done, says = os.pipe()
         fds = (theirs, says, code_fd)
-        child = self.fork(order["limits"], order["group"], (stdout_fd, stderr_fd), fds)
+        child = self.fork(request["limits"], request["group"], (stdout_fd, stderr_fd), fds)
         for fd in fds:
             os.close(fd)
         child.open_gate(0)
-        os.set_blocking(child.trouble_fd, True)
-        if problem := child.trouble():
+        os.set_blocking(child.setup_error_fd, True)
+        if problem := child.setup_error():
             child.discard()
-            os.close(orders)
+            os.close(requests)
             os.close(done)
             return {"setup": problem}
-        child.orders_fd, child.done_fd = orders, done
-        self.sessions[order["session"]] = child
+        child.requests_fd, child.done_fd = requests, done
+        self.sessions[request["session"]] = child
         return {}
 
-    def cell(self, order: dict[str, Any]) -> dict[str, Any]:
-        """One cell of a session; a kernel that ended is gone afterwards."""
-        child = self.sessions[order["session"]]
+    def cell(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One cell of a session; a session that ended is gone afterwards."""
+        child = self.sessions[request["session"]]
         begin, cpu_before = time.monotonic(), child.cpu_seconds()
         child.signal(_signal.SIGCONT)
-        child.word = os.urandom(8)  # what a cell before this one wrote is no answer
+        child.nonce = os.urandom(8)  # what a cell before this one wrote is no answer
         with contextlib.suppress(BrokenPipeError):  # closed by a cell; watched all the same
-            os.write(child.orders_fd, order["size"].to_bytes(8, "little") + child.word)
-        seen = self.watch(child, order, begin, cpu_before)
+            os.write(child.requests_fd, request["size"].to_bytes(8, "little") + child.nonce)
+        seen = self.watch(child, request, begin, cpu_before)
         if seen.limit in ("cpu", "wall", "interrupt"):
             child.signal(_signal.SIGINT)
-            grace = {**order, "cpu": 1e9, "wall": seen.wall + INTERRUPT_SECONDS}
+            grace = {**request, "cpu": 1e9, "wall": seen.wall + INTERRUPT_SECONDS}
             seen.done = self.watch(child, grace, begin, cpu_before).done
         if seen.done < 0:
-            return self.bury(order["session"], seen)
+            return self.kill_session(request["session"], seen)
         seen.cpu = child.cpu_seconds() - cpu_before
         child.signal(_signal.SIGSTOP)
         if not end_strays(child):
-            return self.bury(order["session"], seen)
+            return self.kill_session(request["session"], seen)
         return {
             "limit": seen.verdict,
             "wait_status": 0,
@@ -263,8 +262,8 @@ class Server:
             "cell": True,
         }
 
-    def bury(self, session: int, seen: Watched) -> dict[str, Any]:
-        """End a kernel that will not go on; its state is lost."""
+    def kill_session(self, session: int, seen: Watched) -> dict[str, Any]:
+        """End a session that cannot continue; its state is lost."""
         child = self.sessions.pop(session)
         child.signal(_signal.SIGKILL)
         wait_status, usage = child.reap()
@@ -285,43 +284,43 @@ class Server:
         limits: dict[str, int],
         group: str,
         output: tuple[int, ...],
-        kernel_fds: tuple[int, ...] = (),
+        session_fds: tuple[int, ...] = (),
     ) -> Child:
         """A child in fresh namespaces that waits at its gate; takes and closes `output`.
 
-        It tells of trouble over a pipe that it closes before any foreign code runs.
+        It reports an error over a pipe that it closes before any foreign code runs.
         """
-        world = namespaces.Namespaces()
-        trouble, says = os.pipe()
+        own_namespaces = namespaces.Namespaces()
+        errors, says = os.pipe()
         gate, opens = os.pipe()
-        pid = namespaces.fork_into(world, self.own_pid_namespace)
+        pid = namespaces.fork_into(own_namespaces, self.own_pid_namespace)
         if pid == 0:
-            self.become(world, limits, group, (*output, *kernel_fds), (says, gate))
+            self.become(own_namespaces, limits, group, (*output, *session_fds), (says, gate))
         for fd in (says, gate, *output):
             os.close(fd)
-        os.set_blocking(trouble, False)
-        return Child(
-            pid=pid, pidfd=os.pidfd_open(pid), world=world, trouble_fd=trouble, gate_fd=opens
-        )
+        os.set_blocking(errors, False)
+        child = Child(pid=pid, pidfd=os.pidfd_open(pid), own_namespaces=own_namespaces)
+        child.setup_error_fd, child.gate_fd = errors, opens
+        return child
 
     def become(
         self,
-        world: namespaces.Namespaces,
+        own_namespaces: namespaces.Namespaces,
         limits: dict[str, int],
         group: str,
         fds: tuple[int, ...],
         own_fds: tuple[int, int],
     ) -> NoReturn:
-        """The child's last trusted steps; `own_fds` are the pipe for trouble and the gate."""
-        trouble_fd, gate_fd = own_fds
+        """The child's last trusted steps; `own_fds` are the pipe for errors and the gate."""
+        setup_error_fd, gate_fd = own_fds
         try:
             kept = (os.open("/dev/null", os.O_RDONLY), *fds)
-            place_descriptors((*kept, *own_fds, world.pidfd, self.code_fd))
-            trouble_fd, gate_fd, pidfd, code_fd = range(len(kept), len(kept) + 4)
+            place_descriptors((*kept, *own_fds, own_namespaces.pidfd, self.code_fd))
+            setup_error_fd, gate_fd, pidfd, code_fd = range(len(kept), len(kept) + 4)
             memory = limits["memory"] + self.loaded_bytes
             namespaces.enter(pidfd, {**limits, "memory": memory}, self.filter, group)
         except BaseException as error:
-            os.write(trouble_fd, f"{type(error).__name__}: {error}".encode())
+            os.write(setup_error_fd, f"{type(error).__name__}: {error}".encode())
             os.read(gate_fd, 8)
             os._exit(1)
         size = os.read(gate_fd, 8)
@@ -332,21 +331,22 @@ class Server:
         if "numpy.random" in sys.modules and (len(fds) > 2 or b"random" in code):
             seed = int.from_bytes(os.urandom(4))  # `random` sees to itself after a fork
             sys.modules["numpy.random"].seed(seed)
-        for fd in (trouble_fd, gate_fd, pidfd, code_fd):
+        for fd in (setup_error_fd, gate_fd, pidfd, code_fd):
             os.close(fd)
-        raise Become(tuple(range(3, len(kept))), code)
+        raise EnterScript(tuple(range(3, len(kept))), code)
 
-    def collect(self, world: namespaces.Namespaces, order: dict[str, Any]) -> None:
+    def collect(self, own_namespaces: namespaces.Namespaces, request: dict[str, Any]) -> None:
         """Let a child, as confined as the script was, send the files that are asked for.
 
         Nobody is left in the script's namespaces who could change a file meanwhile.
         """
-        pid = namespaces.fork_into(world, self.own_pid_namespace)
+        pid = namespaces.fork_into(own_namespaces, self.own_pid_namespace)
         if pid == 0:
             try:
-                place_descriptors((self.files_fd, world.pidfd))
-                namespaces.follow(1, order["limits"], self.filter)
-                collect.send(script.SCRATCH, tuple(order["collect"]), order["limits"]["file"], 0)
+                place_descriptors((self.files_fd, own_namespaces.pidfd))
+                namespaces.follow(1, request["limits"], self.filter)
+                names, most = tuple(request["collect"]), request["limits"]["file"]
+                collect.send(script.SCRATCH, names, most, 0)
             finally:
                 os._exit(0)
         pidfd = os.pidfd_open(pid)
@@ -358,7 +358,7 @@ class Server:
         os.close(pidfd)
 
     def watch(
-        self, child: Child, order: dict[str, Any], begin: float, cpu_before: float
+        self, child: Child, request: dict[str, Any], begin: float, cpu_before: float
     ) -> Watched:
         """Until the child ends, its cell is done, a limit is reached, or the host objects."""
         events = select.poll()
@@ -373,7 +373,7 @@ class Server:
                 seen.cpu = child.cpu_seconds() - cpu_before
             except OSError:  # it has ended since
                 return seen
-            cpu_left, wall_left = order["cpu"] - seen.cpu, order["wall"] - seen.wall
+            cpu_left, wall_left = request["cpu"] - seen.cpu, request["wall"] - seen.wall
             if cpu_left <= 0 or wall_left <= 0:
                 seen.limit = "cpu" if cpu_left <= 0 else "wall"
                 return seen
@@ -381,19 +381,19 @@ class Server:
             for fd, _ in events.poll(max(1, pause * 1000)):
                 if fd == child.done_fd:
                     heard = os.read(fd, 4096)
-                    before, word, after = (said + heard).partition(child.word)
-                    said = before[-len(child.word) :] + word + after[:1]
-                    if word and after:
+                    before, nonce, after = (said + heard).partition(child.nonce)
+                    said = before[-len(child.nonce) :] + nonce + after[:1]
+                    if nonce and after:
                         seen.done = after[0] & 1
                     elif not heard:
                         events.unregister(fd)
                 if fd == self.control.fileno():
-                    seen.limit = self.objection()
+                    seen.limit = self.host_interrupt()
                 if fd == child.pidfd or seen.limit or seen.done >= 0:
                     seen.wall = time.monotonic() - begin
                     return seen
 
-    def objection(self) -> str:
+    def host_interrupt(self) -> str:
         """What the host says during an execution: `kill` or `interrupt`."""
         data = self.control.recv(MESSAGE_BYTES)
         if not data:
@@ -428,7 +428,7 @@ def mapped_bytes() -> int:
 def end_strays(child: Child) -> bool:
     """End processes that a cell or script left behind; False when they multiply faster."""
     for _ in range(STRAY_ROUNDS):
-        strays = child.world.others(child.pid)
+        strays = child.own_namespaces.others(child.pid)
         for pid in strays:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, _signal.SIGKILL)
@@ -489,12 +489,12 @@ def main(boot: dict[str, Any]) -> None:
     namespaces.use_huge_pages()
     try:
         server.serve()
-    except Become as become:
-        kernel_fds, code = become.kernel_fds, become.code
+    except EnterScript as script_start:
+        session_fds, code = script_start.session_fds, script_start.code
     # Outside the handler, or every exception of a script would have this one as its context.
     page = server.page
     del server  # the numbers of other sessions are nobody's business
-    if not kernel_fds:
+    if not session_fds:
         script.run_script(code, page)
     page.close()  # it belongs to the scripts
-    session_process.serve(*kernel_fds)
+    session_process.serve(*session_fds)

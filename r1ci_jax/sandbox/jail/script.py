@@ -1,7 +1,8 @@
 """Inside the jail: turn this process into `python script.py`, run the script, leave.
 
-Sent into the jail as code, like `supervisor`, `kernel` and `zygote`, which share it. Every import
-at the top costs each cold script milliseconds: only modules built into the interpreter, and mmap.
+The host sends it into the jail as code, like `supervisor`, `session_process` and `fork_server`,
+which share it. Every import at the top costs each cold script milliseconds: only modules built into
+the interpreter, and mmap.
 `_signal` is `signal` without its enums for that reason.
 """
 

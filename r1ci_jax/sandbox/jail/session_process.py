@@ -1,7 +1,8 @@
 """Inside a worker's jail: the child that runs the cells of one session, one after the other.
 
-The fork server says how long the next cell is and a word to answer with; the cell lies in a memory
-file; word and one byte say how it ended. A cell can write them itself: that decides between `ok`
+The fork server says how long the next cell is and a nonce to answer with; the cell lies in a memory
+file;
+the nonce and one byte say how it ended. A cell can write them itself: that decides between `ok`
 and `exception`. What ends a kernel, and every limit, is seen from outside.
 """
 
@@ -18,7 +19,7 @@ from r1ci_jax.sandbox.jail import script
 OK, RAISED = b"\0", b"\1"
 
 
-def serve(orders_fd: int, done_fd: int, code_fd: int) -> None:
+def serve(requests_fd: int, done_fd: int, code_fd: int) -> None:
     """Run cells until the fork server ends this process. Never returns."""
     script.settle()
     names = script.fresh_main()
@@ -27,14 +28,14 @@ def serve(orders_fd: int, done_fd: int, code_fd: int) -> None:
     while True:
         # Outside a cell nobody catches KeyboardInterrupt.
         _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-        order = os.read(orders_fd, 16)
-        if len(order) != 16:
+        request = os.read(requests_fd, 16)
+        if len(request) != 16:
             os._exit(0)
-        cell = os.pread(code_fd, int.from_bytes(order[:8], "little"), 0)
+        cell = os.pread(code_fd, int.from_bytes(request[:8], "little"), 0)
         ended = run_cell(cell, names, sources)
         if os.getpid() != own_pid:  # a fork of the cell's own making
             os._exit(0)
-        os.write(done_fd, order[8:] + ended)
+        os.write(done_fd, request[8:] + ended)
 
 
 def run_cell(cell: bytes, names: dict[str, object], sources: dict[str, str]) -> bytes:

@@ -20,11 +20,11 @@ SHORTEST_WAIT = 0.005
 """Seconds between two looks at the CPU clock, at least."""
 
 
-def main(order: dict[str, object], stderr_fd: int, files_fd: int) -> None:
+def main(request: dict[str, object], stderr_fd: int, files_fd: int) -> None:
     """Run the ordered script in a child and report on descriptor 0. Never returns."""
-    code, cpu_limit, wall_limit = order["code"], order["cpu"], order["wall"]
-    names, file_bytes, isolated = order["collect"], order["file_bytes"], order["isolated"]
-    scratch = order["scratch"]
+    code, cpu_limit, wall_limit = request["code"], request["cpu"], request["wall"]
+    names, file_bytes, isolated = request["collect"], request["file_bytes"], request["isolated"]
+    scratch = request["scratch"]
     assert isinstance(scratch, str)
     assert isinstance(code, bytes) and isinstance(names, tuple) and isinstance(file_bytes, int)
     assert isinstance(cpu_limit, float) and isinstance(wall_limit, float)
@@ -38,7 +38,7 @@ def main(order: dict[str, object], stderr_fd: int, files_fd: int) -> None:
     child = os.fork()
     if child == 0:
         if not isolated:
-            _limit_resources(order)
+            _limit_resources(request)
         _take_over(stderr_fd, files_fd, previous_mask)
         script.run_script(code, page)
     report = '{"limit":"%s","wait_status":%d,"cpu":%.6f,"rss_kib":%d,"wall":%.6f,"exception":%d}\n'
@@ -104,7 +104,7 @@ def exit_without_host() -> None:
         pass
 
 
-def _limit_resources(order: dict[str, object]) -> None:
+def _limit_resources(request: dict[str, object]) -> None:
     """Where no jail has set them."""
     import resource
 
@@ -113,7 +113,7 @@ def _limit_resources(order: dict[str, object]) -> None:
         (resource.RLIMIT_CPU, "cpu_backstop"),
         (resource.RLIMIT_FSIZE, "file_bytes"),
     ):
-        most = order[key]
+        most = request[key]
         assert isinstance(most, int)
         resource.setrlimit(which, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

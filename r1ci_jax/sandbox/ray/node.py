@@ -9,15 +9,15 @@ import asyncio
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox.host import collected_files
+from r1ci_jax.sandbox.host.local import local_backend, prove
+from r1ci_jax.sandbox.host.pool import LocalPool
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
+from r1ci_jax.sandbox.session import Session
 from r1ci_jax.sandbox.settings import Limits, SandboxConfig
-
-if TYPE_CHECKING:  # the sandbox's facade imports this side when Ray is asked for
-    from r1ci_jax.sandbox.api import Sandbox
-    from r1ci_jax.sandbox.session import Session
 
 Plain = dict[str, Any]
 """Field names with numbers, text, bytes, lists and dicts of these."""
@@ -73,6 +73,21 @@ def unpack_config(plain: Plain) -> SandboxConfig:
     return SandboxConfig(**{**plain, "limits": Limits(**plain["limits"])})
 
 
+def open_pool(config: SandboxConfig) -> LocalPool:
+    """Open the jails of this node and run a first script in one.
+
+    Raises:
+        UserError: this node cannot isolate scripts.
+    """
+    pool = local_backend(config)
+    try:
+        prove(pool)
+    except BaseException:
+        pool.close()
+        raise
+    return pool
+
+
 class NodeSandbox:
     """The sandbox of one node. Ray runs its methods on one event loop, many calls at a time.
 
@@ -80,19 +95,17 @@ class NodeSandbox:
     """
 
     def __init__(self) -> None:
-        self._box: Sandbox | None = None
+        self._pool: LocalPool | None = None
         self._sessions: dict[int, Session] = {}
 
     async def open(self, config: Plain) -> list[Any]:
         """Start the sandbox: [True, its tier], or [False, what is wrong with this node]."""
-        from r1ci_jax.sandbox.api import Sandbox
-
         try:
             settings = dataclasses.replace(unpack_config(config), queue=UNBOUNDED)
-            self._box = await asyncio.to_thread(Sandbox, settings)
+            self._pool = await asyncio.to_thread(open_pool, settings)
         except UserError as error:
             return [False, str(error)]
-        return [True, str(self._box.tier)]
+        return [True, str(self._pool.tier)]
 
     async def ping(self) -> int:
         """Show that this node answers."""
@@ -100,18 +113,18 @@ class NodeSandbox:
 
     async def run(self, code: bytes, limits: Plain, collect: Sequence[bytes]) -> Plain:
         """Run one script."""
-        assert self._box is not None
-        names = [unpack_text(name) for name in collect]
-        future = self._box.submit(unpack_text(code), Limits(**limits), collect=names)
+        assert self._pool is not None
+        names = collected_files.check([unpack_text(name) for name in collect])
+        future = self._pool.submit(unpack_text(code), Limits(**limits), names)
         return pack_result(await asyncio.wrap_future(future))
 
     async def cell(self, session: int, code: bytes, limits: Plain) -> Plain:
         """Run one cell of a session, which starts with its first cell."""
-        assert self._box is not None
+        assert self._pool is not None
         is_new = session not in self._sessions
         if is_new:
             # No other call for this session can be under way: the driver sends cells one by one.
-            opened = await asyncio.to_thread(self._box.session, Limits(**limits))
+            opened = await asyncio.to_thread(self._pool.session, Limits(**limits))
             self._sessions[session] = opened
         future = self._sessions[session].submit(unpack_text(code))
         result = await asyncio.wrap_future(future)
@@ -134,5 +147,5 @@ class NodeSandbox:
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await asyncio.to_thread(session.close)
-        if self._box is not None:
-            await asyncio.to_thread(self._box.close)
+        if self._pool is not None:
+            await asyncio.to_thread(self._pool.close)

@@ -20,8 +20,8 @@ from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.sandbox.settings import Limits, SandboxConfig
 from r1ci_jax.sandbox.stress.census import Memory
 
-Backend = Literal["zygote", "cold"]
-BACKENDS: Final[tuple[Backend, ...]] = ("zygote", "cold")
+Backend = Literal["fork_server", "cold"]
+BACKENDS: Final[tuple[Backend, ...]] = ("fork_server", "cold")
 # Enough to touch both packages; more would measure sympy instead of the sandbox.
 IMPORTS: Final = """
 import numpy, sympy
@@ -50,7 +50,7 @@ class Plan:
     prints: int = 50
     """Runs of `print(1)` in each round and back end: one at a time, and as many concurrently."""
     imports: int = 4
-    """The same for the script with numpy and sympy; the zygote does five times as many."""
+    """The same for the script with numpy and sympy; the fork server does five times as many."""
     tail: int = 1000
     """Short runs among which slow ones are counted; half of them concurrent."""
     sessions: int = 0
@@ -132,10 +132,12 @@ def measure(plan: Plan, progress: Progress) -> dict[str, Any]:
             opened[backend] = round(time.monotonic() - start, 3)
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(plan.workers))
         backends = measure_scripts(plan, boxes, pool, progress)
-        tail = measure_tail(plan.tail, boxes["zygote"], pool, progress) if plan.tail else None
-        queue = measure_queue(boxes["zygote"], progress)
+        tail = measure_tail(plan.tail, boxes["fork_server"], pool, progress) if plan.tail else None
+        queue = measure_queue(boxes["fork_server"], progress)
         sessions = (
-            measure_sessions(plan.sessions, boxes["zygote"], progress) if plan.sessions else None
+            measure_sessions(plan.sessions, boxes["fork_server"], progress)
+            if plan.sessions
+            else None
         )
         tiers = {name: box.tier for name, box in boxes.items()}
     return {
@@ -178,7 +180,7 @@ def measure_scripts(
             for mode in ("sequential", "concurrent"):
                 for backend in order:
                     count = plan.prints if script == "print" else plan.imports
-                    if (backend, script) == ("zygote", "imports"):
+                    if (backend, script) == ("fork_server", "imports"):
                         count *= 5  # they take a fraction of the time
                     progress.tick(f"round {number + 1}: {backend}, {script}, {mode}")
                     threads = pool if mode == "concurrent" else None
@@ -315,9 +317,9 @@ def measure_sessions(count: int, box: Sandbox, progress: Progress) -> dict[str, 
 
 
 def ratio(backends: Figures, script: str) -> float:
-    """Median of the zygote over the median of cold jails, one run at a time."""
-    zygote, cold = (backends[name][script]["sequential"]["p50_ms"] for name in BACKENDS)
-    return round(zygote / cold, 4)
+    """Median of the fork server over the median of cold jails, one run at a time."""
+    fork_server, cold = (backends[name][script]["sequential"]["p50_ms"] for name in BACKENDS)
+    return round(fork_server / cold, 4)
 
 
 def bars(
@@ -327,11 +329,11 @@ def bars(
     sessions: Mapping[str, Any] | None,
 ) -> dict[str, dict[str, Any]]:
     """What the figures are held against; read them only where nothing else runs."""
-    rate = backends["zygote"]["print"]["concurrent"]["runs_per_second"]
+    rate = backends["fork_server"]["print"]["concurrent"]["runs_per_second"]
     found: dict[str, tuple[float, str, Callable[[float], bool]]] = {
         "print_p50_ratio": (ratio(backends, "print"), "<= 1/3", lambda x: x <= 1 / 3),
         "imports_p50_ratio": (ratio(backends, "imports"), "<= 1/40", lambda x: x <= 1 / 40),
-        "zygote_runs_per_second": (rate, ">= 150", lambda x: x >= 150),
+        "fork_server_runs_per_second": (rate, ">= 150", lambda x: x >= 150),
         "queue_timeouts": (queue["timeouts"], "== 0", lambda x: x == 0),
     }
     if tail:

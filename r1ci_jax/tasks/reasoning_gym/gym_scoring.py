@@ -37,8 +37,8 @@ number = dataset.score_answer(answer=request["answer"], entry=request["entry"])
 """
 """`request` is a job's fields."""
 CURE: Final = (
-    "with a network, remove the directory that `python -m r1ci_jax.sandbox.install.prepare_jail` names "
-    "and run that again"
+    "with a network, remove the directory that "
+    "`python -m r1ci_jax.sandbox.install.prepare_jail` names and run that again"
 )
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _WORKER = Path(__file__).with_name("generator_process.py")

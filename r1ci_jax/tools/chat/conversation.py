@@ -1,10 +1,11 @@
 """A conversation in one slot of the sampler, with the interpreter in the loop.
 
-Each message is put behind what the slot's cache row holds already: nothing is tokenised or computed
-twice, however often the two take turns, and also after an answer was stopped in its middle.
+Each message is appended to what the slot's cache row holds already: nothing is tokenized or
+computed twice, however many messages there are, and also after an answer was stopped midway.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,9 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import Qwen2, decoder_weights
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.episode import Episode, Request
-from r1ci_jax.rollout.runner import Observer, RolloutScheduler, Runner
+from r1ci_jax.rollout.runner import Runner
+from r1ci_jax.rollout.scheduler import Observer, RolloutScheduler
+from r1ci_jax.rollout.trajectory import RolloutId
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
@@ -25,9 +28,9 @@ from r1ci_jax.text import chatml, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 CHUNK_STEPS = 4
-"""Tokens between two looks by the host: few, so that they appear as they come."""
-PATIENCE = 0.05
-"""Seconds between two looks whether a running script is still wanted."""
+"""Decode steps per device call: few, so that tokens appear as they are sampled."""
+POLL_SECONDS = 0.05
+"""Seconds between two checks, while a script runs, whether the answer was stopped."""
 _BUCKETS = (16, 64, 256)
 
 
@@ -40,7 +43,7 @@ def make_runner(
     context: int,
     seed: int,
 ) -> Runner:
-    """One slot of `context` tokens, compiled."""
+    """Make a runner with one slot of `context` tokens, and compile its programs."""
     sampler = SamplerConfig(
         slots=1,
         cache_length=context,
@@ -51,14 +54,14 @@ def make_runner(
     )
     table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
     engine = Engine(model.config, sampler, table, eos_id=tokenizer.eos_id, seed=seed)
-    made = Runner(engine, sandbox, tokenizer, limits)
-    made.load(decoder_weights(model, model.config))
-    made.warm_up()
-    return made
+    runner = Runner(engine, sandbox, tokenizer, limits)
+    runner.load(decoder_weights(model, model.config))
+    runner.warm_up()
+    return runner
 
 
 class Conversation:
-    """Messages and answers, one after the other."""
+    """Messages and answers in turn, in one episode."""
 
     def __init__(
         self,
@@ -68,80 +71,83 @@ class Conversation:
         *,
         instructions: str = "",
     ) -> None:
-        """`runner` has one slot; its limits hold for each answer. `head` opens conversations."""
+        """`runner` has one slot; its limits apply to each answer.
+
+        `instructions` precede the first message of every conversation.
+        """
         self._runner = runner
-        self._limits = runner.limits
         self._sampling = sampling
         self._observer = observer
-        self._head = instructions
+        self._instructions = instructions
         self._system = ""
         self._number = 0
-        self._row: Episode | None = None
+        self._episode: Episode | None = None
 
     def reset(self, system: str | None = None) -> None:
-        """Forget what was said; `system` opens this and all later conversations."""
+        """Start a new conversation; `system` is the system message of this and all later ones."""
         if system is not None:
             self._system = system
         self._number += 1
-        self._row = None
+        self._episode = None
 
     def ask(self, message: str, is_stopped: Callable[[], bool]) -> bool:
         """Answer a message; False if `is_stopped` ended the answer.
 
         Raises:
-            UserError: the message does not fit behind what was said; it is not part of it then.
+            UserError: The message does not fit after the others; it is not part of them then.
         """
-        row = self._with(message)
-        spent = self._limits
-        # Limits count from the beginning of a trajectory, here from that of the answer.
-        self._runner.limits = dataclasses.replace(
-            spent,
-            max_new_tokens=sum(row.sampled) + spent.max_new_tokens,
-            max_code_calls=len(row.code_calls) + spent.max_code_calls,
+        episode = self._episode = self._append(message)
+        runner = self._runner
+        scheduler = RolloutScheduler(
+            runner.engine,
+            runner.sandbox,
+            runner.tokenizer,
+            _limits_of_next_answer(episode, runner.limits),
+            [episode],
+            runner.score,
+            self._observer,
         )
-        self._row = row
-        chunks = RolloutScheduler(self._runner, [row], self._observer).chunks()
-        try:
+        with contextlib.closing(scheduler.chunks()) as chunks:
             while not is_stopped():
-                script: concurrent.futures.Future[Any] | None = (
-                    row.pending_tool and row.pending_tool.future
-                )
+                script: concurrent.futures.Future[Any] | None = episode.pending_result
                 if script is not None and not script.done():
-                    concurrent.futures.wait([script], PATIENCE)
+                    concurrent.futures.wait([script], POLL_SECONDS)
                 elif next(chunks, None) is None:
                     return True
             return False
-        finally:
-            chunks.close()
-            row.pending_tool = None
 
-    def _with(self, message: str) -> Episode:
-        """The conversation, with the message at its end."""
-        tokenizer, row = self._runner.tokenizer, self._row
-        if row is None:
-            row = Episode(index=0, request=self._request(message))
-            ids = chatml.prompt_ids(tokenizer, self._head + message, system=self._system)
+    def _append(self, message: str) -> Episode:
+        """Return the conversation's episode, with the message at its end."""
+        tokenizer, episode = self._runner.tokenizer, self._episode
+        if episode is None:
+            episode = Episode(request=self._request(message))
+            ids = chatml.prompt_ids(tokenizer, self._instructions + message, system=self._system)
         else:
-            ids = self._runner.encode_user_message(row, message)
-        room = self._runner.engine.sampler.cache_length
-        if len(row.tokens) + len(ids) >= room:
+            is_closed = episode.tokens[-1] == tokenizer.eos_id
+            ids = chatml.user_message_ids(tokenizer, message, is_closed=is_closed)
+        capacity = self._runner.sampler.cache_length
+        if len(episode.tokens) + len(ids) >= capacity:
             raise UserError(
-                f"the message has {len(ids)} tokens and the conversation {len(row.tokens)}, which "
-                f"is more than the {room} that it can hold; /reset, or a larger --context"
+                f"the message has {len(ids)} tokens and the conversation {len(episode.tokens)}, "
+                f"which is more than the {capacity} that it can hold; /reset, or a larger --context"
             )
-        # What stands before the last sampled token is in the cache for certain.
-        if any(row.sampled):
-            row.num_cached_tokens = len(row.sampled) - 1 - row.sampled[::-1].index(True)
-        row.append_context(ids)
-        row.is_done = False
-        row.num_answers = row.num_messages = 0
-        return row
+        episode.continue_with(ids)
+        return episode
 
     def _request(self, message: str) -> Request:
         example = Example(id="chat", task="", question=message, answer="", difficulty=0)
         return Request(
             example=example,
             agent=agents.CodeAgent(),
-            rollout_id=(self._number, 0),
+            rollout_id=RolloutId(self._number, 0),
             sampling=self._sampling,
         )
+
+
+def _limits_of_next_answer(episode: Episode, limits: TurnLimits) -> TurnLimits:
+    """Limits count from the start of an episode; return those that count from here."""
+    return dataclasses.replace(
+        limits,
+        max_new_tokens=sum(episode.sampled) + limits.max_new_tokens,
+        max_code_calls=len(episode.code_calls) + limits.max_code_calls,
+    )

@@ -1,7 +1,7 @@
-"""What a person, or a script, sees of a conversation while it goes on.
+"""Views of a running conversation: as text for a person, as JSON lines for a program.
 
-What the model writes and what scripts print may try to drive the terminal: only line feeds and tabs
-reach it as they are, any other control character is spelled out.
+The model's text and the output of scripts may try to drive the terminal: only line feeds and tabs
+reach it unchanged, any other control character is escaped.
 """
 
 import codecs
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TextIO, override
 
 from r1ci_jax.rollout.episode import Episode
-from r1ci_jax.rollout.runner import Observer
+from r1ci_jax.rollout.scheduler import Observer
 from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.text.tokenizer import Tokenizer
 
@@ -26,17 +26,17 @@ _UNSAFE = re.compile(
 )
 _CODE_OPENS = re.compile(r"```python[ \t]*\n\Z")
 _TAIL = 64
-"""Characters remembered to recognise a mark that comes in parts."""
+"""Characters remembered to recognize a mark that arrives in parts."""
 _CODE, _ANSWER, _FADED, _PLAIN = "\x1b[36m", "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 
 
 def escape_control(text: str) -> str:
-    r"""Text that cannot drive a terminal: `\x1b` and the like are spelled out."""
+    r"""Escape what could drive a terminal: `\x1b` and the like."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 class View(Observer, Protocol):
-    """An observer that can also be told what no trajectory knows."""
+    """An observer that also receives events outside the episode."""
 
     def interrupted(self) -> None:
         """The user stopped the answer."""
@@ -48,54 +48,54 @@ class View(Observer, Protocol):
 
 
 class _Characters:
-    """Token ids to text; a character whose bytes are not all there yet waits for them."""
+    """Decodes token ids; a character is held back until all its bytes have arrived."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def of(self, ids: Sequence[int]) -> str:
-        """The text that is whole now, without the end of the turn."""
-        own = [token for token in ids if token != self._tokenizer.eos_id]
-        return self._decoder.decode(self._tokenizer.decode_bytes(own))
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text that is complete now, without the end mark."""
+        text_ids = [token for token in ids if token != self._tokenizer.eos_id]
+        return self._decoder.decode(self._tokenizer.decode_bytes(text_ids))
 
-    def rest(self) -> str:
-        """What was not completed, as U+FFFD; the next turn starts anew."""
-        left = self._decoder.decode(b"", final=True)
+    def flush(self) -> str:
+        """Return what was not completed, as U+FFFD; the next turn starts anew."""
+        text = self._decoder.decode(b"", final=True)
         self._decoder.reset()
-        return left
+        return text
 
 
 class JsonView(View):
-    """One JSON object a line: token, code, observation, answer, stop, error."""
+    """One JSON object per line: token, code, observation, answer, stop, error."""
 
     def __init__(self, stream: TextIO, tokenizer: Tokenizer) -> None:
         self._stream = stream
         self._characters = _Characters(tokenizer)
 
     @override
-    def on_tokens(self, row: Episode, ids: Sequence[int]) -> None:
-        self._token(self._characters.of(ids))
+    def on_tokens(self, episode: Episode, ids: Sequence[int]) -> None:
+        self._token(self._characters.decode(ids))
 
     @override
-    def on_code(self, row: Episode, code: str) -> None:
-        self._token(self._characters.rest())
+    def on_code(self, episode: Episode, code: str) -> None:
+        self._token(self._characters.flush())
         self._write("code", code=code)
 
     @override
-    def on_observation(self, row: Episode, text: str) -> None:
-        self._write("observation", text=text, status=row.code_calls[-1].result.status.value)
+    def on_observation(self, episode: Episode, text: str) -> None:
+        self._write("observation", text=text, status=episode.code_calls[-1].result.status.value)
 
     @override
-    def on_stop(self, row: Episode, stop: StopReason, answer: str | None) -> None:
-        self._token(self._characters.rest())
+    def on_stop(self, episode: Episode, stop: StopReason, answer: str | None) -> None:
+        self._token(self._characters.flush())
         if answer is not None:
             self._write("answer", answer=answer)
         self._write("stop", reason=stop.value)
 
     @override
     def interrupted(self) -> None:
-        self._token(self._characters.rest())
+        self._token(self._characters.flush())
         self._write("stop", reason=INTERRUPTED)
 
     @override
@@ -112,31 +112,31 @@ class JsonView(View):
 
 
 class TextView(View):
-    """The answer as it comes; scripts and answers in colour on a terminal."""
+    """The answer as it comes; scripts and answers in color on a terminal."""
 
-    def __init__(self, stream: TextIO, tokenizer: Tokenizer, *, colour: bool) -> None:
+    def __init__(self, stream: TextIO, tokenizer: Tokenizer, *, use_color: bool) -> None:
         self._stream = stream
         self._characters = _Characters(tokenizer)
-        self._colour = colour
+        self._use_color = use_color
         self._tail = ""
         self._style = _PLAIN
 
     @override
-    def on_tokens(self, row: Episode, ids: Sequence[int]) -> None:
-        self._written(self._characters.of(ids))
+    def on_tokens(self, episode: Episode, ids: Sequence[int]) -> None:
+        self._show(self._characters.decode(ids))
 
     @override
-    def on_code(self, row: Episode, code: str) -> None:
+    def on_code(self, episode: Episode, code: str) -> None:
         self._end_turn()
 
     @override
-    def on_observation(self, row: Episode, text: str) -> None:
+    def on_observation(self, episode: Episode, text: str) -> None:
         self._end_turn()
         lines = "".join(f"│ {escape_control(line)}\n" for line in text.strip("\n").split("\n"))
         self._styled(_FADED, lines)
 
     @override
-    def on_stop(self, row: Episode, stop: StopReason, answer: str | None) -> None:
+    def on_stop(self, episode: Episode, stop: StopReason, answer: str | None) -> None:
         self._end_turn()
         if answer is not None:
             self._styled(_ANSWER, f"answer: {escape_control(answer)}\n")
@@ -152,8 +152,8 @@ class TextView(View):
     def problem(self, text: str) -> None:
         self._styled(_FADED, f"{escape_control(text)}\n")
 
-    def _written(self, text: str) -> None:
-        """Print what the policy wrote, and see where scripts and answers begin and end."""
+    def _show(self, text: str) -> None:
+        """Print the policy's text, and detect where scripts and answers begin and end."""
         shown = []
         for character in text:
             self._tail = (self._tail + character)[-_TAIL:]
@@ -167,19 +167,19 @@ class TextView(View):
                 style = _CODE
             if style != self._style:
                 self._style = style
-                shown += [_PLAIN, style] if self._colour else []
+                shown += [_PLAIN, style] if self._use_color else []
         self._print("".join(shown))
 
     def _end_turn(self) -> None:
-        """The policy paused: end its line."""
-        self._written(self._characters.rest())
+        """End the line of the policy's turn."""
+        self._show(self._characters.flush())
         self._style = _PLAIN
         newline = "" if self._tail.endswith("\n") or not self._tail else "\n"
         self._tail = ""
-        self._print((_PLAIN if self._colour else "") + newline)
+        self._print((_PLAIN if self._use_color else "") + newline)
 
     def _styled(self, style: str, text: str) -> None:
-        self._print(f"{style}{text}{_PLAIN}" if self._colour else text)
+        self._print(f"{style}{text}{_PLAIN}" if self._use_color else text)
 
     def _print(self, text: str) -> None:
         print(text, end="", file=self._stream, flush=True)

@@ -207,7 +207,7 @@ def device_bytes(tree: Any) -> float:
 
 
 def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, decode.Programs]:
-    """Shapes of the sampler's state and weights where they lie on the mesh, and its programs."""
+    """Make sharded shapes of the sampler's state and weights, and its programs."""
     sampler, mesh, config = setup.experiment.sampler, setup.mesh, setup.config
     slots = jax.eval_shape(
         functools.partial(
@@ -227,11 +227,11 @@ def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, deco
         )
 
     weights = jax.eval_shape(taken)
-    lie = decode.state_shardings(mesh, slots)
+    shardings = decode.state_shardings(mesh, slots)
     return (
-        _with_shardings(slots, lie),
+        _with_shardings(slots, shardings),
         _with_shardings(weights, sampler_weights.shardings(mesh, weights)),
-        decode.compile_programs(mesh, lie),
+        decode.compile_programs(mesh, shardings),
     )
 
 
@@ -298,7 +298,7 @@ def _read_bytes(setup: Setup, weights: qwen2.DecoderWeights) -> float:
 
 def _with_shardings(shapes: Any, shardings: Any) -> Any:
     return jax.tree.map(
-        lambda leaf, lie: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lie),
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
         shardings,
     )

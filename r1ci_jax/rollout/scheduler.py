@@ -1,0 +1,331 @@
+"""The rollout scheduler: it moves episodes through the slots and runs their tools meanwhile.
+
+While the device decodes a chunk, the host reads the one before it, asks the agents what follows,
+and starts scripts; so neither waits for the other, and what follows from a stop in one chunk enters
+before the next chunk but one. The schedule depends on the seed alone: an observation enters a fixed
+number of chunks after the code block was closed, however fast the script was, and a free slot takes
+the next episode in order. So the same seed gives the same trajectories bit for bit, on a busy
+machine too, and an interrupted training run resumes exactly (docs/adr/0009).
+"""
+
+import collections
+import concurrent.futures
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, Protocol
+
+from r1ci_jax.config import TurnLimits
+from r1ci_jax.rollout import agents, host_ownership
+from r1ci_jax.rollout.episode import Episode
+from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
+from r1ci_jax.runtime import preemption
+from r1ci_jax.sampling.engine import Engine, SlotInput, SlotOutput
+from r1ci_jax.sandbox import ExecResult, Sandbox
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS
+from r1ci_jax.text import chatml, protocol
+from r1ci_jax.text.tokenizer import Tokenizer
+
+TOOL_THREADS = 8
+SCORER_THREADS = 4
+
+type Score = Callable[[Episode, StopReason, str | None, bool], Trajectory]
+"""Scores an episode, given why it stopped, its answer, and whether this host owns it."""
+
+
+class Observer(Protocol):
+    """Receives every event of the episodes as soon as the host knows it."""
+
+    def on_tokens(self, episode: Episode, ids: Sequence[int]) -> None:
+        """The policy sampled these tokens."""
+        ...
+
+    def on_code(self, episode: Episode, code: str) -> None:
+        """A script was handed to the interpreter."""
+        ...
+
+    def on_observation(self, episode: Episode, text: str) -> None:
+        """The policy reads this text; if a script printed it, it is the last code call's."""
+        ...
+
+    def on_stop(self, episode: Episode, stop: StopReason, answer: str | None) -> None:
+        """The episode ended."""
+        ...
+
+
+class RolloutScheduler:
+    """Runs episodes on the slots of one engine until all are done, or the caller stops.
+
+    The engine samples, the sandbox runs code, `score` turns an ended episode into a trajectory.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sandbox: Sandbox,
+        tokenizer: Tokenizer,
+        limits: TurnLimits,
+        episodes: Iterable[Episode],
+        score: Score,
+        observer: Observer | None = None,
+    ) -> None:
+        """`episodes` enter the slots in this order, and may outnumber them."""
+        self.waited_seconds = 0.0
+        """Time that all slots stood still for tools."""
+        self._engine = engine
+        self._sandbox = sandbox
+        self._tokenizer = tokenizer
+        self._limits = limits
+        self._score = score
+        self._observer = observer
+        self._clip_ids = tokenizer.encode(protocol.CLIP_MARK)
+        self._queue = collections.deque(episodes)
+        self._episodes: dict[int, Episode] = {}
+        """The episode in each slot."""
+        self._free = list(range(engine.sampler.slots))
+        self._inputs: list[SlotInput] = []
+        """Inputs that enter the slots before the next chunk."""
+        self._chunk = 0
+        self._dispatched: collections.deque[dict[int, Episode]] = collections.deque()
+        """The episode in each slot, for each chunk that is dispatched and not read."""
+        self._ended: list[tuple[Episode, bool, concurrent.futures.Future[Trajectory]]] = []
+        """Episodes in the order in which they ended, whether this host owns them, their scores."""
+        self._tools = concurrent.futures.ThreadPoolExecutor(TOOL_THREADS, "tool")
+        # Some tasks score an answer in the jail, which may take seconds: decoding does not wait.
+        self._scorers = concurrent.futures.ThreadPoolExecutor(SCORER_THREADS, "scorer")
+
+    def chunks(self) -> Generator[int]:
+        """Decode chunk by chunk until all episodes are done; yields how many are.
+
+        Whatever ends the loop (the last episode, an error, an interrupt, SIGTERM, a caller who
+        closes the generator), nothing runs on after it, and the engine can serve others.
+        """
+        try:
+            while self._queue or self._episodes:
+                preemption.raise_if_preempted()
+                self._step()
+                yield len(self._ended)
+        finally:
+            self._abandon()
+
+    def flush_pending_tools(self) -> None:
+        """Let the policy read every result that is waited for, so that episodes can be continued.
+
+        Tokens of chunks that were not read are dropped: they will be sampled again.
+        """
+        for episode in self._episodes.values():
+            episode.seconds_before = episode.seconds
+        self._read_results(self._waiting())
+
+    def collect_scores(self) -> None:
+        """Wait for the scores of all episodes that ended, and store their trajectories in them."""
+        scored = [(is_local, score.result()) for _, is_local, score in self._ended]
+        trajectories = host_ownership.gather_scores(scored)
+        for (episode, _, _), trajectory in zip(self._ended, trajectories, strict=True):
+            episode.trajectory = trajectory
+
+    def _step(self) -> None:
+        """Dispatch one chunk, then handle every stop in the one before it."""
+        self._fill_free_slots()
+        self._resume_due()
+        self._engine.feed(self._inputs)
+        self._inputs.clear()
+        self._engine.dispatch()
+        self._dispatched.append(dict(self._episodes))
+        if len(self._dispatched) > 1:
+            episodes = self._dispatched.popleft()
+            for output in self._engine.collect():
+                self._consume(episodes[output.slot], output)
+            self._expire()
+        self._chunk += 1
+
+    def _abandon(self) -> None:
+        self._engine.abandon()
+        self._dispatched.clear()
+        for episode in self._episodes.values():
+            _cancel_tool(episode)
+        self._tools.shutdown(wait=False, cancel_futures=True)
+        self._scorers.shutdown()
+
+    def _fill_free_slots(self) -> None:
+        """Put the next episodes into the free slots, lowest slot first."""
+        self._free.sort(reverse=True)
+        while self._queue and self._free:
+            episode = self._queue.popleft()
+            if episode.num_cached_tokens:
+                self._free.remove(episode.slot)
+            else:
+                episode.slot = self._free.pop()
+            episode.began = time.monotonic()
+            self._episodes[episode.slot] = episode
+            count = len(episode.tokens) - episode.num_cached_tokens
+            self._inputs.append(episode.slot_input(count, self._limits))
+
+    # --- Tools ---
+
+    def _resume_due(self) -> None:
+        """Resume the episodes whose results are due, waiting for the results if need be."""
+        waiting = self._waiting()
+        is_idle = len(waiting) == len(self._episodes)
+        limit = self._limits.max_wall_seconds
+        if limit is None:
+            due = [episode for episode in waiting if episode.resume_chunk <= self._chunk]
+            if not due and is_idle:
+                due = waiting
+        else:
+            # Time counts, so nobody waits for another's script: whatever is ready resumes.
+            if is_idle and waiting:
+                left = max(0.0, limit - max(episode.seconds for episode in waiting))
+                futures: list[concurrent.futures.Future[Any]] = [
+                    episode.pending_result
+                    for episode in waiting
+                    if episode.pending_result is not None
+                ]
+                concurrent.futures.wait(futures, left, concurrent.futures.FIRST_COMPLETED)
+            due = [e for e in waiting if e.pending_result and e.pending_result.done()]
+        self._read_results(due)
+
+    def _waiting(self) -> list[Episode]:
+        """Return the episodes that wait for a tool, by slot."""
+        in_slots = [episode for _, episode in sorted(self._episodes.items())]
+        return [episode for episode in in_slots if episode.pending_action is not None]
+
+    def _read_results(self, due: Sequence[Episode]) -> None:
+        """Resume these episodes with the results of their tools, waiting for them if need be."""
+        began = time.monotonic()
+        results = host_ownership.gather_tool_results(
+            {episode.slot: episode.pending_result for episode in due}
+        )
+        self.waited_seconds += time.monotonic() - began
+        for episode in due:
+            self._read_result(episode, results[episode.slot])
+
+    def _read_result(self, episode: Episode, result: host_ownership.ToolResult) -> None:
+        """Let the policy read the result of its tool, or end the episode with it."""
+        action = episode.pending_action
+        episode.pending_action = episode.pending_result = None
+        if isinstance(result, str):
+            episode.num_messages += 1
+            self._observe(episode, protocol.tool_text(result))
+            return
+        assert isinstance(action, agents.RunCode)
+        episode.code_calls.append(CodeCall(code=action.code, result=result))
+        if result.status in SANDBOX_FAULTS:
+            self._finish(episode, StopReason.SANDBOX_FAULT, None)
+        elif action.is_answer:
+            answer = protocol.final_answer(result.stdout) or result.stdout.strip()
+            self._finish(episode, StopReason.ANSWER, answer)
+        else:
+            self._observe(episode, protocol.observation(result))
+
+    def _observe(self, episode: Episode, text: str) -> None:
+        """Let the policy read the output of a script or a tool, and continue."""
+        ids = self._tokenizer.encode(text)
+        limit = self._limits.max_observation_tokens
+        ids = protocol.clip_observation_ids(ids, limit, self._clip_ids)
+        if self._observer is not None:
+            self._observer.on_observation(episode, self._tokenizer.decode(ids))
+        self._continue(episode, ids)
+
+    def _continue(self, episode: Episode, ids: list[int]) -> None:
+        """Append context tokens, and let the policy continue after them."""
+        if len(episode.tokens) + len(ids) >= self._engine.sampler.cache_length:
+            self._finish(episode, StopReason.CONTEXT_FULL, None)
+            return
+        episode.append_context(ids)
+        # The token before the observation was pending: it enters the cache together with it.
+        self._inputs.append(episode.slot_input(len(ids) + 1, self._limits))
+
+    # --- The policy's turns ---
+
+    def _consume(self, episode: Episode, output: SlotOutput) -> None:
+        """Append what a slot sampled; when it stopped, start what follows."""
+        if episode.is_done:  # ended while this chunk was decoded
+            return
+        episode.append_completion(output.tokens, output.logprobs)
+        if self._observer is not None:
+            self._observer.on_tokens(episode, output.tokens)
+        if not output.is_paused:
+            return
+        match self._next_action(episode, protocol.Stop(output.stop)):
+            case agents.Finish(stop=stop, answer=answer):
+                self._finish(episode, stop, answer)
+            case agents.UserMessage(text=text):
+                episode.num_messages += 1
+                is_closed = episode.tokens[-1] == self._tokenizer.eos_id
+                ids = chatml.user_message_ids(self._tokenizer, text, is_closed=is_closed)
+                self._continue(episode, ids)
+            case action:
+                episode.pending_action = action
+                episode.pending_result = self._start_tool(episode, action)
+                episode.resume_chunk = self._chunk + self._engine.sampler.observation_lag
+
+    def _start_tool(
+        self, episode: Episode, action: agents.RunCode | agents.UseTool
+    ) -> concurrent.futures.Future[ExecResult] | concurrent.futures.Future[str] | None:
+        if not self._is_local(episode):
+            return None
+        if isinstance(action, agents.UseTool):
+            return self._tools.submit(action.call)
+        if self._observer is not None:
+            self._observer.on_code(episode, action.code)
+        return self._sandbox.submit(action.code)
+
+    def _next_action(self, episode: Episode, stop: protocol.Stop) -> agents.Action:
+        """Decide what follows a stop: a limit ends the episode, else its agent decides."""
+        limits = self._limits
+        if stop is protocol.Stop.NONE and episode.tokens[-1] != self._tokenizer.eos_id:
+            return agents.Finish(stop=episode.budget_stop_reason(limits), answer=None)
+        text = self._tokenizer.decode(episode.tokens[episode.turn_start :])
+        code = protocol.last_code(text) if stop is protocol.Stop.CODE else None
+        answer = protocol.final_answer(text) if stop is protocol.Stop.ANSWER else None
+        if code is not None and len(episode.code_calls) >= limits.max_code_calls:
+            return agents.Finish(stop=StopReason.MAX_CODE_CALLS, answer=None)
+        episode.num_answers += answer is not None
+        turn = agents.ModelTurn(
+            code=code, answer=answer, num_answers=episode.num_answers, text=text
+        )
+        action = episode.request.agent.act(turn)
+        match action:
+            case agents.Finish() | agents.RunCode(is_answer=True):
+                return action
+        num_turns = len(episode.code_calls) + episode.num_messages + 1
+        if limits.max_turns is not None and num_turns >= limits.max_turns:
+            return agents.Finish(stop=StopReason.MAX_TURNS, answer=None)
+        if episode.num_tokens_left(limits) <= 0:
+            return agents.Finish(stop=StopReason.MAX_TOKENS, answer=None)
+        return action
+
+    # --- Ends ---
+
+    def _expire(self) -> None:
+        """End the episodes that have taken too long."""
+        limit = self._limits.max_wall_seconds
+        if limit is None:
+            return
+        late = [episode for episode in self._episodes.values() if episode.seconds > limit]
+        self._engine.cancel([episode.slot for episode in late])
+        for episode in late:
+            _cancel_tool(episode)
+            self._finish(episode, StopReason.WALL_TIME, None)
+
+    def _finish(self, episode: Episode, stop: StopReason, answer: str | None) -> None:
+        """Have the episode scored, and free its slot."""
+        is_local = self._is_local(episode)
+        score = self._scorers.submit(self._score, episode, stop, answer, is_local)
+        self._ended.append((episode, is_local, score))
+        if self._observer is not None:
+            self._observer.on_stop(episode, stop, answer)
+        episode.is_done = True
+        del self._episodes[episode.slot]
+        self._free.append(episode.slot)
+
+    def _is_local(self, episode: Episode) -> bool:
+        """True if this host runs the episode's tools and scores its answer."""
+        return host_ownership.is_local(episode.slot, self._engine.sampler.slots)
+
+
+def _cancel_tool(episode: Episode) -> None:
+    """Cancel the tool that the episode waits for, if it waits for one."""
+    if episode.pending_result is not None:
+        episode.pending_result.cancel()
+    episode.pending_action = episode.pending_result = None

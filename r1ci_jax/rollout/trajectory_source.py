@@ -1,0 +1,63 @@
+"""The interface between a trainer and whatever yields its trajectories.
+
+`runner.Runner` samples them from a policy; `replay.Replay` reads those that an earlier run wrote.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from r1ci_jax.config import SamplerConfig
+from r1ci_jax.model.qwen2 import DecoderWeights
+from r1ci_jax.rollout.episode import Episode, Request
+from r1ci_jax.rollout.trajectory import Trajectory
+
+type MakeWeights = Callable[[SamplerConfig], DecoderWeights]
+"""Returns the policy's weights in the layout of a sampler with these settings."""
+
+
+class TrajectorySource(Protocol):
+    """Yields the trajectories of requests. The defaults are those of a source without a model."""
+
+    waited_seconds: float = 0.0
+    """Time that all slots stood still for tools, since the source was made."""
+
+    def weights_loaded(
+        self,
+        make_weights: MakeWeights,  # made by a source that samples, and only there
+    ) -> contextlib.AbstractContextManager[None]:
+        """Within the context, trajectories are sampled from these weights; after it, none are held.
+
+        A source that does not sample never calls `make_weights`.
+        """
+        return contextlib.nullcontext()
+
+    def warm_up(self) -> None:
+        """Compile every program that will be used, with the weights loaded."""
+        return
+
+    def run(
+        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Trajectory]:
+        """Return one trajectory per request, in the order of the requests.
+
+        `on_done` is called with the number of finished trajectories.
+        """
+        ...
+
+    def run_groups(
+        self,
+        requests: Iterable[Request],
+        partial: Sequence[Episode],
+        *,
+        num_groups: int,
+        step: int,
+        max_staleness: int,
+        on_done: Callable[[int], None] | None = None,
+    ) -> tuple[list[Trajectory], list[Episode]]:
+        """Return `num_groups` complete groups, and the partial rollouts for the next step.
+
+        Requests and partial rollouts are in flight together. Groups that began `max_staleness`
+        steps before `step` are waited for; see partial_rollouts.py.
+        """
+        ...

@@ -1,0 +1,128 @@
+"""The back end of one machine: a pool of fork servers, or of cold jails."""
+
+import concurrent.futures
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox.host import jail_policy, jail_python, nsjail_binary, tiers
+from r1ci_jax.sandbox.host.cgroup import Groups
+from r1ci_jax.sandbox.host.cold_jail import ColdJail
+from r1ci_jax.sandbox.host.fork_server_client import Worker
+from r1ci_jax.sandbox.host.jail_policy import JailPolicy
+from r1ci_jax.sandbox.host.jail_python import JailPython
+from r1ci_jax.sandbox.host.pool import Executor, LocalPool
+from r1ci_jax.sandbox.host.tiers import Tier
+from r1ci_jax.sandbox.result import ExecResult, Status
+from r1ci_jax.sandbox.settings import Limits, SandboxConfig
+
+
+class ScriptQueue(Protocol):
+    """A queue of scripts, which hands each to the next free jail."""
+
+    def submit(
+        self, code: str, limits: Limits, collect: Sequence[str]
+    ) -> concurrent.futures.Future[ExecResult]:
+        """Queue one script."""
+        ...
+
+
+def local_backend(config: SandboxConfig, python: JailPython | None = None) -> LocalPool:
+    """Open the pool of jails that `config` asks for on this machine.
+
+    Args:
+        config: Settings of the sandbox; every back end but "cold" gets fork servers.
+        python: Interpreter of the jails; by default the prepared one.
+
+    Raises:
+        UserError: this machine cannot isolate scripts; never falls back to less.
+    """
+    chosen = jail_policy.read(config.policy)
+    if config.unsafe:
+        return _cold_pool(config, None, jail_python.this_python(), chosen)
+    nsjail = nsjail_binary.find_nsjail()
+    python = dataclasses.replace(python or jail_python.find(), tree=chosen.tree)
+    if not python.root.is_dir():
+        raise UserError(
+            f"the sandbox's Python in {python.directory} has no {chosen.tree!r}, which the policy "
+            f"{chosen.name} needs; remove it and {jail_python.HOW}"
+        )
+    if config.backend == "cold":
+        return _cold_pool(config, nsjail, python, chosen)
+    return _fork_server_pool(config, nsjail, python, chosen)
+
+
+def _fork_server_pool(
+    config: SandboxConfig, nsjail: pathlib.Path, python: JailPython, chosen: JailPolicy
+) -> LocalPool:
+    tier, _ = tiers.local()
+    workers: list[Executor] = []
+    try:
+        for index in range(config.workers):
+            groups = Groups.create() if tier is Tier.CGROUP else None
+            workers.append(Worker(nsjail, python, chosen, index, groups))
+    except BaseException:
+        for worker in workers:
+            worker.close()
+        raise
+    return LocalPool(workers, room=config.queue, tier=tier)
+
+
+def _cold_pool(
+    config: SandboxConfig, nsjail: pathlib.Path | None, python: JailPython, chosen: JailPolicy
+) -> LocalPool:
+    workers = [ColdJail(nsjail, python, chosen, index) for index in range(config.workers)]
+    tier = Tier.RLIMITS if nsjail else Tier.UNSAFE
+    return LocalPool(workers, room=config.queue, tier=tier)
+
+
+def prove(backend: ScriptQueue) -> None:
+    """Run a script before anybody relies on the back end.
+
+    Raises:
+        UserError: the script did not run; the text says what mends it.
+    """
+    result = backend.submit("print(6 * 7)", Limits(), ()).result()
+    if result.status is not Status.OK or result.stdout != "42\n":
+        raise UserError(explain(result))
+
+
+def explain(result: ExecResult) -> str:
+    """Say in one line why the first script did not run and what mends it."""
+    log = result.detail.lower()
+    if "clone(" in log or "unshare(" in log:
+        return f"the sandbox cannot create namespaces: {namespace_problem()}"
+    if "mount(" in log and "permission denied" in log:
+        return (
+            "the sandbox cannot mount its Python: open every directory above it to all users "
+            f"(chmod o+x) or set R1CI_JAIL_PREFIX to a place that is; nsjail says: {result.detail}"
+        )
+    said = result.detail or result.stderr.strip() or result.stdout.strip()
+    return f"the sandbox does not work here ({result.status}): {said}; see `r1ci sandbox doctor`"
+
+
+def namespace_problem() -> str:
+    """Name the setting that forbids user namespaces, and the way out."""
+    switches = (
+        ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "sysctl kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    )
+    for path, bad, cure in switches:
+        file = pathlib.Path(path)
+        if file.exists() and file.read_text().strip() == bad:
+            return f"{path} is {bad}; run as root: {cure}"
+    return (
+        "user namespaces are refused, probably by the container this runs in; start the container "
+        "with --security-opt seccomp=unconfined (or --privileged)"
+    )
