@@ -46,30 +46,30 @@ def extend(
     positions_IT: jax.Array,
     slots_I: jax.Array | None = None,
 ) -> tuple[jax.Array, Cache]:
-    """Append tokens to slots; returns normed activations [R, T, D] and the new cache.
+    """Append tokens to slots; returns normed activations [I, T, D] and the new cache.
 
-    Row r goes to slot `slots_R[r]`, or to slot r when `slots_R` is None (which then spares the
+    Row r goes to slot `slots_I[r]`, or to slot r when `slots_I` is None (which then spares the
     gather). A token sees every cache position up to its own, so those must have been written. A
     position of C or more is padding: it writes nothing, and its activations mean nothing.
     """
     length = cache[0][0].shape[2]
     rotary = attention.rotary_BTH(positions_IT, config.head_dim, config.rope_theta)
-    visible_RTC = jnp.arange(length)[None, None, :] <= positions_IT[:, :, None]
+    visible_ITC = jnp.arange(length)[None, None, :] <= positions_IT[:, :, None]
     rows = "slots" if slots_I is None else "prefill_rows"
-    x_RTD = quantization.embedding_lookup(weights.embed_VD, tokens_IT, weights.norm_D.dtype)
-    x_RTD = mesh.constrain_sampler(x_RTD, rows, "time", "activation_width")
+    x_ITD = quantization.embedding_lookup(weights.embed_VD, tokens_IT, weights.norm_D.dtype)
+    x_ITD = mesh.constrain_sampler(x_ITD, rows, "time", "activation_width")
     new_cache = []
     for layer, (k_SKCH, v_SKCH) in zip(weights.layers, cache, strict=True):
 
-        def attend(q_RTNH, k_RTKH, v_RTKH, k_SKCH=k_SKCH, v_SKCH=v_SKCH):
-            k_SKCH = _write(k_SKCH, k_RTKH, positions_IT, slots_I)
-            v_SKCH = _write(v_SKCH, v_RTKH, positions_IT, slots_I)
-            k_RKCH, v_RKCH = (_read(half, slots_I, q_RTNH.dtype) for half in (k_SKCH, v_SKCH))
-            return attention.attend(q_RTNH, k_RKCH, v_RKCH, visible_RTC), (k_SKCH, v_SKCH)
+        def attend(q_ITNH, k_ITKH, v_ITKH, k_SKCH=k_SKCH, v_SKCH=v_SKCH):
+            k_SKCH = _write(k_SKCH, k_ITKH, positions_IT, slots_I)
+            v_SKCH = _write(v_SKCH, v_ITKH, positions_IT, slots_I)
+            k_IKCH, v_IKCH = (_read(half, slots_I, q_ITNH.dtype) for half in (k_SKCH, v_SKCH))
+            return attention.attend(q_ITNH, k_IKCH, v_IKCH, visible_ITC), (k_SKCH, v_SKCH)
 
-        x_RTD, pair = qwen2.layer_forward(config, layer, x_RTD, rotary, attend)
+        x_ITD, pair = qwen2.layer_forward(config, layer, x_ITD, rotary, attend)
         new_cache.append(pair)
-    return qwen2.rms_norm(x_RTD, weights.norm_D, config.norm_eps), tuple(new_cache)
+    return qwen2.rms_norm(x_ITD, weights.norm_D, config.norm_eps), tuple(new_cache)
 
 
 def logits(config: qwen2.Qwen2Config, weights: qwen2.DecoderWeights, x: jax.Array) -> jax.Array:

@@ -1,8 +1,8 @@
-"""Eight-bit integers with scales: symmetric, rounded to nearest, the largest entry becomes 127.
+"""Matmuls with weights that are plain or int8: symmetric scales, rounded to nearest.
 
-A quantised array stands where the plain one would, as one leaf of the same tree; `product` and
-`rows` take either, so that the layers are written once. With a plain array they are the plain
-operation and nothing else.
+A quantized array takes the place of the plain one as one leaf of the same tree; `linear`,
+`einsum_quantized` and `embedding_lookup` take either, so the layers are written once. With a plain
+array they are the plain operation and nothing else.
 """
 
 import math
@@ -13,22 +13,21 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from r1ci_jax.model import attention
-from r1ci_jax.model.matmul import matmul
 
 LARGEST = 127
 
 
 class Int8(NamedTuple):
-    """An array as whole numbers and the factors that give it back."""
+    """A quantized array: integers and the scales that they are multiplied by."""
 
     values: jax.Array
     """int8; -127 to 127."""
     scale: jax.Array
-    """float32; the shape of `values` without the axes that share a factor."""
+    """float32; the shape of `values` without the axes that share a scale."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the array it stands for."""
+        """Shape of the array before quantization."""
         return self.values.shape
 
 
@@ -36,24 +35,50 @@ type MaybeInt8 = jax.Array | Int8
 
 
 def quantize(x: jax.Array, reduced_axes: tuple[int, ...]) -> Int8:
-    """Round `x`; the entries along the axes `shared` have one factor."""
+    """Round `x`; all entries along `reduced_axes` share one scale."""
     x = x.astype(jnp.float32)
     scale = jnp.abs(x).max(axis=reduced_axes, keepdims=True) / LARGEST
-    # Where all is zero any factor will do.
+    # Where all entries are zero any scale will do.
     values = jnp.round(x / jnp.where(scale == 0, 1.0, scale))
     return Int8(values.astype(jnp.int8), jnp.squeeze(scale, reduced_axes))
 
 
 def dequantize(x: Int8, reduced_axes: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
-    """What `quantise` over these axes rounded to."""
+    """Undo `quantize` over these axes, up to its rounding."""
     scale = jnp.expand_dims(x.scale, reduced_axes)
     return (x.values.astype(jnp.float32) * scale).astype(dtype)
 
 
-def linear(x: jax.Array, weight: MaybeInt8, num_contracted: int = 1) -> jax.Array:
-    """Activations times a weight: the last `summed` axes of `x` with the first of the weight.
+@jax.custom_vjp
+def matmul(x: jax.Array, matrix_DF: jax.Array) -> jax.Array:
+    """Multiply activations [..., D] by a matrix of the same dtype; the result is [..., F].
 
-    As one matrix each: XLA's CPU backend takes three times as long with a weight of three axes.
+    The gradient of the matrix is computed as [D, F]. Differentiating `x @ matrix` would compute it
+    as [F, D] and transpose it: XLA's CPU backend then transposes the incoming gradient of every
+    layer with all that was fused into it, and leaves its fast path. A whole training step takes a
+    quarter longer.
+    """
+    return x @ matrix_DF
+
+
+def _matmul_forward(x: jax.Array, matrix_DF: jax.Array):
+    return x @ matrix_DF, (x, matrix_DF)
+
+
+def _matmul_backward(saved: tuple[jax.Array, jax.Array], d_out: jax.Array):
+    x, matrix_DF = saved
+    leading = tuple(range(x.ndim - 1))
+    d_matrix_DF = jax.lax.dot_general(x, d_out, ((leading, leading), ((), ())))
+    return d_out @ matrix_DF.T, d_matrix_DF
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+def linear(x: jax.Array, weight: MaybeInt8, num_contracted: int = 1) -> jax.Array:
+    """Contract the last `num_contracted` axes of `x` with the first of the weight.
+
+    Both become one matrix: XLA's CPU backend takes three times as long with a weight of three axes.
     """
     values = weight.values if isinstance(weight, Int8) else weight
     batch, outputs = x.shape[: x.ndim - num_contracted], values.shape[num_contracted:]
@@ -62,14 +87,14 @@ def linear(x: jax.Array, weight: MaybeInt8, num_contracted: int = 1) -> jax.Arra
     if not isinstance(weight, Int8):
         return matmul(x, matrix).reshape(*batch, *outputs)
     x, matrix = _pin(x, matrix)
-    # The factors belong to output channels: they multiply sums, not every entry.
-    sums = attention.einsum_float32("...D,DX->...X", x, matrix.astype(x.dtype))
+    # Scales belong to output channels: they multiply the sums, not every entry.
+    sums = attention.einsum_float32("...D,DO->...O", x, matrix.astype(x.dtype))
     out = sums * weight.scale.reshape((1,) * len(batch) + (-1,))
     return out.astype(x.dtype).reshape(*batch, *outputs)
 
 
 def einsum_quantized(equation: str, x: jax.Array, weight: MaybeInt8) -> jax.Array:
-    """`einsum` of activations and a weight whose output axes come last, in float32."""
+    """Compute the einsum of activations and a weight whose output axes come last, in float32."""
     if not isinstance(weight, Int8):
         return attention.einsum_float32(equation, x, weight)
     x, values = _pin(x, weight.values)
@@ -84,7 +109,7 @@ def _pin(x: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def embedding_lookup(table_VD: MaybeInt8, ids: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Rows [..., D] of an embedding; `dtype` is that of a quantised one's result."""
+    """Look up rows [..., D] of an embedding; a quantized one returns `dtype`."""
     if not isinstance(table_VD, Int8):
         return table_VD[ids]
     picked = Int8(table_VD.values[ids], table_VD.scale[ids])

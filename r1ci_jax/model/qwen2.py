@@ -18,7 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from r1ci_jax.config import TrainConfig
-from r1ci_jax.model import attention, quantization, remat, self_attention
+from r1ci_jax.model import attention, quantization, self_attention
 from r1ci_jax.sharding import mesh as meshes
 
 
@@ -292,7 +292,9 @@ class Qwen2(nnx.Module):
             rows_BTD.astype(dtype), "batch", "time", "activation_width"
         )
         stacked = stacked_weights(parameters(self)), adapters
-        x_BTD, _ = jax.lax.scan(remat.checkpoint_layer(compute.remat, step), x_BTD, stacked)
+        x_BTD, _ = jax.lax.scan(
+            self_attention.checkpoint_layer(compute.remat, step), x_BTD, stacked
+        )
         x_BTD = rms_norm(x_BTD, self.norm[...], config.norm_eps)
         return x_BTD, table_VD if self.lm_head is None else self.lm_head[...]
 

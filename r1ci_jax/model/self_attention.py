@@ -9,26 +9,32 @@ splash    JAX's splash kernel, TPU only: scores stay on the chip, blocks without
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from r1ci_jax.config import Attention
+from r1ci_jax.config import Attention, Remat
 from r1ci_jax.model import attention
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
 SAVED = "attention"
-"""Name of what attention gave, for the choice of what the backward pass finds."""
+"""Name of the attention output in rematerialization policies."""
+
+_POLICIES: Mapping[Remat, Any] = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "attention": jax.checkpoint_policies.save_only_these_names(SAVED),
+    "layer": jax.checkpoint_policies.nothing_saveable,
+}
 
 BLOCK = 512
 """Queries whose scores exist at a time; "auto" is dense up to twice as many."""
 
 SMALL_BLOCK = 64
-"""Queries of one product where all scores are kept: what lies behind it is not even multiplied."""
+"""Queries per block where all scores are saved; keys after a block are not even multiplied."""
 
 LANES = 128
 """The kernel wants heads and rows in multiples of a TPU register's width."""
@@ -37,7 +43,7 @@ KERNEL_BLOCK = 1024
 """Queries, and keys, that the kernel loads at a time."""
 
 INTERPRET = False
-"""Whether the kernel is interpreted, as a test on a processor does."""
+"""True interprets the kernel, for tests on a CPU."""
 
 type SelfAttention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """q [B, T, N, H], k and v [B, T, K, H] -> [B, T, N, H]."""
@@ -52,6 +58,14 @@ def make_attention(implementation: Attention, segments_BT: jax.Array) -> SelfAtt
         again = functools.partial(jax.checkpoint, static_argnums=(0, 1))
         return _saved(functools.partial(_in_blocks, segments_BT, BLOCK, again))
     return _saved(functools.partial(_in_blocks, segments_BT, SMALL_BLOCK, lambda block: block))
+
+
+def checkpoint_layer(name: Remat, step: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the body of the layer loop so that it saves what `name` says (`TrainConfig.remat`)."""
+    if name == "none":
+        return step
+    # The loop itself keeps the compiler from merging both computations.
+    return jax.checkpoint(step, policy=_POLICIES[name], prevent_cse=False)
 
 
 def visible_BTT(segments_BT: jax.Array, first: int, end: int) -> jax.Array:
@@ -77,7 +91,7 @@ def _in_blocks(
     k_BTKH: jax.Array,
     v_BTKH: jax.Array,
 ) -> jax.Array:
-    """Blocks of queries against the keys up to their end; `treat` says what is kept of them."""
+    """Attend in blocks of queries to the keys up to their end; `checkpoint_fn` wraps each block."""
     k_BKTH, v_BKTH = _heads_first(k_BTKH), _heads_first(v_BTKH)
     length = q_BTNH.shape[1]
 
@@ -115,7 +129,7 @@ def _splash(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH
 def _splash_local(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array):
     _, length, heads, width = q_BTNH.shape
 
-    def laid(x: jax.Array, size: int) -> jax.Array:
+    def pad_for_kernel(x: jax.Array, size: int) -> jax.Array:
         """Heads first, time and width padded with zeros, which change no score."""
         x = x.swapaxes(1, 2)
         return jnp.pad(x, ((0, 0), (0, 0), (0, size - length), (0, -width % LANES)))
@@ -125,8 +139,8 @@ def _splash_local(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, 
     kernel, segment_ids = _kernel(heads, padded, block)
     # A segment that no token has: padding is behind every real token and seen by none.
     segments_BT = jnp.pad(segments_BT, ((0, 0), (0, padded - length)), constant_values=-1)
-    q = laid(q_BTNH * jnp.asarray(width**-0.5, q_BTNH.dtype), padded)
-    k, v = laid(k_BTKH, padded), laid(v_BTKH, padded)
+    q = pad_for_kernel(q_BTNH * jnp.asarray(width**-0.5, q_BTNH.dtype), padded)
+    k, v = pad_for_kernel(k_BTKH, padded), pad_for_kernel(v_BTKH, padded)
     mixed_BNTH = jax.vmap(lambda q, k, v, s: kernel(q, k, v, segment_ids=segment_ids(s, s)))(
         q, k, v, segments_BT
     )

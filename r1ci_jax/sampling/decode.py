@@ -6,8 +6,7 @@ token at its position, get the logits of the next one. Nothing here knows what t
 slot pauses when the automaton that runs over its tokens enters a stop state, when it samples
 `eos_id`, or when its budget or its cache row is used up.
 
-Axes: S slots, N steps of a chunk, V vocabulary, A automaton states, R rows and T tokens of one
-prefill.
+Axes: sharding/axes.py.
 """
 
 import functools
@@ -98,15 +97,15 @@ def decode_chunk(
     slots = state.pending_S.shape[0]
 
     def step(carry):
-        step_index, state, tokens_NS, logprobs_NS, count_S = carry
+        step_index, state, tokens_ES, logprobs_ES, count_S = carry
         active_S = state.active_S
         state, token_S, logprob_S = _step(state, weights, table, config=config, eos_id=eos_id)
         # A slot that is active now was so in every earlier step: its next column is step_index.
-        tokens_NS = tokens_NS.at[step_index].set(jnp.where(active_S, token_S, 0))
-        logprobs_NS = logprobs_NS.at[step_index].set(jnp.where(active_S, logprob_S, 0.0))
-        return step_index + 1, state, tokens_NS, logprobs_NS, count_S + active_S
+        tokens_ES = tokens_ES.at[step_index].set(jnp.where(active_S, token_S, 0))
+        logprobs_ES = logprobs_ES.at[step_index].set(jnp.where(active_S, logprob_S, 0.0))
+        return step_index + 1, state, tokens_ES, logprobs_ES, count_S + active_S
 
-    def goes_on(carry):
+    def continues(carry):
         step_index, state, *_ = carry
         return (step_index < steps) & state.active_S.any()
 
@@ -117,10 +116,10 @@ def decode_chunk(
         jnp.zeros((steps, slots), jnp.float32),
         jnp.zeros((slots,), jnp.int32),
     )
-    _, state, tokens_NS, logprobs_NS, count_S = jax.lax.while_loop(goes_on, step, start)
+    _, state, tokens_ES, logprobs_ES, count_S = jax.lax.while_loop(continues, step, start)
     chunk = DecodedChunk(
-        tokens_SE=tokens_NS.T,
-        logprobs_SE=logprobs_NS.T,
+        tokens_SE=tokens_ES.T,
+        logprobs_SE=logprobs_ES.T,
         count_S=count_S,
         # A copy: the state is donated to the next call, the host may read the chunk after that.
         active_S=jnp.copy(state.active_S),
@@ -152,7 +151,7 @@ def _step(
     token_S, logprob_S = token_sampling.sample(logits_SV, state.key_S, position_S, state.sampling)
     automaton_S = table.next_state_AV[state.automaton_S, token_S].astype(jnp.int32)
     budget_S = state.budget_S - 1
-    goes_on_S = (
+    continues_S = (
         (table.stop_A[automaton_S] == 0)
         & (token_S != eos_id)
         & (budget_S > 0)
@@ -163,7 +162,7 @@ def _step(
         pending_S=jnp.where(active_S, token_S, state.pending_S),
         position_S=jnp.where(active_S, position_S, state.position_S),
         automaton_S=jnp.where(active_S, automaton_S, state.automaton_S),
-        active_S=active_S & goes_on_S,
+        active_S=active_S & continues_S,
         budget_S=jnp.where(active_S, budget_S, state.budget_S),
     )
     return state, token_S, logprob_S
@@ -243,13 +242,13 @@ def activate(state: SlotState, entry: SlotUpdate) -> SlotState:
 
 
 @jax.jit
-def trajectory_keys(run_key: jax.Array, ids_N2: jax.Array) -> jax.Array:
-    """Key of each trajectory: the run's key folded with (rollout id, member), and nothing else."""
+def trajectory_keys(run_key: jax.Array, ids_S2: jax.Array) -> jax.Array:
+    """Fold the run's key with (group id, sample index) of each trajectory, and nothing else."""
 
     def one(ids_2: jax.Array) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(run_key, ids_2[0]), ids_2[1])
 
-    return jax.vmap(one)(ids_N2)
+    return jax.vmap(one)(ids_S2)
 
 
 class Programs(NamedTuple):

@@ -267,14 +267,14 @@ class Engine:
         def column(values: list, fill: float, dtype: DTypeLike) -> jax.Array:
             return jnp.asarray(np.asarray(values + [fill] * padding, dtype))
 
-        ids_N2 = np.asarray([feed.rollout_id for feed in inputs] + [(0, 0)] * padding, np.uint32)
+        ids_S2 = np.asarray([feed.rollout_id for feed in inputs] + [(0, 0)] * padding, np.uint32)
         entry = decode.SlotUpdate(
             slot_S=column([feed.slot for feed in inputs], slots, np.int32),
             pending_S=column([feed.tokens[-1] for feed in inputs], 0, np.int32),
             position_S=column([f.position + len(f.tokens) - 1 for f in inputs], 0, np.int32),
             automaton_S=column([self._state_after(feed) for feed in inputs], 0, np.int32),
             budget_S=column([feed.budget for feed in inputs], 0, np.int32),
-            key_S=decode.trajectory_keys(self._run_key, jnp.asarray(ids_N2)),
+            key_S=decode.trajectory_keys(self._run_key, jnp.asarray(ids_S2)),
             sampling=token_sampling.SamplingArrays.from_params(
                 [f.sampling for f in inputs] + [SamplingParams()] * padding
             ),
@@ -330,9 +330,9 @@ def _pad(members: Sequence[_PrefillPiece], bucket: int, sampler: SamplerConfig) 
     """Rows of one bucket; what stands at position `cache_length` is padding."""
     tokens_IT = np.zeros((sampler.prefill_rows, bucket), np.int32)
     positions_IT = np.full_like(tokens_IT, sampler.cache_length)
-    slots_R = np.zeros((sampler.prefill_rows,), np.int32)
+    slots_I = np.zeros((sampler.prefill_rows,), np.int32)
     for row, (slot, tokens, position) in enumerate(members):
         tokens_IT[row, : len(tokens)] = tokens
         positions_IT[row, : len(tokens)] = np.arange(position, position + len(tokens))
-        slots_R[row] = slot
-    return _PrefillCall(tokens_IT, positions_IT, slots_R)
+        slots_I[row] = slot
+    return _PrefillCall(tokens_IT, positions_IT, slots_I)

@@ -139,7 +139,7 @@ def constrain[T](tree: T, shardings: Any) -> T:
 
 
 def param_shardings[T](mesh: Mesh | AbstractMesh, abstract_state: T) -> T:
-    """Shardings of a tree of parameters, or of what follows parameters (an optimiser's state).
+    """Shardings of a tree of parameters, or of what follows parameters (an optimizer's state).
 
     Scalars, such as step counts, are replicated.
     """

@@ -1,7 +1,7 @@
-"""The one table that says which array axis is cut over which mesh axis.
+"""The one table that shards array axes over mesh axes.
 
 A parameter's path gives its logical axes (PARAMETERS), and a logical axis gives the mesh axes it is
-cut over (AXES). Nothing else in the project names a mesh axis for an array.
+sharded over (AXES). Nothing else in the project names a mesh axis for an array.
 """
 
 import re
@@ -12,7 +12,7 @@ import jax
 type MeshAxes = str | tuple[str, ...] | None
 
 BATCH = ("slice", "data", "fsdp")
-"""What cuts rows. Parameters are whole on every slice, so between slices only gradients travel."""
+"""Mesh axes of a batch's rows. Every slice has all parameters, so only gradients travel between."""
 
 AXES: Mapping[str, MeshAxes] = {
     "batch": BATCH,
@@ -28,20 +28,20 @@ AXES: Mapping[str, MeshAxes] = {
     "head_dim": None,
     "mlp": "tensor",
     "lora_rank": None,
-    # Activations keep their width whole: fsdp already cuts their batch.
+    # The width of activations is not sharded: fsdp already shards their batch.
     "activation_width": None,
     "norm": None,
 }
 
 SAMPLING_AXES: Mapping[str, MeshAxes] = {**AXES, "width": None}
-"""What the sampler holds: every token reads every weight, so what fsdp cuts would be gathered at
-every token. All else lies as in training."""
+"""Axes of the sampler: a token reads every weight, so sharding over fsdp would gather them for
+every token. All other axes are sharded as in training."""
 
 REPLICATE_IF_INDIVISIBLE = frozenset({"kv_heads", "prefill_rows"})
-"""Axes that stay whole where the mesh does not divide them: key/value heads are few, and a mesh is
+"""Axes replicated where the mesh does not divide them: key/value heads are few, and a mesh is
 chosen for the query heads; rows of a prefill are no more than there are prompts."""
 
-# Path suffix -> logical axes. Suffixes, so that optimiser moments ("0/mu/layers/q") follow.
+# Path suffix -> logical axes. Suffixes, so that optimizer moments ("0/mu/layers/q") follow.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
     r"embed": ("vocab", "width"),
     r"lm_head": ("width", "vocab"),
@@ -72,7 +72,7 @@ def logical_axes(path: str) -> tuple[str, ...]:
 
 
 def mesh_axes(axis: str) -> tuple[str, ...]:
-    """The mesh axes that cut a logical axis."""
+    """Mesh axes that a logical axis is sharded over."""
     found = AXES[axis]
     return (found,) if isinstance(found, str) else found or ()
 
