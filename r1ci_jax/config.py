@@ -331,8 +331,8 @@ class GrpoConfig:
     num_iterations: int = 1
     """Iterations over a rollout batch, the μ of GRPO."""
     old_logprobs: OldLogprobs = "rollout"
-    """Source of the old policy's log-probabilities. "rollout": recorded while sampling. "recompute":
-    the trainer's own under the same weights, one more forward pass, where the sampler rounds
+    """Source of the old log-probabilities. "rollout": recorded while sampling. "recompute": the
+    trainer's own under the same weights, one more forward pass, where the sampler rounds
     (bfloat16, int8). Tokens that older weights sampled keep what was recorded."""
     turn_penalty_after: int = 6
     """Turns without penalty; a trajectory with more loses 0.1 of reward (paper: 6)."""
@@ -345,8 +345,8 @@ class GrpoConfig:
     logged_trajectories: int = 4
     """Trajectories per step in trajectories.jsonl: best, worst, and a spread between."""
     max_staleness: int = 0
-    """Steps by which a group may be older than the weights it trains; 0 is fully on-policy. Else one
-    more batch is in flight, and a step ends when enough groups are complete (partial rollouts)."""
+    """Steps by which a group may be older than the weights it trains; 0 is on-policy. Else one more
+    batch is in flight, and a step ends when enough groups are complete (partial rollouts)."""
     dump_rollouts: bool = False
     """True: the exact trajectories of each step are kept in the run's rollouts/<arm>/."""
     replay_rollouts: str = ""
@@ -407,7 +407,7 @@ class MeshConfig:
     """Devices along each axis of the mesh; all ones: the first device alone."""
 
     slices: int = 1
-    """TPU slices, joined by the data-center network: full replicas, so that only gradients cross."""
+    """TPU slices on the data-center network: full replicas, so that only gradients cross."""
     data: int = 1
     """Replicas of the parameters, each with its part of the batch."""
     fsdp: int = 1

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the class is private to argparse
 
     Subparsers = _SubParsersAction[argparse.ArgumentParser]
 
-BACKENDS: Final = ("fork_server", "cold", "ray")
+BACKENDS: Final = ("zygote", "cold", "ray")
 RED: Final = "\x1b[31m{}\x1b[0m"
 
 

@@ -1,16 +1,18 @@
-"""A demonstration: one worked trajectory as text, cut where the writer changes."""
+"""A demonstration: one worked trajectory as text, split where the writer changes."""
 
 import dataclasses
 from typing import Literal
 
+from r1ci_jax.text import prompts
+
 Role = Literal["assistant", "observation", "user"]
-Agent = Literal["code_agent", "all_text", "all_code", "codesteer"]
-AGENTS: tuple[Agent, ...] = ("code_agent", "all_text", "all_code", "codesteer")
+Agent = prompts.AgentName
+AGENTS = prompts.AGENT_NAMES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A stretch of a trajectory by one writer. Segments are encoded one by one."""
+    """Part of a trajectory by one writer. Segments are encoded one by one."""
 
     text: str
     role: Role

@@ -40,9 +40,9 @@ class SandboxConfig:
     """Scripts that run at the same time; on a Ray cluster, on each node."""
     policy: str = "default"
     """Name of the policy: sandboxes/<name>.toml."""
-    backend: Literal["fork_server", "cold", "ray"] = "fork_server"
-    """fork_server: a process with numpy and sympy loaded that forks a child per script. cold: a new
-    nsjail per script, the slow reference. ray: fork servers on every node of a Ray cluster."""
+    backend: Literal["zygote", "cold", "ray"] = "zygote"
+    """zygote: a fork server with numpy and sympy loaded forks a child per script. cold: a new nsjail
+    per script, the slow reference. ray: fork servers on every node of a Ray cluster."""
     address: str = ""
     """Of the Ray cluster; empty: one on this machine."""
     queue: int = 4096
@@ -55,10 +55,8 @@ class SandboxConfig:
             raise UserError("sandbox.workers must be at least 1")
         if self.queue < 1:
             raise UserError("sandbox.queue must be at least 1")
-        if self.backend not in ("fork_server", "cold", "ray"):
-            raise UserError(
-                f"no sandbox backend {self.backend!r}; there are: fork_server, cold, ray"
-            )
+        if self.backend not in ("zygote", "cold", "ray"):
+            raise UserError(f"no sandbox backend {self.backend!r}; there are: zygote, cold, ray")
         if self.address and self.backend != "ray":
             raise UserError('sandbox.address is for sandbox.backend = "ray" only; drop one of them')
 

@@ -21,7 +21,7 @@ LIMITS = dataclasses.replace(
 )
 
 
-@pytest.fixture(scope="session", params=["fork_server", "cold"])
+@pytest.fixture(scope="session", params=["zygote", "cold"])
 def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """Every test that uses it runs on both back ends."""
     with Sandbox(SandboxConfig(limits=LIMITS, workers=2, backend=request.param)) as sandbox:
@@ -31,7 +31,7 @@ def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
 @pytest.fixture(scope="session")
 def kernels() -> Iterator[Sandbox]:
     """The sandbox of the sessions."""
-    with Sandbox(SandboxConfig(limits=LIMITS, workers=2, backend="fork_server")) as sandbox:
+    with Sandbox(SandboxConfig(limits=LIMITS, workers=2, backend="zygote")) as sandbox:
         yield sandbox
 
 

@@ -48,7 +48,7 @@ def test_bars_hold_up_to_their_edge_and_not_beyond() -> None:
 
     def held(print_ms: float, imports_ms: float, slow: int) -> list[bool]:
         backends = {
-            "fork_server": {"print": row(print_ms), "imports": row(imports_ms)},
+            "zygote": {"print": row(print_ms), "imports": row(imports_ms)},
             "cold": {"print": row(30.0), "imports": row(400.0)},
         }
         sessions = {"sessions": 10, "available_memory_used_bytes": 10 * slow << 20}
@@ -115,7 +115,7 @@ def numbers(value: object) -> list[float]:
 def test_bench_measures_both_back_ends(capsys: pytest.CaptureFixture[str]) -> None:
     plan = bench.Plan(rounds=2, prints=3, imports=1, tail=10, sessions=3)
     figures: dict[str, Any] = json.loads(json.dumps(bench.measure(plan, bench.Progress())))
-    assert set(figures["tiers"]) == set(figures["backends"]) == {"fork_server", "cold"}
+    assert set(figures["tiers"]) == set(figures["backends"]) == {"zygote", "cold"}
     for scripts in figures["backends"].values():
         assert set(scripts) == {"print", "imports"}
         for modes in scripts.values():
@@ -123,13 +123,13 @@ def test_bench_measures_both_back_ends(capsys: pytest.CaptureFixture[str]) -> No
                 assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["max_ms"]
                 assert row["runs_per_second"] > 0
     assert figures["backends"]["cold"]["print"]["sequential"]["runs"] == 6
-    assert figures["backends"]["fork_server"]["imports"]["concurrent"]["runs"] == 10
+    assert figures["backends"]["zygote"]["imports"]["concurrent"]["runs"] == 10
     assert 0 < figures["imports_p50_ratio"] < 1, "preloaded packages are not imported again"
     assert figures["tail"]["runs"] == 10
     assert figures["queue"]["statuses"] == {"ok": 16} and figures["queue"]["timeouts"] == 0
     assert figures["sessions"]["sessions"] == 3 and figures["sessions"]["cell_p50_ms"] > 0
     assert set(figures["bars"]) == {
-        "print_p50_ratio", "imports_p50_ratio", "fork_server_runs_per_second", "queue_timeouts",
+        "print_p50_ratio", "imports_p50_ratio", "zygote_runs_per_second", "queue_timeouts",
         "above_half_second", "gib_for_1000_sessions",
     }  # fmt: skip
     assert figures["host"]["cores"] >= 1 and len(figures["host"]["load_average"]) == 3

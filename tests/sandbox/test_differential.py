@@ -75,7 +75,7 @@ def outcome(result: ExecResult) -> dict[str, object]:
 def outcomes() -> dict[str, tuple[dict[str, object], dict[str, object]]]:
     """Every snippet on both back ends: (cold, fork_server)."""
     cold = Sandbox(SandboxConfig(backend="cold", workers=2))
-    with cold, Sandbox(SandboxConfig(backend="fork_server", workers=2)) as fork_server:
+    with cold, Sandbox(SandboxConfig(backend="zygote", workers=2)) as fork_server:
         futures: dict[str, list[concurrent.futures.Future[ExecResult]]] = {
             name: [box.submit(snippet.code, snippet.limits) for box in (cold, fork_server)]
             for name, snippet in SNIPPETS.items()

@@ -88,7 +88,7 @@ def test_t7_cpu_time_does_not_depend_on_the_neighbours(box: Sandbox) -> None:
 
 
 def test_t8_no_run_is_left_waiting(box: Sandbox) -> None:
-    runs = 1000 if box.config.backend == "fork_server" else 200
+    runs = 1000 if box.config.backend == "zygote" else 200
 
     def measure(_: int) -> float:
         begin = time.monotonic()

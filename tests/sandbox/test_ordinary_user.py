@@ -84,7 +84,7 @@ codes = ["import os; print(os.getuid())", "1/0", "while 1: pass",
 with Sandbox(SandboxConfig(workers=2, backend=sys.argv[1])) as box:
     results = [f.result() for f in [box.submit(c, Limits(cpu_seconds=1.0)) for c in codes]]
     state = ""
-    if sys.argv[1] == "fork_server":
+    if sys.argv[1] == "zygote":
         with box.session() as session:
             session.run("x = 41")
             state = session.run("x + 1").stdout
@@ -92,7 +92,7 @@ with Sandbox(SandboxConfig(workers=2, backend=sys.argv[1])) as box:
 """
 
 
-@pytest.mark.parametrize("backend", ["fork_server", "cold"])
+@pytest.mark.parametrize("backend", ["zygote", "cold"])
 def test_an_ordinary_user_has_the_same_jail(place: pathlib.Path, backend: str) -> None:
     if os.geteuid() != 0:
         return  # every other test here is this one
@@ -100,7 +100,7 @@ def test_an_ordinary_user_has_the_same_jail(place: pathlib.Path, backend: str) -
     assert done.returncode == 0, done.stderr
     uid, tier, state, results = json.loads(done.stdout)
     assert (uid, tier) == (USER, "nsjail + rlimits")
-    assert state == ("42\n" if backend == "fork_server" else "")
+    assert state == ("42\n" if backend == "zygote" else "")
     assert results == [
         ["ok", "65534\n"], ["exception", ""], ["timeout_cpu", ""],
         ["exception", ""], ["exception", ""], ["ok", "3\n"],

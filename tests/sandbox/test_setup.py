@@ -181,7 +181,7 @@ def test_doctor_passes_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("doctor", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] and all(check["ok"] for check in report["checks"].values())
-    names = {"platform", "nsjail", "namespaces", "python", "policy", "tier", "fork_server", "cold"}
+    names = {"platform", "nsjail", "namespaces", "python", "policy", "tier", "zygote", "cold"}
     assert names == set(report["checks"])
 
 

@@ -297,7 +297,7 @@ def test_u5_a_closed_sandbox_leaves_nothing(
     with Sandbox(SandboxConfig(workers=2, backend=box.config.backend)) as own:
         for code in MIXED:
             own.run(code)
-        if box.config.backend == "fork_server":
+        if box.config.backend == "zygote":
             own.session().run("x = 1")  # closed with the sandbox at the latest
         mine = {group for group in cgroups() - groups if f"{os.getpid()}" in group}
     assert eventually(lambda: holdings(descendants) == before), (before, holdings(descendants))
@@ -345,7 +345,7 @@ def test_u9_a_short_soak(box: Sandbox, descendants: Descendants, eventually: Eve
 
     rounds(4)
     before, memory = settled(box, descendants), resident()
-    rounds(12 if box.config.backend == "fork_server" else 4)
+    rounds(12 if box.config.backend == "zygote" else 4)
     assert eventually(lambda: holdings(descendants) == before), (before, holdings(descendants))
     assert resident() - memory < 8 << 20
 

@@ -83,7 +83,7 @@ class LocalPool:
     def session(self, limits: Limits) -> Session:
         """A session on the worker with the fewest."""
         if not isinstance(self.workers[0], Worker):
-            raise UserError('sessions need sandbox.backend = "fork_server" with isolation')
+            raise UserError('sessions need sandbox.backend = "zygote" with isolation')
         with self._changed:
             index = min(range(len(self.workers)), key=self._sessions.__getitem__)
             self._sessions[index] += 1

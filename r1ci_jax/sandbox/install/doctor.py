@@ -49,7 +49,7 @@ def examine() -> list[Check]:
         _check("python", lambda: str(jail_python.find().directory)),
         _check("policy", _policies),
         _check("tier", tier),
-        _check("fork_server", lambda: _self_test("fork_server")),
+        _check("zygote", lambda: _self_test("zygote")),
         _check("cold", lambda: _self_test("cold")),
     ]
 
@@ -91,7 +91,7 @@ def _policies() -> str:
     return f"{', '.join(names)} in {jail_policy_file.directory()}"
 
 
-def _self_test(backend: Literal["fork_server", "cold"]) -> str:
+def _self_test(backend: Literal["zygote", "cold"]) -> str:
     with Sandbox(SandboxConfig(workers=1, backend=backend)) as box:
         begin = time.monotonic()
         result = box.run(PROBE)

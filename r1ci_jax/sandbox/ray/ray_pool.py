@@ -79,7 +79,7 @@ class RayPool:
         self,
         config: SandboxConfig,
         *,
-        node_backend: Literal["fork_server", "cold"] = "fork_server",
+        node_backend: Literal["zygote", "cold"] = "zygote",
         patience: float = PATIENCE_SECONDS,
     ):
         """Args: `node_backend` is what the nodes run scripts with."""

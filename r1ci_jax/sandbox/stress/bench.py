@@ -20,8 +20,8 @@ from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.sandbox.settings import Limits, SandboxConfig
 from r1ci_jax.sandbox.stress.census import Memory
 
-Backend = Literal["fork_server", "cold"]
-BACKENDS: Final[tuple[Backend, ...]] = ("fork_server", "cold")
+Backend = Literal["zygote", "cold"]
+BACKENDS: Final[tuple[Backend, ...]] = ("zygote", "cold")
 # Enough to touch both packages; more would measure sympy instead of the sandbox.
 IMPORTS: Final = """
 import numpy, sympy
@@ -132,12 +132,10 @@ def measure(plan: Plan, progress: Progress) -> dict[str, Any]:
             opened[backend] = round(time.monotonic() - start, 3)
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(plan.workers))
         backends = measure_scripts(plan, boxes, pool, progress)
-        tail = measure_tail(plan.tail, boxes["fork_server"], pool, progress) if plan.tail else None
-        queue = measure_queue(boxes["fork_server"], progress)
+        tail = measure_tail(plan.tail, boxes["zygote"], pool, progress) if plan.tail else None
+        queue = measure_queue(boxes["zygote"], progress)
         sessions = (
-            measure_sessions(plan.sessions, boxes["fork_server"], progress)
-            if plan.sessions
-            else None
+            measure_sessions(plan.sessions, boxes["zygote"], progress) if plan.sessions else None
         )
         tiers = {name: box.tier for name, box in boxes.items()}
     return {
@@ -180,7 +178,7 @@ def measure_scripts(
             for mode in ("sequential", "concurrent"):
                 for backend in order:
                     count = plan.prints if script == "print" else plan.imports
-                    if (backend, script) == ("fork_server", "imports"):
+                    if (backend, script) == ("zygote", "imports"):
                         count *= 5  # they take a fraction of the time
                     progress.tick(f"round {number + 1}: {backend}, {script}, {mode}")
                     threads = pool if mode == "concurrent" else None
@@ -329,11 +327,11 @@ def bars(
     sessions: Mapping[str, Any] | None,
 ) -> dict[str, dict[str, Any]]:
     """What the figures are held against; read them only where nothing else runs."""
-    rate = backends["fork_server"]["print"]["concurrent"]["runs_per_second"]
+    rate = backends["zygote"]["print"]["concurrent"]["runs_per_second"]
     found: dict[str, tuple[float, str, Callable[[float], bool]]] = {
         "print_p50_ratio": (ratio(backends, "print"), "<= 1/3", lambda x: x <= 1 / 3),
         "imports_p50_ratio": (ratio(backends, "imports"), "<= 1/40", lambda x: x <= 1 / 40),
-        "fork_server_runs_per_second": (rate, ">= 150", lambda x: x >= 150),
+        "zygote_runs_per_second": (rate, ">= 150", lambda x: x >= 150),
         "queue_timeouts": (queue["timeouts"], "== 0", lambda x: x == 0),
     }
     if tail:

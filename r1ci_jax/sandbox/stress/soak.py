@@ -43,7 +43,7 @@ class Plan:
     """Beyond the warm-up, which is every kind twice."""
     workers: int = 2
     policy: str = "default"
-    backend: Literal["fork_server", "cold", "ray"] = "fork_server"
+    backend: Literal["zygote", "cold", "ray"] = "zygote"
     seed: int = 0
 
     def __post_init__(self) -> None:
