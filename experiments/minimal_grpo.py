@@ -1,13 +1,12 @@
 """GRPO with a code interpreter in one file: a tiny model learns to compute instead of guessing.
 
-    python experiments/minimal_grpo.py          # about a minute on two CPU cores
+    python experiments/minimal_grpo.py          # two minutes on two CPU cores
 
 A model of half a million weights first imitates a teacher that guesses more often than it runs
 code. Reinforcement learning then finds out what pays: it samples answers with a real sandboxed
 Python in the loop, compares answers to the same question, and makes the better ones more likely.
 
 The algorithm is here from top to bottom; curriculum and resumable runs are in r1ci_jax/pipeline.py.
-
 Axes: B rows of a batch, T tokens of a row, V vocabulary, P prompts, R rollouts per prompt.
 """
 
@@ -143,9 +142,8 @@ def rollout(runner: Runner, params, questions, repeats, step, temperature) -> li
         Request(
             example=question,
             agent=agents.CodeAgent(),
-            rollout_id=RolloutId(
-                step * len(questions) + number, repeat
-            ),  # names the random numbers
+            # The id names the trajectory's random numbers.
+            rollout_id=RolloutId(step * len(questions) + number, repeat),
             sampling=SamplingParams(temperature=temperature),
         )
         for number, question in enumerate(questions)

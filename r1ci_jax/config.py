@@ -45,8 +45,7 @@ class ModelConfig:
     architecture: str = ""
     """Preset whose sizes the checkpoint must have, for `r1ci plan` offline; empty: any."""
     tokenizer: str = ""
-    """Directory or hub id of a tokenizer. Empty: that of the checkpoint, else a byte-level BPE
-    trained on the run's own data."""
+    """Directory or hub id; empty: the checkpoint's, else a byte-level BPE of the run's own data."""
     tokenizer_vocab: int = 512
     """Vocabulary size of the byte-level BPE in tokens, special tokens included."""
 
@@ -240,8 +239,7 @@ class SftConfig:
     batch_size: int = 32
     """Rows per optimizer step (paper: 32 demonstrations)."""
     packing: bool = True
-    """True: a row holds as many demonstrations as fit. False: one per row, so that a batch is
-    `batch_size` demonstrations, in more time and the same memory."""
+    """True: a row holds as many demonstrations as fit. False: one per row, in more time."""
     num_microbatches: int = 1
     """Parts of a batch whose gradients are accumulated: the same step in less memory."""
     sequence_length: int = 256
@@ -305,8 +303,7 @@ class GrpoConfig:
     rollouts_per_prompt: int = 5
     """Rollouts per question, the group size G (paper: 5)."""
     steps_per_stage: tuple[int, ...] = (150, 150, 150, 150)
-    """Rollout batches of each curriculum stage (paper: 150 each); an arm of uniform order spends
-    their sum in one stage."""
+    """Rollout batches per curriculum stage (paper: 150); uniform order spends their sum at once."""
     lr: float = 1e-6
     """Learning rate of AdamW (paper: 1e-6)."""
     warmup_steps: int = 0

@@ -143,7 +143,7 @@ def _stats(args: argparse.Namespace) -> int:
                 s: list(datasets.load_examples(data_dir, [name], s)) for s in question_splits.SPLITS
             }
             asked = datasets.stored_metadata(data_dir, name)
-            rows.append(stats.task_stats(name, splits, asked=asked, tokens=count))
+            rows.append(stats.task_stats(name, splits, requested=asked, tokens=count))
             owners.add(splits)
             bar.update(done)
     written = datasets.is_built(data_dir, "r1ci_trajectories")

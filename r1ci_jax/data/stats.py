@@ -56,7 +56,7 @@ def task_stats(
     task_name: str,
     splits: Mapping[str, Sequence[Example]],
     *,
-    asked: Mapping[str, int],
+    requested: Mapping[str, int],
     tokens: Callable[[str], int] | None = None,
 ) -> TaskStats:
     """Statistics of one task.
@@ -77,7 +77,7 @@ def task_stats(
         suite=task.suite,
         split=task.split,
         counts={split: len(rows) for split, rows in splits.items()},
-        is_short={split: n for split, n in asked.items() if n > len(splits.get(split, ()))},
+        is_short={split: n for split, n in requested.items() if n > len(splits.get(split, ()))},
         difficulties=dict(sorted(collections.Counter(e.difficulty for e in examples).items())),
         question_chars=_lengths([len(text) for text in texts]),
         question_tokens=_lengths([tokens(text) for text in texts]) if tokens else None,

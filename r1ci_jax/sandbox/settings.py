@@ -41,7 +41,7 @@ class SandboxConfig:
     policy: str = "default"
     """Name of the policy: sandboxes/<name>.toml."""
     backend: Literal["zygote", "cold", "ray"] = "zygote"
-    """zygote: a fork server with numpy and sympy loaded forks a child per script. cold: a new nsjail
+    """zygote: a fork server with numpy and sympy forks a child per script. cold: a new nsjail
     per script, the slow reference. ray: fork servers on every node of a Ray cluster."""
     address: str = ""
     """Of the Ray cluster; empty: one on this machine."""

@@ -26,7 +26,7 @@ def test_counts_lengths_answers_and_duplicates() -> None:
     found = stats.task_stats(
         "toy_letters",
         splits,
-        asked={"sft": 3, "grpo": 2, "eval": 5},
+        requested={"sft": 3, "grpo": 2, "eval": 5},
         tokens=lambda text: len(text.split()),
     )
     assert found.counts == {"sft": 3, "eval": 1} and found.is_short == {"grpo": 2, "eval": 5}
@@ -42,7 +42,7 @@ def test_counts_lengths_answers_and_duplicates() -> None:
 @pytest.mark.parametrize(("size", "p95"), [(1, 1), (19, 19), (20, 19), (100, 95), (101, 96)])
 def test_percentile(size: int, p95: int) -> None:
     splits = {"sft": [_example(n, "x" * n, n) for n in range(1, size + 1)]}
-    found = stats.task_stats("toy_letters", splits, asked={})
+    found = stats.task_stats("toy_letters", splits, requested={})
     assert found.question_chars.p95 == p95 and found.question_chars.max == size
     assert found.question_tokens is None
     assert sum(n <= p95 for n in range(1, size + 1)) >= 0.95 * size

@@ -127,7 +127,7 @@ def test_verdict_without_a_report_is_never_a_success() -> None:
         return verdict.Observed(**common | changes)  # type: ignore[arg-type]  # a table of keyword arguments
 
     def status(**changes: object) -> Status:
-        return verdict.judge(seen(**changes), Limits()).status
+        return verdict.make_result(seen(**changes), Limits()).status
 
     def exit_status(code: int) -> int:
         return code << 8

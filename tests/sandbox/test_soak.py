@@ -120,7 +120,7 @@ def test_the_census_sees_what_is_left(tmp_path: pathlib.Path) -> None:
     (tmp_path / "folder" / "left").unlink()
     (tmp_path / "folder").rmdir()
     began = time.monotonic()
-    assert before.settle(tmp_path, 10.0).growth(before) == {}
+    assert before.wait_until_stable(tmp_path, 10.0).growth(before) == {}
     assert time.monotonic() - began < 5
 
 

@@ -165,7 +165,7 @@ class ColdJail:
                 end.close()
             seen = self._supervise(process, talk, limits)
         return dataclasses.replace(
-            verdict.judge(seen, limits),
+            verdict.make_result(seen, limits),
             stdout=stdout.text(),
             stderr=stderr.text(),
             stdout_truncated=stdout.overflow,

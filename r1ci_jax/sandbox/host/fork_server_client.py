@@ -437,7 +437,7 @@ class Worker:
         if parsed is None:
             return self._faulty(WorkerLost("the fork server's report is malformed"))
         overflow = stdout.overflow or stderr.overflow
-        result = verdict.settle(parsed, limits, overflow=overflow, memory_kills=kills)
+        result = verdict.result_of_report(parsed, limits, overflow=overflow, memory_kills=kills)
         return dataclasses.replace(
             result,
             stdout=stdout.text(),

@@ -74,15 +74,17 @@ def check(fields: Any) -> Report | None:
     return report if well_formed else None
 
 
-def judge(seen: Observed, limits: Limits) -> ExecResult:
+def make_result(seen: Observed, limits: Limits) -> ExecResult:
     """The result without its output."""
     report = parse(seen.report) if seen.report is not None else None
     if report is None:
         return _without_report(seen)
-    return settle(report, limits, overflow=seen.overflow, memory_kills=0)
+    return result_of_report(report, limits, overflow=seen.overflow, memory_kills=0)
 
 
-def settle(report: Report, limits: Limits, *, overflow: bool, memory_kills: int) -> ExecResult:
+def result_of_report(
+    report: Report, limits: Limits, *, overflow: bool, memory_kills: int
+) -> ExecResult:
     """The result without its output, of a script or cell whose end was seen.
 
     Args:

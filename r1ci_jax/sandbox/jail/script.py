@@ -29,7 +29,7 @@ def run_script(script: bytes, page: mmap.mmap) -> None:
     descriptor that a script writing everywhere could hit by chance. A script can set it on purpose
     and gain nothing: it turns one failure into another.
     """
-    settle()
+    reset_interpreter()
     code = 1
     try:
         code = execute(script, page)
@@ -37,7 +37,7 @@ def run_script(script: bytes, page: mmap.mmap) -> None:
         os._exit(code & 0xFF)
 
 
-def settle() -> None:
+def reset_interpreter() -> None:
     """What a fresh interpreter has and its embedding has changed."""
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     # What was printed before a kill must have left the process.

@@ -21,7 +21,7 @@ OK, RAISED = b"\0", b"\1"
 
 def serve(requests_fd: int, done_fd: int, code_fd: int) -> None:
     """Run cells until the fork server ends this process. Never returns."""
-    script.settle()
+    script.reset_interpreter()
     names = script.fresh_main()
     own_pid = os.getpid()
     sources: dict[str, str] = {}

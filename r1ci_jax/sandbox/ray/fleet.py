@@ -166,7 +166,7 @@ class Fleet:
         except self._ray.exceptions.RayError as error:
             raise HostLost(f"node {host.name} failed: {one_line(error)}") from None
 
-    def judge(self, host: Host, *, faulty: bool) -> None:
+    def record_outcome(self, host: Host, *, faulty: bool) -> None:
         """Take note of how a host did; one that fails again and again is started afresh."""
         host.faults = host.faults + 1 if faulty else 0
         if host.faults >= FAULTS:

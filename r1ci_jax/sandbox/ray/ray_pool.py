@@ -204,9 +204,9 @@ class RayPool:
         try:
             result = unpack_result(await self._fleet.ask(host, method, *arguments))
         except (HostLost, ValueError) as error:
-            self._fleet.judge(host, faulty=True)
+            self._fleet.record_outcome(host, faulty=True)
             return infra_error(str(error)), None
-        self._fleet.judge(host, faulty=result.status in SANDBOX_FAULTS)
+        self._fleet.record_outcome(host, faulty=result.status in SANDBOX_FAULTS)
         worker = host.number * self._config.workers + result.worker
         return dataclasses.replace(result, worker=worker), host
 
@@ -217,7 +217,7 @@ class RayPool:
         self._fleet.reserve(host)
         return await self.attempt(host, method, arguments)
 
-    async def tell(self, host: Host, method: str, *arguments: object) -> None:
+    async def send(self, host: Host, method: str, *arguments: object) -> None:
         """Say something to a host that may be gone, and wait until it was heard."""
         self._fleet.reserve(host)
         with contextlib.suppress(HostLost, TimeoutError):  # with the host went what it was to end
@@ -303,10 +303,10 @@ class RaySession(Session):
 
     async def _interrupt(self) -> None:
         if self._host is not None:
-            await self._pool.tell(self._host, "interrupt", self._number)
+            await self._pool.send(self._host, "interrupt", self._number)
 
     async def _leave(self) -> None:
         host, self._host = self._host, None
         if host is not None:
             host.sessions -= 1
-            await self._pool.tell(host, "end", self._number)
+            await self._pool.send(host, "end", self._number)

@@ -128,7 +128,7 @@ class Census:
         changes = {name: getattr(self, name) - getattr(since, name) for name in names}
         return {name: change for name, change in changes.items() if change > 0}
 
-    def settle(self, temporary: pathlib.Path, seconds: float) -> "Census":
+    def wait_until_stable(self, temporary: pathlib.Path, seconds: float) -> "Census":
         """As soon as nothing has grown since `self`, or after so long: ends may take a moment."""
         deadline = time.monotonic() + seconds
         while (now := Census.take(temporary)).growth(self) and time.monotonic() < deadline:

@@ -26,7 +26,7 @@ from r1ci_jax.sandbox.stress.soak_mix import Kind, Step, mix
 CHECKPOINTS: Final = 20
 RUNS_BETWEEN: Final = 10
 """Two checkpoints are at least so many runs apart."""
-SETTLE_SECONDS: Final = 10.0
+STABLE_SECONDS: Final = 10.0
 """A script or worker that has ended has this long to be gone before what is left is counted."""
 MISMATCHES_KEPT: Final = 20
 ALLOWED_GROWTH: Final = 0.10
@@ -159,7 +159,7 @@ def soak(plan: Plan, progress: bench.Progress) -> dict[str, Any]:
             series = run_in_parts(plan, driver, kinds, temporary, progress)
             seconds = time.monotonic() - begin
             tier = box.tier
-        left = before.settle(temporary, SETTLE_SECONDS).growth(before)
+        left = before.wait_until_stable(temporary, STABLE_SECONDS).growth(before)
         left.pop("threads", None)  # this test's own pool ends later
     reasons = complaints(driver, series, left)
     return {
@@ -201,7 +201,7 @@ def run_in_parts(
     edges = [plan.runs * part // parts for part in range(parts + 1)]
     for begin, end in itertools.pairwise(edges):
         driver.run(chosen[begin:end], 2 * len(kinds) + begin, progress)
-        series.append(series[0].settle(temporary, SETTLE_SECONDS))
+        series.append(series[0].wait_until_stable(temporary, STABLE_SECONDS))
         progress.say(f"{end} of {plan.runs} runs, {driver.failures} not as expected")
     return series
 

@@ -51,10 +51,10 @@ class ReasoningGym(base.Task):
     suite = "reasoning_gym"
     split = "train"  # the fixed split is in tasks/train_test_split.py
 
-    def __init__(self, dataset: str, judge: Scorer) -> None:
+    def __init__(self, dataset: str, scorer: Scorer) -> None:
         self._dataset = dataset
         self._choice = CHOSEN[dataset]
-        self._judge = judge
+        self._judge = scorer
         self.name = f"rg_{dataset}"
         self.kind = self._choice.kind
         self.answer_format = self._choice.form
