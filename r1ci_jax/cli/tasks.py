@@ -145,9 +145,9 @@ def _check(args: argparse.Namespace) -> int:
         reports.append(report)
         if not args.json:
             _print_report(report)
-    failed = [report.task for report in reports if not report.passed]
+    failed = [report.task for report in reports if not report.is_passed]
     if args.json:
-        rows = [dataclasses.asdict(report) | {"passed": report.passed} for report in reports]
+        rows = [dataclasses.asdict(report) | {"passed": report.is_passed} for report in reports]
         print(json.dumps({"passed": not failed, "tasks": rows}))
     else:
         print(f"{len(reports) - len(failed)} of {len(reports)} tasks pass")
@@ -156,19 +156,19 @@ def _check(args: argparse.Namespace) -> int:
 
 def _check_released(args: argparse.Namespace) -> int:
     judged = released_items.score_released(args.released)
-    failed = [one.task for one in judged if not one.passed]
+    failed = [one.task for one in judged if not one.is_passed]
     if args.json:
-        rows = [dataclasses.asdict(one) | {"passed": one.passed} for one in judged]
+        rows = [dataclasses.asdict(one) | {"passed": one.is_passed} for one in judged]
         print(json.dumps({"passed": not failed, "tasks": rows}))
     else:
         for one in judged:
             print(
-                f"{one.task:<40}{'ok' if one.passed else 'FAILED':<8}"
+                f"{one.task:<40}{'ok' if one.is_passed else 'FAILED':<8}"
                 f"golds {one.num_scored}/{one.golds} of {one.items} items"
             )
             for why, count in one.defects.items():
                 print(f"    known defect, {count} items: {why}")
-            for failure in one.failures if not one.passed else ():
+            for failure in one.failures if not one.is_passed else ():
                 print(f"    {failure}")
         print(f"{len(judged) - len(failed)} of {len(judged)} tasks pass")
     return 1 if failed else 0

@@ -134,7 +134,7 @@ def test_bench_measures_both_back_ends(capsys: pytest.CaptureFixture[str]) -> No
     }  # fmt: skip
     assert figures["host"]["cores"] >= 1 and len(figures["host"]["load_average"]) == 3
     assert all(math.isfinite(number) for number in numbers(figures))
-    assert "fork_server print concurrent" in bench.table(figures)
+    assert "zygote print concurrent" in bench.table(figures)
     assert "round 2 of 2 done" in capsys.readouterr().err
 
 

@@ -112,7 +112,7 @@ def test_an_ordinary_user_passes(place: pathlib.Path, file: str) -> None:
     """The acceptance cases of a file, on the fork server."""
     if os.geteuid() != 0:
         return  # every other test here is this one
-    only = f"fork_server and not ({LEFT_OUT})"
+    only = f"zygote and not ({LEFT_OUT})"
     done = run_as_user(
         place, "-m", "pytest", f"tests/sandbox/{file}", "-k", only, "-q", "-p", "no:cacheprovider"
     )

@@ -144,17 +144,17 @@ def test_threads_share_one() -> None:
 
 _FORK = """
 import os
-from r1ci_jax.tasks.jail_scoring import JAIL
-JAIL._workers = 1
-assert JAIL.numbers("number = request", [1]) == [1.0]
+from r1ci_jax.tasks.jail_scoring import SCORING_JAIL
+SCORING_JAIL._workers = 1
+assert SCORING_JAIL.numbers("number = request", [1]) == [1.0]
 pid = os.fork()
 if pid == 0:
-    right = JAIL.numbers("number = request", [2]) == [2.0]
-    JAIL.close()
+    right = SCORING_JAIL.numbers("number = request", [2]) == [2.0]
+    SCORING_JAIL.close()
     os._exit(0 if right else 1)
-assert JAIL.numbers("number = request", [3]) == [3.0]
+assert SCORING_JAIL.numbers("number = request", [3]) == [3.0]
 assert os.waitpid(pid, 0)[1] == 0
-print(JAIL.numbers("number = request", [4]))
+print(SCORING_JAIL.numbers("number = request", [4]))
 """
 
 

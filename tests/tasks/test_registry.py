@@ -114,7 +114,7 @@ from r1ci_jax.tasks import check, registry
 registry.register("digit_sum", "my_tasks:DigitSum", suite="mine")
 task = registry.get("digit_sum")
 report = check._check_task(task, 0, 200, check.digest(check.sample(task, 0, 200)))
-assert report.passed, report
+assert report.is_passed, report
 assert "digit_sum" in registry.names(suite="mine") and task.split == "train"
 """
     done = subprocess.run(

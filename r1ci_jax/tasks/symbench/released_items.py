@@ -39,7 +39,7 @@ class ReleasedReport:
     """Some golds that do not score, with the scorer's reason."""
 
     @property
-    def passed(self) -> bool:
+    def is_passed(self) -> bool:
         """All golds score but the known defects and one in a hundred."""
         unexplained = self.golds - self.num_scored - sum(self.defects.values())
         return self.items > 0 and unexplained <= TOLERATED * self.golds

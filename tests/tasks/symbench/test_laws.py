@@ -374,7 +374,7 @@ def test_released_golds_score_but_for_the_named_defects(shared_data: pathlib.Pat
     found = {one.task: (one.items, one.golds, one.num_scored) for one in judged}
     assert found == {name: facts.released for name, facts in FACTS.items() if facts.released[0]}
     for one in judged:
-        assert one.passed and (
+        assert one.is_passed and (
             not one.golds or sum(one.defects.values()) == one.golds - one.num_scored
         )
 
