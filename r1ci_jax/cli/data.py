@@ -116,16 +116,18 @@ def _show(bar: Progress, done: int, total: int) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    place = published_files.data_folder(args.data_dir)
+    folder = published_files.data_folder(args.data_dir)
     files = []
-    for remote, fresh in published_files.fetch_all(bbh_tasks.remotes(), place):
+    for remote, fresh in published_files.fetch_all(bbh_tasks.remotes(), folder):
         files.append(remote.path)
         print(f"{remote.path}: {'downloaded' if fresh else 'there'}", file=sys.stderr)
     for name in math_tasks.NAMES:
-        math_tasks.fetch(name, place)
+        math_tasks.fetch(name, folder)
         files.append(f"symbench/{name}.jsonl")
         print(f"{files[-1]}: written", file=sys.stderr)
-    print(json.dumps({"data_dir": str(place), "files": files}) if args.json else f"{place}: filled")
+    print(
+        json.dumps({"data_dir": str(folder), "files": files}) if args.json else f"{folder}: filled"
+    )
     return 0
 
 
@@ -142,8 +144,8 @@ def _stats(args: argparse.Namespace) -> int:
             splits = {
                 s: list(datasets.load_examples(data_dir, [name], s)) for s in question_splits.SPLITS
             }
-            asked = datasets.stored_metadata(data_dir, name)
-            rows.append(stats.task_stats(name, splits, requested=asked, tokens=count))
+            requested = datasets.stored_metadata(data_dir, name)
+            rows.append(stats.task_stats(name, splits, requested=requested, tokens=count))
             owners.add(splits)
             bar.update(done)
     written = datasets.is_built(data_dir, "r1ci_trajectories")

@@ -63,12 +63,12 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def __init__(
         self,
         *,
-        rows: Mapping[str, Sequence[Record]],
+        records: Mapping[str, Sequence[Record]],
         features: dict[str, Any],
         facts: Mapping[str, Any],
         **settings: Any,
     ) -> None:
-        self._rows = rows
+        self._rows = records
         self._row_features = features
         self._facts = facts
         super().__init__(file_format="array_record", **settings)
@@ -233,20 +233,20 @@ def _digest(value: Any) -> str:
 
 def _is_current(data_dir: Path, dataset: str, config: str, fingerprint: str) -> bool:
     """Return True if that dataset exists; raise UserError if its settings differ."""
-    place = _dataset_dir(data_dir, dataset, config)
-    if not place.exists():
+    directory = _dataset_dir(data_dir, dataset, config)
+    if not directory.exists():
         return False
-    present = _open(place).info.metadata or {}
+    present = _open(directory).info.metadata or {}
     if present.get("fingerprint") != fingerprint:
         raise UserError(
-            f"{place} was built with other settings; delete {data_dir} or choose another directory"
+            f"{directory} was built with other settings; delete {data_dir} or choose another"
         )
     return True
 
 
 def _prepare(
     kind: type[_LocalBuilder],
-    rows: Mapping[str, Sequence[Record]],
+    records: Mapping[str, Sequence[Record]],
     *,
     features: dict[str, Any],
     fingerprint: str,
@@ -261,7 +261,7 @@ def _prepare(
     for part in _dataset_dir(data_dir, kind.name, config).parent.glob("incomplete.*"):
         shutil.rmtree(part)
     builder = kind(
-        rows=rows,
+        records=records,
         features=features,
         facts={"fingerprint": fingerprint, **(facts or {})},
         data_dir=data_dir,
@@ -327,11 +327,11 @@ def _open(directory: Path) -> Any:
 
 
 def _parts(data_dir: Path, dataset: str, split: str, config: str = "") -> list[Any]:
-    place = _dataset_dir(data_dir, dataset, config)
-    if not place.is_dir():
+    directory = _dataset_dir(data_dir, dataset, config)
+    if not directory.is_dir():
         what = f"{dataset}/{config}" if config else dataset
         raise UserError(f"{data_dir} holds no {what}; build it first (r1ci data build EXP)")
-    builder = _open(place)
+    builder = _open(directory)
     names = [name for name in split.split("+") if name.partition("[")[0] in builder.info.splits]
     raw = tfds.decode.DeserializeMethod.RAW_BYTES  # `records` takes them apart, and faster
     return [builder.as_data_source(split=name, deserialize_method=raw) for name in names]

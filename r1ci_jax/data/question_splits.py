@@ -135,10 +135,10 @@ class _Level:
         self._index = 0
         self._met: set[str] = set()
 
-    def fill(self, shares: dict[str, int], seen: set[str]) -> None:
+    def fill(self, counts: dict[str, int], seen: set[str]) -> None:
         """Take so many more of each split; `seen` are the questions of all levels so far."""
-        full = {split: len(self.rows[split]) + share for split, share in shares.items()}
-        missing = sum(shares.values())
+        full = {split: len(self.rows[split]) + share for split, share in counts.items()}
+        missing = sum(counts.values())
         last = self._index + max(_MIN_TRIES, _TRIES_PER_QUESTION * missing)
         if self._published is not None:
             last = self._published

@@ -125,10 +125,10 @@ def _initialize_worker(
     # An interrupt reaches the whole group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with, args=(lifeline,), daemon=True, name="lifeline").start()
-    for name, (place, suite) in added.items():
+    for name, (location, suite) in added.items():
         # The main module, which a new process imports too, may have registered it already.
         if name not in registry.names():
-            registry.register(name, place, suite=suite)
+            registry.register(name, location, suite=suite)
 
 
 def _exit_with(lifeline: Connection) -> None:

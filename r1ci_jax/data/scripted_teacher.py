@@ -190,7 +190,7 @@ def _run_all(
     return results
 
 
-def _assemble(plan: _Plan, results: Mapping[str, ExecResult], head: str) -> Demonstration:
+def _assemble(plan: _Plan, results: Mapping[str, ExecResult], instructions: str) -> Demonstration:
     """The whole trajectory, its final answer taken from what the last computation printed."""
     segments: list[Segment] = []
     if plan.kind == "steered_wrong":
@@ -217,7 +217,9 @@ def _assemble(plan: _Plan, results: Mapping[str, ExecResult], head: str) -> Demo
         task=plan.example.task,
         agent=plan.agent,
         kind=plan.kind,
-        prompt=prompts.render_question(plan.example.question, plan.agent, instructions=head),
+        prompt=prompts.render_question(
+            plan.example.question, plan.agent, instructions=instructions
+        ),
         segments=(*segments, learned_segment(_answer(answer))),
         correct=sound and verdict.correct,
     )

@@ -133,7 +133,7 @@ def quantize_weights(weights: DecoderWeights) -> DecoderWeights:
 def shardings(mesh: Mesh, weights: DecoderWeights) -> DecoderWeights:
     """Where the sampler's weights lie on a mesh, from arrays or their shapes."""
 
-    def place(name: str, array: Any) -> Any:
+    def sharding_of(name: str, array: Any) -> Any:
         stacked = () if name in ("embed", "norm", "lm_head") else ("layers",)
         path = "/".join((*stacked, name))
         axes = rules.logical_axes(path)[len(stacked) :]
@@ -146,7 +146,7 @@ def shardings(mesh: Mesh, weights: DecoderWeights) -> DecoderWeights:
         kept = tuple(axis for dim, axis in enumerate(axes) if dim not in CONTRACTED_AXES[name])
         return Int8(one(axes, array.values.shape), one(kept, array.scale.shape))  # type: ignore[arg-type]  # shardings in the place of arrays
 
-    return _map_matrices(place, weights)
+    return _map_matrices(sharding_of, weights)
 
 
 def _map_matrices(change: Any, weights: DecoderWeights, only: Any = None) -> DecoderWeights:

@@ -60,17 +60,17 @@ def read(path: str, data: pathlib.Path, *, sha256: str | None = None) -> bytes:
     Raises:
         UserError: it is missing, unreadable or another file than the published one.
     """
-    place = data / path
+    target = data / path
     try:
-        content = place.read_bytes()
+        content = target.read_bytes()
     except FileNotFoundError:
         raise UserError(
-            f"{place} is missing; run {FETCH}, or name a folder by --data-dir or ${VARIABLE}"
+            f"{target} is missing; run {FETCH}, or name a folder by --data-dir or ${VARIABLE}"
         ) from None
     except OSError as error:
-        raise UserError(f"cannot read {place}: {error.strerror}; mend it or run {FETCH}") from None
+        raise UserError(f"cannot read {target}: {error.strerror}; mend it or run {FETCH}") from None
     if sha256 is not None and _digest(content) != sha256:
-        raise UserError(f"{place} is not the published file; delete it and run {FETCH}")
+        raise UserError(f"{target} is not the published file; delete it and run {FETCH}")
     return content
 
 
@@ -80,14 +80,14 @@ def fetch(remote: Remote, data: pathlib.Path) -> bool:
     Raises:
         UserError: no connection, no room, or other content than the published one.
     """
-    place = data / remote.path
-    if place.is_file() and _digest(place.read_bytes()) == remote.sha256:
+    target = data / remote.path
+    if target.is_file() and _digest(target.read_bytes()) == remote.sha256:
         return False
     content = _download(remote.url)
     if _digest(content) != remote.sha256:
         raise UserError(
             f"{remote.url} is not the published file (sha256 {_digest(content)[:12]}...); "
-            f"run {FETCH} again, or put the file at {place}"
+            f"run {FETCH} again, or put the file at {target}"
         )
     write(remote.path, data, content)
     return True
@@ -101,24 +101,24 @@ def fetch_all(remotes: Iterable[Remote], data: pathlib.Path) -> Iterator[tuple[R
 
 def write(path: str, data: pathlib.Path, content: bytes) -> None:
     """Write a file of the data folder; nobody ever sees half of it."""
-    place = data / path
+    target = data / path
     partial = None
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            dir=place.parent, prefix=f".{place.name}.", delete=False
+            dir=target.parent, prefix=f".{target.name}.", delete=False
         ) as file:
             partial = pathlib.Path(file.name)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.chmod(0o644)  # temporary files are the owner's alone
-        partial.replace(place)
+        partial.replace(target)
     except OSError as error:
         if partial is not None:
             partial.unlink(missing_ok=True)
         raise UserError(
-            f"cannot write {place}: {error.strerror}; name another folder by --data-dir"
+            f"cannot write {target}: {error.strerror}; name another folder by --data-dir"
         ) from None
 
 

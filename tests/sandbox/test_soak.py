@@ -45,9 +45,9 @@ def test_a_short_soak_holds(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_mix_is_mostly_quick_and_the_same_for_a_seed() -> None:
     kinds = soak_mix.mix("nsjail + cgroup")
     assert len({kind.name for kind in kinds}) == len(kinds)
-    whole = sum(kind.share for kind in kinds)
+    whole = sum(kind.weight for kind in kinds)
     slow = (soak_mix.SHORT_CPU, soak_mix.SHORT_WALL)
-    assert sum(kind.share for kind in kinds if kind.limits in slow) < 0.025 * whole
+    assert sum(kind.weight for kind in kinds if kind.limits in slow) < 0.025 * whole
     assert {Status.OOM} == {s for kind in kinds[-1:] for s in kind.steps[0].status}
     assert {Status.OK} == {s for k in soak_mix.mix("unsafe")[-1:] for s in k.steps[0].status}
 

@@ -195,7 +195,7 @@ def run_in_parts(
     progress: bench.Progress,
 ) -> list[Census]:
     """The runs, in the same order for the same seed, with a census before, between and after."""
-    chosen = random.Random(plan.seed).choices(kinds, [kind.share for kind in kinds], k=plan.runs)
+    chosen = random.Random(plan.seed).choices(kinds, [kind.weight for kind in kinds], k=plan.runs)
     series = [Census.take(temporary)]
     parts = min(CHECKPOINTS, max(1, plan.runs // RUNS_BETWEEN))
     edges = [plan.runs * part // parts for part in range(parts + 1)]

@@ -34,7 +34,7 @@ class Kind:
     """One sort of script."""
 
     name: str
-    share: int
+    weight: int
     """How often among all, in proportion."""
     steps: tuple[Step, ...]
     limits: Limits = BASE
@@ -44,7 +44,7 @@ class Kind:
 
 def script(
     name: str,
-    share: int,
+    weight: int,
     code: str,
     status: Status | tuple[Status, ...] = Status.OK,
     stdout: str | None = None,
@@ -57,12 +57,12 @@ def script(
     names = tuple(name for name, _ in step.collects or ())
     # A link and a directory are asked for too, and must not come back.
     collect = (*names, "link", "folder", "missing") if step.collects is not None else ()
-    return Kind(name=name, share=share, steps=(step,), limits=limits, collect=collect)
+    return Kind(name=name, weight=weight, steps=(step,), limits=limits, collect=collect)
 
 
-def session(name: str, share: int, *steps: Step, limits: Limits = BASE) -> Kind:
+def session(name: str, weight: int, *steps: Step, limits: Limits = BASE) -> Kind:
     """A kind that is a session with several cells."""
-    return Kind(name=name, share=share, steps=steps, limits=limits, session=True)
+    return Kind(name=name, weight=weight, steps=steps, limits=limits, session=True)
 
 
 BUSY: Final = "while True: pass"

@@ -47,7 +47,7 @@ class BigBenchHard(published_task.PublishedTask):
         """The items of a file's content."""
         items: list[Item] = []
         dropped: list[Dropped] = []
-        for number, row in enumerate(_rows(self.file, content)):
+        for number, row in enumerate(_parse_records(self.file, content)):
             try:
                 items.append(self._item(number, row))
             except ValueError as flaw:
@@ -122,7 +122,7 @@ def remotes() -> Iterator[published_files.Remote]:
     return (bbh_files.remote(name) for name in bbh_files.PUBLISHED)
 
 
-def _rows(file: str, content: bytes) -> list[Any]:
+def _parse_records(file: str, content: bytes) -> list[Any]:
     try:
         rows = json.loads(content)["examples"]
     except (ValueError, KeyError, TypeError, RecursionError):

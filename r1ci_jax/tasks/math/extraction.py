@@ -52,10 +52,10 @@ def extract_boxed(solution: str) -> str | None:
     if not content.startswith("{"):
         return None
     depth = 0
-    for place, char in enumerate(content):
+    for index, char in enumerate(content):
         depth += (char == "{") - (char == "}")
         if depth == 0:
-            return content[1:place]
+            return content[1:index]
     return None
 
 
@@ -160,9 +160,9 @@ def _score_parts(
 ) -> Verdict:
     brackets, expected = ours
     open_ones = list(theirs)
-    for place, part in enumerate(expected):
+    for index, part in enumerate(expected):
         # Only a set's parts may stand in any order.
-        candidates = open_ones if brackets == "\\{\\}" else [theirs[place]]
+        candidates = open_ones if brackets == "\\{\\}" else [theirs[index]]
         for candidate in candidates:
             verdict = _score_value(part, candidate, check)
             if verdict is None:
@@ -228,11 +228,11 @@ def _quotient(text: str) -> tuple[str, str]:
 def _at_commas(text: str) -> list[str]:
     """The parts between commas outside all brackets."""
     found, depth, start = [], 0, 0
-    for place, char in enumerate(text):
+    for index, char in enumerate(text):
         depth += (char in "([{") - (char in ")]}")
         if char == "," and depth == 0:
-            found.append(text[start:place])
-            start = place + 1
+            found.append(text[start:index])
+            start = index + 1
     return [part.strip() for part in (*found, text[start:])]
 
 

@@ -69,7 +69,7 @@ class HubTask(published_task.PublishedTask):
         items: list[Item] = []
         dropped: list[Dropped] = []
         for number, row in enumerate(
-            _rows(published_files.read(_path(self.name), data), self.name)
+            _parse_records(published_files.read(_path(self.name), data), self.name)
         ):
             try:
                 items.append(self.item(number, row))
@@ -198,8 +198,8 @@ def fetch(name: str, data: pathlib.Path, *, download: Download = from_hub) -> bo
     if (data / _path(name)).is_file():
         return False
     source = HUB[name]
-    place = download(source)
-    rows = _parquet_rows(place) if source.file.endswith(".parquet") else _rows_at(place, name)
+    path = download(source)
+    rows = _read_parquet(path) if source.file.endswith(".parquet") else _read_records(path, name)
     if len(rows) != source.count:
         raise UserError(
             f"{source.file} of {source.repository} has {len(rows)} rows, not {source.count}; "
@@ -219,11 +219,11 @@ def _path(name: str) -> str:
     return f"symbench/{name}.jsonl"
 
 
-def _rows_at(place: pathlib.Path, name: str) -> list[dict[str, Any]]:
-    return _rows(place.read_bytes(), name)
+def _read_records(path: pathlib.Path, name: str) -> list[dict[str, Any]]:
+    return _parse_records(path.read_bytes(), name)
 
 
-def _rows(content: bytes, name: str) -> list[dict[str, Any]]:
+def _parse_records(content: bytes, name: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(content.decode(errors="replace").split("\n"), start=1):
         if not line.strip():
@@ -241,7 +241,7 @@ def _rows(content: bytes, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _parquet_rows(place: pathlib.Path) -> list[dict[str, Any]]:
+def _read_parquet(path: pathlib.Path) -> list[dict[str, Any]]:
     import pyarrow.parquet  # only a download needs it
 
-    return pyarrow.parquet.read_table(place).to_pylist()
+    return pyarrow.parquet.read_table(path).to_pylist()

@@ -103,8 +103,8 @@ class Letters(SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        asked = json.loads(example.metadata)
-        expected = positions_of(asked["letter"], asked["word"])
+        question = json.loads(example.metadata)
+        expected = positions_of(question["letter"], question["word"])
         answer = _read(answer_text)
         if answer is None:
             return wrong_verdict(

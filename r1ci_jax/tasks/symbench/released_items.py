@@ -77,8 +77,8 @@ def read_items(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
         yield question.read_text() if question else "", parsed
 
 
-def _first(place: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path | None:
-    return next((place / name for name in names if (place / name).is_file()), None)
+def _first(folder: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _score_task(task: Task, found: list[tuple[str, Any]]) -> ReleasedReport:
