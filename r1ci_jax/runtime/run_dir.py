@@ -150,7 +150,9 @@ class RunDir:
             raise UserError(
                 f"{path} is not a run directory (no config.json); name one, e.g. runs/toy"
             )
-        return cls(path, _load_json(path / "config.json"), None)
+        config = _load_json(path / "config.json")
+        _require_current_names(path, config["experiment"])
+        return cls(path, config, None)
 
     @staticmethod
     def is_at(path: Path) -> bool:
@@ -337,13 +339,7 @@ def _require_same_config(path: Path, present: Any, wanted: Any) -> None:
     keys = find_differences(present | {"mesh": None}, wanted | {"mesh": None})
     if not keys:
         return
-    if old := renamed.old_config_keys(flatten(present)):
-        first = next(iter(old))
-        advice = (
-            f"an earlier version wrote {path} ({len(old)} keys have other names today) and this "
-            f"one cannot resume it; choose another --workdir, or delete {path}"
-        )
-        raise UserError(renamed.explain(first, old[first], advice))
+    _require_current_names(path, present)
     named = [
         f"{key} (there {a!r}, now {b!r})" for key, (a, b) in list(keys.items())[:MAX_LISTED_KEYS]
     ]
@@ -353,6 +349,21 @@ def _require_same_config(path: Path, present: Any, wanted: Any) -> None:
         f"{path} holds a run with another config: {', '.join(named)}; choose another --workdir, "
         f"delete {path}, or use the same config to resume"
     )
+
+
+def _require_current_names(path: Path, experiment: dict[str, Any]) -> None:
+    """Answer a run whose settings have former names.
+
+    Raises:
+        UserError: an earlier version wrote the run.
+    """
+    if old := renamed.old_config_keys(flatten(experiment)):
+        first = next(iter(old))
+        advice = (
+            f"an earlier version wrote {path} ({len(old)} keys have other names today) and this "
+            f"one cannot use it; choose another --workdir, or delete {path}"
+        )
+        raise UserError(renamed.explain(first, old[first], advice))
 
 
 def _lock(path: Path) -> int:

@@ -60,11 +60,13 @@ def test_an_old_run_is_answered_with_the_new_name(tmp_path: Path) -> None:
     config = json.loads(file.read_text())
     config["experiment"]["questions"] = config["experiment"].pop("dataset")
     file.write_text(json.dumps(config))
-    with pytest.raises(UserError) as caught:
-        run_dir.RunDir.open(tmp_path / "run", EXPERIMENT)
-    line = str(caught.value)
-    assert line.startswith("questions.tasks was renamed to dataset.tasks: an earlier version wrote")
-    assert "choose another --workdir" in line and "\n" not in line
+    for use in (lambda: run_dir.RunDir.open(tmp_path / "run", EXPERIMENT),
+                lambda: run_dir.RunDir.view(tmp_path / "run")):  # fmt: skip
+        with pytest.raises(UserError) as caught:
+            use()
+        line = str(caught.value)
+        assert line.startswith("questions.tasks was renamed to dataset.tasks: an earlier version")
+        assert "choose another --workdir" in line and "\n" not in line
 
 
 def test_a_run_resumes_on_another_mesh_which_is_recorded(tmp_path: Path) -> None:
