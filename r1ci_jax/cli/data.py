@@ -1,4 +1,4 @@
-"""r1ci data: datasets of a run."""
+"""The command `r1ci data`: datasets of a run."""
 
 import argparse
 import dataclasses
@@ -24,7 +24,7 @@ from r1ci_jax.text import tokenizer as tokenizers
 
 
 def add_commands(subparsers: Any) -> None:
-    """Add `data` and its sub-commands."""
+    """Add `data` and its subcommands."""
     parser = subparsers.add_parser("data", help="datasets: build, fetch, stats")
     commands = parser.add_subparsers(dest="data_command", metavar="COMMAND")
 
@@ -160,7 +160,7 @@ def _stats(args: argparse.Namespace) -> int:
 
 
 def _own_tokenizer(run: Path) -> str | None:
-    """The tokenizer of the experiment that a run directory is of; None: there is none yet."""
+    """Return the tokenizer of the run directory's experiment; None if there is none yet."""
     if not (run / "config.json").is_file():
         return None
     model = run_dir.RunDir.view(run).config["experiment"]["model"]

@@ -1,4 +1,4 @@
-"""r1ci tasks: the task registry."""
+"""The command `r1ci tasks`: the task registry."""
 
 import argparse
 import collections
@@ -16,7 +16,7 @@ from r1ci_jax.tasks.toy.toy_task import ToyTask
 
 
 def add_commands(subparsers: Any) -> None:
-    """Add `tasks` and its sub-commands."""
+    """Add `tasks` and its subcommands."""
     parser = subparsers.add_parser("tasks", help="the task registry: list, show, sample, check")
     commands = parser.add_subparsers(dest="tasks_command", metavar="COMMAND")
 
@@ -139,7 +139,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.items < 1:
         raise UserError(f"--items {args.items}: look at at least one question")
     for name in names:
-        registry.get(name)  # an unknown name is reported before any work
+        registry.get(name)  # An unknown name is reported before any work.
     reports = []
     for report in check.check(names, seed=args.seed, items=args.items):
         reports.append(report)

@@ -1,4 +1,4 @@
-"""Batches through Grain: deterministic order, a new one each epoch, resumable at any batch."""
+"""Batches through Grain: their order is deterministic, new in each epoch, and resumable."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import grain
 from r1ci_jax.errors import UserError
 
 type RandomAccess[Row] = Sequence[Row] | grain.sources.RandomAccessDataSource[Row]
-"""Rows by index."""
+"""A source of rows by index."""
 
 
 class Batches[Batch]:
@@ -17,7 +17,7 @@ class Batches[Batch]:
 
     def __init__(self, dataset: grain.MapDataset[Batch], steps: int | None) -> None:
         """Wrap a dataset of whole batches; `steps` is their number, None when they never end."""
-        # The rows are in memory or one small read away: threads would only contend for the GIL.
+        # The rows are in memory or one small read away, so threads would only contend for the GIL.
         options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         self._iterator = iter(dataset.to_iter_dataset(options))
         self.steps = steps
@@ -33,16 +33,16 @@ class Batches[Batch]:
         return json.dumps(self._iterator.get_state()).encode()
 
     def set_state(self, state: bytes) -> None:
-        """Continue from a saved position: the next batch is the one that would have come then."""
+        """Continue from a saved position: the next batch is the one that would have followed it."""
         self._iterator.set_state(json.loads(state))
 
 
 def prompt_batches[Row](
     source: RandomAccess[Row], batch_size: int, *, seed: int
 ) -> Batches[list[Row]]:
-    """Endless batches of rows for reinforcement learning; every row once per epoch.
+    """Return endless batches of rows for reinforcement learning, with every row once per epoch.
 
-    A batch may straddle two epochs, so every batch is full.
+    A batch may span two epochs, so every batch is full.
     """
     if len(source) == 0:
         raise UserError("there is no question to train on; choose other groups or more questions")
@@ -53,10 +53,10 @@ def prompt_batches[Row](
 def _batches[Row](
     source: RandomAccess[Row], numbers: grain.MapDataset[int], batch_size: int
 ) -> Batches[list[Row]]:
-    """Batches of the rows with these numbers.
+    """Return batches of the rows with these numbers.
 
-    Grain orders numbers and the rows are read a batch at a time: what Grain does with each element
-    that passes through it takes longer than reading one.
+    Grain orders the numbers, and the rows are read one batch at a time: passing an element through
+    Grain takes longer than reading it.
     """
 
     def read(batch: list[int]) -> list[Row]:

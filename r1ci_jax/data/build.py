@@ -1,4 +1,4 @@
-"""The data stage: questions of every task, then the teacher's demonstrations."""
+"""Build the data of a run: the questions of every task, then the demonstrations."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ def instructions(experiment: Experiment) -> str:
 
 
 def require_demonstrations(experiment: Experiment) -> None:
-    """Say now, not after the questions are drawn, that nobody shows how to answer them.
+    """Check, before questions are generated, that demonstrations can be made or read.
 
     Raises:
-        UserError: A task has no scripted teacher and no demonstrations are given, or those that are
-            cannot be learnt from.
+        UserError: A task has no scripted teacher and no demonstrations are given, or the given ones
+            cannot be used for training.
     """
     if path := experiment.demonstrations.path:
         external_demonstrations.read(path, experiment.dataset)
@@ -32,9 +32,9 @@ def build_questions(
     jobs: int | None = None,
     report: datasets.Report | None = None,
 ) -> dict[str, float]:
-    """Build `r1ci_tasks` by `jobs` processes (None: by the processors); what is there is kept.
+    """Build `r1ci_tasks` with `jobs` processes; keep existing datasets.
 
-    Returns the seconds that drawing took, by task that was drawn.
+    Returns the seconds that generation took, by task, for the tasks that were generated.
     """
     return datasets.build_tasks(
         experiment.dataset, seed=experiment.seed, data_dir=data_dir, jobs=jobs, report=report
@@ -48,9 +48,9 @@ def build_demonstrations(
     *,
     report: scripted_teacher.Report | None = None,
 ) -> None:
-    """Build `r1ci_trajectories` for the sft split; nothing is done when it is there already.
+    """Build `r1ci_trajectories` for the sft split; do nothing when it exists already.
 
-    They are those that the experiment names, or else the scripted teacher's.
+    The demonstrations are those that the experiment names, or else the scripted teacher's.
     """
     if datasets.is_built(data_dir, "r1ci_trajectories"):
         return

@@ -4,8 +4,8 @@
     r1ci_trajectories   demonstrations for supervised fine-tuning; split train
     r1ci_curriculum     one measurement of potential; splits group1 … group4
 
-Each dataset appears whole or not at all (TFDS writes beside it and renames), and carries a
-fingerprint of what it was made from, so that a directory is never taken for something it is not.
+Each dataset is written completely or not at all (TFDS renames a temporary folder). It carries a
+fingerprint of its inputs, so that a dataset with other inputs is never used by mistake.
 """
 
 import dataclasses
@@ -31,21 +31,21 @@ from r1ci_jax.tasks.base import Example
 VERSION = tfds.core.Version("1.0.0")
 
 Report = Callable[[int, int], None]
-"""Called with (done, total)."""
+"""A function called with (done, total)."""
 
 
 # --- builders ---
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
-    """Dataset information that is never looked up elsewhere."""
+    """Dataset information that is never looked up on the network."""
 
     def initialize_from_bucket(self) -> None:
-        """Nothing: our datasets are published nowhere (TFDS would leave a temporary folder)."""
+        """Do nothing: these datasets are not published, and TFDS would leave a temporary folder."""
 
 
 class _Writer(writer.ExampleWriter):
-    """Writes the same bytes in every process."""
+    """A TFDS writer that writes the same bytes in every process."""
 
     @override
     def write(self, path: Any, examples: Iterable[tuple[Any, Any]]) -> Any:
@@ -53,11 +53,11 @@ class _Writer(writer.ExampleWriter):
 
 
 class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A builder over rows at hand, silent, in the order given."""
+    """A builder that writes rows from memory in the given order and prints nothing."""
 
     VERSION = VERSION
     url_infos = (
-        None  # nothing is downloaded; TFDS would look for a checksum file beside this module
+        None  # Nothing is downloaded; TFDS would look for a checksum file next to this module.
     )
 
     def __init__(
@@ -83,8 +83,8 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Record]]]:
-        del dl_manager  # nothing is downloaded
-        # TFDS refuses a split without rows; readers take an absent one as empty.
+        del dl_manager  # Nothing is downloaded.
+        # TFDS refuses a split without rows; readers treat a missing split as empty.
         return {split: self._generate_examples(rows) for split, rows in self._rows.items() if rows}
 
     def _generate_examples(self, rows: Iterable[Record]) -> Iterator[tuple[int, Record]]:
@@ -95,10 +95,10 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return _Writer(self.info.file_format)
 
     def _log_download_bytes(self) -> None:
-        """Silent: standard output belongs to the caller."""
+        """Print nothing: standard output belongs to the caller."""
 
     def _log_download_done(self) -> None:
-        """Silent: standard output belongs to the caller."""
+        """Print nothing: standard output belongs to the caller."""
 
 
 class R1ciTasks(_LocalBuilder):
@@ -107,7 +107,7 @@ class R1ciTasks(_LocalBuilder):
     @classmethod
     @override
     def get_builder_config(cls, name: str, version: Any = None) -> tfds.core.BuilderConfig:
-        """The config of any task, also of one that was registered after this module was read."""
+        """Return the config of any task, also of one registered after this module's import."""
         del version
         return tfds.core.BuilderConfig(name=name)
 
@@ -131,13 +131,13 @@ def build_tasks(
     jobs: int | None = 1,
     report: Report | None = None,
 ) -> dict[str, float]:
-    """Write `r1ci_tasks` for every task of `questions`; what is already there is kept.
+    """Write `r1ci_tasks` for every task of `questions`; existing datasets are kept.
 
-    The datasets are the same for any number of processes `jobs` (None: by the processors). Tasks
-    for testing come first: what they ask is then kept out of the training splits of the others.
-    Returns the seconds that drawing took, by task that was drawn.
+    The datasets are the same for any number of processes `jobs` (None: by the processors). Test
+    tasks come first: their questions are then kept out of the training splits of the other tasks.
+    Returns the seconds that generation took, by task, for the tasks that were generated.
     """
-    # Told before anything is written: an unknown name, a dataset with other settings.
+    # Unknown names and datasets with other settings are reported before anything is written.
     todo = [
         name
         for name in questions.tasks
@@ -188,9 +188,9 @@ def _identities(data_dir: Path, names: Sequence[str]) -> frozenset[bytes]:
 
 
 def _tasks_mark(name: str, questions: DatasetConfig, seed: int) -> str:
-    """The fingerprint of a task's dataset."""
+    """Return the fingerprint of a task's dataset."""
     parameters = dataclasses.asdict(questions) | {"seed": seed}
-    del parameters["tasks"]  # a task's questions depend on no other task but those for testing
+    del parameters["tasks"]  # A task's questions depend on no other tasks except the test tasks.
     testing = sorted(_test_tasks(questions))
     if testing and name not in testing:
         parameters["reserved"] = testing
@@ -212,7 +212,7 @@ def build_trajectories(demonstrations: Sequence[Demonstration], *, data_dir: Pat
 
 
 def build_curriculum(graded: Sequence[GradedExample], *, data_dir: Path) -> None:
-    """Write `r1ci_curriculum`: one split a group, rows in the given order."""
+    """Write `r1ci_curriculum` with one split per group and rows in the given order."""
     groups: dict[str, list[Record]] = {}
     for row in graded:
         groups.setdefault(f"group{row.group}", []).append(records.encode_graded(row))
@@ -257,7 +257,7 @@ def _prepare(
     tfds.disable_progress_bar()
     if _is_current(data_dir, kind.name, config, fingerprint):
         return
-    # What a killed build left; the caller holds the run directory's lock.
+    # A killed build left this folder; the caller holds the run directory's lock.
     for part in _dataset_dir(data_dir, kind.name, config).parent.glob("incomplete.*"):
         shutil.rmtree(part)
     builder = kind(
@@ -275,18 +275,18 @@ def _prepare(
 
 
 def load_examples(data_dir: Path, tasks: Sequence[str], split: str) -> Source[Example]:
-    """Rows of one split (sft, grpo or eval), or of several as `sft+grpo`, task after task."""
+    """Return rows of one split (sft, grpo or eval), or of several (`sft+grpo`), task after task."""
     parts = [part for task in tasks for part in _parts(data_dir, "r1ci_tasks", split, task)]
     return Source(parts, records.decode_example)
 
 
 def load_trajectories(data_dir: Path) -> Source[Demonstration]:
-    """All demonstrations."""
+    """Return all demonstrations."""
     return Source(_parts(data_dir, "r1ci_trajectories", "train"), records.decode_demonstration)
 
 
 def load_curriculum(data_dir: Path, split: str) -> Source[GradedExample]:
-    """Rows of the groups named in TFDS split syntax (`group1+group2`); an empty group has none."""
+    """Return rows of the groups in TFDS split syntax (`group1+group2`); a group may be empty."""
     return Source(_parts(data_dir, "r1ci_curriculum", split), records.decode_graded)
 
 
@@ -296,7 +296,7 @@ def is_built(data_dir: Path, dataset: str, config: str = "") -> bool:
 
 
 def task_names(data_dir: Path) -> tuple[str, ...]:
-    """Tasks whose questions are there."""
+    """Return the names of the tasks whose questions are built."""
     places = (data_dir / "r1ci_tasks").glob(f"*/{VERSION}")
     return tuple(sorted(place.parent.name for place in places))
 
@@ -307,7 +307,7 @@ def stored_metadata(data_dir: Path, task: str) -> dict[str, int]:
 
 
 def short_splits(data_dir: Path, tasks: Iterable[str]) -> dict[str, dict[str, tuple[int, int]]]:
-    """Tasks whose source had fewer questions than were asked: by split, what is there and was."""
+    """Return the built and requested numbers where questions were missing, by task and split."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for task in tasks:
         wanted = stored_metadata(data_dir, task)
@@ -333,5 +333,5 @@ def _parts(data_dir: Path, dataset: str, split: str, config: str = "") -> list[A
         raise UserError(f"{data_dir} holds no {what}; build it first (r1ci data build EXP)")
     builder = _open(directory)
     names = [name for name in split.split("+") if name.partition("[")[0] in builder.info.splits]
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES  # `records` takes them apart, and faster
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES  # `records` decodes them faster.
     return [builder.as_data_source(split=name, deserialize_method=raw) for name in names]

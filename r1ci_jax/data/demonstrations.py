@@ -12,7 +12,7 @@ AGENTS = prompts.AGENT_NAMES
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Part of a trajectory by one writer. Segments are encoded one by one."""
+    """A part of a trajectory by one writer. Segments are encoded one by one."""
 
     text: str
     role: Role
@@ -32,7 +32,7 @@ class Demonstration:
     task: str
     agent: Agent
     kind: str
-    """code, repair, check, direct; steered_wrong, steered_right (what the first answer was)."""
+    """One of code, repair, check, direct, steered_wrong, steered_right (after the first answer)."""
     prompt: str
     """The first user turn."""
     segments: tuple[Segment, ...]
@@ -45,15 +45,15 @@ def learned_segment(text: str) -> Segment:
 
 
 def masked_segment(text: str) -> Segment:
-    """Make a segment with a mistake: the trajectory shows it, the loss masks it."""
+    """Make a segment with a mistake: the trajectory contains it, and the loss masks it."""
     return Segment(text=text, role="assistant", sampled=False)
 
 
 def tool_segment(text: str) -> Segment:
-    """Interpreter output, as rendered by protocol.observation."""
+    """Make a segment of interpreter output, as rendered by protocol.observation."""
     return Segment(text=text, role="observation", sampled=False)
 
 
 def user_segment(text: str) -> Segment:
-    """A later user turn."""
+    """Make a later user turn."""
     return Segment(text=text, role="user", sampled=False)

@@ -1,4 +1,4 @@
-"""Demonstrations as token ids, with the mask of what the policy must learn."""
+"""Demonstrations as token ids, with the mask of the tokens that the policy learns."""
 
 import dataclasses
 import itertools
@@ -14,23 +14,23 @@ from r1ci_jax.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """One row, not yet padded."""
+    """One row before padding."""
 
     tokens_T: np.ndarray
-    """int32 ids: prompt, trajectory, end of turn."""
+    """The int32 ids of the prompt, the trajectory and the end of turn."""
     sampled_T: np.ndarray
-    """bool: the policy chooses this token, so it is learnt."""
+    """The bool mask: True where the policy chooses the token, so that it is learned."""
 
 
 def encode(
     demonstration: Demonstration, tokenizer: Tokenizer, *, max_observation_tokens: int | None = None
 ) -> Encoded:
-    """Encode segment by segment, exactly as a rollout would have put the ids together.
+    """Encode segment by segment, exactly as a rollout would have concatenated the ids.
 
-    Interpreter output longer than `max_observation_tokens` loses its middle, also as in a rollout.
+    Interpreter output longer than `max_observation_tokens` loses its middle, as in a rollout.
 
     Raises:
-        UserError: the tokenizer would render the conversation otherwise.
+        UserError: The tokenizer would render the conversation differently.
     """
     assert demonstration.segments[-1].role == "assistant", (
         "a trajectory ends with the policy's words"
@@ -54,7 +54,7 @@ def encode_all(
     sequence_length: int,
     max_observation_tokens: int | None = None,
 ) -> list[Encoded]:
-    """Encode all; one that is longer than `sequence_length` is the user's to mend."""
+    """Encode all demonstrations; raise UserError for one longer than `sequence_length`."""
     rows = []
     for demonstration in demonstrations:
         row = encode(demonstration, tokenizer, max_observation_tokens=max_observation_tokens)
@@ -79,10 +79,10 @@ def iterate_texts(demonstrations: Iterable[Demonstration]) -> list[str]:
 
 
 def _require_same_rendering(demonstration: Demonstration, tokenizer: Tokenizer) -> None:
-    """Compare ids put together stretch by stretch with those of the whole text, read at once.
+    """Compare the ids concatenated segment by segment with those of the whole text.
 
-    Within a turn a stretch of another writer begins a new token (ADR 0004), and a turn mark that a
-    text spells stays text: there the bytes must agree. Everywhere else the ids must.
+    Within a turn, a segment of another writer begins a new token (ADR 0004), and a turn mark that a
+    text contains stays text: there the bytes must agree. Everywhere else the ids must agree.
     """
     ids = chatml.prompt_ids(tokenizer, demonstration.prompt)
     text = chatml.render_prompt(demonstration.prompt)

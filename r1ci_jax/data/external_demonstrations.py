@@ -33,7 +33,7 @@ _FIELDS: Final[Mapping[str, type]] = {
 _SEGMENT_FIELDS: Final[Mapping[str, type]] = {"text": str, "role": str, "sampled": bool}
 _IN_JSON: Final = {str: "a text", bool: "true or false", list: "a list"}
 
-# What an assistant segment must end in, by the role of the segment behind it.
+# The ending that an assistant segment must have, by the role of the segment after it.
 _ENDS: Final = {
     "observation": (Stop.CODE, "a closed code block, because its output follows"),
     "user": (Stop.ANSWER, "a closed <<<answer>>>, because the user speaks next"),
@@ -42,7 +42,7 @@ _ENDS: Final = {
 
 
 def read(path: str, questions: DatasetConfig) -> dict[int, Demonstration]:
-    """The demonstrations of a file, by the number of their line.
+    """Read the demonstrations of a file, keyed by line number.
 
     Args:
         path: A file of JSON lines, or its URL.
@@ -72,10 +72,10 @@ def read(path: str, questions: DatasetConfig) -> dict[int, Demonstration]:
 def validate_against(
     path: str, found: Mapping[int, Demonstration], examples: Iterable[Example]
 ) -> None:
-    """Check that each is to one of `examples`, the sft split, and ends with a right answer.
+    """Check that each demonstration answers one of `examples` (the sft split) correctly.
 
     Raises:
-        UserError: One is not.
+        UserError: A demonstration does not.
     """
     known = {example.id: example for example in examples}
     answers: dict[str, list[tuple[int, Example, str]]] = collections.defaultdict(list)
@@ -161,7 +161,7 @@ def _segment(raw: Any, name: str) -> Segment:
 
 
 def _typed(raw: Any, kinds: Mapping[str, type], name: str) -> dict[str, Any]:
-    """The object, if it has these fields and no others, each of its type."""
+    """Return the object if it has exactly these fields, each of its type."""
     if not isinstance(raw, dict):
         raise UserError(f"{name} is no JSON object; its fields are {', '.join(kinds)}")
     if raw.keys() != kinds.keys():
@@ -175,7 +175,7 @@ def _typed(raw: Any, kinds: Mapping[str, type], name: str) -> dict[str, Any]:
 
 
 def _check_turns(segments: Sequence[Segment]) -> None:
-    """A rollout could have gone that way: the policy speaks, and pauses where a mark is closed."""
+    """Check that a rollout could produce these turns: the policy pauses only at a closed mark."""
     if not segments or segments[-1].role != "assistant" or not segments[-1].sampled:
         raise UserError("the last segment must be the assistant's, sampled: it holds the answer")
     for position, segment in enumerate(segments, start=1):
@@ -200,7 +200,7 @@ def _check_turns(segments: Sequence[Segment]) -> None:
 
 @functools.cache
 def _machine() -> tuple[list[list[int]], list[int], int]:
-    """The automaton that ends sampling, as lists: those are quicker to step through."""
+    """Return the automaton that ends sampling, as lists, which are faster to step through."""
     machine = protocol.stop_machine()
     return machine.next_state_AX.tolist(), machine.stop_A.tolist(), machine.start
 

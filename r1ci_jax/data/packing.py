@@ -1,4 +1,4 @@
-"""Packing of several sequences into one row: most are much shorter than the longest."""
+"""Packing of several sequences into one row, because most are much shorter than the longest."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ class PackedRow:
 
     tokens_T: np.ndarray
     positions_T: np.ndarray
-    """Restart at 0 in every segment."""
+    """Positions restart at 0 in every segment."""
     segments_T: np.ndarray
-    """Number of the sequence a token belongs to, from 1; a token attends to its segment only."""
+    """The number of the token's sequence, from 1; a token attends to its own segment only."""
     loss_mask_T: np.ndarray
     """True where the policy chose the token, so that its prediction has a loss."""
 
 
 class PackedBatch[Array](NamedTuple):
-    """`PackedRow`s stacked, on the host or on devices."""
+    """Stacked `PackedRow`s, on the host or on devices."""
 
     tokens_BT: Array
     positions_BT: Array
@@ -43,7 +43,7 @@ def pack(
 ) -> list[PackedRow]:
     """Pack first-fit: put each sequence into the first row with room for it, in the given order.
 
-    A row holds at most `most` of them; None: as many as fit.
+    A row holds at most `most` of them; None means as many as fit.
     """
     rows: list[list[Encoded]] = []
     room: list[int] = []
@@ -82,7 +82,7 @@ def _row(members: Sequence[Encoded], length: int, pad_id: int) -> PackedRow:
         row.positions_T[span] = np.arange(size)
         row.segments_T[span] = number
         row.loss_mask_T[span] = member.sampled_T
-        row.loss_mask_T[start] = False  # no token of its segment predicts it
+        row.loss_mask_T[start] = False  # No token of its segment predicts it.
         start += size
     return row
 
@@ -90,7 +90,7 @@ def _row(members: Sequence[Encoded], length: int, pad_id: int) -> PackedRow:
 def packed_batches(
     rows: Sequence[PackedRow], batch_size: int, *, epochs: int, seed: int
 ) -> Batches[PackedBatch[np.ndarray]]:
-    """Batch packed rows in a new order each epoch; every row once per epoch.
+    """Batch packed rows in a new order each epoch, with every row once per epoch.
 
     The last batch is filled with rows that carry no loss.
     """

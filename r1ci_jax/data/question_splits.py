@@ -11,14 +11,14 @@ from r1ci_jax.tasks.base import Example, Task
 SPLITS = ("sft", "grpo", "eval")
 
 _TRIES_PER_QUESTION = 40
-"""Indices looked at for one wanted question before the task counts as exhausted."""
+"""The number of indices tried per requested question before the task counts as exhausted."""
 _MIN_TRIES = 2_000
 _REPETITIONS = 400
-"""Questions in a row that were met before, after which there are taken to be no new ones."""
+"""The number of consecutive repeated questions after which no new ones are expected."""
 
 
 def split_sizes(questions: DatasetConfig) -> dict[str, int]:
-    """Questions a task, by split."""
+    """Numbers of questions per task, by split."""
     return {
         "sft": questions.sft_per_task,
         "grpo": questions.grpo_per_task,
@@ -27,10 +27,10 @@ def split_sizes(questions: DatasetConfig) -> dict[str, int]:
 
 
 def split_of(question: str, counts: dict[str, int]) -> str:
-    """The split of a question, decided by its normalised text alone.
+    """Return the split of a question, which depends on its normalized text alone.
 
-    So the splits of all tasks with the same `counts` are disjoint, although each task is drawn
-    without looking at the others. `counts` sets how often each split comes up.
+    So the splits of all tasks with the same `counts` are disjoint, although each task is generated
+    independently of the others. `counts` sets how often each split is chosen.
     """
     digest = hashlib.sha256(b"split\x1f" + base.normalize_question(question).encode()).digest()
     point = int.from_bytes(digest[:8], "big") % sum(counts.values())
@@ -47,10 +47,10 @@ def question_key(question: str) -> bytes:
 
 
 def levels(task: Task, questions: DatasetConfig) -> tuple[int, ...]:
-    """The difficulties asked of a task.
+    """Return the difficulties at which questions of a task are generated.
 
-    Of the five usual levels a task takes those that it has, one that has none of them (published
-    questions come in one level only) takes its own. Any other level must be the task's.
+    A task uses those of the five usual levels that it has; a task that has none of them (published
+    questions have one level only) uses its own. Any other level must be one of the task's levels.
     """
     unknown = sorted(set(questions.difficulties) - {*task.difficulties, *Task.difficulties})
     if unknown:
@@ -63,7 +63,7 @@ def levels(task: Task, questions: DatasetConfig) -> tuple[int, ...]:
 
 
 def questions_per_split(task: Task, questions: DatasetConfig) -> dict[str, int]:
-    """Questions asked of a task, by split: one that is for testing has only those of `eval`."""
+    """Return the questions requested from a task, by split; a test task has only `eval`."""
     return {
         split: count if split == "eval" or task.split != "test" else 0
         for split, count in split_sizes(questions).items()
@@ -73,21 +73,21 @@ def questions_per_split(task: Task, questions: DatasetConfig) -> dict[str, int]:
 def generate_splits(
     task: Task, questions: DatasetConfig, *, seed: int, reserved: Collection[bytes] = frozenset()
 ) -> dict[str, list[Example]]:
-    """All splits of one task; difficulties alternate within each split.
+    """Generate all splits of one task; difficulties alternate within each split.
 
     Args:
         task: The task.
-        questions: How many, and which difficulties.
-        seed: Decides the questions.
-        reserved: Identities of questions that tasks for testing ask; they are never trained on.
+        questions: The numbers of questions and their difficulties.
+        seed: The seed that determines the questions.
+        reserved: Keys of questions of test tasks, which are never trained on.
 
-    A level with too few different questions gives all it has and the others make up for it.
+    A level with too few distinct questions gives all it has, and the other levels supply the rest.
 
-    A task of published questions may have fewer than are asked. Then each of its questions still
-    goes where its text says, so that its splits shrink in proportion, up to what is asked of each.
+    A task of published questions may have fewer than requested. Then each of its questions is still
+    assigned by its text, so that the splits shrink in proportion, up to the requested numbers.
 
     Raises:
-        UserError: an unknown difficulty, or a generator with too few different questions.
+        UserError: A difficulty is unknown, or a generator has too few distinct questions.
     """
     counts = questions_per_split(task, questions)
     chosen = [_Level(task, level, seed, counts, reserved) for level in levels(task, questions)]
@@ -95,11 +95,11 @@ def generate_splits(
     missing, live = counts, chosen
     while live and any(missing.values()):
         for rank, level in enumerate(live):
-            # The first levels take what an even share leaves over.
+            # The first levels take the remainder of an even division.
             level.fill(
                 {s: (n - rank + len(live) - 1) // len(live) for s, n in missing.items()}, seen
             )
-        # What a level does not have the others make up for.
+        # The other levels supply the questions that a level lacks.
         missing = {s: n - sum(len(level.rows[s]) for level in chosen) for s, n in counts.items()}
         live = [level for level in live if not level.is_spent]
     if any(missing.values()) and task.count() is None:
@@ -126,7 +126,7 @@ class _Level:
         self.difficulty = difficulty
         self.rows: dict[str, list[Example]] = {split: [] for split in counts}
         self.is_spent = False
-        """There are no more, or it would take too long to find them."""
+        """True when no questions are left, or finding them would take too long."""
         self._task = task
         self._seed = seed
         self._counts = counts
@@ -136,7 +136,7 @@ class _Level:
         self._met: set[str] = set()
 
     def fill(self, counts: dict[str, int], seen: set[str]) -> None:
-        """Take so many more of each split; `seen` are the questions of all levels so far."""
+        """Add so many questions to each split; `seen` holds those of all levels so far."""
         full = {split: len(self.rows[split]) + share for split, share in counts.items()}
         missing = sum(counts.values())
         last = self._index + max(_MIN_TRIES, _TRIES_PER_QUESTION * missing)

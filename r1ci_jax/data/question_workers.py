@@ -1,7 +1,7 @@
-"""Generate the questions of many tasks at once, each task in one process.
+"""Generate the questions of many tasks in parallel, each task in one process.
 
-The processes only draw; who asked for the questions writes them. So the datasets are the same
-whatever the number of processes, and a process needs neither TFDS nor JAX.
+The processes only generate; the caller writes the questions. So the datasets do not depend on
+the number of processes, and a process needs neither TFDS nor JAX.
 """
 
 import concurrent.futures
@@ -23,7 +23,7 @@ from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 
 TASKS_PER_PROCESS = 8
-"""A process takes half a second to start: fewer tasks are drawn sooner without another one."""
+"""A process takes half a second to start: fewer tasks are generated faster without another one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class GeneratedTask:
     task: str
     splits: dict[str, list[Example]]
     seconds: float
-    """Wall time that drawing took."""
+    """Wall time that generation took."""
 
 
 def num_processes(tasks: int, jobs: int | None = None) -> int:
@@ -53,23 +53,23 @@ def generate_all(
     jobs: int | None = None,
     reserved: frozenset[bytes] = frozenset(),
 ) -> Iterator[GeneratedTask]:
-    """The questions of every task, in the order in which they are ready.
+    """Yield the questions of every task, in the order in which they are ready.
 
     Args:
-        names: The tasks.
-        questions: How many, and which difficulties.
-        seed: Decides the questions.
-        jobs: Processes; None: `processes` decides.
-        reserved: Identities of questions that must not be trained on.
+        names: The names of the tasks.
+        questions: The numbers of questions and their difficulties.
+        seed: The seed that determines the questions.
+        jobs: The number of processes; None: `num_processes` decides.
+        reserved: Keys of questions that must not be trained on.
 
     Raises:
-        UserError: what `questions.draw` raises, or a process was killed.
+        UserError: `question_splits.generate_splits` raised it, or a process was killed.
     """
     if num_processes(len(names), jobs) == 1:
         for name in names:
             yield _generate(name, questions, seed, reserved)
         return
-    # Not forked: the caller may run JAX, whose threads do not survive a fork.
+    # The processes are not forked: the caller may run JAX, whose threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     lifeline, ours = context.Pipe(duplex=False)
     pool = concurrent.futures.ProcessPoolExecutor(
@@ -81,14 +81,14 @@ def generate_all(
     try:
         waiting = {pool.submit(_generate_here, name, questions, seed) for name in names}
         while waiting:
-            # One by one and forgotten at once: what is written need not stay in memory.
+            # Results are released one by one, so that written questions do not stay in memory.
             ready, waiting = concurrent.futures.wait(
                 waiting, return_when=concurrent.futures.FIRST_COMPLETED
             )
             while ready:
                 yield ready.pop().result()
     except BaseException as error:
-        ours.close()  # nobody waits for what is being drawn
+        ours.close()  # Nobody waits for the questions that are still being generated.
         if not isinstance(error, BrokenProcessPool):
             raise
         raise UserError(
@@ -119,22 +119,22 @@ _reserved: frozenset[bytes] = frozenset()
 def _initialize_worker(
     lifeline: Connection, added: Mapping[str, tuple[str, str]], reserved: frozenset[bytes]
 ) -> None:
-    """Set a new process up."""
-    global _reserved  # what every task of this process needs, sent once
+    """Set up a new process."""
+    global _reserved  # The data that every task of this process needs is sent once.
     _reserved = reserved
-    # An interrupt reaches the whole group; the parent alone answers it.
+    # An interrupt reaches the whole process group; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with, args=(lifeline,), daemon=True, name="lifeline").start()
     for name, (location, suite) in added.items():
-        # The main module, which a new process imports too, may have registered it already.
+        # The main module, which a new process also imports, may have registered it already.
         if name not in registry.names():
             registry.register(name, location, suite=suite)
 
 
 def _exit_with(lifeline: Connection) -> None:
-    """End with the parent, or when it gives up: a pool's process would draw, or wait, for ever."""
+    """Exit when the parent ends or gives up: else a pool's process would run or wait forever."""
     with contextlib.suppress(EOFError, OSError):
-        lifeline.recv_bytes()  # nothing is ever sent
+        lifeline.recv_bytes()  # Nothing is ever sent.
     os._exit(1)
 
 

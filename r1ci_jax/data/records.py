@@ -1,8 +1,8 @@
 """The form of a record on disk, and random access to records.
 
-A record is a `tf.train.Example` with one feature a field, which any reader of TFDS understands.
-TFDS decodes such a record through numpy, feature by feature, in a tenth of a millisecond and more;
-here the message is taken apart directly, in a tenth of that.
+A record is a `tf.train.Example` with one feature per field, which any reader of TFDS can decode.
+TFDS decodes such a record through numpy, feature by feature, in 0.1 ms or more; this module
+decodes the message directly, in a tenth of that time.
 """
 
 import bisect
@@ -29,15 +29,15 @@ class GradedExample:
 
     example: Example
     group: int
-    """1 (largest potential) to the number of groups."""
+    """The group, from 1 (largest potential) to the number of groups."""
     accuracy: float
-    """p: share of the model's answers that were correct."""
+    """The fraction p of the model's answers that were correct."""
     potential: float
-    """Π = 4p(1-p)."""
+    """The potential Π = 4p(1-p)."""
 
 
 class Source[Row]:
-    """Random access to the rows of one or more splits; a row is read when it is asked for."""
+    """Random access to the rows of one or more splits; a row is read on access."""
 
     def __init__(self, parts: Sequence[Sequence[bytes]], decode: Callable[[bytes], Row]) -> None:
         self._parts = tuple(parts)
@@ -64,7 +64,7 @@ _EXAMPLE_TEXTS = ("id", "task", "question", "answer", "metadata")
 
 
 def example_features() -> dict[str, Any]:
-    """Fields of a question."""
+    """Return the TFDS features of a question."""
     return {
         "id": _TEXT(),
         "task": _TEXT(),
@@ -76,12 +76,12 @@ def example_features() -> dict[str, Any]:
 
 
 def encode_example(example: Example) -> Record:
-    """The row of a question."""
+    """Encode a question as a row."""
     return dataclasses.asdict(example)
 
 
 def decode_example(record: bytes) -> Example:
-    """The question of a record."""
+    """Decode a question from a record."""
     return _example(_fields(record))
 
 
@@ -96,19 +96,19 @@ _DEMONSTRATION_TEXTS = ("example_id", "task", "agent", "kind", "prompt")
 
 
 def trajectory_features() -> dict[str, Any]:
-    """Fields of a demonstration; its segments are JSON text."""
+    """Return the TFDS features of a demonstration; its segments are JSON text."""
     names = (*_DEMONSTRATION_TEXTS, "segments")
     return {**{name: _TEXT() for name in names}, "correct": tfds.features.Scalar(np.bool_)}
 
 
 def encode_demonstration(demonstration: Demonstration) -> Record:
-    """The row of a demonstration."""
+    """Encode a demonstration as a row."""
     row = dataclasses.asdict(demonstration)
     return row | {"segments": json.dumps(row["segments"], ensure_ascii=False)}
 
 
 def decode_demonstration(record: bytes) -> Demonstration:
-    """The demonstration of a record."""
+    """Decode a demonstration from a record."""
     fields = _fields(record)
     texts: Any = {name: _text(fields, name) for name in _DEMONSTRATION_TEXTS}
     segments = tuple(Segment(**segment) for segment in json.loads(_text(fields, "segments")))
@@ -119,19 +119,19 @@ def decode_demonstration(record: bytes) -> Demonstration:
 
 
 def graded_features() -> dict[str, Any]:
-    """Fields of a question with its potential."""
+    """Return the TFDS features of a question with its potential."""
     scalars = {"group": np.int32, "accuracy": np.float32, "potential": np.float32}
     return example_features() | {k: tfds.features.Scalar(kind) for k, kind in scalars.items()}
 
 
 def encode_graded(graded: GradedExample) -> Record:
-    """The row of a question with its potential."""
+    """Encode a question with its potential as a row."""
     numbers = {"group": graded.group, "accuracy": graded.accuracy, "potential": graded.potential}
     return encode_example(graded.example) | numbers
 
 
 def decode_graded(record: bytes) -> GradedExample:
-    """The question and its potential of a record."""
+    """Decode a question and its potential from a record."""
     fields = _fields(record)
     return GradedExample(
         example=_example(fields),
@@ -143,12 +143,12 @@ def decode_graded(record: bytes) -> GradedExample:
 
 # --- fields of a record ---
 
-# Any: message classes are made when they are imported, so type checkers know nothing of them.
+# Any: message classes are created at import, so type checkers do not know them.
 _Message: Any = getattr(tf_example_pb2, "Example")  # noqa: B009
 
 
 def canonical(record: bytes) -> bytes:
-    """The same fields in the order of their names: protobuf's own differs between processes."""
+    """Sort the fields by name: protobuf's own order differs between processes."""
     return _Message.FromString(record).SerializeToString(deterministic=True)
 
 

@@ -1,7 +1,7 @@
-"""The scripted teacher: demonstrations by rule for toy tasks, their code really executed.
+"""The scripted teacher: rule-based demonstrations for toy tasks whose code is really executed.
 
-Like the paper's SFT data (section 4.1), only trajectories whose final answer is judged correct are
-kept. Some answers come straight from memory although code would be safer; that leaves the
+Like the paper's SFT data (section 4.1), only trajectories whose final answer is scored correct are
+kept. Some answers are given from memory although code would be safer; this leaves the
 fine-tuned policy something to learn by reinforcement.
 """
 
@@ -30,7 +30,7 @@ from r1ci_jax.tasks.toy.toy_task import ReferenceSolution, ToyTask
 from r1ci_jax.text import prompts, protocol
 
 Report = Callable[[int, int], None]
-"""Called with (scripts run, scripts in all)."""
+"""A function called with (scripts run, scripts in all)."""
 
 
 class Interpreter(Protocol):
@@ -52,7 +52,7 @@ class _Plan:
     kind: str
 
     def scripts(self) -> tuple[str, ...]:
-        """Code in the order of the trajectory."""
+        """Return the code in the order of the trajectory."""
         worked = self.reference
         match self.kind:
             case "direct":
@@ -75,9 +75,9 @@ def write_demonstrations(
     instructions: str = "",
     report: Report | None = None,
 ) -> list[Demonstration]:
-    """Demonstrations of correct trajectories, `per_question` for each example; decided by the seed.
+    """Write correct trajectories, `per_question` for each example; the seed determines them.
 
-    `head` stands in front of every question (`prompts.INSTRUCTIONS` for pretrained models).
+    `head` precedes every question (`prompts.INSTRUCTIONS` for pretrained models).
 
     Raises UserError for a task that has no scripted teacher, and when the sandbox fails.
     """
@@ -90,10 +90,10 @@ def write_demonstrations(
 
 
 def require_teacher(tasks: Sequence[str]) -> None:
-    """Check that all tasks for training have a scripted teacher.
+    """Check that all training tasks have a scripted teacher.
 
     Raises:
-        UserError: Not all have.
+        UserError: A task has none.
     """
     found = (registry.get(name) for name in tasks)
     untaught = [t.name for t in found if t.split != "test" and not isinstance(t, ToyTask)]
@@ -106,7 +106,7 @@ def require_teacher(tasks: Sequence[str]) -> None:
 
 
 def _weights(mix: DemonstrationConfig) -> dict[tuple[Agent, str], float]:
-    """Weight of each (agent, kind)."""
+    """Return the weight of each (agent, kind)."""
     kinds = {kind: getattr(mix, kind) for kind in ("code", "repair", "check", "direct")}
     whole = sum(kinds.values()) or 1.0
     table: dict[tuple[Agent, str], float] = {
@@ -121,7 +121,7 @@ def _weights(mix: DemonstrationConfig) -> dict[tuple[Agent, str], float]:
 
 
 def _plan(examples: Sequence[Example], mix: DemonstrationConfig, seed: int) -> list[_Plan]:
-    """Give every example an agent and a kind, in the exact shares within each task."""
+    """Give every example an agent and a kind, in the exact proportions within each task."""
     by_task: dict[str, list[int]] = collections.defaultdict(list)
     for position, example in enumerate(examples):
         by_task[example.task].append(position)
@@ -149,7 +149,7 @@ def _plan(examples: Sequence[Example], mix: DemonstrationConfig, seed: int) -> l
 def _shuffle_strategies(
     mix: DemonstrationConfig, count: int, task: str, seed: int
 ) -> list[tuple[Agent, str]]:
-    """`count` ways whose shares are as exact as whole numbers allow (largest remainders)."""
+    """Return `count` strategies in nearly exact proportions (largest remainders), shuffled."""
     weights = _weights(mix)
     whole = sum(weights.values())
     if whole <= 0 or min(weights.values()) < 0:
@@ -170,7 +170,7 @@ def _shuffle_strategies(
 def _run_all(
     codes: Iterable[str], sandbox: Interpreter, report: Report | None
 ) -> dict[str, ExecResult]:
-    """Run every distinct script once, as many at a time as the sandbox has workers."""
+    """Run every distinct script once, as many in parallel as the sandbox has workers."""
     futures = {sandbox.submit(code): code for code in codes}
     results: dict[str, ExecResult] = {}
     try:
@@ -191,7 +191,7 @@ def _run_all(
 
 
 def _assemble(plan: _Plan, results: Mapping[str, ExecResult], instructions: str) -> Demonstration:
-    """The whole trajectory, its final answer taken from what the last computation printed."""
+    """Assemble the trajectory; its final answer is the output of the last computation."""
     segments: list[Segment] = []
     if plan.kind == "steered_wrong":
         segments += [
@@ -205,11 +205,11 @@ def _assemble(plan: _Plan, results: Mapping[str, ExecResult], instructions: str)
         result = results[code]
         fails = plan.kind == "repair" and code == plan.reference.faulty_code
         block = f"```python\n{code}\n```"
-        # To repair is worth learning, to make the slip is not.
+        # The policy learns the repair and not the slip.
         segments += [masked_segment(block) if fails else learned_segment(block)]
         segments += [tool_segment(protocol.observation(result))]
         sound = sound and result.status is (Status.EXCEPTION if fails else Status.OK)
-    # A mistake of the rules must not become a lesson: the answer is the output, not the gold.
+    # An error of the rules must not be taught: the answer is the output, not the gold.
     answer = plan.gold if plan.kind == "direct" else results[plan.reference.code].stdout.strip()
     verdict = registry.get(plan.example.task).score(plan.example, answer)
     return Demonstration(

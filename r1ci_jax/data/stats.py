@@ -12,7 +12,7 @@ from r1ci_jax.tasks import answers, registry
 from r1ci_jax.tasks.base import Example
 
 COMMONEST: Final = 5
-"""Answers listed of each task."""
+"""Number of answers listed per task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,35 +21,35 @@ class Lengths:
 
     mean: float
     p95: int
-    """At least 95 of 100 questions are no longer."""
+    """At least 95 percent of the questions are no longer than this."""
     max: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskStats:
-    """One task."""
+    """Statistics of one task."""
 
     task: str
     suite: str
     split: str
-    """train | test: whether the task's questions are ever trained on."""
+    """`train` if the task's questions may be trained on, else `test`."""
     counts: dict[str, int]
-    """Questions by split."""
+    """Number of questions by split."""
     is_short: dict[str, int]
-    """By split, how many questions were asked, where the source had fewer."""
+    """Number of requested questions by split, where the source had fewer."""
     difficulties: dict[int, int]
-    """Questions by difficulty."""
+    """Number of questions by difficulty."""
     question_chars: Lengths
     question_tokens: Lengths | None
-    """None: there is no tokenizer."""
+    """None means that there is no tokenizer."""
     answers: int
-    """Different golds."""
+    """Number of distinct golds."""
     most_common: dict[str, int]
-    """The commonest golds, long ones shortened, with how often they occur."""
+    """The most frequent golds, long ones shortened, with their counts."""
     majority_fraction: float
-    """Share of the commonest gold: what naming one constant would score."""
+    """Fraction of the most frequent gold: the score of a constant answer."""
     duplicates: int
-    """Questions that occur again within the task, splits together."""
+    """Number of questions that repeat another within the task, over all splits."""
 
 
 def task_stats(
@@ -59,13 +59,13 @@ def task_stats(
     requested: Mapping[str, int],
     tokens: Callable[[str], int] | None = None,
 ) -> TaskStats:
-    """Statistics of one task.
+    """Compute the statistics of one task.
 
     Args:
         task_name: The task.
-        splits: Its questions.
-        asked: How many questions were asked of each split.
-        tokens: Counts the tokens of a text.
+        splits: The task's questions, by split.
+        asked: The number of questions requested for each split.
+        tokens: A function that counts the tokens of a text.
     """
     examples = [example for rows in splits.values() for example in rows]
     assert examples, f"{task_name} has no questions"
@@ -89,24 +89,24 @@ def task_stats(
 
 
 class Owners:
-    """In which splits each question stands, over all tasks."""
+    """The splits that contain each question, over all tasks."""
 
     def __init__(self) -> None:
         self._splits: dict[bytes, set[str]] = collections.defaultdict(set)
 
     def add(self, splits: Mapping[str, Iterable[Example]]) -> None:
-        """Take a task's questions in."""
+        """Add a task's questions."""
         for split, examples in splits.items():
             for example in examples:
                 self._splits[question_splits.question_key(example.question)].add(split)
 
     def shared(self) -> int:
-        """Questions that stand in more than one split. Must be 0."""
+        """Return the number of questions in more than one split, which must be 0."""
         return sum(len(names) > 1 for names in self._splits.values())
 
 
 def demonstration_counts(demonstrations: Iterable[Demonstration]) -> dict[str, int]:
-    """Demonstrations by `agent/kind`."""
+    """Count the demonstrations by `agent/kind`."""
     counts = collections.Counter(f"{d.agent}/{d.kind}" for d in demonstrations)
     return dict(sorted(counts.items()))
 

@@ -1,1 +1,1 @@
-"""Tasks: a generator of questions and a rule-based scorer, each behind one interface."""
+"""Tasks: a generator of questions and a rule-based scorer behind one interface."""

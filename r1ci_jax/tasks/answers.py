@@ -1,4 +1,4 @@
-"""Reading an answer text strictly: it is a value of the expected form, or it is wrong."""
+"""Strict parsing of an answer text: it is a value of the expected form, or it is wrong."""
 
 import json
 import re
@@ -9,20 +9,20 @@ from typing import Any, Final
 from r1ci_jax.tasks.base import Verdict
 
 MAX_ANSWER_CHARS: Final = 400
-"""A longer answer is wrong unread, so hostile text costs nothing."""
+"""A longer answer is wrong without being parsed, so hostile text costs nothing."""
 MAX_PLAN_CHARS: Final = 20_000
-"""The same for plans, which name many steps."""
+"""The same limit for plans, which name many steps."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(?:\.0+)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _SEPARATOR = re.compile(r"\s*,\s*|\s+")
 _BRACKETS: Final = ("[]", "()")
 _NOISE: Final = Fraction(1, 10**9)
-"""How far, relatively, a float printed in full may be off."""
+"""The largest relative error of a float printed in full."""
 
 
 def integer(text: str) -> int | None:
-    """The integer that the text is, or None. `17.0` is 17; words, units and sums are not."""
+    """Parse an integer, or return None. `17.0` is 17; words, units and sums are rejected."""
     if len(text) > MAX_ANSWER_CHARS:
         return None
     text = text.strip()
@@ -32,7 +32,7 @@ def integer(text: str) -> int | None:
 
 
 def integers(text: str) -> list[int] | None:
-    """A list of integers parted by commas or blanks, with or without brackets, or None."""
+    """Parse integers separated by commas or blanks, with or without brackets, or return None."""
     if len(text) > MAX_ANSWER_CHARS:
         return None
     text = strip_brackets(text).strip()
@@ -42,20 +42,20 @@ def integers(text: str) -> list[int] | None:
 
 
 def strip_brackets(text: str, brackets: Sequence[str] = _BRACKETS) -> str:
-    """The text without the white space and one pair of the brackets around it."""
+    """Remove white space and one pair of brackets around the text."""
     text = text.strip()
     return text[1:-1] if text[:1] + text[-1:] in brackets else text
 
 
 def strip_quotes(text: str) -> str:
-    """The text without the white space and one pair of quotes around it."""
+    """Remove white space and one pair of quotes around the text."""
     text = text.strip()
     quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1] if quoted else text
 
 
 def split_parts(text: str, *, limit: int = MAX_ANSWER_CHARS) -> list[str] | None:
-    """What stands between the commas of a list, with or without brackets; None: too long."""
+    """Split a list at its commas, with or without brackets; return None if it is too long."""
     if len(text) > limit:
         return None
     return [part.strip() for part in strip_brackets(text).split(",")]
@@ -68,7 +68,7 @@ def matches(
     limit: int = MAX_ANSWER_CHARS,
     brackets: Sequence[str] = _BRACKETS,
 ) -> list[re.Match[str]] | None:
-    """The parts of a list, blanks and all, if each of them is of this form; else None."""
+    """Return the parts of a list with their blanks if each has this form, else None."""
     if len(text) > limit:
         return None
     found = [form.fullmatch(part) for part in strip_brackets(text, brackets).split(",")]
@@ -77,7 +77,7 @@ def matches(
 
 
 def json_value(text: str, *, limit: int = MAX_ANSWER_CHARS) -> Any:
-    """The JSON value that the text is; None where it is too long, null or anything else."""
+    """Parse a JSON value; return None where the text is too long, null or not JSON."""
     if len(text) > limit:
         return None
     try:
@@ -87,7 +87,7 @@ def json_value(text: str, *, limit: int = MAX_ANSWER_CHARS) -> Any:
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; where a name occurs twice it is not clear which value counts."""
+    """Build an object; reject repeated names, whose value would be ambiguous."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name occurs twice")
@@ -95,12 +95,12 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def rounds_to(exact: Fraction, text: str, *, places: int) -> bool:
-    """The text is this number, or its rounding to as many decimal places as the text has.
+    """Return True if the text is this number, or its rounding to as many decimal places as it has.
 
     Args:
-        exact: The right number.
-        text: A short text; anything but a plain decimal number is not the number.
-        places: How many decimal places a text that is not exact must have at least.
+        exact: The correct number.
+        text: A short text; only a plain decimal number can match.
+        places: The least number of decimal places of a text that is not exact.
     """
     if _DECIMAL.fullmatch(text) is None:
         return False
@@ -108,13 +108,13 @@ def rounds_to(exact: Fraction, text: str, *, places: int) -> bool:
     if value == exact:
         return True
     decimals = len(text.partition(".")[2])
-    # A tie may be rounded up or down, and floats printed in full are off in their last digits.
+    # A tie may be rounded up or down, and floats printed in full are inexact in their last digits.
     allowed = max(Fraction(1, 2 * 10**decimals), _NOISE * max(1, abs(exact)))
     return decimals >= places and abs(value - exact) <= allowed
 
 
 def score_integer(expected: int, text: str) -> Verdict:
-    """Right when the text is that integer."""
+    """Score the text as correct if it is that integer."""
     value = integer(text)
     if value is None:
         return Verdict(correct=False, reason=f"{format_answer(text)} is not a single integer")
@@ -124,7 +124,7 @@ def score_integer(expected: int, text: str) -> Verdict:
 
 
 def score_integers(expected: Sequence[int], text: str, what: str) -> Verdict:
-    """Right when the text lists those whole numbers; `what` names them for the reason."""
+    """Score the text as correct if it lists those integers; `what` names them for the reason."""
     found = integers(text)
     if found is None:
         return Verdict(
@@ -136,7 +136,7 @@ def score_integers(expected: Sequence[int], text: str, what: str) -> Verdict:
 
 
 def score_word(expected: str, text: str) -> Verdict:
-    """Right when the text is that word, with or without quotes."""
+    """Score the text as correct if it is that word, with or without quotes."""
     if len(text) > MAX_ANSWER_CHARS or strip_quotes(text).strip() != expected:
         return Verdict(
             correct=False, reason=f"{format_answer(text)} is not {format_answer(expected)}"
@@ -145,6 +145,6 @@ def score_word(expected: str, text: str) -> Verdict:
 
 
 def format_answer(text: str) -> str:
-    """The answer for a reason line: one line, shortened."""
+    """Format the answer for a reason: one line, shortened."""
     seen = repr(text if len(text) <= 40 else text[:37] + "...")
-    return seen if len(seen) <= 60 else seen[:57] + "..."  # unprintable characters take four places
+    return seen if len(seen) <= 60 else seen[:57] + "..."  # an unprintable one takes four

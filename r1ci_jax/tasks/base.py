@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
-    """One question."""
+    """A question with its answer."""
 
     id: str
-    """Unique across all tasks: task, difficulty, seed and index."""
+    """An id that is unique across all tasks: task, difficulty, seed and index."""
     task: str
     question: str
     answer: str
     """A correct answer as JSON text; empty where only a verifier decides."""
     difficulty: int
     metadata: str = "{}"
-    """What the scorer needs beside the answer, as a JSON object."""
+    """The data that the scorer needs in addition to the answer, as a JSON object."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,19 +29,19 @@ class Verdict:
 
     correct: bool
     reason: str
-    """Why, in one short line; also for correct answers."""
+    """The reason in one short line, also for correct answers."""
 
 
 class Task(abc.ABC):
-    """One kind of question. Stateless: everything a method needs comes through its arguments."""
+    """One kind of question. It is stateless: methods use nothing but their arguments."""
 
     name: str
     suite: str
-    """symbench | bbh | reasoning_gym | toy"""
+    """One of symbench, bbh, reasoning_gym, toy."""
     split: str
-    """train | test: whether questions of this task are ever trained on."""
+    """`train` if questions of this task may be trained on, else `test`."""
     kind: str
-    """execution | planning | reasoning"""
+    """One of execution, planning, reasoning."""
     answer_format: str
     """The accepted form of an answer, in words."""
     difficulties: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -50,22 +50,22 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
-        """The question number `index`: the same in every process, for ever."""
+        """Generate question number `index`: it is the same in every process and version."""
 
     @abc.abstractmethod
     def score(self, example: Example, answer_text: str) -> Verdict:
-        """Judge the text between the answer marks by rules alone; never raises, never runs it."""
+        """Score the text between the answer marks by rules alone; never raise, never run it."""
 
     def score_all(self, pairs: Sequence[tuple[Example, str]]) -> list[Verdict]:
-        """Judge many answers; a task whose answers are judged in the jail does so side by side."""
+        """Score many answers; a task that scores in the jail does so in parallel."""
         return [self.score(example, text) for example, text in pairs]
 
     def count(self) -> int | None:
-        """How many questions a seed gives at one difficulty; None: as many as one likes."""
+        """Return the number of questions of a seed at one difficulty; None means no limit."""
         return None
 
     def gold(self, example: Example) -> str | None:
-        """A text that scores correct, or None where the example stores no answer."""
+        """Return a text that scores correct, or None where the example stores no answer."""
         if not example.answer:
             return None
         answer = json.loads(example.answer)
@@ -73,11 +73,11 @@ class Task(abc.ABC):
 
 
 def example_rng(task: str, seed: int, difficulty: int, index: int) -> random.Random:
-    """Random numbers of one question. Hashing keeps neighbouring seeds and indices unrelated."""
+    """Return a question's generator. Hashing makes adjacent seeds and indices independent."""
     key = f"{task}\x1f{seed}\x1f{difficulty}\x1f{index}".encode()
     return random.Random(int.from_bytes(hashlib.sha256(key).digest()[:16], "big"))
 
 
 def normalize_question(question: str) -> str:
-    """The form in which questions are compared: case and white space do not make a new question."""
+    """Normalize a question for comparison: case and white space do not make a new question."""
     return " ".join(question.casefold().split())

@@ -22,7 +22,7 @@ _PUBLISHED: Final = {
 
 
 def render_markdown() -> str:
-    """The whole page."""
+    """Render the whole page."""
     tasks = [
         registry.get(name)
         for suite in registry.PAPER_SUITES
@@ -90,7 +90,7 @@ def _defects(tasks: list[Task]) -> Iterator[str]:
 
 
 def count_dropped() -> str:
-    """The published questions that are never asked; reads the published files."""
+    """Count the published questions that are never used; this reads the published files."""
     lines = [
         "# Published questions that are never asked",
         "",

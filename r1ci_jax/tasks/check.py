@@ -1,4 +1,4 @@
-"""Verifying a task: its golds are right, cheap answers are wrong, its questions never change."""
+"""Checks of a task: its golds are right, cheap answers are wrong, its questions never change."""
 
 import dataclasses
 import hashlib
@@ -12,11 +12,11 @@ from r1ci_jax.tasks import base, registry
 from r1ci_jax.tasks.base import Example, Task
 
 ITEMS = 200
-"""Questions looked at, spread evenly over the difficulties."""
+"""The number of questions checked, spread evenly over the difficulties."""
 
 _CONSTANTS = ("", "0", "None", "I do not know")
 _FOREIGN_SHARE = 0.05
-"""Largest share of other questions' golds that may fit, where a question has many answers."""
+"""The largest fraction of other golds that may score, where several answers are right."""
 _SHOWN = 5
 
 
@@ -27,19 +27,19 @@ class Report:
     task: str
     items: int
     distinct: int
-    """Different questions among the items."""
+    """Number of distinct questions among the items."""
     num_golds_correct: int
     majority_fraction: float
-    """Share of the commonest gold: what naming one constant would score."""
+    """Fraction of the most frequent gold: the score of a constant answer."""
     num_foreign_correct: int
-    """Golds of another item that differ from the own one and score all the same."""
+    """Number of different golds of other items that score as well."""
     same_elsewhere: bool
-    """The questions are equal in a process with another hash seed."""
+    """True if a process with another hash seed generates equal questions."""
     problems: tuple[str, ...]
 
     @property
     def is_passed(self) -> bool:
-        """Nothing is wrong."""
+        """Return True if no check failed."""
         return not self.problems
 
 
@@ -51,7 +51,7 @@ def check(names: Sequence[str], *, seed: int = 0, items: int = ITEMS) -> Iterato
 
 
 def sample_examples(task: Task, seed: int, items: int) -> list[Example]:
-    """Questions spread evenly over the difficulties."""
+    """Return questions spread evenly over the difficulties."""
     levels = task.difficulties
     count = task.count()
     items = items if count is None else min(items, count * len(levels))
@@ -59,7 +59,7 @@ def sample_examples(task: Task, seed: int, items: int) -> list[Example]:
 
 
 def digest(examples: Sequence[Example]) -> str:
-    """A fingerprint of whole examples."""
+    """Return a fingerprint of whole examples."""
     rows = [dataclasses.astuple(example) for example in examples]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -94,7 +94,7 @@ def _check_task(task: Task, seed: int, items: int, elsewhere: str) -> Report:
 def _wrong_golds(
     task: Task, examples: Sequence[Example], golds: Sequence[str | None]
 ) -> Iterator[str]:
-    # Answers come out of sampled text with blanks and line ends around them.
+    # Sampled answers have blanks and line ends around them.
     pairs = [
         (example, text)
         for example, gold in zip(examples, golds, strict=True)
@@ -128,7 +128,7 @@ def _foreign_golds(
 ) -> Iterator[str]:
     cases = []
     for position, (example, gold) in enumerate(zip(examples, golds, strict=True)):
-        # The next item of the same difficulty looks most alike.
+        # The next item of the same difficulty is the most similar one.
         other = golds[(position + len(task.difficulties)) % len(golds)]
         if other is not None and other != gold:
             cases.append((example, other, gold))
@@ -139,7 +139,7 @@ def _foreign_golds(
 
 
 def _digests_elsewhere(names: Sequence[str], seed: int, items: int) -> dict[str, str]:
-    """The digests as a fresh interpreter with another hash seed computes them."""
+    """Compute the digests in a new interpreter with another hash seed."""
     other = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
     done = subprocess.run(
         [sys.executable, "-m", __name__, str(seed), str(items), *names],

@@ -1,16 +1,16 @@
-"""Other people's scorers, run in the jail: an answer goes in as data, one number comes out.
+"""Third-party scorers in the jail: the answer is passed as data, and one number is returned.
 
-`reasoning_gym` and `math_verify` hand answers to `eval` or to sympy's parsers, which is `eval` as
-well. So they run in the project's own sandbox (policy `grader`): for each answer a fresh process in
-fresh namespaces, without network, files or further processes, for two seconds at most.
+`reasoning_gym` and `math_verify` pass answers to `eval` or to sympy's parsers, which also call
+`eval`. So they run in the project's own sandbox (policy `grader`): each answer has a new process in
+new namespaces, without network, files or further processes, for two seconds at most.
 
-What a script prints is no verdict by itself. Before the scorer starts, standard output and error
-are led nowhere; the number goes, after a word that was drawn for this answer, to a descriptor that
-was put aside, and is believed only if nothing else arrived there and the process ended by itself
-with status 0. So no answer can touch another's number or the host, and printing, exiting or
-crashing gives none. What remains: text that ran as code inside the scorer's process could search
-that process for the word and report a number for itself. Hence the checks of an answer's shape
-before it gets here (`Choice.shape`, `math_answers`): they let no names through that could do so.
+The output of a script is not a verdict by itself. Before the scorer starts, standard output and
+error are discarded. The number is written, after a random word generated for this answer, to a
+reserved descriptor, and is accepted only if nothing else arrived there and the process ended by
+itself with status 0. So no answer can change another's number or reach the host, and printing,
+exiting or crashing gives no number. One risk remains: text that ran as code inside the scorer's
+process could search the process for the word and report a number. The checks of an answer's shape
+before scoring (`DatasetChoice.shape`, `math.extraction`) therefore admit no names that could do so.
 """
 
 import atexit
@@ -29,9 +29,9 @@ from r1ci_jax.sandbox.result import SANDBOX_FAULTS
 
 POLICY: Final = "grader"
 WORKERS: Final = 2
-"""Fork servers, each of 200 MB, that judge at the same time."""
+"""The number of fork servers, each of 200 MB, that score in parallel."""
 AHEAD: Final = 64
-"""Answers handed in before the first one's number is awaited: each holds its script in memory."""
+"""The number of pending answers, each of which holds its script in memory."""
 _SCRIPT: Final = """\
 import json, os
 aside = os.dup(1)
@@ -48,7 +48,7 @@ _MISSING: Final = "import importlib.util as u; print(u.find_spec({module!r}) is 
 
 
 class ScoringJail:
-    """A sandbox for scorers, opened when first asked; threads share it, a fork opens its own."""
+    """A sandbox for scorers, opened on first use; threads share it, and a fork opens its own."""
 
     def __init__(self, workers: int = WORKERS) -> None:
         self._workers = workers
@@ -60,18 +60,18 @@ class ScoringJail:
     def numbers(
         self, program: str, requests: Sequence[Any], limits: Limits | None = None
     ) -> list[float | None]:
-        """Run the program once for each request, several at a time.
+        """Run the program once for each request, several in parallel.
 
         Args:
             program: Python that sets `number` from `request`.
-            requests: Values of JSON's types.
-            limits: Instead of the policy's.
+            requests: Values of JSON types.
+            limits: Limits that replace the policy's.
 
         Returns:
-            The numbers; None where the program was ended, crashed, raised, or said anything else.
+            The numbers; None where the program was killed, crashed, raised, or wrote anything else.
 
         Raises:
-            UserError: there is no jail on this machine, or it failed.
+            UserError: There is no jail on this machine, or it failed.
         """
         if not requests:
             return []
@@ -91,7 +91,7 @@ class ScoringJail:
         """Make sure that the jail's Python has a module.
 
         Raises:
-            UserError: it has not, followed by the cure.
+            UserError: The module is missing; the message names the remedy.
         """
         if module in self._found:
             return
@@ -101,7 +101,7 @@ class ScoringJail:
         self._found.add(module)
 
     def close(self) -> None:
-        """End it; the next request opens another."""
+        """Close the sandbox; the next request opens another."""
         with self._lock:
             sandbox, self._sandbox = self._sandbox, None
             self._found.clear()
@@ -109,10 +109,10 @@ class ScoringJail:
             sandbox.close()
 
     def abandon(self) -> None:
-        """In a forked process: leave the parent's sandbox to the parent."""
+        """Drop the parent's sandbox in a forked process without closing it."""
         self._lock = threading.Lock()
         if self._sandbox is not None:
-            self._abandoned.append(self._sandbox)  # deleting it would look for its processes
+            self._abandoned.append(self._sandbox)  # Deleting it would look for its processes.
             self._sandbox = None
 
     def _opened(self) -> Sandbox:
@@ -124,10 +124,10 @@ class ScoringJail:
 
 
 def read(result: ExecResult, word: str) -> float | None:
-    """The number that a run reported after its word, if it did nothing else.
+    """Return the number that a run reported after its word, if it did nothing else.
 
     Raises:
-        UserError: the sandbox failed, which says nothing about the answer.
+        UserError: The sandbox failed, which does not depend on the answer.
     """
     if result.status in SANDBOX_FAULTS:
         raise UserError(
@@ -143,6 +143,6 @@ def read(result: ExecResult, word: str) -> float | None:
 
 
 SCORING_JAIL: Final = ScoringJail()
-"""The process's own."""
+"""The scoring jail of this process."""
 atexit.register(SCORING_JAIL.close)
 os.register_at_fork(after_in_child=SCORING_JAIL.abandon)

@@ -12,13 +12,13 @@ from r1ci_jax.tasks.base import Example
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Puzzle:
-    """One generated question."""
+    """A generated question."""
 
     question: str
     answer: Any
-    """A right answer, of JSON's types; None where the scorer alone decides and none is known."""
+    """A right answer of JSON types; None where only the scorer decides and no answer is known."""
     metadata: dict[str, Any]
-    """What the scorer needs, of JSON's types."""
+    """The data that the scorer needs, of JSON types."""
 
 
 class ProceduralTask(base.Task):

@@ -14,12 +14,12 @@ from r1ci_jax.errors import UserError
 
 VARIABLE = "R1CI_DATA"
 FETCH = "r1ci data fetch"
-"""The command that fills the folder; every error names it."""
+"""The command that fills the folder; every error message names it."""
 
 _SCHEMES = frozenset({"https", "http", "file"})
 _TIMEOUT_SECONDS = 60
 _MAX_BYTES = 64 * 1024 * 1024
-"""More than any file of the tasks; an endless answer of a broken proxy ends here."""
+"""The limit is larger than any file of the tasks and stops the endless reply of a broken proxy."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,13 @@ class Remote:
     """A published file."""
 
     path: str
-    """Its place inside the data folder."""
+    """The path inside the data folder."""
     url: str
     sha256: str
 
 
 def data_folder(explicit: pathlib.Path | None = None) -> pathlib.Path:
-    """The data folder: the one given (`--data-dir`), else $R1CI_DATA, else the user's cache."""
+    """Return the data folder: the given one (`--data-dir`), $R1CI_DATA or the user's cache."""
     if explicit is not None:
         return explicit
     if chosen := os.environ.get(VARIABLE):
@@ -43,22 +43,22 @@ def data_folder(explicit: pathlib.Path | None = None) -> pathlib.Path:
 
 
 def choose_folder(explicit: pathlib.Path) -> None:
-    """Make `--data-dir` the folder of this process and of those it starts."""
+    """Make `--data-dir` the folder of this process and of its child processes."""
     if not explicit.is_dir():
         raise UserError(f"no data folder {explicit}; name another, or run {FETCH} --data-dir DIR")
     os.environ[VARIABLE] = str(explicit.absolute())
 
 
 def read(path: str, data: pathlib.Path, *, sha256: str | None = None) -> bytes:
-    """A file of the data folder.
+    """Read a file of the data folder.
 
     Args:
-        path: Its place inside the folder.
+        path: The path inside the folder.
         data: The folder.
-        sha256: What the content must hash to; None where the content is free.
+        sha256: The required hash of the content; None where the content is free.
 
     Raises:
-        UserError: it is missing, unreadable or another file than the published one.
+        UserError: The file is missing, unreadable or not the published one.
     """
     target = data / path
     try:
@@ -75,10 +75,10 @@ def read(path: str, data: pathlib.Path, *, sha256: str | None = None) -> bytes:
 
 
 def fetch(remote: Remote, data: pathlib.Path) -> bool:
-    """Download a file unless the right one is there; returns whether it was downloaded.
+    """Download a file unless the right one exists; return True if it was downloaded.
 
     Raises:
-        UserError: no connection, no room, or other content than the published one.
+        UserError: There is no connection or no space, or the content is not the published one.
     """
     target = data / remote.path
     if target.is_file() and _digest(target.read_bytes()) == remote.sha256:
@@ -94,13 +94,13 @@ def fetch(remote: Remote, data: pathlib.Path) -> bool:
 
 
 def fetch_all(remotes: Iterable[Remote], data: pathlib.Path) -> Iterator[tuple[Remote, bool]]:
-    """Fetch one by one; yields each file with whether it was downloaded, for a progress line."""
+    """Fetch one by one; yield each file and True if it was downloaded, for a progress line."""
     for remote in remotes:
         yield remote, fetch(remote, data)
 
 
 def write(path: str, data: pathlib.Path, content: bytes) -> None:
-    """Write a file of the data folder; nobody ever sees half of it."""
+    """Write a file of the data folder atomically."""
     target = data / path
     partial = None
     try:
@@ -112,7 +112,7 @@ def write(path: str, data: pathlib.Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        partial.chmod(0o644)  # temporary files are the owner's alone
+        partial.chmod(0o644)  # Temporary files are readable by their owner only.
         partial.replace(target)
     except OSError as error:
         if partial is not None:

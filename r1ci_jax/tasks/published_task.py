@@ -14,20 +14,20 @@ from r1ci_jax.tasks.base import Example
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Item:
-    """A published item that can be asked."""
+    """A published item that can be used."""
 
     number: int
     """Its position in the file, from 0."""
     question: str
-    """With the sentence that states the answer's form."""
+    """The question with the sentence that states the answer's form."""
     answer: str
     metadata: dict[str, Any]
-    """What the scorer needs, of JSON's types."""
+    """The data that the scorer needs, of JSON types."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """A published item that is never asked."""
+    """A published item that is never used."""
 
     task: str
     index: int
@@ -46,16 +46,16 @@ class Contents:
 class PublishedTask(base.Task):
     """A task whose questions are published items.
 
-    `generate(index, seed, 1)` is place `index` of a permutation that the seed draws, so one seed
-    with disjoint ranges of indices gives disjoint questions. There are `count()` places; an index
-    beyond them raises IndexError.
+    `generate(index, seed, 1)` is position `index` of a permutation that the seed determines, so one
+    seed with disjoint ranges of indices gives disjoint questions. There are `count()` positions; an
+    index beyond them raises IndexError.
     """
 
-    split = "train"  # the fixed split is in tasks/train_test_split.py
+    split = "train"  # The fixed split is in tasks/train_test_split.py.
     difficulties = (1,)
 
     def __init__(self, data: pathlib.Path | None = None) -> None:
-        """Read from `data`, else from the folder that `sources.folder` finds when asked first."""
+        """Read from `data`, else from `published_files.data_folder()`, determined on first use."""
         self._data = data
 
     @abc.abstractmethod
@@ -63,16 +63,16 @@ class PublishedTask(base.Task):
         """Read the items from the data folder; raises UserError where they are missing."""
 
     def contents(self) -> Contents:
-        """The items, read once."""
+        """Return the items, which are read once."""
         return _contents(self, published_files.data_folder(self._data))
 
     @override
     def count(self) -> int:
-        """How many questions there are."""
+        """Return the number of questions."""
         return len(self.contents().items)
 
     def dropped_items(self) -> tuple[Dropped, ...]:
-        """The items that are never asked, and why."""
+        """Return the items that are never used, with the reasons."""
         return self.contents().dropped
 
     @override
@@ -93,10 +93,10 @@ class PublishedTask(base.Task):
 
 
 def deduplicate(task: str, items: Sequence[Item], dropped: Iterable[Dropped]) -> Contents:
-    """The contents without repeated questions.
+    """Return the contents without repeated questions.
 
-    A repetition with the same answer goes, the first stays; of questions that are answered in two
-    ways nobody can tell the right one, so all go.
+    A repetition with the same answer is dropped and the first item stays; questions with two
+    different answers are all dropped, because the right answer is unknown.
     """
     groups: dict[str, list[Item]] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""All tasks by name. A task's module is imported when the task is first asked for."""
+"""All tasks by name. A task's module is imported on first use of the task."""
 
 import difflib
 import functools
@@ -68,21 +68,21 @@ _SUITES: Final[dict[str, dict[str, str]]] = {
         for dataset in chosen
     },
 }
-"""Where each task is made: a class, or `make`, which takes the name."""
+"""The constructor of each task: a class, or `make`, which takes the name."""
 
 _ADDED: Final[dict[str, tuple[str, str]]] = {}
 
 PAPER_SUITES: Final = ("symbench", "bbh", "reasoning_gym")
-"""The paper's 144 tasks; the others are ours."""
+"""The paper's 144 tasks; the others are additions of this project."""
 
 
 def suites() -> tuple[str, ...]:
-    """Names of the suites."""
+    """Return the names of the suites."""
     return tuple(_SUITES)
 
 
 def names(*, suite: str | None = None) -> tuple[str, ...]:
-    """Names of all tasks, or of one suite's, in the order of the registry."""
+    """Return the names of all tasks, or of one suite's, in the order of the registry."""
     if suite is not None and suite not in _SUITES:
         raise UserError(f"unknown suite {suite!r}; there are: {', '.join(_SUITES)}")
     chosen = _SUITES.values() if suite is None else [_SUITES[suite]]
@@ -90,10 +90,10 @@ def names(*, suite: str | None = None) -> tuple[str, ...]:
 
 
 def register(name: str, location: str, *, suite: str) -> None:
-    """Add a task of one's own: `place` is "package.module:Class", the class takes no arguments.
+    """Add a user's task: `place` is "package.module:Class", and the class takes no arguments.
 
     Raises:
-        UserError: there is a task of that name.
+        UserError: A task of that name exists.
     """
     if name in names():
         raise UserError(f"there is a task {name!r} already; choose another name")
@@ -102,13 +102,13 @@ def register(name: str, location: str, *, suite: str) -> None:
 
 
 def registered() -> dict[str, tuple[str, str]]:
-    """Place and suite of what `register` added: another process does not know of it."""
+    """Return path and suite of tasks that `register` added; other processes do not know them."""
     return dict(_ADDED)
 
 
 @functools.cache
 def get(name: str) -> Task:
-    """The task of that name."""
+    """Return the task of that name."""
     for tasks in _SUITES.values():
         if name in tasks:
             return _make(name, tasks[name])
