@@ -6,7 +6,7 @@ has set none.
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -121,21 +121,23 @@ def array_sharding(
 
 def constrain_sampler[A: jax.Array](x: A, *axes: str) -> A:
     """Pin the sharding of a sampler's array inside jit."""
-    mesh = current_in_jit()
-    return constrain(x, array_sharding(mesh, "sampler", axes, x.shape, rules.SAMPLING_AXES))
+
+    def sharding(mesh: AbstractMesh) -> NamedSharding:
+        return array_sharding(mesh, "sampler", axes, x.shape, rules.SAMPLING_AXES)
+
+    return constrain(x, sharding)
 
 
 def constrain_trainer[A: jax.Array](x: A, *axes: str) -> A:
     """Pin the sharding of a trainer's activation inside jit."""
-    return constrain(x, rules.spec(*axes))
+    return constrain(x, lambda _: rules.spec(*axes))
 
 
-def constrain[T](tree: T, shardings: Any) -> T:
-    """`jax.lax.with_sharding_constraint`, where a mesh is set."""
+def constrain[T](tree: T, shardings: Callable[[AbstractMesh], Any]) -> T:
+    """Apply `jax.lax.with_sharding_constraint` with the shardings for the mesh that is set."""
+    mesh = jax.sharding.get_abstract_mesh()
     # Whoever sets no mesh may keep arrays on any device; there is nothing to pin then.
-    if jax.sharding.get_abstract_mesh().empty:
-        return tree
-    return jax.lax.with_sharding_constraint(tree, shardings)
+    return tree if mesh.empty else jax.lax.with_sharding_constraint(tree, shardings(mesh))
 
 
 def param_shardings[T](mesh: Mesh | AbstractMesh, abstract_state: T) -> T:

@@ -34,11 +34,11 @@ def split_into_microbatches(batch: Any, num_parts: int) -> Any:
 
     def split(rows: jax.Array) -> jax.Array:
         parts = rows.reshape(-1, num_parts, *rows.shape[1:]).swapaxes(0, 1)
-        return meshes.constrain(parts, jax.P(None, *rules.spec("batch")))
+        return meshes.constrain(parts, lambda _: jax.P(None, *rules.spec("batch")))
 
     return jax.tree.map(split, batch)
 
 
 def constrain_like_params[T](tree: T) -> T:
     """Pin arrays that follow parameters (gradients, moments) to their shardings inside jit."""
-    return meshes.constrain(tree, meshes.param_shardings(meshes.current_in_jit(), tree))
+    return meshes.constrain(tree, lambda mesh: meshes.param_shardings(mesh, tree))
