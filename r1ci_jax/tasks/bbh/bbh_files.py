@@ -1,4 +1,4 @@
-"""The 27 published files of BIG-Bench-Hard: MIT licence, github.com/suzgunmirac/BIG-Bench-Hard."""
+"""The 27 published files of BIG-Bench-Hard: MIT license, github.com/suzgunmirac/BIG-Bench-Hard."""
 
 import dataclasses
 from typing import Final, Literal

@@ -125,7 +125,7 @@ def unwrap(text: str) -> str:
 
 
 def score_answer(expected: str, answer_text: str, check: Check) -> Verdict:
-    """Return True if the text is the expected value, written in any exact form."""
+    """Score the text as correct if it is the expected value, written in any exact form."""
     if len(answer_text) > answers.MAX_ANSWER_CHARS:
         return _wrong("the answer is too long")
     text = unwrap(answer_text)

@@ -1,7 +1,7 @@
 """The data sets of `reasoning-gym` that are tasks here, with their settings and the reasons.
 
 The package (0.1.25) registers 105 data sets; 84 are chosen. The difficulty levels follow the
-attributes of the package's curricula, but not their values: with the package's values, some levels
+attributes of the package's curricula, but not their values: with those, some levels fail
 their own assertions (caesar_cipher, survo), some questions grow to 69,000 characters
 (circuit_logic), some boards die out so that one constant answer is always right (game_of_life),
 and some take minutes to generate (zebra_puzzles, countdown).

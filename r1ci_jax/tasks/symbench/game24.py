@@ -147,7 +147,7 @@ def _missing(needed: Fraction, beside: Fraction, operator: str, left: bool) -> F
 
 
 def _products(numbers: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Return the products for each partition of the numbers into groups."""
+    """Yield the products for each partition of the numbers into groups."""
     if not numbers:
         yield ()
         return

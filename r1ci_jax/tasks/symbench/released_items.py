@@ -62,7 +62,7 @@ def score_released(folder: pathlib.Path) -> list[ReleasedReport]:
 
 
 def read_items(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
-    """Return question and solution of each item, as published."""
+    """Yield question and solution of each item, as published."""
     lines = folder / f"{name}.jsonl"
     if lines.is_file():
         for line in lines.read_text().splitlines():

@@ -142,7 +142,7 @@ def _fill(grid: Sequence[int], rng: random.Random | None = None) -> list[int] | 
 
 
 def _search(cells: list[int], held: list[int], empty: list[int], rng: random.Random | None) -> bool:
-    """Fill the empty cells in place, at each step the cell with the fewest digits left."""
+    """Fill the cells in place, fewest digits left first; return True if this succeeds."""
     if not empty:
         return True
     spot, free, fewest = 0, 0, 10
