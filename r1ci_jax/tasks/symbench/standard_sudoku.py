@@ -175,7 +175,7 @@ def _search(cells: list[int], held: list[int], empty: list[int], rng: random.Ran
 
 
 def _dug(full: Sequence[int], blanks: int, rng: random.Random) -> list[int] | None:
-    """Empty so many cells with one solution, or fewer where this order does not allow it."""
+    """Empty so many cells and keep one solution; return None where this order allows fewer."""
     grid = list(full)
     order = list(range(81))
     rng.shuffle(order)
