@@ -112,7 +112,7 @@ def solutions(rows: Sequence[str], rng: random.Random | None = None) -> Iterator
 
 
 def _dug(full: Sequence[str], blanks: int, rng: random.Random) -> list[str] | None:
-    """Blank so many cells that one solution remains; return None if this is impossible."""
+    """Blank so many cells and keep one solution; return None if this order does not allow it."""
     size = len(full)
     grid = [list(row) for row in full]
     cells = [(r, c) for r in range(size) for c in range(size)]

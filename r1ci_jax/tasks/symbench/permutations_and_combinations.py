@@ -22,7 +22,7 @@ _TEXTS: Final = {
     "beside": "Jar {} stands directly beside jar {}, on either side.",
     "apart": "Jar {} does not stand directly beside jar {}.",
 }
-# A rule about one position excludes little, so many are generated; one position is fixed at most.
+# A rule about one position excludes little, so many are generated; at most one is `at`.
 _WEIGHTS: Final = {"at": 1, "not_at": 6, "left": 4, "beside": 3, "apart": 2}
 _RELEASED_TEXTS: Final = {
     r"Book (\w) must be placed in position (\d+)\.": "at",
