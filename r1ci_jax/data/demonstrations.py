@@ -32,7 +32,7 @@ class Demonstration:
     task: str
     agent: Agent
     kind: str
-    """One of code, repair, check, direct, steered_wrong, steered_right (after the first answer)."""
+    """One of code, repair, check, direct; steered_wrong, steered_right (by the first answer)."""
     prompt: str
     """The first user turn."""
     segments: tuple[Segment, ...]

@@ -46,10 +46,10 @@ def read(path: str, questions: DatasetConfig) -> dict[int, Demonstration]:
 
     Args:
         path: A file of JSON lines, or its URL.
-        questions: Which tasks may be shown, and how often.
+        questions: The settings that limit the tasks and the number of demonstrations.
 
     Raises:
-        UserError: The file cannot be read, or a line of it cannot be learnt from.
+        UserError: The file cannot be read, or a line of it cannot be used for training.
     """
     found: dict[int, Demonstration] = {}
     shown = collections.Counter[str]()

@@ -148,7 +148,7 @@ _Message: Any = getattr(tf_example_pb2, "Example")  # noqa: B009
 
 
 def canonical(record: bytes) -> bytes:
-    """Sort the fields by name: protobuf's own order differs between processes."""
+    """Return the record with sorted fields: protobuf's own order differs between processes."""
     return _Message.FromString(record).SerializeToString(deterministic=True)
 
 

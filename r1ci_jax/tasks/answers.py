@@ -147,4 +147,4 @@ def score_word(expected: str, text: str) -> Verdict:
 def format_answer(text: str) -> str:
     """Format the answer for a reason: one line, shortened."""
     seen = repr(text if len(text) <= 40 else text[:37] + "...")
-    return seen if len(seen) <= 60 else seen[:57] + "..."  # an unprintable one takes four
+    return seen if len(seen) <= 60 else seen[:57] + "..."  # an escape takes 4 characters

@@ -1,4 +1,4 @@
-"""The 27 published files of BIG-Bench-Hard: MIT licence, github.com/suzgunmirac/BIG-Bench-Hard."""
+"""The 27 published files of BIG-Bench-Hard: MIT license, github.com/suzgunmirac/BIG-Bench-Hard."""
 
 import dataclasses
 from typing import Final, Literal
@@ -7,26 +7,26 @@ from r1ci_jax.tasks.published_files import Remote
 
 _URL = "https://raw.githubusercontent.com/suzgunmirac/BIG-Bench-Hard/main/bbh"
 FOLDER: Final = "bbh"
-"""Of the data folder."""
+"""The path inside the data folder."""
 
 RuleName = Literal[
     "option", "yes_no", "truth", "validity", "integer", "words", "brackets"
-]  # of bbh_rules.RULES
+]  # A key of bbh_rules.RULES.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-    """One file."""
+    """One published file."""
 
     rule: RuleName
     kind: Literal["execution", "reasoning"]
     count: int
-    """Items, usable or not."""
+    """Number of items, usable or not."""
     sha256: str
 
 
 def remote(name: str, *, url: str = _URL) -> Remote:
-    """Where the file of a task comes from."""
+    """Return the source of a task's file."""
     path = f"{FOLDER}/{name}.json"
     return Remote(path=path, url=f"{url}/{name}.json", sha256=PUBLISHED[name].sha256)
 

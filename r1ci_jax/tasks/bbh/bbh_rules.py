@@ -1,4 +1,4 @@
-"""How answers of BIG-Bench-Hard are read: each form strictly, the whole text is the answer."""
+"""Strict parsing of BIG-Bench-Hard answers: the whole text must be the answer."""
 
 import dataclasses
 import re
@@ -20,13 +20,13 @@ class Rule:
 
     answer_format: str
     sentence: str
-    """What the question says about the form."""
+    """The sentence of the question that states the form."""
     read: Callable[[str, Sequence[str]], str | None]
-    """From one line and the options (none for most forms) to the answer's one spelling, or None
-    where the line has not the form."""
+    """A function of one line and the options (empty for most forms). It returns the answer's
+    canonical spelling, or None where the line does not have the form."""
 
     def answer(self, text: str, options: Sequence[str]) -> str | None:
-        """The one spelling of the answer that the text is, or None."""
+        """Return the canonical spelling of the answer, or None."""
         if len(text) > answers.MAX_ANSWER_CHARS:
             return None
         text = text.strip()
@@ -34,7 +34,7 @@ class Rule:
 
 
 def option_key(text: str) -> str:
-    """The form in which option texts are compared: case and blanks do not count."""
+    """Normalize an option text for comparison: case and blanks do not count."""
     return _BLANKS.sub(" ", text.strip()).casefold()
 
 

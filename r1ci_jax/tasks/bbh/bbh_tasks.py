@@ -1,4 +1,4 @@
-"""BIG-Bench-Hard: 27 tasks of published questions, judged by rules."""
+"""BIG-Bench-Hard: 27 tasks of published questions, scored by rules."""
 
 import json
 import pathlib
@@ -19,7 +19,7 @@ NAMES: Final = tuple(_PREFIX + name for name in bbh_files.PUBLISHED)
 _OPTIONS = re.compile(r"\nOptions:\n(?=\()")
 _OPTION = re.compile(r"\(([A-Z])\) (.+)")
 _TITLES = {"movie_recommendation": 4}
-"""Tasks with a fixed number of options; a longer list has titles cut in two at their comma."""
+"""Tasks with a fixed number of options; a longer list has titles split in two at their comma."""
 
 
 class BigBenchHard(published_task.PublishedTask):
@@ -32,7 +32,7 @@ class BigBenchHard(published_task.PublishedTask):
         super().__init__(data)
         self.name = name
         self.file = name.removeprefix(_PREFIX)
-        """Name of the published file, without its ending."""
+        """The name of the published file, without its extension."""
         published = bbh_files.PUBLISHED[self.file]
         self.kind = published.kind
         self._rule = RULES[published.rule]
@@ -44,7 +44,7 @@ class BigBenchHard(published_task.PublishedTask):
         return self.parse(published_files.read(remote.path, data, sha256=remote.sha256))
 
     def parse(self, content: bytes) -> Contents:
-        """The items of a file's content."""
+        """Parse the items of a file's content."""
         items: list[Item] = []
         dropped: list[Dropped] = []
         for number, row in enumerate(_parse_records(self.file, content)):
@@ -55,14 +55,14 @@ class BigBenchHard(published_task.PublishedTask):
         return published_task.deduplicate(self.name, items, dropped)
 
     def _item(self, number: int, row: Any) -> Item:
-        """The item; raises ValueError with the reason why it cannot be asked."""
+        """Make the item; raise ValueError with the reason why it cannot be used."""
         if not isinstance(row, dict) or not all(
             isinstance(row.get(key), str) and row[key].strip() for key in ("input", "target")
         ):
             raise ValueError("no text under input or target")
         question, target = row["input"].strip(), row["target"].strip()
         options = self._options(question) if self._rule is RULES["option"] else []
-        # An option's target is its letter: a target in words is the trace of a cut list.
+        # An option's target is its letter; a target in words means that the list was split wrongly.
         if self._rule.answer(target, options) is None or (options and target[0] != "("):
             raise ValueError(f"its target {target!r} is not {self.answer_format.partition(':')[0]}")
         return Item(
@@ -108,17 +108,17 @@ class BigBenchHard(published_task.PublishedTask):
 
 
 def make(name: str, data: pathlib.Path | None = None) -> BigBenchHard:
-    """The task of that name, from `NAMES`."""
+    """Make the task of that name, from `NAMES`."""
     return BigBenchHard(name, data)
 
 
 def dropped_items(data: pathlib.Path | None = None) -> list[Dropped]:
-    """Every item of the 27 files that is never asked, and why."""
+    """Return every item of the 27 files that is never used, with the reason."""
     return [drop for name in NAMES for drop in make(name, data).dropped_items()]
 
 
 def remotes() -> Iterator[published_files.Remote]:
-    """The files to fetch."""
+    """Return the files to fetch."""
     return (bbh_files.remote(name) for name in bbh_files.PUBLISHED)
 
 

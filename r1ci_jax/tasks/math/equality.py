@@ -1,4 +1,4 @@
-"""Whether two LaTeX expressions have one value: math-verify, in the jail."""
+"""Equality of two LaTeX expressions: math-verify, in the jail."""
 
 from typing import Final
 
@@ -23,14 +23,14 @@ try:
 except (Exception, RecursionError, MemoryError):
     number = 0  # whatever a parser stumbles over is no right answer
 """
-"""`request` is the expected and the given expression."""
+"""A program whose `request` is the expected and the given expression."""
 
 
 def are_equal(expected: str, given: str, jail: ScoringJail = SCORING_JAIL) -> bool | None:
-    """Whether both are the same value; None where telling took too long.
+    """Return True if both have the same value; None where the comparison took too long.
 
     Raises:
-        UserError: there is no jail on this machine, or it failed.
+        UserError: There is no jail on this machine, or it failed.
     """
     (number,) = jail.numbers(PROGRAM, [[expected, given]])
     return None if number is None else number == 1.0

@@ -1,8 +1,8 @@
-"""Reading the answers of mathematical questions: what needs no parser is settled here.
+"""Parsing of the answers of mathematical questions: cases that need no parser are decided here.
 
-The published answers are LaTeX. `value` frees one from units and decoration, `judge` compares an
-answer text with it: lists part by part and in order, plain numbers exactly, all else by the checker
-passed in (`math_equality`), after the text has shown that it is one mathematical expression.
+The published answers are LaTeX. `read_value` removes units and decoration, and `score_answer`
+compares an answer text with the value: lists part by part and in order, plain numbers exactly, and
+all else by the checker passed in (`equality`), once the text is known to be one expression.
 """
 
 import re
@@ -14,15 +14,15 @@ from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Verdict
 
 Check = Callable[[str, str], bool | None]
-"""From the expected and the given LaTeX to whether they are equal; None where it gave up."""
+"""A function of expected and given LaTeX: True if they are equal; None where it gave up."""
 
 _FUNCTIONS: Final = re.compile("pi|theta|sqrt|sin|cos|tan|sec|csc|cot|log|ln")
-"""Names that count without a backslash too."""
+"""Names that are also accepted without a backslash."""
 _COMMANDS: Final = re.compile(
     f"frac|{_FUNCTIONS.pattern}|arc(?:sin|cos|tan)|alpha|beta|gamma|phi|varphi|"
     "cdot|times|div|pm|infty|leq?|geq?|neq?|in|cup|cap"
 )
-"""LaTeX commands of an answer: values and relations, nothing that defines or computes at length."""
+"""LaTeX commands of an answer: values and relations, with no definitions or long computations."""
 _SYMBOLS: Final = frozenset(r"0123456789+-*/^_()[]{}\.,=<>| ")
 _RELATION = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|in)(?![A-Za-z])")
 _NUMBER = re.compile(r"([+-]?)([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,3}))?")
@@ -35,9 +35,9 @@ _DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?|°")
 _NAMED = re.compile(r"[A-Za-z]{1,3}\s*=\s*(?=[^=]*$)(?![^=]*(?<![\\A-Za-z])[A-Za-z](?![A-Za-z]))")
 _WORDS = re.compile(r"\\?[A-Za-z]+")
 _TOWER = re.compile(r"\^(?:\{[^{}]*|\([^()]*|\\?[A-Za-z0-9]+ ?)\^|\^[{(]?-?[0-9]{4,}")
-"""Powers that nobody means and that would keep the checker busy."""
+"""Powers that are never intended and that would keep the checker busy."""
 _ROUNDED = re.compile(r"\.[0-9]{7,}")
-"""A decimal of so many places beside other signs stands for a value that it only comes near to."""
+"""A decimal with so many places next to other signs is only an approximation of the value."""
 _TWO_NUMBERS = re.compile(r"[0-9.] +[0-9.]")
 _IDLE_BLANK = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
 _PLAIN_NAME = re.compile(
@@ -46,7 +46,7 @@ _PLAIN_NAME = re.compile(
 
 
 def extract_boxed(solution: str) -> str | None:
-    r"""What the last `\boxed` of a worked solution holds, or None."""
+    r"""Return the content of the last `\boxed` of a worked solution, or None."""
     start = solution.rfind("\\boxed")
     content = solution[start + len("\\boxed") :].lstrip() if start >= 0 else ""
     if not content.startswith("{"):
@@ -60,9 +60,9 @@ def extract_boxed(solution: str) -> str | None:
 
 
 def read_value(content: str) -> str | None:
-    """The value in a published answer: without units, signs of degree or percent, or its name.
+    """Return the value in a published answer, without units, degree or percent signs, or its name.
 
-    None where it is not one value.
+    Returns None where it is not one value.
     """
     text = _SPACING.sub("", content).replace("\\$", "").strip().removesuffix(".").strip()
     if (whole := _TEXT.fullmatch(text)) is not None:
@@ -70,7 +70,7 @@ def read_value(content: str) -> str | None:
     text = _DEGREES.sub("", _UNIT.sub("", text))
     first, equals, second = text.partition("=")
     if equals and read_rational(first) is not None and second.rstrip().endswith("\\%"):
-        text = first  # the same value twice, as in 0.56 = 56\%
+        text = first  # The same value is given twice, as in 0.56 = 56\%.
     elif (named := _NAMED.match(text)) is not None:
         text = text[named.end() :]
     text = text.replace("\\%", "").strip()
@@ -78,7 +78,7 @@ def read_value(content: str) -> str | None:
 
 
 def read_number(text: str) -> Fraction | None:
-    """The number that the text is in digits, with a decimal point or an exponent, or None."""
+    """Return the number written in digits, with a decimal point or an exponent, or None."""
     if len(text) > answers.MAX_ANSWER_CHARS:
         return None
     text = text.strip()
@@ -89,7 +89,7 @@ def read_number(text: str) -> Fraction | None:
 
 
 def read_rational(text: str) -> Fraction | None:
-    """The number that the text is: as in `number`, with thousands commas, or a quotient of two."""
+    """Parse a number as `read_number` does, also with thousands commas or as a quotient."""
     text = canonicalize(text)
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
@@ -104,7 +104,7 @@ def read_rational(text: str) -> Fraction | None:
 
 
 def canonicalize(text: str) -> str:
-    """One spelling of what differs in looks alone."""
+    """Replace spellings that differ in appearance alone by one spelling."""
     if len(text) > answers.MAX_ANSWER_CHARS:
         return ""
     text = _SPACING.sub("", text).replace("\\left", "").replace("\\right", "")
@@ -114,7 +114,7 @@ def canonicalize(text: str) -> str:
 
 
 def unwrap(text: str) -> str:
-    """The answer without the marks of a formula around the whole of it."""
+    """Remove the formula marks around the whole answer."""
     text = text.strip()
     for opening, closing in (("\\boxed{", "}"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening):
@@ -125,7 +125,7 @@ def unwrap(text: str) -> str:
 
 
 def score_answer(expected: str, answer_text: str, check: Check) -> Verdict:
-    """Whether the text is the expected value, written in any exact form."""
+    """Score the text as correct if it is the expected value, written in any exact form."""
     if len(answer_text) > answers.MAX_ANSWER_CHARS:
         return _wrong("the answer is too long")
     text = unwrap(answer_text)
@@ -142,8 +142,8 @@ def score_answer(expected: str, answer_text: str, check: Check) -> Verdict:
 
 
 def split_parts(text: str) -> tuple[str, list[str]]:
-    """The outer brackets of a list ("" around a single value or a bare list) and its parts."""
-    if read_rational(text) is not None:  # its commas part thousands
+    """Return the outer brackets of a list ("" for a single value or a bare list) and its parts."""
+    if read_rational(text) is not None:  # Its commas separate thousands.
         return "", [text]
     pairs = (("\\{", "\\}"), ("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"))
     for opening, closing in pairs:
@@ -161,7 +161,7 @@ def _score_parts(
     brackets, expected = ours
     open_ones = list(theirs)
     for index, part in enumerate(expected):
-        # Only a set's parts may stand in any order.
+        # Only the parts of a set may be in any order.
         candidates = open_ones if brackets == "\\{\\}" else [theirs[index]]
         for candidate in candidates:
             verdict = _score_value(part, candidate, check)
@@ -189,7 +189,7 @@ def _score_value(expected: str, text: str, check: Check) -> bool | None:
 
 
 def _is_readable(text: str, expected: str) -> bool:
-    """One mathematical expression with the expected answer's letters and relations alone."""
+    """Return True for one expression with only the expected answer's letters and relations."""
     if not text or not _is_balanced(text) or not _close_brackets(text) or _TOWER.search(text):
         return False
     if _TWO_NUMBERS.search(text) or _ROUNDED.search(text):
@@ -209,7 +209,7 @@ def _is_readable(text: str, expected: str) -> bool:
 
 
 def _is_name(expected: str) -> bool:
-    """The expected answer is a word or an option such as (B): nothing else is equal to it."""
+    """Return True if the expected answer is a word or an option such as (B)."""
     if re.fullmatch(r"\(?[A-Z]\)?", expected) is not None:
         return True
     return any(len(word) > 2 for word in _plain_words(expected))
@@ -226,7 +226,7 @@ def _quotient(text: str) -> tuple[str, str]:
 
 
 def _at_commas(text: str) -> list[str]:
-    """The parts between commas outside all brackets."""
+    """Split at commas outside all brackets."""
     found, depth, start = [], 0, 0
     for index, char in enumerate(text):
         depth += (char in "([{") - (char in ")]}")
@@ -237,7 +237,7 @@ def _at_commas(text: str) -> list[str]:
 
 
 def _close_brackets(text: str) -> bool:
-    """No bracket in the text closes one before it."""
+    """Return True if no bracket in the text closes one before it."""
     depth = 0
     for char in text:
         depth += (char in "([{") - (char in ")]}")

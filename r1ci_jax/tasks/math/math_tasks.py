@@ -1,8 +1,8 @@
 """Three tasks of published questions: GSM-Hard and two subjects of MATH.
 
-Each is one file of the data folder, `symbench/<task>.jsonl`, one JSON object a line with the fields
-of the publication. `fetch` fills it from the Hugging Face hub; the released sample of SymBench has
-the same fields and can lie there as well.
+Each is one file of the data folder, `symbench/<task>.jsonl`, with one JSON object per line that has
+the fields of the publication. `fetch` downloads it from the Hugging Face hub; the released sample
+of SymBench has the same fields and can be stored there as well.
 """
 
 import abc
@@ -20,7 +20,7 @@ from r1ci_jax.tasks.math import equality, extraction
 from r1ci_jax.tasks.published_task import Contents, Dropped, Item
 
 TOLERANCE: Final = Fraction(1, 10**6)
-"""Largest relative error of an answer to GSM-Hard: its golds are floating-point numbers."""
+"""The largest relative error of an answer to GSM-Hard: its golds are floating-point numbers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ HUB: Final = {
 }
 
 Download = Callable[[HubFile], pathlib.Path]
-"""Brings a file of the hub onto this machine."""
+"""A function that downloads a file of the hub."""
 
 
 class HubTask(published_task.PublishedTask):
@@ -79,7 +79,7 @@ class HubTask(published_task.PublishedTask):
 
     @abc.abstractmethod
     def item(self, number: int, row: dict[str, Any]) -> Item:
-        """The item of a row; raises ValueError with the reason why it cannot be asked."""
+        """Make the item of a row; raise ValueError with the reason why it cannot be used."""
 
 
 class GsmHard(HubTask):
@@ -152,10 +152,10 @@ class MathSubject(HubTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        """Judge the text.
+        """Score the text.
 
         Raises:
-            UserError: the jail, where what is no plain number is compared, does not start.
+            UserError: The jail, which compares everything but plain numbers, does not start.
         """
         return extraction.score_answer(json.loads(example.answer), answer_text, equality.are_equal)
 
@@ -164,14 +164,14 @@ NAMES: Final = tuple(HUB)
 
 
 def make(name: str, data: pathlib.Path | None = None) -> HubTask:
-    """The task of that name, from `NAMES`."""
+    """Make the task of that name, from `NAMES`."""
     assert name in NAMES
     return GsmHard(data) if name == GsmHard.name else MathSubject(name, data)
 
 
 def from_hub(source: HubFile) -> pathlib.Path:
     """Download through `huggingface_hub`, which keeps its own cache."""
-    # Imported here: it takes half a second, and nothing but `fetch` needs it.
+    # This import is local: it takes half a second, and only `fetch` needs it.
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -190,10 +190,10 @@ def from_hub(source: HubFile) -> pathlib.Path:
 
 
 def fetch(name: str, data: pathlib.Path, *, download: Download = from_hub) -> bool:
-    """Fill the file of a task unless it is there; returns whether it was downloaded.
+    """Fetch the file of a task unless it exists; return True if it was downloaded.
 
     Raises:
-        UserError: no connection, no room, or not the published rows.
+        UserError: There is no connection or no space, or the rows are not the published ones.
     """
     if (data / _path(name)).is_file():
         return False
@@ -211,7 +211,7 @@ def fetch(name: str, data: pathlib.Path, *, download: Download = from_hub) -> bo
 
 
 def dropped_items(data: pathlib.Path | None = None) -> list[Dropped]:
-    """Every item of the three files that is never asked, and why."""
+    """Return every item of the three files that is never used, with the reason."""
     return [drop for name in NAMES for drop in make(name, data).dropped_items()]
 
 
@@ -242,6 +242,6 @@ def _parse_records(content: bytes, name: str) -> list[dict[str, Any]]:
 
 
 def _read_parquet(path: pathlib.Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet  # only a download needs it
+    import pyarrow.parquet  # Only a download needs it.
 
     return pyarrow.parquet.read_table(path).to_pylist()

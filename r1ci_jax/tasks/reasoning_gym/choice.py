@@ -1,10 +1,10 @@
 """The data sets of `reasoning-gym` that are tasks here, with their settings and the reasons.
 
 The package (0.1.25) registers 105 data sets; 84 are chosen. The difficulty levels follow the
-attributes of the package's curricula, but not their values: taken as shipped, some levels fail
+attributes of the package's curricula, but not their values: with those, some levels fail
 their own assertions (caesar_cipher, survo), some questions grow to 69,000 characters
 (circuit_logic), some boards die out so that one constant answer is always right (game_of_life),
-and some take minutes to draw (zebra_puzzles, countdown).
+and some take minutes to generate (zebra_puzzles, countdown).
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ class DatasetChoice:
     form: str
     """The accepted form of an answer, in words."""
     say: str = ""
-    """Sentence of our own after the question, where the original leaves the form open."""
+    """An additional sentence after the question, where the original leaves the form open."""
     rule: str = "text"
-    """Of `reasoning_gym_judge.RULES`, or `package`: the package's scorer gives 1.0."""
+    """A key of `gym_scoring.RULES`, or `package`: the package's scorer gives 1.0."""
     shape: str = ""
-    """With rule `package`: the pattern of the whole answer; others are wrong unread."""
+    """The pattern of the whole answer, with rule `package`; all other answers are wrong."""
     most: int = 400
     """Longest answer in characters."""
     ladder: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
@@ -38,25 +38,25 @@ class DatasetChoice:
     scoring: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Settings for the package's scorer."""
     gold: str = ""
-    """Where a right answer is in the entry's metadata, if the entry has no answer."""
+    """The key of a right answer in the entry's metadata, if the entry has no answer."""
     refused: str = ""
-    """Text in a gold that makes it useless, so that another entry is drawn."""
+    """Text in a gold that makes it useless, so that another entry is generated."""
     chunk: int = 0
-    """Size of the data sets to draw from, where the package draws all items at once."""
+    """Size of the data sets to sample from, where the package generates all items at once."""
     many: bool = False
-    """Other answers than the stored one can be right."""
+    """True if other answers than the stored one can be right."""
     foreign: float = 0.0
-    """Share of questions that the next question's different gold may answer rightly."""
+    """The fraction of questions that the next question's different gold may answer correctly."""
     constant: float = 0.3
-    """Share that the commonest answer may have."""
+    """The largest fraction that the most frequent answer may have."""
 
     @property
     def levels(self) -> int:
-        """How many difficulty levels there are."""
+        """Return the number of difficulty levels."""
         return max((len(values) for values in self.ladder.values()), default=1)
 
     def config(self, difficulty: int) -> dict[str, Any]:
-        """The settings of a level, counted from 1."""
+        """Return the settings of a level, counted from 1."""
         return self.fixed | {name: values[difficulty - 1] for name, values in self.ladder.items()}
 
 
@@ -85,13 +85,13 @@ LEFT_OUT: Final[dict[str, str]] = {
 }
 
 _NAMES = "exp|log|sqrt|sin|cos|tan|sec|csc|cot|asin|acos|atan|sinh|cosh|tanh|Abs|pi|E|[xXC]"
-# Each token ends where no longer one is possible, so that matching takes linear time.
+# Each token ends where it cannot be extended, so that matching takes linear time.
 EXPRESSION: Final = (
-    # No power of a power (9**9**9), no exponent of three digits, no names but these.
+    # The pattern excludes powers of powers (9**9**9), exponents of three digits and other names.
     r"(?!.*\*\*[^+\-*/()]*\*\*)(?!.*\*\*\s*\([^()]*\*\*)(?!.*\*\*\s*\(?[-+ ]*[0-9]{3})"
     rf"(?:(?:{_NAMES})(?![0-9A-Za-z_])|[0-9]+(?:\.[0-9]+)?(?![.0-9A-Za-z_])|[-+*/() ])+"
 )
-"""A formula that sympy may read. It is one line, and nothing in it can be called but functions."""
+"""A formula that sympy may parse. It is one line, and only functions in it can be called."""
 POLYNOMIAL: Final = (
     r"(?:[xyz](?![0-9A-Za-z_])|[0-9]+(?![.0-9A-Za-z_])|\*\*[0-9]{1,2}(?![0-9]| *\*\*)"
     r"|(?<!\*)\*(?!\*)|[-+ ])+"
@@ -102,6 +102,6 @@ JSON_WORDS: Final = r'[\[\]"a-z,\s]+'
 
 
 def grow(field: str, *tops: Any, low: Any = None) -> dict[str, tuple[Any, ...]]:
-    """A range whose top grows; its bottom is `low` on all levels, or the top itself."""
+    """Make a range whose top grows; its bottom is `low` on all levels, or the top itself."""
     bottoms = (low,) * len(tops) if low is not None else tops
     return {f"min_{field}": bottoms, f"max_{field}": tops}

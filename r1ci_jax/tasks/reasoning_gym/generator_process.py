@@ -1,8 +1,8 @@
-"""The child program in which the package `reasoning-gym` draws questions.
+"""The child program in which the package `reasoning-gym` generates questions.
 
-Started by `reasoning_gym_judge.Worker` as a script of its own with an emptied environment and a
-fixed hash seed, because some of its data sets iterate over sets of strings. Reads one JSON object
-a line from stdin, writes one a line to what was stdout. It never sees an answer.
+`gym_scoring.GeneratorWorker` starts it as a separate script with an empty environment and a
+fixed hash seed, because some data sets iterate over sets of strings. It reads one JSON object
+per line from stdin and writes one per line to the original stdout. It never receives an answer.
 """
 
 import datetime
@@ -21,14 +21,14 @@ from collections.abc import Callable
 from typing import Any
 
 SIZE = 2**62
-"""Datasets are virtual: they serve any index below their size."""
+"""The size of virtual datasets, which serve any index below it."""
 _REDRAW = 2**40
 """Distance of the index that replaces one without a usable question."""
 _DRAWS = 20
 
 
 class _Anything(types.ModuleType):
-    """Stands for the modules of matplotlib and for all that is in them."""
+    """A stand-in for the modules of matplotlib and for their contents."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -40,9 +40,9 @@ class _Anything(types.ModuleType):
 
 
 class NoPlots(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Keeps out matplotlib, which dependencies import for plots that nobody draws here.
+    """An import hook that blocks matplotlib, which dependencies import for unused plots.
 
-    Importing it would cost a second in every child and write to the home directory.
+    The import would cost a second in every child and write to the home directory.
     """
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
@@ -56,11 +56,11 @@ class NoPlots(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return _Anything(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """There is nothing to run."""
+        """Do nothing: the stand-in has no code to run."""
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON's types; what JSON cannot hold becomes text."""
+    """Convert the value to JSON types; values that JSON cannot hold become text."""
     match value:
         case None | bool() | int() | float():
             return value
@@ -78,7 +78,7 @@ def plain(value: Any) -> Any:
             return value.isoformat()
         case decimal.Decimal():
             return str(value)
-    if hasattr(value, "tolist"):  # numpy
+    if hasattr(value, "tolist"):  # The value is from numpy.
         return plain(value.tolist())
     return str(value)
 
@@ -88,23 +88,23 @@ def _key(key: Any) -> str:
 
 
 def package() -> Any:
-    """The package's registry. By name, since a module beside this file is called the same."""
+    """Import the package's registry by name, since a module next to this file has the same name."""
     return importlib.import_module("reasoning_gym.factory")
 
 
 @functools.lru_cache(maxsize=32)
 def dataset(name: str, config: str, seed: int, size: int) -> Any:
-    """The package's dataset object: few are kept, because some hold megabytes of words."""
+    """Return the package's dataset object; few are kept, because some hold megabytes of words."""
     return package().create_dataset(name, **json.loads(config), seed=seed, size=size)
 
 
 def draw(request: dict[str, Any]) -> dict[str, Any]:
-    """The entry of that index; another one where the package fails or the answer is blank.
+    """Generate the entry of that index; use another where the package fails or the answer is blank.
 
     Args:
-        request: `dataset`, `config` and `seed` of the dataset, `index` of the entry, `refused`, a
+        request: The `dataset`, its `config` and `seed`, the `index` of the entry, `refused`, a
             text that a useful answer lacks, and `chunk`: 0 where any index is served, otherwise
-            the size of the datasets to draw from, because this one draws all its items at once.
+            the size of the datasets to sample from, because this one generates all items at once.
     """
     name, config, seed = request["dataset"], request["config"], request["seed"]
     chunk, refused = request["chunk"], request["refused"]
@@ -113,7 +113,7 @@ def draw(request: dict[str, Any]) -> dict[str, Any]:
         part, number = divmod(number, chunk) if chunk else (0, number)
         try:
             entries = dataset(name, config, seed + part * 2**33, chunk or SIZE)
-            # One data set (list_functions) also draws from the global generator.
+            # One data set (list_functions) also uses the global generator.
             random.seed(f"{name}/{seed}/{part}/{number}")
             entry = entries[number]
         except (ValueError, RuntimeError, IndexError):
@@ -129,7 +129,7 @@ def serve(lines: Any, reply: Callable[[str], None]) -> None:
     for line in lines:
         try:
             answer = {"entry": draw(json.loads(line))}
-        except Exception as error:  # the package raises all kinds of errors
+        except Exception as error:  # The package raises all kinds of errors.
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
         reply(json.dumps(answer) + "\n")
 
@@ -140,7 +140,7 @@ def main() -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     sys.meta_path.insert(0, NoPlots())
-    registered = len(package().DATASETS)  # what goes wrong here is for the parent to read
+    registered = len(package().DATASETS)  # The parent process reads this error.
     os.dup2(silence, 2)
 
     def reply(text: str) -> None:

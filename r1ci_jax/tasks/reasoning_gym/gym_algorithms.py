@@ -1,4 +1,4 @@
-"""The chosen data sets of the modules algebra and algorithmic, see `reasoning_gym_choice`."""
+"""The chosen data sets of the modules algebra and algorithmic, see `choice`."""
 
 from typing import Final
 
@@ -42,7 +42,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
                 [0, 0, 0, 0, 0.5, 0, 0, 0.5],
             )
         },
-        refused="Integral",  # sympy gave up
+        refused="Integral",  # Sympy gave up.
         many=True,
     ),
     "polynomial_equations": DatasetChoice(

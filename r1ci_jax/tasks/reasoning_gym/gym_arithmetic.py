@@ -1,4 +1,4 @@
-"""The chosen data sets of the module arithmetic, see `reasoning_gym_choice`."""
+"""The chosen data sets of the module arithmetic, see `choice`."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The chosen data sets of all other modules, from arc to logic, see `reasoning_gym_choice`."""
+"""The chosen data sets of all other modules, from arc to logic, see `choice`."""
 
 from typing import Final
 

@@ -1,12 +1,12 @@
-"""Judging answers to Reasoning-Gym questions, and the child process that draws the questions.
+"""Scoring of Reasoning-Gym answers, and the child process that generates the questions.
 
-Most answers are judged here, by comparing values with the stored gold. Where several answers are
-right the package's own scorer decides, and some of its scorers hand the answer to `eval` or sympy:
+Most answers are scored here, by comparing values with the stored gold. Where several answers are
+right, the package's own scorer decides. Some of its scorers pass the answer to `eval` or sympy, so
 they run in the jail.
 
-What stands between a hostile answer and the machine, in this order: its length; the shape that the
-task's answers have, so that names, attributes and calls other than the listed ones never reach
-`eval`; the sandbox (`jailed` says what that leaves).
+Three checks protect the machine from a hostile answer, in this order: its length; the shape of the
+task's answers, so that names, attributes and calls other than the listed ones never reach
+`eval`; the sandbox (`jail_scoring` describes the remaining risk).
 """
 
 import atexit
@@ -28,14 +28,14 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.tasks.jail_scoring import SCORING_JAIL, ScoringJail
 
 GENERATE_SECONDS: Final = 120.0
-"""Wall time for importing the package, or for building a dataset and drawing an entry."""
+"""Wall time for importing the package, or for building a dataset and generating an entry."""
 PROGRAM: Final = """
 from reasoning_gym.factory import create_dataset
 # In the order of the policy's warm-up, which keeps what this returns.
 dataset = create_dataset(request["dataset"], seed=0, size=1, **json.loads(request["config"]))
 number = dataset.score_answer(answer=request["answer"], entry=request["entry"])
 """
-"""`request` is a job's fields."""
+"""A program whose `request` is a job's fields."""
 CURE: Final = (
     "with a network, remove the directory that "
     "`python -m r1ci_jax.sandbox.install.prepare_jail` names and run that again"
@@ -50,16 +50,16 @@ class Job:
 
     dataset: str
     config: str
-    """The dataset's settings as a JSON object: some scorers use them."""
+    """The dataset's settings as a JSON object, which some scorers use."""
     entry: dict[str, Any]
     answer: str
 
 
 class Scorer(Protocol):
-    """Who runs the package's scorers."""
+    """The interface of an object that runs the package's scorers."""
 
     def scores(self, jobs: Sequence[Job]) -> list[float | None]:
-        """The package's score of each answer; None where it ran too long, crashed or raised."""
+        """Return the package's score of each answer; None where it timed out, crashed or raised."""
         ...
 
 
@@ -68,16 +68,16 @@ class WorkerDied(Exception):
 
 
 class GeneratorWorker:
-    """The child process: requests go in and replies come out, one JSON object a line.
+    """The child process: it reads requests and writes replies, one JSON object per line.
 
     Raises:
-        UserError: the package does not start.
+        UserError: The package does not start.
     """
 
     def __init__(self) -> None:
         self._buffer = b""
         self._process = subprocess.Popen(
-            # -P: the script's folder holds a module that has the package's name.
+            # -P: the script's folder contains a module that has the package's name.
             [sys.executable, "-P", "-s", "-B", str(_WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -102,7 +102,7 @@ class GeneratorWorker:
             ) from None
 
     def request(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send a request and wait for the reply; on trouble the child is killed."""
+        """Send a request and wait for the reply; on failure the child is killed."""
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -121,14 +121,14 @@ class GeneratorWorker:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
-                # Closing the pipe of a killed process may fail to flush what it never read.
+                # Closing the pipe of a killed process may fail to flush data that it never read.
                 with contextlib.suppress(OSError):
                     pipe.close()
 
     def _read(self, seconds: float) -> bytes:
         assert self._process.stdout is not None
         number = self._process.stdout.fileno()
-        poll = select.poll()  # unlike select, it takes file numbers over 1023
+        poll = select.poll()  # Unlike select, it takes file numbers over 1023.
         poll.register(number, select.POLLIN | select.POLLHUP)
         while b"\n" not in self._buffer:
             if not poll.poll(seconds * 1000):
@@ -142,7 +142,7 @@ class GeneratorWorker:
 
 
 class EntryGenerator:
-    """Draws entries in a child process, started when first asked, that never sees an answer."""
+    """A generator of entries in a child process, started on first use, that receives no answer."""
 
     def __init__(self) -> None:
         self._worker: GeneratorWorker | None = None
@@ -151,14 +151,14 @@ class EntryGenerator:
         atexit.register(self.close)
 
     def entry(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The entry that `reasoning_gym_worker.draw` describes.
+        """Return the entry that `generator_process.draw` describes.
 
         Raises:
-            UserError: the package cannot draw it.
+            UserError: The package cannot generate it.
         """
         with self._lock:
             if self._worker is None or self._owner != os.getpid():
-                # After a fork the old one's pipes belong to the parent process.
+                # After a fork, the old child's pipes belong to the parent process.
                 self._worker, self._owner = GeneratorWorker(), os.getpid()
             try:
                 reply = self._worker.request(request, GENERATE_SECONDS)
@@ -170,23 +170,23 @@ class EntryGenerator:
         return reply["entry"]
 
     def close(self) -> None:
-        """End it; the next request starts another."""
+        """End the child; the next request starts another."""
         if self._worker is not None and self._owner == os.getpid():
             self._worker.close()
         self._worker = None
 
 
 class JailScorer:
-    """Runs the scorers in the jail, each answer in a process of its own."""
+    """A scorer that runs the package's scorers in the jail, each answer in a separate process."""
 
     def __init__(self, jail: ScoringJail = SCORING_JAIL) -> None:
         self._jail = jail
 
     def scores(self, jobs: Sequence[Job]) -> list[float | None]:
-        """Judge several at a time.
+        """Score several answers in parallel.
 
         Raises:
-            UserError: there is no jail on this machine, it failed, or it lacks the package.
+            UserError: There is no jail on this machine, it failed, or it lacks the package.
         """
         if jobs:
             self._jail.require("reasoning_gym", CURE)
@@ -197,18 +197,18 @@ class JailScorer:
 
 
 def lines(text: str) -> list[str]:
-    """The text's lines that are not blank, with single blanks between their words."""
+    """Return the text's non-blank lines, with single blanks between their words."""
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
 def same_text(gold: str, answer: str, entry: dict[str, Any]) -> bool:
-    """Equal up to white space."""
+    """Compare the texts up to white space."""
     del entry
     return lines(answer) == lines(gold)
 
 
 def numbers(text: str) -> list[Decimal] | None:
-    """The text as numbers parted by blanks or commas, bracketed and quoted or not, or None."""
+    """Parse numbers separated by blanks or commas, bracketed and quoted or not, or return None."""
     text = text.strip()
     if (text[:1], text[-1:]) == ("[", "]"):
         text = text[1:-1]
@@ -219,14 +219,14 @@ def numbers(text: str) -> list[Decimal] | None:
 
 
 def same_numbers(gold: str, answer: str, entry: dict[str, Any]) -> bool:
-    """Equal as numbers: 17.0 is 17."""
+    """Compare as numbers: 17.0 is 17."""
     del entry
     found = numbers(answer)
     return found is not None and found == numbers(gold)
 
 
 def same_json(gold: str, answer: str, entry: dict[str, Any]) -> bool:
-    """Equal as JSON values of the same types."""
+    """Compare as JSON values of the same types."""
     del entry
     try:
         found = json.loads(answer)
@@ -236,7 +236,7 @@ def same_json(gold: str, answer: str, entry: dict[str, Any]) -> bool:
 
 
 def survo(gold: str, answer: str, entry: dict[str, Any]) -> bool:
-    """Any filling that obeys the stated rules; the package takes only the one it drew."""
+    """Accept any filling that obeys the stated rules; the package accepts its own alone."""
     del gold
     rows = [numbers(line) for line in lines(answer)]
     puzzle: list[list[int]] = entry["metadata"]["puzzle"]
@@ -257,4 +257,4 @@ RULES: Final[dict[str, Callable[[str, str, dict[str, Any]], bool]]] = {
     "json": same_json,
     "survo": survo,
 }
-"""By name: whether the answer is right, from the gold, the answer and the stored entry."""
+"""Rules by name: each scores the answer from the gold, the answer and the stored entry."""

@@ -13,18 +13,18 @@ from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.symbench import symbench_task
 
 Stacks = tuple[str, ...]
-"""The blocks of every stack from bottom to top, one letter a block."""
+"""The blocks of every stack from bottom to top, one letter per block."""
 Move = tuple[str, int, int]
-"""Block, source and destination, stacks counted from 1."""
+"""Block, source and destination, with stacks counted from 1."""
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {"the start is the goal already": 1}
-"""Such an item asks for no move at all, which the released checker does not take for an answer."""
+"""These items require no move at all, which the released checker does not accept as an answer."""
 
 _LEVELS: Final = {1: (4, 3, 3), 2: (5, 3, 4), 3: (6, 4, 5), 4: (8, 4, 7), 5: (11, 5, 9)}
 """Blocks, stacks, least number of moves of the stored plan."""
 _MOVES_A_BLOCK: Final = 4
 _PATIENCE: Final = 4_000
-"""States after which the search for a plan gives up."""
+"""The number of states after which the search for a plan gives up."""
 _RELEASED_LIMIT: Final = 1_000
 
 _LINE = re.compile(r"Move ([A-Z]) from ([0-9]{1,2}) to ([0-9]{1,2})")
@@ -51,7 +51,7 @@ which takes block K from the top of stack 1 and puts it on stack 2."""
 
 
 def _wrong_blocks(stack: str, goal: str) -> int:
-    """Blocks of a stack that stand on something that the goal does not have there."""
+    """Return the blocks of a stack that are on something that the goal does not have there."""
     for height, block in enumerate(stack):
         if height >= len(goal) or goal[height] != block:
             return len(stack) - height
@@ -59,7 +59,7 @@ def _wrong_blocks(stack: str, goal: str) -> int:
 
 
 def _distance(stacks: Stacks, goal: Stacks) -> int:
-    """A guess at the work left: blocks to be moved, and blocks in the way of the next to place."""
+    """Estimate the remaining work: blocks to be moved, and blocks that obstruct the next one."""
     places = {block: (stack, up) for stack in stacks for up, block in enumerate(stack, 1)}
     cost = 0
     for stack, wanted in zip(stacks, goal, strict=True):
@@ -83,7 +83,7 @@ def _steps(stacks: Stacks) -> list[tuple[Move, Stacks]]:
 
 
 def plan(start: Stacks, goal: Stacks) -> list[Move] | None:
-    """Moves from start to goal by a best-first search, not always the fewest; None: gave up."""
+    """Find moves from start to goal by best-first search, not always the fewest; None: gave up."""
     came: dict[Stacks, tuple[Stacks, Move] | None] = {start: None}
     queue = [(0, 0, 0, start)]
     order = itertools.count(1)
@@ -110,7 +110,7 @@ def _trace(came: dict[Stacks, tuple[Stacks, Move] | None], here: Stacks) -> list
 
 
 def _deal(rng: random.Random, blocks: int, stacks: int) -> Stacks:
-    """Blocks in random order, every way to part them among the stacks alike likely."""
+    """Deal blocks in random order; every way to divide them among the stacks is equally likely."""
     letters = [chr(ord("A") + index) for index in range(blocks)]
     rng.shuffle(letters)
     cuts = sorted(rng.sample(range(blocks + stacks - 1), stacks - 1))
@@ -135,7 +135,7 @@ def _question(start: Stacks, goal: Stacks, limit: int) -> str:
 
 
 def format_plan(moves: list[Move]) -> str:
-    """The plan as an answer."""
+    """Format the plan as an answer."""
     return "\n".join(f"Move {block} from {source} to {target}" for block, source, target in moves)
 
 
@@ -186,12 +186,12 @@ class Blocksworld(symbench_task.SymbenchTask):
         """Read one item.
 
         Args:
-            number: Of the item.
-            question: Empty, as the release stores none: then the question is put in our words.
+            number: The number of the item.
+            question: Empty, as the release stores none; the question is then generated.
             solution: The text of blocksworld_task.txt, or an object with it under `state`.
 
         Raises:
-            UserError: the text does not hold two states.
+            UserError: The text does not contain two states.
         """
         text = solution.get("state") if isinstance(solution, dict) else solution
         first, goal_mark, second = str(text).partition("Goal State:")
@@ -210,7 +210,7 @@ class Blocksworld(symbench_task.SymbenchTask):
 
 
 def _move(stacks: list[list[str]], line: str) -> str:
-    """Carry out one line; returns what is wrong with it, if anything."""
+    """Apply one line; return the error, if any."""
     match = _LINE.fullmatch(line)
     if match is None:
         return "not of the form Move K from 1 to 2"

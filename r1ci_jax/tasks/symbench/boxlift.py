@@ -1,4 +1,4 @@
-"""Share out lifters so that all boxes are lifted within a number of steps."""
+"""Distribute lifters so that all boxes are lifted within a number of steps."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ Lift = tuple[int, tuple[int, ...]]
 Step = list[Lift]
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""None: the release stores no answers, and its step limits can be kept."""
+"""There are no known defects: the release stores no answers, and its step limits can be kept."""
 
 _LEVELS: Final = {
     1: (5, 3, (40, 90), (15, 120)),
@@ -54,7 +54,7 @@ lifts a box of weight 25, and in the second step lifter 1 lifts a box of weight 
 
 
 def _first_team(weight: int, free: list[int], lifters: list[int]) -> tuple[int, ...]:
-    """Lifters in their order until they are strong enough."""
+    """Choose lifters in their order until they are strong enough."""
     for size in range(1, len(free) + 1):
         if sum(lifters[number] for number in free[:size]) >= weight:
             return tuple(free[:size])
@@ -62,7 +62,7 @@ def _first_team(weight: int, free: list[int], lifters: list[int]) -> tuple[int, 
 
 
 def _tight_team(weight: int, free: list[int], lifters: list[int]) -> tuple[int, ...]:
-    """The team that wastes least."""
+    """Choose the team that wastes least."""
     enough = [
         (capacity, team)
         for size in range(1, len(free) + 1)
@@ -73,9 +73,9 @@ def _tight_team(weight: int, free: list[int], lifters: list[int]) -> tuple[int, 
 
 
 def schedule(boxes: list[int], lifters: list[int], *, tight: bool) -> list[Step]:
-    """Steps that lift all boxes, the heaviest that can be lifted always first.
+    """Return steps that lift all boxes, always the heaviest that can be lifted first.
 
-    `tight` chooses each team so that least capacity is wasted. Without it lifters are taken in
+    `tight` chooses each team so that least capacity is wasted. Without it, lifters are used in
     their order, and the number of steps is the limit that the release sets.
     """
     assert max(boxes) <= sum(lifters), "a box is too heavy for all lifters together"
@@ -94,7 +94,7 @@ def schedule(boxes: list[int], lifters: list[int], *, tight: bool) -> list[Step]
 
 
 def format_schedule(steps: list[Step]) -> str:
-    """The schedule as an answer."""
+    """Format the schedule as an answer."""
     lines: list[str] = []
     for number, step in enumerate(steps, 1):
         lifts = ", ".join(f"({weight}, {list(team)})" for weight, team in step)
@@ -114,7 +114,7 @@ def _question(boxes: list[int], lifters: list[int], limit: int) -> str:
 
 
 class BoxLift(symbench_task.SymbenchTask):
-    """Share out lifters so that all boxes are lifted within a number of steps."""
+    """Distribute lifters so that all boxes are lifted within a number of steps."""
 
     name = "boxlift"
     kind = "planning"
@@ -164,12 +164,12 @@ class BoxLift(symbench_task.SymbenchTask):
         """Read one item.
 
         Args:
-            number: Of the item.
-            question: Empty, as the release stores none: then the question is put in our words.
+            number: The number of the item.
+            question: Empty, as the release stores none; the question is then generated.
             solution: BoxLift.json, an object with `boxes` and `lifters`.
 
         Raises:
-            UserError: these are not there, or a box is too heavy.
+            UserError: These fields are missing, or a box is too heavy.
         """
         boxes, lifters = (
             _weights(symbench_task.read_field(solution, key)) for key in ("boxes", "lifters")
@@ -182,10 +182,10 @@ class BoxLift(symbench_task.SymbenchTask):
 
 
 def _lift(left: list[int], lifters: list[int], step: str) -> str:
-    """Carry out one step; returns what is wrong with it, if anything."""
+    """Apply one step; return the error, if any."""
     used: set[int] = set()
     for box, team in _LIFT.findall(step):
-        # Not split and read by int(), which refuses some white space that \s takes.
+        # The text is not split and read by int(), which refuses some white space that \s accepts.
         weight, numbers = int(box), [int(number) for number in re.findall(r"[0-9]+", team)]
         if weight not in left:
             return f"no box of weight {weight} is left"
@@ -201,6 +201,6 @@ def _lift(left: list[int], lifters: list[int], step: str) -> str:
 
 
 def _weights(values: Any) -> list[int]:
-    """The list, if it holds positive integers; else nothing."""
+    """Return the list, if it contains positive integers; else nothing."""
     fits = isinstance(values, list) and all(type(value) is int and value > 0 for value in values)
     return list(values) if fits else []

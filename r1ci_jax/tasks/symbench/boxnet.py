@@ -1,4 +1,4 @@
-"""Direct agents on a grid, one in each square, to bring coloured boxes to their targets."""
+"""Direct agents on a grid, one in each square, to move colored boxes to their targets."""
 
 import json
 import random
@@ -13,12 +13,12 @@ from r1ci_jax.tasks.symbench import symbench_task
 Spot = tuple[int, int]
 """Row and column of a square, from 0."""
 Squares = dict[str, list[str]]
-"""The things in every square, such as `{"0.5_1.5": ["box_red", "target_blue"]}`."""
+"""The objects in every square, as in `{"0.5_1.5": ["box_red", "target_blue"]}`."""
 Plan = list[dict[str, str]]
-"""For every step, what the agents do that act in it."""
+"""The actions of the acting agents, for every step."""
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""None: the release stores no answers, and all its boxes can be matched."""
+"""There are no known defects: the release stores no answers, and all its boxes can be matched."""
 
 _COLOURS: Final = ("blue", "red", "green", "purple", "orange")
 _LEVELS: Final = {1: (2, 2, 3), 2: (2, 3, 4), 3: (3, 3, 5), 4: (3, 4, 7), 5: (4, 5, 10)}
@@ -64,7 +64,7 @@ def _name(kind: str, spot: Spot) -> str:
 
 
 def _spots(squares: Squares) -> dict[str, Spot]:
-    """Row and column for every key."""
+    """Return row and column for every key."""
     matches = [(key, _KEY.fullmatch(key)) for key in squares]
     return {key: (int(match[1]), int(match[2])) for key, match in matches if match}
 
@@ -74,7 +74,7 @@ def _gap(one: Spot, other: Spot) -> int:
 
 
 def _errands(squares: Squares) -> list[tuple[str, Spot, Spot]]:
-    """Colour, box and target for every box: the closest pair first."""
+    """Return color, box and target for every box, with the closest pair first."""
     spots, errands = _spots(squares), list[tuple[str, Spot, Spot]]()
     for colour in sorted({thing.partition("_")[2] for held in squares.values() for thing in held}):
         boxes, targets = (
@@ -90,7 +90,7 @@ def _errands(squares: Squares) -> list[tuple[str, Spot, Spot]]:
 
 
 def plan(squares: Squares) -> Plan:
-    """Every box goes its own way, along the column first; the longest way goes first."""
+    """Plan one route for every box, along the column first; the longest route starts first."""
     errands, steps = _errands(squares), list[dict[str, str]]()
     while errands:
         step: dict[str, str] = {}
@@ -142,7 +142,7 @@ def _scatter(rng: random.Random, rows: int, columns: int, boxes: int) -> Squares
 
 
 class BoxNet(symbench_task.SymbenchTask):
-    """Direct agents on a grid to bring coloured boxes to their targets."""
+    """Direct agents on a grid to move colored boxes to their targets."""
 
     name = "boxnet"
     kind = "planning"
@@ -157,7 +157,7 @@ class BoxNet(symbench_task.SymbenchTask):
             if sum(box != target for _, box, target in _errands(squares)) > boxes // 2:
                 break
         steps = plan(squares)
-        # So many that bringing one box after the other is in time, though no box may stray far.
+        # The limit suffices for moving one box after the other, and forbids long detours.
         limit = sum(map(len, steps))
         return Puzzle(
             question=_question(squares, limit),
@@ -192,12 +192,12 @@ class BoxNet(symbench_task.SymbenchTask):
         """Read one item.
 
         Args:
-            number: Of the item.
-            question: Empty, as the release stores none: then the question is put in our words.
+            number: The number of the item.
+            question: Empty, as the release stores none; the question is then generated.
             solution: pg_stateN.json, the things in every square, or an object with it as `state`.
 
         Raises:
-            UserError: the squares cannot be read, or a box has no target.
+            UserError: The squares cannot be read, or a box has no target.
         """
         state = solution.get("state", solution) if isinstance(solution, dict) else {}
         squares = dict(state) if isinstance(state, dict) else {}
@@ -212,8 +212,8 @@ class BoxNet(symbench_task.SymbenchTask):
 
 
 def _read(text: str) -> Plan | None:
-    """The steps, or None if the text is anything else."""
-    # An agent that is named twice in a step would act twice; that is no JSON value here.
+    """Parse the steps, or return None if the text is anything else."""
+    # An agent named twice in a step would act twice, so repeated names are not accepted.
     steps = answers.json_value(text, limit=answers.MAX_PLAN_CHARS)
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         return None
@@ -221,7 +221,7 @@ def _read(text: str) -> Plan | None:
 
 
 def _act(squares: Squares, step: dict[str, str]) -> str:
-    """Carry out one step; returns what is wrong with it, if anything."""
+    """Apply one step; return the error, if any."""
     arrivals: list[tuple[str, str]] = []
     for agent, action in step.items():
         who, act = _AGENT.fullmatch(agent), _ACTION.fullmatch(action)
@@ -247,7 +247,7 @@ def _act(squares: Squares, step: dict[str, str]) -> str:
 
 
 def _sound(squares: Squares) -> bool:
-    """Squares of a full rectangle with things in them."""
+    """Check that the squares form a full rectangle with objects in them."""
     spots = list(_spots(squares).values())
     return (
         bool(squares)

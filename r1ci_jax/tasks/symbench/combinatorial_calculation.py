@@ -1,4 +1,4 @@
-"""Operators and parentheses are put between given numbers so that a target comes out."""
+"""Put operators and parentheses between given numbers so that the value is a target."""
 
 import json
 import random
@@ -13,13 +13,13 @@ from r1ci_jax.tasks.symbench import formula, symbench_task
 from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""Golds of the released sample that break the stated rules: none."""
+"""Golds of the released sample that break the stated rules: there are none."""
 
 _COUNT = {1: 3, 2: 4, 3: 5, 4: 6, 5: 7}
-"""How many numbers there are."""
+"""The number of numbers."""
 _TARGETS = range(10, 101)
 _FREE_LEVEL = 1
-"""The level whose targets may be reached without parentheses; above it they are needed."""
+"""The level whose targets may be reached without parentheses; higher levels require them."""
 
 _CLOSE = 1e-8
 
@@ -42,11 +42,11 @@ _TOKEN = re.compile(r" *(['\"]?)([-+*/()]|0|[1-9][0-9]{0,3})\1 *", re.ASCII)
 
 
 def plainly_reachable(numbers: Sequence[int], target: int) -> bool:
-    """Whether the numbers in their order give the target without parentheses.
+    """Return True if the numbers in their order give the target without parentheses.
 
-    In floats, for speed: a value of seven digits that is not the target is far from it.
+    The values are floats, for speed: a value of seven digits that is not the target is far from it.
     """
-    # Of each formula so far: the sum of its finished terms, and its last term.
+    # Each formula so far is stored as the sum of its finished terms and its last term.
     states = [(0.0, float(numbers[0]))]
     for following in numbers[1:]:
         states = [
@@ -117,6 +117,6 @@ def _format_list(tokens: Sequence[str]) -> str:
 
 
 def _read(text: str) -> list[str] | None:
-    """The tokens; the list may lack its brackets, and a token may stand in quotes."""
+    """Parse the tokens; the list may lack its brackets, and a token may be in quotes."""
     found = answers.matches(text, _TOKEN, brackets=("[]",))
     return None if found is None else [token[2] for token in found]

@@ -1,4 +1,4 @@
-"""The cards that an opponent played are deduced from the own cards and the results."""
+"""Deduce the cards that an opponent played from the player's cards and the results."""
 
 import json
 import random
@@ -15,15 +15,15 @@ from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 RELEASED_DEFECTS: Final[dict[str, int]] = {
     "elements: a result that contradicts the stated rules (a draw between different cards)": 27,
 }
-"""Golds of the released sample that break the stated rules. The release lets generating and
-overcoming count only when the own card does it, and calls the rest a draw."""
+"""Golds of the released sample that break the stated rules. In the release, generating and
+overcoming count only when the player's card does it; all other results are a draw."""
 
 
 class _Game(NamedTuple):
     names: tuple[str, ...]
-    """The cards, in the order that `outcome` counts on."""
+    """The cards, in the order that `outcome` uses."""
     outcome: Callable[[int, int], str]
-    """The result for the holder of the first card; cards are given by their place in `names`."""
+    """The result for the holder of the first card; cards are given by their position in `names`."""
     story: str
 
 
@@ -32,7 +32,7 @@ def _stick(own: int, other: int) -> str:
 
 
 def _elements(own: int, other: int) -> str:
-    # The next element is generated, the one after it overcome.
+    # The next element is generated; the one after it is overcome.
     return ("draw", "loss", "win", "loss", "win")[(other - own) % 5]
 
 
@@ -40,7 +40,7 @@ def _animals(own: int, other: int) -> str:
     if own == other:
         return "draw"
     stronger = own < other
-    if {own, other} == {0, 7}:  # the mouse captures the elephant
+    if {own, other} == {0, 7}:  # The mouse captures the elephant.
         stronger = own == 7
     return "win" if stronger else "loss"
 
@@ -82,9 +82,9 @@ _ROUNDS = {
     4: (("animals", 6),),
     5: (("animals", 8),),
 }
-"""The games of a level, and how many rounds are played."""
+"""The games of a level, and the number of rounds."""
 _MOST_SOLUTIONS = 6
-"""With more ways to fit the results, a guess would too often be right."""
+"""The largest number of solutions; with more of them, a guess would too often be right."""
 
 _QUESTION = """\
 {story}
@@ -120,7 +120,7 @@ class ConstrainedLinearArrangement(symbench_task.SymbenchTask):
             results = list(map(_GAMES[name].outcome, played, hidden))
             if solutions(name, played, results, _MOST_SOLUTIONS + 1) <= _MOST_SOLUTIONS:
                 break
-        # Letters say nothing about strength: else the same list would fit many questions.
+        # Letters do not indicate strength: otherwise the same list would fit many questions.
         letters = "".join(rng.sample("ABCDEFGH"[: len(cards)], len(cards)))
         metadata = {
             "game": name,
@@ -172,13 +172,13 @@ class ConstrainedLinearArrangement(symbench_task.SymbenchTask):
 
 
 def solutions(game: str, played: Sequence[int], results: Sequence[str], limit: int) -> int:
-    """How many ways of playing fit the results; counting stops at the limit."""
+    """Count the ways of playing that fit the results, up to the limit."""
     outcome, cards = _GAMES[game].outcome, range(len(_GAMES[game].names))
     fitting = [
         [other for other in cards if outcome(own, other) == result]
         for own, result in zip(played, results, strict=True)
     ]
-    fitting.sort(key=len)  # the tightest rounds first; the count is the same in any order
+    fitting.sort(key=len)  # Try the tightest rounds first; the count is the same in any order.
 
     def count(depth: int, used: frozenset[int]) -> int:
         if depth == len(fitting):
@@ -216,6 +216,6 @@ def _format_list(letters: Sequence[str]) -> str:
 
 
 def _read(text: str) -> list[str] | None:
-    """The letters; the list may lack its brackets, and a letter may stand in quotes."""
+    """Parse the letters; the list may lack its brackets, and a letter may be in quotes."""
     found = answers.matches(text, _LETTER, brackets=("[]",))
     return None if found is None else [letter[2] for letter in found]

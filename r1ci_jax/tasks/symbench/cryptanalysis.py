@@ -1,4 +1,4 @@
-"""A password of digits and letters is deduced from guesses and their feedback."""
+"""Deduce a password of digits and letters from guesses and their feedback."""
 
 import functools
 import itertools
@@ -16,28 +16,28 @@ from r1ci_jax.tasks.symbench import symbench_task
 from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""Golds of the released sample that break the stated rules: none."""
+"""Golds of the released sample that break the stated rules: there are none."""
 
 
 class Feedback(NamedTuple):
-    """What is said about the digits, or the letters, of one guess."""
+    """The feedback on the digits, or on the letters, of one guess."""
 
     placed: int
-    """Signs that the password has in the same place."""
+    """Number of signs that the password has in the same position."""
     misplaced: int
-    """Signs that the password has in another place."""
+    """Number of signs that the password has in another position."""
     absent: int
-    """Signs that the password lacks."""
+    """Number of signs that the password lacks."""
     remark: int | None
     """1: every absent sign comes after all signs of the password; -1: before all; 0: neither.
-    None where the puzzle makes no remarks."""
+    The value is None where the puzzle makes no remarks."""
 
 
 class _Shape(NamedTuple):
     digits: int
     letters: int
     alphabet: int
-    """How many letters may occur, from A on."""
+    """The number of letters that may occur, from A on."""
     remarks: bool
 
 
@@ -78,7 +78,7 @@ _RELEASED_REMARKS = {"too large": 1, "too late": 1, "too small": -1, "too early"
 
 
 def feedback(guess: str, secret: str, remarks: bool) -> Feedback:
-    """Judge the digits (or the letters) of a guess."""
+    """Compute the feedback on the digits (or the letters) of a guess."""
     placed = sum(map(str.__eq__, guess, secret))
     absent = [sign for sign in guess if sign not in secret]
     remark = None
@@ -159,23 +159,23 @@ class Cryptanalysis(symbench_task.SymbenchTask):
 
 @functools.cache
 def _words(signs: str, length: int) -> tuple[str, ...]:
-    """All words of different signs."""
+    """Return all words of distinct signs."""
     return tuple(map("".join, itertools.permutations(signs, length)))
 
 
 def _parts(word: str, digits: int) -> tuple[str, str]:
-    """The digits and the letters of a word."""
+    """Return the digits and the letters of a word."""
     return word[:digits], word[digits:]
 
 
 def _give_feedback(guess: str, secret: str, shape: _Shape) -> list[Feedback]:
-    """The feedback on digits and letters."""
+    """Return the feedback on digits and letters."""
     pairs = zip(_parts(guess, shape.digits), _parts(secret, shape.digits), strict=True)
     return [feedback(tried, hidden, shape.remarks) for tried, hidden in pairs]
 
 
 def _guesses(rng: random.Random, shape: _Shape, secret: str) -> list[str]:
-    """Guesses whose feedback leaves only the secret, none of them needless."""
+    """Choose guesses whose feedback leaves only the secret, none of them unnecessary."""
     words = (
         _words(string.digits, shape.digits),
         _words(string.ascii_uppercase[: shape.alphabet], shape.letters),
@@ -184,7 +184,7 @@ def _guesses(rng: random.Random, shape: _Shape, secret: str) -> list[str]:
     for choices, hidden in zip(words, _parts(secret, shape.digits), strict=True):
         guesses, left = [], choices
         while len(left) > 1:
-            # A guess that fits so far tells most; other ones make the puzzle less of a ladder.
+            # A guess that fits so far is most informative; others make the puzzle less sequential.
             guess = rng.choice(left if rng.random() < 0.6 else choices)
             if guess != hidden and guess not in guesses:
                 guesses.append(guess)
@@ -194,7 +194,7 @@ def _guesses(rng: random.Random, shape: _Shape, secret: str) -> list[str]:
             if len(_fitting(choices, others, hidden, shape.remarks)) == 1:
                 guesses = others
         tried.append(guesses)
-    # The shorter list is filled up: every guess tries digits and letters.
+    # The shorter list is filled up: every guess contains digits and letters.
     for guesses, choices, hidden in zip(tried, words, _parts(secret, shape.digits), strict=True):
         while len(guesses) < max(map(len, tried)):
             guess = rng.choice(choices)
@@ -207,14 +207,14 @@ def _guesses(rng: random.Random, shape: _Shape, secret: str) -> list[str]:
 def _fitting(
     words: Sequence[str], guesses: Sequence[str], hidden: str, remarks: bool
 ) -> Sequence[str]:
-    """The words that would get the same feedback as the hidden one."""
+    """Return the words that would get the same feedback as the hidden one."""
     for guess in guesses:
         told, signs = feedback(guess, hidden, remarks), frozenset(guess)
         shared = len(guess) - told.absent
         words = [
             word
             for word in words
-            # Most words fail the first, quicker test.
+            # Most words fail the first, faster test.
             if len(signs.intersection(word)) == shared and feedback(guess, word, remarks) == told
         ]
     return words
@@ -230,7 +230,7 @@ def _line(guess: str, digits: Feedback, letters: Feedback) -> str:
 
 
 def _released_feedback(text: str, kind: str) -> Feedback:
-    """Read `one number is correct but in the wrong position; ...`."""
+    """Parse `one number is correct but in the wrong position; ...`."""
     placed = misplaced = absent = remark = 0
     for phrase in text.split("; "):
         if kind not in phrase:

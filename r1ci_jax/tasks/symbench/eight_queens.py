@@ -1,4 +1,4 @@
-"""A board with some queens and some blocked cells is completed to a placement without attacks."""
+"""Complete a board with some queens and some blocked cells so that no queens attack each other."""
 
 import json
 import random
@@ -15,12 +15,12 @@ from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 Cell = tuple[int, int]
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""Golds of the released sample that break the stated rules: none."""
+"""Golds of the released sample that break the stated rules: there are none."""
 
 RELEASED_REMARKS: Final[dict[str, int]] = {
     "no queen is given, so one placement fits many items": 23
 }
-"""Weak questions of the released sample whose golds are right all the same."""
+"""Weak questions of the released sample whose golds are nevertheless right."""
 
 _SHAPE = {1: (8, 3, 6), 2: (8, 2, 12), 3: (9, 2, 14), 4: (10, 1, 20), 5: (12, 1, 36)}
 """Side of the board, queens given, cells blocked."""
@@ -58,7 +58,7 @@ class EightQueens(symbench_task.SymbenchTask):
         queens = _placement(rng, side)
         shown = rng.sample(queens, given)
         free = [(r, c) for r in range(side) for c in range(side) if (r, c) not in queens]
-        # A cell that a given queen attacks needs no block: it would only look like a hint.
+        # A cell that a given queen attacks needs no block, which would only look like a hint.
         useful = [cell for cell in free if not any(attack(cell, queen) for queen in shown)]
         marks = dict.fromkeys(rng.sample(useful, min(blocked, len(useful))), "X")
         marks |= dict.fromkeys(shown, "Q")
@@ -98,13 +98,13 @@ class EightQueens(symbench_task.SymbenchTask):
 
 
 def attack(one: Cell, other: Cell) -> bool:
-    """Whether queens on both cells would attack each other, or the cells are the same."""
+    """Return True if queens on both cells would attack each other, or the cells are the same."""
     down, across = one[0] - other[0], one[1] - other[1]
     return down == 0 or across == 0 or abs(down) == abs(across)
 
 
 def _fault(board: Sequence[str], queens: Sequence[Cell]) -> str:
-    """Why the queens do not solve the board, or an empty text."""
+    """Return the reason why the queens do not solve the board, or an empty text."""
     side = len(board)
     if len(queens) != side:
         return f"{len(queens)} queens, not {side}"
@@ -123,7 +123,7 @@ def _fault(board: Sequence[str], queens: Sequence[Cell]) -> str:
 
 
 def _placement(rng: random.Random, side: int) -> list[Cell]:
-    """A random placement of queens without attacks, row by row."""
+    """Return a random placement of queens without attacks, made row by row."""
 
     def extended(queens: list[Cell]) -> Iterator[list[Cell]]:
         row = len(queens)
@@ -142,6 +142,6 @@ def _written(queens: Sequence[Cell]) -> str:
 
 
 def _read(text: str) -> list[Cell] | None:
-    """The cells; brackets around the whole list are allowed."""
+    """Parse the cells; brackets around the whole list are allowed."""
     found = answers.matches(text, _PAIR, brackets=("[]",))
     return None if found is None else [(int(cell[1]), int(cell[2])) for cell in found]

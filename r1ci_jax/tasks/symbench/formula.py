@@ -1,4 +1,4 @@
-"""Formulas of whole numbers with + - * / and parentheses, with exact values."""
+"""Formulas of integers with + - * / and parentheses, with exact values."""
 
 import dataclasses
 import random
@@ -22,21 +22,21 @@ class Formula:
     tokens: tuple[str, ...]
     value: Fraction
     rank: int = _NUMBER_RANK
-    """How strongly its last operation binds; decides where parentheses are needed."""
+    """The precedence of its last operation, which decides where parentheses are needed."""
 
 
 def number(value: int) -> Formula:
-    """A formula of one number."""
+    """Make a formula of one number."""
     return Formula(tokens=(str(value),), value=Fraction(value))
 
 
 def combine(left: Formula, operator: str, right: Formula) -> Formula | None:
-    """Both joined, with parentheses where needed; None for a division by zero."""
+    """Join both, with parentheses where needed; return None for a division by zero."""
     value = apply(left.value, operator, right.value)
     if value is None:
         return None
     rank = _RANK[operator]
-    # A right side of equal rank changes its meaning only after - and /.
+    # A right side of equal precedence changes its meaning only after - and /.
     right_open = right.rank < rank or (right.rank == rank and operator in "-/")
     tokens = (
         *_parenthesize(left.tokens, left.rank < rank),
@@ -47,7 +47,7 @@ def combine(left: Formula, operator: str, right: Formula) -> Formula | None:
 
 
 def make_formula(rng: random.Random, numbers: Sequence[int]) -> Formula | None:
-    """A random formula of the numbers in their order; None where it divides by zero."""
+    """Make a random formula of the numbers in their order; return None where it divides by zero."""
     parts = [number(value) for value in numbers]
     while len(parts) > 1:
         spot = rng.randrange(len(parts) - 1)
@@ -59,7 +59,7 @@ def make_formula(rng: random.Random, numbers: Sequence[int]) -> Formula | None:
 
 
 def tokens(text: str) -> list[str] | None:
-    """The numbers and symbols of an infix formula, or None where it has anything else."""
+    """Return the numbers and symbols of an infix formula, or None where it has anything else."""
     found, position = [], 0
     while position < len(text):
         match = _TOKEN.match(text, position)
@@ -71,9 +71,9 @@ def tokens(text: str) -> list[str] | None:
 
 
 def value(row: Sequence[str]) -> Fraction | None:
-    """The exact value of a row of tokens, or None: not a formula, or it divides by zero.
+    """Return the exact value of the tokens, or None for no formula or a division by zero.
 
-    An operator stands between two operands, always: there are no signs and no implied products.
+    An operator must be between two operands: there are no signs and no implied products.
     """
     operands: list[Fraction] = []
     waiting: list[str] = []
@@ -101,7 +101,7 @@ def value(row: Sequence[str]) -> Fraction | None:
 
 
 def score_formula(tokens: Sequence[str], target: int) -> Verdict:
-    """Right when the tokens are a formula with that value."""
+    """Score the tokens as correct if they are a formula with that value."""
     found = value(tokens)
     if found is None:
         return symbench_task.wrong_verdict("not a formula, or it divides by zero")
@@ -111,7 +111,7 @@ def score_formula(tokens: Sequence[str], target: int) -> Verdict:
 
 
 def apply(left: Fraction, operator: str, right: Fraction) -> Fraction | None:
-    """One operation; None for a division by zero."""
+    """Apply one operation; return None for a division by zero."""
     match operator:
         case "+":
             return left + right
@@ -124,7 +124,7 @@ def apply(left: Fraction, operator: str, right: Fraction) -> Fraction | None:
 
 
 def _reduce(operands: list[Fraction], waiting: list[str], rank: int) -> bool:
-    """Do the waiting operations that bind at least so strongly, back to a parenthesis."""
+    """Apply the waiting operations of at least this precedence, back to a parenthesis."""
     while waiting and waiting[-1] != "(" and _RANK[waiting[-1]] >= rank:
         right = operands.pop()
         result = apply(operands.pop(), waiting.pop(), right)

@@ -1,4 +1,4 @@
-"""Numbers in any order are joined to a formula with the value 24."""
+"""Join numbers in any order to a formula with the value 24."""
 
 import json
 import random
@@ -15,13 +15,13 @@ from r1ci_jax.tasks.symbench.formula import Formula
 from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""Released puzzles of the sample without a solution: none. The release stores no golds."""
+"""Released puzzles without a solution: there are none. The release stores no golds."""
 
 _TARGET = 24
 _SHAPE = {1: (4, 16), 2: (4, 16), 3: (4, 40), 4: (5, 40), 5: (6, 60)}
-"""How many numbers there are, and the largest."""
+"""The number of numbers, and the largest."""
 _FREE_LEVEL = 1
-"""The level whose numbers give 24 without division and parentheses; above it none do."""
+"""The level whose numbers give 24 without division and parentheses; on higher levels none do."""
 
 _QUESTION = """\
 Make {target} out of these {count} numbers: {numbers}
@@ -52,7 +52,7 @@ class Game24(symbench_task.SymbenchTask):
             made = _make_aimed_formula(rng, count, high)
             if made is None:
                 continue
-            # Sorted, because the order of the formula would give it away.
+            # The numbers are sorted, because the order of the formula would reveal it.
             numbers = sorted(int(token) for token in made.tokens if token.isdigit())
             if plainly_reachable(numbers, _TARGET) == (difficulty == _FREE_LEVEL):
                 break
@@ -77,7 +77,7 @@ class Game24(symbench_task.SymbenchTask):
 
     @override
     def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
-        """The release stores four numbers, as the question or under `puzzle`, and no gold."""
+        """Parse four numbers, stored as the question or under `puzzle`; the release has no gold."""
         raw = solution.get("puzzle", question) if isinstance(solution, dict) else question
         if re.fullmatch(r"\s*\d{1,3}(\s+\d{1,3})+\s*", str(raw)) is None:
             raise self.malformed(number, "the puzzle is not a row of numbers")
@@ -87,11 +87,11 @@ class Game24(symbench_task.SymbenchTask):
 
 
 def plainly_reachable(numbers: Sequence[int], target: int) -> bool:
-    """Whether the numbers, in some order, give the target with + - * and no parentheses.
+    """Return True if the numbers, in some order, give the target with + - * and no parentheses.
 
-    Both must be positive: then a formula that only subtracts is out of the question.
+    Numbers and target must be positive: then no formula consists of subtractions only.
     """
-    # Such a formula adds and subtracts products: a way to part the numbers, and a sign for each.
+    # Such a formula adds and subtracts products: it is a partition of the numbers with signs.
     for products in _products(tuple(numbers)):
         sums = {0}
         for product in products:
@@ -102,9 +102,9 @@ def plainly_reachable(numbers: Sequence[int], target: int) -> bool:
 
 
 def _make_aimed_formula(rng: random.Random, count: int, high: int) -> Formula | None:
-    """A random formula of so many numbers up to `high` with the value 24, or None by bad luck.
+    """Make a random formula of so many numbers up to `high` with the value 24, or None by chance.
 
-    All numbers but one are drawn; the last must be what the formula around it needs.
+    All numbers but one are sampled; the last must be the one that the formula around it needs.
     """
     known = [rng.randint(1, high) for _ in range(count - 1)]
     needed = Fraction(_TARGET)
@@ -132,7 +132,7 @@ def _make_aimed_formula(rng: random.Random, count: int, high: int) -> Formula | 
 
 
 def _missing(needed: Fraction, beside: Fraction, operator: str, left: bool) -> Fraction | None:
-    """The operand on the left (or right) that gives the needed value with the one beside it."""
+    """Return the left (or right) operand that gives the needed value with the other operand."""
     match operator:
         case "+":
             return needed - beside
@@ -147,7 +147,7 @@ def _missing(needed: Fraction, beside: Fraction, operator: str, left: bool) -> F
 
 
 def _products(numbers: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """The products of each way to part the numbers into groups."""
+    """Yield the products for each partition of the numbers into groups."""
     if not numbers:
         yield ()
         return

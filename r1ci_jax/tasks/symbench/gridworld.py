@@ -16,7 +16,7 @@ Spot = tuple[int, int]
 """Row and column, from 0."""
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""None: the release holds no items of this task."""
+"""There are no known defects: the release has no items of this task."""
 
 _MOVES: Final = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 _LEVELS: Final = {
@@ -28,7 +28,7 @@ _LEVELS: Final = {
 }
 """Rows, columns, obstacles, goals."""
 _SLACK: Final = 4
-"""One move in so many may be wasted."""
+"""One move in this many may be wasted."""
 _MOVE = re.compile(rf"\s*(['\"]?)({'|'.join(_MOVES)})\1\s*")
 
 _QUESTION: Final = """\
@@ -57,7 +57,7 @@ def _free(grid: list[str], spot: Spot) -> bool:
 
 
 def _routes(grid: list[str], start: Spot) -> dict[Spot, list[str]]:
-    """A shortest way to every cell that can be reached."""
+    """Return a shortest route to every reachable cell."""
     ways: dict[Spot, list[str]] = {start: []}
     queue = collections.deque([start])
     while queue:
@@ -71,13 +71,13 @@ def _routes(grid: list[str], start: Spot) -> dict[Spot, list[str]]:
 
 
 def tour(grid: list[str]) -> list[str] | None:
-    """The fewest moves from the robot over all goals; None: a goal cannot be reached."""
+    """Return the fewest moves from the robot over all goals; None: a goal cannot be reached."""
     (robot,), goals = _cells(grid, "R"), _cells(grid, "G")
     first = _routes(grid, robot)
     if any(goal not in first for goal in goals):
         return None
     between = [_routes(grid, goal) for goal in goals]
-    # The best way that visits a set of goals and ends at one of them, for ever larger sets.
+    # For growing sets of goals, find the best route that visits a set and ends at one of its goals.
     best = {(1 << last, last): first[goal] for last, goal in enumerate(goals)}
     for visited in range(1, 1 << len(goals)):
         for last in range(len(goals)):
@@ -100,7 +100,7 @@ def _scatter(rng: random.Random, rows: int, columns: int, obstacles: int, goals:
 
 
 def _read(text: str) -> list[str] | None:
-    """The moves, or None if the text is anything else."""
+    """Parse the moves, or return None if the text is anything else."""
     found = answers.matches(text, _MOVE, limit=answers.MAX_PLAN_CHARS)
     return None if found is None else [move[2] for move in found]
 

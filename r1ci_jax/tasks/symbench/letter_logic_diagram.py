@@ -1,4 +1,4 @@
-"""Complete a Latin square of letters whose minor diagonal holds one letter only."""
+"""Complete a Latin square of letters whose minor diagonal contains one letter only."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ _LEVELS: Final = {
 
 
 class _Search:
-    """Fills the blanks of one grid; sets of letters are bits."""
+    """A search that fills the blanks of one grid; sets of letters are bits."""
 
     def __init__(self, rows: Sequence[str], rng: random.Random | None) -> None:
         self._size = len(rows)
@@ -59,7 +59,7 @@ class _Search:
                     self._put(r, c, bit)
 
     def run(self) -> Iterator[list[str]]:
-        """All ways to fill the grid, one by one."""
+        """Yield all ways to fill the grid."""
         return self._fill() if self._sound else iter(())
 
     def _free(self, r: int, c: int) -> int:
@@ -74,7 +74,7 @@ class _Search:
             self._diagonal = bit
 
     def _narrowest(self) -> tuple[int, int, int] | None:
-        """The blank with the fewest letters left; None when nothing is blank."""
+        """Return the blank with the fewest letters left; None when nothing is blank."""
         best, fewest = None, self._size + 1
         for r, row in enumerate(self._cells):
             for c, cell in enumerate(row):
@@ -107,12 +107,12 @@ class _Search:
 
 
 def solutions(rows: Sequence[str], rng: random.Random | None = None) -> Iterator[list[str]]:
-    """The grids that complete this one, in an order that the random numbers choose."""
+    """Yield the grids that complete this one, in an order that the random numbers choose."""
     return _Search(rows, rng).run()
 
 
 def _dug(full: Sequence[str], blanks: int, rng: random.Random) -> list[str] | None:
-    """The grid with so many cells blanked that it still has one solution; None if it cannot."""
+    """Blank so many cells and keep one solution; return None if this order does not allow it."""
     size = len(full)
     grid = [list(row) for row in full]
     cells = [(r, c) for r in range(size) for c in range(size)]
@@ -161,7 +161,7 @@ def _read(text: str) -> list[list[str]] | None:
 
 
 def _fault(given: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:
-    """The first rule that the filled grid breaks."""
+    """Return the first rule that the filled grid breaks."""
     size = len(given)
     if len(rows) != size or any(len(row) != size for row in rows):
         return f"the grid has not {size} rows of {size} letters"

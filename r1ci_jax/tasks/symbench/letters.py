@@ -21,7 +21,7 @@ from r1ci_jax.tasks.symbench.symbench_task import (
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
 MAX_ANSWER_CHARS: Final = 4_000
-"""Two hundred positions in a word of 800 letters, with blanks, fit four times."""
+"""The limit is four times the length of two hundred positions in a word of 800 letters."""
 
 _FORM = re.compile(r"Count:\s*([0-9]{1,4})\s*,\s*Positions:\s*\[([0-9,\s]*)\]")
 _LISTED = re.compile(r"[0-9]{1,4}(?:\s*,\s*[0-9]{1,4})*")
@@ -43,7 +43,7 @@ _LEVELS: Final = {
 
 
 def positions_of(letter: str, word: str) -> list[int]:
-    """Where the letter stands, counted from 1."""
+    """Return the positions of the letter, counted from 1."""
     return [place for place, found in enumerate(word, start=1) if found == letter]
 
 
@@ -64,7 +64,7 @@ def _question(letter: str, word: str) -> str:
 
 
 def _read(text: str) -> tuple[int, list[int]] | None:
-    """The count and the positions, or None where the text has another form."""
+    """Parse the count and the positions, or return None where the text has another form."""
     if len(text) > MAX_ANSWER_CHARS:
         return None
     form = _FORM.fullmatch(text.strip())
@@ -73,7 +73,7 @@ def _read(text: str) -> tuple[int, list[int]] | None:
     listed = form[2].strip()
     if listed and _LISTED.fullmatch(listed) is None:
         return None
-    # Not split and read by int(), which refuses some white space that \s takes.
+    # The text is not split and read by int(), which refuses some white space that \s accepts.
     return int(form[1]), [int(place) for place in re.findall(r"[0-9]+", listed)]
 
 
@@ -89,7 +89,7 @@ class Letters(SymbenchTask):
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         level = _LEVELS[difficulty]
         letter = rng.choice(string.ascii_lowercase)
-        # A count drawn evenly: the letters of a random word would be counted once or twice.
+        # The count is sampled evenly: the letters of a random word would occur once or twice.
         count = rng.randint(*level.counts)
         others = string.ascii_lowercase.replace(letter, "")
         letters = [letter] * count + rng.choices(others, k=rng.randint(*level.lengths) - count)
@@ -119,7 +119,7 @@ class Letters(SymbenchTask):
 
     @override
     def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
-        # The release stores words, not questions: a folder of lengths, a file of a letter.
+        # The release stores words, not questions: a folder per length, a file per letter.
         word = read_field(solution, "word")
         letter = read_field(solution, "letter")
         if not isinstance(word, str) or not isinstance(letter, str) or len(letter) != 1:

@@ -1,4 +1,4 @@
-"""Press buttons that switch lights of a grid; say which lights are on at the end."""
+"""Press buttons that switch lights of a grid, and list the lights that are on at the end."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ _CELL = re.compile(r'\["(\d+)", "(\d+)"\]')
 def press(
     grid: Sequence[str], buttons: Mapping[str, Sequence[Sequence[int]]], presses: Sequence[str]
 ) -> list[int]:
-    """The lights after all presses, row by row."""
+    """Return the lights after all presses, row by row."""
     lights = [[int(light) for light in row] for row in grid]
     for name in presses:
         for row, column in buttons[name]:

@@ -1,4 +1,4 @@
-"""Choose cells of a number grid so that every row and column keeps a rule."""
+"""Choose cells of a number grid so that every row and column obeys a rule."""
 
 import dataclasses
 import json
@@ -32,9 +32,9 @@ class _Level:
     size: int
     chosen: int
     largest: int
-    """Largest number under the product rule: smaller than `chosen`, so negatives are needed."""
+    """The largest number under the product rule: it is below `chosen`, so negatives are needed."""
     rectangles: int
-    """Of how many rectangles the planted negative cells are made."""
+    """The number of rectangles that form the planted negative cells."""
 
 
 _LEVELS: Final = {
@@ -46,14 +46,14 @@ _LEVELS: Final = {
 }
 
 _TRIES: Final = 30
-"""Ways to plant the numbers of a sum puzzle; the one with the lowest limit is kept."""
+"""The number of attempts to plant a sum puzzle; the one with the lowest limit is kept."""
 
 _PAIR = re.compile(r"\s*([0-9]{1,2})\s+([0-9]{1,2})\s*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What the chosen cells have to fulfil."""
+    """The rules that the chosen cells must obey."""
 
     grid: list[list[int]]
     chosen: int
@@ -63,7 +63,7 @@ class Rules:
     """Highest sum of a row or column; None where products have to be positive."""
 
     def fault(self, cells: Sequence[Cell]) -> str | None:
-        """The first rule that these cells break."""
+        """Return the first rule that these cells break."""
         size = len(self.grid)
         if any(row >= size or column >= size for row, column in cells):
             return "a cell outside the grid"
@@ -96,7 +96,7 @@ def _highest_sum(numbers: dict[Cell, int], size: int) -> int:
 
 
 def _sum_rules(level: _Level, rng: random.Random) -> tuple[Rules, list[Cell]]:
-    """Distinct small numbers planted so that their sums are even; the limit is their highest."""
+    """Plant distinct small numbers whose sums are even; the limit is the highest sum."""
     size, highest = level.size, level.chosen + 3
     first = (0, size - 1)
     others = [(r, c) for r in range(size) for c in range(size) if (r, c) != first]
@@ -113,7 +113,7 @@ def _sum_rules(level: _Level, rng: random.Random) -> tuple[Rules, list[Cell]]:
 
 
 def _negative_cells(level: _Level, rng: random.Random) -> set[Cell]:
-    """Cells of which every row and column has an even number: rectangles' corners, added mod 2."""
+    """Choose cells, an even number per row and column: corners of rectangles, added mod 2."""
     cells: set[Cell] = set()
     for _ in range(level.rectangles):
         rows, columns = rng.sample(range(level.size), 2), rng.sample(range(level.size), 2)
@@ -122,10 +122,10 @@ def _negative_cells(level: _Level, rng: random.Random) -> set[Cell]:
 
 
 def _product_rules(level: _Level, rng: random.Random) -> tuple[Rules, list[Cell]]:
-    """Negative numbers planted in pairs along rows and columns, positive ones anywhere."""
+    """Plant negative numbers in pairs along rows and columns, and positive ones anywhere."""
     size, largest = level.size, level.largest
     first = (0, size - 1)
-    # With fewer negatives there are not enough different positive numbers.
+    # With fewer negatives there are not enough distinct positive numbers.
     while len(negative := _negative_cells(level, rng)) < level.chosen - largest:
         pass
     cells = sorted(negative | {first})

@@ -1,4 +1,4 @@
-"""Find which number each letter stands for, from equations and comparisons of two letters each."""
+"""Find the number of each letter from equations and comparisons of two letters each."""
 
 import dataclasses
 import functools
@@ -38,18 +38,18 @@ _LEVELS: Final = {
 }
 
 _KINDS: Final = "+++---********>>>>"
-"""How often each kind of relation is proposed; few proposed multiples exist."""
+"""The frequency of proposals of each kind of relation; few proposed multiples exist."""
 
 
 @functools.lru_cache(maxsize=4096)
 def _exact(number: str) -> tuple[int, int]:
-    """Numerator and denominator, read once: a search asks thousands of times."""
+    """Return numerator and denominator; they are cached because a search needs them often."""
     return Fraction(number).as_integer_ratio()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Relation:
-    """What is known of two letters, which are given by their places in the alphabet."""
+    """A relation of two letters, which are given by their positions in the alphabet."""
 
     x: int
     kind: str
@@ -59,7 +59,7 @@ class Relation:
     """An integer or a decimal fraction, exact."""
 
     def holds(self, x: int, y: int) -> bool:
-        """Whether the values fulfil it."""
+        """Return True if the values satisfy it."""
         if self.kind == ">":
             return x > y
         numerator, denominator = _exact(self.number)
@@ -71,7 +71,7 @@ class Relation:
         return x * denominator == y * numerator
 
     def shown(self) -> str:
-        """As the question writes it."""
+        """Format the relation as the question does."""
         x, y = string.ascii_uppercase[self.x], string.ascii_uppercase[self.y]
         match self.kind:
             case "*":
@@ -82,7 +82,7 @@ class Relation:
 
 
 type _Arc = tuple[int, int, list[int]]
-"""Letters x and y, and for every value of x the set of values that y may take with it, as bits."""
+"""Letters x and y, and for every value of x the set of values allowed for y, as bits."""
 
 
 def _arcs(values: Sequence[int], relations: Sequence[Relation]) -> list[_Arc]:
@@ -106,7 +106,7 @@ def _bits(mask: int) -> Iterator[int]:
 
 
 def _narrow(open_values: list[int], arcs: Sequence[_Arc]) -> list[int] | None:
-    """The values left to each letter after all simple conclusions; None on a contradiction."""
+    """Return the values left to each letter after simple conclusions; None on a contradiction."""
     left = list(open_values)
     changed = True
     while changed:
@@ -126,7 +126,7 @@ def _narrow(open_values: list[int], arcs: Sequence[_Arc]) -> list[int] | None:
 
 
 def solutions(values: Sequence[int], relations: Sequence[Relation]) -> Iterator[list[int]]:
-    """All ways to give each letter a value of its own so that every relation holds."""
+    """Yield all ways to give each letter a distinct value so that every relation holds."""
     arcs = _arcs(values, relations)
 
     def search(left: list[int] | None) -> Iterator[list[int]]:
@@ -146,12 +146,12 @@ def solutions(values: Sequence[int], relations: Sequence[Relation]) -> Iterator[
 
 
 def _other(values: Sequence[int], relations: Sequence[Relation], hidden: list[int]) -> list[int]:
-    """A solution that is not the hidden one; empty where there is none."""
+    """Return a solution that is not the hidden one, or an empty one."""
     return next((found for found in solutions(values, relations) if found != hidden), [])
 
 
 def _propose(hidden: Sequence[int], rng: random.Random) -> Relation | None:
-    """A random relation that is true of the hidden values."""
+    """Propose a random relation that is true of the hidden values."""
     x, y = rng.sample(range(len(hidden)), 2)
     a, b = hidden[x], hidden[y]
     match rng.choice(_KINDS):
@@ -165,7 +165,7 @@ def _propose(hidden: Sequence[int], rng: random.Random) -> Relation | None:
 
 
 def _relations(values: Sequence[int], hidden: list[int], rng: random.Random) -> list[Relation]:
-    """Relations that only the hidden values fulfil, none of which can be left out."""
+    """Choose relations that only the hidden values satisfy, none of which can be omitted."""
     relations: list[Relation] = []
     while other := _other(values, relations, hidden):
         known = None
@@ -194,7 +194,7 @@ def _question(values: Sequence[int], relations: Sequence[Relation]) -> str:
 
 
 class LogicalEquation(SymbenchTask):
-    """Find the number behind each letter."""
+    """Find the number of each letter."""
 
     name = "logical_equation"
     kind = "reasoning"
@@ -246,13 +246,13 @@ class LogicalEquation(SymbenchTask):
         stored = solution.get("solution") if isinstance(solution, dict) else solution
         if not isinstance(stored, list):
             raise self.malformed(number, "no list of numbers in the solution")
-        # The released text does not say that letters stand for different numbers.
+        # The released text does not state that letters have distinct numbers.
         metadata = {"values": values, "different": False, "relations": known}
         return self.item(number, question, metadata, str(stored))
 
 
 def _read_relation(line: str) -> Relation | None:
-    """A relation as the released questions write it: `A - C = -44`, `I = 3.0D`, `C > H`."""
+    """Parse a relation of the released questions: `A - C = -44`, `I = 3.0D`, `C > H`."""
     letter = string.ascii_uppercase.index
     if linear := re.fullmatch(r"([A-Z]) ([+-]) ([A-Z]) = (-?\d+(?:\.\d+)?)", line):
         x, kind, y, value = linear.groups()

@@ -1,4 +1,4 @@
-"""Follow a hand of letter cards through rounds; judge the card that the last round adds."""
+"""Follow a hand of letter cards through rounds and classify the card that the last round adds."""
 
 import dataclasses
 import json
@@ -34,14 +34,14 @@ _HAND: Final = 13
 _ROUNDS: Final = {1: 1, 2: 2, 3: 4, 4: 7, 5: 12}
 
 _MISLEADING: Final = 0.6
-"""Share of the questions whose last card the first hand would judge differently."""
+"""The fraction of questions whose last card the first hand would classify differently."""
 
 _ROUND = re.compile(r"^Round \d+: Add an? (\S) card(?: and remove an? (\S) card)?", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Game:
-    """A hand and what happens to it."""
+    """A hand and its changes."""
 
     hand: str
     rounds: tuple[tuple[str, str], ...]
@@ -49,7 +49,7 @@ class Game:
 
 
 def resolve_card(hand: Sequence[str], card: str, *, runs: bool = True) -> int:
-    """What the added card makes of the hand it comes to; a run has letters only."""
+    """Return the effect of the added card on the hand; a run has letters only."""
     if hand.count(card) >= 2:
         return PENG
     place = string.ascii_uppercase.find(card)
@@ -61,7 +61,7 @@ def resolve_card(hand: Sequence[str], card: str, *, runs: bool = True) -> int:
 
 
 def final_hand(game: Game) -> list[str] | None:
-    """The hand to which the last card comes; None where a card is removed that is not held."""
+    """Return the hand before the last card; None where a removed card is not in the hand."""
     hand = list(game.hand)
     for added, removed in game.rounds[:-1]:
         hand.append(added)
@@ -106,7 +106,7 @@ def _question(game: Game) -> str:
 
 
 class MahjongPattern(SymbenchTask):
-    """Judge the last card."""
+    """Classify the last card."""
 
     name = "mahjong_pattern"
     kind = "execution"
@@ -114,7 +114,7 @@ class MahjongPattern(SymbenchTask):
 
     @override
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
-        # Random cards are mostly passed: the judgement is drawn first, so that each is as common.
+        # Random cards are mostly passed: the result is sampled first, so all are equally common.
         result = rng.choice((PASS, PENG, CHI))
         misleading = _ROUNDS[difficulty] > 1 and rng.random() < _MISLEADING
         while True:

@@ -1,4 +1,4 @@
-"""Turn, mirror and transpose a matrix of characters."""
+"""Rotate, mirror and transpose a matrix of characters."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ _STEPS: Final = _TURNS | {
     "top_bottom": "Mirror the matrix top to bottom: the first row becomes the last row.",
     "transpose": "Transpose the matrix: its first row becomes its first column, and so on.",
 }
-# Marks that an answer needs for itself (comma, brackets, quotes, angles) are no entries.
+# Characters of the answer's format (comma, brackets, quotes, angles) are no entries.
 _CHARACTERS: Final = (
     string.ascii_uppercase,
     string.digits,
@@ -52,7 +52,7 @@ _LEVELS: Final = {
 
 
 def transform(matrix: Matrix, step: str) -> Matrix:
-    """The matrix after one step."""
+    """Return the matrix after one step."""
     columns = [list(column) for column in zip(*matrix, strict=True)]
     match step:
         case "transpose":
@@ -88,7 +88,7 @@ class MatrixTransformation(symbench_task.SymbenchTask):
             result = matrix
             for step in steps:
                 result = transform(result, step)
-            if _flat(result) != _flat(matrix):  # copying the entries is no answer
+            if _flat(result) != _flat(matrix):  # Copying the entries is no answer.
                 break
         return Puzzle(
             question=_question(matrix, steps),

@@ -1,4 +1,4 @@
-"""Work out an expression of operators that the question defines."""
+"""Evaluate an expression of operators that the question defines."""
 
 import dataclasses
 import json
@@ -23,25 +23,25 @@ _FRACTION: Final = re.compile(r"([+-]?[0-9]+)/([0-9]+)")
 _TOKEN: Final = re.compile(rf"\s*([0-9]+|[()]|[{re.escape(_SYMBOLS)}])")
 _MAX_EXPRESSION_CHARS: Final = 200
 _LARGEST: Final = 1_000_000
-"""Below it every value survives a float's rounding."""
+"""The limit below which every value survives a float's rounding."""
 _SMALLEST: Final = Fraction(1, 10)
-"""Above it no value rounds to zero."""
+"""The limit above which no value rounds to zero."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Operator:
-    """What `a ? b` stands for."""
+    """The definition of `a ? b`."""
 
     form: str
-    """sum | product | ratio | difference | mixed"""
+    """One of sum, product, ratio, difference, mixed."""
     p: int = 1
     q: int = 1
 
     def __call__(self, a: Fraction, b: Fraction) -> Fraction:
-        """The value.
+        """Return the value.
 
         Raises:
-            ZeroDivisionError: the formula divides by zero.
+            ZeroDivisionError: The formula divides by zero.
         """
         match self.form:
             case "sum":
@@ -58,7 +58,7 @@ class Operator:
 
     @property
     def formula(self) -> str:
-        """The formula as the question shows it."""
+        """Return the formula as the question shows it."""
         texts = {
             "sum": f"{self.p}*a + {self.q}*b",
             "product": f"{self.p}*a*b",
@@ -86,11 +86,11 @@ _LEVELS: Final = {
 
 
 def evaluate(expression: str, operators: Mapping[str, Operator]) -> Fraction:
-    """The exact value: brackets first, else from left to right.
+    """Return the exact value: brackets first, else from left to right.
 
     Raises:
-        ValueError: the text is no expression of these operators.
-        ZeroDivisionError: a formula divides by zero.
+        ValueError: The text is no expression of these operators.
+        ZeroDivisionError: A formula divides by zero.
     """
     if len(expression) > _MAX_EXPRESSION_CHARS:
         raise ValueError("the expression is too long")
@@ -188,12 +188,12 @@ class NewOperator(symbench_task.SymbenchTask):
             value = evaluate(asked[1], operators)
         except (ValueError, ZeroDivisionError) as error:
             raise self.malformed(number, str(error)) from error
-        # The release leaves the order open; from left to right is what equal rank means.
+        # The release leaves the order open; equal precedence means from left to right.
         return self.item(number, question, {"value": str(value)}, str(gold))
 
 
 def _expression(rng: random.Random, order: list[str]) -> str:
-    """A random expression with these operators, in this order from left to right."""
+    """Make a random expression with these operators, in this order from left to right."""
     if not order:
         return str(rng.randint(1, 9))
     top = rng.randrange(len(order))
@@ -220,7 +220,7 @@ def _question(operators: Mapping[str, Operator], expression: str) -> str:
 
 
 def _operator(formula: str) -> Operator:
-    """Read one of the release's three formulas."""
+    """Parse one of the release's three formulas."""
     text = re.sub(r"\s", "", formula)
     if found := re.fullmatch(r"([0-9]+)\*a\+([0-9]+)\*b", text):
         return Operator(form="sum", p=int(found[1]), q=int(found[2]))

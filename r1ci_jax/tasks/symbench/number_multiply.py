@@ -13,7 +13,7 @@ from r1ci_jax.tasks.symbench import symbench_task
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
-# The digits that each factor has; a level picks one of its rows.
+# Each row lists the digits of each factor; a level chooses one of its rows.
 _DIGITS: Final = {
     1: ((2, 2), (1, 3)),
     2: ((1, 2, 3), (3, 3), (2, 4)),
@@ -58,7 +58,7 @@ class NumberMultiply(symbench_task.SymbenchTask):
         body = re.search(r"result of (-?[0-9]+(?:\*-?[0-9]+)+)\?", question)
         if body is None:
             raise self.malformed(number, "no product in the question")
-        # The release keeps the product as a text file; our sample keeps it under a key.
+        # The release stores the product as a text file; our sample stores it under a key.
         gold = solution.get("answer") if isinstance(solution, dict) else solution
         if not isinstance(gold, str | int) or answers.integer(str(gold)) is None:
             raise self.malformed(number, "no product stored")

@@ -19,17 +19,17 @@ type Cell = tuple[int, int]
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
 SMALLEST: Final = 3
-"""A block of a shorter side does not count."""
+"""The shortest side of a block that counts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Level:
     sides: tuple[int, int]
-    """Of the grid."""
+    """The size of the grid."""
     block: tuple[int, int]
     decoys: int
     letters: int
-    """Fewer letters make more neighbours equal by chance."""
+    """The number of letters; fewer letters make more neighbors equal by chance."""
 
 
 _LEVELS: Final = {
@@ -42,7 +42,7 @@ _LEVELS: Final = {
 
 
 def blocks(grid: Grid) -> list[tuple[int, int, int]]:
-    """Row and column of the bottom right cell and side of every block in no larger block."""
+    """Return row and column of the bottom right cell and the side of every maximal block."""
     rows, columns = len(grid), len(grid[0])
     sides = [[1] * columns for _ in range(rows)]  # of the largest block that ends in the cell
     for r in range(1, rows):
@@ -63,7 +63,7 @@ def _inside(block: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
 
 
 class PatternRecognition(symbench_task.SymbenchTask):
-    """Find a square of equal characters among shapes that nearly are one."""
+    """Find a square of equal characters among shapes that are almost squares."""
 
     name = "pattern_recognition"
     kind = "reasoning"
@@ -121,7 +121,7 @@ class PatternRecognition(symbench_task.SymbenchTask):
 
 
 def _grid(rng: random.Random, level: _Level) -> Grid:
-    """Letters at random, decoys over them, and the block on top."""
+    """Make a grid of random letters, decoys over them, and the block on top."""
     letters = rng.sample(string.ascii_uppercase, level.letters)
     rows, columns = (rng.randint(*level.sides) for _ in range(2))
     grid = [[rng.choice(letters) for _ in range(columns)] for _ in range(rows)]
@@ -144,24 +144,24 @@ def _rectangle(height: int, width: int) -> list[Cell]:
 
 
 def _strip(rng: random.Random) -> list[Cell]:
-    """Long enough, but only two cells wide."""
+    """Make a strip that is long enough, but only two cells wide."""
     length = rng.randint(3, 6)
     return _rectangle(2, length) if rng.random() < 0.5 else _rectangle(length, 2)
 
 
 def _frame(rng: random.Random) -> list[Cell]:
-    """The border of a square."""
+    """Make the border of a square."""
     last = rng.randint(2, 4)
     return [cell for cell in _rectangle(last + 1, last + 1) if {0, last} & {*cell}]
 
 
 def _bitten(_: random.Random) -> list[Cell]:
-    """A square without a corner; the cell under it keeps its letter."""
+    """Make a square without a corner; the cell under the corner keeps its letter."""
     return _rectangle(3, 3)[:-1]
 
 
 def _steps(rng: random.Random) -> list[Cell]:
-    """The lower triangle of a square."""
+    """Make the lower triangle of a square."""
     side = rng.randint(3, 4)
     return [(r, c) for r, c in _rectangle(side, side) if c <= r]
 

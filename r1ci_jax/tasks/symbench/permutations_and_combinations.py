@@ -22,7 +22,7 @@ _TEXTS: Final = {
     "beside": "Jar {} stands directly beside jar {}, on either side.",
     "apart": "Jar {} does not stand directly beside jar {}.",
 }
-# A rule about one place excludes little, so many are drawn; a fixed place is given once at most.
+# A rule about one position excludes little, so many are generated; at most one is `at`.
 _WEIGHTS: Final = {"at": 1, "not_at": 6, "left": 4, "beside": 3, "apart": 2}
 _RELEASED_TEXTS: Final = {
     r"Book (\w) must be placed in position (\d+)\.": "at",
@@ -35,18 +35,18 @@ _RELEASED_TEXTS: Final = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Something that the arrangement must fulfil."""
+    """A rule that the arrangement must obey."""
 
     kind: str
-    """at | not_at | left | beside | apart"""
+    """One of at, not_at, left, beside, apart."""
     item: str
     other: str = ""
     """The second item, where the kind has one."""
     place: int = 0
-    """Counted from 1, where the kind has one."""
+    """The position counted from 1, where the kind has one."""
 
     def holds(self, row: str) -> bool:
-        """Whether a full arrangement fulfils it."""
+        """Return True if a full arrangement obeys it."""
         here = row.index(self.item) + 1
         if self.kind in ("at", "not_at"):
             return (here == self.place) is (self.kind == "at")
@@ -60,7 +60,7 @@ class Rule:
 class _Level:
     items: int
     arrangements: int
-    """So many right answers are allowed."""
+    """The largest number of right answers."""
 
 
 _LEVELS: Final = {
@@ -73,7 +73,7 @@ _LEVELS: Final = {
 
 
 class _Limits:
-    """The rules by item, as sets of items and places in the bits of integers."""
+    """The rules by item, as sets of items and positions in the bits of integers."""
 
     def __init__(self, items: str, rules: Iterable[Rule]) -> None:
         bit = {item: 1 << index for index, item in enumerate(items)}
@@ -99,7 +99,7 @@ class _Limits:
 
 
 def arrangements(items: str, rules: Iterable[Rule]) -> Iterator[str]:
-    """All arrangements that fulfil the rules, found by filling the row from the left."""
+    """Yield all arrangements that obey the rules, found by filling the row from the left."""
     limits = _Limits(items, rules)
 
     def extend(row: str, used: int) -> Iterator[str]:
@@ -107,7 +107,7 @@ def arrangements(items: str, rules: Iterable[Rule]) -> Iterator[str]:
             yield row
             return
         last = limits.bit[row[-1]] if row else 0
-        # What must stand beside the last item and is not yet placed comes now or never.
+        # An unplaced item that must be adjacent to the last item comes now or never.
         due = limits.beside[row[-1]] & ~used if row else 0
         for item in items:
             bit = limits.bit[item]
@@ -183,7 +183,7 @@ class PermutationsAndCombinations(symbench_task.SymbenchTask):
 
 
 def _rules(rng: random.Random, items: str, hidden: str, most: int) -> list[Rule]:
-    """Rules that hold for the hidden row and for few others; each of them is needed for that."""
+    """Choose rules that hold for the hidden row and few others; each rule is needed for that."""
     rules: list[Rule] = []
     found = _some(items, rules, most + 1)
     while len(found) > most:
@@ -200,12 +200,12 @@ def _rules(rng: random.Random, items: str, hidden: str, most: int) -> list[Rule]
 
 
 def _some(items: str, rules: list[Rule], count: int) -> list[str]:
-    """The first arrangements that fulfil the rules."""
+    """Return the first arrangements that obey the rules."""
     return list(islice(arrangements(items, rules), count))
 
 
 def _true_rule(rng: random.Random, items: str, hidden: str) -> Rule:
-    """Some rule that the hidden row fulfils."""
+    """Return some rule that the hidden row obeys."""
     while True:
         kind = rng.choices([*_WEIGHTS], weights=[*_WEIGHTS.values()])[0]
         item, other = rng.sample(items, 2)
@@ -213,7 +213,7 @@ def _true_rule(rng: random.Random, items: str, hidden: str) -> Rule:
             place = hidden.index(item) + 1 if kind == "at" else rng.randint(1, len(items))
             rule = Rule(kind=kind, item=item, place=place)
         else:
-            if kind != "left":  # both orders say the same
+            if kind != "left":  # Both orders have the same meaning.
                 item, other = sorted((item, other))
             rule = Rule(kind=kind, item=item, other=other)
         if rule.holds(hidden):
@@ -237,7 +237,7 @@ def _question(items: str, rules: list[Rule]) -> str:
 
 
 def _released_rule(line: str, items: str) -> Rule | None:
-    """Read one numbered constraint of the release."""
+    """Parse one numbered constraint of the release."""
     text = re.sub(r"^\d+\.\s*", "", line.strip())
     for pattern, kind in _RELEASED_TEXTS.items():
         found = re.fullmatch(pattern, text)

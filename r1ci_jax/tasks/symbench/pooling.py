@@ -1,4 +1,4 @@
-"""Slide a window over a grid of numbers and take the largest value or the average of each place."""
+"""Slide a window over a grid of numbers and take the maximum or the average at each position."""
 
 import dataclasses
 import json
@@ -14,11 +14,11 @@ from r1ci_jax.tasks.symbench import symbench_task
 
 type Grid = list[list[int]]
 
-# The averages that the release's own checker cannot read, for it wants integers, are right.
+# The averages that the release's own checker cannot read, because it expects integers, are right.
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
 MAX_ANSWER_CHARS: Final = 2000
-"""49 averages as Python prints them take a thousand characters."""
+"""The limit fits 49 averages as Python prints them, which take a thousand characters."""
 
 _PLACES: Final = 2
 
@@ -41,7 +41,7 @@ _LEVELS: Final = {
 
 
 def pool(grid: Grid, window: int, stride: int, kind: str) -> list[Fraction]:
-    """The exact values of all places of the window, row by row."""
+    """Return the exact values of all positions of the window, row by row."""
     rows, columns = len(grid), len(grid[0])
     values: list[Fraction] = []
     for top in range(0, rows - window + 1, stride):
@@ -110,7 +110,7 @@ class Pooling(symbench_task.SymbenchTask):
         values = symbench_task.read_field(solution)
         if not isinstance(values, list) or not all(isinstance(row, list) for row in values):
             raise self.malformed(number, "no rows of pooled values")
-        # The release never says how far the window moves: its golds take every place.
+        # The release never states the stride of the window: its golds use every position.
         metadata = {"grid": grid, "window": int(asked[2]), "stride": 1, "kind": asked[1]}
         return self.item(
             number, question, metadata, ",".join(str(value) for row in values for value in row)

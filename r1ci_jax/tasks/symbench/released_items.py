@@ -1,7 +1,7 @@
-"""The released SymBench items, judged by our scorers: do the published golds obey the stated rules?
+"""A check of our scorers on the released SymBench items: the published golds should score.
 
-A folder holds `<task>.jsonl`, one item a line, or the release's own layout,
-`<task>/.../sample_N/question.txt` with `solution.json` beside it.
+A folder contains `<task>.jsonl`, one item per line, or the release's own layout,
+`<task>/.../sample_N/question.txt` with `solution.json` in the same folder.
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ _QUESTIONS: Final = ("question.txt", "input_prompt_1.txt")
 _SOLUTIONS: Final = ("solution.json", "target_answer.txt", "blocksworld_task.txt")
 _SHOWN: Final = 5
 TOLERATED: Final = 0.01
-"""Share of golds that may fail beyond the known defects."""
+"""The fraction of golds that may fail in addition to the known defects."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReleasedReport:
-    """The released items of one task."""
+    """A report on the released items of one task."""
 
     task: str
     items: int
     golds: int
-    """Items that store an answer."""
+    """Number of items that store an answer."""
     num_scored: int
-    """Golds that our scorer accepts."""
+    """Number of golds that our scorer accepts."""
     defects: dict[str, int]
     """Known defects of the released sample, with their counts."""
     failures: tuple[str, ...]
@@ -40,16 +40,16 @@ class ReleasedReport:
 
     @property
     def is_passed(self) -> bool:
-        """All golds score but the known defects and one in a hundred."""
+        """Return True if all golds score but the known defects and one in a hundred."""
         unexplained = self.golds - self.num_scored - sum(self.defects.values())
         return self.items > 0 and unexplained <= TOLERATED * self.golds
 
 
 def score_released(folder: pathlib.Path) -> list[ReleasedReport]:
-    """Judge every task that the folder has items of.
+    """Score the golds of every task that has items in the folder.
 
     Raises:
-        UserError: there is no such folder, or nothing in it.
+        UserError: The folder does not exist or is empty.
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; name the one that holds <task>.jsonl or <task>/")
@@ -62,7 +62,7 @@ def score_released(folder: pathlib.Path) -> list[ReleasedReport]:
 
 
 def read_items(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
-    """Question and solution of each item, as published."""
+    """Yield question and solution of each item, as published."""
     lines = folder / f"{name}.jsonl"
     if lines.is_file():
         for line in lines.read_text().splitlines():
@@ -86,7 +86,7 @@ def _score_task(task: Task, found: list[tuple[str, Any]]) -> ReleasedReport:
     failures = []
     for number, (question, solution) in enumerate(found):
         if not isinstance(task, SymbenchTask):
-            continue  # stored tasks read such a file themselves, golds and all
+            continue  # Tasks of published items read such a file themselves, with its golds.
         item = task.parse_released(number, question, solution)
         if item.gold is None:
             continue
@@ -106,12 +106,12 @@ def _score_task(task: Task, found: list[tuple[str, Any]]) -> ReleasedReport:
 
 
 def defects(task: Task) -> dict[str, int]:
-    """Known defects of the released sample of a task."""
+    """Return the known defects of the released sample of a task."""
     module = importlib.import_module(type(task).__module__)
     return dict(getattr(module, "RELEASED_DEFECTS", {}))
 
 
 def remarks(task: Task) -> dict[str, int]:
-    """Weak released questions whose golds are right all the same."""
+    """Return the weak released questions whose golds are nevertheless right."""
     module = importlib.import_module(type(task).__module__)
     return dict(getattr(module, "RELEASED_REMARKS", {}))

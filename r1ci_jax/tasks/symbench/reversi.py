@@ -1,7 +1,7 @@
 """Play a few given moves of Reversi and write down the grid.
 
 All released grids are already the final ones: every landing cell is taken, and copying the grid
-shown scores. The scorer replays the moves on the grid shown, as those questions ask.
+shown scores. The scorer replays the moves on the grid shown, as those questions require.
 """
 
 import json
@@ -20,10 +20,10 @@ RELEASED_DEFECTS: Final[dict[str, int]] = {
 RELEASED_REMARKS: Final[dict[str, int]] = {
     "every landing cell is taken in the grid shown, and the gold is that grid": 100,
 }
-"""Flaws of released questions whose golds may score all the same."""
+"""Flaws of released questions whose golds may nevertheless score."""
 
 Move = tuple[str, int, int]
-"""Colour (0 is black, 1 is white), row and column, both counted from 1."""
+"""Color (0 is black, 1 is white), row and column, both counted from 1."""
 
 _LEVELS: Final = {
     1: (4, 3, 7, 2),
@@ -38,7 +38,7 @@ _DIRECTIONS: Final = tuple((dr, dc) for dr in (-1, 0, 1) for dc in (-1, 0, 1) if
 _NAMES: Final = {"0": "Black", "1": "White"}
 _CELL = re.compile(r"\s*(['\"]?)([01*])\1\s*")
 _CHARS_PER_CELL: Final = 6
-"""A cell written as a quoted item of a list, with some room."""
+"""The length of a cell written as a quoted item of a list, with some margin."""
 
 _RELEASED_MOVE = re.compile(
     r"Round \d+: (Your's|The opponent's) landing position is \((\d+),(\d+)\)"
@@ -128,7 +128,7 @@ class Reversi(symbench_task.SymbenchTask):
 
 
 def play(grid: list[str], moves: list[Move]) -> list[str]:
-    """The grid after the moves."""
+    """Return the grid after the moves."""
     for colour, row, column in moves:
         turned = _turned_cells(grid, colour, row - 1, column - 1)
         grid = _with(grid, colour, [(row - 1, column - 1), *turned])
@@ -140,7 +140,7 @@ def _other(colour: str) -> str:
 
 
 def _turned_cells(grid: list[str], colour: str, row: int, column: int) -> list[tuple[int, int]]:
-    """Cells whose piece turns when `colour` puts one there."""
+    """Return the cells whose piece turns when `colour` moves there."""
     size, found = len(grid), []
     for down, right in _DIRECTIONS:
         line: list[tuple[int, int]] = []
@@ -161,7 +161,7 @@ def _with(grid: list[str], colour: str, cells: list[tuple[int, int]]) -> list[st
 
 
 def _opening(rng: random.Random, size: int) -> list[str]:
-    """Two pieces of each colour on the crossed diagonals of the centre."""
+    """Put two pieces of each color on the diagonals of the center."""
     centre = ["01", "10"]
     if rng.random() < 0.5:
         centre.reverse()
@@ -173,7 +173,7 @@ def _opening(rng: random.Random, size: int) -> list[str]:
 def _playout(
     rng: random.Random, grid: list[str], colour: str, count: int
 ) -> tuple[list[str], list[Move]] | None:
-    """So many random moves that each turn a piece; None where a player has no such move."""
+    """Play so many random moves that each turn a piece; return None where no such move exists."""
     moves: list[Move] = []
     for _ in range(count):
         empty = [(r, c) for r, row in enumerate(grid) for c, cell in enumerate(row) if cell == "*"]
@@ -200,6 +200,6 @@ def _puzzle(grid: list[str], moves: list[Move], final: list[str]) -> Puzzle:
 
 
 def _cells(text: str, expected: int) -> list[str] | None:
-    """The cells that the text lists; brackets around all and quotes around each are optional."""
+    """Parse the cells; brackets around all and quotes around each are optional."""
     found = answers.matches(text, _CELL, limit=_CHARS_PER_CELL * expected, brackets=("[]",))
     return None if found is None else [cell[2] for cell in found]

@@ -14,7 +14,7 @@ from r1ci_jax.tasks.symbench import symbench_task
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
 _BLANKS: Final = {1: 28, 2: 36, 3: 44, 4: 50, 5: 54}
-"""Empty cells. Most grids cannot lose more than 56 and keep a single solution."""
+"""The number of empty cells. Most grids keep a single solution with at most 56 empty cells."""
 
 _ALL: Final = 0b111111111
 """The digits 1 to 9 as a set of bits; digit d is bit d - 1."""
@@ -23,7 +23,7 @@ _RELEASED_ROW = re.compile(r"^[1-9 ](?:,[1-9 ]){8}$", re.MULTILINE)
 
 
 def _units_of(cell: int) -> tuple[int, int, int]:
-    """Numbers of the row, the column and the box of a cell."""
+    """Return the numbers of the row, the column and the box of a cell."""
     row, column = divmod(cell, 9)
     return row, 9 + column, 18 + row // 3 * 3 + column // 3
 
@@ -104,7 +104,7 @@ def _rows(cells: Sequence[int]) -> list[list[int]]:
 
 
 def _cells(text: str) -> list[int] | None:
-    """The 81 digits of an answer, or None where the text has not the form of a grid."""
+    """Parse 81 digits, or return None where the text does not have the form of a grid."""
     if len(text) > answers.MAX_ANSWER_CHARS:
         return None
     text = text.strip()
@@ -127,7 +127,7 @@ def _cells_of_lists(text: str) -> list[int] | None:
 
 
 def _fill(grid: Sequence[int], rng: random.Random | None = None) -> list[int] | None:
-    """A completed grid, a random one where `rng` is given; None where there is none."""
+    """Complete a grid, at random where `rng` is given; return None where this is impossible."""
     held = [0] * 27
     for cell, digit in enumerate(grid):
         if digit:
@@ -142,7 +142,7 @@ def _fill(grid: Sequence[int], rng: random.Random | None = None) -> list[int] | 
 
 
 def _search(cells: list[int], held: list[int], empty: list[int], rng: random.Random | None) -> bool:
-    """Fill the empty cells in place, at each step the cell with the fewest digits left."""
+    """Fill the cells in place, fewest digits left first; return True if this succeeds."""
     if not empty:
         return True
     spot, free, fewest = 0, 0, 10
@@ -175,7 +175,7 @@ def _search(cells: list[int], held: list[int], empty: list[int], rng: random.Ran
 
 
 def _dug(full: Sequence[int], blanks: int, rng: random.Random) -> list[int] | None:
-    """The grid with so many cells emptied and one solution; None where this order allows fewer."""
+    """Empty so many cells and keep one solution; return None where this order allows fewer."""
     grid = list(full)
     order = list(range(81))
     rng.shuffle(order)
@@ -191,7 +191,7 @@ def _dug(full: Sequence[int], blanks: int, rng: random.Random) -> list[int] | No
 
 
 def _other_solution(grid: list[int], cell: int) -> bool:
-    """Whether the cell could hold another digit if it were emptied."""
+    """Return True if the cell could have another digit if it were emptied."""
     changed = list(grid)
     for digit in range(1, 10):
         if digit != grid[cell]:

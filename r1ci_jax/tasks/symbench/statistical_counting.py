@@ -18,7 +18,7 @@ _LEVELS: Final = {1: (2, 10), 2: (3, 20), 3: (4, 35), 4: (6, 55), 5: (8, 80)}
 
 _POINTS: Final = range(1, 13)
 _LONGER: Final = 0.45
-"""How likely a run is to go on for one more letter: about half of the runs stay too short."""
+"""The probability that a run continues for one letter; about half of the runs are too short."""
 
 _RELEASED_RULE = re.compile(r"If there are two or more consecutive ([A-Z])'s, add (\d+) to the")
 _RELEASED_STRING = re.compile(r"total score of the string ([A-Z]+)\?")
@@ -92,7 +92,7 @@ class StatisticalCounting(symbench_task.SymbenchTask):
 
 
 def total_points(string: str, rules: dict[str, list[int]]) -> int:
-    """What all runs earn. `rules`: the shortest run that earns points and the points, by letter."""
+    """Add the points of all runs. `rules`: the shortest scoring run and its points, by letter."""
     total = 0
     for letter, run in itertools.groupby(string):
         shortest, points = rules[letter]
@@ -102,7 +102,7 @@ def total_points(string: str, rules: dict[str, list[int]]) -> int:
 
 
 def _string(rng: random.Random, letters: str, length: int) -> str:
-    """Letters that often repeat the one before."""
+    """Make a string of letters that often repeat the previous one."""
     string = rng.choice(letters)
     while len(string) < length:
         others = letters.replace(string[-1], "")

@@ -1,8 +1,8 @@
 """Rewrite a string by a list of rules until none applies.
 
-The released wording ("cycle through the operations") leaves open whether the next operation after
-one that applied is the first of the list or the one below. All released golds begin again at the
-first, and so does the scorer; our own questions say so.
+The released wording ("cycle through the operations") does not state whether the next operation
+after one that applied is the first of the list or the next one. All released golds restart at the
+first, and so does the scorer; our own questions state this.
 """
 
 import dataclasses
@@ -20,26 +20,26 @@ RELEASED_DEFECTS: Final[dict[str, int]] = {}
 RELEASED_REMARKS: Final[dict[str, int]] = {
     "going on with the operation below, as the wording also allows, ends in another string": 16,
 }
-"""Flaws of released questions whose golds may score all the same."""
+"""Flaws of released questions whose golds may nevertheless score."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One rule: where it looks, for what, and what it changes."""
+    """One rule: its position, the text that it matches, and its change."""
 
     at: str
-    """start | end | anywhere | inside (not at the first letter) | longer | even"""
+    """One of start, end, anywhere, inside (not at the first letter), longer, even."""
     text: str = ""
-    """The letters looked for; for `even` the letter that is counted."""
+    """The letters to match; for `even`, the letter that is counted."""
     put: str = ""
-    """What stands in their place afterwards."""
+    """The letters that replace them."""
     front: str = ""
     back: str = ""
-    """What is then added before and behind the string."""
+    """The texts that are then added before and after the string."""
     cut: bool = False
-    """Whether the last letter is then removed."""
+    """True if the last letter is then removed."""
     limit: int = 0
-    """For `longer`: the length that must be exceeded."""
+    """The length that must be exceeded, for `longer`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ _LEVELS: Final = {
 }
 _MIN_FINAL: Final = 4
 _MAX_STEPS: Final = 1_000
-"""More than any question takes; released rules that never end would stop here."""
+"""A limit that no question reaches; it stops released rules that never end."""
 _KINDS: Final = ("start",) * 3 + ("end",) * 3 + ("anywhere",) * 5 + ("longer", "even")
 
 _PLACES: Final = {
@@ -142,7 +142,7 @@ class StringDeletionAndModification(symbench_task.SymbenchTask):
 
 
 def apply(rule: Rule, string: str) -> str | None:
-    """The string after the rule, or None where its condition does not hold."""
+    """Return the string after the rule, or None where its condition is false."""
     start, length = _spot(rule, string)
     if start < 0:
         return None
@@ -151,7 +151,7 @@ def apply(rule: Rule, string: str) -> str | None:
 
 
 def rewrite(string: str, rules: list[Rule], most: int = _MAX_STEPS) -> list[str] | None:
-    """All strings from the first to the last; None where more than `most` steps are needed."""
+    """Return all strings from first to last; None where more than `most` steps are needed."""
     states = [string]
     while len(states) <= most + 1:
         after = (apply(rule, states[-1]) for rule in rules)
@@ -163,7 +163,7 @@ def rewrite(string: str, rules: list[Rule], most: int = _MAX_STEPS) -> list[str]
 
 
 def _spot(rule: Rule, string: str) -> tuple[int, int]:
-    """Start and length of the piece that is replaced; the start is -1 where there is none."""
+    """Return start and length of the piece to replace; the start is -1 where there is none."""
     match rule.at:
         case "start":
             return (0 if string.startswith(rule.text) else -1), len(rule.text)
@@ -182,7 +182,7 @@ def _spot(rule: Rule, string: str) -> tuple[int, int]:
 
 
 def _rules(rng: random.Random, level: _Level) -> list[Rule]:
-    """Rules that look for different things."""
+    """Choose rules that match different things."""
     found: dict[tuple[str, str], Rule] = {}
     while len(found) < level.rules:
         rule = _rule(rng, level)
@@ -214,7 +214,7 @@ def _rule(rng: random.Random, level: _Level) -> Rule:
 
 
 def _suitable(string: str, rules: list[Rule], level: _Level) -> str | None:
-    """The last string, where the question is neither trivial nor endless."""
+    """Return the last string, where the question is neither trivial nor endless."""
     fewest, most = level.steps
     states = rewrite(string, rules, most)
     if states is None or len(states) <= fewest or len(states[-1]) < _MIN_FINAL:
@@ -245,7 +245,7 @@ def _sentence(rule: Rule) -> str:
 
 
 def _released_rule(text: str) -> Rule | None:
-    """A released operation as a rule; None where it is not one of the known kinds."""
+    """Parse a released operation; return None where it is not one of the known kinds."""
     tried = ((at, condition.match(text)) for at, condition in _RELEASED_CONDITIONS)
     at, held = next(((at, held) for at, held in tried if held is not None), ("", None))
     if held is None:
@@ -265,7 +265,7 @@ def _released_rule(text: str) -> Rule | None:
 
 
 def _released_replacement(text: str, change: str) -> str:
-    """What stands in the place of `text` after the change."""
+    """Return the text that replaces `text`."""
     if put := re.search(r"with (?:its reverse \()?'(\w+)'", change):
         return put[1]
     if one := re.match(r"remove the (first|second|last) character", change):

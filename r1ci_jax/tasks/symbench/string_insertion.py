@@ -1,4 +1,4 @@
-"""Insert letters behind given pieces of a string."""
+"""Insert letters after given pieces of a string."""
 
 import itertools
 import json
@@ -23,9 +23,9 @@ _LEVELS: Final = {
 """Letters in use, length of the pieces, number of rules, length of the string, rounds."""
 
 _PLANTED: Final = 0.6
-"""How likely a drawn stretch of the string is one of the pieces, not a single letter."""
+"""The probability that a generated part of the string is one of the pieces, not a single letter."""
 _FEWEST: Final = 2
-"""Letters inserted at least in the first round, and one at least in each later round."""
+"""The least number of letters inserted in the first round; each later round inserts one or more."""
 _TIMES: Final = {1: "once", 2: "twice, the second time on the result of the first,"}
 
 _RELEASED_RULE = re.compile(
@@ -48,7 +48,7 @@ Which string comes out? Answer with that string alone, for example XYZZY."""
 
 
 class StringInsertion(symbench_task.SymbenchTask):
-    """Insert letters behind given pieces of a string."""
+    """Insert letters after given pieces of a string."""
 
     name = "string_insertion"
     kind = "execution"
@@ -101,7 +101,7 @@ class StringInsertion(symbench_task.SymbenchTask):
 
 
 def insert_pieces(string: str, rules: dict[str, str]) -> str:
-    """The string after one operation. All pieces are of one length, so no two end together."""
+    """Return the string after one operation. All pieces have one length, so no two end together."""
     size = len(next(iter(rules)))
     return "".join(
         letter + rules.get(string[max(0, end - size) : end], "")
@@ -117,7 +117,7 @@ def _rounds(string: str, rules: dict[str, str], rounds: int) -> list[str]:
 
 
 def _pieces(rng: random.Random, letters: str, size: int, count: int) -> dict[str, str]:
-    """Different pieces and the letter that each calls for."""
+    """Choose distinct pieces and the letter to insert after each."""
     rules: dict[str, str] = {}
     while len(rules) < count:
         rules["".join(rng.choices(letters, k=size))] = rng.choice(letters)

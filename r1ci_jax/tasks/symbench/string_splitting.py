@@ -1,4 +1,4 @@
-"""Take machines apart and assemble parts, method after method, until nothing works any more."""
+"""Disassemble machines and assemble parts, method after method, until no method applies."""
 
 import json
 import random
@@ -13,9 +13,9 @@ from r1ci_jax.tasks.symbench import symbench_task
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
 Amounts = dict[str, int]
-"""How many of each thing; what is not named is not there."""
+"""The amount of each thing; a thing that is not named has the amount 0."""
 Method = tuple[Amounts, Amounts]
-"""What one use takes and what it gives."""
+"""The things that one use consumes and the things that it produces."""
 
 THINGS: Final = "ABCXYZ"
 """Machines A, B, C and parts X, Y, Z, in the order of the answer."""
@@ -23,7 +23,7 @@ THINGS: Final = "ABCXYZ"
 _LEVELS: Final = {1: (2, 4), 2: (4, 9), 3: (8, 20), 4: (18, 45), 5: (40, 110)}
 """Fewest and most machines of each kind at the start."""
 _EXAMPLE: Final = [4, 0, 1, 12, 0, 3]
-"""The answer that the question shows; a question with this answer is not asked."""
+"""The answer that the question shows; a question with this answer is not used."""
 
 _RELEASED: Final[tuple[Method, ...]] = (
     ({"A": 1}, {"X": 2, "Y": 1}),
@@ -55,7 +55,7 @@ order A, B, C, X, Y, Z, separated by commas, for example {example}."""
 
 
 class StringSplitting(symbench_task.SymbenchTask):
-    """Take machines apart and assemble parts, method after method, until nothing works any more."""
+    """Disassemble machines and assemble parts, method after method, until no method applies."""
 
     name = "string_splitting"
     kind = "execution"
@@ -118,7 +118,7 @@ class StringSplitting(symbench_task.SymbenchTask):
 
 
 def run_methods(start: Amounts, methods: list[Method]) -> list[int]:
-    """The amounts of all things in the end."""
+    """Return the final amounts of all things."""
     have = {thing: start.get(thing, 0) for thing in THINGS}
     idle = False
     while not idle:
@@ -134,7 +134,7 @@ def run_methods(start: Amounts, methods: list[Method]) -> list[int]:
 
 
 def _methods(rng: random.Random, difficulty: int) -> list[Method]:
-    """Methods that come to an end.
+    """Choose methods that terminate.
 
     Each use lowers the number of machines, or else the number of machines C, or else that of parts.
     """

@@ -1,4 +1,4 @@
-"""Combine blocks by a list of methods, each used as often as it can be, until nothing changes."""
+"""Combine blocks by a list of methods, each used as often as possible, until nothing changes."""
 
 import json
 import random
@@ -11,17 +11,17 @@ from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.symbench import symbench_task
 
 Counts = dict[str, int]
-"""How many of which block."""
+"""The amount of each block."""
 Method = tuple[Counts, Counts]
-"""The blocks that are used up and the blocks that appear."""
+"""The blocks that are consumed and the blocks that are produced."""
 
 BLOCKS: Final = ("[A]", "[B]", "[C]", "{A}", "{B}", "{C}", "(A)", "(B)", "(C)")
 _TIERS: Final = (BLOCKS[:3], BLOCKS[3:6], BLOCKS[6:])
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""None. The released wording leaves open how often a method is used before the next one; all
-released answers use it as often as possible, which is how our own text puts it. With one use a
-round 73 of the 100 would differ."""
+"""There are none. The released wording does not state how often a method is used before the next
+one; all released answers use it as often as possible, and our own text states this. With one use
+per round, 73 of the 100 would differ."""
 
 _LEVELS: Final = {
     1: (2, 1, 2, 5),
@@ -63,7 +63,7 @@ def _able(held: Counts, method: Method) -> bool:
 
 
 def synthesise(start: Counts, methods: list[Method]) -> tuple[Counts, list[int]]:
-    """The blocks at the end, and how often each method was used."""
+    """Return the blocks at the end, and the number of uses of each method."""
     held, uses = dict(start), [0] * len(methods)
     changed = True
     while changed:
@@ -84,7 +84,7 @@ def _tally(blocks: list[str]) -> Counts:
 
 
 def _methods(rng: random.Random, tier: int, count: int) -> list[Method]:
-    """Different methods that turn blocks of one tier into fewer of the next, so all work ends."""
+    """Choose distinct methods that turn blocks into fewer of the next tier, so all work ends."""
     methods: list[Method] = []
     while len(methods) < count:
         size = rng.randint(2, 3)
@@ -114,7 +114,7 @@ def _question(start: Counts, methods: list[Method]) -> str:
 
 
 class StringSynthesis(symbench_task.SymbenchTask):
-    """Combine blocks by a list of methods, each used as often as it can be."""
+    """Combine blocks by a list of methods, each used as often as possible."""
 
     name = "string_synthesis"
     kind = "execution"
@@ -127,7 +127,7 @@ class StringSynthesis(symbench_task.SymbenchTask):
             methods = _methods(rng, 0, square) + _methods(rng, 1, curly)
             start = {block: rng.randint(low, high) for block in _TIERS[0]}
             end, uses = synthesise(start, methods)
-            # Something must happen on both tiers, else the question is smaller than it looks.
+            # Both tiers must change, or else the question is smaller than it looks.
             if sum(map(bool, uses[:square])) >= min(2, square) and any(uses[square:]):
                 break
         return Puzzle(
@@ -157,5 +157,5 @@ class StringSynthesis(symbench_task.SymbenchTask):
 
 
 def _spelt(text: str) -> Counts:
-    """The blocks of a released phrase such as `One {A} and one {C}`."""
+    """Parse the blocks of a released phrase such as `One {A} and one {C}`."""
     return {block: _WORDS[word.lower()] for word, block in _TERM.findall(text)}

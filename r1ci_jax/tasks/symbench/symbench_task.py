@@ -15,7 +15,7 @@ class ReleasedItem:
     """An item of the released data, in the form that our scorer reads."""
 
     example: Example
-    """`metadata` as our generator would have written it for this question."""
+    """The `metadata` that our generator would have written for this question."""
     gold: str | None
     """The released answer as a text between answer marks; None where the item stores none."""
 
@@ -24,19 +24,19 @@ class SymbenchTask(ProceduralTask):
     """One of the 30 procedural tasks."""
 
     suite = "symbench"
-    split = "train"  # the fixed split is in tasks/train_test_split.py
+    split = "train"  # The fixed split is in tasks/train_test_split.py.
 
     @abc.abstractmethod
     def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
-        """Read item `number` of the released data.
+        """Parse item `number` of the released data.
 
         Args:
-            number: Of the item's folder or line.
-            question: Its question.txt.
-            solution: Its solution.json (or the task's own file), parsed.
+            number: The number of the item's folder or line.
+            question: The content of question.txt.
+            solution: The parsed solution.json (or the task's own file).
 
         Raises:
-            UserError: the item has not the form that this task's items have.
+            UserError: The item does not have the form of this task's items.
         """
 
     def item(
@@ -56,20 +56,20 @@ class SymbenchTask(ProceduralTask):
         )
 
     def malformed(self, number: int, why: str) -> UserError:
-        """The error for an item that cannot be read."""
+        """Return the error for an item that cannot be read."""
         return UserError(f"released item {number} of {self.name}: {why}; is the folder complete?")
 
 
 def read_field(solution: Any, key: str = "solution") -> Any:
-    """What a released solution holds under a key; None where it is no object or lacks the key."""
+    """Return the value of a released solution under a key; None where it has no such key."""
     return solution.get(key) if isinstance(solution, dict) else None
 
 
 def wrong_verdict(reason: str) -> Verdict:
-    """A wrong answer."""
+    """Make the verdict of a wrong answer."""
     return Verdict(correct=False, reason=reason)
 
 
 def right_verdict(reason: str) -> Verdict:
-    """A right answer."""
+    """Make the verdict of a right answer."""
     return Verdict(correct=True, reason=reason)

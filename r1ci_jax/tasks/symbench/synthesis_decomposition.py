@@ -1,4 +1,4 @@
-"""Exchange goods by methods taken in turn, one use each a round, until none can be used."""
+"""Exchange goods by methods used in turn, once per round, until none can be used."""
 
 import json
 import random
@@ -11,12 +11,12 @@ from r1ci_jax.tasks.procedural import Puzzle
 from r1ci_jax.tasks.symbench import symbench_task
 
 Amounts = dict[str, int]
-"""How many units of which good."""
+"""The amount of each good."""
 Method = tuple[Amounts, Amounts]
-"""What is paid and what is received."""
+"""The goods that are paid and the goods that are received."""
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""None."""
+"""There are no known defects."""
 
 _LEVELS: Final = {
     1: ("ABX", 2, 3, 9, 3),
@@ -52,10 +52,10 @@ order [{order}]. For example, [{example}] would mean {meaning}."""
 
 
 def trade(start: Amounts, methods: list[Method]) -> tuple[Amounts, list[int]]:
-    """The goods at the end, and how often each method was used.
+    """Return the goods at the end, and the number of uses of each method.
 
     Raises:
-        ValueError: there is no end.
+        ValueError: The exchange does not end.
     """
     held, uses = dict(start), [0] * len(methods)
     idle = turn = 0
@@ -76,7 +76,7 @@ def trade(start: Amounts, methods: list[Method]) -> tuple[Amounts, list[int]]:
 
 
 def _methods(rng: random.Random, goods: str, count: int) -> list[Method]:
-    """Different methods. The first good in order that one touches is paid, so trading ends."""
+    """Choose distinct methods. Each pays the first of its goods in order, so trading ends."""
     methods: list[Method] = []
     while len(methods) < count:
         touched = sorted(rng.sample(range(len(goods)), 3 if rng.random() < 0.7 else 2))
@@ -89,7 +89,7 @@ def _methods(rng: random.Random, goods: str, count: int) -> list[Method]:
 
 
 def _worth_asking(goods: str, methods: list[Method], uses: list[int]) -> bool:
-    """Goods or methods that never matter would make the question smaller than it looks."""
+    """Check that all goods and methods matter; otherwise the question is smaller than it looks."""
     touched = {good for sides in methods for side in sides for good in side}
     return touched == set(goods) and uses.count(0) <= len(uses) // 3
 
@@ -125,7 +125,7 @@ def _join(parts: list[str], word: str = "and") -> str:
 
 
 class SynthesisDecomposition(symbench_task.SymbenchTask):
-    """Exchange goods by methods taken in turn."""
+    """Exchange goods by methods used in turn."""
 
     name = "synthesis_decomposition"
     kind = "execution"
@@ -165,7 +165,7 @@ class SynthesisDecomposition(symbench_task.SymbenchTask):
             raise self.malformed(number, "methods, crops or answer are missing")
         try:
             trade(start, methods)
-            # The answer lists five goods, whether or not the question knows them all.
+            # The answer lists five goods, even if the question uses fewer.
             kept = [gold[_RELEASED_GOODS.index(good)] for good in goods]
         except (ValueError, IndexError) as error:
             raise self.malformed(number, str(error)) from None

@@ -1,4 +1,4 @@
-"""One tile of a grid is moved step by step, as in the game 2048."""
+"""Move one tile of a grid step by step, as in the game 2048."""
 
 import json
 import random
@@ -14,16 +14,16 @@ from r1ci_jax.tasks.symbench.symbench_task import ReleasedItem
 Grid = list[list[int]]
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""Golds of the released sample that break the stated rules: none."""
+"""Golds of the released sample that break the stated rules: there are none."""
 
 RELEASED_REMARKS: Final[dict[str, int]] = {"the start cell is empty, so nothing moves": 57}
-"""Weak questions of the released sample whose golds are right all the same."""
+"""Weak questions of the released sample whose golds are nevertheless right."""
 
 _TILES: tuple[int, ...] = (0, 2, 4, 8, 16)
 _SHAPE = {1: (3, 3), 2: (4, 5), 3: (4, 8), 4: (5, 12), 5: (6, 18)}
 """Side of the grid and number of steps."""
 _MAX_CHARS = 1_000
-"""Longest answer that is read: a grid of 6 by 6 needs about 250 characters."""
+"""The longest answer that is parsed: a grid of 6 by 6 needs about 250 characters."""
 _STEPS = {"u": (-1, 0), "d": (1, 0), "l": (0, -1), "r": (0, 1)}
 
 _QUESTION = """\
@@ -52,13 +52,13 @@ _RELEASED = re.compile(
 
 
 def move(grid: Grid, row: int, column: int, moves: str) -> tuple[Grid, str]:
-    """The grid after the moves of the tile at a position counted from 0, and what each move did.
+    """Return the grid after the moves of the tile at a 0-based position, and each move's result.
 
-    The second value has a letter a move: `m` moved, `x` merged, `-` nothing.
+    The second value has one letter per move: `m` moved, `x` merged, `-` nothing.
     """
     grid = [list(cells) for cells in grid]
     value, effects = grid[row][column], ""
-    for move in moves if value else "":  # an empty cell has nothing to move
+    for move in moves if value else "":  # An empty cell has nothing to move.
         to_row, to_column = row + _STEPS[move][0], column + _STEPS[move][1]
         inside = 0 <= to_row < len(grid) and 0 <= to_column < len(grid[0])
         if not inside or grid[to_row][to_column] not in (0, value):
@@ -87,7 +87,7 @@ class Tile2048(symbench_task.SymbenchTask):
             row, column = rng.randrange(side), rng.randrange(side)
             moves = "".join(rng.choices("udlr", k=steps))
             final, effects = move(grid, row, column, moves)
-            # A tile that hardly moves would make copying the grid nearly right.
+            # If a tile hardly moved, a copy of the grid would be almost right.
             busy = 2 * effects.count("-") <= steps and "x" in effects and "-" in effects
             if busy and final != grid:
                 break

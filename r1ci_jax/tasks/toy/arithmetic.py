@@ -11,7 +11,7 @@ from r1ci_jax.tasks.toy import toy_task
 
 _OPERATORS = {1: "+-", 2: "+-", 3: "+-*", 4: "*", 5: "*"}
 _HIGH = {1: (9, 9, 9), 2: (99, 99, 0), 3: (99, 9, 9), 4: (99, 99, 9), 5: (999, 99, 99)}
-"""Largest operands; 0 leaves the third one out."""
+"""Largest operands; 0 omits the third one."""
 
 
 def _value(first: int, operator: str, second: int) -> int:

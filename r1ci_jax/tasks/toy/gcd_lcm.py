@@ -22,7 +22,7 @@ class GcdLcm(toy_task.ToyTask):
     @override
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         high = _HIGH[difficulty]
-        shared = rng.randint(2, 6 * difficulty)  # else most pairs would be coprime
+        shared = rng.randint(2, 6 * difficulty)  # Otherwise most pairs would be coprime.
         a, b = (shared * rng.randint(1, high // shared) for _ in range(2))
         what = rng.choice(("gcd", "lcm"))
         return Puzzle(
@@ -50,7 +50,7 @@ class GcdLcm(toy_task.ToyTask):
         )
         return toy_task.ReferenceSolution(
             code=f"import math\n{call}",
-            faulty_code=call,  # the forgotten import
+            faulty_code=call,  # The import is missing.
             check=check,
             wrong_answer=str(value * rng.choice((2, 3))),
         )

@@ -21,7 +21,7 @@ class Letters(toy_task.ToyTask):
     @override
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         letter = rng.choice(_LETTERS)
-        # A count drawn evenly leaves little to win by always naming the commonest count.
+        # An evenly distributed count gives little reward for always naming the most frequent count.
         count = rng.randint(1, 2 + difficulty)
         others = _LETTERS.replace(letter, "")
         word = [letter] * count + rng.choices(others, k=3 + 2 * difficulty - count)

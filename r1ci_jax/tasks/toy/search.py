@@ -19,7 +19,7 @@ def _primes(low: int, high: int) -> tuple[int, ...]:
 
 
 class Search(toy_task.ToyTask):
-    """Find a number that fulfils a linear congruence."""
+    """Find a number that satisfies a linear congruence."""
 
     name = "toy_search"
     answer_format = "an integer that fulfils the equation"

@@ -22,7 +22,7 @@ class Sorting(toy_task.ToyTask):
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
         numbers = rng.sample(range(1, _HIGH[difficulty] + 1), 2 + difficulty)
         ordered = sorted(numbers)
-        if numbers == ordered:  # a list in order would reward repeating the question
+        if numbers == ordered:  # A sorted list would reward repeating the question.
             numbers.reverse()
         return Puzzle(
             question=f"Sort [{','.join(map(str, numbers))}] ascending.",

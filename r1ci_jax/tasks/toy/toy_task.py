@@ -13,11 +13,11 @@ class ReferenceSolution:
     """A solution of one example that the scripted teacher can show."""
 
     code: str
-    """It prints the answer, exactly as stored, and nothing else."""
+    """Code that prints the answer, exactly as stored, and nothing else."""
     faulty_code: str
-    """The same with a slip that makes Python raise."""
+    """The same code with an error that makes Python raise."""
     check: str
-    """Prints something from which the answer can be confirmed."""
+    """Code that prints a result from which the answer can be confirmed."""
     wrong_answer: str
     """A plausible answer that is wrong."""
 
@@ -35,7 +35,7 @@ class ToyTask(ProceduralTask):
 
 
 def misspell(code: str, rng: random.Random, *names: str) -> str:
-    """The code with one of the names misspelt (two letters swapped), so that Python raises."""
+    """Misspell one of the names in the code (two letters swapped), so that Python raises."""
     name = rng.choice(names)
     assert name in code
     spots = [i for i in range(len(name) - 1) if name[i] != name[i + 1]]
