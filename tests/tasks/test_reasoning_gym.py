@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -247,14 +246,12 @@ def test_a_missing_package_is_an_error_that_names_it(monkeypatch: pytest.MonkeyP
         gym_scoring.GeneratorWorker()
 
 
-def test_ten_thousand_answers_take_at_most_a_minute(examples: dict[str, list[Example]]) -> None:
-    begin = time.monotonic()
+def test_golds_score_also_when_they_come_again(examples: dict[str, list[Example]]) -> None:
+    """The time that ten thousand answers take is measured by benchmarks/data.py."""
     for name in NAMES:
         task = make(name)
         golds = [(example, task.gold(example) or "") for example in examples[name]]
         assert all(judged(name, golds + golds))
-    taken = time.monotonic() - begin
-    assert taken * 10_000 / (2 * ENTRIES * len(NAMES)) < 60
 
 
 # ---- single rules ------------------------------------------------------------------------------
