@@ -205,7 +205,7 @@ def test_wrong_arms_are_one_line(spec: str, word: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Arm(name="fast"), "arm 'fast' must be named grpo_"),
+        (lambda: Arm(name="fast"), "arm 'fast': a name is grpo_"),
         (lambda: Arm(name="grpo_x", order="random"), "order of arm grpo_x must be one of"),  # pyright: ignore[reportArgumentType]
         (
             lambda: Experiment(

@@ -211,7 +211,7 @@ def test_a_plain_weight_costs_nothing() -> None:
 
 def test_weights_and_settings_must_agree(model: qwen2.Qwen2) -> None:
     engine = Engine(CONFIG, SamplerConfig(slots=1), ENDLESS, eos_id=-1, seed=0)
-    with pytest.raises(AssertionError, match=r"sampler\.weights"):
+    with pytest.raises(AssertionError, match=r"sampler\.weight_quantization"):
         engine.load(sampler_weights.from_trainer_params(model, CONFIG, quantization="int8"))
     with pytest.raises(UserError, match=r"sampler.cache_quantization must be one of full, int8"):
         SamplerConfig(cache_quantization="int4")  # type: ignore[arg-type]  # a user's mistake
@@ -231,7 +231,7 @@ CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=1, query_heads=4, kv
                            head_dim=8, mlp_width=48)
 SAMPLER = SamplerConfig(slots=4, cache_length=32, chunk_steps=8,
                         prefill_buckets=(8,), prefill_rows=4,
-                        weights="int8", cache="int8")
+                        weight_quantization="int8", cache_quantization="int8")
 TABLE = stop_automaton.TokenTable(
     next_state_AV=np.zeros((1, 300), np.int16), stop_A=np.zeros(1, np.int8), start=0)
 _, params = nnx.split(nnx.jit(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0)))())
@@ -242,7 +242,7 @@ def run(mesh):
         if mesh is not None:
             given = jax.device_put(params, meshes.param_shardings(mesh, params))
         engine = Engine(CONFIG, SAMPLER, TABLE, eos_id=-1, seed=0)
-        engine.load(sampler_weights.take(given, CONFIG, storage="int8", mesh=mesh))
+        engine.load(sampler_weights.from_trainer_params(given, CONFIG, quantization="int8", mesh=mesh))
         engine.feed([SlotInput(slot=slot, tokens=tuple(range(slot, 9)), position=0, budget=8,
                           rollout_id=(slot, 0)) for slot in range(4)])
         return engine.decode()

@@ -21,7 +21,7 @@ PROGRAM = """
 import contextlib, json
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
-from r1ci_jax.config import SamplerConfig, Sampling
+from r1ci_jax.config import SamplerConfig, SamplingParams
 from r1ci_jax.model import sampler_weights, qwen2
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, SlotInput
@@ -36,7 +36,7 @@ next_state_AV = np.zeros((2, VOCAB), np.int16)
 next_state_AV[0, 1:250:6] = next_state_AV[1] = 1
 stop_A = np.array([0, 2], np.int8)
 TABLE = stop_automaton.TokenTable(next_state_AV=next_state_AV, stop_A=stop_A, start=0)
-SAMPLINGS = (Sampling(temperature=0.0), Sampling(), Sampling(top_p=0.8))
+SAMPLINGS = (SamplingParams(temperature=0.0), SamplingParams(), SamplingParams(top_p=0.8))
 model = nnx.jit(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0)))()
 model.embed[...] = model.embed[...] * 30
 model.lm_head[...] = model.lm_head[...] * 12
@@ -102,13 +102,13 @@ def run(sizes, batches=False):
         if mesh is not None:
             given = jax.device_put(given, meshes.param_shardings(mesh, given))
         engine = Engine(CONFIG, SAMPLER, TABLE, eos_id=EOS, seed=3)
-        engine.load(sampler_weights.take(given, CONFIG, mesh=mesh))
+        engine.load(sampler_weights.from_trainer_params(given, CONFIG, mesh=mesh))
         engine.warm_up()
         compiled.clear()
         found, resumes = roll(engine)
         if batches:
             ragged(engine)
-        engine.load(sampler_weights.take(given, CONFIG, mesh=mesh))
+        engine.load(sampler_weights.from_trainer_params(given, CONFIG, mesh=mesh))
         k_SKCH = engine._state.cache[0][0]
         return {"found": found, "resumes": resumes, "copied": engine.copied_tokens,
                 "shard": k_SKCH.addressable_shards[0].data.shape, "compiled": len(compiled)}
@@ -178,9 +178,9 @@ def measure(sizes, **storage):
         place = lambda tree, shardings: jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
         params = place(params, meshes.param_shardings(mesh, params))
-        weights = jax.eval_shape(lambda p: sampler_weights.take(p, CONFIG, mesh=None), params)
+        weights = jax.eval_shape(lambda p: sampler_weights.from_trainer_params(p, CONFIG, mesh=None), params)
         if config != CONFIG:
-            weights = jax.eval_shape(lambda w: sampler_weights._repeated(w, config), weights)
+            weights = jax.eval_shape(lambda w: sampler_weights._repeat_kv_heads(w, config), weights)
         weights = place(weights, sampler_weights.shardings(mesh, weights))
         state = jax.eval_shape(lambda: decode.init_slots(config, SLOTS, LENGTH, jnp.float32))
         wanted = decode.state_shardings(mesh, state)
@@ -233,8 +233,8 @@ def shared(sizes, dtype=None):
     mesh = meshes.make_mesh(*sizes)
     with jax.set_mesh(mesh):
         cut = jax.device_put(jax.tree.map(jnp.copy, params), meshes.param_shardings(mesh, params))
-        weights = sampler_weights.take(cut, CONFIG, dtype=dtype, mesh=mesh)
-        again = sampler_weights.take(cut, CONFIG, dtype=dtype, mesh=mesh)
+        weights = sampler_weights.from_trainer_params(cut, CONFIG, dtype=dtype, mesh=mesh)
+        again = sampler_weights.from_trainer_params(cut, CONFIG, dtype=dtype, mesh=mesh)
         jax.tree.map(lambda x, wanted: x.sharding.is_equivalent_to(wanted, x.ndim) or 1 / 0,
                      weights, sampler_weights.shardings(mesh, weights))
         assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(cut))

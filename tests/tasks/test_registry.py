@@ -113,7 +113,7 @@ def test_a_task_of_ones_own_in_forty_lines(tmp_path: pathlib.Path) -> None:
 from r1ci_jax.tasks import check, registry
 registry.register("digit_sum", "my_tasks:DigitSum", suite="mine")
 task = registry.get("digit_sum")
-report = check._check_task(task, 0, 200, check.digest(check.sample(task, 0, 200)))
+report = check._check_task(task, 0, 200, check.digest(check.sample_examples(task, 0, 200)))
 assert report.is_passed, report
 assert "digit_sum" in registry.names(suite="mine") and task.split == "train"
 """
