@@ -52,9 +52,7 @@ def from_trainer_params(
     values = qwen2.parameters(params)
     mesh = mesh or meshes.current()
     config = with_replicated_kv_heads(mesh, config)
-    shapes = jax.eval_shape(
-        _convert_program(config, dtype, quantization, frozenset(), None), values
-    )
+    shapes = weight_shapes(values, config, dtype=dtype, quantization=quantization)
     wanted = shardings(mesh, shapes)
     # The output of a jitted call is a new buffer even where it is its input, so what stays as it is
     # does not go through the call.
@@ -67,6 +65,18 @@ def from_trainer_params(
     return _convert_program(config, dtype, quantization, frozenset(alike), wanted)(values)._replace(
         **alike
     )
+
+
+def weight_shapes(
+    params: Any,
+    config: Qwen2Config,
+    *,
+    dtype: DTypeLike | None = None,
+    quantization: Quantization = "none",
+) -> DecoderWeights:
+    """Shapes and dtypes that `from_trainer_params` returns, from parameters or their shapes."""
+    program = _convert_program(config, dtype, quantization, frozenset(), None)
+    return jax.eval_shape(program, qwen2.parameters(params))
 
 
 def _require_shapes(

@@ -76,9 +76,9 @@ def roll(engine):
             found[rollout][0].extend(row.tokens)
             found[rollout][1].extend(row.logprobs)
             rows[rollout] += row.tokens
-            if row.paused and row.stop and len(told[rollout]) < 2 and len(rows[rollout]) < 36:
+            if row.is_paused and row.stop and len(told[rollout]) < 2 and len(rows[rollout]) < 36:
                 told[rollout].append(False)
-            elif row.paused:
+            elif row.is_paused:
                 del owner[row.slot]
     return [found[rollout] for rollout in sorted(found)], resumes
 
@@ -178,9 +178,7 @@ def measure(sizes, **storage):
         place = lambda tree, shardings: jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
         params = place(params, meshes.param_shardings(mesh, params))
-        weights = jax.eval_shape(lambda p: sampler_weights.from_trainer_params(p, CONFIG, mesh=None), params)
-        if config != CONFIG:
-            weights = jax.eval_shape(lambda w: sampler_weights._repeat_kv_heads(w, config), weights)
+        weights = sampler_weights.weight_shapes(params, config)
         weights = place(weights, sampler_weights.shardings(mesh, weights))
         state = jax.eval_shape(lambda: decode.init_slots(config, SLOTS, LENGTH, jnp.float32))
         wanted = decode.state_shardings(mesh, state)

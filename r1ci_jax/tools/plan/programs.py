@@ -220,13 +220,10 @@ def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, deco
         )
     )
 
-    def taken() -> qwen2.DecoderWeights:
-        model = qwen2.Qwen2(config, rngs=nnx.Rngs(0))
-        return sampler_weights.from_trainer_params(
-            model, config, dtype=sampler.dtype, quantization=sampler.weight_quantization
-        )
-
-    weights = jax.eval_shape(taken)
+    model = nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0)))
+    weights = sampler_weights.weight_shapes(
+        model, config, dtype=sampler.dtype, quantization=sampler.weight_quantization
+    )
     shardings = decode.state_shardings(mesh, slots)
     return (
         _with_shardings(slots, shardings),
