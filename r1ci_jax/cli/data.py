@@ -1,4 +1,4 @@
-"""r1ci data: datasets of a run."""
+"""`r1ci data` handles the datasets of a run."""
 
 import argparse
 import dataclasses
@@ -158,7 +158,7 @@ def _stats(args: argparse.Namespace) -> int:
 
 
 def _own_tokenizer(run: Path) -> str | None:
-    """The tokenizer of the experiment that a run directory is of; None: there is none yet."""
+    """Return the tokenizer of a run directory's experiment, or None if there is none yet."""
     if not (run / "config.json").is_file():
         return None
     model = run_dir.RunDir.view(run).config["experiment"]["model"]

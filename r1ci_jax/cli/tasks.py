@@ -1,4 +1,4 @@
-"""r1ci tasks: the task registry."""
+"""`r1ci tasks` shows the task registry."""
 
 import argparse
 import collections
