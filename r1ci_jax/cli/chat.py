@@ -94,7 +94,7 @@ def _sandbox_config(experiment: dict[str, Any]) -> SandboxConfig:
 def _open(
     args: argparse.Namespace, run: RunDir | None, sandbox: Sandbox, sampling: SamplingParams
 ) -> tuple["Conversation", "View"]:
-    """Load the model; answers may be as long as in its training unless arguments say otherwise."""
+    """Load the model; by default answers may be as long as in its training."""
     from r1ci_jax.tools.chat import conversation as chat
     from r1ci_jax.tools.chat import view as chat_view
     from r1ci_jax.train import load_model

@@ -254,7 +254,7 @@ def _leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
 
 
 def _extract_reason(box: str) -> str:
-    """Extract the first sentence inside the box that tyro draws around its errors."""
+    """Extract the first sentence inside the box that tyro prints around its errors."""
     words: list[str] = []
     for line in box.splitlines():
         text = line.strip("│╭╮╰╯ ")

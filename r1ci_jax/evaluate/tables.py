@@ -267,7 +267,7 @@ def _group_by_model_and_split(
 
 
 def _weighted_mean(results: Sequence[Result], field: str) -> float | None:
-    """Average a per-trajectory figure over all trajectories; None when a task lacks it."""
+    """Average a metric over all trajectories; return None if a task lacks it."""
     values = [getattr(result, field) for result in results]
     if any(value is None for value in values):
         return None
