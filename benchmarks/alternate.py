@@ -1,4 +1,4 @@
-"""Ask several sides the same in turn: A B C A B C ..., so that foreign load slows all alike."""
+"""Send the same request to several sides in turn (A B C A B C ...), under the same load."""
 
 import contextlib
 import dataclasses
@@ -25,29 +25,29 @@ LEAVE_SECONDS: Final = 20.0
 type Answer = dict[str, Any]
 type Ask = Callable[[Mapping[str, Any]], Answer]
 type Answers = dict[str, list[Answer] | None]
-"""Side -> its answers, in order; None where the peer is not installed."""
+"""This maps a side to its answers, in order, or to None if the peer is not installed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A script of another project and the environment that `make peers` installs for it."""
+    """A peer is a script of another project with the environment that `make peers` installs."""
 
     environment: str
     script: str
 
     @property
     def is_installed(self) -> bool:
-        """The stamp is written last: False also where the installation was cut short."""
+        """Check the stamp, which is written last: an interrupted installation is False."""
         return (ROOT / self.environment / "r1ci-stamp").is_file()
 
     @property
     def command(self) -> list[str]:
-        """What starts the script."""
+        """Return the command that starts the script."""
         return [str(ROOT / self.environment / "bin" / "python"), str(SCRIPTS / self.script)]
 
 
 class Process:
-    """A script that answers over `wire`; what else it prints is shown only if it dies."""
+    """A process runs a script that answers over `wire`; its log is shown only if it dies."""
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
@@ -63,7 +63,7 @@ class Process:
         )
 
     def ask(self, request: Mapping[str, Any]) -> Answer:
-        """Send a request and wait for its answer; raises UserError when the script has died."""
+        """Send a request and wait for its answer; raise UserError if the script has died."""
         assert self._process.stdin and self._process.stdout
         with contextlib.suppress(BrokenPipeError):  # the answer will be missing, and is explained
             print(json.dumps(request), file=self._process.stdin, flush=True)
@@ -76,11 +76,11 @@ class Process:
         return json.loads(line)
 
     def __enter__(self) -> Self:
-        """The process runs from the start."""
+        """Return the process, which is already running."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End its input, then the process where it does not leave by itself."""
+        """Close the input, then terminate the process if it does not exit by itself."""
         assert self._process.stdin and self._process.stdout
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -95,11 +95,11 @@ class Process:
 
 @contextlib.contextmanager
 def opened(ours: Ask | Sequence[str], peers: Mapping[str, Peer]) -> Iterator[dict[str, Ask | None]]:
-    """Every side, ready to be asked; None for a peer that is not installed, which is said.
+    """Start every side; a peer that is not installed is reported and is None.
 
     Args:
         ours: A function, or a command that answers over `wire` in a process of its own.
-        peers: Name -> peer.
+        peers: Peers by name.
     """
     with contextlib.ExitStack() as stack:
         sides: dict[str, Ask | None] = {}
@@ -122,7 +122,7 @@ def _is_here(name: str, peer: Peer) -> bool:
 def ask_in_turn(
     sides: Mapping[str, Ask | None], request: Mapping[str, Any], rounds: int
 ) -> Answers:
-    """`rounds` answers of every side to the same request."""
+    """Collect `rounds` answers of every side to the same request."""
     answers: Answers = {name: None if ask is None else [] for name, ask in sides.items()}
     for turn in range(rounds):
         for name, ask in sides.items():
@@ -137,7 +137,7 @@ def ask_in_turn(
 def ask_alone(
     commands: Mapping[str, Sequence[str] | Peer], request: Mapping[str, Any], rounds: int
 ) -> Answers:
-    """As `ask_in_turn`, but one side after the other: together they do not fit into memory."""
+    """Do `ask_in_turn` one side after the other, as all together do not fit into memory."""
     answers: Answers = {}
     for name, command in commands.items():
         if isinstance(command, Peer):
@@ -151,25 +151,25 @@ def ask_alone(
 
 
 def median(answers: Answers, side: str, key: str) -> float | None:
-    """Median of one figure; None for a side that is absent."""
+    """Return the median of one metric, or None for a side that is absent."""
     collected = answers[side]
     return None if collected is None else statistics.median(answer[key] for answer in collected)
 
 
 def ratio(answers: Answers, peer: str, key: str) -> float | None:
-    """Our median over the peer's; None for a peer that is absent."""
+    """Return our median over the peer's, or None for a peer that is absent."""
     ours, theirs = median(answers, OURS, key), median(answers, peer, key)
     return None if ours is None or theirs is None else ours / theirs
 
 
 def times_faster(answers: Answers, peer: str, key: str) -> float | None:
-    """The peer's median over ours, of a figure of which less is better."""
+    """Return the peer's median over ours, for a metric where lower is better."""
     inverse = ratio(answers, peer, key)
     return None if inverse is None else 1 / inverse
 
 
 def bind_to_cores(cores: int = wire.CORES) -> None:
-    """Leave this process and those that it starts `cores` processors; before JAX starts.
+    """Restrict this process and its children to `cores` processors; call it before JAX starts.
 
     Raises:
         UserError: The machine has fewer.
@@ -181,7 +181,7 @@ def bind_to_cores(cores: int = wire.CORES) -> None:
 
 
 def host() -> dict[str, Any]:
-    """What the figures were taken on; the load average tells whether anything else ran."""
+    """Describe the machine; the load average shows if other processes ran."""
     with open("/proc/cpuinfo") as info:
         model = next((line.split(":")[1].strip() for line in info if "model name" in line), "")
     return {
@@ -192,5 +192,5 @@ def host() -> dict[str, Any]:
 
 
 def say(text: str) -> None:
-    """A line of progress, on stderr."""
+    """Print a line of progress on stderr."""
     print(f"  {text}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""`python benchmarks/data.py --json`: building, reading and scoring the suite's questions.
+"""`python benchmarks/data.py --json` measures building, reading and scoring of the questions.
 
-Prints one JSON object on stdout (without --json a few lines), progress on stderr. The figures are
-described in benchmarks/README.md.
+It prints one JSON object on stdout (without --json a few lines) and progress on stderr. The metrics
+are described in benchmarks/README.md.
 """
 
 import argparse
@@ -26,18 +26,18 @@ BUILD_SECONDS = 15 * 60
 EXAMPLES_PER_SECOND = 20_000
 SCORE_SECONDS = 60
 GROWTH_BYTES = 16 << 20
-"""What an epoch may add to the memory and still count as nothing."""
+"""Memory growth up to this size per epoch counts as zero."""
 
 BATCH = 128
 SHOWN = 12
-"""Slowest tasks listed."""
+"""List this many of the slowest tasks."""
 
 
 def main() -> int:
     """Measure and print."""
     args = _arguments()
     wanted = experiments.load_default(args.experiment).dataset
-    # Training tasks get a third more than --questions, test tasks as many.
+    # Training tasks get a third more than --questions, and test tasks get --questions.
     wanted = dataclasses.replace(
         wanted,
         sft_per_task=max(1, args.questions // 6),
@@ -127,7 +127,7 @@ def _read(wanted: DatasetConfig, data_dir: Path, epochs: int) -> dict[str, Any]:
 
 
 def _score(wanted: DatasetConfig, data_dir: Path, answers: int) -> dict[str, Any]:
-    """Golds of the own question and of the next one in turn, spread evenly over the tasks."""
+    """Score golds of the same and of the next question in turn, evenly over the tasks."""
     seconds: dict[str, float] = {}
     right = scored = 0
     with Progress("score", len(wanted.tasks), unit="tasks") as bar:

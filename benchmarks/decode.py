@@ -1,8 +1,8 @@
-"""`python benchmarks/decode.py [--json]`: tokens a second, against Hugging Face and tunix.
+"""`python benchmarks/decode.py [--json]` compares tokens per second with Hugging Face and tunix.
 
-SmolLM2-135M's shape with random weights, float32, two cores, temperature 1 over the whole
-vocabulary, no end of text. Decode alone is every token after the first; the whole call has the
-prefill, too.
+The model has SmolLM2-135M's shape, random float32 weights, two cores, temperature 1 over the full
+vocabulary and no end of text. "Decode alone" counts every token after the first; the full call
+includes the prefill.
 """
 
 import argparse
@@ -24,12 +24,12 @@ PEERS = {
 }
 PROMPT, NEW = 64, 64
 FIGURES = {"": "decode_tokens_per_s", "call_": "call_tokens_per_s"}
-"""Infix of the report's keys -> figure of an answer."""
+"""This maps the infix of the report's keys to the metric of an answer."""
 
 
 @functools.cache
 def engine(batch: int, prompt: int, new: int) -> Any:
-    """Our engine with random weights, compiled for these sizes."""
+    """Create our engine with random weights, compiled for these sizes."""
     import jax
     import numpy as np
     import ours
@@ -60,7 +60,7 @@ def engine(batch: int, prompt: int, new: int) -> Any:
 
 
 def ours(batch: int, prompt: int, new: int) -> dict[str, float]:
-    """One call of our engine: a batch of prompts in, every token out."""
+    """Call our engine once on a batch of prompts until every token is sampled."""
     import jax
     import numpy as np
 
@@ -87,8 +87,8 @@ def ours(batch: int, prompt: int, new: int) -> dict[str, float]:
     ended = time.perf_counter()
     assert [len(row.tokens) for row in emitted] == [new] * batch, "a row ended early"
     return {
-        # The prefill leaves the last token of the prompt to the loop, whose steps are thus as many
-        # as the tokens: the first is counted with the step that it took.
+        # The prefill leaves the last prompt token to the loop, so the loop takes one step per new
+        # token: the first token is counted with its step.
         "decode_tokens_per_s": batch * new / (ended - prefilled),
         "call_seconds": ended - began,
         "call_tokens_per_s": batch * new / (ended - began),
@@ -96,12 +96,12 @@ def ours(batch: int, prompt: int, new: int) -> dict[str, float]:
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """`ours`, as a peer's script would answer."""
+    """Answer with `ours`, like a peer's script."""
     return dict(ours(request["batch"], request["prompt"], request["new"]))
 
 
 def measure(batches: list[int], rounds: int) -> dict[str, Any]:
-    """The report: medians and ratios under flat keys, every answer under `rounds`."""
+    """Return medians and ratios under flat keys, and every answer under `rounds`."""
     report: dict[str, Any] = {"host": alternate.host(), "prompt": PROMPT, "new": NEW, "rounds": {}}
     with alternate.opened(answer, PEERS) as sides:
         for batch in batches:
@@ -121,7 +121,7 @@ def measure(batches: list[int], rounds: int) -> dict[str, Any]:
 
 
 def table(report: Mapping[str, Any], batches: list[int]) -> str:
-    """The report as text: a line a side and batch."""
+    """Format the report as text, with a line per side and batch."""
 
     def shown(value: float | None, places: int) -> str:
         return f"{'absent':>9}" if value is None else f"{value:9.{places}f}"
@@ -140,7 +140,7 @@ def table(report: Mapping[str, Any], batches: list[int]) -> str:
 
 
 def main() -> int:
-    """Measure and print; the exit status."""
+    """Measure, print the report and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--batch", type=int, nargs="+", default=[16, 64], metavar="B")

@@ -1,6 +1,6 @@
-"""Our side of `grpo_step.py`: whole steps of the product's own runner and update.
+"""This is our side of `grpo_step.py`, with full steps of the project's runner and update.
 
-It answers as the peers' scripts do:
+It answers like the peers' scripts:
 `echo '{"prompts": 4, "completions": 4, "prompt": 64, "new": 64}' | python benchmarks/grpo_ours.py`.
 """
 
@@ -36,7 +36,7 @@ VOCAB = SHAPES[grpo_task.SHAPE].vocab
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """A request."""
+    """A request has these sizes."""
 
     prompts: int
     completions: int
@@ -45,23 +45,23 @@ class Sizes:
 
     @property
     def rows(self) -> int:
-        """Completions of a step."""
+        """Return the number of completions of a step."""
         return self.prompts * self.completions
 
     @property
     def length(self) -> int:
-        """Tokens of a row."""
+        """Return the number of tokens of a row."""
         return self.prompt + self.new
 
 
 class Bare(agents.CodeAgent):
-    """Adds nothing to the question, whose length is measured."""
+    """This agent adds nothing to the question, whose length is measured."""
 
     hint = ""
 
 
 class Rewarding(Runner):
-    """Rewards what the peers reward."""
+    """This runner uses the peers' reward."""
 
     @override
     def score(
@@ -74,7 +74,7 @@ class Rewarding(Runner):
 
 
 def runner(policy: Policy, tokenizer: Tokenizer, sizes: Sizes) -> Runner:
-    """Compiles for exactly these sizes; all rows decode together in one chunk."""
+    """Compile a runner for exactly these sizes; all rows decode together in one chunk."""
     sampler = SamplerConfig(
         slots=sizes.rows,
         cache_length=sizes.length,
@@ -84,22 +84,22 @@ def runner(policy: Policy, tokenizer: Tokenizer, sizes: Sizes) -> Runner:
     )
     table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
     engine = Engine(policy.config, sampler, table, eos_id=-1, seed=0)  # -1: nothing ends a row
-    # Random words close no code block, so nobody asks the interpreter.
+    # Random words close no code block, so the interpreter is never called.
     nobody: Any = None
     return Rewarding(engine, nobody, tokenizer, TurnLimits(max_new_tokens=sizes.new))
 
 
 def make_tokenizer() -> Tokenizer:
-    """As many ids as the model has embeddings."""
+    """Make a tokenizer with as many ids as the model has embeddings."""
     bytes_alone = scripted.spelling([]).vocab_size
     return scripted.spelling([f" w{number}" for number in range(VOCAB - bytes_alone)])
 
 
 class Trainer:
-    """What lasts from step to step."""
+    """The trainer holds the state that persists between steps."""
 
     def __init__(self, sizes: Sizes) -> None:
-        """Warmed up."""
+        """Build and warm up."""
         self.sizes = sizes
         self.policy, params = ours.policy(grpo_task.SHAPE)
         self.tokenizer = make_tokenizer()
@@ -120,7 +120,7 @@ class Trainer:
             self.step()
 
     def requests(self) -> list[Request]:
-        """New questions, so long that prompts have the length asked for."""
+        """Make new questions such that prompts have the requested length."""
         letters = self.sizes.prompt - len(chatml.prompt_ids(self.tokenizer, ""))
         first, self.groups = self.groups, self.groups + self.sizes.prompts
         return [
@@ -130,7 +130,7 @@ class Trainer:
         ]
 
     def step(self) -> dict[str, float]:
-        """One step: its seconds and those of its two halves."""
+        """Run one step and return its seconds and those of its two halves."""
         requests = self.requests()
         began = time.perf_counter()
         weights = Weights(self.state.params)
@@ -149,7 +149,7 @@ class Trainer:
         }
 
     def update(self, trajectories: list[Trajectory]) -> dict[str, float]:
-        """The product's update; nothing else here knows how it is called."""
+        """Run the project's update; only this method knows its interface."""
         advantages = grpo_step.compute_advantages(trajectories, self.config)
         minibatches = grpo_step.make_minibatches(
             trajectories, advantages, self.config, self.tokenizer.pad_id
@@ -174,12 +174,12 @@ def _question(number: int, letters: int) -> Example:
 
 @functools.cache
 def trainer(sizes: Sizes) -> Trainer:
-    """Built and warmed up once."""
+    """Build and warm up a trainer once."""
     return Trainer(sizes)
 
 
 def answer(request: dict[str, int]) -> dict[str, Any]:
-    """One step."""
+    """Answer with one step."""
     return {**trainer(Sizes(**request)).step(), "peak_bytes": wire.peak_bytes()}
 
 

@@ -1,10 +1,10 @@
-"""`python benchmarks/grpo_step.py [--json]`: seconds and memory of a whole GRPO step.
+"""`python benchmarks/grpo_step.py [--json]` measures time and memory of a full GRPO step.
 
-Four prompts of 64 tokens, four completions of 64 new tokens each, rewards, log-probabilities under
-a reference model and one update of all 16 rows, on SmolLM2-135M's shape with random weights in
-float32 on two cores, against google-tunix's GRPOLearner and TRL's GRPOTrainer. No token ends a
-completion. The sides run one after the other, each in a process of its own: the largest takes
-12 GiB.
+A step has four prompts of 64 tokens, four completions of 64 new tokens each, rewards,
+log-probabilities under a reference model and one update of all 16 rows. The model has
+SmolLM2-135M's shape with random float32 weights and runs on two cores. The peers are google-tunix's
+GRPOLearner and TRL's GRPOTrainer. No token ends a completion. The sides run one after the other,
+each in a separate process: the largest takes 12 GiB.
 """
 
 import argparse
@@ -25,12 +25,12 @@ PEERS = {
 REQUEST = {"prompts": 4, "completions": 4, "prompt": 64, "new": 64}
 FIGURES = ("step_seconds", "peak_bytes")
 PARTS = ("sampling_seconds", "update_seconds")
-"""Of our own step."""
+"""These are metrics of our own step."""
 GIB = 2**30
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """The report: medians and ratios under flat keys, every answer under `rounds`."""
+    """Return medians and ratios under flat keys, and every answer under `rounds`."""
     report: dict[str, Any] = {"host": alternate.host(), **REQUEST}
     ours = [sys.executable, str(OURS)]
     answers = alternate.ask_alone({alternate.OURS: ours, **PEERS}, REQUEST, rounds)
@@ -47,7 +47,7 @@ def measure(rounds: int) -> dict[str, Any]:
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report as text: a line a side."""
+    """Format the report as text, with a line per side."""
     lines = [f"{'':>7}{'seconds':>9}{'ratio':>9}{'GiB':>9}   (ratio: theirs/ours)"]
     for side in (alternate.OURS, *PEERS):
         seconds = report[f"step_seconds_{side}"]
@@ -63,7 +63,7 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
-    """Measure and print; the exit status."""
+    """Measure, print the report and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken")

@@ -1,8 +1,8 @@
-"""`python benchmarks/int8.py [--json] [DIR ...]`: the accuracy that eight bits cost.
+"""`python benchmarks/int8.py [--json] [DIR ...]` measures the accuracy loss of int8.
 
-A model of one million weights learns sums here (a minute or two on two cores) and is then scored on
-unseen ones; Hugging Face directories are scored on random tokens, which says less. Every token's
-distribution comes through the cache, as in sampling, and is compared with the float32 one.
+A model of one million weights learns sums (a minute or two on two cores) and is then scored on
+unseen ones. Hugging Face directories are scored on random tokens, which is less informative. Every
+token's distribution is computed through the cache, as in sampling, and compared with float32.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SETTINGS: dict[str, tuple[Quantization, Quantization]] = {
 
 
 def sums(rng: np.random.Generator, rows: int, length: int) -> np.ndarray:
-    """Rows of bytes like `407+85=492;`, cut at `length`."""
+    """Make rows of bytes like `407+85=492;`, truncated at `length`."""
     table = np.zeros((rows, length), np.int32)
     for row in table:
         text = ""
@@ -43,7 +43,7 @@ def sums(rng: np.random.Generator, rows: int, length: int) -> np.ndarray:
 
 
 def learnt(steps: int) -> tuple[qwen2.Qwen2, np.ndarray, float]:
-    """A trained model, rows that it has not seen, and its last loss in nats a token."""
+    """Train a model; return it, unseen rows, and its last loss in nats per token."""
     model = nnx.jit(lambda: qwen2.Qwen2(presets.get("toy"), rngs=nnx.Rngs(0)))()
     graphdef, params = nnx.split(model)
     tx = optax.adamw(optax.cosine_decay_schedule(3e-3, steps))
@@ -72,7 +72,7 @@ def learnt(steps: int) -> tuple[qwen2.Qwen2, np.ndarray, float]:
 def scored(
     model: qwen2.Qwen2, tokens_IT: np.ndarray, storages: tuple[Quantization, Quantization]
 ) -> tuple[np.ndarray, int, int]:
-    """Log-probabilities [R, T, V] through the cache; bytes of the weights and of the cache."""
+    """Compute log-probabilities [I, T, V] through the cache, and bytes of weights and cache."""
     config = model.config
     kept = sampler_weights.from_trainer_params(model, config, quantization=storages[0])
     cache = kv_cache.init_cache(config, len(tokens_IT), LENGTH, jnp.float32, storages[1])
@@ -89,7 +89,7 @@ def scored(
 
 
 def compare(model: qwen2.Qwen2, tokens_IT: np.ndarray) -> dict[str, Any]:
-    """Every setting against float32."""
+    """Compare every setting with float32."""
     exact_RTV, weights_bytes, cache_bytes = scored(model, tokens_IT, ("none", "none"))
     report: dict[str, Any] = {
         "none": {"weights_bytes": weights_bytes, "cache_bytes": cache_bytes},
@@ -116,7 +116,7 @@ def compare(model: qwen2.Qwen2, tokens_IT: np.ndarray) -> dict[str, Any]:
 
 
 def measure(directories: list[str], steps: int) -> dict[str, Any]:
-    """A report for each model."""
+    """Return a report for each model."""
     model, unseen, loss = learnt(steps)
     report: dict[str, Any] = {"sums": {"steps": steps, "loss": loss, **compare(model, unseen)}}
     for directory in directories:
@@ -128,7 +128,7 @@ def measure(directories: list[str], steps: int) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as text."""
+    """Format the report as text."""
     lines = []
     for model, found in report.items():
         lines.append(
@@ -152,7 +152,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Measure and print; the exit status."""
+    """Measure, print the report and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("directories", nargs="*", metavar="DIR", help="Hugging Face checkpoints")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

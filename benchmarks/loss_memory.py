@@ -1,10 +1,10 @@
-"""`python benchmarks/loss_memory.py [--json]`: memory of the supervised loss and its gradient.
+"""`python benchmarks/loss_memory.py [--json]` measures memory of the loss and its gradient.
 
-Qwen-2.5's 151,936 tokens on a body 512 wide and four layers deep, 4 rows of 512 tokens, float32:
-the product's step against the same step with all logits [B, T, V] at once. The optimiser is plain
-gradient descent, which has no moments, and both versions compute layers again in the backward pass,
-as is the product's default, so that the loss is what there is to see. Each version is a process of
-its own; what the process held before the step, weights included, is not counted.
+The model has Qwen-2.5's 151,936 tokens, width 512 and four layers, and the batch has 4 rows of 512
+tokens in float32. The project's step is compared with the same step with all logits [B, T, V] at
+once. The optimizer is plain gradient descent, which has no moments, and both versions recompute
+layers in the backward pass, as is the project's default, so that the loss dominates. Each version
+runs in a separate process; memory held before the step, weights included, is not counted.
 """
 
 import argparse
@@ -23,15 +23,15 @@ from r1ci_jax.errors import UserError
 SHAPE, ROWS, LENGTH = "vocab", 4, 512
 VERSIONS = ("ours", "full")
 BAR = 1 / 3
-"""Largest share of the full version's memory that ours may take."""
+"""Our version may use at most this fraction of the full version's memory."""
 MIB = 2**20
 
 type Step = Callable[[Any, Any], tuple[Any, dict[str, Any]]]
-"""(training state, batch) -> (training state, metrics); jitted, the state donated."""
+"""It maps (training state, batch) to (training state, metrics), jitted with donation."""
 
 
 def parts(version: str) -> tuple[Any, Any, Any]:
-    """The version's step with what it is called with: (step, training state, batch)."""
+    """Return the version's step and its arguments: (step, training state, batch)."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -60,7 +60,7 @@ def parts(version: str) -> tuple[Any, Any, Any]:
 
 
 def full(policy: Any, tx: Any) -> Step:
-    """What `sft.sft_step` computes, with all logits at once."""
+    """Build the equivalent of `sft.sft_step` with all logits at once."""
     import jax
     import optax
     from flax import nnx
@@ -86,7 +86,7 @@ def full(policy: Any, tx: Any) -> Step:
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, float]:
-    """One step: its largest resident memory above what was held, and what XLA set aside for it."""
+    """Run one step; return its peak of additional resident memory and XLA's allocation."""
     import jax
 
     step, train_state, batch = parts(request["version"])
@@ -103,13 +103,13 @@ def answer(request: Mapping[str, Any]) -> dict[str, float]:
 
 
 def restart_peak() -> int:
-    """Let the process's peak start from what is resident now, and return that."""
+    """Reset the process's peak to the current resident memory, and return it."""
     Path("/proc/self/clear_refs").write_text("5")
     return wire.peak_bytes()
 
 
 def measure() -> dict[str, Any]:
-    """The report: every figure of both versions, and ours over the full one's."""
+    """Return every metric of both versions, and ours divided by the full version's."""
     report: dict[str, Any] = {"host": alternate.host(), "rows": ROWS, "length": LENGTH, "bar": BAR}
     command: Sequence[str] = [sys.executable, __file__, "--serve"]
     for version in VERSIONS:
@@ -126,7 +126,7 @@ def measure() -> dict[str, Any]:
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report as text."""
+    """Format the report as text."""
     lines = [f"{'MiB':>5}{'peak':>9}{'XLA':>9}"]
     for version in VERSIONS:
         sizes = (report[f"{key}_{version}"] / MIB for key in ("peak_bytes", "temporary_bytes"))
@@ -137,7 +137,7 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
-    """Measure and print; the exit status."""
+    """Measure, print the report and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--serve", action="store_true", help="be one version: requests on stdin")

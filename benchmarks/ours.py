@@ -1,4 +1,4 @@
-"""Our side of the benchmarks: the model of a shape, with random weights in float32."""
+"""This is our side of the benchmarks: a model of a shape, with random float32 weights."""
 
 import jax
 from flax import nnx
@@ -10,7 +10,7 @@ from r1ci_jax.train.policy import Params, Policy
 
 
 def model(name: str) -> qwen2.Qwen2:
-    """The model of `SHAPES[name]`."""
+    """Build the model of `SHAPES[name]`."""
     shape = SHAPES[name]
     config = qwen2.Qwen2Config(
         vocab_size=shape.vocab,
@@ -29,11 +29,11 @@ def model(name: str) -> qwen2.Qwen2:
 
 
 COMPUTE = TrainConfig(logits_chunk=256)
-"""As suits two cores: logits of a chunk that a processor's cache half holds."""
+"""This suits two cores: the logits of a chunk are about twice a processor's cache."""
 
 
 def policy(name: str) -> tuple[Policy, Params]:
-    """The policy and its parameters; every embedding is a token."""
+    """Build the policy and its parameters; every embedding is a token."""
     built = model(name)
     graphdef, params = nnx.split(built)
     return Policy(built.config, graphdef, SHAPES[name].vocab, COMPUTE), params

@@ -1,26 +1,27 @@
-"""`python benchmarks/rollout.py [--json]`: how much of a slot's time becomes tokens.
+"""`python benchmarks/rollout.py [--json]` measures the fraction of slot time that yields tokens.
 
-The same trajectories are made twice with the same engine: by the project's `Runner`, and by a
-lock-step loop that does what other JAX trainers do (a batch decodes until its slowest row's turn
+The same trajectories are generated twice with the same engine: by the project's `Runner`, and by a
+lock-step loop that works like other JAX trainers (a batch decodes until its slowest row's turn
 ends, leaves the device, runs its tools, and prefills every conversation again from its beginning).
-Random numbers depend on trajectory and position alone, so both make the same tokens; that is
+Random numbers depend only on trajectory and position, so both generate the same tokens, which is
 checked.
 
-Real: engine, runner, agent, pause automaton, tokens, compiled programs, processor time. Simulated:
-the policy follows a script (scripted.py) in which turn lengths are lognormal (median 350, sigma
-0.8, cap 1500) and the number of turns geometric (mean 2), all divided by `--scale`, as are chunk,
-tool time, prompt and observation, so that their ratios stay; a step of the tiny model costs almost
-nothing. A tool takes 100 decode steps (divided likewise) on a clock that counts decode steps: a
-stand-in for the sandbox holds back its result until the clock is there, and where the loop waits
-for it, the steps that could have been decoded meanwhile count as lost. Prefill takes no time on
-that clock; the processor seconds have it. A batch of four trajectories a slot ends when its longest
-does, and how long that takes is chance: figures are sums over `--seeds` batches.
+The engine, runner, agent, pause automaton, tokens, compiled programs and processor time are real.
+The policy and the tools are simulated. The policy follows a script (scripted.py) in which turn
+lengths are lognormal (median 350, sigma 0.8, cap 1500) and the number of turns is geometric (mean
+2). All lengths are divided by `--scale`, and so are chunk, tool time, prompt and observation, which
+keeps their ratios; a step of the tiny model costs almost nothing. A tool takes 100 decode steps
+(also scaled) on a clock that counts decode steps: a stand-in for the sandbox delays its result
+until the clock reaches that step. While the loop waits for a result, the decode steps that were
+possible count as lost. Prefill takes no time on that clock, but is part of the processor seconds. A
+batch of four trajectories per slot ends with its longest trajectory, whose length is random, so
+metrics are sums over `--seeds` batches.
 
-`partial` is ours as GRPO may run it (rollout/partial_rollouts.py): steps that each end when as many
-groups are complete as a batch has, with half as many more in flight; unfinished trajectories
+`partial` is our runner as GRPO may run it (rollout/partial_rollouts.py): each step ends when as
+many groups are complete as a batch has, with half as many more in flight. Unfinished trajectories
 continue in the next step.
 
-`--sandbox` runs the scripts in the real sandbox instead: tokens a second and seconds waited for.
+`--sandbox` runs the scripts in the real sandbox and measures tokens per second and waiting time.
 """
 
 import argparse
@@ -54,47 +55,47 @@ MEDIAN, SIGMA, CAP, MEAN_TURNS, TOOL_STEPS = 350, 0.8, 1500, 2.0, 100
 NEW_TOKENS, CACHE_TOKENS = 6144, 9216
 GROUP = 8
 MAX_GROUPS = 100_000
-"""Of one seed."""
+"""These are metrics of one seed."""
 PARTIAL_STEPS, EXTRA = 4, 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is measured; steps and tokens before they are scaled."""
+    """A setting defines the measurement, with steps and tokens before scaling."""
 
     scale: int
     slots: int
     per_slot: int
     chunk_steps: int
     lag: int
-    """Chunks between a stop and its observation's entry: `sampler.observation_lag`."""
+    """An observation enters this many chunks after a stop (`sampler.observation_lag`)."""
     seeds: int = 3
-    """Batches, each with random numbers of its own."""
+    """There are this many batches, each with its own random numbers."""
 
     @property
     def tool_steps(self) -> int:
-        """Decode steps that a tool takes, scaled."""
+        """Return the scaled number of decode steps that a tool takes."""
         return round(TOOL_STEPS / self.scale)
 
 
 class SteppedEngine(Engine):
-    """The engine, with a clock that counts decode steps: the device's and the host's.
+    """This engine has clocks of the device and the host that count decode steps.
 
-    The host takes no time of its own; the device runs a chunk as soon as it is dispatched and the
-    one before is done.
+    The host takes no time; the device runs a chunk as soon as it is dispatched and the previous one
+    is done.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """As `Engine`."""
+        """Take the arguments of `Engine`."""
         super().__init__(*args, **options)
         self.reset()
 
     def reset(self) -> None:
-        """Start counting anew."""
+        """Restart counting."""
         self.now = 0
-        """The host's clock."""
+        """This is the host's clock."""
         self.decoded_steps = 0
-        """Steps that the device ran."""
+        """The device ran this many steps."""
         self._device_free = 0
         self._dispatched: list[int] = []
         self.prefilled_tokens = self.copied_tokens = 0
@@ -116,17 +117,17 @@ class SteppedEngine(Engine):
 
     @override
     def abandon(self) -> None:
-        while self._dispatched:  # the device has run what nobody will read
+        while self._dispatched:  # the device has run chunks that are never read
             self.collect()
         super().abandon()
 
     def wait_until(self, step: int) -> None:
-        """The host waits for something that is not the device."""
+        """Let the host wait for something other than the device."""
         self.now = max(self.now, step)
 
 
 class _Held(concurrent.futures.Future[ExecResult]):
-    """A result that is there from a given step on."""
+    """This result is available from a given step on."""
 
     def __init__(self, engine: SteppedEngine, ready: int) -> None:
         super().__init__()
@@ -141,22 +142,22 @@ class _Held(concurrent.futures.Future[ExecResult]):
 
 
 class StandIn:
-    """In the sandbox's place: every script prints the same after `steps` decode steps."""
+    """This sandbox stand-in prints the same for every script after `steps` decode steps."""
 
     def __init__(self, engine: SteppedEngine, steps: int) -> None:
-        """`steps` on the engine's clock."""
+        """Count `steps` on the engine's clock."""
         self._engine, self._steps = engine, steps
 
     def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
-        """As `Sandbox.submit`."""
+        """Submit like `Sandbox.submit`."""
         return _Held(self._engine, self._engine.now + self._steps)
 
 
 class World:
-    """The parts that both loops share."""
+    """The world holds the parts that both loops use."""
 
     def __init__(self, setting: Setting) -> None:
-        """Compiles everything."""
+        """Compile everything."""
         scale = setting.scale
         self.setting = setting
         lengths = scripted.Lengths(
@@ -180,7 +181,7 @@ class World:
         self.engine.warm_up()
 
     def requests(self, seed: int, batches: float = 1.0, first: int = 0) -> list[Request]:
-        """Whole groups, enough for so many batches, from group `first` on."""
+        """Make complete groups for this many batches, from group `first` on."""
         setting, agent = self.setting, agents.CodeAgent()
         groups = round(batches * setting.slots * setting.per_slot / GROUP)
         return [
@@ -194,7 +195,7 @@ class World:
         ]
 
     def runner(self, box: Sandbox) -> runners.Runner:
-        """Ours."""
+        """Return our runner."""
         return runners.Runner(self.engine, box, self.tokenizer, self.limits)
 
 
@@ -212,11 +213,11 @@ def _example(number: int) -> Example:
 # --- the two loops -------------------------------------------------------------------------------
 
 type Made = list[tuple[int, ...]]
-"""Tokens of every trajectory, prompt and observations included."""
+"""It has the tokens of every trajectory, prompt and observations included."""
 
 
 def ours(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
-    """Tokens of the trajectories, how many were sampled, and seconds waited for scripts."""
+    """Return the trajectories' tokens, the number sampled, and seconds waiting for scripts."""
     runner = world.runner(box)
     world.engine.load(world.weights)
     trajectories = runner.run(world.requests(seed))
@@ -225,12 +226,12 @@ def ours(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
 
 
 def partial(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
-    """`PARTIAL_STEPS` steps of a batch each; counts what is unfinished at the end too."""
+    """Run `PARTIAL_STEPS` steps of a batch each; unfinished trajectories count too."""
     runner = world.runner(box)
     wanted = world.setting.slots * world.setting.per_slot // GROUP
     trained, left = [], []
     for step in range(PARTIAL_STEPS):
-        runner.load(world.weights)  # as new weights would be
+        runner.load(world.weights)  # like new weights
         first = 0 if step == 0 else round((step + EXTRA) * wanted)
         new = world.requests(seed, 1 + EXTRA if step == 0 else 1, first)
         done, left = runner.run_groups(
@@ -254,7 +255,7 @@ class _Row:
 
 
 def lockstep(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
-    """The same by turns of a whole batch; what is not finished is prefilled anew every turn."""
+    """Run the lock-step loop; unfinished trajectories are prefilled again every turn."""
     rows = [
         _Row(request=request, tokens=chatml.prompt_ids(world.tokenizer, request.example.question))
         for request in world.requests(seed)
@@ -273,9 +274,9 @@ def lockstep(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:
 
 
 def _turn(world: World, rows: Sequence[_Row]) -> None:
-    """Prefill whole conversations and decode until the last row's turn has ended."""
+    """Prefill full conversations and decode until the last row's turn has ended."""
     engine = world.engine
-    engine.load(world.weights)  # forgets which prompts the cache holds
+    engine.load(world.weights)  # this clears the record of cached prompts
     for row in rows:
         row.turn_start = len(row.tokens)
     engine.feed(
@@ -328,14 +329,14 @@ LOOPS: Mapping[str, Loop] = {"ours": ours, "lockstep": lockstep, "partial": part
 
 
 def simulated(world: World) -> dict[str, Any]:
-    """All loops on the clock of decode steps; checks that ours and lock-step made the same."""
+    """Run all loops on the step clock; check that ours and lock-step sample equal tokens."""
     engine, setting = world.engine, world.setting
     sums: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in LOOPS}
     for seed in range(setting.seeds):
         made = {}
         for name, loop in LOOPS.items():
             engine.reset()
-            # The runner asks its sandbox for nothing but `submit`.
+            # The runner uses only `submit` of its sandbox.
             box: Any = StandIn(engine, setting.tool_steps)
             began = time.monotonic()
             made[name], sampled, _ = loop(world, box, seed)
@@ -371,7 +372,7 @@ def simulated(world: World) -> dict[str, Any]:
 
 
 def with_sandbox(world: World, workers: int) -> dict[str, Any]:
-    """Ours and lock-step with real scripts in the real sandbox."""
+    """Run ours and lock-step with real scripts in the real sandbox."""
     report: dict[str, Any] = {}
     with Sandbox(SandboxConfig(workers=workers)) as sandbox:
         sandbox.submit("print(1)").result()
@@ -393,14 +394,14 @@ def with_sandbox(world: World, workers: int) -> dict[str, Any]:
 
 
 def measure(setting: Setting, sandbox: bool) -> dict[str, Any]:
-    """The report of one chunk length."""
+    """Return the report of one chunk length."""
     world = World(setting)
     figures = with_sandbox(world, workers=2) if sandbox else simulated(world)
     return {"setting": dataclasses.asdict(setting), **figures}
 
 
 def table(reports: Sequence[Mapping[str, Any]]) -> str:
-    """A column a chunk length."""
+    """Format the reports with a column per chunk length."""
     lines = ["".ljust(40) + "".join(f"{'chunk':>7} {r['setting']['chunk']:<4}" for r in reports)]
     for key in list(reports[0])[1:]:
         lines.append(key.ljust(40) + "".join(f"{r[key]:>12.3f}" for r in reports))
@@ -408,7 +409,7 @@ def table(reports: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Measure and print; the exit status."""
+    """Measure, print the report and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--sandbox", action="store_true", help="real scripts in the real sandbox")
@@ -437,7 +438,7 @@ def main() -> int:
     except UserError as error:
         print(f"benchmarks/rollout.py: {error}", file=sys.stderr)
         return 2
-    # The first chunk length's figures stand on top, for who looks for one key.
+    # The first chunk length's metrics are at the top level, for lookup by one key.
     told = {"host": alternate.host(), **reports[0], "runs": reports}
     print(json.dumps(told) if args.json else table(reports))
     return 0

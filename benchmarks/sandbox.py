@@ -1,4 +1,4 @@
-"""`python benchmarks/sandbox.py --json`: the same as `r1ci sandbox bench --json`."""
+"""`python benchmarks/sandbox.py --json` equals `r1ci sandbox bench --json`."""
 
 import sys
 

@@ -1,9 +1,9 @@
-"""A policy whose turn lengths follow a given distribution, really sampled by a real Qwen2.
+"""The scripted policy is a real Qwen2 whose turn lengths follow a given distribution.
 
-The token drawn at the start of a turn names the turn's length; the ones behind it count down to a
-closing token, which is a whole code block or a whole answer. Embedding and head are one-hot and the
-layers add nothing to the residual stream (their last matrices are zero), so each token alone says
-what follows it, while attention, feed-forward and cache are computed as for any model.
+The first token sampled in a turn determines the turn's length. The tokens after it count down to a
+closing token, which is a full code block or a full answer. Embedding and head are one-hot and the
+layers add nothing to the residual stream (their last matrices are zero), so each token alone
+determines the next one, while attention, feed-forward and cache are computed as for any model.
 """
 
 import dataclasses
@@ -28,23 +28,23 @@ SCRIPTS = (
     "print(sorted(str(2**64)))",
     "import numpy as np; print(np.arange(9).reshape(3, 3) @ np.eye(3))",
 )
-"""What the policy runs, equally often."""
+"""The policy runs these scripts, equally often."""
 CERTAIN = 30.0
-"""Logits of the tokens that may follow lie so far above all others."""
+"""The logits of the tokens that may follow exceed all others by this much."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """How long the turns of a trajectory are, in tokens."""
+    """These parameters define the turn lengths of a trajectory, in tokens."""
 
     median: float
     sigma: float
     cap: int
     mean_turns: float = 2.0
-    """Of a geometric distribution: a turn ends in code with probability 1 - 1 / mean_turns."""
+    """The number of turns is geometric: a turn ends in code with probability 1 - 1 / mean."""
 
     def chances(self) -> np.ndarray:
-        """Probability of each length 0 .. cap: a lognormal rounded, cut to 2 .. cap."""
+        """Return probabilities of lengths 0 .. cap, a rounded lognormal on 2 .. cap."""
         edges = np.arange(2, self.cap) + 0.5
         below = [
             0.5 * (1 + math.erf(math.log(edge / self.median) / self.sigma / math.sqrt(2)))
@@ -54,17 +54,17 @@ class Lengths:
 
     @property
     def mean(self) -> float:
-        """Mean length of a turn."""
+        """Return the mean length of a turn."""
         return float(self.chances() @ np.arange(self.cap + 1))
 
 
 def tokenizer(cap: int) -> Tokenizer:
-    """With tokens that only the policy writes: a countdown, code blocks and an answer."""
+    """Make a tokenizer with tokens for a countdown, code blocks and an answer of the policy."""
     return spelling([*(f" w{left}" for left in range(cap)), *map(block, SCRIPTS), ANSWER])
 
 
 def spelling(written: Sequence[str]) -> Tokenizer:
-    """Bytes, the marks of turns, and these tokens, which no text is encoded to."""
+    """Make a tokenizer of bytes, the marks of turns, and these tokens, which text never uses."""
     with tempfile.TemporaryDirectory() as directory:
         tokenizers.train_byte_bpe([""], 256 + 3).save(Path(directory))
         definition = json.loads((Path(directory) / "tokenizer.json").read_text())
@@ -77,23 +77,23 @@ def spelling(written: Sequence[str]) -> Tokenizer:
 
 
 def block(script: str) -> str:
-    """The script as the policy writes it: one token, which opens and closes its block."""
+    """Return the script as the policy writes it: one token that opens and closes its block."""
     return f"\n```python\n{script}\n```"
 
 
 def follows(lengths: Lengths) -> dict[str, dict[str, float]]:
-    """Probabilities of the tokens that may follow a token."""
+    """Return the probabilities of the tokens that may follow a token."""
     chances = lengths.chances()
     start = {f" w{length - 1}": float(chances[length]) for length in range(2, lengths.cap + 1)}
     code = 1 - 1 / lengths.mean_turns
     close = {ANSWER: 1 - code} | {block(script): code / len(SCRIPTS) for script in SCRIPTS}
     counting = {f" w{left}": {f" w{left - 1}": 1.0} for left in range(2, lengths.cap)}
-    # Prompts and observations end with a line feed; nothing else of theirs is followed.
+    # Prompts and observations end with a line feed, so only that token needs a successor.
     return {"\n": start, " w1": close, **counting}
 
 
 def policy(lengths: Lengths) -> tuple[qwen2.Qwen2Config, Tokenizer, qwen2.DecoderWeights]:
-    """The model, its tokenizer and its weights."""
+    """Build the model, its tokenizer and its weights."""
     text = tokenizer(lengths.cap)
     id_of = {data: index for index, data in enumerate(text.token_bytes())}
     rows = 16 * math.ceil(text.vocab_size / 16)
@@ -114,7 +114,7 @@ def policy(lengths: Lengths) -> tuple[qwen2.Qwen2Config, Tokenizer, qwen2.Decode
                 target = id_of[successor.encode()]
                 head_DV[id_of[token.encode()], target] = CERTAIN + math.log(chance)
     model = nnx.jit(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0)))()
-    # The norm makes a one-hot row of any height sqrt(width) high.
+    # The norm scales any one-hot vector to sqrt(width).
     assert model.lm_head is not None
     model.embed[...] = jnp.eye(rows)
     model.lm_head[...] = jnp.asarray(head_DV) / math.sqrt(rows)

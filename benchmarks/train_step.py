@@ -1,9 +1,10 @@
-"""`python benchmarks/train_step.py [--json]`: tokens a second and memory of a supervised step.
+"""`python benchmarks/train_step.py [--json]` measures speed and memory of a supervised step.
 
-Random weights, float32, two cores, 4 rows of 512 tokens, clipped AdamW, against Hugging Face on
-torch and google-tunix: SmolLM2-135M's shape, and the `_vocab` twin with Qwen-2.5's 151,936 tokens
-on a narrow body. Every side of every shape is a process of its own, whose largest resident memory
-is thus that of this step. All sides of a shape live at once: at most 20 GiB.
+The step has random float32 weights, two cores, 4 rows of 512 tokens and clipped AdamW. The peers
+are Hugging Face on torch and google-tunix. The shapes are SmolLM2-135M, and the `_vocab` twin with
+Qwen-2.5's 151,936 tokens on a narrow body. Every side of every shape is a separate process, whose
+peak resident memory is thus that of this step. All sides of a shape run at once and use at most
+20 GiB.
 """
 
 import argparse
@@ -26,13 +27,13 @@ PEERS = {
 }
 ROWS, LENGTH = 4, 512
 SUFFIXES = {"smollm2": "", "vocab": "_vocab"}
-"""Shape -> suffix of the report's keys."""
+"""This maps a shape to the suffix of the report's keys."""
 GIB = 2**30
 
 
 @functools.cache
 def trainee(name: str) -> Any:
-    """Our model and step, compiled: a function batch -> loss that moves the weights."""
+    """Compile our model and step to a function batch -> loss that updates the weights."""
     import jax
     import optax
     import ours
@@ -55,7 +56,7 @@ def trainee(name: str) -> Any:
 
 
 def ours(shape: str, batch: int, length: int) -> dict[str, float]:
-    """One step of ours on random tokens; every row is one segment."""
+    """Run one step of ours on random tokens; every row is one segment."""
     import jax
     import numpy as np
 
@@ -79,19 +80,19 @@ def ours(shape: str, batch: int, length: int) -> dict[str, float]:
 
 @functools.cache
 def warm_up(shape: str, batch: int, length: int) -> None:
-    """Compile."""
+    """Compile the step."""
     ours(shape, batch, length)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """`ours` as a peer's script would answer."""
+    """Answer with `ours`, like a peer's script."""
     sizes = request["shape"], request["batch"], request["length"]
     warm_up(*sizes)
     return {**ours(*sizes), "peak_bytes": wire.peak_bytes()}
 
 
 def measure(shapes: list[str], rounds: int) -> dict[str, Any]:
-    """The report: medians and ratios under flat keys, every answer under `rounds`."""
+    """Return medians and ratios under flat keys, and every answer under `rounds`."""
     report: dict[str, Any] = {"host": alternate.host(), "rows": ROWS, "length": LENGTH}
     report["rounds"] = {}
     for shape in shapes:
@@ -110,7 +111,7 @@ def measure(shapes: list[str], rounds: int) -> dict[str, Any]:
 
 
 def table(report: Mapping[str, Any], shapes: list[str]) -> str:
-    """The report as text: a line a side and shape."""
+    """Format the report as text, with a line per side and shape."""
     lines = [f"{'':>16}{'tokens/s':>9}{'ratio':>9}{'GiB':>9}   (ratio: ours/theirs)"]
     for shape in shapes:
         for side in (alternate.OURS, *PEERS):
@@ -126,7 +127,7 @@ def table(report: Mapping[str, Any], shapes: list[str]) -> str:
 
 
 def main() -> int:
-    """Measure and print; the exit status."""
+    """Measure, print the report and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--shape", nargs="+", default=[*SUFFIXES], choices=SUFFIXES)

@@ -1,1 +1,1 @@
-"""What the benchmarks are compared with: scripts run by their own environment's Python."""
+"""The benchmarks are compared with these scripts, which run in their own environments."""

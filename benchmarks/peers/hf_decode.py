@@ -1,7 +1,7 @@
-"""Hugging Face `generate` on torch: sampling at temperature 1 from the whole vocabulary.
+"""Measure Hugging Face `generate` on torch at temperature 1 over the full vocabulary.
 
-`{"batch": 16, "prompt": 64, "new": 64}` is answered with tokens a second. The time of the first
-token is that of the streamer's first call, so decode alone and the whole call come from one run.
+`{"batch": 16, "prompt": 64, "new": 64}` is answered with tokens per second. The time of the first
+token is that of the streamer's first call, so decode alone and the full call come from one run.
 """
 
 # pyright: reportMissingImports=false
@@ -18,27 +18,27 @@ from transformers.generation.streamers import BaseStreamer
 
 
 class Clock(BaseStreamer):
-    """Notes when tokens arrive; the prompt comes first."""
+    """The clock records when tokens arrive; the prompt comes first."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
     def put(self, value: torch.Tensor) -> None:
-        """One call for the prompt and one for each position of the batch."""
+        """Record one call for the prompt and one for each position of the batch."""
         self.seconds.append(time.perf_counter())
 
     def end(self) -> None:
-        """Nothing is held back."""
+        """Do nothing, as no token is buffered."""
 
 
 @functools.cache
 def model() -> Any:
-    """The model, built once."""
+    """Build the model once."""
     return hf_model.build("smollm2").eval()
 
 
 def generate(batch: int, prompt: int, new: int) -> tuple[float, float]:
-    """Seconds until the first token and until the last."""
+    """Return the seconds until the first token and until the last."""
     tokens_BT = torch.randint(1, model().config.vocab_size, (batch, prompt))
     clock = Clock()
     began = time.perf_counter()
@@ -63,12 +63,12 @@ def generate(batch: int, prompt: int, new: int) -> tuple[float, float]:
 
 @functools.cache
 def warm_up(batch: int, prompt: int) -> None:
-    """Allocators and thread pools, at this batch; nothing depends on the number of new tokens."""
+    """Warm up allocators and thread pools at this batch, for any number of new tokens."""
     generate(batch, prompt, 4)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """One call of `generate`."""
+    """Answer with one call of `generate`."""
     batch, prompt, new = request["batch"], request["prompt"], request["new"]
     warm_up(batch, prompt)
     first, last = generate(batch, prompt, new)

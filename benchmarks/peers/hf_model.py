@@ -1,4 +1,4 @@
-"""Hugging Face's Llama at a benchmark's shape, with random weights in float32."""
+"""This module builds Hugging Face's Llama at a benchmark's shape, with random float32 weights."""
 
 # pyright: reportMissingImports=false
 # Its packages are in .venv-peers-torch.
@@ -13,7 +13,7 @@ PACKAGES = ("torch", "transformers")
 
 
 def build(name: str) -> transformers.LlamaForCausalLM:
-    """The model of `shapes.SHAPES[name]`, scaled-dot-product attention, no end of text."""
+    """Build `shapes.SHAPES[name]` with scaled-dot-product attention and no end of text."""
     shape = SHAPES[name]
     torch.manual_seed(0)
     config = transformers.LlamaConfig(

@@ -1,7 +1,7 @@
-"""A supervised step on torch as HF's Trainer does it: loss, clipped gradient, fused AdamW.
+"""Measure a step on torch like HF's Trainer, with loss, clipped gradient and fused AdamW.
 
-`{"shape": "smollm2", "batch": 4, "length": 512}` is answered with tokens a second and the largest
-resident memory of this process, which is why a process is asked for one shape only.
+`{"shape": "smollm2", "batch": 4, "length": 512}` is answered with tokens per second and the peak
+resident memory of this process. A process therefore handles only one shape.
 """
 
 # pyright: reportMissingImports=false
@@ -18,13 +18,13 @@ import wire
 
 @functools.cache
 def trainee(shape: str) -> tuple[Any, Any]:
-    """Model and optimiser; no gradient checkpointing, which is the default and the fastest."""
+    """Build model and optimizer without gradient checkpointing, the default and the fastest."""
     model = hf_model.build(shape).train()
     return model, torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01, fused=True)
 
 
 def step(shape: str, batch: int, length: int) -> tuple[float, float]:
-    """One optimiser step on random tokens; its seconds and its loss."""
+    """Run one optimizer step on random tokens; return its seconds and its loss."""
     model, optimizer = trainee(shape)
     tokens_BT = torch.randint(0, model.config.vocab_size, (batch, length))
     began = time.perf_counter()
@@ -38,12 +38,12 @@ def step(shape: str, batch: int, length: int) -> tuple[float, float]:
 
 @functools.cache
 def warm_up(shape: str, batch: int, length: int) -> None:
-    """The first step allocates the optimiser's moments."""
+    """Run the first step, which allocates the optimizer's moments."""
     step(shape, batch, length)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """One step."""
+    """Answer with one step."""
     sizes = request["shape"], request["batch"], request["length"]
     warm_up(*sizes)
     seconds, loss = step(*sizes)

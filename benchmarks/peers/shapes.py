@@ -1,4 +1,4 @@
-"""The architectures that the benchmarks measure. Stdlib only: every peer reads it."""
+"""The benchmarks measure these architectures. Use only stdlib: every peer imports it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Final
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A decoder with tied embeddings and no biases where a peer can leave them out."""
+    """A shape is a decoder with tied embeddings, and without biases if the peer allows it."""
 
     vocab: int
     width: int
@@ -21,8 +21,8 @@ class Shape:
 
 
 SHAPES: Final[Mapping[str, Shape]] = {
-    # SmolLM2-135M as published, but for the rotary base, which costs nothing.
+    # This is the published SmolLM2-135M except for the rotary base, which costs nothing.
     "smollm2": Shape(vocab=49152, width=576, layers=30, mlp_width=1536, query_heads=9, kv_heads=3),
-    # Qwen-2.5's vocabulary on a narrow body: the head and its loss are nearly all of the work.
+    # It has Qwen-2.5's vocabulary on a narrow body: the head and its loss dominate the work.
     "vocab": Shape(vocab=151936, width=512, layers=4, mlp_width=1536, query_heads=8, kv_heads=2),
 }

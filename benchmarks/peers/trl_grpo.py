@@ -1,9 +1,9 @@
-"""TRL's GRPOTrainer with Hugging Face `generate`: whole steps, as its train loop makes them.
+"""Measure full steps of TRL's GRPOTrainer train loop, with Hugging Face `generate`.
 
 `{"prompts": 4, "completions": 4, "prompt": 64, "new": 64}` is answered with the seconds of a step
-and the largest resident memory of this process. A step lasts from the request, which is read when
-the step before is done, until the optimiser has moved. All requests to a process have the sizes of
-the first.
+and the peak resident memory of this process. A step lasts from the request, which is read after the
+previous step, until the optimizer has updated the weights. All requests to a process have the sizes
+of the first.
 """
 
 # pyright: reportMissingImports=false
@@ -29,16 +29,16 @@ PACKAGES = (*hf_model.PACKAGES, "trl", "accelerate")
 
 
 class Clock(transformers.TrainerCallback):
-    """Reads a request where a step begins and answers it where the step ends."""
+    """This callback reads a request when a step begins and answers it when the step ends."""
 
     def __init__(self, line: wire.Line, sizes: dict[str, Any]) -> None:
-        """`sizes` is the first request, which is not answered yet."""
+        """Start with `sizes`, the first request, which is not answered yet."""
         self.line, self.sizes = line, sizes
         self.requests = iter(line)
         self.began = 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Answer, unless the step was one of warming up, and wait for the next request."""
+        """Answer, unless the step was a warm-up step, and wait for the next request."""
         seconds = time.perf_counter() - self.began
         request: dict[str, Any] | None = self.sizes
         if state.global_step > grpo_task.WARM_UP_STEPS:
@@ -50,7 +50,7 @@ class Clock(transformers.TrainerCallback):
 
 
 def tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """Texts are token ids in decimal. The end of text is an id that the model does not have."""
+    """Make a tokenizer of decimal token ids; the end of text is an id that the model lacks."""
     words = {str(token): token for token in range(VOCAB)} | {"<eos>": VOCAB, "<pad>": VOCAB + 1}
     numbers = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<eos>"))
     numbers.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
@@ -60,7 +60,7 @@ def tokenizer() -> transformers.PreTrainedTokenizerFast:
 
 
 def questions(prompts: int, length: int) -> Iterator[dict[str, str]]:
-    """Random prompts without end."""
+    """Yield random prompts without end."""
     generator = np.random.default_rng(time.time_ns())
     while True:
         for row in generator.integers(1, VOCAB, (prompts, length)):
@@ -68,7 +68,7 @@ def questions(prompts: int, length: int) -> Iterator[dict[str, str]]:
 
 
 def config(sizes: dict[str, Any], directory: str) -> trl.GRPOConfig:
-    """A step is one batch; float32 and nothing recomputed, which is the fastest here."""
+    """Configure one batch per step, float32 and no recomputation, which is the fastest here."""
     return trl.GRPOConfig(
         directory,
         per_device_train_batch_size=sizes["prompts"] * sizes["completions"],
@@ -89,7 +89,7 @@ def config(sizes: dict[str, Any], directory: str) -> trl.GRPOConfig:
 
 
 def trainer(sizes: dict[str, Any], directory: str, clock: Clock) -> trl.GRPOTrainer:
-    """Policy and reference are read from a directory: that is how the trainer makes a reference."""
+    """Make a trainer; it creates the reference from a directory, so both models come from it."""
     hf_model.build(grpo_task.SHAPE).save_pretrained(directory)
 
     def rewards(completion_ids: list[list[int]], **_: Any) -> list[float]:

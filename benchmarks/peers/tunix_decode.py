@@ -1,8 +1,8 @@
-"""google-tunix's own sampler: temperature 1 over the whole vocabulary.
+"""Measure google-tunix's own sampler at temperature 1 over the full vocabulary.
 
-`{"batch": 16, "prompt": 64, "new": 64}` is answered with tokens a second. The sampler's call is one
-jitted prefill, which samples the first token, and one jitted loop for the others; both are timed
-where the sampler calls them, inside the whole call.
+`{"batch": 16, "prompt": 64, "new": 64}` is answered with tokens per second. The sampler's call is
+one jitted prefill, which samples the first token, and one jitted loop for the others; both are
+timed inside the full call.
 """
 
 # pyright: reportMissingImports=false
@@ -27,41 +27,41 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 class Rows:
-    """A tokenizer whose texts are numbers of rows, so that prompts have an exact length."""
+    """This tokenizer's texts are row numbers, so that prompts have an exact length."""
 
     def __init__(self, prompt: int) -> None:
         self.prompt = prompt
 
     def encode(self, text: str, **_: Any) -> list[int]:
-        """Random ids that are neither padding nor the end of text."""
+        """Return random ids that are neither padding nor the end of text."""
         generator = np.random.default_rng(int(text))
         return generator.integers(1, SHAPE.vocab, self.prompt).tolist()
 
     def decode(self, ids: list[int], **_: Any) -> str:
-        """Nobody reads it."""
+        """Return a text that is not used."""
         return ""
 
     def bos_id(self) -> None:
-        """None, or tunix would put it in front."""
+        """Return None, as tunix would otherwise prepend the id."""
 
     def eos_id(self) -> int:
-        """No token ends a row."""
+        """Return an id that is never sampled, so that no token ends a row."""
         return -1
 
     def pad_id(self) -> int:
-        """Fills up prompts that are shorter than the longest: none."""
+        """Return the padding id, which is unused as all prompts have the same length."""
         return -2
 
 
 class Timed:
-    """A jitted function that waits for its result and notes how long that took."""
+    """This wrapper of a jitted function waits for the result and records the time."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.seconds = 0.0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call and wait."""
+        """Call the function and wait for its result."""
         began = time.perf_counter()
         result = jax.block_until_ready(self.function(*args, **kwargs))
         self.seconds = time.perf_counter() - began
@@ -70,13 +70,13 @@ class Timed:
 
 @functools.cache
 def model() -> Any:
-    """The model, built once."""
+    """Build the model once."""
     return tunix_model.build("smollm2")
 
 
 @functools.cache
 def sampler(prompt: int, new: int) -> Sampler:
-    """A sampler whose cache holds exactly the row."""
+    """Make a sampler whose cache has exactly the length of a row."""
     cache = CacheConfig(
         cache_size=prompt + new,
         num_layers=SHAPE.layers,
@@ -84,13 +84,13 @@ def sampler(prompt: int, new: int) -> Sampler:
         head_dim=SHAPE.head_dim,
     )
     built = Sampler(model(), Rows(prompt), cache)
-    built._compiled_prefill_fn = Timed(built._compiled_prefill_fn)  # or the next one waits for it
+    built._compiled_prefill_fn = Timed(built._compiled_prefill_fn)  # else the loop waits for it
     built._compiled_decode_fn = Timed(built._compiled_decode_fn)
     return built
 
 
 def generate(batch: int, prompt: int, new: int, seed: int) -> tuple[float, float]:
-    """Seconds of the loop after the first token, and of the whole call."""
+    """Return the seconds of the loop after the first token, and of the full call."""
     chosen = sampler(prompt, new)
     began = time.perf_counter()
     output = chosen(
@@ -108,12 +108,12 @@ def generate(batch: int, prompt: int, new: int, seed: int) -> tuple[float, float
 
 @functools.cache
 def warm_up(batch: int, prompt: int, new: int) -> None:
-    """Compile: everything depends on all three."""
+    """Compile for these sizes; the programs depend on all three."""
     generate(batch, prompt, new, 0)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """One call of the sampler."""
+    """Answer with one call of the sampler."""
     batch, prompt, new = request["batch"], request["prompt"], request["new"]
     warm_up(batch, prompt, new)
     decode_seconds, call_seconds = generate(batch, prompt, new, time.time_ns() % 2**31)

@@ -1,9 +1,9 @@
-"""google-tunix's GRPOLearner on its own sampler: whole steps, as its train loop makes them.
+"""Measure full steps of google-tunix's GRPOLearner train loop, with its own sampler.
 
 `{"prompts": 4, "completions": 4, "prompt": 64, "new": 64}` is answered with the seconds of a step
-and the largest resident memory of this process. The learner pulls its questions from a dataset,
-which is where requests are read: a step lasts from one pull to the next, when the weights are
-there. All requests to a process have the sizes of the first.
+and the peak resident memory of this process. The learner pulls its questions from a dataset, which
+reads the requests: a step lasts from one pull to the next, when the weights are computed. All
+requests to a process have the sizes of the first.
 """
 
 # pyright: reportMissingImports=false
@@ -32,43 +32,43 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 class Numbers:
-    """A tokenizer whose texts are token ids in decimal, so that lengths are exact."""
+    """This tokenizer's texts are decimal token ids, so that lengths are exact."""
 
     def encode(self, text: str, **_: Any) -> list[int]:
-        """The numbers of the text."""
+        """Return the numbers of the text."""
         return [int(word) for word in text.split()]
 
     def decode(self, ids: list[int], **_: Any) -> str:
-        """The ids as text; the reward reads it."""
+        """Return the ids as text, which the reward reads."""
         return " ".join(str(token) for token in ids)
 
     def bos_id(self) -> None:
-        """None, or tunix would put it in front."""
+        """Return None, as tunix would otherwise prepend the id."""
 
     def eos_id(self) -> int:
-        """No token ends a row."""
+        """Return an id that is never sampled, so that no token ends a row."""
         return -1
 
     def pad_id(self) -> int:
-        """Fills up what is shorter than the longest: nothing."""
+        """Return the padding id, which is unused as all texts have the same length."""
         return -2
 
 
 class Questions:
-    """The dataset: what the learner pulls next is what was asked for, and the clock."""
+    """This dataset returns the requested questions to the learner and measures the time."""
 
     def __init__(self, line: wire.Line, sizes: dict[str, Any], learner: Any) -> None:
-        """`sizes` is the first request, which is not answered yet."""
+        """Start with `sizes`, the first request, which is not answered yet."""
         self.line, self.sizes, self.learner = line, sizes, learner
 
     def batch(self) -> dict[str, np.ndarray]:
-        """Random prompts; an array, because a list would be taken for a tree."""
+        """Make random prompts as an array, because a list would be treated as a tree."""
         shape = self.sizes["prompts"], self.sizes["prompt"]
         rows = np.random.default_rng(time.time_ns()).integers(1, VOCAB, shape)
         return {"prompts": np.asarray([" ".join(map(str, row)) for row in rows])}
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        """Steps that nobody asked for, then a step a request."""
+        """Yield the warm-up steps, then one step per request."""
         for _ in range(grpo_task.WARM_UP_STEPS):
             yield self.batch()
             self.wait()
@@ -84,12 +84,12 @@ class Questions:
             request = next(requests, None)
 
     def wait(self) -> None:
-        """For the weights of the step: its last computations are only dispatched."""
+        """Wait for the weights of the step, whose last computations are only dispatched."""
         jax.block_until_ready(nnx.state(self.learner.rl_cluster.actor_trainer.model))
 
 
 def learner(sizes: dict[str, Any]) -> grpo_learner.GRPOLearner:
-    """Actor, reference, sampler and learner; the whole step is one batch everywhere."""
+    """Build actor, reference, sampler and learner; a full step is one batch everywhere."""
     auto = jax.sharding.AxisType.Auto
     mesh = jax.make_mesh((1, 1), ("fsdp", "tp"), axis_types=(auto, auto))
     role = rl_cluster.Role

@@ -1,7 +1,7 @@
-"""google-tunix's Qwen2 at a benchmark's shape, with random weights in float32.
+"""This module builds google-tunix's Qwen2 at a benchmark's shape, with random float32 weights.
 
-Qwen2 is the family that this project trains. Its biases cannot be left out, but its rotary angles
-are computed once a step: tunix's Llama takes the same processor time.
+Qwen2 is the family that this project trains. Its biases cannot be omitted, but its rotary angles
+are computed once per step: tunix's Llama takes the same processor time.
 """
 
 # pyright: reportMissingImports=false
@@ -16,7 +16,7 @@ PACKAGES = ("google-tunix", "jax", "flax")
 
 
 def build(name: str) -> qwen2.Qwen2:
-    """The model of `shapes.SHAPES[name]`; no rematerialisation, which is tunix's default."""
+    """Build `shapes.SHAPES[name]` without rematerialization, which is tunix's default."""
     shape = SHAPES[name]
     config = qwen2.ModelConfig(
         num_layers=shape.layers,
@@ -31,7 +31,7 @@ def build(name: str) -> qwen2.Qwen2:
         use_tied_embedding=True,
     )
     model = qwen2.Qwen2(config, rngs=nnx.Rngs(0))
-    # tunix starts the feed-forward weights at zero, to be overwritten by a checkpoint's.
+    # tunix initializes the feed-forward weights to zero and expects a checkpoint.
     state = nnx.state(model, nnx.Param)
     leaves, tree = jax.tree.flatten(state)
     keys = jax.random.split(jax.random.key(0), len(leaves))

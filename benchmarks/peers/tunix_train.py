@@ -1,7 +1,7 @@
-"""google-tunix's supervised step: the PeftTrainer's jitted function with its own loss.
+"""Measure google-tunix's supervised step, the PeftTrainer's jitted function with its own loss.
 
-`{"shape": "smollm2", "batch": 4, "length": 512}` is answered with tokens a second and the largest
-resident memory of this process, which is why a process is asked for one shape only.
+`{"shape": "smollm2", "batch": 4, "length": 512}` is answered with tokens per second and the peak
+resident memory of this process. A process therefore handles only one shape.
 """
 
 # pyright: reportMissingImports=false
@@ -21,7 +21,7 @@ from tunix.sft import peft_trainer, utils
 
 
 def model_input(batch: peft_trainer.TrainingInput) -> dict[str, Any]:
-    """What the trainer's loss takes, as in tunix's own examples."""
+    """Return the arguments of the trainer's loss, as in tunix's own examples."""
     return {
         "input_tokens": batch.input_tokens,
         "input_mask": batch.input_mask,
@@ -32,7 +32,7 @@ def model_input(batch: peft_trainer.TrainingInput) -> dict[str, Any]:
 
 @functools.cache
 def trainer(shape: str) -> peft_trainer.PeftTrainer:
-    """Model, optimiser and trainer."""
+    """Build model, optimizer and trainer."""
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-5, weight_decay=0.01))
     config = peft_trainer.TrainingConfig(eval_every_n_steps=10**9)
     built = peft_trainer.PeftTrainer(tunix_model.build(shape), optimizer, config)
@@ -40,7 +40,7 @@ def trainer(shape: str) -> peft_trainer.PeftTrainer:
 
 
 def step(shape: str, batch: int, length: int) -> tuple[float, float]:
-    """One optimiser step on random tokens; its seconds and its loss."""
+    """Run one optimizer step on random tokens; return its seconds and its loss."""
     tokens_BT = np.random.default_rng(time.time_ns()).integers(
         0, SHAPES[shape].vocab, (batch, length), np.int32
     )
@@ -55,13 +55,13 @@ def step(shape: str, batch: int, length: int) -> tuple[float, float]:
 
 @functools.cache
 def warm_up(shape: str, batch: int, length: int) -> None:
-    """Two steps: the second has the optimiser's state as the first returned it."""
+    """Run two steps, as the second uses the optimizer state of the first."""
     step(shape, batch, length)
     step(shape, batch, length)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """One step."""
+    """Answer with one step."""
     sizes = request["shape"], request["batch"], request["length"]
     warm_up(*sizes)
     seconds, loss = step(*sizes)

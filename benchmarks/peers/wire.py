@@ -1,7 +1,8 @@
-"""How a peer answers: a JSON request a line on stdin, a JSON answer a line on stdout. Stdlib only.
+"""A peer reads JSON requests on stdin and writes JSON answers on stdout, one per line.
 
-A script stays alive between requests, so that its peer can be asked in turn with ours. What is
-compiled, allocated or read for the first time belongs before the first answer to a request's shape.
+This module uses only stdlib. A script stays alive between requests, so that requests to the sides
+can alternate. Compilation, allocation and first reads belong before the first answer to a request's
+shape.
 """
 
 import importlib.metadata
@@ -12,20 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 CORES = 2
-"""What every side may use; the parent binds us to so many, this sets the libraries' own pools."""
+"""Every side may use this many cores: the parent pins processes, this sets library pools."""
 
 
 class Line:
-    """The requests as an iterator, for a loop that is not ours: it asks while it runs."""
+    """A line iterates over the requests, for a peer's own loop that pulls while it runs."""
 
     def __init__(self, packages: Sequence[str]) -> None:
-        """`packages` are those whose versions go into every answer."""
+        """Report the versions of `packages` in every answer."""
         self._versions = {name: importlib.metadata.version(name) for name in packages}
         self._replies = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)  # what a library prints must not become an answer
+        os.dup2(2, 1)  # library output must not become an answer
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Requests until stdin ends."""
+        """Iterate over requests until stdin ends."""
         return map(json.loads, sys.stdin)
 
     def reply(self, answer: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""The r1ci command: experiment loading and one module per command group."""
+"""The r1ci command has experiment loading and one module per command group."""

@@ -1,4 +1,4 @@
-"""`r1ci chat MODEL`: talk to a model, with the interpreter live."""
+"""`r1ci chat MODEL` starts a conversation with a model and a live interpreter."""
 
 import argparse
 import contextlib
@@ -25,7 +25,7 @@ HELP = """\
 /quit           leave (Ctrl-D does too)
 Ctrl-C          stop the answer"""
 _CONTEXT, _OBSERVATION, _ANSWER = 4096, 512, 1024
-"""Default tokens of a conversation, a script's output and an answer, for models of no run."""
+"""These default limits (conversation, script output, answer) apply to models without a run."""
 
 
 def add_commands(subparsers: Any) -> None:
@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
     if run is None and args.model is not None:
         raise UserError(f"--model names one of a run's models, but {args.path} is no run")
     experiment = {} if run is None else run.config["experiment"]
-    # Before JAX: the sandbox's fork servers are no children of a process with JAX's threads.
+    # Start before JAX, so that the fork servers are not children of a process with threads.
     with Sandbox(_sandbox_config(experiment)) as sandbox:
         conversation, view = _open(args, run, sandbox, sampling)
         conversation.reset(args.system)
@@ -94,7 +94,7 @@ def _sandbox_config(experiment: dict[str, Any]) -> SandboxConfig:
 def _open(
     args: argparse.Namespace, run: RunDir | None, sandbox: Sandbox, sampling: SamplingParams
 ) -> tuple["Conversation", "View"]:
-    """Load the model; answers may be as long as in its training unless arguments say otherwise."""
+    """Load the model; by default answers may be as long as in its training."""
     from r1ci_jax.tools.chat import conversation as chat
     from r1ci_jax.tools.chat import view as chat_view
     from r1ci_jax.train import load_model
@@ -136,7 +136,7 @@ def _open(
 
 
 def _talk(conversation: "Conversation", view: "View", *, is_json: bool) -> int:
-    """Answer message by message; 1 if one could not be answered and no person read why."""
+    """Answer each message; return 1 if one failed and no person saw the reason."""
     is_person = sys.stdin.isatty() and not is_json
     failed = False
     for message in _typed() if is_person else _piped():
@@ -159,7 +159,7 @@ def _talk(conversation: "Conversation", view: "View", *, is_json: bool) -> int:
 
 
 def _answer(conversation: "Conversation", view: "View", message: str) -> bool:
-    """False if the message cannot be answered."""
+    """Answer one message; return False if that is not possible."""
     try:
         with _ctrl_c() as is_stopped:
             if not conversation.ask(message, is_stopped):
@@ -171,7 +171,7 @@ def _answer(conversation: "Conversation", view: "View", message: str) -> bool:
 
 
 def _typed() -> Iterator[str]:
-    """Yield the lines that a person types; Ctrl-C drops the line, Ctrl-D ends."""
+    """Yield the typed lines; Ctrl-C drops the line and Ctrl-D ends."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # input() uses it, for history and editing
     while True:
@@ -195,7 +195,7 @@ def _piped() -> Iterator[str]:
 
 @contextlib.contextmanager
 def _ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C only makes the function true: no computation is torn in its middle."""
+    """Make Ctrl-C only set the yielded function to true; no computation is interrupted."""
     pressed = False
 
     def note(*_: object) -> None:

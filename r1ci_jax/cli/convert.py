@@ -1,4 +1,4 @@
-"""`r1ci weights`: convert Hugging Face safetensors, in and out."""
+"""`r1ci weights` imports and exports Hugging Face safetensors."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 _DTYPES = ("float32", "bfloat16")
-# Files of a Hugging Face repository that belong to the model, besides its weights.
+# These files of a Hugging Face repository belong to the model, in addition to its weights.
 _COMPANIONS = (
     "generation_config.json",
     "tokenizer.json",
@@ -17,7 +17,7 @@ _COMPANIONS = (
     "merges.txt",
     "chat_template.jinja",
 )
-# Keys of config.json that the architecture does not need but that must be kept.
+# The architecture does not need these keys of config.json, but they must be kept.
 _KEPT_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "dual_chunk_attention_config")
 
 

@@ -1,4 +1,4 @@
-"""Experiment files: `experiments/file.py[:variant]` plus `--config.a.b=value` gives an Experiment.
+"""`experiments/file.py[:variant]` and `--config.a.b=value` arguments give an Experiment.
 
 An experiment file defines `get_config(variant: str = "") -> Experiment`, and names its variants in
 `VARIANTS: tuple[str, ...]` when it has any.
@@ -26,14 +26,14 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import run_dir
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The checkout, or what the package is installed into."""
+"""This is the checkout or the directory that the package is installed into."""
 
 PREFIX = "--config."
 
 
 @dataclasses.dataclass(frozen=True)
 class _Arguments:
-    """The one root that tyro parses, so that every flag starts with --config."""
+    """tyro parses this single root, so every flag starts with --config."""
 
     config: Experiment
 
@@ -41,7 +41,7 @@ class _Arguments:
 def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
     """Load the experiment of `experiments/file.py[:variant]`, with overrides.
 
-    Overrides read `--config.a.b=value`, or `--config.a.b value`; a tuple's entries are separated by
+    An override is `--config.a.b=value` or `--config.a.b value`; a tuple's entries are separated by
     commas or spaces.
 
     Raises:
@@ -254,7 +254,7 @@ def _leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
 
 
 def _extract_reason(box: str) -> str:
-    """Extract the first sentence inside the box that tyro draws around its errors."""
+    """Extract the first sentence inside the box that tyro prints around its errors."""
     words: list[str] = []
     for line in box.splitlines():
         text = line.strip("│╭╮╰╯ ")

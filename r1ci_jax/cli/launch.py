@@ -1,4 +1,4 @@
-"""`r1ci launch EXP --tpu v5p-32`: start a run on TPU pods, or on machines reached by ssh."""
+"""`r1ci launch EXP --tpu v5p-32` starts a run on TPU pods or on machines reached by ssh."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The r1ci command.
+"""This is the r1ci command.
 
 Only the module of the named command is imported, so `r1ci --help` and the commands that need no
 model start at once.
@@ -40,21 +40,21 @@ COMMANDS = {
     "launch": ("r1ci_jax.cli.launch", "start a run on TPU pods: XPK, queued resources, or ssh"),
     "table": ("r1ci_jax.cli.table", "a paper table: ours, paper, difference"),
 }
-"""Command -> module with `add_commands(subparsers)`, and its line in `r1ci --help`."""
+"""Map a command to its module with `add_commands(subparsers)` and its `r1ci --help` line."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all other wrong input."""
+    """This parser reports errors in one line, like all other wrong input."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status.
+    """Run one command and return the exit status.
 
-    A command is a function `args -> int | None` set with `parser.set_defaults(run=function)`. One
-    that takes `--config.a.b=value` sets `takes_overrides=True` and finds them in `args.overrides`.
+    A command is a function `args -> int | None` set with `parser.set_defaults(run=function)`. A
+    command that takes `--config.a.b=value` sets `takes_overrides=True` and reads `args.overrides`.
     """
     status = _status(list(sys.argv[1:] if argv is None else argv))
     hosts.hard_exit(status)
@@ -69,7 +69,7 @@ def _status(words: list[str]) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # The reader went away (r1ci tasks list | head): nobody is left to tell.
+        # The reader has exited (r1ci tasks list | head), so no further output is possible.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`r1ci plan MODEL_OR_EXP --topology v5e:2x4`: estimate memory and step time; needs no TPU."""
+"""`r1ci plan MODEL_OR_EXP --topology v5e:2x4` estimates memory and step time without a TPU."""
 
 import argparse
 import json
@@ -38,7 +38,7 @@ def add_commands(subparsers: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     import jax
 
-    # The compiler for TPUs needs no device, and a run may be using this machine's.
+    # The TPU compiler needs no device, and a run may be using this machine's devices.
     jax.config.update("jax_platforms", "cpu")
     from r1ci_jax.cli import experiment_file
     from r1ci_jax.model import presets

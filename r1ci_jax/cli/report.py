@@ -1,4 +1,4 @@
-"""`r1ci report RUN`: one static HTML file about a run."""
+"""`r1ci report RUN` writes one static HTML file about a run."""
 
 import argparse
 import json

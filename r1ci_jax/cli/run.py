@@ -1,4 +1,4 @@
-"""`r1ci run EXP` and its single stages: sft, potential, grpo, eval."""
+"""`r1ci run EXP` runs all stages; sft, potential, grpo and eval run a single one."""
 
 import argparse
 import contextlib
@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     if args.exp is None:
         raise UserError(f"name an experiment: r1ci {args.command} experiments/file.py[:variant]")
-    # Whatever libraries print belongs beside the progress, not into the JSON.
+    # Library output belongs with the progress on stderr, not in the JSON.
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
         default = experiments.load_default(args.exp)
         experiment = experiments.apply_overrides(default, args.overrides)
@@ -74,15 +74,15 @@ def _run(args: argparse.Namespace) -> int:
 def _run_stages(
     args: argparse.Namespace, experiment: Any, changed: dict[str, Any]
 ) -> dict[str, Any]:
-    """Open the run directory, run what is left to do, show the table."""
+    """Open the run directory, run the remaining stages, and show the table."""
     path = args.workdir or run_dir.default_path(experiment)
     with (
         run_dir.RunDir.open_together(path, experiment, changes=changed) as directory,
         _open_sandbox(experiment, directory) as sandbox,
         preemption.handle_sigterm(),
     ):
-        # Imported only now: a refused directory is reported before JAX has started, and the
-        # sandbox's fork servers are no children of a process with JAX's threads.
+        # Import only now: a rejected directory is reported before JAX has started, and the
+        # sandbox's fork servers are not children of a process with JAX's threads.
         import jax
 
         from r1ci_jax import pipeline

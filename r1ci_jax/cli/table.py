@@ -1,4 +1,4 @@
-"""`r1ci table NAME --runs RUN ...`: ours, paper, difference."""
+"""`r1ci table NAME --runs RUN ...` compares our results with the paper's."""
 
 import argparse
 import json

@@ -1,1 +1,1 @@
-"""Improvement potential of questions and the stages built from it."""
+"""This package has the improvement potential of questions and the stages built from it."""

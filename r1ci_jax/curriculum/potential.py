@@ -1,8 +1,8 @@
-"""Improvement potential of a question and the potential groups (paper section 4.2).
+"""This module computes the improvement potential of questions and its groups (paper section 4.2).
 
 A question that the model always or never answers correctly teaches nothing by comparing answers.
 With p the fraction of correct ones among N answers, sampled with four agents at several
-temperatures, its potential is Π = 4p(1-p): 1 where right and wrong are equally likely, 0 where all
+temperatures, its potential is Π = 4p(1-p): 1 if right and wrong are equally likely, 0 if all
 answers agree.
 """
 
@@ -20,7 +20,7 @@ from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
 
 QUESTIONS_PER_BLOCK = 32
-"""Questions measured between two writes to potential.jsonl: the most an interruption can cost."""
+"""Measure this many questions per write to potential.jsonl; an interruption loses at most these."""
 
 
 def potential(p: float) -> float:
@@ -51,7 +51,7 @@ def measure(
 ) -> list[GradedExample]:
     """Measure every question that `path` (potential.jsonl) does not hold yet; return all, graded.
 
-    Whole blocks are measured, also where an interrupted run has left a part of one: the same
+    Blocks are measured completely, even if an interrupted run has left a part of one: the same
     requests run together give the same answers, bit for bit.
 
     Args:
@@ -92,7 +92,7 @@ def measure(
 def _sample_scores(
     runner: Runner, block: Sequence[tuple[int, Example]], config: PotentialConfig
 ) -> dict[str, list[bool]]:
-    """Return the scores of each question's answers, without those that the sandbox lost."""
+    """Return the scores of each question's answers, except those that the sandbox lost."""
     scores: dict[str, list[bool]] = {example.id: [] for _, example in block}
     requests = [
         request for number, example in block for request in _make_requests(number, example, config)

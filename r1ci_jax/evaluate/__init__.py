@@ -1,1 +1,1 @@
-"""Accuracy on held-out questions and the tables made of it."""
+"""This package measures accuracy on held-out questions and builds tables of it."""

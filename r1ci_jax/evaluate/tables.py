@@ -24,69 +24,69 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, metrics, run_dir
 
 PAPER_AGENT = "code_agent"
-"""Agent of the paper's rows: the model itself chooses between text and code."""
+"""The paper's results use this agent: the model itself chooses between text and code."""
 
 RESULT_KEY = ("model", "agent", "task")
-"""Keys of a record of results.jsonl that tell it from others."""
+"""These keys identify a record of results.jsonl."""
 
 MAX_TASK_COLUMNS = 8
-"""Most tasks that get a column each; more go into a table with a row per task."""
+"""Up to this many tasks get a column each; more tasks get a table with a line per task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """One line of results.jsonl: one model with one agent on one task."""
+    """A result is one line of results.jsonl: one model with one agent on one task."""
 
     model: str
     agent: str
-    """Agent: code_agent, all_text, all_code or codesteer."""
+    """The agent is code_agent, all_text, all_code or codesteer."""
     task: str
     n: int
-    """Number of scored trajectories."""
+    """This many trajectories were scored."""
     correct: int
     suite: str = ""
     split: str = "test"
-    """Split of the task: trained on (train) or not (test)."""
+    """The task is trained on (train) or not (test)."""
     stops: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Number of trajectories by stop reason."""
+    """This counts trajectories by stop reason."""
     code_calls_per_trajectory: float | None = None
     used_code_fraction: float | None = None
     difficulty: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def percent(self) -> float:
-        """Accuracy in percent."""
+        """Return the accuracy in percent."""
         return 100 * self.correct / self.n
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """The results of one run, and the paper's row that they are compared with."""
+    """These are the results of one run and the paper's group that they are compared with."""
 
     path: Path
     name: str
     paper_row: str
     recipe: str
-    """The config without name and seed, as text: runs that share it are repetitions."""
+    """This is the config without name and seed, as text; runs with the same one are repetitions."""
     results: tuple[Result, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-    """One number of the paper, or the fact that we do not know it."""
+    """This is one number of the paper, which may be unknown."""
 
     row: str
-    """Group of rows: 3b, 7b, 14b or a baseline."""
+    """The group is 3b, 7b, 14b or a baseline."""
     model: str
-    """Our model that it is compared with, else the baseline's name."""
+    """This is our model that it is compared with, else the baseline's name."""
     value: float | None
-    """Percent unless `unit` says otherwise; None: missing, not found in any source."""
+    """It is in percent unless `unit` is set; None means that no source has it."""
     location: str
-    """Table, figure or section of the paper."""
+    """This is the table, figure or section of the paper."""
     grade: str = ""
-    """A: two independent notes or a primary source; B: one detailed note; C: weak or derived."""
+    """A is two independent notes or a primary source, B one detailed note, C weak or derived."""
     source: str = ""
-    """Keys of experiments/paper_numbers.py SOURCES."""
+    """These are keys of experiments/paper_numbers.py SOURCES."""
     suite: str = "all"
     split: str = "test"
     unit: str = "%"
@@ -94,13 +94,13 @@ class Published:
 
     @property
     def missing(self) -> bool:
-        """True when the number is in the paper but we have no source for it."""
+        """Return True if the number is in the paper but we have no source for it."""
         return self.value is None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """A finished table: cells to show and records with the same facts as plain values."""
+    """A finished table has cells to show, and records with the same facts as plain values."""
 
     title: str
     columns: tuple[str, ...]
@@ -110,7 +110,7 @@ class Table:
 
 
 def read_run(path: Path) -> RunResults:
-    """Read the results of a run directory; of two records of one key the last counts.
+    """Read the results of a run directory; the last of several records of a key counts.
 
     Raises:
         UserError: There are no results, or an earlier version wrote them.
@@ -153,7 +153,7 @@ def _parse_result(path: Path, record: Mapping[str, Any]) -> Result:
 
 
 def build_results_table(run: RunResults) -> Table:
-    """Build a row per model and agent: mean over tasks, use of code, and a column per task."""
+    """Build a line per model and agent: mean over tasks, use of code, and a column per task."""
     tasks = list(dict.fromkeys(result.task for result in run.results))
     shown = tasks if len(tasks) <= MAX_TASK_COLUMNS else []
     agents = len({result.agent for result in run.results}) > 1
@@ -209,7 +209,7 @@ def build_results_table(run: RunResults) -> Table:
 
 
 def build_tasks_table(run: RunResults) -> Table:
-    """Build a row per task, with a column per model and agent."""
+    """Build a line per task, with a column per model and agent."""
     columns = _group_by_model(run.results)
     cells = {key: {result.task: result for result in results} for key, results in columns.items()}
     rows: list[tuple[str, ...]] = []
@@ -267,7 +267,7 @@ def _group_by_model_and_split(
 
 
 def _weighted_mean(results: Sequence[Result], field: str) -> float | None:
-    """Average a per-trajectory figure over all trajectories; None when a task lacks it."""
+    """Average a metric over all trajectories; return None if a task lacks it."""
     values = [getattr(result, field) for result in results]
     if any(value is None for value in values):
         return None
@@ -427,7 +427,7 @@ def write(table: Table, directory: Path, name: str) -> Path:
 
 
 def write_results(path: Path) -> Table:
-    """Write tables/results.md and tables/tasks.md of a run directory; returns the first."""
+    """Write tables/results.md and tables/tasks.md of a run directory; return the first."""
     run = read_run(path)
     folder = run_dir.RunDir.view(path).tables
     table = build_results_table(run)

@@ -1,4 +1,4 @@
-"""Qwen-2.5 in Flax NNX and its Hugging Face weights."""
+"""This package holds Qwen-2.5 in Flax NNX and its Hugging Face weights."""
 
 from typing import TYPE_CHECKING, Any
 

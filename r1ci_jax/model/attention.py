@@ -1,4 +1,4 @@
-"""Rotary positions and grouped-query attention.
+"""This module computes rotary positions and grouped-query attention.
 
 Axes: B rows, T query tokens, C key tokens, N query heads = K key/value heads x G, H head width.
 """
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def einsum_float32(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    """Einsum summed and returned in float32, whatever the inputs' dtype."""
+    """Compute an einsum, accumulated and returned in float32 for every input dtype."""
     if a.dtype == b.dtype == jnp.float32:
         return jnp.einsum(equation, a, b)
 
@@ -23,12 +23,12 @@ def einsum_float32(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def frequencies(head_dim: int, theta: float) -> jax.Array:
-    """Radians a position for each pair of a head, [H / 2], float32."""
+    """Compute the radians per position of each pair of a head, [H / 2], in float32."""
     return 1.0 / (theta ** (jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim))
 
 
 def rotary_BTH(positions_BT: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines of every position's angles, float32, both halves of the head alike."""
+    """Compute float32 cosines and sines of all angles; both halves of a head have the same."""
     frequency_h = frequencies(head_dim, theta)
     angle_BTh = positions_BT.astype(jnp.float32)[:, :, None] * frequency_h[None, None, :]
     angle_BTH = jnp.concatenate([angle_BTh, angle_BTh], axis=-1)
@@ -36,7 +36,7 @@ def rotary_BTH(positions_BT: jax.Array, head_dim: int, theta: float) -> tuple[ja
 
 
 def rotate(x_BTNH: jax.Array, cos_BTH: jax.Array, sin_BTH: jax.Array) -> jax.Array:
-    """Turn each head by its position: the first half of a head pairs with its second half."""
+    """Rotate each head by its position; the first half of a head pairs with its second half."""
     x = x_BTNH.astype(jnp.float32)
     first, second = jnp.split(x, 2, axis=-1)
     turned = jnp.concatenate([-second, first], axis=-1)
@@ -47,16 +47,16 @@ def rotate(x_BTNH: jax.Array, cos_BTH: jax.Array, sin_BTH: jax.Array) -> jax.Arr
 def attend(
     q_BTNH: jax.Array, k_BKCH: jax.Array, v_BKCH: jax.Array, allowed_BTC: jax.Array
 ) -> jax.Array:
-    """Softmax attention, scores and sums in float32; every key head serves N / K query heads.
+    """Compute softmax attention in float32; every key head serves N / K query heads.
 
-    Keys come heads first, the layout of the cache. A query that may see nothing gets the mean of
-    all values: meaningless, but finite, and so are its gradients.
+    Keys have their heads axis first, which is the layout of the cache. A query that may attend to
+    nothing gets the mean of all values. This is meaningless, but it and its gradients are finite.
     """
     batch, tokens, query_heads, head_dim = q_BTNH.shape
     kv_heads = k_BKCH.shape[1]
     groups = query_heads // kv_heads
-    # Both products keep the order of their operands' axes: where a product also has to reorder,
-    # XLA's CPU backend leaves its fast path and a decode step takes half as long again.
+    # Both matmuls keep the order of their operands' axes. When a matmul also has to reorder axes,
+    # XLA's CPU backend leaves its fast path and a decode step takes 1.5 times as long.
     q_BTKGH = q_BTNH.reshape(batch, tokens, kv_heads, groups, head_dim)
     q_BKGTH = q_BTKGH.transpose(0, 2, 3, 1, 4)
     scores_BKGTC = einsum_float32("BKGTH,BKCH->BKGTC", q_BKGTH, k_BKCH) * head_dim**-0.5

@@ -1,10 +1,10 @@
-"""The same decoder over a key/value cache: any number of new tokens at any positions of any slots.
+"""This module runs the decoder over a key/value cache, with T new tokens at any positions of slots.
 
 Prefill, decode and resuming with an interpreter's output are one function at different T. Layers
-are unrolled and each has its own pair of arrays, so that a caller that donates the cache gets it
-updated in place; a cache that a scan over layers returns would be copied at every token.
+are unrolled and each has its own pair of arrays, so a caller that donates the cache gets it updated
+in place. A cache returned by a scan over layers would be copied at every token.
 
-Axes: S slots, R rows of one call, T new tokens, C cache length, K key/value heads, H head width.
+Axes: S slots, I rows of one call, T new tokens, C cache length, K key/value heads, H head width.
 """
 
 import jax
@@ -17,7 +17,7 @@ from r1ci_jax.model.quantization import MaybeInt8
 from r1ci_jax.sharding import mesh
 
 type Cache = tuple[tuple[MaybeInt8, MaybeInt8], ...]
-"""(k_SKCH, v_SKCH) of each layer; in eight bits with one scale [S, K, C] a head and position."""
+"""A cache is (k_SKCH, v_SKCH) per layer; in int8 it has one scale [S, K, C] per head vector."""
 
 
 def init_cache(
@@ -27,7 +27,7 @@ def init_cache(
     dtype: DTypeLike,
     storage: Quantization = "none",
 ) -> Cache:
-    """Zeros for `rows` slots of `length` tokens; `dtype` is that of full storage."""
+    """Allocate zeros for `rows` slots of `length` tokens; `dtype` is for unquantized storage."""
     shape = (rows, config.kv_heads, length, config.head_dim)
 
     def zeros() -> MaybeInt8:
@@ -46,11 +46,11 @@ def extend(
     positions_IT: jax.Array,
     slots_I: jax.Array | None = None,
 ) -> tuple[jax.Array, Cache]:
-    """Append tokens to slots; returns normed activations [I, T, D] and the new cache.
+    """Append tokens to slots and return normed activations [I, T, D] and the new cache.
 
-    Row r goes to slot `slots_I[r]`, or to slot r when `slots_I` is None (which then spares the
-    gather). A token sees every cache position up to its own, so those must have been written. A
-    position of C or more is padding: it writes nothing, and its activations mean nothing.
+    Row r is written to slot `slots_I[r]`, or to slot r when `slots_I` is None, which avoids the
+    gather. A token attends to every cache position up to its own, so those must have been written.
+    A position of C or more is padding: it writes nothing, and its activations are meaningless.
     """
     length = cache[0][0].shape[2]
     rotary = attention.rotary_BTH(positions_IT, config.head_dim, config.rope_theta)
@@ -73,7 +73,7 @@ def extend(
 
 
 def logits(config: qwen2.Qwen2Config, weights: qwen2.DecoderWeights, x: jax.Array) -> jax.Array:
-    """Float32 logits [..., V] of what `extend` returned."""
+    """Compute float32 logits [..., V] from the activations that `extend` returned."""
     assert config.tied == (weights.lm_head_DV is None), "weights of another architecture"
     return qwen2.lm_head_logits(weights.embed_VD, weights.lm_head_DV, x)
 
@@ -81,13 +81,13 @@ def logits(config: qwen2.Qwen2Config, weights: qwen2.DecoderWeights, x: jax.Arra
 def _write(
     cache_SKCH: MaybeInt8, new_ITKH: jax.Array, positions_IT: jax.Array, slots_I: jax.Array | None
 ) -> MaybeInt8:
-    """Scatter each token's heads to its slot and position; positions outside are dropped."""
+    """Scatter each token's heads to its slot and position; drop positions outside the cache."""
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:
         new = new.astype(old.dtype)
         if slots_I is not None:
             return old.at[slots_I[:, None], :, positions_IT].set(new, mode="drop")
-        # Row by row, so that a mesh that cuts the slots sees that no row needs another.
+        # The vmap over slots shows a mesh that shards the slots that they are independent.
         one = jax.vmap(lambda row_KCH, at_T, new_TKH: row_KCH.at[:, at_T].set(new_TKH, mode="drop"))
         return one(old, positions_IT, new.swapaxes(1, 2))
 
@@ -97,7 +97,7 @@ def _write(
 
 
 def _read(cache_SKCH: MaybeInt8, slots_I: jax.Array | None, dtype: DTypeLike) -> jax.Array:
-    """Rows of the cache [R, K, C, H]; `dtype` is that of what was eight bits."""
+    """Read cache rows [I, K, C, H]; int8 values are returned in `dtype`."""
     rows = cache_SKCH
     if slots_I is not None:
         axes = ("prefill_rows", "kv_heads", "cache", "head_dim")

@@ -1,9 +1,9 @@
-"""Low-rank adaptation: every matrix W of the layers becomes W + (alpha / rank) A B.
+"""Low-rank adaptation replaces every matrix W of the layers by W + (alpha / rank) A B.
 
-Only A and B are trained. They are merged into W one layer at a time, inside the layer loop, so that
-the forward pass has one definition and no second copy of all weights exists; a gradient by W exists
-for one layer at a time. (Hu et al. 2021, arXiv 2106.09685: A random, B zero, so that training
-starts from W itself.)
+Only A and B are trained. They are merged into W one layer at a time, inside the layer loop, so the
+forward pass has one definition and no second copy of all weights exists. The gradient of W exists
+for one layer at a time. As in Hu et al. 2021 (arXiv 2106.09685), A is random and B is zero, so
+training starts from W itself.
 """
 
 import math
@@ -18,11 +18,11 @@ from r1ci_jax.model.qwen2 import Qwen2Config
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 
 type Adapters = dict[str, dict[str, dict[str, jax.Array]]]
-"""{"layers": {matrix: {"lora_in": [L, inputs.., r], "lora_out": [L, r, outputs..]}}}."""
+"""It is {"layers": {matrix: {"lora_in": [L, inputs.., r], "lora_out": [L, r, outputs..]}}}."""
 
 
 def init(config: Qwen2Config, rank: int, key: jax.Array) -> Adapters:
-    """Adapters that change nothing yet, float32."""
+    """Create float32 adapters that do not change the model yet."""
     shapes = qwen2.layer_shapes(config)
     adapters = {}
     for matrix, matrix_key in zip(MATRICES, jax.random.split(key, len(MATRICES)), strict=True):
@@ -39,7 +39,7 @@ def init(config: Qwen2Config, rank: int, key: jax.Array) -> Adapters:
 def merge_layer(
     weights: qwen2.LayerWeights, adapters: dict[str, dict[str, jax.Array]], scale: float
 ) -> qwen2.LayerWeights:
-    """One layer's weights with its adapters' part added, in the type of the weights."""
+    """Add the adapters of one layer to its weights, in the dtype of the weights."""
     merged = {}
     for matrix, (field, weight) in zip(qwen2.LAYER_NAMES, weights._asdict().items(), strict=True):
         if matrix in adapters:
@@ -48,7 +48,7 @@ def merge_layer(
 
 
 def merge_params(params: Any, adapters: Adapters, scale: float) -> Any:
-    """All parameters, the adapters' part added: what is sampled from and saved."""
+    """Add the adapters to all parameters; the result is used for sampling and is saved."""
 
     def add(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         name = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
@@ -61,7 +61,7 @@ def merge_params(params: Any, adapters: Adapters, scale: float) -> Any:
 
 
 def _sides(matrix: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Input and output axes: only the attention's output has two inputs, heads and their width."""
+    """Split a shape into input and output axes; only `o` has two inputs, heads and their width."""
     inputs = 2 if matrix == "o" else 1
     return shape[:inputs], shape[inputs:]
 

@@ -1,9 +1,9 @@
-"""Architectures by name: every dense Qwen-2.5 that was published, and a toy.
+"""This module names the architectures: every published dense Qwen-2.5, and a toy.
 
-The sizes follow the published config.json files. Base and instruct differ where it shows in the
-numbers: the larger base models use another norm epsilon, and the trained context is longer. The -1M
-models have a larger rotary base; their dual chunk attention equals plain attention up to 262144
-tokens and is not built here.
+The sizes follow the published config.json files. Base and instruct models differ: the larger base
+models use another norm epsilon, and their trained context is longer. The -1M models have a larger
+rotary base; their dual chunk attention equals plain attention up to 262144 tokens and is not
+implemented here.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ def _published(
     )
 
 
-# width, layers, query heads, key/value heads, feed-forward width
+# The columns are width, layers, query heads, key/value heads and feed-forward width.
 _SIZES = {
     "0.5b": (896, 24, 14, 2, 4864),
     "1.5b": (1536, 28, 12, 2, 8960),
@@ -74,7 +74,7 @@ PRESETS: Mapping[str, Qwen2Config] = {
 
 
 def get(name: str) -> Qwen2Config:
-    """The preset of this name."""
+    """Return the preset of this name."""
     if name not in PRESETS:
         raise UserError(f"unknown model preset {name!r}; choose one of: {', '.join(PRESETS)}")
     return PRESETS[name]
@@ -84,7 +84,7 @@ def require_architecture(name: str, config: Qwen2Config, checkpoint: str) -> Non
     """Check that a checkpoint has the architecture of the preset of this name.
 
     Raises:
-        UserError: it has another one.
+        UserError: The checkpoint has another architecture.
     """
     wanted, found = dataclasses.asdict(get(name)), dataclasses.asdict(config)
     for key, value in wanted.items():

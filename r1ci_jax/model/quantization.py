@@ -1,8 +1,8 @@
-"""Matmuls with weights that are plain or int8: symmetric scales, rounded to nearest.
+"""Matmuls accept plain or int8 weights, which have symmetric scales and round to nearest.
 
-A quantized array takes the place of the plain one as one leaf of the same tree; `linear`,
-`einsum_quantized` and `embedding_lookup` take either, so the layers are written once. With a plain
-array they are the plain operation and nothing else.
+A quantized array replaces the plain one as one leaf of the same tree. `linear`, `einsum_quantized`
+and `embedding_lookup` accept either, so the layers are written once. With a plain array they are
+the plain operation and nothing else.
 """
 
 import math
@@ -18,16 +18,16 @@ LARGEST = 127
 
 
 class Int8(NamedTuple):
-    """A quantized array: integers and the scales that they are multiplied by."""
+    """A quantized array consists of integers and the scales that multiply them."""
 
     values: jax.Array
-    """int8; -127 to 127."""
+    """The values are int8, from -127 to 127."""
     scale: jax.Array
-    """float32; the shape of `values` without the axes that share a scale."""
+    """The scales are float32; their shape is that of `values` without the axes that share one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the array before quantization."""
+        """Return the shape of the array before quantization."""
         return self.values.shape
 
 
@@ -38,7 +38,7 @@ def quantize(x: jax.Array, reduced_axes: tuple[int, ...]) -> Int8:
     """Round `x`; all entries along `reduced_axes` share one scale."""
     x = x.astype(jnp.float32)
     scale = jnp.abs(x).max(axis=reduced_axes, keepdims=True) / LARGEST
-    # Where all entries are zero any scale will do.
+    # Any scale is valid when all entries are zero.
     values = jnp.round(x / jnp.where(scale == 0, 1.0, scale))
     return Int8(values.astype(jnp.int8), jnp.squeeze(scale, reduced_axes))
 
@@ -55,8 +55,8 @@ def matmul(x: jax.Array, matrix_DF: jax.Array) -> jax.Array:
 
     The gradient of the matrix is computed as [D, F]. Differentiating `x @ matrix` would compute it
     as [F, D] and transpose it: XLA's CPU backend then transposes the incoming gradient of every
-    layer with all that was fused into it, and leaves its fast path. A whole training step takes a
-    quarter longer.
+    layer with everything fused into it, and leaves its fast path. A full training step takes 25%
+    longer.
     """
     return x @ matrix_DF
 
@@ -78,7 +78,7 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 def linear(x: jax.Array, weight: MaybeInt8, num_contracted: int = 1) -> jax.Array:
     """Contract the last `num_contracted` axes of `x` with the first of the weight.
 
-    Both become one matrix: XLA's CPU backend takes three times as long with a weight of three axes.
+    Both are reshaped to matrices: XLA's CPU backend takes three times as long with a 3D weight.
     """
     values = weight.values if isinstance(weight, Int8) else weight
     batch, outputs = x.shape[: x.ndim - num_contracted], values.shape[num_contracted:]
@@ -87,7 +87,7 @@ def linear(x: jax.Array, weight: MaybeInt8, num_contracted: int = 1) -> jax.Arra
     if not isinstance(weight, Int8):
         return matmul(x, matrix).reshape(*batch, *outputs)
     x, matrix = _pin(x, matrix)
-    # Scales belong to output channels: they multiply the sums, not every entry.
+    # Scales are per output channel, so they multiply the sums, not every entry.
     sums = attention.einsum_float32("...D,DO->...O", x, matrix.astype(x.dtype))
     out = sums * weight.scale.reshape((1,) * len(batch) + (-1,))
     return out.astype(x.dtype).reshape(*batch, *outputs)
@@ -104,12 +104,12 @@ def einsum_quantized(equation: str, x: jax.Array, weight: MaybeInt8) -> jax.Arra
 
 
 def _pin(x: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Bind the weight to its use: a compiler would widen all weights ahead of the decode loop."""
+    """Tie the weight to its use; XLA would otherwise widen all weights before the decode loop."""
     return jax.lax.optimization_barrier((x, values))
 
 
 def embedding_lookup(table_VD: MaybeInt8, ids: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Look up rows [..., D] of an embedding; a quantized one returns `dtype`."""
+    """Look up embeddings [..., D] of ids; a quantized table returns `dtype`."""
     if not isinstance(table_VD, Int8):
         return table_VD[ids]
     picked = Int8(table_VD.values[ids], table_VD.scale[ids])

@@ -1,8 +1,8 @@
-"""Qwen-2.5: one decoder layer as a pure function, and the Flax module that scans it.
+"""Qwen-2.5 is one decoder layer as a pure function, and the Flax module that scans it.
 
-The layer function does not know where its keys come from: `attend` is handed in. The full forward
-pass attends to the row itself, the cached one (model/kv_cache.py) writes to a cache and attends to
-that, so the two cannot drift apart.
+The layer function does not know where its keys come from: `attend` is an argument. The full forward
+pass attends to the row itself. The cached forward pass (model/kv_cache.py) writes to a cache and
+attends to that. Both use the same layer, so they stay consistent.
 
 Axes: B rows, T tokens, D width, F feed-forward width, N query heads, K key/value heads, H head
 width, L layers, V vocabulary.
@@ -24,10 +24,10 @@ from r1ci_jax.sharding import mesh as meshes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Qwen2Config:
-    """Architecture of one checkpoint."""
+    """This is the architecture of one checkpoint."""
 
     vocab_size: int
-    """Rows of the embedding; real tokenizers use a few fewer ids."""
+    """This is the size of the embedding; real tokenizers use slightly fewer ids."""
     width: int
     layers: int
     query_heads: int
@@ -37,11 +37,11 @@ class Qwen2Config:
     rope_theta: float = 1e6
     norm_eps: float = 1e-6
     tied: bool = False
-    """The head is the transposed embedding."""
+    """True means that the head is the transposed embedding."""
     qkv_bias: bool = True
-    """False: the Llama layout."""
+    """False selects the Llama layout."""
     max_positions: int = 32768
-    """Positions the weights were trained for; nothing is cut at it."""
+    """The weights were trained for this many positions; it is not enforced."""
 
     def __post_init__(self) -> None:
         assert self.query_heads % self.kv_heads == 0, "query heads come in whole groups"
@@ -49,7 +49,7 @@ class Qwen2Config:
 
 
 class LayerWeights(NamedTuple):
-    """Parameters of one layer, or of all with a leading L axis."""
+    """These are the parameters of one layer, or of all layers with a leading L axis."""
 
     norm1_D: Any
     q_DNH: Any
@@ -66,22 +66,22 @@ class LayerWeights(NamedTuple):
 
 
 class DecoderWeights(NamedTuple):
-    """All parameters with the layers unstacked: what the sampler holds."""
+    """These are all parameters with the layers unstacked, as the sampler holds them."""
 
     embed_VD: quantization.MaybeInt8
     layers: tuple[LayerWeights, ...]
     norm_D: jax.Array
     lm_head_DV: quantization.MaybeInt8 | None
-    """None: tied to the embedding."""
+    """None means that the head is tied to the embedding."""
 
 
-# The same order as LayerWeights: attribute names of the stacked parameters.
+# The attribute names of the stacked parameters are in the order of LayerWeights.
 LAYER_NAMES = (
     "norm1", "q", "q_bias", "k", "k_bias", "v", "v_bias", "o", "norm2", "gate", "up", "down",
 )  # fmt: skip
 
 DEFAULT_COMPUTE = TrainConfig(attention="dense", remat="none")
-"""Nothing rounded, nothing computed twice."""
+"""This configuration rounds nothing and recomputes nothing."""
 
 type Adapt = Callable[[LayerWeights, Any], LayerWeights]
 
@@ -89,7 +89,7 @@ type Attend[C] = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, C]
 
 
 def layer_shapes(config: Qwen2Config) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter of one layer, by attribute name."""
+    """Return the shape of every parameter of one layer, by attribute name."""
     width, heads, kv_heads, head_dim = (
         config.width,
         config.query_heads,
@@ -116,7 +116,7 @@ def layer_shapes(config: Qwen2Config) -> dict[str, tuple[int, ...]]:
 
 
 def rms_norm(x_BTD: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
-    """Root-mean-square norm in float32; the scale multiplies in the dtype of `x`."""
+    """Apply the RMS norm in float32; the scale multiplies in the dtype of `x`."""
     x = x_BTD.astype(jnp.float32)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
     return x.astype(x_BTD.dtype) * scale_D[None, None, :].astype(x_BTD.dtype)
@@ -125,7 +125,7 @@ def rms_norm(x_BTD: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
 def project(
     x_BTD: jax.Array, weight_DNH: quantization.MaybeInt8, bias_NH: jax.Array | None
 ) -> jax.Array:
-    """Heads of a query, key or value projection: [B, T, heads, H]."""
+    """Project to query, key or value heads [B, T, heads, H]."""
     out_BTNH = quantization.linear(x_BTD, weight_DNH)
     return out_BTNH if bias_NH is None else out_BTNH + bias_NH[None, None, :, :]
 
@@ -137,7 +137,7 @@ def layer_forward[C](
     rotary: tuple[jax.Array, jax.Array],
     attend: Attend[C],
 ) -> tuple[jax.Array, C]:
-    """One decoder layer; `attend(q, k, v)` gives mixed values [B, T, N, H] and what it keeps."""
+    """Apply a decoder layer; `attend(q, k, v)` returns values [B, T, N, H] and its carry."""
     h_BTD = rms_norm(x_BTD, weights.norm1_D, config.norm_eps)
     q_BTNH = attention.rotate(project(h_BTD, weights.q_DNH, weights.q_bias_NH), *rotary)
     k_BTKH = attention.rotate(project(h_BTD, weights.k_DKH, weights.k_bias_KH), *rotary)
@@ -154,7 +154,7 @@ def layer_forward[C](
 def lm_head_logits(
     embed_VD: quantization.MaybeInt8, lm_head_DV: quantization.MaybeInt8 | None, x: jax.Array
 ) -> jax.Array:
-    """Float32 logits of normed activations [..., D]; without a head, the embedding is the head."""
+    """Compute float32 logits of normed activations [..., D]; a tied head is the embedding."""
     weight, equation = (
         (embed_VD, "...D,VD->...V") if lm_head_DV is None else (lm_head_DV, "...D,DV->...V")
     )
@@ -162,7 +162,7 @@ def lm_head_logits(
 
 
 def default_positions(mask_BT: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
-    """Real tokens counted from 0 in their row, or in their segment; padding counts nothing."""
+    """Count real tokens from 0 in their row or segment; padding is not counted."""
     seen_BT = jnp.cumsum(mask_BT.astype(jnp.int32), axis=1)
     positions_BT = jnp.maximum(seen_BT - 1, 0)
     if segments_BT is None:
@@ -176,17 +176,17 @@ def default_positions(mask_BT: jax.Array, segments_BT: jax.Array | None) -> jax.
 
 
 def no_adapter(weights: LayerWeights, adapters: None) -> LayerWeights:
-    """The `Adapt` of a model without adapters."""
+    """Return the weights unchanged; this is the `Adapt` of a model without adapters."""
     assert adapters is None
     return weights
 
 
 @jax.custom_vjp
 def embed_tied(table_VD: jax.Array, tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Rows of an embedding, and the embedding itself for the head that is tied to it.
+    """Look up embeddings and also return the table for the head that is tied to it.
 
-    In the backward pass the rows' gradient is then added to the head's, in place: no second array
-    of the embedding's size.
+    In the backward pass the gradient of the lookup is then added to the head's in place, without a
+    second array of the table's size.
     """
     return table_VD[tokens_BT], table_VD
 
@@ -204,10 +204,10 @@ embed_tied.defvjp(_embed_tied_forward, _embed_tied_backward)
 
 
 class Layers(nnx.Module):
-    """The parameters of all layers, stacked on a leading axis."""
+    """This module holds the parameters of all layers, stacked on a leading axis."""
 
     def __init__(self, config: Qwen2Config, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
-        """Fan-in normal matrices, those that write to the residual stream damped by sqrt(2 L)."""
+        """Initialize fan-in normal matrices; divide the residual outputs by sqrt(2 L)."""
         for name, shape in layer_shapes(config).items():
             stacked = (config.layers, *shape)
             if name.startswith("norm"):
@@ -222,12 +222,12 @@ class Layers(nnx.Module):
 
 
 class Qwen2(nnx.Module):
-    """A Qwen-2.5 decoder (and, without QKV bias, a Llama one)."""
+    """This is a Qwen-2.5 decoder, or a Llama decoder without QKV bias."""
 
     def __init__(
         self, config: Qwen2Config, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
     ) -> None:
-        """Random parameters of the given dtype."""
+        """Initialize random parameters of the given dtype."""
         self.config = config
         table = (config.vocab_size, config.width)
         self.embed = nnx.Param(_normal(rngs, table, 0.02, dtype))
@@ -241,7 +241,7 @@ class Qwen2(nnx.Module):
         positions_BT: jax.Array | None = None,
         mask_BT: jax.Array | None = None,
     ) -> jax.Array:
-        """Float32 logits [B, T, V]. `mask_BT` False is padding, on either side."""
+        """Compute float32 logits [B, T, V]. `mask_BT` is False for padding, on either side."""
         x_BTD, _ = self.hidden_and_lm_head(tokens_BT, positions_BT, mask_BT)
         return lm_head_logits(
             self.embed[...], None if self.lm_head is None else self.lm_head[...], x_BTD
@@ -258,11 +258,11 @@ class Qwen2(nnx.Module):
         adapters: Any = None,
         compute: TrainConfig = DEFAULT_COMPUTE,
     ) -> tuple[jax.Array, jax.Array]:
-        """Activations [B, T, D] after the final norm, in `how.dtype`, and the head's weight.
+        """Compute activations [B, T, D] after the final norm, and return the head's weight too.
 
-        `segments_BT` numbers the sequences packed into a row: tokens of different numbers do not
-        see each other. Positions count the real tokens of a row, or of a segment, unless given.
-        `adapt` changes each layer's weights by its part of `adapters` (stacked as they are).
+        `segments_BT` numbers the sequences packed into a row; tokens of different segments do not
+        attend to each other. Positions count the real tokens of a row, or of a segment, unless
+        given. `adapt` changes each layer's weights by its slice of the stacked `adapters`.
         """
         config, dtype = self.config, jnp.dtype(compute.dtype)
         mask_BT = jnp.ones(tokens_BT.shape, dtype=bool) if mask_BT is None else mask_BT.astype(bool)
@@ -276,7 +276,7 @@ class Qwen2(nnx.Module):
         )
 
         def step(x_BTD: jax.Array, layer: tuple[LayerWeights, Any]):
-            # Cast here, one layer at a time: what is gathered over fsdp then travels in `dtype`.
+            # Cast here, one layer at a time, so that the all-gather over fsdp uses `dtype`.
             weights, layer_adapters = jax.tree.map(lambda leaf: leaf.astype(dtype), layer)
             x_BTD, _ = layer_forward(
                 config,
@@ -300,13 +300,13 @@ class Qwen2(nnx.Module):
 
 
 def parameters(source: Qwen2 | nnx.State | Mapping[str, Any]) -> Mapping[str, Any]:
-    """Nested dict of plain arrays from a model, its state, or such a dict."""
+    """Return a nested dict of plain arrays from a model, its state, or such a dict."""
     state = nnx.state(source, nnx.Param) if isinstance(source, Qwen2) else source
     return nnx.to_pure_dict(state) if isinstance(state, nnx.State) else state
 
 
 def stacked_weights(parameters: Mapping[str, Any]) -> LayerWeights:
-    """The layers' parameters with their leading L axis; biases None where the model has none."""
+    """Return the stacked parameters of the layers; biases are None if the model has none."""
     return LayerWeights(*(parameters["layers"].get(name) for name in LAYER_NAMES))
 
 
@@ -315,7 +315,7 @@ def decoder_weights(
     config: Qwen2Config,
     dtype: DTypeLike | None = None,
 ) -> DecoderWeights:
-    """Unstack the layers, cast to `dtype` if given; jit-able, so a sharded state stays sharded."""
+    """Unstack the layers and cast to `dtype` if given; jit it to keep a sharded state sharded."""
     values = parameters(model_or_state)
     if dtype is not None:
         values = jax.tree.map(lambda x: x.astype(dtype), values)

@@ -1,8 +1,9 @@
-"""The policy's weights as the sampler holds them, taken from the trainer's parameters.
+"""This module converts the trainer's parameters to the sampler's weights.
 
-One jitted call unstacks the layers, casts or quantises, and moves what the sampler cuts otherwise
-than the trainer. An array that is the same on both sides is not copied: both hold one buffer. So
-what was taken is good until the trainer's next step, which donates its parameters.
+One jitted call unstacks the layers, casts or quantizes, and reshards the arrays that the sampler
+shards differently from the trainer. An array that is the same on both sides is not copied: both
+hold one buffer. The weights are therefore valid until the trainer's next step, which donates its
+parameters.
 """
 
 import dataclasses
@@ -27,9 +28,9 @@ CONTRACTED_AXES = {
     "embed": (1,), "lm_head": (0,), "q": (0,), "k": (0,), "v": (0,), "o": (0, 1),
     "gate": (0,), "up": (0,), "down": (0,),
 }  # fmt: skip
-"""Axes that a product sums over, which share a factor; norms and biases stay as they are."""
+"""A matmul sums over these axes, which share a scale; norms and biases stay unquantized."""
 UNSTACKED = {"embed": "embed_VD", "norm": "norm_D", "lm_head": "lm_head_DV"}
-"""Parameters that the trainer may hold as the sampler does: name -> field of `DecoderWeights`."""
+"""Map the parameters that trainer and sampler may share to their field of `DecoderWeights`."""
 
 
 def from_trainer_params(
@@ -40,22 +41,23 @@ def from_trainer_params(
     quantization: Quantization = "none",
     mesh: Mesh | None = None,
 ) -> DecoderWeights:
-    """Weights for the sampler from a model, its state or a nested dict.
+    """Convert a model, its state or a nested dict to the sampler's weights.
 
     Args:
-        params: parameters of the trainer, wherever they lie on `mesh`.
-        config: their architecture.
-        dtype: that of the result, None for the parameters' own.
-        storage: "int8" quantises every matrix, one factor an output channel.
-        mesh: the result is cut over it as `rules.SAMPLING_AXES` says; None is a single device.
+        params: Parameters of the trainer, with any sharding on `mesh`.
+        config: Architecture of the parameters.
+        dtype: Dtype of the result; None keeps the parameters' dtype.
+        quantization: "int8" quantizes every matrix with one scale per output channel.
+        mesh: Mesh that the result is sharded over by `rules.SAMPLING_AXES`; None is the current
+            mesh.
     """
     values = qwen2.parameters(params)
     mesh = mesh or meshes.current()
     config = with_replicated_kv_heads(mesh, config)
     shapes = weight_shapes(values, config, dtype=dtype, quantization=quantization)
     wanted = shardings(mesh, shapes)
-    # The output of a jitted call is a new buffer even where it is its input, so what stays as it is
-    # does not go through the call.
+    # A jitted call returns a new buffer even for an unchanged input, so unchanged arrays are not
+    # passed through the call.
     alike = {
         field: values[name]
         for name, field in UNSTACKED.items()
@@ -98,7 +100,7 @@ def _convert_program(
     without: frozenset[str],
     out_shardings: DecoderWeights | None,
 ) -> Any:
-    """The jitted call; the fields `without` are None in its result."""
+    """Build the jitted conversion; the fields `without` are None in its result."""
 
     def take(values: Any) -> DecoderWeights:
         weights = _repeat_kv_heads(qwen2.decoder_weights(values, config, dtype), config)
@@ -109,10 +111,10 @@ def _convert_program(
 
 
 def with_replicated_kv_heads(mesh: Mesh, config: Qwen2Config) -> Qwen2Config:
-    """The architecture with key/value heads repeated until the tensor axis divides them.
+    """Return the architecture with key/value heads repeated until the tensor axis divides them.
 
-    Each device then has those that its query heads read, and no others: its part of the cache is
-    never larger than with whole heads everywhere, and attention needs no exchange.
+    Each device then has exactly the key/value heads that its query heads read. Its shard of the
+    cache is never larger than with replicated heads, and attention needs no communication.
     """
     heads = math.lcm(config.kv_heads, mesh.shape["tensor"])
     if config.query_heads % heads:
@@ -124,7 +126,7 @@ def with_replicated_kv_heads(mesh: Mesh, config: Qwen2Config) -> Qwen2Config:
 
 
 def _repeat_kv_heads(weights: DecoderWeights, config: Qwen2Config) -> DecoderWeights:
-    """Key/value heads of the weights as many as the configuration has."""
+    """Repeat the key/value heads of the weights up to the number in the configuration."""
 
     def repeat(name: str, array: jax.Array) -> jax.Array:
         times = config.kv_heads // array.shape[-2]
@@ -134,14 +136,14 @@ def _repeat_kv_heads(weights: DecoderWeights, config: Qwen2Config) -> DecoderWei
 
 
 def quantize_weights(weights: DecoderWeights) -> DecoderWeights:
-    """All matrices in eight bits; the layers stay a tuple, norms and biases as they are."""
+    """Quantize all matrices to int8; the layers stay a tuple, norms and biases are unchanged."""
     return _map_matrices(
         lambda name, array: quantize(array, CONTRACTED_AXES[name]), weights, only=CONTRACTED_AXES
     )
 
 
 def shardings(mesh: Mesh, weights: DecoderWeights) -> DecoderWeights:
-    """Where the sampler's weights lie on a mesh, from arrays or their shapes."""
+    """Return the shardings of the sampler's weights on a mesh, from arrays or their shapes."""
 
     def sharding_of(name: str, array: Any) -> Any:
         stacked = () if name in ("embed", "norm", "lm_head") else ("layers",)
@@ -154,13 +156,13 @@ def shardings(mesh: Mesh, weights: DecoderWeights) -> DecoderWeights:
         if not isinstance(array, Int8):
             return one(axes, array.shape)
         kept = tuple(axis for dim, axis in enumerate(axes) if dim not in CONTRACTED_AXES[name])
-        return Int8(one(axes, array.values.shape), one(kept, array.scale.shape))  # type: ignore[arg-type]  # shardings in the place of arrays
+        return Int8(one(axes, array.values.shape), one(kept, array.scale.shape))  # type: ignore[arg-type]  # shardings instead of arrays
 
     return _map_matrices(sharding_of, weights)
 
 
 def _map_matrices(change: Any, weights: DecoderWeights, only: Any = None) -> DecoderWeights:
-    """`change(name, array)` for every array (of the named ones), in the same tree."""
+    """Apply `change(name, array)` to every array (or those in `only`) and keep the tree."""
 
     def at(name: str, array: Any) -> Any:
         return array if array is None or (only and name not in only) else change(name, array)

@@ -1,11 +1,11 @@
-"""Whole rows attending to themselves, in three ways that give the same numbers.
+"""Rows attend to themselves with one of three implementations that give the same numbers.
 
-A token sees the earlier ones of its segment, and itself. Padding is segment 0, a segment like any
-other: what it gives is read by nobody.
+A token attends to the earlier tokens of its segment, and to itself. Padding is segment 0, which is
+handled like any other segment; its output is not used.
 
-dense     all scores of tokens that may be seen, kept for the backward pass; for short rows
-blocked   scores of a large block of queries at a time, computed again in the backward pass
-splash    JAX's splash kernel, TPU only: scores stay on the chip, blocks without any are skipped
+dense     keeps all scores of visible tokens for the backward pass, for short rows
+blocked   computes the scores of one large block of queries at a time, again in the backward pass
+splash    uses JAX's splash kernel (TPU only): scores stay on the chip, empty blocks are skipped
 """
 
 import functools
@@ -22,7 +22,7 @@ from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
 SAVED = "attention"
-"""Name of the attention output in rematerialization policies."""
+"""Rematerialization policies refer to the attention output by this name."""
 
 _POLICIES: Mapping[Remat, Any] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -31,26 +31,26 @@ _POLICIES: Mapping[Remat, Any] = {
 }
 
 BLOCK = 512
-"""Queries whose scores exist at a time; "auto" is dense up to twice as many."""
+"""The scores of this many queries exist at a time; "auto" is dense up to twice as many."""
 
 SMALL_BLOCK = 64
-"""Queries per block where all scores are saved; keys after a block are not even multiplied."""
+"""A block has this many queries when all scores are saved; keys after a block are skipped."""
 
 LANES = 128
-"""The kernel wants heads and rows in multiples of a TPU register's width."""
+"""The kernel requires heads and rows in multiples of a TPU register's width."""
 
 KERNEL_BLOCK = 1024
-"""Queries, and keys, that the kernel loads at a time."""
+"""The kernel loads this many queries and this many keys at a time."""
 
 INTERPRET = False
 """True interprets the kernel, for tests on a CPU."""
 
 type SelfAttention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""q [B, T, N, H], k and v [B, T, K, H] -> [B, T, N, H]."""
+"""It maps q [B, T, N, H] and k, v [B, T, K, H] to [B, T, N, H]."""
 
 
 def make_attention(implementation: Attention, segments_BT: jax.Array) -> SelfAttention:
-    """Attention within these segments; "auto" is dense for short rows and blocked for long ones."""
+    """Make attention within segments; "auto" is dense for short rows and blocked for long rows."""
     length = segments_BT.shape[1]
     if implementation == "splash":
         return _saved(functools.partial(_splash, segments_BT))
@@ -61,15 +61,15 @@ def make_attention(implementation: Attention, segments_BT: jax.Array) -> SelfAtt
 
 
 def checkpoint_layer(name: Remat, step: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the body of the layer loop so that it saves what `name` says (`TrainConfig.remat`)."""
+    """Wrap the body of the layer loop so that it saves as `name` (`TrainConfig.remat`)."""
     if name == "none":
         return step
-    # The loop itself keeps the compiler from merging both computations.
+    # The loop itself prevents the compiler from merging both computations.
     return jax.checkpoint(step, policy=_POLICIES[name], prevent_cse=False)
 
 
 def visible_BTT(segments_BT: jax.Array, first: int, end: int) -> jax.Array:
-    """Which of the keys before `end` each query from `first` to `end` may see."""
+    """Mask the keys before `end` that each query from `first` to `end` may attend to."""
     causal_TT = jnp.arange(first, end)[:, None] >= jnp.arange(end)[None, :]
     same_BTT = segments_BT[:, first:end, None] == segments_BT[:, None, :end]
     return causal_TT[None, :, :] & same_BTT
@@ -108,12 +108,12 @@ def _in_blocks(
 
 
 def _splash(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array):
-    """The kernel on every device, for its rows and heads; only here is Pallas imported."""
+    """Run the kernel on every device's shard of rows and heads; import Pallas only here."""
     mesh = meshes.current_in_jit()
     (tensor,) = rules.mesh_axes("query_heads")
     kv_heads = k_BTKH.shape[2]
     if kv_heads % mesh.shape[tensor]:
-        # Fewer heads than devices: each device needs those that its own queries read.
+        # With fewer heads than devices, each device needs the heads that its own queries read.
         groups = q_BTNH.shape[2] // kv_heads
         k_BTKH, v_BTKH = (jnp.repeat(x, groups, axis=2) for x in (k_BTKH, v_BTKH))
     heads = rules.spec("batch", "time", "query_heads", "head_dim")
@@ -130,14 +130,14 @@ def _splash_local(segments_BT: jax.Array, q_BTNH: jax.Array, k_BTKH: jax.Array, 
     _, length, heads, width = q_BTNH.shape
 
     def pad_for_kernel(x: jax.Array, size: int) -> jax.Array:
-        """Heads first, time and width padded with zeros, which change no score."""
+        """Move heads first and pad time and width with zeros, which do not change scores."""
         x = x.swapaxes(1, 2)
         return jnp.pad(x, ((0, 0), (0, 0), (0, size - length), (0, -width % LANES)))
 
     block = min(KERNEL_BLOCK, length + -length % LANES)
     padded = length + -length % block
     kernel, segment_ids = _kernel(heads, padded, block)
-    # A segment that no token has: padding is behind every real token and seen by none.
+    # No token has this segment: the padding follows all real tokens and is never attended to.
     segments_BT = jnp.pad(segments_BT, ((0, 0), (0, padded - length)), constant_values=-1)
     q = pad_for_kernel(q_BTNH * jnp.asarray(width**-0.5, q_BTNH.dtype), padded)
     k, v = pad_for_kernel(k_BTKH, padded), pad_for_kernel(v_BTKH, padded)

@@ -1,1 +1,1 @@
-"""The slot sampler: jitted decode chunks, a pause automaton, resume on the same KV cache."""
+"""The slot sampler has jitted decode chunks, a pause automaton, and resumes on its KV cache."""

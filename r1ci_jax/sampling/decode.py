@@ -1,8 +1,8 @@
-"""Jitted pieces of the slot sampler: sample a token, decode a chunk, write tokens into slots.
+"""The jitted functions of the slot sampler sample tokens, decode chunks and write to slots.
 
-A slot is one row of the KV cache. Its newest token is *pending*: known, but not yet in the cache.
-So a prompt, an observation and a sampled token are all the same thing to the loop: feed the pending
-token at its position, get the logits of the next one. Nothing here knows what the tokens mean; a
+A slot has one cache row. Its newest token is *pending*: known, but not yet in the cache. The loop
+therefore handles a prompt, an observation and a sampled token alike: it feeds the pending token at
+its position and gets the logits of the next one. This module does not know the meaning of tokens. A
 slot pauses when the automaton that runs over its tokens enters a stop state, when it samples
 `eos_id`, or when its budget or its cache row is used up.
 
@@ -26,51 +26,51 @@ from r1ci_jax.sharding import rules
 
 
 class SlotState(NamedTuple):
-    """What the device knows of the slots; donated to every call and replaced by its result."""
+    """This device state of the slots is donated to every call and replaced by its result."""
 
     cache: kv_cache.Cache
-    """Keys and values, a pair [S, K, C, H] a layer."""
+    """The cache has keys and values, a pair [S, K, C, H] per layer."""
     pending_S: jax.Array
-    """Newest token of a slot, not yet in the cache."""
+    """The newest token of a slot is not yet in the cache."""
     position_S: jax.Array
-    """Absolute position of the pending token."""
+    """This is the absolute position of the pending token."""
     automaton_S: jax.Array
-    """State of the pause automaton after the pending token."""
+    """This is the state of the pause automaton after the pending token."""
     active_S: jax.Array
-    """True while the slot decodes; a paused or free slot is False."""
+    """It is True while the slot decodes and False for a paused or free slot."""
     budget_S: jax.Array
-    """Tokens the slot may still sample."""
+    """The slot may still sample this many tokens."""
     key_S: jax.Array
-    """PRNG key of the trajectory in the slot."""
+    """This is the PRNG key of the trajectory in the slot."""
     sampling: token_sampling.SamplingArrays
-    """How the slot's tokens are drawn."""
+    """These parameters control the sampling of the slot's tokens."""
 
 
 class StopTable(NamedTuple):
-    """The pause automaton over tokens, on the device."""
+    """This is the pause automaton over tokens, on the device."""
 
     next_state_AV: jax.Array
     stop_A: jax.Array
-    """Not zero where the automaton asks for a pause."""
+    """It is nonzero in states that pause the slot."""
 
 
 class DecodedChunk(NamedTuple):
-    """What a decode chunk produced; the one small copy that goes to the host."""
+    """This output of a decode chunk is the only copy to the host, and it is small."""
 
     tokens_SE: jax.Array
     logprobs_SE: jax.Array
     count_S: jax.Array
-    """Valid entries of each row of tokens_SE; 0 for a slot that was not active."""
+    """Each slot has this many valid entries in tokens_SE; 0 if it was not active."""
     active_S: jax.Array
-    """True where the slot has not paused."""
+    """It is True for slots that have not paused."""
     stop_S: jax.Array
-    """`StopTable.stop_A` of the automaton's state after the last token."""
+    """It is `StopTable.stop_A` of the automaton's state after the last token."""
 
 
 def init_slots(
     config: Qwen2Config, slots: int, length: int, dtype: DTypeLike, storage: Quantization = "none"
 ) -> SlotState:
-    """Empty slots: every row inactive."""
+    """Create empty, inactive slots."""
     zeros_S = jnp.zeros((slots,), jnp.int32)
     return SlotState(
         cache=kv_cache.init_cache(config, slots, length, dtype, storage),
@@ -93,14 +93,14 @@ def decode_chunk(
     steps: int,
     eos_id: int,
 ) -> tuple[SlotState, DecodedChunk]:
-    """Decode up to `steps` tokens in every active slot; ends early when no slot is active."""
+    """Decode up to `steps` tokens in every active slot; stop early when no slot is active."""
     slots = state.pending_S.shape[0]
 
     def step(carry):
         step_index, state, tokens_ES, logprobs_ES, count_S = carry
         active_S = state.active_S
         state, token_S, logprob_S = _step(state, weights, table, config=config, eos_id=eos_id)
-        # A slot that is active now was so in every earlier step: its next column is step_index.
+        # A slot that is active now was active in all earlier steps; its next column is step_index.
         tokens_ES = tokens_ES.at[step_index].set(jnp.where(active_S, token_S, 0))
         logprobs_ES = logprobs_ES.at[step_index].set(jnp.where(active_S, logprob_S, 0.0))
         return step_index + 1, state, tokens_ES, logprobs_ES, count_S + active_S
@@ -121,7 +121,7 @@ def decode_chunk(
         tokens_SE=tokens_ES.T,
         logprobs_SE=logprobs_ES.T,
         count_S=count_S,
-        # A copy: the state is donated to the next call, the host may read the chunk after that.
+        # Copy, as the state is donated to the next call and the host may read the chunk later.
         active_S=jnp.copy(state.active_S),
         stop_S=table.stop_A[state.automaton_S],
     )
@@ -136,16 +136,16 @@ def _step(
     config: Qwen2Config,
     eos_id: int,
 ) -> tuple[SlotState, jax.Array, jax.Array]:
-    """Feed each active slot's pending token; returns the sampled tokens and log-probabilities too.
+    """Feed each active slot's pending token; also return sampled tokens and log-probabilities.
 
-    What is returned for the other slots means nothing, and their state stays as it was.
+    The values returned for the other slots are meaningless, and the state of those is unchanged.
     """
     active_S = state.active_S
     length = state.cache[0][0].shape[2]
     vocab = table.next_state_AV.shape[1]
     feed_S1 = jnp.where(active_S, state.position_S, length)[:, None]
     x_S1D, cache = kv_cache.extend(config, weights, state.cache, state.pending_S[:, None], feed_S1)
-    # Checkpoints have more embedding rows than the tokenizer has tokens: those are never sampled.
+    # Checkpoints have more embeddings than the tokenizer has tokens; the rest is never sampled.
     logits_SV = kv_cache.logits(config, weights, x_S1D[:, 0])[:, :vocab]
     position_S = state.position_S + 1
     token_S, logprob_S = token_sampling.sample(logits_SV, state.key_S, position_S, state.sampling)
@@ -177,7 +177,7 @@ def write_tokens(
     *,
     config: Qwen2Config,
 ) -> SlotState:
-    """Put tokens into the cache rows of some slots; entries at position C are padding."""
+    """Write tokens to the cache rows of some slots; entries at position C are padding."""
     _, cache = kv_cache.extend(config, weights, state.cache, tokens_IT, positions_IT, slots_I)
     return state._replace(cache=cache)
 
@@ -187,13 +187,13 @@ def copy_cache_rows(
 ) -> SlotState:
     """Copy the first `length` cache positions of some slots to others.
 
-    Padding stands at the end, with S as its target.
+    Padding is at the end and has target S.
     """
     slots = state.pending_S.shape[0]
 
     def copy_row(row: jax.Array, cache: kv_cache.Cache) -> kv_cache.Cache:
-        # Indices in an array, though there is one: a mesh that cuts the slots would bring all of
-        # them together for a scalar index, and brings this row alone.
+        # Use an array of one index: if the mesh shards the slots, a scalar index would gather all
+        # slots, while an array gathers this cache row alone.
         source_1, target_1 = source_I[row][None], target_I[row][None]
 
         def copy(cache_SKCH: jax.Array) -> jax.Array:
@@ -202,7 +202,7 @@ def copy_cache_rows(
 
         return jax.tree.map(copy, cache)
 
-    # One after the other: all at once would need the memory of so many rows of every layer.
+    # Copy one by one: copying all at once would need memory for all cache rows of every layer.
     cache = jax.lax.fori_loop(0, (target_I < slots).sum(), copy_row, state.cache)
     return state._replace(cache=cache)
 
@@ -213,7 +213,7 @@ def deactivate(state: SlotState, slot_S: jax.Array) -> SlotState:
 
 
 class SlotUpdate(NamedTuple):
-    """New control values of some slots, padded to S entries; slot S marks padding."""
+    """An update has new control values of some slots, padded to S entries with slot S."""
 
     slot_S: jax.Array
     pending_S: jax.Array
@@ -225,7 +225,7 @@ class SlotUpdate(NamedTuple):
 
 
 def activate(state: SlotState, entry: SlotUpdate) -> SlotState:
-    """Set slots decoding from the given pending tokens."""
+    """Start decoding in slots from the given pending tokens."""
 
     def put(values_S, new_S):
         return values_S.at[entry.slot_S].set(new_S, mode="drop")
@@ -243,7 +243,7 @@ def activate(state: SlotState, entry: SlotUpdate) -> SlotState:
 
 @jax.jit
 def trajectory_keys(run_key: jax.Array, ids_S2: jax.Array) -> jax.Array:
-    """Fold the run's key with (group id, sample index) of each trajectory, and nothing else."""
+    """Fold only (group id, sample index) of each trajectory into the run's key."""
 
     def one(ids_2: jax.Array) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(run_key, ids_2[0]), ids_2[1])
@@ -252,7 +252,7 @@ def trajectory_keys(run_key: jax.Array, ids_S2: jax.Array) -> jax.Array:
 
 
 class Programs(NamedTuple):
-    """The functions above, jitted for slots of one sharding."""
+    """These are the functions above, jitted for slots of one sharding."""
 
     decode_chunk: Any
     write_tokens: Any
@@ -262,7 +262,7 @@ class Programs(NamedTuple):
 
 
 def state_shardings(mesh: Mesh, state: SlotState) -> SlotState:
-    """Shardings of the slots: slots over slice, data and fsdp, heads over tensor."""
+    """Return shardings with slots over slice, data and fsdp, and heads over tensor."""
     axes = ("slots", "kv_heads", "cache", "head_dim")
 
     def sharding(leaf: jax.Array) -> NamedSharding:
@@ -276,8 +276,8 @@ def state_shardings(mesh: Mesh, state: SlotState) -> SlotState:
 def compile_programs(mesh: Mesh, shardings: SlotState) -> Programs:
     """Jit the functions above for slots of these shardings (`state_shardings`).
 
-    The state is donated and its result pinned: a compiler's own choice could differ from the
-    donated argument, which would cost a copy of the cache and a second compilation.
+    The state is donated and the sharding of the result is pinned. The compiler's choice could
+    differ from the donated argument, which would cause a copy of the cache and a recompilation.
     """
     chunk = NamedSharding(mesh, jax.P())  # every host reads all of it
 

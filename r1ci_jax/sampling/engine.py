@@ -1,10 +1,10 @@
-"""The slot sampler as the host sees it: put tokens into slots, decode a chunk, read what came out.
+"""This host side of the slot sampler feeds tokens to slots, decodes chunks and reads the output.
 
-The engine holds the device state and the policy's weights in decoder layout. It does not decide
-what a pause means, who enters a free slot, or when: that is the rollout's business. Every call's
-shapes come from the configuration, so after the first use of each bucket nothing compiles again.
+The engine holds the device state and the policy's weights in decoder layout. The rollout, not the
+engine, handles pauses and decides when a trajectory enters a free slot. All shapes come from the
+configuration, so nothing is recompiled after the first use of each bucket.
 
-A prompt that is already in the cache, in any slot, is copied from there and not computed again: the
+A prompt that is already in the cache, in any slot, is copied from there and not computed again. The
 members of a group share one prefill, whenever they enter.
 """
 
@@ -29,7 +29,7 @@ from r1ci_jax.sharding import mesh as meshes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlotInput:
-    """Tokens that go into a slot, after which it decodes.
+    """These tokens are written to a slot, which then decodes.
 
     `tokens[-1]` becomes the pending token; `position` is the absolute position of `tokens[0]`.
     """
@@ -38,30 +38,30 @@ class SlotInput:
     tokens: tuple[int, ...]
     position: int
     budget: int
-    """Tokens the slot may sample from here on."""
+    """The slot may sample this many further tokens."""
     num_turn_tokens: int = 0
-    """Number of last tokens that belong to the policy's unfinished turn: the automaton reads them
+    """The last tokens, this many, belong to the policy's unfinished turn; the automaton reads them
     first."""
     rollout_id: tuple[int, int]
-    """(group id, sample index): with the run's seed the only source of randomness."""
+    """It is (group id, sample index); with the run's seed it determines all randomness."""
     sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlotOutput:
-    """What one slot produced in a chunk."""
+    """This is the output of one slot in a chunk."""
 
     slot: int
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     is_paused: bool
-    """True when the slot stopped: automaton, end of text, budget, or end of the cache row."""
+    """True means that the automaton, end of text, budget or cache length stopped the slot."""
     stop: int
-    """Why the automaton asked for a pause; 0 if it did not."""
+    """This is the automaton's reason for a pause; 0 if there is none."""
 
 
 class Engine:
-    """Slots on the device. Not thread-safe; one caller drives it."""
+    """The engine owns the slots on the device. It is not thread-safe and has one caller."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Engine:
         eos_id: int,
         seed: int,
     ) -> None:
-        """Empty slots, without weights, on the mesh that is set."""
+        """Create empty slots, without weights, on the current mesh."""
         assert table.next_state_AV.shape[1] <= config.vocab_size, "more tokens than embeddings"
         mesh = meshes.current()
         config = self.config = sampler_weights.with_replicated_kv_heads(mesh, config)
@@ -95,16 +95,16 @@ class Engine:
             self._table,
         )
         self._prompts: dict[int, tuple[int, ...]] = {}
-        """What stands at the beginning of each slot's cache row, computed with these weights."""
+        """Each slot's cache row starts with this prompt, computed with the current weights."""
         self._chunks: collections.deque[decode.DecodedChunk] = collections.deque()
-        """Dispatched and not yet read, oldest first."""
+        """These chunks are dispatched and not yet read, oldest first."""
         self.prefilled_tokens = 0
-        """Tokens computed by prefill since the engine was made."""
+        """Prefill has computed this many tokens since the engine was created."""
         self.copied_tokens = 0
-        """Prompt tokens that were copied instead."""
+        """This many prompt tokens were copied instead."""
 
     def load(self, weights: qwen2.DecoderWeights) -> None:
-        """Sample from these weights from now on; what the cache holds stays as it is."""
+        """Sample from these weights from now on; the cache is unchanged."""
         is_int8 = isinstance(weights.embed_VD, quantization.Int8)
         assert is_int8 == (self.sampler.weight_quantization == "int8"), (
             "weights of another sampler.weight_quantization"
@@ -113,11 +113,11 @@ class Engine:
         self._prompts.clear()
 
     def unload(self) -> None:
-        """Let go of the weights; what the cache holds stays as it is."""
+        """Release the weights; the cache is unchanged."""
         self._weights = None
 
     def warm_up(self) -> None:
-        """Compile every shape that will be used; no slot may be decoding, and none is changed."""
+        """Compile every shape in use; no slot may be decoding, and no slot is changed."""
         assert not jnp.any(self._state.active_S), "warm up before feeding tokens"
         for bucket in self.sampler.prefill_buckets:
             self._write(_pad((), bucket, self.sampler))
@@ -128,7 +128,7 @@ class Engine:
         self.decode()
 
     def feed(self, inputs: Sequence[SlotInput]) -> None:
-        """Prefill the given slots and set them decoding; a slot needs room for one token more."""
+        """Prefill the given slots and start decoding; a slot needs space for one more token."""
         if not inputs:
             return
         room = self.sampler.cache_length - 1
@@ -149,13 +149,13 @@ class Engine:
         self._activate(inputs)
 
     def decode(self) -> list[SlotOutput]:
-        """Decode one chunk; returns what each slot produced, in slot order."""
+        """Decode one chunk and return the output of each slot, in slot order."""
         assert not self._chunks, "collect() what was dispatched before"
         self.dispatch()
         return self.collect()
 
     def dispatch(self) -> None:
-        """Let the device decode one chunk; does not wait for it."""
+        """Dispatch the decoding of one chunk to the device without waiting for it."""
         assert self._weights is not None, "load() weights before anything else"
         self._state, chunk = self._programs.decode_chunk(
             self._state,
@@ -168,7 +168,7 @@ class Engine:
         self._chunks.append(chunk)
 
     def collect(self) -> list[SlotOutput]:
-        """Wait for the oldest dispatched chunk; what each slot produced, in slot order."""
+        """Wait for the oldest dispatched chunk; return the output of each slot, in slot order."""
         chunk = jax.device_get(self._chunks.popleft())
         return [
             SlotOutput(
@@ -188,16 +188,16 @@ class Engine:
         self._state = self._programs.deactivate(self._state, jnp.asarray(padded, jnp.int32))
 
     def abandon(self) -> None:
-        """Stop decoding in all slots and forget what was dispatched."""
+        """Stop decoding in all slots and discard the dispatched chunks."""
         self.cancel(range(self.sampler.slots))
         self._chunks.clear()
 
     def _share_prompts(
         self, inputs: Sequence[SlotInput]
     ) -> tuple[list["_PromptCopy"], list["_PromptCopy"], list[SlotInput]]:
-        """Copies from slots that hold the prompt, copies of what is prefilled now, and the rest.
+        """Split into copies of cached prompts, copies of prompts prefilled now, and the rest.
 
-        A slot that already holds its own prompt, from a member that is done, needs neither.
+        A slot that already holds its own prompt, from a finished member, needs no copy or prefill.
         """
         fresh = [feed for feed in inputs if feed.position == 0]
         targets = {feed.slot for feed in fresh}
@@ -227,7 +227,7 @@ class Engine:
         return (*self.sampler.prefill_buckets, self.sampler.cache_length)
 
     def _copy_prompts(self, copies: Sequence["_PromptCopy"]) -> None:
-        """Copy each, those of the same padded length together."""
+        """Copy the prompts; copies of the same padded length share a call."""
         lengths = self._copy_lengths()
         grouped: dict[int, list[_PromptCopy]] = {length: [] for length in lengths}
         for copy in copies:
@@ -253,7 +253,7 @@ class Engine:
         )
 
     def _state_after(self, slot_input: SlotInput) -> int:
-        """Where the pause automaton stands behind the tokens of the turn under way."""
+        """Return the state of the pause automaton after the tokens of the current turn."""
         state = self._host_table.start
         for token in slot_input.tokens[len(slot_input.tokens) - slot_input.num_turn_tokens :]:
             state = int(self._host_table.next_state_AV[state, token])
@@ -285,17 +285,17 @@ class Engine:
 def _initialize(
     make: Callable[[], decode.SlotState], table: decode.StopTable
 ) -> tuple[decode.SlotState, decode.StopTable, decode.Programs]:
-    """Make the slots on the mesh, put the stop table there, and compile the programs for them."""
+    """Create the slots and the stop table on the mesh, and compile the programs for them."""
     mesh = meshes.current()
     wanted = decode.state_shardings(mesh, jax.eval_shape(make))
-    # Each device makes its own shard: no single device could hold all of the cache.
+    # Each device creates its own shard: no single device could hold the full cache.
     state = jax.jit(make, out_shardings=wanted)()
     table = meshes.device_put_global(table, NamedSharding(mesh, jax.P()))
     return state, table, decode.compile_programs(mesh, wanted)
 
 
 class _PromptCopy(NamedTuple):
-    """A prompt that is taken over from another slot."""
+    """A prompt copy reads a prompt from the cache row of another slot."""
 
     prompt: tuple[int, ...]
     source: int
@@ -303,11 +303,11 @@ class _PromptCopy(NamedTuple):
 
 
 type _PrefillPiece = tuple[int, tuple[int, ...], int]
-"""(slot, tokens, position of the first)."""
+"""A piece is (slot, tokens, position of the first)."""
 
 
 class _PrefillCall(NamedTuple):
-    """One padded prefill call, in the order of `decode.write_tokens`."""
+    """A padded prefill call has the arguments of `decode.write_tokens`, in order."""
 
     tokens_IT: np.ndarray
     positions_IT: np.ndarray
@@ -315,7 +315,7 @@ class _PrefillCall(NamedTuple):
 
 
 def _prefill_calls(pieces: Sequence[_PrefillPiece], sampler: SamplerConfig) -> list[_PrefillCall]:
-    """Group the pieces by the smallest bucket that holds them, `prefill_rows` to a call."""
+    """Group the pieces by the smallest bucket that fits, with `prefill_rows` per call."""
     grouped: dict[int, list[_PrefillPiece]] = {bucket: [] for bucket in sampler.prefill_buckets}
     for piece in pieces:
         grouped[next(bucket for bucket in grouped if len(piece[1]) <= bucket)].append(piece)
@@ -327,7 +327,7 @@ def _prefill_calls(pieces: Sequence[_PrefillPiece], sampler: SamplerConfig) -> l
 
 
 def _pad(members: Sequence[_PrefillPiece], bucket: int, sampler: SamplerConfig) -> _PrefillCall:
-    """Rows of one bucket; what stands at position `cache_length` is padding."""
+    """Pad the rows of one bucket; tokens at position `cache_length` are padding."""
     tokens_IT = np.zeros((sampler.prefill_rows, bucket), np.int32)
     positions_IT = np.full_like(tokens_IT, sampler.cache_length)
     slots_I = np.zeros((sampler.prefill_rows,), np.int32)

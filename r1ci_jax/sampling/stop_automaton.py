@@ -1,9 +1,9 @@
-"""Stop conditions over tokens, compiled from an automaton over bytes.
+"""This module compiles stop conditions over tokens from an automaton over bytes.
 
-Text may reach a stop mark through many tokenisations, and a token may straddle it. Running every
-token's bytes through the byte automaton from every state gives one table; inside the decode loop
-`state = table[state, token]` then decides exactly, without leaving the device. What the automaton
-recognises is the caller's business: this module knows states, not code blocks or answers.
+Text may reach a stop mark through many tokenizations, and a token may straddle it. Running every
+token's bytes through the byte automaton from every state gives one table. Inside the decode loop
+`state = table[state, token]` is then exact and does not leave the device. The caller defines the
+automaton: this module knows states, not code blocks or answers.
 """
 
 import dataclasses
@@ -14,42 +14,42 @@ import numpy as np
 
 
 class ByteAutomaton(Protocol):
-    """An automaton over bytes; a state with a non-zero stop keeps itself on every byte."""
+    """An automaton over bytes stays in a state with a nonzero stop on every byte."""
 
     @property
     def next_state_AX(self) -> np.ndarray:
-        """[states, 256] int16: the state after a byte."""
+        """Return the state after a byte, as int16 [states, 256]."""
         ...
 
     @property
     def stop_A(self) -> np.ndarray:
-        """[states] int8: zero goes on, anything else is the reason to stop."""
+        """Return int8 [states]; zero continues, any other value is the reason to stop."""
         ...
 
     @property
     def start(self) -> int:
-        """The state before the first byte."""
+        """Return the state before the first byte."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenTable:
-    """The same automaton over tokens."""
+    """This is the same automaton over tokens."""
 
     next_state_AV: np.ndarray
-    """[states, vocabulary] int16: the state after a token."""
+    """The state after a token is int16 [states, vocabulary]."""
     stop_A: np.ndarray
-    """[states] int8: as in `Machine`."""
+    """The stops are int8 [states], as in `ByteAutomaton`."""
     start: int
 
 
 def token_table(machine: ByteAutomaton, token_bytes: Sequence[bytes]) -> TokenTable:
-    """Returns the automaton over tokens; a token without bytes keeps every state."""
+    """Compile the automaton over tokens; a token without bytes keeps every state."""
     states, _ = machine.next_state_AX.shape
     stops = np.flatnonzero(machine.stop_A)
     assert (machine.next_state_AX[stops] == stops[:, None]).all(), "a stop state can be left"
 
-    # Longest first: the tokens that still have a byte at some position are then a leading slice.
+    # Sort longest first, so that the tokens with a byte at some position are a leading slice.
     lengths_V = np.array([len(data) for data in token_bytes], np.int64)
     order_V = np.argsort(-lengths_V, kind="stable")
     starts_V = np.cumsum(lengths_V) - lengths_V

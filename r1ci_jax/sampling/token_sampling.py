@@ -1,11 +1,11 @@
-"""Drawing one token a row: temperature, top-k, top-p and min-p, each row with its own.
+"""Sample one token per slot, with temperature, top-k, top-p and min-p per slot.
 
-Nothing is sorted and no noise is drawn over the vocabulary. What top-k, top-p and min-p keep is
-"all logits from a threshold up", so each is a threshold, found by bisection over the float's bits
-(exact, 32 passes, and only when a row asks for it); the token is then found by inverting the
-cumulative sum at one uniform number.
+Nothing is sorted, and no noise over the vocabulary is generated. Top-k, top-p and min-p each keep
+all logits from a threshold up. Bisection over the float's bits finds this threshold; it is exact,
+takes 32 passes, and runs only when a slot requests a filter. Inverting the cumulative sum at one
+uniform number then gives the token.
 
-Axes: S rows, V vocabulary, M blocks of b entries each.
+Axes: S slots, V vocabulary, M blocks of b entries each.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from r1ci_jax.config import SamplingParams
 
 BLOCK = 256
-"""Vocabulary entries a block of the two-level search."""
+"""A block of the two-level search has this many vocabulary entries."""
 
 
 class SamplingArrays(NamedTuple):
-    """`Sampling` of every row, on the device."""
+    """These arrays hold the `SamplingParams` of every slot, on the device."""
 
     temperature_S: jax.Array
     top_k_S: jax.Array
@@ -30,7 +30,7 @@ class SamplingArrays(NamedTuple):
 
     @classmethod
     def from_params(cls, rows: list[SamplingParams]) -> "SamplingArrays":
-        """One entry a row."""
+        """Stack the parameters, one entry per slot."""
         return cls(
             temperature_S=jnp.asarray([row.temperature for row in rows], jnp.float32),
             top_k_S=jnp.asarray([row.top_k for row in rows], jnp.int32),
@@ -42,10 +42,10 @@ class SamplingArrays(NamedTuple):
 def sample(
     logits_SV: jax.Array, key_S: jax.Array, position_S: jax.Array, params: SamplingArrays
 ) -> tuple[jax.Array, jax.Array]:
-    """One token a row and its log-probability under the distribution it was drawn from.
+    """Sample one token per slot; also return its log-probability under the sampled distribution.
 
-    The random number of a row depends on its trajectory's key and the token's position only, never
-    on the slot or on the rest of the batch. At temperature 0 the log-probability is that of
+    The random number depends only on the trajectory's key and the token's position, never on the
+    slot index or on the rest of the batch. At temperature 0 the log-probability is that of
     temperature 1 without filters.
     """
     greedy_S = params.temperature_S == 0.0
@@ -77,10 +77,11 @@ def sample(
 
 
 def inverse_cdf(weights_SV: jax.Array, uniform_S: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Index v drawn with probability proportional to weights_SV, and the sum of the weights.
+    """Sample an index with probability proportional to weights_SV; also return their sum.
 
-    One uniform number a row replaces a vocabulary of Gumbel noise. The sum is taken over blocks
-    first, then inside the chosen block: one pass over the row and two short scans.
+    One uniform number per slot replaces Gumbel noise over the vocabulary. The cumulative sum runs
+    over blocks first and then inside the chosen block: one pass over the weights and two short
+    scans.
     """
     rows, vocab = weights_SV.shape
     padded = -(-vocab // BLOCK) * BLOCK
@@ -94,8 +95,8 @@ def inverse_cdf(weights_SV: jax.Array, uniform_S: jax.Array) -> tuple[jax.Array,
     chosen_Sb = jnp.take_along_axis(blocks_SMb, block_S[:, None, None], axis=1)[:, 0]
     inside_S = _first_above(jnp.cumsum(chosen_Sb, axis=-1), target_S - before_S)
     index_S = jnp.minimum(block_S * BLOCK + inside_S, vocab - 1)
-    # Rounding can push the target past the last entry of positive weight of a block, or onto one of
-    # weight zero; the heaviest token of the row is then the answer that cannot be impossible.
+    # Rounding can move the target past the last entry of positive weight of a block, or onto an
+    # entry of weight zero. Then use the token of the largest weight, which is always possible.
     possible_S = jnp.take_along_axis(weights_SV, index_S[:, None], axis=1)[:, 0] > 0
     index_S = jax.lax.cond(
         possible_S.all(),
@@ -106,13 +107,13 @@ def inverse_cdf(weights_SV: jax.Array, uniform_S: jax.Array) -> tuple[jax.Array,
 
 
 def _first_above(cdf_SX: jax.Array, target_S: jax.Array) -> jax.Array:
-    """First index whose cumulative sum exceeds the target, at most the last index."""
+    """Find the first index whose cumulative sum exceeds the target, at most the last one."""
     count_S = (cdf_SX <= target_S[:, None]).sum(-1)
     return jnp.minimum(count_S, cdf_SX.shape[-1] - 1)
 
 
 def threshold(logits_SV: jax.Array, weights_SV: jax.Array, params: SamplingArrays) -> jax.Array:
-    """The smallest logit that each row's filters keep; weights_SV are the logits' exponentials."""
+    """Find the smallest logit that each slot's filters keep; weights_SV is exp of the logits."""
     vocab = logits_SV.shape[-1]
     top_k_S = jnp.where(params.top_k_S > 0, jnp.minimum(params.top_k_S, vocab), vocab)
     by_count_S = _highest(logits_SV, lambda cut_S: (logits_SV >= cut_S[:, None]).sum(-1) >= top_k_S)
@@ -131,11 +132,11 @@ def threshold(logits_SV: jax.Array, weights_SV: jax.Array, params: SamplingArray
 
 
 def _highest(logits_SV: jax.Array, holds: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """The highest float up to each row's maximum at which `holds`, which is true below it."""
+    """Find the highest float, up to each slot's maximum, at which the monotone `holds` is true."""
 
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low_S, high_S = bounds
-        # Rounded up, and without overflow, so that a gap of one is closed too.
+        # Round up without overflow, so that a gap of one is closed too.
         middle_S = (low_S >> 1) + (high_S >> 1) + ((low_S | high_S) & 1)
         good_S = holds(_float_of(middle_S))
         return jnp.where(good_S, middle_S, low_S), jnp.where(good_S, high_S, middle_S - 1)
@@ -147,12 +148,12 @@ def _highest(logits_SV: jax.Array, holds: Callable[[jax.Array], jax.Array]) -> j
 
 
 def _order_of(x_S: jax.Array) -> jax.Array:
-    """Integers in the order of the floats."""
+    """Map floats to integers of the same order."""
     bits_S = jax.lax.bitcast_convert_type(x_S, jnp.int32)
     return jnp.where(bits_S < 0, bits_S ^ jnp.int32(0x7FFFFFFF), bits_S)
 
 
 def _float_of(order_S: jax.Array) -> jax.Array:
-    """The inverse of `_order_of`."""
+    """Invert `_order_of`."""
     bits_S = jnp.where(order_S < 0, order_S ^ jnp.int32(0x7FFFFFFF), order_S)
     return jax.lax.bitcast_convert_type(bits_S, jnp.float32)

@@ -1,1 +1,1 @@
-"""The mesh and the one table that maps array axes to it."""
+"""This package has the mesh and the table that maps array axes to it."""

@@ -1,4 +1,4 @@
-"""Axis letters used in array names: `logits_BTV` is [batch, token, vocabulary].
+"""Array names end in axis letters: `logits_BTV` is [batch, token, vocabulary].
 
 A letter has the same meaning everywhere in the project.
 

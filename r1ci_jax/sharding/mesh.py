@@ -1,6 +1,6 @@
-"""The device mesh: slice and data (replicas), fsdp (shards parameters), tensor (shards heads, mlp).
+"""The mesh has axes slice and data (replicas), fsdp (parameters) and tensor (heads and mlp).
 
-There is always a mesh. One device is a mesh of 1 x 1 x 1 x 1; `current` gives it where the caller
+There is always a mesh. One device is a mesh of 1 x 1 x 1 x 1; `current` returns it when the caller
 has set none.
 """
 
@@ -34,7 +34,7 @@ def make_mesh(
     devices of one TPU slice share one index on the slice axis.
 
     Raises:
-        UserError: the sizes do not fit the devices.
+        UserError: The sizes do not fit the devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = (slices, data, fsdp, tensor)
@@ -56,7 +56,7 @@ def make_mesh(
 
 
 def from_config(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """Make the mesh that an experiment names; all ones is this process's first device."""
+    """Make the mesh of an experiment; all ones means this process's first device."""
     if devices is None and config.num_devices == 1 and jax.process_count() == 1:
         return one_device()
     return make_mesh(config.data, config.fsdp, config.tensor, slices=config.slices, devices=devices)
@@ -64,31 +64,31 @@ def from_config(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mes
 
 @functools.cache
 def one_device() -> Mesh:
-    """The first device as a mesh of 1 x 1 x 1 x 1."""
+    """Return the first device as a mesh of 1 x 1 x 1 x 1."""
     return make_mesh(devices=jax.local_devices()[:1])
 
 
 def current() -> Mesh:
-    """The mesh that `jax.set_mesh` set, else `one_device`. Call it outside jit."""
+    """Return the mesh that `jax.set_mesh` set, else `one_device`. Call it outside jit."""
     mesh = jax.sharding.get_mesh()
     return one_device() if mesh.empty else mesh
 
 
 def current_in_jit() -> Mesh | AbstractMesh:
-    """The same inside a function that is being traced, where a mesh that is set has no devices."""
+    """Return the current mesh inside a traced function; if set, it is abstract there."""
     mesh = jax.sharding.get_abstract_mesh()
     return one_device() if mesh.empty else mesh
 
 
 def num_batch_shards(mesh: Mesh) -> int:
-    """Number of shards of a batch: its rows are split over slice, data and fsdp."""
+    """Return the number of shards of a batch, whose rows are sharded over slice, data and fsdp."""
     return math.prod(mesh.shape[axis] for axis in rules.BATCH)
 
 
 def parameter_sharding(
     mesh: Mesh | AbstractMesh, path: str, shape: tuple[int, ...]
 ) -> NamedSharding:
-    """Sharding of one parameter of a trainer."""
+    """Return the sharding of one parameter of a trainer."""
     return array_sharding(mesh, path, rules.logical_axes(path), shape)
 
 
@@ -99,10 +99,10 @@ def array_sharding(
     shape: tuple[int, ...],
     table: Mapping[str, rules.MeshAxes] = rules.AXES,
 ) -> NamedSharding:
-    """Sharding of an array with these logical axes.
+    """Return the sharding of an array with these logical axes.
 
     Raises:
-        UserError: the mesh does not divide an axis that may not be replicated instead.
+        UserError: The mesh does not divide an axis that may not be replicated instead.
     """
     assert len(axes) == len(shape), f"{name} has {len(shape)} axes, its rule {axes}"
     partition: list[rules.MeshAxes] = []
@@ -141,7 +141,7 @@ def constrain[T](tree: T, shardings: Callable[[AbstractMesh], Any]) -> T:
 
 
 def param_shardings[T](mesh: Mesh | AbstractMesh, abstract_state: T) -> T:
-    """Shardings of a tree of parameters, or of what follows parameters (an optimizer's state).
+    """Return the shardings of a tree of parameters or of an optimizer's state.
 
     Scalars, such as step counts, are replicated.
     """
@@ -163,7 +163,7 @@ def device_put_global[T](tree: T, shardings: Any) -> T:
     def put(array: Any, sharding: NamedSharding) -> jax.Array:
         if isinstance(array, jax.Array) and not array.is_fully_addressable:
             return jax.device_put(array, sharding)
-        # `jax.device_put` would send all of it between the hosts, to see that they agree.
+        # `jax.device_put` would send the full array between hosts to check that they agree.
         array = jax.device_get(array)
         indices = sharding.addressable_devices_indices_map(array.shape)
         shards = [jax.device_put(array[index], device) for device, index in indices.items()]
@@ -175,5 +175,5 @@ def device_put_global[T](tree: T, shardings: Any) -> T:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Sharding of any array whose first axis is the batch."""
+    """Return the sharding of any array whose first axis is the batch."""
     return NamedSharding(mesh, rules.spec("batch"))

@@ -1,4 +1,4 @@
-"""Moving arrays of a trainer to the devices of the mesh, and pinning them there."""
+"""These functions move a trainer's arrays to the devices of the mesh and pin them there."""
 
 import zlib
 from typing import Any
@@ -12,7 +12,7 @@ from r1ci_jax.sharding import rules
 
 
 def shard_batch(batch: Any) -> Any:
-    """Put host arrays on the devices, rows split over the mesh. Every host passes all rows."""
+    """Shard the rows of host arrays over the mesh. Every host passes all rows."""
     if hosts.count() > 1:
         checksums = [zlib.crc32(np.ascontiguousarray(array)) for array in jax.tree.leaves(batch)]
         hosts.require_same("the batch", checksums)
@@ -20,7 +20,7 @@ def shard_batch(batch: Any) -> Any:
 
 
 def shard_params[T](params: T) -> T:
-    """Put parameters on the devices as `rules.PARAMETERS` says."""
+    """Shard parameters over the devices by `rules.PARAMETERS`."""
     return meshes.device_put_global(params, meshes.param_shardings(meshes.current(), params))
 
 

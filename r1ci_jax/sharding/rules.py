@@ -1,4 +1,4 @@
-"""The one table that shards array axes over mesh axes.
+"""This module has the one table that shards array axes over mesh axes.
 
 A parameter's path gives its logical axes (PARAMETERS), and a logical axis gives the mesh axes it is
 sharded over (AXES). Nothing else in the project names a mesh axis for an array.
@@ -12,7 +12,7 @@ import jax
 type MeshAxes = str | tuple[str, ...] | None
 
 BATCH = ("slice", "data", "fsdp")
-"""Mesh axes of a batch's rows. Every slice has all parameters, so only gradients travel between."""
+"""Batch rows are sharded over these. Slices replicate parameters and only exchange gradients."""
 
 AXES: Mapping[str, MeshAxes] = {
     "batch": BATCH,
@@ -34,14 +34,14 @@ AXES: Mapping[str, MeshAxes] = {
 }
 
 SAMPLING_AXES: Mapping[str, MeshAxes] = {**AXES, "width": None}
-"""Axes of the sampler: a token reads every weight, so sharding over fsdp would gather them for
-every token. All other axes are sharded as in training."""
+"""These axes differ in the sampler: a token reads every weight, so sharding over fsdp would gather
+the weights for every token. All other axes are sharded as in training."""
 
 REPLICATE_IF_INDIVISIBLE = frozenset({"kv_heads", "prefill_rows"})
-"""Axes replicated where the mesh does not divide them: key/value heads are few, and a mesh is
-chosen for the query heads; rows of a prefill are no more than there are prompts."""
+"""These axes are replicated if the mesh does not divide them: key/value heads are few, and a mesh
+is chosen for the query heads; a prefill has at most as many rows as there are prompts."""
 
-# Path suffix -> logical axes. Suffixes, so that optimizer moments ("0/mu/layers/q") follow.
+# Map path suffixes to logical axes; suffixes also match moments ("0/mu/layers/q").
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
     r"embed": ("vocab", "width"),
     r"lm_head": ("width", "vocab"),
@@ -65,18 +65,18 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
 
 
 def logical_axes(path: str) -> tuple[str, ...]:
-    """Logical axes of the parameter at this slash-separated path; exactly one rule must match."""
+    """Return the logical axes of the parameter at a slash-separated path; one rule must match."""
     matches = [pattern for pattern in PARAMETERS if re.fullmatch(rf"(?:.*/)?{pattern}", path)]
     assert len(matches) == 1, f"{path!r} is matched by {len(matches)} sharding rules: {matches}"
     return PARAMETERS[matches[0]]
 
 
 def mesh_axes(axis: str) -> tuple[str, ...]:
-    """Mesh axes that a logical axis is sharded over."""
+    """Return the mesh axes that a logical axis is sharded over."""
     found = AXES[axis]
     return (found,) if isinstance(found, str) else found or ()
 
 
 def spec(*axes: str) -> jax.P:
-    """Partition spec of an array with these logical axes."""
+    """Return the partition spec of an array with these logical axes."""
     return jax.P(*(AXES[axis] for axis in axes))

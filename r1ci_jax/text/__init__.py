@@ -1,1 +1,1 @@
-"""Text contracts: tokenizers, the ChatML prompt, the code and answer protocol."""
+"""This package has tokenizers, the ChatML prompt, and the code and answer protocol."""

@@ -1,16 +1,16 @@
-"""ChatML, the message format of Qwen2.5, as token ids.
+"""This module builds ChatML, the message format of Qwen2.5, as token ids.
 
-Messages are assembled from ids, never rendered to one string and tokenized again: message marks
-come from here alone, so a question that spells them stays a question. Qwen's own template puts a
-default system message in front whenever none is given, also in front of a later message that is
-rendered by itself; nothing here adds a message that the caller did not pass.
+Messages are assembled from ids, never rendered to one string and tokenized again. Message marks are
+added only here, so a question that spells them stays a question. Qwen's own template adds a default
+system message whenever none is given, even before a later message that is rendered by itself. This
+module never adds a message that the caller did not pass.
 """
 
 from r1ci_jax.text.tokenizer import MESSAGE_END, MESSAGE_START, Tokenizer
 
 
 def prompt_ids(tokenizer: Tokenizer, question: str, *, system: str = "") -> list[int]:
-    """Returns the ids before the policy's first token; no system message if `system` is empty."""
+    """Return the ids before the policy's first token; no system message if `system` is empty."""
     system_ids = _message_ids(tokenizer, "system", system) if system else []
     return [
         *system_ids,
@@ -20,9 +20,9 @@ def prompt_ids(tokenizer: Tokenizer, question: str, *, system: str = "") -> list
 
 
 def user_message_ids(tokenizer: Tokenizer, text: str, *, is_closed: bool = False) -> list[int]:
-    """Returns the ids between the text of an assistant message and that of the next one.
+    """Return the ids between the text of an assistant message and that of the next one.
 
-    `is_closed`: the policy has closed its message with the end mark, so that no other is added.
+    `is_closed` means that the policy closed its message with the end mark; no other is added.
     """
     return [
         *([] if is_closed else [tokenizer.eos_id]),
@@ -33,12 +33,12 @@ def user_message_ids(tokenizer: Tokenizer, text: str, *, is_closed: bool = False
 
 
 def render_prompt(question: str) -> str:
-    """Returns the text of `prompt_ids`."""
+    """Return the text of `prompt_ids`."""
     return f"{MESSAGE_START}user\n{question}{MESSAGE_END}\n{MESSAGE_START}assistant\n"
 
 
 def render_user_message(text: str) -> str:
-    """Returns the text of `user_message_ids`."""
+    """Return the text of `user_message_ids`."""
     return f"{MESSAGE_END}\n{render_prompt(text)}"
 
 

@@ -1,4 +1,4 @@
-"""The prompts of the policy, as data. The paper's own wording is not published; this is ours."""
+"""This module has the prompts of the policy. The paper's wording is not published; this is ours."""
 
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -20,11 +20,11 @@ When you are sure, give the final answer once, outside code, between triple angl
 
 Problem:
 """
-"""Precede the question for pretrained models; the toy model learns from demonstrations."""
+"""They precede the question for pretrained models; the toy model learns from demonstrations."""
 
 AgentName = Literal["code_agent", "all_text", "all_code", "codesteer"]
 AGENT_NAMES: tuple[AgentName, ...] = get_args(AgentName)
-"""The agents (paper Table 2). rollout/agents.py says what each does."""
+"""These are the agents of the paper's Table 2; rollout/agents.py implements them."""
 
 HINTS: Mapping[str, str] = {
     "code_agent": "",
@@ -32,12 +32,12 @@ HINTS: Mapping[str, str] = {
     "all_text": "\nAnswer without code.",
     "all_code": "\nAnswer with code.",
 }
-"""Text that each agent appends to the question."""
+"""Each agent appends its text to the question."""
 
 CHECK_MESSAGE = "Check the answer with code."
-"""CodeSteer's second user message; the answer that follows it counts."""
+"""This is CodeSteer's second user message; the answer that follows it counts."""
 
 
 def render_question(question: str, agent: str, *, instructions: str = "") -> str:
-    """Returns the first user message; pretrained models get `INSTRUCTIONS`, others none."""
+    """Return the first user message; pretrained models get `INSTRUCTIONS`, others none."""
     return instructions + question + HINTS[agent]

@@ -1,15 +1,15 @@
-"""The protocol between the policy and the interpreter (paper section 3), on bytes.
+"""This module defines the byte protocol of the policy and the interpreter (paper section 3).
 
 A code block opens at three backticks, `python`, any blanks or tabs and a line feed, anywhere in the
-text; it closes at the first three backticks that stand at the start of a line (directly after the
-opening line feed too). An answer runs from `<<<` to the next `>>>` outside code; a code block that
+text; it closes at the first three backticks at the start of a line (directly after the opening
+line feed too). An answer runs from `<<<` to the next `>>>` outside code; a code block that
 opens before the answer is closed takes precedence, and the unfinished answer is void.
 
-The grammar stands here twice on purpose. `stop_machine` is the byte automaton that ends sampling,
-so it sees every byte as it comes; the regular expressions read a finished text. They agree, and the
-tests hold them to it. Give the text functions nothing but the policy's own text: a script's output
-could spell an answer. `last_code` and `final_answer` are exact on the text of one turn: what was
-sampled since the prompt or since the last observation.
+The grammar is implemented twice on purpose. `stop_machine` is the byte automaton that ends
+sampling, so it reads every byte in order; the regular expressions read a finished text. The tests
+check that they agree. Pass only the policy's own text to the text functions: a script's output
+could spell an answer. `last_code` and `final_answer` are exact on the text of one turn, which is
+the text sampled since the prompt or since the last observation.
 """
 
 import collections
@@ -29,11 +29,11 @@ ANSWER_CLOSE = b">>>"
 
 OBSERVATION_PREFIX = "Code Execution Results:"
 CLIP_MARK = "\n[... output shortened ...]\n"
-"""Stands for the middle that `clip_observation_ids` leaves out."""
+"""This marker replaces the middle that `clip_observation_ids` removes."""
 
 
 class Stop(enum.IntEnum):
-    """Why a state ends sampling."""
+    """A state has one of these reasons to end sampling."""
 
     NONE = 0
     CODE = 1
@@ -44,12 +44,12 @@ class Stop(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class ByteMachine:
-    """A deterministic automaton over bytes; stop states keep themselves on every further byte."""
+    """This is a deterministic automaton over bytes; it stays in a stop state on every byte."""
 
     next_state_AX: np.ndarray
-    """[states, 256] int16: the state after a byte."""
+    """The state after a byte is int16 [states, 256]."""
     stop_A: np.ndarray
-    """[states] int8: a `Stop`."""
+    """The stops are int8 [states], each a `Stop`."""
     start: int
 
 
@@ -59,7 +59,7 @@ _Step = Callable[[int, int], int]
 
 
 def _matcher(pattern: bytes) -> _Step:
-    """Returns a step function; its state is how many first bytes of `pattern` were just seen."""
+    """Return a step function; its state is the number of first bytes of `pattern` just seen."""
 
     def step(matched: int, byte: int) -> int:
         seen = pattern[:matched] + bytes([byte])
@@ -78,7 +78,7 @@ _match_code_close = _matcher(b"\n" + FENCE)
 
 
 def _step_code_open(matched: int, byte: int) -> int:
-    """The opening fence, with blanks and tabs allowed before its line feed."""
+    """Match the opening fence, with blanks and tabs allowed before its line feed."""
     if matched == len(CODE_OPEN) and byte in b" \t":
         return matched
     return _match_code_open(matched, byte)
@@ -86,7 +86,7 @@ def _step_code_open(matched: int, byte: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Text:
-    """Outside code: how much of the opening fence, and of the next answer mark, has been seen."""
+    """Outside code, the state counts the seen bytes of the opening fence and the answer mark."""
 
     fence: int = 0
     mark: int = 0
@@ -95,7 +95,7 @@ class _Text:
 
 @dataclasses.dataclass(frozen=True)
 class _Code:
-    """Inside code: how much of the closing fence has been seen; a line feed has, at the start."""
+    """Inside code, the state counts the seen bytes of the closing fence, with its line feed."""
 
     fence: int = 1
 
@@ -121,7 +121,7 @@ def _step(state: _State, byte: int) -> _State:
 
 
 def stop_machine() -> ByteMachine:
-    """Returns the automaton that ends sampling at a closed code block or a closed answer."""
+    """Return the automaton that ends sampling at a closed code block or a closed answer."""
     start = _Text()
     number: dict[_State, int] = {start: 0}
     rows: list[list[int]] = []
@@ -143,7 +143,7 @@ def stop_machine() -> ByteMachine:
 
 
 def run(machine: ByteMachine, data: bytes, state: int | None = None) -> int:
-    """Returns the state after `data`, from `state` or from the start."""
+    """Return the state after `data`, from `state` or from the start."""
     state = machine.start if state is None else state
     for byte in data:
         state = int(machine.next_state_AX[state, byte])
@@ -160,14 +160,14 @@ _MARK = re.compile(r"```|<<<|>>>")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Reading:
-    """A text taken apart; every part is found in one pass, so no text is slow to read."""
+    """A reading is a parsed text; every part is found in one pass, so no text is slow to read."""
 
     prose: list[str]
-    """The stretches before, between and after the blocks."""
+    """These are the texts before, between and after the blocks."""
     codes: list[str]
-    """The closed blocks."""
+    """These are the closed blocks."""
     is_open: bool
-    """The text ends inside a block; what that block holds belongs to neither list."""
+    """True means that the text ends inside a block, whose content is in neither list."""
 
 
 def _read(text: str) -> _Reading:
@@ -185,30 +185,30 @@ def _read(text: str) -> _Reading:
 
 
 def _answers(prose: str) -> tuple[list[str], list[str]]:
-    """Returns the answers in a stretch of prose, and what stands around them."""
-    # No search may start behind the last closing mark: each of many `<<<` would run to the end.
+    """Return the answers in a piece of prose, and the text around them."""
+    # No search may start after the last closing mark: each of many `<<<` would run to the end.
     end = prose.rfind(">>>") + 3
     parts = _ANSWER.split(prose[:end])
     return parts[1::2], [*parts[::2], prose[end:]]
 
 
 def last_code(text: str) -> str | None:
-    """Returns the code of the last closed block."""
+    """Return the code of the last closed block."""
     codes = _read(text).codes
     return codes[-1] if codes else None
 
 
 def final_answer(text: str) -> str | None:
-    """Returns what the last `<<<…>>>` outside code holds, stripped."""
+    """Return the stripped content of the last `<<<…>>>` outside code."""
     answers = [answer for prose in _read(text).prose for answer in _answers(prose)[0]]
     return answers[-1].strip() if answers else None
 
 
 def keeps_format(text: str) -> bool:
-    """Tells whether a whole response is well formed.
+    """Check that a full response is well formed.
 
-    Every code block is closed; exactly one answer stands, behind the last block, and is not empty;
-    no fence and no answer mark is left over outside blocks and answer.
+    Every code block is closed. There is exactly one answer, which follows the last block and is not
+    empty. No fence and no answer mark is left over outside blocks and answer.
     """
     reading = _read(text)
     *before, last = reading.prose
@@ -221,7 +221,7 @@ def keeps_format(text: str) -> bool:
     )
 
 
-# --- What the policy reads back ---
+# --- Text that the policy reads back ---
 
 _NOTICES = {
     Status.TIMEOUT_CPU: "TimeoutExpired: the script used up its CPU time and was stopped.",
@@ -238,10 +238,10 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def observation(result: ExecResult) -> str:
-    """Returns the text appended after a code block.
+    """Return the text appended after a code block.
 
-    Nothing in it depends on measured times, so that a seed replays the same trajectory. Its length
-    is limited in tokens, by `clip_observation_ids`.
+    The text does not depend on measured times, so a seed replays the same trajectory. Its length is
+    limited in tokens by `clip_observation_ids`.
     """
     printed = _printable(result.stdout).rstrip()
     parts = [part for part in (printed, _complaint(result)) if part]
@@ -249,12 +249,12 @@ def observation(result: ExecResult) -> str:
 
 
 def tool_text(text: str) -> str:
-    """Returns the text appended after the use of a tool that is not the interpreter."""
+    """Return the text appended after the use of a tool that is not the interpreter."""
     return f"\n{_printable(text).rstrip() or '(no output)'}\n"
 
 
 def _complaint(result: ExecResult) -> str:
-    """Returns what went wrong, short; empty when nothing did."""
+    """Return a short description of the failure; it is empty when there is none."""
     match result.status:
         case Status.OK:
             return ""
@@ -270,7 +270,7 @@ def _complaint(result: ExecResult) -> str:
 
 
 def _traceback_tail(stderr: str) -> str:
-    """Returns the message at the end of a traceback, without the indented frames above it."""
+    """Return the message at the end of a traceback, without the indented frames above it."""
     lines = [line for line in _printable(stderr).splitlines() if line.strip()]
     frames = [number for number, line in enumerate(lines) if line[0] in " \t"]
     tail = lines[frames[-1] + 1 :] if frames else lines
@@ -279,14 +279,14 @@ def _traceback_tail(stderr: str) -> str:
 
 
 def _printable(text: str) -> str:
-    r"""Spells control characters and lone surrogates out (`\x1b`); keeps line feeds and tabs."""
+    r"""Spell out control characters and lone surrogates (`\x1b`); keep line feeds and tabs."""
     return _UNPRINTABLE.sub(
         lambda match: match[0].encode("unicode_escape").decode("ascii"), text.replace("\r\n", "\n")
     )
 
 
 def clip_observation_ids(ids: list[int], limit: int, marker_ids: list[int]) -> list[int]:
-    """Returns at most `limit` ids: all of them, or the head, the marker and the tail."""
+    """Return at most `limit` ids: all of them, or the head, the marker and the tail."""
     if len(ids) <= limit:
         return ids
     kept = limit - len(marker_ids)

@@ -1,8 +1,8 @@
-"""Byte-level BPE tokenizers: Qwen2.5's own, and a small one trained on a run's text.
+"""The byte-level BPE tokenizers are Qwen2.5's own and a small one trained on a run's text.
 
-Both are the same class over a Hugging Face `tokenizer.json`. Encoding runs on a copy of that
-definition from which every added token is removed, so a question or a script's output can spell
-`<|im_end|>` or `<tool_call>` without its becoming one: control ids come from code alone.
+Both are the same class over a Hugging Face `tokenizer.json`. Encoding uses a copy of that
+definition from which every added token is removed, so `<|im_end|>` or `<tool_call>` in a question
+or a script's output is encoded as plain text. Only code produces control ids.
 
 Decoding goes through bytes, so it inverts encoding exactly. One exception: Qwen's definition
 normalizes text to Unicode NFC before encoding, so a decomposed "é" comes back composed. The trained
@@ -27,14 +27,14 @@ PAD = "<|endoftext|>"
 MESSAGE_START = "<|im_start|>"
 MESSAGE_END = "<|im_end|>"
 
-# What Qwen2.5 splits on: English clitics, words with one leading mark, SINGLE digits, runs of marks
-# with the line breaks behind them, line breaks, blanks.
+# Qwen2.5 splits on English clitics, words with one leading mark, SINGLE digits, runs of marks with
+# the line breaks after them, line breaks and blanks.
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# ChatML as `r1ci_jax.text.chatml` writes it; unlike Qwen's template it adds no system message.
+# This is the ChatML of `r1ci_jax.text.chatml`; unlike Qwen's, it adds no system message.
 _CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
@@ -48,11 +48,11 @@ _TEMPLATE_FILE = "chat_template.jinja"
 
 
 class Tokenizer:
-    """Text to ids and back.
+    """A tokenizer converts text to ids and back.
 
     Attributes:
-        vocab_size: Number of ids, added tokens included. A model's embedding may have more rows
-            (published Qwen2.5 checkpoints pad theirs); those are no text and must not be sampled.
+        vocab_size: Number of ids, added tokens included. A model's embedding may be larger
+            (published Qwen2.5 checkpoints pad it); the extra ids must not be sampled.
         eos_id: `<|im_end|>`, the end of a message.
         pad_id: `<|endoftext|>`.
         im_start_id: `<|im_start|>`, the start of a message.
@@ -66,7 +66,7 @@ class Tokenizer:
     marks: tuple[str, ...]
 
     def __init__(self, definition: dict[str, Any], config: dict[str, Any]) -> None:
-        """Takes the contents of `tokenizer.json` and of `tokenizer_config.json`."""
+        """Build from the contents of `tokenizer.json` and of `tokenizer_config.json`."""
         if not _is_byte_level(definition):
             raise UserError(
                 "the tokenizer is not a byte-level BPE, so stop marks cannot be followed in bytes; "
@@ -97,30 +97,30 @@ class Tokenizer:
         self.vocab_size = len(self._bytes)
 
     def encode(self, text: str) -> list[int]:
-        """Returns ids of plain text; never an added token, whatever the text spells."""
+        """Return the ids of plain text, never an added token, whatever the text spells."""
         # A lone surrogate (half of a UTF-16 pair) has no UTF-8 form; it becomes "?".
         text = text.encode("utf-8", "replace").decode("utf-8")
         return self._encoder.encode(text, add_special_tokens=False).ids
 
     def encode_marked(self, text: str) -> list[int]:
-        """Returns ids of a whole rendered conversation, added tokens recognized where spelled."""
+        """Return the ids of a rendered conversation; spelled added tokens are recognized."""
         text = text.encode("utf-8", "replace").decode("utf-8")
         return self._marking_encoder.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Returns text, added tokens as they are spelled, invalid UTF-8 as U+FFFD."""
+        """Return the text; added tokens are spelled out, invalid UTF-8 is U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """Returns the bytes that the ids stand for."""
+        """Return the bytes that the ids stand for."""
         return b"".join(self._bytes[index] for index in ids)
 
     def token_bytes(self) -> list[bytes]:
-        """Returns the bytes of every id; empty where the id space has a hole."""
+        """Return the bytes of every id; unused ids have empty bytes."""
         return list(self._bytes)
 
     def save(self, directory: Path) -> None:
-        """Writes the Hugging Face layout, readable by `load` and by transformers."""
+        """Write the Hugging Face layout, readable by `load` and by transformers."""
         files = {
             _DEFINITION_FILE: json.dumps(self._definition, ensure_ascii=False),
             _CONFIG_FILE: json.dumps(self._config, ensure_ascii=False, indent=2),
@@ -137,7 +137,7 @@ class Tokenizer:
 
 
 def load(path_or_hub_id: str) -> Tokenizer:
-    """Returns the tokenizer in a directory, or the one of a Hugging Face hub repository."""
+    """Return the tokenizer in a directory, or the one of a Hugging Face hub repository."""
     if os.path.isdir(path_or_hub_id):
         directory = Path(path_or_hub_id)
         if not (directory / _DEFINITION_FILE).is_file():
@@ -156,10 +156,10 @@ def load(path_or_hub_id: str) -> Tokenizer:
 
 
 def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Returns a byte-level BPE trained on `texts`; the same texts always give the same ids.
+    """Return a byte-level BPE trained on `texts`; the same texts always give the same ids.
 
-    Ids: learned tokens first, then the three ChatML tokens, as in Qwen2.5. Fewer than `vocab_size`
-    ids come out when the texts hold too few different words to merge.
+    The ids of learned tokens come first, then the three ChatML tokens, as in Qwen2.5. The result
+    has fewer than `vocab_size` ids if the texts have too few different words to merge.
     """
     specials = (PAD, MESSAGE_START, MESSAGE_END)
     smallest = 256 + len(specials)
@@ -209,10 +209,10 @@ def _is_byte_level(definition: dict[str, Any]) -> bool:
 
 
 def _byte_of_character() -> dict[str, int]:
-    """Inverts the alphabet in which byte-level vocabularies spell bytes as printable characters.
+    """Invert the alphabet in which byte-level vocabularies spell bytes as printable characters.
 
-    A byte that is a printable Latin-1 character stands for itself; the others are numbered upwards
-    from U+0100 in byte order (blank is U+0120, line feed U+010A).
+    A byte that is a printable Latin-1 character is spelled as itself; the others are numbered from
+    U+0100 in byte order (blank is U+0120, line feed U+010A).
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]

@@ -1,1 +1,1 @@
-"""Hugging Face checkpoints in and out."""
+"""This package reads and writes Hugging Face checkpoints."""

@@ -1,7 +1,7 @@
-"""Hugging Face config.json to Qwen2Config and back.
+"""This module converts a Hugging Face config.json to Qwen2Config and back.
 
-What this decoder does not compute is refused by name, never ignored: a checkpoint that loads must
-give the reference's logits.
+A feature that this decoder does not compute is rejected by name, never ignored: a checkpoint that
+loads must give the reference's logits.
 """
 
 import json
@@ -16,14 +16,14 @@ from r1ci_jax.model.qwen2 import Qwen2Config
 
 MODEL_TYPES = ("qwen2", "llama")
 
-# Defaults that transformers gives to keys absent from config.json.
+# transformers uses these defaults for keys absent from config.json.
 _DEFAULT_THETA = 10000.0
 _DEFAULT_EPS = 1e-6
 _DEFAULT_POSITIONS = {"qwen2": 32768, "llama": 2048}
 
 
 def read_json(directory: Path) -> dict[str, Any]:
-    """The parsed config.json of a checkpoint directory."""
+    """Parse the config.json of a checkpoint directory."""
     path = directory / "config.json"
     try:
         raw = json.loads(path.read_text())
@@ -41,7 +41,7 @@ def read_json(directory: Path) -> dict[str, Any]:
 
 
 def parse(raw: Mapping[str, Any], source: object) -> Qwen2Config:
-    """Architecture described by a config.json; `source` names it in errors."""
+    """Return the architecture described by a config.json; `source` names it in errors."""
     model_type = raw.get("model_type")
     if model_type not in MODEL_TYPES:
         raise UserError(
@@ -91,7 +91,7 @@ def parse(raw: Mapping[str, Any], source: object) -> Qwen2Config:
 
 
 def render(config: Qwen2Config, dtype: np.dtype, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The config.json of a checkpoint; `extra` adds keys such as eos_token_id."""
+    """Return the config.json of a checkpoint; `extra` adds keys such as eos_token_id."""
     model_type, architecture = (
         ("qwen2", "Qwen2ForCausalLM") if config.qkv_bias else ("llama", "LlamaForCausalLM")
     )
@@ -129,7 +129,7 @@ def _rope(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _unsupported(raw: Mapping[str, Any]) -> list[str]:
-    """Features that would change the logits and that this decoder does not have."""
+    """List features that would change the logits and that this decoder does not support."""
     found = []
     rope = _rope(raw)
     rope_type = rope.get("rope_type", rope.get("type", "default"))

@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: a local directory, or a snapshot of a Hugging Face repository."""
+"""A checkpoint is in a local directory or in a snapshot of a Hugging Face repository."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ _FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 
 
 def resolve(path_or_hub_id: str | Path) -> Path:
-    """Directory of the checkpoint; downloads a hub id into the Hugging Face cache."""
+    """Return the checkpoint's directory; download a hub id into the Hugging Face cache."""
     path = Path(path_or_hub_id)
     if path.is_dir():
         return path

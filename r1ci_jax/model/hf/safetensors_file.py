@@ -1,9 +1,10 @@
-"""The safetensors file format, read and written block by block.
+"""This module reads and writes safetensors files block by block.
 
-Format: eight bytes little-endian header length, a JSON header (name -> dtype, shape, byte range),
-then the tensors. Plain reads and writes instead of a memory map: mapped pages count as resident
-memory, and a loader that promises to stay near the size of its checkpoint cannot afford them. A
-missing, truncated or damaged file is told from its header and its size, before a tensor is used.
+A file has an eight-byte little-endian header length, a JSON header (name -> dtype, shape, byte
+range), and then the tensors. The module uses plain reads and writes instead of a memory map:
+mapped pages count as resident memory, which a loader must keep near the size of its checkpoint. A
+missing, truncated or damaged file is detected from its header and its size, before a tensor is
+used.
 """
 
 import contextlib
@@ -35,35 +36,35 @@ _LFS_POINTER = b"version https://git-lfs"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Where one tensor lies."""
+    """An entry locates one tensor in a file."""
 
     path: Path
     dtype: np.dtype
     shape: tuple[int, ...]
     offset: int
-    """Byte of the file at which the tensor starts."""
+    """The tensor starts at this byte of the file."""
 
 
 class Tensor(Protocol):
-    """What can be written: a shape, a dtype, and its rows in blocks."""
+    """A tensor to write has a shape, a dtype, and its data in blocks."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in the file."""
+        """Return the shape in the file."""
         ...
 
     @property
     def dtype(self) -> np.dtype:
-        """Dtype in the file; one of DTYPES."""
+        """Return the dtype in the file, one of DTYPES."""
         ...
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Consecutive pieces, in order; together they are the whole tensor."""
+        """Yield consecutive pieces in order; together they are the full tensor."""
         ...
 
 
 def read_header(path: Path) -> dict[str, Entry]:
-    """Entries of a file by tensor name, each checked to lie inside the file."""
+    """Return the entries of a file by tensor name; check that each is inside the file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -110,7 +111,7 @@ def _entry(path: Path, name: str, info: dict, data_start: int, file_size: int) -
 
 
 def read_rows(entry: Entry, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Rows [start, stop) of a tensor as (first row, block); the next block overwrites the last."""
+    """Yield [start, stop) of the first axis as (index, block); each block is overwritten."""
     row_shape = entry.shape[1:]
     row_bytes = math.prod(row_shape) * entry.dtype.itemsize
     rows = max(1, min(stop - start, _BLOCK_BYTES // max(row_bytes, 1)))
@@ -125,7 +126,7 @@ def read_rows(entry: Entry, start: int, stop: int) -> Iterator[tuple[int, np.nda
 
 
 def _read_exactly(file: io.FileIO, target: memoryview, path: Path) -> None:
-    # One read may return less than asked for: Linux stops at 2 GiB.
+    # One read may return less than requested: Linux stops at 2 GiB.
     while len(target):
         count = file.readinto(target)
         if not count:
@@ -157,12 +158,12 @@ def write_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def nbytes(tensor: Tensor) -> int:
-    """Bytes of a tensor in the file."""
+    """Return the number of bytes of a tensor in the file."""
     return math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
 
 
 def row_blocks(matrix: np.ndarray) -> Iterator[np.ndarray]:
-    """An array (a transposed view, say) as contiguous pieces of bounded size."""
+    """Yield an array, such as a transposed view, as contiguous pieces of bounded size."""
     row_bytes = max(1, matrix.nbytes // max(1, matrix.shape[0]))
     rows = max(1, _BLOCK_BYTES // row_bytes)
     for start in range(0, matrix.shape[0], rows):
@@ -174,7 +175,7 @@ def _raw(block: np.ndarray) -> memoryview:
 
 
 def group_by_size(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
-    """Names in order, cut into groups of at most `limit` bytes; a larger tensor stands alone."""
+    """Split names in order into groups of at most `limit` bytes; a larger tensor is alone."""
     groups: list[list[str]] = []
     filled = limit + 1
     for name, size in sizes.items():
@@ -187,7 +188,7 @@ def group_by_size(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 
 
 def read_index(index: Path) -> dict[str, Entry]:
-    """Entries of all the files that an index names, by tensor name."""
+    """Return the entries of all files that an index names, by tensor name."""
     try:
         weight_map = json.loads(index.read_text())["weight_map"]
         files = sorted(set(weight_map.values()))
@@ -206,7 +207,7 @@ def read_index(index: Path) -> dict[str, Entry]:
 
 
 def short_list(names: Iterable[str]) -> str:
-    """The first three names and how many more there are."""
+    """Format the first three names and the number of further names."""
     names = list(names)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
@@ -214,7 +215,7 @@ def short_list(names: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn an operating-system error while reading into the user's one line."""
+    """Turn an operating-system error while reading into a one-line UserError."""
     try:
         yield
     except OSError as error:

@@ -1,11 +1,11 @@
-"""Hugging Face safetensors in and out.
+"""This module reads and writes Hugging Face safetensors.
 
-One table (TABLE) names every parameter in both worlds. Each is a matrix or a vector there; here,
-layers are stacked on a leading axis and heads have axes of their own.
+One table (TABLE) names every parameter in both layouts. In Hugging Face files each parameter is a
+matrix or a vector; here, layers are stacked on a leading axis and heads have separate axes.
 
-Loading fills one buffer a parameter, block by block from the file, and hands it to JAX, which on a
-CPU adopts it without a copy: the peak is the model plus a block. With a mesh set (`jax.set_mesh`),
-each device's shard is read on its own.
+Loading fills one buffer per parameter, block by block from the file, and passes it to JAX, which on
+a CPU adopts it without a copy: the peak is the model plus a block. With a mesh set
+(`jax.set_mesh`), each device's shard is read separately.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from r1ci_jax.model.qwen2 import Qwen2, Qwen2Config
 from r1ci_jax.sharding import mesh as meshes
 
 SHARD_BYTES = 5 * 10**9
-"""Largest file of an exported checkpoint."""
+"""A file of an exported checkpoint has at most this many bytes."""
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -38,14 +38,14 @@ _SINGLE = "model.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One parameter in both namings."""
+    """A rule names one parameter in both layouts."""
 
     ours: str
     theirs: str
-    """With `{layer}` for a parameter that every layer has."""
+    """The name contains `{layer}` for a parameter that every layer has."""
     inputs: int = 0
-    """Leading axes of ours (without the layer) that are the input of a linear map, whose matrix is
-    stored [outputs, inputs] there. 0: no linear map, stored in our order."""
+    """This many leading axes here (without the layer axis) are the input of a linear map, whose
+    matrix is [outputs, inputs] in the file. 0 means no linear map, stored in our order."""
 
 
 TABLE = (
@@ -72,11 +72,11 @@ def load_pretrained(path_or_hub_id: str | Path, dtype: DTypeLike | None = jnp.fl
     """Read a Qwen-2/2.5 (or plain Llama) checkpoint.
 
     Args:
-        path_or_hub_id: a directory with config.json and safetensors, or a Hugging Face hub id.
-        dtype: dtype of the parameters; None keeps the checkpoint's.
+        path_or_hub_id: A directory with config.json and safetensors, or a Hugging Face hub id.
+        dtype: Dtype of the parameters; None keeps the checkpoint's dtype.
 
     Raises:
-        UserError: what is missing, damaged or unsupported.
+        UserError: The checkpoint is missing, damaged or unsupported.
     """
     directory = hub.resolve(path_or_hub_id)
     config = hf_config.parse(hf_config.read_json(directory), directory)
@@ -106,13 +106,13 @@ def save_pretrained(
     extra_config: Mapping[str, Any] | None = None,
     companions: Iterable[Path] = (),
 ) -> None:
-    """Write `out_dir` in Hugging Face layout, whole or not at all.
+    """Write `out_dir` in Hugging Face layout, completely or not at all.
 
     Args:
-        model: what to write, in its own dtype. A tied head is not written.
-        out_dir: must not exist, or be empty.
-        extra_config: further keys of config.json, such as eos_token_id.
-        companions: files to copy along, such as the tokenizer's.
+        model: Model to write, in its own dtype. A tied head is not written.
+        out_dir: Output directory; it must not exist or must be empty.
+        extra_config: Further keys of config.json, such as eos_token_id.
+        companions: Further files to copy, such as the tokenizer's.
     """
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -145,7 +145,7 @@ def save_pretrained(
 
 
 def find_tensors(directory: Path) -> dict[str, safetensors_file.Entry]:
-    """Every tensor of a checkpoint directory, from its index or its single file."""
+    """Find every tensor of a checkpoint directory, from its index or its single file."""
     index, single = directory / _INDEX, directory / _SINGLE
     if index.is_file():
         return safetensors_file.read_index(index)
@@ -157,26 +157,26 @@ def find_tensors(directory: Path) -> dict[str, safetensors_file.Entry]:
 
 
 def parameter_path(path: tuple) -> str:
-    """Slash-separated path of a leaf in the model's state."""
+    """Return the slash-separated path of a leaf in the model's state."""
     return jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
 
 
 def hf_names(config: Qwen2Config, path: str) -> list[str]:
-    """Their names for one of our parameters: one a layer, or one."""
+    """Return the Hugging Face names of one parameter: one per layer, or a single name."""
     theirs = _BY_PATH[path].theirs
     layers = range(config.layers) if path.startswith("layers/") else range(1)
     return [theirs.format(layer=layer) for layer in layers]
 
 
 def _matrix_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape there of a parameter that has `shape` here, layer axis aside."""
+    """Return the file's shape of a parameter that has `shape` here, without the layer axis."""
     if rule.inputs:
         return math.prod(shape[rule.inputs :]), math.prod(shape[: rule.inputs])
     return shape if rule.ours == "embed" else (math.prod(shape),)
 
 
 def expected_shapes(config: Qwen2Config) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor that a checkpoint of this architecture must hold."""
+    """Return the shape of every tensor that a checkpoint of this architecture must hold."""
     model = nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0)))
     shapes = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(nnx.state(model))[0]:
@@ -203,7 +203,7 @@ def _check(
                 f"{directory}: {name} has shape {list(entries[name].shape)}, config.json asks for "
                 f"{list(shape)}; the files do not belong together"
             )
-    # Tied checkpoints may carry a copy of the head, old Llama ones the rotary frequencies.
+    # Tied checkpoints may have a copy of the head; old Llama ones have rotary frequencies.
     known = {"lm_head.weight"} if config.tied else set()
     surplus = [
         name
@@ -223,7 +223,7 @@ def _read(
     index: tuple[slice, ...] | None,
     sources: list[safetensors_file.Entry],
 ) -> np.ndarray:
-    """The part `index` of one parameter, from its tensors there."""
+    """Read the slice `index` of one parameter from its tensors in the files."""
     rule = _BY_PATH[name]
     assert index is not None, "every device that is asked for has a part"
     bounds = [part.indices(size)[:2] for part, size in zip(index, leaf.shape, strict=True)]
@@ -243,7 +243,7 @@ def _read_tensor(
     bounds: list[tuple[int, int]],
     out: np.ndarray,
 ) -> None:
-    """Fill `out` with the part `bounds` of one tensor that has `shape` here."""
+    """Fill `out` with the slice `bounds` of one tensor that has `shape` here."""
     if not rule.inputs:
         rest = math.prod(shape[1:])
         if rule.ours == "embed":
@@ -266,14 +266,14 @@ def _read_tensor(
 
 
 def _flat_range(shape: tuple[int, ...], bounds: list[tuple[int, int]]) -> tuple[int, int]:
-    """Range of a group of axes when flattened; only its first axis may be cut."""
+    """Return the flattened range of a group of axes; only its first axis may be sliced."""
     assert all(b == (0, size) for b, size in zip(bounds[1:], shape[1:], strict=True))
     rest = math.prod(shape[1:])
     return bounds[0][0] * rest, bounds[0][1] * rest
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Uninitialised array at an address that JAX's CPU backend adopts without copying."""
+    """Allocate an uninitialized array that JAX's CPU backend adopts without copying."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + 64, np.uint8)
     offset = -raw.ctypes.data % 64
@@ -282,7 +282,7 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Outgoing:
-    """One tensor there, taken from a parameter here when its turn comes."""
+    """An outgoing tensor of the file is taken from its parameter only when it is written."""
 
     rule: Rule
     parameter: jax.Array
@@ -299,7 +299,7 @@ class _Outgoing:
 
 
 def _outgoing(model: Qwen2) -> dict[str, _Outgoing]:
-    """The tensors of a checkpoint in the order of TABLE, layer by layer."""
+    """Return the tensors of a checkpoint in the order of TABLE, layer by layer."""
     found = {}
     leaves = jax.tree_util.tree_flatten_with_path(nnx.state(model, nnx.Param))[0]
     for path, parameter in leaves:
