@@ -1,4 +1,4 @@
-"""`r1ci sandbox`: doctor, exec, bench, soak."""
+"""The command `r1ci sandbox` with its parts doctor, exec, bench and soak."""
 
 import argparse
 import dataclasses
@@ -23,7 +23,7 @@ RED: Final = "\x1b[31m{}\x1b[0m"
 
 
 def add_commands(subparsers: "Subparsers") -> None:
-    """Register `sandbox` and its commands; each sets `run`: arguments in, exit status out."""
+    """Register `sandbox` and its commands; each sets `run`, which returns an exit status."""
     group = subparsers.add_parser("sandbox", help="the interpreter jail")
     commands = group.add_subparsers(dest="sandbox_command", required=True, metavar="COMMAND")
 
@@ -97,7 +97,7 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    """Print every check; status 1 when one fails."""
+    """Print every check; return status 1 when one fails."""
     checks = doctor.examine()
     ok = all(check.ok for check in checks)
     if arguments.json:
@@ -110,7 +110,10 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 
 def run_exec(arguments: argparse.Namespace) -> int:
-    """Run the script; output on its own streams, verdict on stderr, status 0 only for ok."""
+    """Run the script, print its output and the verdict, and return status 0 only for `ok`.
+
+    The output goes to the same streams as in the script; the verdict goes to stderr.
+    """
     if bool(arguments.collect) != (arguments.into is not None):
         raise UserError("--collect NAME and --into DIR need each other; give both or none")
     code = read_code(arguments.file)
@@ -132,7 +135,7 @@ def run_exec(arguments: argparse.Namespace) -> int:
 
 
 def exec_config(arguments: argparse.Namespace) -> SandboxConfig:
-    """The policy's settings with what the command line says differently."""
+    """Return the policy's settings, with the changes that the command line makes."""
     config = SandboxConfig.from_policy(
         arguments.policy, workers=1, backend=arguments.backend, unsafe=arguments.unsafe
     )
@@ -142,10 +145,10 @@ def exec_config(arguments: argparse.Namespace) -> SandboxConfig:
 
 
 def write_files(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:
-    """Write collected files; their names are those asked for, never the script's choice.
+    """Write collected files; their names are the requested ones, never the script's choice.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: A file cannot be written.
     """
     for name, data in files.items():
         path = directory / name
@@ -159,7 +162,7 @@ def write_files(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
-    """Print the figures; status 0 whatever they are."""
+    """Print the figures; return status 0 whatever they are."""
     from r1ci_jax.sandbox.stress import bench
 
     names = ("rounds", "tail", "sessions", "workers", "policy")
@@ -170,7 +173,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 
 def run_soak(arguments: argparse.Namespace) -> int:
-    """Print the report; status 0 only when everything held."""
+    """Print the report; return status 0 only when every check passed."""
     from r1ci_jax.sandbox.stress import bench, soak
 
     names = ("runs", "workers", "policy", "backend", "seed")
@@ -181,10 +184,10 @@ def run_soak(arguments: argparse.Namespace) -> int:
 
 
 def read_code(file: str) -> str:
-    """The script's text.
+    """Return the script's text.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: The script cannot be read.
     """
     try:
         data = sys.stdin.buffer.read() if file == "-" else pathlib.Path(file).read_bytes()
@@ -198,7 +201,7 @@ def read_code(file: str) -> str:
 
 
 def summary(result: ExecResult) -> str:
-    """The verdict in one line."""
+    """Return the verdict in one line."""
     parts = [str(result.status)]
     if result.exit_code is not None:
         parts.append(f"exit {result.exit_code}")
