@@ -68,7 +68,7 @@ class Groups:
         path = self.directory / group
         if self.version == 2:
             (path / "memory.max").write_text(str(memory_bytes))
-            with contextlib.suppress(FileNotFoundError):  # a kernel without swap accounting
+            with contextlib.suppress(FileNotFoundError):  # Linux without swap accounting
                 (path / "memory.swap.max").write_text("0")
             return
         with_swap = path / "memory.memsw.limit_in_bytes"
