@@ -1,4 +1,4 @@
-"""The interpreter jail: run hostile Python, get a typed result back. Imports no JAX."""
+"""The interpreter jail: it runs hostile Python, returns a typed result, and imports no JAX."""
 
 from r1ci_jax.sandbox.api import Sandbox
 from r1ci_jax.sandbox.result import ExecResult, Status

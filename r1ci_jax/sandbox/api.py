@@ -1,4 +1,4 @@
-"""The sandbox as its users see it: scripts in, results out."""
+"""The sandbox's interface for its users: it takes scripts and returns results."""
 
 import asyncio
 import concurrent.futures
@@ -15,16 +15,17 @@ from r1ci_jax.sandbox.settings import Limits, SandboxConfig
 
 
 class Sandbox:
-    """Runs hostile Python scripts, each in a fresh process and fresh namespaces.
+    """A sandbox that runs each hostile Python script in a fresh process and fresh namespaces.
 
-    Thread-safe. Up to `config.workers` scripts run at a time, the others wait their turn.
+    It is thread-safe. Up to `config.workers` scripts run at a time; the others wait in a queue.
 
     Raises:
-        UserError: on creation, when this machine cannot isolate scripts; never falls back to less.
+        UserError: On creation, this machine cannot isolate scripts. The sandbox never falls back to
+            weaker isolation.
     """
 
     def __init__(self, config: SandboxConfig, *, python: JailPython | None = None):
-        """Args: `python` replaces the prepared interpreter that is found by default."""
+        """Open the back end; `python` replaces the prepared interpreter that is used by default."""
         self.config = config
         self._backend = open_backend(config, python)
         try:
@@ -41,7 +42,7 @@ class Sandbox:
 
     @property
     def tier(self) -> str:
-        """The isolation of the scripts, in words; see `host.tiers`."""
+        """Describe the isolation of the scripts; see `host.tiers`."""
         return self._backend.tier
 
     def run(
@@ -53,13 +54,15 @@ class Sandbox:
     def submit(
         self, code: str, limits: Limits | None = None, *, collect: Sequence[str] = ()
     ) -> concurrent.futures.Future[ExecResult]:
-        """Queue one script; blocks while `config.queue` scripts wait. Waiting costs no limit.
+        """Queue one script; block while `config.queue` scripts wait.
+
+        The time in the queue does not count against any limit.
 
         Args:
             code: The script.
-            limits: For this script; by default the config's.
-            collect: Files below its working directory that come back in `ExecResult.files`. Links
-                are not followed; what is missing, or larger than `file_bytes`, is left out.
+            limits: The limits of this script; by default those of the config.
+            collect: Files below its working directory that `ExecResult.files` returns. Links are
+                not followed; a file that is missing, or larger than `file_bytes`, is left out.
         """
         names = collected_files.check(collect)
         return self._backend.submit(code, limits or self.config.limits, names)
@@ -67,7 +70,7 @@ class Sandbox:
     async def run_async(
         self, code: str, limits: Limits | None = None, *, collect: Sequence[str] = ()
     ) -> ExecResult:
-        """The same for asyncio; nothing blocks the event loop."""
+        """Run one script under asyncio; nothing blocks the event loop."""
         future = await asyncio.to_thread(self.submit, code, limits, collect=collect)
         return await asyncio.wrap_future(future)
 
@@ -76,5 +79,5 @@ class Sandbox:
         return self._backend.session(limits or self.config.limits)
 
     def close(self) -> None:
-        """Drop what waits, end what runs, leave nothing behind."""
+        """Drop waiting scripts, end running ones, and remove everything the sandbox created."""
         self._backend.close()

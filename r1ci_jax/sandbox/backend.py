@@ -14,7 +14,7 @@ class Backend(ScriptQueue, Protocol):
 
     @property
     def tier(self) -> str:
-        """The isolation of the scripts, in words."""
+        """Describe the isolation of the scripts."""
         ...
 
     def session(self, limits: Limits) -> Session:
@@ -22,7 +22,7 @@ class Backend(ScriptQueue, Protocol):
         ...
 
     def close(self) -> None:
-        """Drop what waits, end what runs, leave nothing behind."""
+        """Drop waiting scripts, end running ones, and remove everything the back end created."""
         ...
 
 
@@ -30,6 +30,6 @@ def open_backend(config: SandboxConfig, python: JailPython | None) -> Backend:
     """Open the back end that `config.backend` names.
 
     Raises:
-        UserError: this machine, or every node of the cluster, cannot isolate scripts.
+        UserError: This machine, or every node of the cluster, cannot isolate scripts.
     """
     return RayPool(config) if config.backend == "ray" else local_backend(config, python)

@@ -1,4 +1,4 @@
-"""The policies' files in `sandboxes/`, as tables."""
+"""Read the policies' files in `sandboxes/` as tables."""
 
 import pathlib
 import tomllib
@@ -8,20 +8,20 @@ from r1ci_jax.errors import UserError
 
 
 def directory() -> pathlib.Path:
-    """`sandboxes/` stands beside the package, in a checkout and in an installation alike."""
+    """Return `sandboxes/`, next to the package in a checkout and in an installation."""
     return pathlib.Path(__file__).parents[2] / "sandboxes"
 
 
 def names() -> list[str]:
-    """Policies that there are."""
+    """List the names of the existing policies."""
     return sorted(path.stem for path in directory().glob("*.toml"))
 
 
 def content(name: str) -> dict[str, Any]:
-    """The tables of a policy.
+    """Read the tables of a policy.
 
     Raises:
-        UserError: there is no such policy, or its file cannot be read.
+        UserError: There is no such policy, or its file cannot be read.
     """
     file = directory() / f"{name}.toml"
     if not file.is_file():
@@ -34,7 +34,7 @@ def content(name: str) -> dict[str, Any]:
 
 
 def _tables(file: pathlib.Path) -> dict[str, Any]:
-    """The file's tables, on top of those of the policy that it extends."""
+    """Read the file's tables and merge them into those of the policy that it extends."""
     own: dict[str, Any] = tomllib.loads(file.read_text())
     if (base := own.pop("extends", None)) is None:
         return own

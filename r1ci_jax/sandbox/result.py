@@ -1,4 +1,4 @@
-"""What a run gives back."""
+"""The result of a run and its status."""
 
 import dataclasses
 import enum
@@ -6,18 +6,18 @@ from typing import Final
 
 
 class Status(enum.StrEnum):
-    """How a run ended. The first eight are the script's doing, the last two the sandbox's."""
+    """The end of a run; a script causes the first nine, the sandbox the last two."""
 
     OK = "ok"
     """The script ended with exit status 0."""
     EXCEPTION = "exception"
     """An exception reached the top (a syntax error counts); stderr holds the traceback."""
     EXIT_NONZERO = "exit_nonzero"
-    """The script left with another exit status."""
+    """The script exited with another exit status."""
     TIMEOUT_CPU = "timeout_cpu"
     """It used up its CPU time."""
     TIMEOUT_WALL = "timeout_wall"
-    """It slept or waited too long."""
+    """It reached the limit of wall time, for example by sleeping."""
     OOM = "oom"
     """Its processes together used too much memory. Needs a memory cgroup: see `Sandbox.tier`."""
     OUTPUT_LIMIT = "output_limit"
@@ -29,42 +29,42 @@ class Status(enum.StrEnum):
     SETUP_ERROR = "setup_error"
     """The jail could not be built; the script never ran."""
     INFRA_ERROR = "infra_error"
-    """The jail was lost through no fault of the script: no verdict about it."""
+    """The jail was lost through no fault of the script, so there is no verdict about it."""
 
 
 SANDBOX_FAULTS: Final = (Status.SETUP_ERROR, Status.INFRA_ERROR)
-"""No verdict about the script."""
+"""Statuses that give no verdict about the script."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExecResult:
-    """One script's run."""
+    """The result of one run of a script or cell."""
 
     status: Status
     exit_code: int | None = None
-    """None when the script did not exit by itself."""
+    """Exit status; None when the script did not exit by itself."""
     signal: int | None = None
     """The signal that ended it, if one did."""
     stdout: str = ""
-    """Decoded as UTF-8, invalid bytes replaced. Of too long an output, `Limits.output_bytes` bytes:
-    its head, a line that says how much is missing, and its tail."""
+    """Output decoded as UTF-8, with invalid bytes replaced. `Limits.output_bytes` bytes are kept of
+    a longer output: its head, a line with the number of missing bytes, and its tail."""
     stderr: str = ""
     stdout_truncated: bool = False
     stderr_truncated: bool = False
     cpu_seconds: float = 0.0
-    """CPU time of the script and the children it waited for."""
+    """CPU time of the script and of the children that it waited for."""
     wall_seconds: float = 0.0
-    """From the script's first instruction to the verdict; neither queue nor set-up counts."""
+    """Time from the script's first instruction to the verdict, without queue and set-up."""
     queue_seconds: float = 0.0
     """Time spent waiting for a worker."""
     max_rss_bytes: int = 0
     worker: int = 0
     """Index of the worker that ran it."""
     attempt: int = 1
-    """More than 1: the sandbox failed before and the run was repeated."""
+    """Number of the attempt; above 1, the sandbox failed before and the run was repeated."""
     files: dict[str, bytes] = dataclasses.field(default_factory=dict[str, bytes])
     """Collected files by name."""
     state_lost: bool = False
-    """Of a session: its variables are gone, the next cell starts afresh."""
+    """True when a session's variables are lost; the next cell starts with none."""
     detail: str = ""
-    """What the sandbox itself has to say; empty unless it failed."""
+    """The sandbox's own message; empty unless the sandbox failed."""

@@ -1,4 +1,4 @@
-"""A kernel that keeps its variables from cell to cell: one for each stateful trajectory."""
+"""A session keeps its variables from cell to cell; each stateful trajectory has its own."""
 
 import abc
 import concurrent.futures
@@ -8,11 +8,11 @@ from r1ci_jax.sandbox.result import ExecResult
 
 
 class Session(abc.ABC):
-    """What `Sandbox.session()` gives; the kernel starts with the first cell.
+    """The session that `Sandbox.session()` returns; its first cell starts its process.
 
-    A cell that reaches a limit is interrupted first (KeyboardInterrupt: the state is kept) and
-    killed half a second later. `ExecResult.state_lost` tells that the variables are gone; the next
-    cell then starts afresh. The value of a cell's last expression is printed.
+    A cell that reaches a limit is interrupted first, by a KeyboardInterrupt that keeps the state,
+    and killed half a second later. If `ExecResult.state_lost` is true, the variables are lost, and
+    the next cell starts with none. The value of a cell's last expression is printed.
     """
 
     def __enter__(self) -> Self:
@@ -27,12 +27,12 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
-        """Queue one cell; cells of a session run in the order they came."""
+        """Queue one cell; cells of a session run one after the other, as submitted."""
 
     @abc.abstractmethod
     def interrupt(self) -> None:
-        """Interrupt the cell that runs, as Ctrl-C would; its variables stay."""
+        """Interrupt the running cell, as Ctrl-C would; its variables stay."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """End the kernel."""
+        """End the session and its process."""

@@ -10,20 +10,20 @@ from r1ci_jax.sandbox import jail_policy_file
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one script may use."""
+    """The resources that one script may use."""
 
     cpu_seconds: float = 10.0
-    """CPU time: the limit that counts, because it does not depend on the load of the machine."""
+    """CPU time, the main limit, because it does not depend on the load of the machine."""
     wall_seconds: float = 60.0
-    """Wall time: the net for scripts that sleep (paper: 60 s)."""
+    """Wall time, the limit for scripts that sleep (paper: 60 s)."""
     memory_bytes: int = 512 << 20
-    """Address space of a process; with a memory cgroup also what all processes hold together."""
+    """Address space of a process; with a memory cgroup also the memory of all its processes."""
     output_bytes: int = 64 << 10
-    """Bytes kept of stdout and of stderr, each; more ends the script."""
+    """Bytes that are kept of stdout and of stderr each; a longer output ends the script."""
     processes: int = 32
-    """Processes and threads at once."""
+    """Largest number of processes and threads at a time."""
     file_bytes: int = 16 << 20
-    """Largest file; the scratch directory holds twice as much."""
+    """Size of the largest file; the scratch directory holds twice as much."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -33,20 +33,20 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SandboxConfig:
-    """How scripts are run."""
+    """The sandbox's settings."""
 
     limits: Limits = Limits()
     workers: int = 2
-    """Scripts that run at the same time; on a Ray cluster, on each node."""
+    """Number of scripts that run at the same time; on a Ray cluster, on each node."""
     policy: str = "default"
     """Name of the policy: sandboxes/<name>.toml."""
     backend: Literal["zygote", "cold", "ray"] = "zygote"
     """zygote: a fork server with numpy and sympy forks a child per script. cold: a new nsjail
     per script, the slow reference. ray: fork servers on every node of a Ray cluster."""
     address: str = ""
-    """Of the Ray cluster; empty: one on this machine."""
+    """Address of the Ray cluster; empty for one on this machine."""
     queue: int = 4096
-    """Scripts that may wait for a worker; handing in more blocks."""
+    """Number of scripts that may wait for a worker; submitting more blocks."""
     unsafe: bool = False
     """Run scripts WITHOUT isolation, as this user, with resource limits only."""
 
@@ -62,10 +62,10 @@ class SandboxConfig:
 
     @classmethod
     def from_policy(cls, policy: str, **rest: Any) -> Self:
-        """With the limits that the policy's file gives.
+        """Make settings with the limits of the policy's file.
 
         Raises:
-            UserError: there is no such policy, or its file is not one.
+            UserError: There is no such policy, or its file is not a policy.
         """
         limits = Limits(**jail_policy_file.content(policy)["limits"])
         return cls(limits=limits, policy=policy, **rest)

@@ -1,1 +1,1 @@
-"""Host side of the jail: processes, pools, limits, verdicts."""
+"""The host's side of the jail: processes, pools, limits, verdicts."""

@@ -1,8 +1,8 @@
 """Memory control groups of a worker: one for the scripts, one for each session.
 
-The fork server lives in the scripts' group and its children with it: moving a process costs the
-kernel milliseconds. A session's kernel puts itself into a group of its own, so the file for that
-belongs to the jail's user; the limits stay root's. Version 1 and version 2; only root has them.
+The fork server and its children are members of the scripts' group, because moving a process costs
+the Linux kernel milliseconds. A session's process enters a group of its own, so the jail's user
+owns the file for that; root keeps the limits. Versions 1 and 2 are supported; both require root.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from typing import Final, Self
 
 NOBODY: Final = 65534
 SCRIPTS: Final = "scripts"
-"""The group of the fork server and its scripts."""
+"""Name of the group of the fork server and its scripts."""
 PREFIX: Final = "r1ci_jax-"
 UNLIMITED: Final = 1 << 50
 REMOVAL_SECONDS: Final = 2.0
-"""Longest wait for the kernel to let go of a group whose last process has just ended."""
+"""Longest wait for the Linux kernel to release a group whose last process has just ended."""
 
 
 _counter = itertools.count(1)
@@ -27,17 +27,17 @@ _counter = itertools.count(1)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Groups:
-    """The directory of one worker's groups."""
+    """The control groups of one worker, in one directory."""
 
     directory: pathlib.Path
     version: int
 
     @classmethod
     def create(cls) -> Self:
-        """Make the directory, and remove those of processes that were killed.
+        """Make the directory, and remove the directories of processes that were killed.
 
         Raises:
-            OSError: this user or this machine cannot; the text says what failed.
+            OSError: This user or this machine cannot make groups; the text names the failed step.
         """
         if os.geteuid() != 0:
             raise PermissionError(1, "memory control groups need root")
@@ -57,29 +57,29 @@ class Groups:
         return groups
 
     def add(self, group: str, memory_bytes: int) -> None:
-        """A new group."""
+        """Create a group with a memory limit."""
         path = self.directory / group
         path.mkdir()
         os.chown(path / "cgroup.procs", NOBODY, NOBODY)
         self.limit(group, memory_bytes)
 
     def limit(self, group: str, memory_bytes: int) -> None:
-        """Everything in the group together: memory of processes and files in tmpfs."""
+        """Limit the group's total memory: that of its processes and of its files in tmpfs."""
         path = self.directory / group
         if self.version == 2:
             (path / "memory.max").write_text(str(memory_bytes))
-            with contextlib.suppress(FileNotFoundError):  # a kernel without swap accounting
+            with contextlib.suppress(FileNotFoundError):  # Linux without swap accounting
                 (path / "memory.swap.max").write_text("0")
             return
         with_swap = path / "memory.memsw.limit_in_bytes"
-        if with_swap.exists():  # may never lie below the other, so it is out of the way first
+        if with_swap.exists():  # never below the other limit: raise it first
             with_swap.write_text("-1")
         (path / "memory.limit_in_bytes").write_text(str(memory_bytes))
         if with_swap.exists():
             with_swap.write_text(str(memory_bytes))
 
     def kills(self, group: str) -> int:
-        """Processes of the group that the kernel has killed for memory so far."""
+        """Count the group's processes that the Linux kernel has killed for memory so far."""
         file = "memory.events" if self.version == 2 else "memory.oom_control"
         for line in (self.directory / group / file).read_text().splitlines():
             key, _, value = line.partition(" ")
@@ -88,12 +88,12 @@ class Groups:
         raise FileNotFoundError(2, f"{file} has no oom_kill count")
 
     def hold(self, pid: int) -> None:
-        """Move a process, the fork server, into the scripts' group, which is not limited yet."""
+        """Move the fork server's process into the scripts' group, which has no limit yet."""
         self.limit(SCRIPTS, UNLIMITED)
         (self.directory / SCRIPTS / "cgroup.procs").write_text(str(pid))
 
     def used_bytes(self, group: str) -> int:
-        """Memory that the group holds now."""
+        """Return the memory that the group holds now."""
         file = "memory.current" if self.version == 2 else "memory.usage_in_bytes"
         return int((self.directory / group / file).read_text())
 
@@ -110,12 +110,12 @@ class Groups:
 
 
 def _sweep(parent: pathlib.Path) -> None:
-    """A host that was killed cannot remove its groups; the next one does."""
+    """Remove the groups of hosts that were killed and could not remove them."""
     for directory in parent.glob(f"{PREFIX}*"):
         owner = directory.name.removeprefix(PREFIX).split("-")[0]
         if pathlib.Path("/proc", owner).exists():
             continue
-        with contextlib.suppress(OSError):  # not empty, or another host was faster
+        with contextlib.suppress(OSError):  # it is not empty, or another host removed it first
             for path in directory.iterdir():
                 if path.is_dir():
                     path.rmdir()
@@ -135,7 +135,7 @@ def _remove(path: pathlib.Path) -> None:
 
 
 def _hierarchy() -> tuple[int, pathlib.Path]:
-    """Version and directory of this process's own memory group."""
+    """Return the version and the directory of this process's own memory group."""
     own = {}
     for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
@@ -151,6 +151,6 @@ def _hierarchy() -> tuple[int, pathlib.Path]:
 
 
 def _existing(base: pathlib.Path, path: str) -> pathlib.Path:
-    """The group, or the root where a container shows another's path."""
+    """Return the group, or the root where a container shows a path that does not exist here."""
     group = base / path.lstrip("/")
     return group if group.is_dir() else base

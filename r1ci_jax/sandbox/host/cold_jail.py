@@ -1,9 +1,9 @@
-"""One script, one nsjail: start it, talk to the supervisor inside, collect output, judge.
+"""Run one script in one nsjail: start it, exchange messages with the supervisor, read the output.
 
-Channels of a run: descriptor 0 of the jail is a socket between host and supervisor, which alone
-decides the verdict; 1 is the script's stdout; 2 is nsjail's log until the script starts; the
-script's stderr, and the pipe for files that are collected, arrive as further descriptors. The
-script itself holds only stdout and stderr.
+A run has these channels. Descriptor 0 of the jail is a socket between host and supervisor, and only
+messages on it decide the verdict. Descriptor 1 is the script's stdout. Descriptor 2 is nsjail's log
+until the script starts. The script's stderr, and the pipe for collected files, arrive as further
+descriptors. The script itself holds only stdout and stderr.
 """
 
 import contextlib
@@ -33,17 +33,17 @@ from r1ci_jax.sandbox.settings import Limits
 SETUP_SECONDS: Final = 30.0
 """Longest time from launch to the script's start."""
 GRACE_SECONDS: Final = 2.0
-"""The supervisor enforces the wall limit; this much later the host does."""
+"""The supervisor enforces the wall limit; the host enforces it this much later."""
 NUDGE_SECONDS: Final = 0.03
 """nsjail can miss the end of its child and sleep for a second; a SIGCHLD wakes it."""
 REAP_SECONDS: Final = 5.0
-"""nsjail that lingers longer than this is killed; its jail dies with it."""
+"""nsjail is killed when it takes longer than this to exit; its jail ends with it."""
 LOG_TAIL: Final = 2000
 CONFIGS_KEPT: Final = 8
 
 
 class JailSession:
-    """The host's side of one run, from launch to the supervisor's last word."""
+    """The host's side of one run, from launch to the supervisor's last message."""
 
     def __init__(self, control: socket.socket, streams: tuple[Stream, ...], message: bytes):
         self.control = control
@@ -57,11 +57,11 @@ class JailSession:
 
     @property
     def overflow(self) -> bool:
-        """A stream went over its limit."""
+        """Return whether a stream exceeded its limit."""
         return any(stream.overflow for stream in self.streams)
 
     def pump(self, pidfd: int, wall_seconds: float) -> None:
-        """Move bytes until there is a report, too much output, no jail, or no time left."""
+        """Move bytes until a report, an overflow, the end of the jail, or the end of the time."""
         poll = select.poll()
         by_fd = {stream.reading.fileno(): stream for stream in self.streams}
         for fd in (*by_fd, pidfd):
@@ -94,10 +94,10 @@ class JailSession:
         try:
             self.unsent = self.unsent[self.control.send(self.unsent) :]
         except (BrokenPipeError, ConnectionResetError):
-            self.unsent = self.unsent[:0]  # the jail is gone; its exit tells why
+            self.unsent = self.unsent[:0]  # the jail is gone; its exit status shows why
 
     def _receive(self) -> bool:
-        """Take in what the supervisor said; False when it will say no more or nothing waits."""
+        """Read a message of the supervisor; return False when none waits or none will follow."""
         try:
             data = self.control.recv(4096)
         except (BlockingIOError, ConnectionResetError):
@@ -112,12 +112,12 @@ class JailSession:
 
 
 class ColdJail:
-    """A worker: runs one script at a time, each in a new jail. Used by one thread at a time."""
+    """A worker that runs one script at a time, each in a new jail; one thread may use it."""
 
     def __init__(
         self, nsjail: pathlib.Path | None, python: JailPython, chosen: JailPolicy, worker: int
     ):
-        """Args: `nsjail` None runs scripts without any isolation."""
+        """Prepare the worker; with `nsjail` None it runs scripts without any isolation."""
         self.worker = worker
         self._nsjail = nsjail
         self._python = python
@@ -131,7 +131,7 @@ class ColdJail:
         self._running_lock = threading.Lock()
 
     def run(self, code: str, limits: Limits, collect: Sequence[str] = ()) -> ExecResult:
-        """Run one script; a failure of the sandbox is a status too."""
+        """Run one script; return a failure of the sandbox as a status, too."""
         try:
             return self._run(code, limits, tuple(collect))
         except OSError as error:  # no descriptor, process or memory left on the host
@@ -175,7 +175,7 @@ class ColdJail:
         )
 
     def stop(self) -> None:
-        """End the run in progress, called from another thread; it comes back as infra_error."""
+        """End the run in progress, from another thread; its result is `infra_error`."""
         with self._running_lock:
             self._stopped = True
             if self._running >= 0:
@@ -216,7 +216,7 @@ class ColdJail:
         )
 
     def _config(self, limits: Limits) -> int:
-        """A memory file with nsjail's configuration, made once for each set of limits."""
+        """Return a memory file with nsjail's configuration, made once for each set of limits."""
         if limits not in self._configs:
             if len(self._configs) >= CONFIGS_KEPT:
                 os.close(self._configs.pop(next(iter(self._configs))))
@@ -229,7 +229,7 @@ class ColdJail:
     def _supervise(
         self, process: subprocess.Popen[bytes], talk: JailSession, limits: Limits
     ) -> verdict.Observed:
-        """See a run through to the end of its last process."""
+        """Supervise a run until its last process has ended."""
         try:
             pidfd = os.pidfd_open(process.pid)
         except OSError:
@@ -266,12 +266,12 @@ class ColdJail:
 
 
 def reap(process: subprocess.Popen[bytes], pidfd: int, *, finished: bool) -> tuple[int, float]:
-    """Wait until nsjail and with it the jail are gone; returns its wait status and CPU seconds.
+    """Wait until nsjail and its jail have ended; return nsjail's wait status and CPU seconds.
 
     Args:
-        process: nsjail.
-        pidfd: Its pidfd.
-        finished: The supervisor is on its way out; otherwise nsjail is told to end it.
+        process: The process of nsjail.
+        pidfd: The pidfd of that process.
+        finished: The supervisor is about to exit; otherwise nsjail receives a signal to end it.
     """
     wake = signal.SIGCHLD if finished else signal.SIGTERM
     if not finished:

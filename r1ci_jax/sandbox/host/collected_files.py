@@ -1,4 +1,4 @@
-"""Files that a script made, as the host receives them: names and bytes out of a pipe."""
+"""Files that a script made, as the host receives them: names and bytes from a pipe."""
 
 import pathlib
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ _NUMBER = 10
 
 
 def check(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that can be asked for.
+    """Return the names if a caller may request them.
 
     Raises:
-        UserError: one is not a relative path below the scratch directory.
+        UserError: A name is not a relative path below the scratch directory.
     """
     for name in names:
         try:
@@ -26,14 +26,14 @@ def check(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def room(names: Sequence[str], file_bytes: int) -> int:
-    """Most bytes that can rightly arrive for these names."""
+    """Return the largest number of bytes that a correct answer for these names can have."""
     return sum(
         2 * _NUMBER + len(name.encode("utf-8", "surrogateescape")) + file_bytes for name in names
     )
 
 
 def parse(data: bytes) -> dict[str, bytes]:
-    """The files in what `collect.send` wrote; a part that was cut off is left out."""
+    """Parse the files that `collect.send` wrote; leave out a part that was cut off."""
     parts: list[bytes] = []
     at = 0
     while at < len(data):

@@ -1,7 +1,8 @@
-"""The host's side of one fork server: start it, hand it scripts and cells, collect what they write.
+"""Start one fork server from the host, send it scripts and cells, and read their output.
 
-A worker executes one script or cell at a time and is used by one thread at a time, except for
-`stop` and `interrupt`. A fork server that dies or falls silent is replaced before the next request.
+A worker executes one script or cell at a time, and one thread may use it at a time, except for
+`stop` and `interrupt`. A fork server that dies or stops answering is replaced before the next
+request.
 """
 
 import contextlib
@@ -28,25 +29,25 @@ from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.sandbox.settings import Limits
 
 START_SECONDS: Final = 120.0
-"""Longest time from launch to readiness: imports of the policy's modules on a loaded machine."""
+"""Longest time from launch to readiness, with the policy's imports on a loaded machine."""
 GRACE_SECONDS: Final = 10.0
-"""The fork server enforces the wall limit; this much later it counts as lost."""
+"""The fork server enforces the wall limit; the host considers it lost this much later."""
 RECYCLE_AFTER: Final = 5000
-"""Scripts after which a fork server without sessions is replaced."""
+"""Number of scripts after which a fork server without sessions is replaced."""
 SLACK_BYTES: Final = 64 << 20
-"""How far the scripts' memory limit may lie too high; saves writing it for every script."""
+"""Allowed excess of the scripts' memory limit, which saves writing it for every script."""
 LOG_TAIL: Final = 2000
 MESSAGE_BYTES: Final = 1 << 16
 DAY: Final = 86_400
 
 
 class WorkerLost(Exception):
-    """The fork server is gone or cannot start; the text says how."""
+    """The fork server has ended or cannot start; the text gives the cause."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class Kernel:
-    """A session's kernel, as the host holds it."""
+    """The host's handle of a session's process."""
 
     group: str
     code: int
@@ -55,7 +56,7 @@ class Kernel:
     stderr: Stream
 
     def close(self) -> None:
-        """Close the host's ends."""
+        """Close the host's ends of the channels."""
         os.close(self.code)
         self.stdout.close()
         self.stderr.close()
@@ -94,7 +95,7 @@ class Worker:
     # Scripts
 
     def run(self, code: str, limits: Limits, collect: Sequence[str] = ()) -> ExecResult:
-        """Run one script; a failure of the sandbox is a status too."""
+        """Run one script; return a failure of the sandbox as a status, too."""
         try:
             self.start()
             report, killed = self._run(code, limits, tuple(collect))
@@ -128,10 +129,10 @@ class Worker:
         return report, killed
 
     def _make_room(self, limits: Limits) -> None:
-        """Limit the scripts' group to what it holds now, the fork server mostly, and one script.
+        """Limit the scripts' group to the memory it holds now plus that of one script.
 
-        That changes all the time: the kernel charges namespaces and page tables to who made them,
-        and takes namespaces down a while after their end.
+        Most of the present memory is the fork server's. It changes constantly: the Linux kernel
+        charges namespaces and page tables to their creator, and frees namespaces with a delay.
         """
         if self.groups is None:
             return
@@ -146,10 +147,10 @@ class Worker:
     # Sessions
 
     def open(self, limits: Limits) -> int:
-        """Start a session's kernel; returns its number.
+        """Start a session's process; return the session's number.
 
         Raises:
-            WorkerLost, OSError: it could not be started.
+            WorkerLost, OSError: The process could not be started.
         """
         self.start()
         self._make_room(limits)
@@ -167,7 +168,7 @@ class Worker:
         request = {
             "op": "open",
             "session": number,
-            # CPU time is counted for each cell, not over the kernel's life.
+            # CPU time is counted for each cell, not for the whole session.
             "limits": jail_policy.child_limits(self._policy, limits) | {"cpu": DAY},
             "group": group,
         }
@@ -185,7 +186,7 @@ class Worker:
         return number
 
     def cell(self, number: int, code: str, limits: Limits) -> ExecResult:
-        """Run one cell of a session that is open here."""
+        """Run one cell of a session that is open on this worker."""
         kernel = self.kernels[number]
         try:
             size = _write(kernel.code, code)
@@ -210,7 +211,7 @@ class Worker:
         return result
 
     def close_session(self, number: int) -> None:
-        """End a session's kernel, if it is still there."""
+        """End a session's process if it still runs."""
         if number not in self.kernels:
             return
         try:
@@ -221,7 +222,7 @@ class Worker:
         self._forget(number)
 
     def interrupt(self, number: int) -> None:
-        """Interrupt the session's cell if it is being executed; from any thread."""
+        """Interrupt the session's cell if it is running; any thread may call this."""
         with self._lock, contextlib.suppress(OSError):
             if self._executing == number:
                 self._control.send(json.dumps({"op": "interrupt"}).encode())
@@ -236,14 +237,14 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """Of its nsjail."""
+        """Return the process id of the fork server's nsjail."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Have a fork server that is ready.
+        """Start the fork server unless it is ready already.
 
         Raises:
-            WorkerLost: it does not start.
+            WorkerLost: The fork server does not start.
         """
         if self._process is not None and self._process.poll() is not None:
             self.stop_server()
@@ -268,7 +269,7 @@ class Worker:
         self._killed = self._kills(SCRIPTS)
 
     def _launch(self) -> socket.socket:
-        """Start nsjail; returns the socket over which it takes its program."""
+        """Start nsjail; return the socket over which it receives its program."""
         os.ftruncate(self._log, 0)
         os.lseek(self._log, 0, os.SEEK_SET)
         directory = self.groups.directory if self.groups else None
@@ -300,7 +301,7 @@ class Worker:
         return boot
 
     def _place_in_group(self) -> None:
-        """Move the fork server, which waits for its program, before it takes memory."""
+        """Move the fork server into its group before it gets its program and uses memory."""
         if self.groups is None:
             return
         assert self._process is not None
@@ -324,7 +325,7 @@ class Worker:
         boot.sendall(program.message(program.FORK_SERVER, self._python, (settings,)))
 
     def stop_server(self) -> None:
-        """End the fork server with everything in it; sessions lose their state."""
+        """End the fork server with all its processes; sessions lose their state."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -340,14 +341,14 @@ class Worker:
             self._forget(number)
 
     def stop(self) -> None:
-        """End what runs, from another thread; it comes back as infra_error."""
+        """End the running execution, from another thread; its result is `infra_error`."""
         with self._lock:
             self._stopped = True
             if self._process is not None:
                 self._process.terminate()
 
     def close(self) -> None:
-        """Release everything. Nothing may be in progress."""
+        """Release everything. No execution may be in progress."""
         self.stop_server()
         for stream in (self._stdout, self._stderr, self._files):
             stream.close()
@@ -356,7 +357,7 @@ class Worker:
         if self.groups is not None:
             self.groups.close()
 
-    # Talking to it
+    # Messages to the fork server
 
     def _ask(
         self,
@@ -364,7 +365,7 @@ class Worker:
         fds: Sequence[int] = (),
         deadline: float = GRACE_SECONDS,
     ) -> dict[str, Any]:
-        """Send an request that executes nothing foreign and wait for the answer."""
+        """Send a request that executes no foreign code, and wait for the answer."""
         self._control.settimeout(deadline)
         try:
             if request is not None:
@@ -384,10 +385,10 @@ class Worker:
         further: tuple[Stream, ...],
         session: int | None = None,
     ) -> dict[str, Any]:
-        """Send an request that runs foreign code; move its output until the report.
+        """Send a request that runs foreign code; move its output until the report arrives.
 
         Raises:
-            WorkerLost: there was no report.
+            WorkerLost: No report arrived.
         """
         for stream in capped:
             stream.begin(limits.output_bytes)
@@ -401,7 +402,7 @@ class Worker:
         try:
             self._control.send(json.dumps(request).encode())
             with self._lock:
-                self._executing = session  # only now could it be interrupted
+                self._executing = session  # it can be interrupted from here on
             while True:
                 left = deadline - time.monotonic()
                 events = poll.poll(max(0, math.ceil(left * 1000)))
@@ -457,7 +458,7 @@ class Worker:
 
 
 def _write(fd: int, code: str) -> int:
-    """Put the code into a memory file; returns its size in bytes."""
+    """Write the code into a memory file; return its size in bytes."""
     data = code.encode("utf-8", "surrogatepass")
     left = memoryview(data)
     offset = 0

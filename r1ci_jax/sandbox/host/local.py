@@ -1,4 +1,4 @@
-"""The back end of one machine: a pool of fork servers, or of cold jails."""
+"""The back end of one machine: a pool of fork servers or of cold jails."""
 
 import concurrent.futures
 import dataclasses
@@ -20,7 +20,7 @@ from r1ci_jax.sandbox.settings import Limits, SandboxConfig
 
 
 class ScriptQueue(Protocol):
-    """A queue of scripts, which hands each to the next free jail."""
+    """A queue of scripts that passes each one to the next free jail."""
 
     def submit(
         self, code: str, limits: Limits, collect: Sequence[str]
@@ -30,14 +30,14 @@ class ScriptQueue(Protocol):
 
 
 def local_backend(config: SandboxConfig, python: JailPython | None = None) -> LocalPool:
-    """Open the pool of jails that `config` asks for on this machine.
+    """Open the pool of jails that `config` requests on this machine.
 
     Args:
-        config: Settings of the sandbox; every back end but "cold" gets fork servers.
-        python: Interpreter of the jails; by default the prepared one.
+        config: The sandbox's settings; every back end except "cold" gets fork servers.
+        python: The interpreter of the jails; by default the prepared one.
 
     Raises:
-        UserError: this machine cannot isolate scripts; never falls back to less.
+        UserError: This machine cannot isolate scripts. There is no fallback to weaker isolation.
     """
     chosen = jail_policy.read(config.policy)
     if config.unsafe:
@@ -79,10 +79,10 @@ def _cold_pool(
 
 
 def prove(backend: ScriptQueue) -> None:
-    """Run a script before anybody relies on the back end.
+    """Run a script to test the back end before it is used.
 
     Raises:
-        UserError: the script did not run; the text says what mends it.
+        UserError: The script did not run; the text names the remedy.
     """
     result = backend.submit("print(6 * 7)", Limits(), ()).result()
     if result.status is not Status.OK or result.stdout != "42\n":
@@ -90,7 +90,7 @@ def prove(backend: ScriptQueue) -> None:
 
 
 def explain(result: ExecResult) -> str:
-    """Say in one line why the first script did not run and what mends it."""
+    """Explain in one line why the first script did not run, and name the remedy."""
     log = result.detail.lower()
     if "clone(" in log or "unshare(" in log:
         return f"the sandbox cannot create namespaces: {namespace_problem()}"
@@ -104,7 +104,7 @@ def explain(result: ExecResult) -> str:
 
 
 def namespace_problem() -> str:
-    """Name the setting that forbids user namespaces, and the way out."""
+    """Name the setting that forbids user namespaces, and the remedy."""
     switches = (
         ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
         (

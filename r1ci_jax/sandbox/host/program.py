@@ -1,4 +1,4 @@
-"""The code that runs inside a jail, as bytes to send there: none of it lies in the jail's files."""
+"""The code that runs inside a jail, as bytes to send there: the jail's files contain none of it."""
 
 import functools
 import importlib.util
@@ -11,9 +11,9 @@ from r1ci_jax.sandbox.host.jail_python import JailPython
 
 COLD: Final = ("script", "collect", "supervisor")
 FORK_SERVER: Final = ("script", "collect", "namespaces", "session_process", "fork_server")
-"""Modules of `sandbox.jail` in the order of their imports; the `main` of the last one is called."""
+"""Modules of `sandbox.jail` in the order of their imports; `main` of the last one is called."""
 
-# Runs first in the jail: receives modules and arguments over descriptor 0 and calls the last main.
+# BOOT runs first: it receives modules and arguments over descriptor 0 and calls the last main.
 BOOT: Final = """
 import marshal, os, sys
 left = int(os.read(0, 10))
@@ -35,12 +35,12 @@ for name in [name for name in sys.modules if name.startswith("r1ci_jax")]: del s
 module.main(*arguments, *map(int, sys.argv[1:]))
 """
 OPTIONS: Final = ("-S", "-s", "-P", "-c", BOOT)
-"""Of the jail's interpreter."""
+"""Options of the jail's interpreter."""
 
 
 @functools.lru_cache(maxsize=8)
 def programs(modules: tuple[str, ...], python: JailPython) -> bytes:
-    """The modules for this interpreter: as bytecode where ours fits it, else as source."""
+    """Return the modules for this interpreter: as bytecode where ours fits it, else as source."""
     here = pathlib.Path(__file__).parents[1] / "jail"
     sources = {name: (here / f"{name}.py").read_text() for name in modules}
     if python.magic != importlib.util.MAGIC_NUMBER.hex():
@@ -53,6 +53,6 @@ def programs(modules: tuple[str, ...], python: JailPython) -> bytes:
 
 
 def message(modules: tuple[str, ...], python: JailPython, arguments: Sequence[Any]) -> bytes:
-    """What BOOT reads. Arguments are of marshal's types."""
+    """Return the message that BOOT reads. The arguments have types that marshal supports."""
     payload = marshal.dumps((programs(modules, python), tuple(arguments)), 4)
     return b"%010d" % len(payload) + payload

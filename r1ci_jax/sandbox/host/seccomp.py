@@ -1,11 +1,12 @@
 """Compile a policy's system-call filter to classic BPF, for the children of the fork server.
 
-nsjail compiles the same text with its Kafel library for cold jails; that library cannot be asked
-for its program, so this module understands the part of Kafel that `sandboxes/*.kafel` use:
+nsjail compiles the same text with its Kafel library for cold jails. That library does not export
+its program, so this module implements the part of Kafel that `sandboxes/*.kafel` use:
 
     POLICY name { ERRNO(n) { call, call(arg) { condition }, SYSCALL[number] } ... }
 
-where a condition is `arg != number` or `(arg & number) != 0` on the first argument. x86_64 only.
+A condition is `arg != number` or `(arg & number) != 0` on the first argument. The module supports
+x86_64 only.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _KILL_PROCESS, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 _X86_64: Final = 0xC000003E
 
-# Names as Kafel writes them; `umount` is umount2(2).
+# Kafel's names of the calls; `umount` is umount2(2).
 NUMBERS: Final = {
     "acct": 163, "add_key": 248, "adjtimex": 159, "bpf": 321, "chroot": 161, "clock_adjtime": 305,
     "clock_settime": 227, "clone": 56, "clone3": 435, "delete_module": 176, "execve": 59,
@@ -51,14 +52,14 @@ class Rule:
     number: int
     errno: int
     mask: int | None = None
-    """Refuse only when the first argument has one of these bits. None: refuse always."""
+    """Bits of the first argument that make the call refused; None refuses it always."""
 
 
 def rules(text: str) -> list[Rule]:
-    """The rules of all POLICY blocks in `text`.
+    """Parse the rules of all POLICY blocks in `text`.
 
     Raises:
-        UserError: the text uses more of Kafel than this module knows.
+        UserError: The text uses a part of Kafel that this module does not support.
     """
     bare = re.sub(r"//[^\n]*", "", text)
     found = []
@@ -98,10 +99,10 @@ def _rule(item: str, errno: int) -> Rule:
 
 
 def program(text: str) -> bytes:
-    """Classic BPF for seccomp(2): 32-bit calls end the process, refused ones fail, others pass.
+    """Compile to classic BPF: 32-bit calls end the process, refused ones fail, others pass.
 
     Raises:
-        UserError: another processor architecture, or a filter beyond this module's Kafel.
+        UserError: The processor is not x86_64, or the filter uses an unsupported part of Kafel.
     """
     if platform.machine() != "x86_64":
         raise UserError(
@@ -118,7 +119,7 @@ def program(text: str) -> bytes:
     for errno in dict.fromkeys(rule.errno for rule in found):
         numbers = [rule.number for rule in found if rule.errno == errno and rule.mask is None]
         refuse = _instruction(_RETURN, _ERRNO | errno)
-        # A jump reaches 255 instructions. The program is compiled for every script: short is fast.
+        # A jump reaches 255 instructions. Every script compiles the program: a short one is fast.
         for part in itertools.batched(numbers, 200):
             left = len(part)
             for number in part:

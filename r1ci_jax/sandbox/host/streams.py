@@ -1,4 +1,4 @@
-"""One output of a script: read from its pipe, kept up to a limit, its head and its tail."""
+"""One output stream of a script, read from its pipe; its head and tail are kept up to a limit."""
 
 import fcntl
 import io
@@ -9,7 +9,7 @@ CHUNK: Final = 1 << 16
 
 
 class Stream:
-    """The host's end of a pipe; as a context manager it closes both ends."""
+    """A pipe that the host reads; as a context manager it closes both ends."""
 
     def __init__(self, limit: int = 0):
         reading, writing = os.pipe()
@@ -31,10 +31,10 @@ class Stream:
         self.writing.close()
 
     def begin(self, limit: int) -> None:
-        """Forget what was read; keep at most `limit` bytes of what follows."""
+        """Discard the bytes read so far; keep at most `limit` of the bytes that follow."""
         self.limit = limit
-        # The jail's user opens it by its name in /proc. The last script may have changed its mode,
-        # where it runs as its owner, and its size.
+        # The jail's user opens the pipe by its name in /proc. The last script may have changed its
+        # size and, if the script's user owns the pipe, its mode.
         os.fchmod(self.reading.fileno(), 0o622)
         if fcntl.fcntl(self.reading, fcntl.F_GETPIPE_SZ) != self._pipe_bytes:
             fcntl.fcntl(self.reading, fcntl.F_SETPIPE_SZ, self._pipe_bytes)
@@ -44,11 +44,11 @@ class Stream:
 
     @property
     def overflow(self) -> bool:
-        """More than the limit has arrived."""
+        """Return whether more bytes than the limit have arrived."""
         return self._count > self.limit
 
     def pump(self) -> bool:
-        """Read what is there, once; False at the end of the stream or when nothing waits."""
+        """Read once from the pipe; return False at the end of the stream or when nothing waits."""
         try:
             data = os.read(self.reading.fileno(), CHUNK)
         except BlockingIOError:
@@ -62,14 +62,14 @@ class Stream:
         return bool(data)
 
     def drain(self) -> None:
-        """Read what waits, within reason: a pipe holds a mebibyte at most."""
+        """Read all waiting bytes, up to a bound: a pipe holds a mebibyte at most."""
         for _ in range(1 + (1 << 20) // CHUNK):
             if not self.pump():
                 return
 
     @property
     def kept(self) -> bytes:
-        """Everything, or the first and the last half of the limit with a note between them."""
+        """Return all bytes, or head and tail with a note between, half the limit each."""
         if not self.overflow:
             return bytes(self._head)
         half = self.limit // 2
@@ -79,5 +79,5 @@ class Stream:
         return bytes(self._head[:half]) + note + bytes(tail)
 
     def text(self) -> str:
-        """What was kept, invalid UTF-8 replaced."""
+        """Return the kept bytes as text, with invalid UTF-8 replaced."""
         return self.kept.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""How strongly scripts can be held on this machine, and what is missing for more."""
+"""Find the strongest isolation that this machine supports, and the obstacles to a stronger one."""
 
 import enum
 import functools
@@ -9,12 +9,12 @@ from r1ci_jax.sandbox.host.cgroup import Groups
 
 
 class Tier(enum.StrEnum):
-    """From strong to none. Below `RLIMITS` a sandbox is refused unless isolation is waived."""
+    """Tiers of isolation, strongest first. Only waived isolation permits one below `RLIMITS`."""
 
     CGROUP = "nsjail + cgroup"
     """Namespaces, system-call filter, resource limits, memory control groups."""
     RLIMITS = "nsjail + rlimits"
-    """The same without control groups: memory is limited for each process."""
+    """The same without control groups; memory is limited for each process."""
     UNSAFE = "unsafe"
     """No isolation."""
 
@@ -27,7 +27,7 @@ UNSAFE_WARNING: Final = (
 
 @functools.cache
 def local() -> tuple[Tier, str]:
-    """The tier of this machine's fork servers, by trial, and what keeps it from a higher one."""
+    """Find this machine's tier by trial; return it with the obstacle to a higher one."""
     try:
         Groups.create().close()
     except OSError as error:

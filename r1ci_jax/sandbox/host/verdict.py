@@ -1,4 +1,4 @@
-"""From what the host saw and what the supervisor reported to a status. No input or output here."""
+"""Derive a status from the host's observations and the supervisor's report, without any I/O."""
 
 import dataclasses
 import json
@@ -12,29 +12,29 @@ from r1ci_jax.sandbox.settings import Limits
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Observed:
-    """One run as the host saw it."""
+    """The host's observations of one run."""
 
     started: bool
-    """The supervisor announced the script."""
+    """True when the supervisor announced the script."""
     report: bytes | None
-    """The supervisor's last word, a line of JSON."""
+    """The supervisor's last message, a line of JSON."""
     overflow: bool
-    """More output than allowed arrived."""
+    """True when more output arrived than is allowed."""
     late: bool
-    """The host's own deadline passed."""
+    """True when the host's own deadline passed."""
     jail_status: int
     """Wait status of nsjail."""
     seconds: float
-    """Since the announcement, or since the launch without one."""
+    """Time since the announcement, or since the launch without one."""
     cpu_seconds: float
-    """Of nsjail and everything in it."""
+    """CPU time of nsjail and all processes in it."""
     log: str
-    """End of nsjail's log."""
+    """The end of nsjail's log."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """The supervisor's last word, checked."""
+    """The supervisor's last message, after its check."""
 
     limit: str
     wait_status: int
@@ -43,13 +43,13 @@ class Report:
     wall: float
     exception: int
     cell: bool = False
-    """Of a session's cell; the others are of scripts."""
+    """True for a session's cell, False for a script."""
     lost: bool = False
-    """The session's kernel ended."""
+    """True when the session's process ended."""
 
 
 def parse(line: bytes) -> Report | None:
-    """A report, or None when the line is not one."""
+    """Parse a report; return None when the line is not one."""
     try:
         return check(json.loads(line))
     except ValueError:
@@ -57,7 +57,7 @@ def parse(line: bytes) -> Report | None:
 
 
 def check(fields: Any) -> Report | None:
-    """A report of these fields, or None when they are not one's."""
+    """Make a report of these fields; return None when they are not those of a report."""
     try:
         report = Report(**fields)
     except TypeError:
@@ -88,10 +88,10 @@ def result_of_report(
     """The result without its output, of a script or cell whose end was seen.
 
     Args:
-        report: What was seen.
-        limits: What held.
-        overflow: It wrote too much.
-        memory_kills: Its processes that the kernel killed for memory.
+        report: The report about its end.
+        limits: The limits that applied.
+        overflow: The script or cell wrote too much.
+        memory_kills: The number of its processes that the Linux kernel killed for memory.
     """
     result = ExecResult(
         status=Status.OK,
@@ -104,7 +104,7 @@ def result_of_report(
 
 
 def _ending(report: Report, overflow: bool, memory_kills: int, limits: Limits) -> dict[str, object]:
-    """Status, exit status and signal."""
+    """Return the status, the exit status and the signal as fields of a result."""
     code = os.waitstatus_to_exitcode(report.wait_status)
     if overflow:
         return {"status": Status.OUTPUT_LIMIT}
@@ -113,7 +113,7 @@ def _ending(report: Report, overflow: bool, memory_kills: int, limits: Limits) -
     if report.limit in ("cpu", "wall"):
         return {"status": Status.TIMEOUT_CPU if report.limit == "cpu" else Status.TIMEOUT_WALL}
     if code < 0:
-        # Behind the supervisor's limit stands the kernel's, per process and in whole seconds.
+        # The Linux kernel's own limit, for each process and in whole seconds, is the backstop.
         if -code in (signal.SIGKILL, signal.SIGXCPU) and report.cpu >= limits.cpu_seconds:
             return {"status": Status.TIMEOUT_CPU}
         status = Status.SECCOMP if -code == signal.SIGSYS else Status.KILLED_SIGNAL
@@ -127,7 +127,7 @@ def _ending(report: Report, overflow: bool, memory_kills: int, limits: Limits) -
 
 
 def _without_report(seen: Observed) -> ExecResult:
-    """The jail ended, or was ended, before the supervisor could speak. Never a success."""
+    """Decide the result of a jail that ended without a report; it is never a success."""
     code = os.waitstatus_to_exitcode(seen.jail_status)
     signal_number = None
     detail = f"nsjail ended with {code}: {seen.log}"
@@ -140,8 +140,8 @@ def _without_report(seen: Observed) -> ExecResult:
     elif not seen.started and code >= 0 and code != 128 + signal.SIGTERM:
         status = Status.SETUP_ERROR
     elif seen.started and code == 128 + signal.SIGKILL:
-        # Process 1 of the jail was killed, which from inside only the kernel's memory killer does:
-        # were it called a fault of the sandbox, a script could void its own failure.
+        # Process 1 of the jail was killed. From inside, only the Linux kernel's memory killer does
+        # that. If it counted as a fault of the sandbox, a script could void its own failure.
         status, signal_number, detail = Status.KILLED_SIGNAL, int(signal.SIGKILL), ""
     else:
         status = Status.INFRA_ERROR

@@ -1,1 +1,1 @@
-"""Preparing and checking the jail on a machine."""
+"""Commands that prepare and check the jail on a machine."""

@@ -1,4 +1,4 @@
-"""Examine whether this machine can run jails, piece by piece."""
+"""Examine step by step whether this machine can run jails."""
 
 import dataclasses
 import os
@@ -17,7 +17,7 @@ from r1ci_jax.sandbox.host.local import namespace_problem
 from r1ci_jax.sandbox.result import Status
 from r1ci_jax.sandbox.settings import SandboxConfig
 
-# Each of these must fail inside; socket(AF_VSOCK) is what only the system-call filter refuses.
+# Each of these must fail inside; only the system-call filter refuses socket(AF_VSOCK).
 PROBE = """
 import os, socket
 open_doors = []
@@ -33,7 +33,7 @@ print(",".join(open_doors))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """One examined piece."""
+    """The result of one check."""
 
     name: str
     ok: bool
@@ -41,7 +41,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """All checks, in the order in which a failure explains the following ones."""
+    """Run all checks, in the order in which a failure explains the following ones."""
     return [
         _check("platform", _platform),
         _check("nsjail", lambda: str(nsjail_binary.find_nsjail())),
@@ -55,7 +55,7 @@ def examine() -> list[Check]:
 
 
 def tier() -> str:
-    """What scripts on this machine are held by, and what a higher tier needs."""
+    """Describe the isolation of scripts on this machine and the needs of a higher tier."""
     identity = "root, mapped to nobody" if os.geteuid() == 0 else "unprivileged, own id mapped"
     reached, missing = tiers.local()
     return f"{reached} ({identity})" + (f"; {missing}" if missing else "")

@@ -1,10 +1,11 @@
 """Make the jail's own Python: `python -m r1ci_jax.sandbox.install.prepare_jail`.
 
-Copies the interpreter this runs on, with its standard library and the shared libraries it needs,
-into a directory that becomes the read-only `/` of every jail, installs numpy and sympy there,
-compiles everything to bytecode (nothing can be written later), adds a second tree of hard links to
-it with the scorers' packages, which scripts must not see, proves both by scripts in real jails, and
-only then moves it into place. A second call finds it ready.
+The command copies the running interpreter, with its standard library and the shared libraries it
+needs, into a directory that becomes the read-only `/` of every jail. It installs numpy and sympy
+there and compiles everything to bytecode, because nothing can be written later. It adds a second
+tree of hard links with the scorers' packages, which scripts must not see. It tests both trees by
+scripts in real jails, and only then gives the directory its final name. A second call finds the
+result and does nothing.
 """
 
 import argparse
@@ -77,7 +78,7 @@ sys.modules[__name__].__class__ = Nothing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; prints what it does."""
+    """Run the command line; print each step."""
     parser = argparse.ArgumentParser(
         prog="python -m r1ci_jax.sandbox.install.prepare_jail", description=__doc__
     )
@@ -100,10 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def prepare() -> jail_python.JailPython:
-    """Build the interpreter unless it is there already.
+    """Build the interpreter unless it exists already.
 
     Raises:
-        UserError: the copy, the installation or the proof failed; nothing half-made stays behind.
+        UserError: The copy, the installation or the test failed; no partial result remains.
     """
     for place in jail_python.places():
         if python := jail_python.read(place):
@@ -124,7 +125,7 @@ def prepare() -> jail_python.JailPython:
         try:
             building.chmod(0o755)
             build(building)
-            building.rename(target)  # over nothing, or over an empty directory
+            building.rename(target)  # the target is absent or an empty directory
         except OSError as error:
             raise UserError(
                 f"cannot build {target}: {error}; free space or set R1CI_JAIL_PREFIX"
@@ -139,11 +140,11 @@ def prepare() -> jail_python.JailPython:
 
 @contextlib.contextmanager
 def _exclusive(target: pathlib.Path) -> Iterator[None]:
-    """One builder at a time."""
+    """Hold a lock that admits one builder at a time."""
     try:
         if not target.parent.exists():
             target.parent.mkdir(parents=True)
-            target.parent.chmod(0o755)  # the jail's nobody passes through, whatever the umask
+            target.parent.chmod(0o755)  # the jail's nobody must get through, whatever the umask
         lock = os.open(
             target.parent / f".{target.name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
         )
@@ -163,7 +164,7 @@ def _exclusive(target: pathlib.Path) -> Iterator[None]:
 
 
 def build(directory: pathlib.Path) -> None:
-    """Fill `directory`: root, proof, stamp."""
+    """Fill `directory`: make the trees, test them, write the stamp."""
     root = directory / "root"
     home = root / "python"
     library = home / "lib" / VERSION
@@ -172,7 +173,7 @@ def build(directory: pathlib.Path) -> None:
         copy_interpreter(home)
     with step(f"installing {', '.join(jail_python.PACKAGES)}"):
         install_packages(library / "site-packages", jail_python.PACKAGES)
-    # Distributions' interpreters look for packages here.
+    # The interpreters of Linux distributions search for packages here.
     (library / "dist-packages").symlink_to("site-packages")
     with step("copying shared libraries"):
         copy_shared_libraries(root)
@@ -192,10 +193,11 @@ def build(directory: pathlib.Path) -> None:
 
 
 def add_grading(root: pathlib.Path, grading: pathlib.Path) -> None:
-    """The same tree, of hard links, with the scorers' packages.
+    """Make a second tree of hard links, and add the scorers' packages.
 
     Raises:
-        UserError: math-verify cannot be installed. Without reasoning-gym it goes on, and says so.
+        UserError: math-verify cannot be installed. If reasoning-gym cannot be installed, the
+            function prints that and continues.
     """
     with step(
         f"installing {', '.join(jail_python.GRADING + jail_python.GRADING_IF_POSSIBLE)} for scorers"
@@ -213,13 +215,13 @@ def add_grading(root: pathlib.Path, grading: pathlib.Path) -> None:
             )
         for name in jail_python.STAND_INS:
             (library / "site-packages" / f"{name}.py").write_text(STAND_IN)
-        compile_all(library)  # what is there already is passed over
+        compile_all(library)  # modules with bytecode are skipped
         _open_to_all(grading)
 
 
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
-    """Announce a step, show that it goes on, tell how long it took."""
+    """Announce a step, print signs of life while it runs, and print the time it took."""
     begin = time.monotonic()
     print(f"  {what} …", flush=True)
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
@@ -238,7 +240,7 @@ def step(what: str) -> Iterator[None]:
 
 
 def lay_out(root: pathlib.Path) -> None:
-    """The directories and links that the policy mounts over or scripts expect."""
+    """Make the directories and links that the policy mounts over or that scripts expect."""
     for name in DIRECTORIES:
         (root / name).mkdir(parents=True)
     for name in ("dev/null", "dev/urandom"):
@@ -249,7 +251,7 @@ def lay_out(root: pathlib.Path) -> None:
 
 
 def copy_interpreter(home: pathlib.Path) -> None:
-    """Executable and standard library, with their times: bytecode is valid by its source's time."""
+    """Copy executable and standard library with their times, which keep bytecode valid."""
     executable = pathlib.Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     shutil.copy2(executable, home / "bin" / VERSION)
     for name in ("python3", "python"):
@@ -265,7 +267,7 @@ def copy_interpreter(home: pathlib.Path) -> None:
 
 
 def install_packages(packages: pathlib.Path, wanted: Sequence[str]) -> None:
-    """Install into `packages` with pip; their own tests are left out."""
+    """Install into `packages` with pip; leave out the packages' own tests."""
     command = [
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
         "--no-compile", "--no-input", "--root-user-action=ignore", "--only-binary=:all:",
@@ -282,7 +284,7 @@ def install_packages(packages: pathlib.Path, wanted: Sequence[str]) -> None:
 
 
 def copy_shared_libraries(root: pathlib.Path) -> None:
-    """Whatever the executables below `root` link to, and the loader, at its own path."""
+    """Copy the libraries that executables below `root` link to, and the loader at its own path."""
     interpreter = root / "python/bin" / VERSION
     objects = [interpreter, *sorted((root / "python/lib").glob("**/*.so*"))]
     listed = subprocess.run(["ldd", *objects], capture_output=True, text=True, check=False).stdout
@@ -294,9 +296,9 @@ def copy_shared_libraries(root: pathlib.Path) -> None:
     }
     if libc is None or not loaders:
         raise UserError("the running Python is not linked to glibc; run with a glibc Python")
-    # libc loads it by name when a thread ends; nothing links to it.
+    # libc loads libgcc_s by name when a thread ends; nothing links to it.
     found |= {path for path in [libc.with_name("libgcc_s.so.1")] if path.exists()}
-    # The loader looks without configuration where libc lies.
+    # Without configuration, the loader searches the directory that contains libc.
     for path in sorted(found):
         _place(path, root / libc.relative_to("/").with_name(path.name))
     for path in sorted(loaders):
@@ -311,9 +313,9 @@ def _place(source: pathlib.Path, destination: pathlib.Path) -> None:
 
 
 def compile_all(library: pathlib.Path) -> None:
-    """Bytecode for every module; templates that are no valid Python may fail."""
+    """Compile every module to bytecode; templates that are not valid Python may fail."""
     command = [sys.executable, "-m", "compileall", "-q", "-j", str(min(8, os.cpu_count() or 1))]
-    # The path in the bytecode is the one in the jail.
+    # The bytecode names the path inside the jail.
     paths = ["-s", str(library), "-p", f"/python/lib/{VERSION}", str(library)]
     subprocess.run(
         [*command, *paths], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
@@ -321,7 +323,7 @@ def compile_all(library: pathlib.Path) -> None:
 
 
 def _open_to_all(root: pathlib.Path) -> None:
-    """The jail's user is nobody: everything readable, whatever the umask was."""
+    """Make everything readable for the jail's user nobody, whatever the umask was."""
     for directory, _, files in os.walk(root):
         os.chmod(directory, 0o755)
         for name in files:
@@ -331,7 +333,7 @@ def _open_to_all(root: pathlib.Path) -> None:
 
 
 def prove(python: jail_python.JailPython, policy: str, script: str) -> None:
-    """Import the packages in a jail of that policy, with room for a slow machine."""
+    """Import the packages in a jail of that policy, with limits that suit a slow machine."""
     with Sandbox(SandboxConfig(workers=1, policy=policy), python=python) as box:
         result = box.run(script, Limits(cpu_seconds=60.0, wall_seconds=120.0))
     if result.status is not Status.OK:

@@ -1,1 +1,1 @@
-"""The only code that runs inside the jail."""
+"""The modules whose code runs inside the jail; no other code of this package does."""

@@ -1,7 +1,7 @@
-"""Inside the jail: send files that a script made to the host, following no link.
+"""Send files that a script made to the host; this code runs inside the jail and follows no link.
 
-Runs after every process of the script has ended. The host sees bytes on a pipe only: it opens
-nothing that a script has touched.
+It runs after every process of the script has ended. The host sees only bytes on a pipe: it opens
+no file that a script has touched.
 """
 
 import os
@@ -20,7 +20,7 @@ def send(scratch: str, names: tuple[str, ...], file_bytes: int, fd: int) -> None
 
 
 def read(scratch: str, name: str, file_bytes: int) -> bytes | None:
-    """Content of one file; None when it is missing, no plain file, behind a link, or too large."""
+    """Read one file; return None when it is missing, not plain, below a link, or too large."""
     *directories, last = name.split("/")
     opened = []
     try:
@@ -30,7 +30,7 @@ def read(scratch: str, name: str, file_bytes: int) -> bytes | None:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
             here = os.open(directory, flags, dir_fd=here)
             opened.append(here)
-        # Without O_NONBLOCK a FIFO would wait for its other end.
+        # Without O_NONBLOCK, opening a FIFO would wait for its other end.
         file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=here)
         opened.append(file)
         facts = os.fstat(file)
@@ -48,7 +48,7 @@ def read(scratch: str, name: str, file_bytes: int) -> bytes | None:
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of `data`."""
+    """Write all of `data`."""
     left = memoryview(data)
     while left:
         left = left[os.write(fd, left) :]

@@ -1,8 +1,8 @@
-"""The fork server of a worker: process 1 of an nsjail, parent of every script's process.
+"""The fork server of a worker: process 1 of an nsjail and parent of every script's process.
 
-It has the policy's modules (numpy, sympy) loaded and warm, so a script that imports them starts
-within milliseconds. Each script, and each session's process, is a forked child in fresh namespaces
-(`namespaces.py`) that gave up its capabilities and took the system-call filter before it saw any
+It has loaded the policy's modules (numpy, sympy), so a script that imports them starts within
+milliseconds. Each script, and each session's process, is a forked child in fresh namespaces
+(`namespaces.py`) that drops its capabilities and installs the system-call filter before it reads
 foreign code. The fork server reads nothing that a script wrote: it counts time, waits, and reports
 to the host over a socket that no child holds. A session's process is stopped between two cells.
 """
@@ -26,14 +26,14 @@ from typing import Any, NoReturn
 from r1ci_jax.sandbox.jail import collect, namespaces, script, session_process
 
 INTERRUPT_SECONDS = 0.5
-"""Between the interrupt of a cell and the end of its process."""
+"""Time between the interrupt of a cell and the end of its process."""
 STRAY_ROUNDS = 100
 BARE_BYTES = 16 << 20
 """Address space of an interpreter that has loaded nothing."""
 COLLECT_SECONDS = 10.0
 LONGEST_WAIT = 0.5
 SHORTEST_WAIT = 0.005
-"""Bounds of the time between two looks at the CPU clock."""
+"""Bounds of the time between two readings of the CPU clock."""
 MESSAGE_BYTES = 1 << 16
 
 
@@ -49,14 +49,14 @@ class Child:
     requests_fd: int = -1
     done_fd: int = -1
     nonce: bytes = b""
-    """What the answer to the cell begins with."""
+    """The first bytes of the answer to the cell."""
 
     def cpu_seconds(self) -> float:
-        """CPU time of the process and its threads."""
+        """Return the CPU time of the process and its threads."""
         return time.clock_gettime((~self.pid << 3) | 2)
 
     def setup_error(self) -> str:
-        """What kept it from starting; empty when it started."""
+        """Return the reason why it did not start; empty when it started."""
         try:
             said = os.read(self.setup_error_fd, 1000).decode(errors="replace")
         except BlockingIOError:
@@ -66,34 +66,34 @@ class Child:
         return said
 
     def open_gate(self, size: int) -> None:
-        """Let it go on, to a script of so many bytes."""
-        with contextlib.suppress(BrokenPipeError):  # it has ended; whoever watches it sees that
+        """Let it continue with a script of `size` bytes."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended; the watching code notices
             os.write(self.gate_fd, size.to_bytes(8, "little"))
 
     def ended(self) -> bool:
-        """It has ended and waits to be reaped."""
+        """Return whether it has ended and waits to be reaped."""
         return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def discard(self) -> None:
-        """End it and all that is in its namespaces."""
+        """End it and all processes in its namespaces."""
         self.signal(_signal.SIGKILL)
         self.reap()
         self.close()
 
     def signal(self, number: int) -> None:
-        """Send a signal to this process; one that has just ended takes none."""
+        """Send a signal to this process unless it has just ended."""
         with contextlib.suppress(ProcessLookupError):
             _signal.pidfd_send_signal(self.pidfd, number)
 
     def reap(self) -> tuple[int, Any]:
-        """Wait status and resource usage, once it has ended; its namespaces stay."""
+        """Wait until it ends; return wait status and resource usage. Its namespaces stay."""
         _, wait_status, usage = os.wait4(self.pid, 0)
         return wait_status, usage
 
     def close(self) -> None:
-        """End what is left in its namespaces and forget it.
+        """End the remaining processes in its namespaces, and release its descriptors.
 
-        It has been reaped before: the end of a pid namespace waits for that.
+        It must have been reaped before: the end of a pid namespace waits for that.
         """
         self.own_namespaces.end()
         for fd in (self.pidfd, self.setup_error_fd, self.gate_fd, self.requests_fd, self.done_fd):
@@ -102,7 +102,7 @@ class Child:
 
 
 class EnterScript(BaseException):
-    """Unwinds a new child's stack: scripts have as much of it as in a cold jail."""
+    """Exception that unwinds a new child's stack: a script has as much of it as in a cold jail."""
 
     def __init__(self, session_fds: tuple[int, ...], code: bytes):
         self.session_fds = session_fds
@@ -111,22 +111,22 @@ class EnterScript(BaseException):
 
 @dataclasses.dataclass(kw_only=True)
 class Watched:
-    """How an execution ended, as seen from outside."""
+    """The end of an execution, as seen from outside."""
 
     limit: str = ""
     done: int = -1
-    """A cell's last byte; -1: the process ended instead."""
+    """The last byte of a cell's answer; -1 when the process ended instead."""
     wall: float = 0.0
     cpu: float = 0.0
 
     @property
     def verdict(self) -> str:
-        """The limit that counts against the code: an interrupt is an exception like any other."""
+        """Return the limit that counts against the code; an interrupt is an ordinary exception."""
         return "" if self.limit == "interrupt" else self.limit
 
 
 class Server:
-    """Takes requests from the host, one after the other."""
+    """A server that answers the host's requests, one after the other."""
 
     def __init__(self, boot: dict[str, Any]) -> None:
         self.control = socket.socket(fileno=boot["control_fd"])
@@ -145,14 +145,14 @@ class Server:
         self.ready_limits: dict[str, int] = {}
 
     def serve(self) -> None:
-        """Answer requests until the host is gone."""
-        # A script may map as much as in a cold jail, where it loads its modules itself.
+        """Answer requests until the host has ended."""
+        # A script may map as much as in a cold jail, where it loads the modules itself.
         self.loaded_bytes = max(0, mapped_bytes() - BARE_BYTES)
         self.send({"ready": True, "modules": len(sys.modules)})
         while True:
             data, fds, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES, 3)
             if not data:
-                os._exit(0)  # as process 1: everything in this jail ends with it
+                os._exit(0)  # this is process 1: all of this jail ends with it
             request = json.loads(data)
             match request["op"]:
                 case "run":
@@ -165,18 +165,18 @@ class Server:
                     self.sessions.pop(request["session"]).discard()
                     self.send({})
                 case "kill" | "interrupt":
-                    pass  # came after the end of what it was meant for
+                    pass  # it came after the end of the execution it was for
 
     def send(self, message: dict[str, Any]) -> None:
-        """Tell the host."""
+        """Send a message to the host."""
         self.control.send(json.dumps(message).encode())
 
     def fresh_output(self) -> tuple[int, ...]:
-        """Streams for a child, opened anew: flags set on the last one's are not its."""
+        """Open streams anew for a child, so that flags set by the last child do not affect it."""
         return tuple(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY) for fd in self.output_fds)
 
     def take(self, limits: dict[str, int]) -> Child:
-        """A child that waits for a script under these limits."""
+        """Return a child that waits for a script under these limits."""
         child, self.ready = self.ready, None
         if child is not None and (self.ready_limits != limits or child.ended()):
             child.discard()
@@ -184,13 +184,13 @@ class Server:
         return child or self.fork(limits, "", self.fresh_output())
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One script from its first instruction to the end of its last process."""
+        """Run one script from its first instruction to the end of its last process."""
         child = self.take(request["limits"])
         self.page[0] = 0
         output = self.fresh_output()  # before the script could change their mode
         begin, cpu_before = time.monotonic(), child.cpu_seconds()
         child.open_gate(request["size"])
-        # Beside this script, the next one's child.
+        # Fork the next script's child while this script runs.
         self.ready, self.ready_limits = self.fork(request["limits"], "", output), request["limits"]
         seen = self.watch(child, request, begin, cpu_before)
         if seen.limit:
@@ -234,12 +234,12 @@ class Server:
         return {}
 
     def cell(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One cell of a session; a session that ended is gone afterwards."""
+        """Run one cell of a session; remove the session if it ended."""
         child = self.sessions[request["session"]]
         begin, cpu_before = time.monotonic(), child.cpu_seconds()
         child.signal(_signal.SIGCONT)
-        child.nonce = os.urandom(8)  # what a cell before this one wrote is no answer
-        with contextlib.suppress(BrokenPipeError):  # closed by a cell; watched all the same
+        child.nonce = os.urandom(8)  # earlier cells' output is no answer
+        with contextlib.suppress(BrokenPipeError):  # a cell closed it; watch anyway
             os.write(child.requests_fd, request["size"].to_bytes(8, "little") + child.nonce)
         seen = self.watch(child, request, begin, cpu_before)
         if seen.limit in ("cpu", "wall", "interrupt"):
@@ -286,7 +286,7 @@ class Server:
         output: tuple[int, ...],
         session_fds: tuple[int, ...] = (),
     ) -> Child:
-        """A child in fresh namespaces that waits at its gate; takes and closes `output`.
+        """Fork a child into fresh namespaces, where it waits at its gate; close `output`.
 
         It reports an error over a pipe that it closes before any foreign code runs.
         """
@@ -311,7 +311,7 @@ class Server:
         fds: tuple[int, ...],
         own_fds: tuple[int, int],
     ) -> NoReturn:
-        """The child's last trusted steps; `own_fds` are the pipe for errors and the gate."""
+        """Do a child's last trusted steps; `own_fds` are the pipe for errors and the gate."""
         setup_error_fd, gate_fd = own_fds
         try:
             kept = (os.open("/dev/null", os.O_RDONLY), *fds)
@@ -326,19 +326,19 @@ class Server:
         size = os.read(gate_fd, 8)
         if len(size) != 8:
             os._exit(0)
-        # Read only now: what the fork server had read, later children could find in its memory.
+        # Only the child reads the code: later children could find it in the fork server's memory.
         code = os.pread(code_fd, int.from_bytes(size, "little"), 0)
         if "numpy.random" in sys.modules and (len(fds) > 2 or b"random" in code):
-            seed = int.from_bytes(os.urandom(4))  # `random` sees to itself after a fork
+            seed = int.from_bytes(os.urandom(4))  # `random` reseeds itself
             sys.modules["numpy.random"].seed(seed)
         for fd in (setup_error_fd, gate_fd, pidfd, code_fd):
             os.close(fd)
         raise EnterScript(tuple(range(3, len(kept))), code)
 
     def collect(self, own_namespaces: namespaces.Namespaces, request: dict[str, Any]) -> None:
-        """Let a child, as confined as the script was, send the files that are asked for.
+        """Let a child, as confined as the script was, send the requested files.
 
-        Nobody is left in the script's namespaces who could change a file meanwhile.
+        No process that could change a file meanwhile is left in the script's namespaces.
         """
         pid = namespaces.fork_into(own_namespaces, self.own_pid_namespace)
         if pid == 0:
@@ -360,7 +360,7 @@ class Server:
     def watch(
         self, child: Child, request: dict[str, Any], begin: float, cpu_before: float
     ) -> Watched:
-        """Until the child ends, its cell is done, a limit is reached, or the host objects."""
+        """Wait until the child ends, its cell ends, a limit is reached, or the host objects."""
         events = select.poll()
         for fd in (child.pidfd, self.control.fileno(), child.done_fd):
             if fd >= 0:
@@ -371,7 +371,7 @@ class Server:
             seen.wall = time.monotonic() - begin
             try:
                 seen.cpu = child.cpu_seconds() - cpu_before
-            except OSError:  # it has ended since
+            except OSError:  # it has just ended
                 return seen
             cpu_left, wall_left = request["cpu"] - seen.cpu, request["wall"] - seen.wall
             if cpu_left <= 0 or wall_left <= 0:
@@ -394,7 +394,7 @@ class Server:
                     return seen
 
     def host_interrupt(self) -> str:
-        """What the host says during an execution: `kill` or `interrupt`."""
+        """Return the host's message during an execution: `kill` or `interrupt`."""
         data = self.control.recv(MESSAGE_BYTES)
         if not data:
             os._exit(0)
@@ -413,20 +413,20 @@ def place_descriptors(wanted: tuple[int, ...]) -> None:
 
 
 def peak_kib(pid: int) -> int:
-    """Largest resident memory of a process so far; 0 when it has just ended."""
+    """Return a process's largest resident memory so far; 0 when it has just ended."""
     with open(f"/proc/{pid}/status") as status:
         lines = (line.split() for line in status)
         return next((int(words[1]) for words in lines if words[0] == "VmHWM:"), 0)
 
 
 def mapped_bytes() -> int:
-    """Address space of this process."""
+    """Return the size of this process's address space."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[0]) * mmap.PAGESIZE
 
 
 def end_strays(child: Child) -> bool:
-    """End processes that a cell or script left behind; False when they multiply faster."""
+    """End processes that a cell or script left; return False when they multiply faster."""
     for _ in range(STRAY_ROUNDS):
         strays = child.own_namespaces.others(child.pid)
         for pid in strays:
@@ -446,7 +446,7 @@ def _ended(pid: int) -> bool:
 
 
 def preload(modules: list[str], warm_up: str) -> None:
-    """Import what scripts often need, and run code that makes lazy parts load, too."""
+    """Import modules that scripts often need, and run code that loads their lazy parts."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     packages = f"{sys.prefix}/lib/python{version}/site-packages"
     sys.path.append(packages)
@@ -457,10 +457,10 @@ def preload(modules: list[str], warm_up: str) -> None:
 
 
 def make_immortal() -> None:
-    """Let every object that there is now live for ever, as None does.
+    """Make every existing object immortal, as None is.
 
-    Python then leaves their reference counts alone, so a child that uses a module does not write to
-    the pages it lies in, and the kernel does not copy them.
+    Python then does not change their reference counts. So a child that uses a module does not write
+    to the module's pages, and the Linux kernel does not copy them.
     """
     for_ever = ctypes.c_uint32.from_address(id(None)).value
     seen = set[int]()
@@ -478,23 +478,23 @@ def make_immortal() -> None:
 
 
 def main(boot: dict[str, Any]) -> None:
-    """Get ready, then serve. Never returns."""
+    """Prepare the fork server, then answer requests. This function never returns."""
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     os.chdir(script.SCRATCH)
     preload(boot["preload"], boot["warm_up"])
     server = Server(boot)
     gc.collect()
     make_immortal()
-    gc.freeze()  # a collection in a child would otherwise touch, and so copy, every object
+    gc.freeze()  # else a collection in a child would touch, and so copy, every object
     namespaces.use_huge_pages()
     try:
         server.serve()
     except EnterScript as script_start:
         session_fds, code = script_start.session_fds, script_start.code
-    # Outside the handler, or every exception of a script would have this one as its context.
+    # Inside the handler, this exception would be the context of every exception of a script.
     page = server.page
-    del server  # the numbers of other sessions are nobody's business
+    del server  # scripts must not see the numbers of other sessions
     if not session_fds:
         script.run_script(code, page)
-    page.close()  # it belongs to the scripts
+    page.close()  # only the scripts use it
     session_process.serve(*session_fds)

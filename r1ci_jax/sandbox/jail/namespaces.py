@@ -1,12 +1,12 @@
-"""Inside a worker's jail: fresh namespaces and how a child enters them for good.
+"""Make fresh namespaces inside a worker's jail, and move a child into them for good.
 
-Process 1 of the new namespaces is made by clone(2) with CLONE_VM: it shares the fork server's
-memory, so making it copies no page tables, and it runs no Python; all it ever does is sleep. The
-script is forked next to it, as process 2, like under a cold jail's supervisor. When
-process 1 is killed the kernel ends every process of the pid namespace.
+clone(2) with CLONE_VM makes process 1 of the new namespaces. It shares the fork server's memory, so
+its creation copies no page tables. It runs no Python; it only sleeps. The script is forked as
+process 2, as under a cold jail's supervisor. When process 1 is killed, the Linux kernel ends every
+process of the pid namespace.
 
-A script can neither signal process 1 (the kernel protects it) nor trace it: process 1 holds
-capabilities in their user namespace and the script holds none.
+A script can neither signal process 1 (the Linux kernel protects it) nor trace it: process 1 holds
+capabilities in their user namespace, and the script holds none.
 """
 
 import contextlib
@@ -50,8 +50,8 @@ _libc.mount.argtypes = [
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
-# All that process 1 ever runs, without libc, whose variables it would share with the fork server:
-# ignore SIGCHLD, so that the kernel reaps the orphans that end up here, then sleep for ever.
+# The complete program of process 1. It avoids libc, whose variables it would share with the fork
+# server. It ignores SIGCHLD, so that the Linux kernel reaps its orphans, and then sleeps forever.
 _SLEEP = bytes.fromhex(
     "4889fe"  # mov rsi, rdi      the argument, a struct sigaction
     "bf11000000"  # mov edi, 17       SIGCHLD
@@ -72,10 +72,10 @@ def _refused(call: str) -> OSError:
 
 
 def _code_page() -> int:
-    """Address of the code in a page that can be run and no longer written."""
+    """Return the address of the code in a page that is executable and no longer writable."""
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     page.write(_SLEEP.ljust(1024, b"\xcc") + _IGNORE)
-    anchor = ctypes.c_char.from_buffer(page)  # keeps the page for ever
+    anchor = ctypes.c_char.from_buffer(page)  # keeps the page forever
     _kept.append(anchor)
     if _libc.mprotect(ctypes.addressof(anchor), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
         raise _refused("mprotect")
@@ -90,13 +90,13 @@ class Namespaces:
     """Fresh user, mount, pid, net, ipc and uts namespaces, held by a sleeping process 1."""
 
     def __init__(self) -> None:
-        # Private: a script's copy of this memory must not be process 1's stack itself.
+        # The mapping is private: a script's copy of it must not be the stack of process 1 itself.
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self._stack = mmap.mmap(-1, _STACK_BYTES, flags=private)
         anchor = ctypes.c_char.from_buffer(self._stack)
         top = ctypes.addressof(anchor) + _STACK_BYTES - 64
-        del anchor  # or the stack could not be given back
-        # Sharing the descriptors too, it keeps no pipe open by a copy of its own.
+        del anchor  # otherwise the stack could not be unmapped
+        # It shares the descriptors, too, so it keeps no pipe open by a copy of its own.
         flags = CLONE_VM | CLONE_FILES | CLONE_NEWPID | _ENTERED | signal.SIGCHLD
         self.pid: int = _libc.clone(_CODE, top, flags, _CODE + 1024)
         if self.pid < 0:
@@ -111,14 +111,14 @@ class Namespaces:
                 opened.write(content)
 
     def end(self) -> None:
-        """Kill everything in them and wait until it is gone."""
+        """Kill all processes in the namespaces and wait until they have ended."""
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         os.close(self.pidfd)
         self._stack.close()
 
     def others(self, known: int) -> list[int]:
-        """Processes in them besides process 1 and `known`, as far as they can be seen now."""
+        """List the visible processes in them, except process 1 and `known`."""
         found: list[int] = []
         unseen = [self.pid, known]
         while unseen:
@@ -131,7 +131,7 @@ class Namespaces:
 def use_huge_pages() -> None:
     """Collapse this process's private memory: fork(2) then copies far fewer page-table entries.
 
-    Best effort: kernels before 6.1 refuse, and forks take some milliseconds longer.
+    Linux kernels before 6.1 refuse this, and forks then take some milliseconds longer.
     """
     with open("/proc/self/maps") as maps:
         lines = [line.split() for line in maps]
@@ -154,7 +154,7 @@ def _children(pid: int) -> list[int]:
 
 
 def fork_into(namespaces: Namespaces, own_pid_namespace: int) -> int:
-    """fork(2), the child a process of the pid namespace; the others it enters by `enter`."""
+    """Fork a child into the pid namespace; it enters the other namespaces by `enter`."""
     os.setns(namespaces.pidfd, CLONE_NEWPID)
     child = os.fork()
     if child:
@@ -165,13 +165,13 @@ def fork_into(namespaces: Namespaces, own_pid_namespace: int) -> int:
 def enter(
     pidfd: int, limits: dict[str, int], program: ctypes.Array[ctypes.c_char], group: str
 ) -> None:
-    """Move this child into the namespaces of `pidfd` and give up all that leads out again.
+    """Move this child into the namespaces of `pidfd` and drop all rights that lead out again.
 
     Args:
-        pidfd: Of their process 1.
-        limits: Resource limits; see `policy.child_limits`.
-        program: The system-call filter, classic BPF.
-        group: Its directory in /cgroup, or "".
+        pidfd: The pidfd of process 1 of the namespaces.
+        limits: The resource limits; see `jail_policy.child_limits`.
+        program: The system-call filter as classic BPF.
+        group: The child's directory in /cgroup, or "".
     """
     if group:
         with open(f"/cgroup/{group}/cgroup.procs", "w") as procs:
@@ -190,7 +190,7 @@ def enter(
 
 
 def follow(pidfd: int, limits: dict[str, int], program: ctypes.Array[ctypes.c_char]) -> None:
-    """Move a second child to where another has been before it, with as few rights."""
+    """Move a second child into the namespaces of an earlier child, with as few rights."""
     os.setns(pidfd, _ENTERED)
     _confine(limits, program)
 
@@ -230,7 +230,7 @@ def _drop_capabilities() -> None:
 
 
 def _filter_calls(program: ctypes.Array[ctypes.c_char]) -> None:
-    """Install the seccomp program; it stays for this process and all its children."""
+    """Install the seccomp program; it applies to this process and all its children."""
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise _refused("no_new_privs")
     instructions = len(program) // 8

@@ -1,12 +1,12 @@
-"""Inside the jail: turn this process into `python script.py`, run the script, leave.
+"""Turn this process inside the jail into `python script.py`, run the script, and exit.
 
-The host sends it into the jail as code, like `supervisor`, `session_process` and `fork_server`,
-which share it. Every import at the top costs each cold script milliseconds: only modules built into
-the interpreter, and mmap.
-`_signal` is `signal` without its enums for that reason.
+The host sends this module into the jail as code, like `supervisor`, `session_process` and
+`fork_server`, which use it. Every import at the top costs each cold script milliseconds. So the
+module imports only mmap and modules built into the interpreter, and uses `_signal`, which is
+`signal` without its enums.
 """
 
-import _signal  # pyright: ignore[reportMissingImports]  # without stubs: an internal of CPython
+import _signal  # pyright: ignore[reportMissingImports]  # CPython's internal module has no stubs
 import _sitebuiltins
 import builtins
 import io
@@ -17,17 +17,17 @@ import sys
 SCRATCH = "/scratch"
 """A script's working directory."""
 LONGEST_TRACEBACK = 200
-"""Lines."""
+"""Largest number of lines of a traceback."""
 LONGEST_LINE = 2000
-"""Characters of a line in a traceback."""
+"""Largest number of characters of a line in a traceback."""
 
 
 def run_script(script: bytes, page: mmap.mmap) -> None:
-    """Become an ordinary `python script.py` on descriptors 0, 1 and 2. Never returns.
+    """Become an ordinary `python script.py` on descriptors 0, 1 and 2; never return.
 
-    One byte of `page`, shared with the parent, says "an exception reached the top": a page has no
-    descriptor that a script writing everywhere could hit by chance. A script can set it on purpose
-    and gain nothing: it turns one failure into another.
+    One byte of `page`, shared with the parent, means "an exception reached the top". A page has no
+    descriptor, so a script that writes to every descriptor cannot change it by chance. A script can
+    set it on purpose without a gain: it turns one failure into another.
     """
     reset_interpreter()
     code = 1
@@ -40,7 +40,7 @@ def run_script(script: bytes, page: mmap.mmap) -> None:
 def reset_interpreter() -> None:
     """What a fresh interpreter has and its embedding has changed."""
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-    # What was printed before a kill must have left the process.
+    # Text printed before a kill must have left the process.
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(line_buffering=True)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -52,7 +52,7 @@ def reset_interpreter() -> None:
 
 
 def fresh_main() -> dict[str, object]:
-    """The names of a new `__main__`."""
+    """Return the names of a new `__main__`."""
     main_module = type(sys)("__main__")
     main_module.__builtins__ = sys.modules["builtins"]
     sys.modules["__main__"] = main_module
@@ -60,7 +60,7 @@ def fresh_main() -> dict[str, object]:
 
 
 def execute(script: bytes, page: mmap.mmap) -> int:
-    """Run the script in a fresh `__main__`, then what a normal interpreter does at its end."""
+    """Run the script in a fresh `__main__`, then the final steps of a normal interpreter."""
     names = fresh_main()
     script_pid = os.getpid()
     code = 0
@@ -71,7 +71,7 @@ def execute(script: bytes, page: mmap.mmap) -> int:
     except SystemExit as stop:
         code = exit_code(stop.code)
     except BaseException as error:
-        if os.getpid() == script_pid:  # not for a fork of the script's own making
+        if os.getpid() == script_pid:  # skipped in a process that the script forked
             page[0] = 1
         code = 1
         show(error, {"<script>": source})
@@ -79,7 +79,7 @@ def execute(script: bytes, page: mmap.mmap) -> int:
 
 
 def exit_code(value: object) -> int:
-    """Exit status of `sys.exit(value)`."""
+    """Return the exit status of `sys.exit(value)`."""
     if value is None:
         return 0
     if isinstance(value, int):
@@ -107,19 +107,19 @@ def show(error: BaseException, sources: dict[str, str]) -> None:
         seen += getattr(part, "exceptions", None) or []
     text = "".join(report.format())
     lines = [clipped(line) for line in text.splitlines(keepends=True)]
-    if len(lines) > LONGEST_TRACEBACK:  # functions that call each other without end
+    if len(lines) > LONGEST_TRACEBACK:  # functions that call each other endlessly
         half = LONGEST_TRACEBACK // 2
         lines[half:-half] = [f"  ... [{len(lines) - 2 * half} lines left out] ...\n"]
     print("".join(lines), end="", file=sys.stderr)
 
 
 def clipped(line: str) -> str:
-    """A line that quotes very long source, shortened."""
+    """Shorten a line that quotes very long source."""
     return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ...\n"
 
 
 def finish() -> int:
-    """Join threads, run exit handlers, flush: 120 when output could not be written."""
+    """Join threads, run exit handlers, flush; return 120 when output could not be written."""
     import atexit
 
     if "threading" in sys.modules:

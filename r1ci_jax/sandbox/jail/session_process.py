@@ -1,9 +1,9 @@
-"""Inside a worker's jail: the child that runs the cells of one session, one after the other.
+"""The child in a worker's jail that runs the cells of one session, one after the other.
 
-The fork server says how long the next cell is and a nonce to answer with; the cell lies in a memory
-file;
-the nonce and one byte say how it ended. A cell can write them itself: that decides between `ok`
-and `exception`. What ends a kernel, and every limit, is seen from outside.
+The fork server sends the length of the next cell and a nonce for the answer; the cell is stored in
+a memory file. The answer is the nonce and one byte, which reports the end of the cell. A cell can
+write the answer itself, but that decides only between `ok` and `exception`. The end of the process,
+and every limit, is observed from outside.
 """
 
 import _signal  # pyright: ignore[reportMissingImports]  # see script.py
@@ -26,20 +26,20 @@ def serve(requests_fd: int, done_fd: int, code_fd: int) -> None:
     own_pid = os.getpid()
     sources: dict[str, str] = {}
     while True:
-        # Outside a cell nobody catches KeyboardInterrupt.
+        # No code outside a cell catches KeyboardInterrupt.
         _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
         request = os.read(requests_fd, 16)
         if len(request) != 16:
             os._exit(0)
         cell = os.pread(code_fd, int.from_bytes(request[:8], "little"), 0)
         ended = run_cell(cell, names, sources)
-        if os.getpid() != own_pid:  # a fork of the cell's own making
+        if os.getpid() != own_pid:  # a process that the cell forked
             os._exit(0)
         os.write(done_fd, request[8:] + ended)
 
 
 def run_cell(cell: bytes, names: dict[str, object], sources: dict[str, str]) -> bytes:
-    """One cell; the value of a last expression is printed."""
+    """Run one cell and print the value of its last expression."""
     name = f"<cell {len(sources) + 1}>"
     sources[name] = ""
     ended = OK
@@ -56,14 +56,14 @@ def run_cell(cell: bytes, names: dict[str, object], sources: dict[str, str]) -> 
         ended = RAISED
         script.show(error, sources)
     for stream in (sys.stdout, sys.stderr):
-        # As in a script, a closed stream is no error.
+        # As in a script, a closed stream is not an error.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     return ended
 
 
 def compiled(source: str, name: str) -> list[tuple[CodeType, bool]]:
-    """The cell's statements, and its last expression to be shown."""
+    """Compile the cell's statements, and separately a last expression whose value is printed."""
     tree = ast.parse(source, name)
     parts: list[tuple[CodeType, bool]] = []
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
@@ -76,5 +76,5 @@ def compiled(source: str, name: str) -> list[tuple[CodeType, bool]]:
 
 
 def leave(code: int) -> None:
-    """End the kernel as a script that exits ends."""
+    """End the session's process in the same way as a script that exits."""
     os._exit(max(code, script.finish()) & 0xFF)

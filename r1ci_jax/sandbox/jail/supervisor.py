@@ -1,10 +1,10 @@
-"""The trusted half inside a cold jail: process 1, parent of the script, teller of the verdict.
+"""The trusted process 1 of a cold jail: it is the parent of the script and reports its end.
 
-The host sends this module's code over file descriptor 0, a socket, together with the script, so
-nothing of it has to lie in the jail. The script runs in a forked child that holds neither the
-socket nor the log; process 1 of a pid namespace ignores every signal from inside it, and the
-seccomp policy refuses ptrace and its like: the script cannot speak on the channel, read it, or stop
-the one who does.
+The host sends this module's code together with the script over file descriptor 0, a socket, so no
+file of the jail contains it. The script runs in a forked child that holds neither the socket nor
+the log. Process 1 of a pid namespace ignores every signal from inside it, and the seccomp policy
+refuses ptrace and similar calls. So the script can neither write to the channel, nor read it, nor
+stop the supervisor.
 """
 
 import _signal  # pyright: ignore[reportMissingImports]  # see script.py
@@ -15,22 +15,22 @@ import time
 from r1ci_jax.sandbox.jail import collect, script
 
 TICK = 0.5
-"""Seconds between two looks whether the host is still there."""
+"""Seconds between two checks whether the host still runs."""
 SHORTEST_WAIT = 0.005
-"""Seconds between two looks at the CPU clock, at least."""
+"""Smallest number of seconds between two readings of the CPU clock."""
 
 
 def main(request: dict[str, object], stderr_fd: int, files_fd: int) -> None:
-    """Run the ordered script in a child and report on descriptor 0. Never returns."""
+    """Run the requested script in a child and report on descriptor 0; never return."""
     code, cpu_limit, wall_limit = request["code"], request["cpu"], request["wall"]
     names, file_bytes, isolated = request["collect"], request["file_bytes"], request["isolated"]
     scratch = request["scratch"]
     assert isinstance(scratch, str)
     assert isinstance(code, bytes) and isinstance(names, tuple) and isinstance(file_bytes, int)
     assert isinstance(cpu_limit, float) and isinstance(wall_limit, float)
-    # Only handled signals reach process 1 from inside; Python would handle this one.
+    # Only handled signals reach process 1 from inside; Python would handle SIGINT.
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    # SIGCHLD stays pending until the wait below asks for it.
+    # SIGCHLD stays pending until the wait below takes it.
     previous_mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGCHLD])
     page = mmap.mmap(-1, 1)
     os.set_blocking(0, False)
@@ -42,7 +42,7 @@ def main(request: dict[str, object], stderr_fd: int, files_fd: int) -> None:
         _take_over(stderr_fd, files_fd, previous_mask)
         script.run_script(code, page)
     report = '{"limit":"%s","wait_status":%d,"cpu":%.6f,"rss_kib":%d,"wall":%.6f,"exception":%d}\n'
-    # Without a pid namespace "every process" would be the host's.
+    # Without a pid namespace, "every process" would include the host's processes.
     everyone = -1 if isolated else -child
     seen = watch(child, everyone, cpu_limit, wall_limit)
     if names:
@@ -54,7 +54,7 @@ def main(request: dict[str, object], stderr_fd: int, files_fd: int) -> None:
 def watch(
     child: int, everyone: int, cpu_limit: float, wall_limit: float
 ) -> tuple[str, int, float, int, float]:
-    """Wait for the child, enforce both limits; `everyone` is what kill(2) calls all its processes.
+    """Wait for the child and enforce both limits; `everyone` means all its processes to kill(2).
 
     Returns:
         The limit it hit ("", "cpu" or "wall"), wait status, CPU seconds, peak memory in KiB, and
@@ -70,7 +70,7 @@ def watch(
         pid, wait_status, usage = os.wait4(-1, os.WNOHANG)
         if pid == child:
             break
-        if pid:  # an orphan of the script, reaped because this is process 1
+        if pid:  # an orphan of the script, which process 1 reaps
             continue
         now = time.monotonic()
         cpu_left = cpu_limit - time.clock_gettime(cpu_clock)
@@ -86,7 +86,7 @@ def watch(
         pause = min(TICK, wall_left, max(cpu_left / cores, SHORTEST_WAIT))
         _signal.sigtimedwait([_signal.SIGCHLD], pause)
     wall = time.monotonic() - begin
-    # Daemons that the script left behind must not write on while the host collects the output.
+    # Daemons that the script left must not write while the host collects the output.
     try:  # noqa: SIM105  # importing contextlib costs every script a millisecond
         os.kill(everyone, _signal.SIGKILL)
     except ProcessLookupError:
@@ -96,7 +96,7 @@ def watch(
 
 
 def exit_without_host() -> None:
-    """The host sends nothing more: the end of the stream means that it is gone."""
+    """Exit if the stream is at its end, which means that the host has ended."""
     try:
         if os.read(0, 1) == b"":
             os._exit(1)
@@ -105,7 +105,7 @@ def exit_without_host() -> None:
 
 
 def _limit_resources(request: dict[str, object]) -> None:
-    """Where no jail has set them."""
+    """Set resource limits if no jail has set them."""
     import resource
 
     for which, key in (
@@ -120,7 +120,7 @@ def _limit_resources(request: dict[str, object]) -> None:
 
 
 def _take_over(stderr_fd: int, files_fd: int, signal_mask: object) -> None:
-    """The child: stdin empty, stderr in its place, nothing else inherited."""
+    """Prepare the child: empty its stdin, set its stderr, close all other descriptors."""
     os.setpgid(0, 0)
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)

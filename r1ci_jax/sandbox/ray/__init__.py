@@ -1,1 +1,1 @@
-"""The sandbox on other machines, over Ray."""
+"""The sandbox on other machines, through Ray."""

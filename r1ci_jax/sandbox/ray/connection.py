@@ -1,4 +1,4 @@
-"""This process's connection to Ray: made or started once, ended by who made it."""
+"""This process's connection to Ray, which is opened once and closed by the code that opened it."""
 
 import contextlib
 import logging
@@ -18,19 +18,19 @@ HTTP2_HEADER_BYTES: Final = 9
 HTTP2_GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
     (0, 0, 0, HTTP2_SETTINGS, *bytes(5))
 )
-"""The client's preface with an empty frame of settings; a server begins with its own settings."""
+"""The client's preface with an empty settings frame; a server answers with its own settings."""
 OBJECT_STORE_BYTES: Final = 128 << 20
-"""Of a Ray that we start ourselves: results are small."""
+"""Object store of a Ray that this process starts; it can be small because results are small."""
 
 
 def import_ray() -> Any:
-    """The ray module, without its telemetry.
+    """Import the ray module, without its telemetry.
 
     Raises:
-        UserError: it is not installed.
+        UserError: Ray is not installed.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Ray announces a change of this default with a FutureWarning; our actors use no accelerator.
+    # Ray announces a new default with a FutureWarning; this sandbox's actors use no accelerator.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
@@ -43,13 +43,13 @@ def import_ray() -> Any:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line of bearable length."""
+    """Return an error's text as one line of limited length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 400 else f"{text[:150]} ... {text[-250:]}"
 
 
 class Link:
-    """This process's connection to Ray, shared by its pools. Ends only what it began."""
+    """This process's connection to Ray, shared by its pools; it ends only a Ray that it started."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class Link:
         self._begun = False
 
     def join(self, ray: Any, address: str, cores: int) -> None:
-        """Connect, or start a Ray on this machine, unless this process has one already."""
+        """Connect to Ray or start it on this machine, unless this process is connected already."""
         with self._lock:
             if ray.is_initialized():
                 _check_same(ray, address)
@@ -68,7 +68,7 @@ class Link:
             self._users += 1
 
     def leave(self, ray: Any) -> None:
-        """The last pool disconnects; a Ray that was started for it ends with that."""
+        """Disconnect with the last pool; a Ray that was started for the pools ends then, too."""
         with self._lock:
             self._users -= 1
             if self._begun and self._users == 0:
@@ -82,10 +82,10 @@ LINK: Final = Link()
 
 @contextlib.contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Leave SIGTERM to whom it belonged: a trainer saves its state on it.
+    """Restore the handler of SIGTERM: a trainer saves its state in it.
 
-    Ray puts two handlers there, and the inner one aborts the process three seconds later.
-    Python allows a change of handlers in the main thread only.
+    Ray installs two handlers, and the inner one aborts the process three seconds later. Python
+    allows a change of handlers only in the main thread.
     """
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -113,7 +113,7 @@ def _begin(ray: Any, address: str, cores: int) -> None:
 
 
 def _join_or_start(ray: Any, cores: int, quiet: dict[str, Any]) -> None:
-    """Join what `ray start` left running on this machine, else start a Ray for this process."""
+    """Join the Ray that `ray start` started on this machine, else start one for this process."""
     is_ours = _provide_token()
     start = {
         "num_cpus": cores,
@@ -128,14 +128,15 @@ def _join_or_start(ray: Any, cores: int, quiet: dict[str, Any]) -> None:
             raise
         if is_ours:
             del os.environ["RAY_AUTH_TOKEN"]
-        ray.init(**quiet)  # one that runs has chosen all that
+        ray.init(**quiet)  # a running Ray has fixed all other settings
 
 
 def _provide_token() -> bool:
-    """A token for a Ray of our own, which listens on all interfaces; False if there is one.
+    """Set a token for a Ray of this process; return False if there is one already.
 
-    Left alone, Ray writes one into the home directory, readable by every user of the machine. Once
-    used it stays for the life of this process, because Ray remembers it.
+    Ray listens on all interfaces. By default it writes a token into the home directory, where every
+    user of the machine can read it. A used token stays until this process ends, because Ray keeps
+    it.
     """
     home = os.environ.get("HOME", "")
     names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -156,7 +157,7 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def _probe(address: str) -> None:
-    """Ray itself would try for minutes before it says in many lines that no Ray is there."""
+    """Check for a Ray; Ray itself would try for minutes and report its absence in many lines."""
     try:
         with socket.create_connection(_split(address), REACH_SECONDS) as talk:
             problem = "" if "RAY_USE_TLS" in os.environ else _why_not_grpc(talk)
@@ -170,7 +171,7 @@ def _probe(address: str) -> None:
 
 
 def _why_not_grpc(talk: socket.socket) -> str:
-    """What is wrong with a server that should be Ray's; empty when it speaks HTTP/2."""
+    """Explain why a server cannot be Ray's; return an empty text when it speaks HTTP/2."""
     talk.sendall(HTTP2_GREETING)
     answer = b""
     while len(answer) < HTTP2_HEADER_BYTES:

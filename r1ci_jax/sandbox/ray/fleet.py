@@ -1,6 +1,6 @@
-"""The nodes of a Ray cluster that run scripts: who is there, who is free, who is lost.
+"""The nodes of a Ray cluster that run scripts: which exist, which are free, which are lost.
 
-Everything here lives on one event loop, which belongs to `remote.RayPool`: no locks.
+All this code runs on one event loop, which belongs to `ray_pool.RayPool`, so it needs no locks.
 """
 
 import asyncio
@@ -16,32 +16,32 @@ from r1ci_jax.sandbox.ray.node import NodeSandbox, pack_config
 from r1ci_jax.sandbox.settings import SandboxConfig
 
 SURVEY_SECONDS: Final = 1.0
-"""Between two looks at the list of nodes."""
+"""Time between two readings of the list of nodes."""
 PING_SECONDS: Final = 2.0
 SILENCE_SECONDS: Final = 30.0
-"""A node that does not answer a ping for so long is lost, whatever Ray thinks of it."""
+"""A node that does not answer a ping for this long is lost, even if Ray still lists it."""
 START_SECONDS: Final = 20.0
-"""A pool begins with the nodes that are ready by then, if there are any."""
+"""A pool starts with the nodes that are ready after this time, if there are any."""
 OPEN_SECONDS: Final = 90.0
 """Longest time for a node to start its sandbox, the wait for free cores included."""
 REOPEN_SECONDS: Final = 30.0
-"""A node that refused is asked again after so long."""
+"""A node that could not open a sandbox is tried again after this time."""
 CLOSE_SECONDS: Final = 10.0
 FAULTS: Final = 3
-"""So many faults of the sandbox in a row and a node is started afresh; else it would be the least
-loaded one and attract every script."""
+"""A node is restarted after this many faults of its sandbox in a row; otherwise it would be the
+least loaded node and attract every script."""
 CALLS: Final = 1 << 16
-"""Calls to one node at a time: sessions may wait there by the thousand, pings must get through."""
+"""Concurrent calls to one node: thousands of sessions may wait there, and pings must arrive."""
 
 _log = logging.getLogger(__name__)
 
 
 class HostLost(Exception):
-    """No answer will come from this host; the message says why."""
+    """No answer will come from this host; the message gives the reason."""
 
 
 class Deserted(Exception):
-    """There has been no node for longer than the pool's patience."""
+    """No node has existed for longer than the pool's patience."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -52,41 +52,41 @@ class Host:
     """Ray's id of the node."""
     name: str
     number: int
-    """In the order of joining."""
+    """Index of the host in the sequence of joining."""
     workers: int
     actor: Any
     tier: str
     lost: asyncio.Future[str]
-    """Done, with the reason, when the node is lost."""
+    """A future that is done, with the reason, when the node is lost."""
     outstanding: int = 0
-    """Calls without an answer: scripts and cells."""
+    """Number of scripts and cells that have no answer yet."""
     sessions: int = 0
     served: int = 0
     faults: int = 0
-    """Faults of its sandbox in a row."""
+    """Number of consecutive faults of its sandbox."""
 
     @property
     def is_free(self) -> bool:
-        """It takes more scripts: as many as it runs, and a few so that it never waits for us."""
+        """Return whether it accepts scripts; it takes a few more than it runs, to stay busy."""
         return self.outstanding < self.workers + max(2, self.workers // 2)
 
     @property
     def load(self) -> tuple[float, float, int]:
-        """Order in which hosts are chosen: the smallest first."""
+        """Return the sort key by which hosts are chosen, the smallest first."""
         return self.outstanding / self.workers, self.sessions / self.workers, self.served
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Waiter:
-    """Somebody who waits for a free host."""
+    """A caller that waits for a free host."""
 
     chosen: asyncio.Future[Host]
     avoid: frozenset[int]
-    """Numbers of hosts that failed it."""
+    """Numbers of the hosts that failed the caller."""
 
 
 class Fleet:
-    """The hosts: opened when a node joins, dropped when it is lost, chosen by least load."""
+    """The hosts; one is opened when a node joins, dropped when it is lost, chosen by its load."""
 
     def __init__(self, ray: Any, config: SandboxConfig, patience: float):
         self.hosts: dict[str, Host] = {}
@@ -102,10 +102,10 @@ class Fleet:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        """Open a sandbox on every node that is there.
+        """Open a sandbox on every existing node.
 
         Raises:
-            UserError: none of them can.
+            UserError: No node can open one.
         """
         await self._survey()
         if opening := list(self._opening.values()):
@@ -122,13 +122,13 @@ class Fleet:
         self.hosts.clear()
 
     async def slot(self, avoid: frozenset[int] = frozenset()) -> Host:
-        """The least loaded host that is free, reserved for one call to `ask`.
+        """Reserve the least loaded free host for one call to `ask`, and return it.
 
         Raises:
-            Deserted: there was no node for too long.
+            Deserted: There was no node for too long.
         """
         waiter = Waiter(chosen=asyncio.get_running_loop().create_future(), avoid=avoid)
-        # Who was failed once has waited long enough.
+        # A caller whose first host failed has waited long enough.
         (self._waiting.appendleft if avoid else self._waiting.append)(waiter)
         self._assign()
         try:
@@ -139,16 +139,16 @@ class Fleet:
             raise
 
     def reserve(self, host: Host) -> None:
-        """Count a call to come on a host that the caller is bound to."""
+        """Count a future call on a host that the caller is bound to."""
         host.outstanding += 1
 
     async def ask(self, host: Host, method: str, *arguments: object) -> Any:
         """Call a method of the host's actor; the host must have been reserved.
 
-        A caller that is cancelled leaves the call counted until its answer comes.
+        If the caller is cancelled, the call still counts until its answer arrives.
 
         Raises:
-            HostLost: the host is gone, or its actor failed.
+            HostLost: The host is lost, or its actor failed.
         """
         host.served += 1
         try:
@@ -173,7 +173,7 @@ class Fleet:
             self.lose(host, f"failed {FAULTS} times in a row")
 
     def lose(self, host: Host, why: str) -> None:
-        """Drop a host. Everybody who waits for its answers is told."""
+        """Drop a host, and notify all callers that wait for its answers."""
         if host.lost.done():
             return
         _log.warning("sandbox: node %s %s", host.name, why)
@@ -183,14 +183,14 @@ class Fleet:
         self._spawn(asyncio.to_thread(self._ray.kill, host.actor))
         self._assign()
 
-    # ---- who is there
+    # ---- existing nodes
 
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(SURVEY_SECONDS)
             try:
                 await self._survey()
-            except Exception as error:  # Ray's own connection is in trouble: look again later
+            except Exception as error:  # Ray's own connection has a problem: try again later
                 self._troubles[""] = f"Ray does not list its nodes: {one_line(error)}"
             self._lose_patience()
 
@@ -211,7 +211,7 @@ class Fleet:
                 task.add_done_callback(lambda _, node=identity: self._opening.pop(node))
 
     async def _open(self, node: str, name: str, cores: int) -> None:
-        """Start a sandbox on a node and count it in; remember why if it cannot."""
+        """Start a sandbox on a node and add it to the hosts; store the reason of a failure."""
         workers = min(self._config.workers, cores)
         settings = pack_config(dataclasses.replace(self._config, workers=workers))
         actor = None
@@ -241,9 +241,9 @@ class Fleet:
         self._assign()
 
     def _place(self, node: str, workers: int) -> Any:
-        """Create the actor of a node. It dies with this process, and Ray never restarts it.
+        """Create the actor of a node; it ends with this process, and Ray never restarts it.
 
-        A node that comes back has a new id, and whether its sandbox works is asked anew.
+        A node that returns has a new id, and its sandbox is tested again.
         """
         affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         return (
@@ -259,7 +259,7 @@ class Fleet:
         )
 
     async def _watch(self, host: Host) -> None:
-        """Ping a host until it is lost; a machine that lost its power closes no connection."""
+        """Ping a host until it is lost; a machine without power closes no connection."""
         while not host.lost.done():
             await asyncio.sleep(PING_SECONDS)
             try:
@@ -277,10 +277,10 @@ class Fleet:
     def _trouble(self) -> str:
         return "; ".join(self._troubles.values()) or "it has no node with a core for tasks"
 
-    # ---- who is free
+    # ---- free hosts
 
     def _assign(self) -> None:
-        """Give free hosts to those who wait, first come first served."""
+        """Assign free hosts to waiting callers, first come, first served."""
         passed_over = []
         while self._waiting and any(host.is_free for host in self.hosts.values()):
             waiter = self._waiting.popleft()
@@ -300,7 +300,7 @@ class Fleet:
         host.outstanding -= 1
         error = None if answer.cancelled() else answer.exception()
         if error is not None and isinstance(error, self._ray.exceptions.RayActorError):
-            self.lose(host, f"was lost: {one_line(error)}")  # before it is given more to do
+            self.lose(host, f"was lost: {one_line(error)}")  # before it gets more work
         self._assign()
 
     def _lose_patience(self) -> None:
@@ -317,6 +317,6 @@ class Fleet:
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)  # the loop itself holds tasks weakly
+        self._tasks.add(task)  # the loop itself keeps only weak references to tasks
         task.add_done_callback(self._tasks.discard)
         return task

@@ -1,8 +1,8 @@
-"""The far side of the Ray back end: one actor on each node, which owns that node's sandbox.
+"""The remote part of the Ray back end: one actor on each node, which owns that node's sandbox.
 
-What crosses the network is made of numbers, text, bytes, lists and dicts alone, in both directions,
-so that nothing which a script influenced decides how it is read. Text that may not be valid Unicode
-travels as bytes, because Ray's encoding refuses lone surrogates.
+Messages in both directions consist of numbers, text, bytes, lists and dicts only, so no data that a
+script influenced decides how a message is decoded. Text that may be invalid Unicode is sent as
+bytes, because Ray's encoding refuses lone surrogates.
 """
 
 import asyncio
@@ -20,24 +20,24 @@ from r1ci_jax.sandbox.session import Session
 from r1ci_jax.sandbox.settings import Limits, SandboxConfig
 
 Plain = dict[str, Any]
-"""Field names with numbers, text, bytes, lists and dicts of these."""
+"""Field names with values that are numbers, text, bytes, or lists and dicts of these."""
 
 UNBOUNDED: Final = 1 << 20
-"""The driver bounds what waits; a node that blocked its caller would look dead."""
+"""The driver bounds the queue; a node that blocked its caller would seem lost."""
 
 
 def pack_text(text: str) -> bytes:
-    """Any str, lone surrogates included."""
+    """Encode any str, including lone surrogates."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def unpack_text(data: bytes) -> str:
-    """The str that `pack_text` was given."""
+    """Decode the str that `pack_text` encoded."""
     return data.decode("utf-8", "surrogatepass")
 
 
 def pack_result(result: ExecResult) -> Plain:
-    """A result as plain data."""
+    """Encode a result as plain data."""
     fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     fields["status"] = result.status.value
     for name in ("stdout", "stderr", "detail"):
@@ -47,10 +47,10 @@ def pack_result(result: ExecResult) -> Plain:
 
 
 def unpack_result(plain: Plain) -> ExecResult:
-    """The result that `pack_result` was given.
+    """Decode the result that `pack_result` encoded.
 
     Raises:
-        ValueError: it is none; the node runs another version of this package.
+        ValueError: The data is not a result, because the node runs another version of this package.
     """
     try:
         fields = dict(plain)
@@ -64,12 +64,12 @@ def unpack_result(plain: Plain) -> ExecResult:
 
 
 def pack_config(config: SandboxConfig) -> Plain:
-    """Settings as plain data."""
+    """Encode settings as plain data."""
     return dataclasses.asdict(config)
 
 
 def unpack_config(plain: Plain) -> SandboxConfig:
-    """The settings that `pack_config` was given."""
+    """Decode the settings that `pack_config` encoded."""
     return SandboxConfig(**{**plain, "limits": Limits(**plain["limits"])})
 
 
@@ -77,7 +77,7 @@ def open_pool(config: SandboxConfig) -> LocalPool:
     """Open the jails of this node and run a first script in one.
 
     Raises:
-        UserError: this node cannot isolate scripts.
+        UserError: This node cannot isolate scripts.
     """
     pool = local_backend(config)
     try:
@@ -89,9 +89,9 @@ def open_pool(config: SandboxConfig) -> LocalPool:
 
 
 class NodeSandbox:
-    """The sandbox of one node. Ray runs its methods on one event loop, many calls at a time.
+    """The sandbox of one node; Ray runs its methods on one event loop, many calls at a time.
 
-    The event loop never blocks, so `ping` answers at once however much the scripts do.
+    The event loop never blocks, so `ping` answers at once even under heavy load.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class NodeSandbox:
         self._sessions: dict[int, Session] = {}
 
     async def open(self, config: Plain) -> list[Any]:
-        """Start the sandbox: [True, its tier], or [False, what is wrong with this node]."""
+        """Start the sandbox; return [True, its tier] or [False, this node's problem]."""
         try:
             settings = dataclasses.replace(unpack_config(config), queue=UNBOUNDED)
             self._pool = await asyncio.to_thread(open_pool, settings)
@@ -108,7 +108,7 @@ class NodeSandbox:
         return [True, str(self._pool.tier)]
 
     async def ping(self) -> int:
-        """Show that this node answers."""
+        """Answer, to show that this node is alive."""
         return os.getpid()
 
     async def run(self, code: bytes, limits: Plain, collect: Sequence[bytes]) -> Plain:
@@ -123,7 +123,7 @@ class NodeSandbox:
         assert self._pool is not None
         is_new = session not in self._sessions
         if is_new:
-            # No other call for this session can be under way: the driver sends cells one by one.
+            # No other call for this session can be pending: the driver sends cells one by one.
             opened = await asyncio.to_thread(self._pool.session, Limits(**limits))
             self._sessions[session] = opened
         future = self._sessions[session].submit(unpack_text(code))
@@ -133,7 +133,7 @@ class NodeSandbox:
         return pack_result(result)
 
     async def interrupt(self, session: int) -> None:
-        """Interrupt the cell that a session runs."""
+        """Interrupt a session's running cell."""
         if session in self._sessions:
             await asyncio.to_thread(self._sessions[session].interrupt)
 
@@ -143,7 +143,7 @@ class NodeSandbox:
             await asyncio.to_thread(self._sessions.pop(session).close)
 
     async def close(self) -> None:
-        """End everything on this node."""
+        """End all sessions and scripts on this node."""
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await asyncio.to_thread(session.close)

@@ -1,8 +1,8 @@
-"""The back end "ray": the sandbox's API over the nodes of a Ray cluster.
+"""The back end "ray": the sandbox's API for the nodes of a Ray cluster.
 
-Each node has an actor (`remote_node`) that owns a sandbox of its own. This side keeps the queue and
-knows what it sent where (`remote_fleet`), so that little is lost with a node and nothing is
-forgotten: what was under way there is run again elsewhere.
+Each node has an actor (`node`) that owns a sandbox of its own. This process keeps the queue and
+records the scripts it sent to each node (`fleet`). If a node is lost, its unfinished scripts run
+again on other nodes.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from r1ci_jax.sandbox.session import Session
 from r1ci_jax.sandbox.settings import Limits, SandboxConfig
 
 ATTEMPTS: Final = 3
-"""Nodes that a script is tried on when the sandbox fails it; its own failures are final."""
+"""Number of nodes that try a script if the sandbox fails; a script's own failure is final."""
 PATIENCE_SECONDS: Final = 120.0
-"""With no node at all for so long, what waits comes back as infra_error."""
+"""Waiting scripts get the result `infra_error` after this time without any node."""
 ANSWER_SECONDS: Final = 10.0
-"""Longest wait for a session to be interrupted or closed."""
+"""Longest wait for the interruption or the end of a session."""
 CLOSED: Final = "the sandbox is closed"
 LOST: Final = "the session's variables are lost, its next cell starts afresh"
 
 
 class WaitingRoom:
-    """A bound on how many scripts wait. Thread-safe."""
+    """A thread-safe bound on the number of waiting scripts."""
 
     def __init__(self, seats: int):
         self._seats = seats
@@ -42,7 +42,7 @@ class WaitingRoom:
         self._change = threading.Condition()
 
     def enter(self, *, blocking: bool) -> Callable[[], None]:
-        """Take a seat, waiting for one if that is allowed; returns how to leave, once or more."""
+        """Enter, after a wait if `blocking`; return a function to leave, callable repeatedly."""
         with self._change:
             if blocking:
                 self._change.wait_for(lambda: self._closed or self._taken < self._seats)
@@ -58,21 +58,21 @@ class WaitingRoom:
             self._change.notify()
 
     def close(self) -> None:
-        """Send away who would enter."""
+        """Refuse all callers from here on."""
         with self._change:
             self._closed = True
             self._change.notify_all()
 
 
 class RayPool:
-    """Runs scripts on the nodes of a Ray cluster. Thread-safe.
+    """A thread-safe pool that runs scripts on the nodes of a Ray cluster.
 
-    Every node runs up to `config.workers` scripts at a time, or as many as it has cores if these
-    are fewer. Nodes that join are used, nodes that are lost cost their scripts another attempt.
+    Every node runs up to `config.workers` scripts at a time, but at most one per core. Nodes that
+    join later are used, too. If a node is lost, its scripts need another attempt.
 
     Raises:
-        UserError: on creation, when Ray is missing, the address cannot be reached, or no node can
-            run jails.
+        UserError: On creation, Ray is missing, the address cannot be reached, or no node can run
+            jails.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class RayPool:
         node_backend: Literal["zygote", "cold"] = "zygote",
         patience: float = PATIENCE_SECONDS,
     ):
-        """Args: `node_backend` is what the nodes run scripts with."""
+        """Open the pool; `node_backend` is the back end that runs the scripts on each node."""
         self._config = config
         self._room = WaitingRoom(config.queue)
         self._gate = threading.Lock()
@@ -103,7 +103,7 @@ class RayPool:
 
     @property
     def tier(self) -> str:
-        """What holds the jails, of all nodes that are there now."""
+        """Describe the isolation on all nodes that exist now."""
         hosts = list(self._fleet.hosts.values())
         tiers = ", ".join(sorted({host.tier for host in hosts})) or "none there"
         return f"ray: {len(hosts)} node{'' if len(hosts) == 1 else 's'}, {tiers}"
@@ -111,8 +111,8 @@ class RayPool:
     def submit(
         self, code: str, limits: Limits | None = None, collect: Sequence[str] = ()
     ) -> concurrent.futures.Future[ExecResult]:
-        """Queue one script; blocks while `config.queue` scripts wait."""
-        # A callback of a result runs on the loop, and must not wait for what only the loop can do.
+        """Queue one script; block while `config.queue` scripts wait."""
+        # A result's callback runs on the loop, so it must not wait for a step of the loop itself.
         leave = self._room.enter(blocking=threading.current_thread() is not self._thread)
         arguments = (
             pack_text(code),
@@ -120,15 +120,15 @@ class RayPool:
             [pack_text(name) for name in collect],
         )
         future = self.start(self._script(arguments, time.monotonic(), leave))
-        future.add_done_callback(lambda _: leave())  # cancelled before it began
+        future.add_done_callback(lambda _: leave())  # it was cancelled before its start
         return future
 
     def session(self, limits: Limits | None = None) -> "RaySession":
-        """A kernel on one of the nodes, started by its first cell."""
+        """Return a session on one of the nodes; its first cell starts it."""
         return RaySession(self, next(self._sessions), limits or self._config.limits)
 
     def close(self) -> None:
-        """Drop what waits or runs, end the nodes' sandboxes, and Ray if it was started for us."""
+        """Drop all scripts, and end the nodes' sandboxes and a Ray that this process started."""
         with self._gate:
             if self._closed:
                 return
@@ -141,12 +141,12 @@ class RayPool:
         LINK.leave(self._ray)
 
     def start[Value](self, work: Coroutine[Any, Any, Value]) -> concurrent.futures.Future[Value]:
-        """Run a coroutine on the pool's event loop. What started before `close` is cancelled by it.
+        """Run a coroutine on the pool's event loop; `close` cancels it if it still runs.
 
         Raises:
-            RuntimeError: the pool is closed.
+            RuntimeError: The pool is closed.
         """
-        with self._gate:  # nothing may start on the loop behind its last task
+        with self._gate:  # no task may start on the loop after its last one
             if self._closed:
                 work.close()
                 raise RuntimeError(CLOSED)
@@ -165,16 +165,16 @@ class RayPool:
         queued: float,
         leave: Callable[[], None] = lambda: None,
     ) -> tuple[ExecResult, Host | None]:
-        """Run on the least loaded host, and on another one when the sandbox fails.
+        """Run a method on the least loaded host, and on another one when the sandbox fails.
 
         Args:
-            method: Of `NodeSandbox`.
-            arguments: Of that method.
-            queued: When the script was submitted, by the monotonic clock.
-            leave: Called when it waits no longer.
+            method: The name of a method of `NodeSandbox`.
+            arguments: The arguments of that method.
+            queued: The time of submission, by the monotonic clock.
+            leave: A function that is called when the script no longer waits.
 
         Returns:
-            The result, and the host that gave it.
+            The result, and the host that returned it.
         """
         failed: set[int] = set()
         attempts = 0
@@ -200,7 +200,7 @@ class RayPool:
     async def attempt(
         self, host: Host, method: str, arguments: tuple[object, ...]
     ) -> tuple[ExecResult, Host | None]:
-        """Run on a reserved host; without a host in return, none answered."""
+        """Run a method on a reserved host; the returned host is None if it did not answer."""
         try:
             result = unpack_result(await self._fleet.ask(host, method, *arguments))
         except (HostLost, ValueError) as error:
@@ -213,14 +213,14 @@ class RayPool:
     async def attempt_bound(
         self, host: Host, method: str, arguments: tuple[object, ...]
     ) -> tuple[ExecResult, Host | None]:
-        """Run on a host whatever its load."""
+        """Run a method on a given host, whatever its load."""
         self._fleet.reserve(host)
         return await self.attempt(host, method, arguments)
 
     async def send(self, host: Host, method: str, *arguments: object) -> None:
         """Say something to a host that may be gone, and wait until it was heard."""
         self._fleet.reserve(host)
-        with contextlib.suppress(HostLost, TimeoutError):  # with the host went what it was to end
+        with contextlib.suppress(HostLost, TimeoutError):  # a lost host ended the session, too
             await asyncio.wait_for(self._fleet.ask(host, method, *arguments), ANSWER_SECONDS)
 
     async def _end(self) -> None:
@@ -232,43 +232,43 @@ class RayPool:
 
 
 def infra_error(detail: str, **fields: Any) -> ExecResult:
-    """No verdict about the script."""
+    """Return a result without a verdict about the script."""
     return ExecResult(status=Status.INFRA_ERROR, detail=detail, **fields)
 
 
 class RaySession(Session):
-    """A kernel that keeps its variables across cells, on one node for as long as that lives.
+    """A session that keeps its variables from cell to cell, on one node while that node exists.
 
-    When the node is lost, the cell under way, or else the next one, comes back as infra_error with
-    `state_lost`; the cell after it starts afresh on another node.
+    When the node is lost, the running cell, or else the next one, returns `infra_error` with
+    `state_lost`; the cell after it starts with no variables on another node.
     """
 
     def __init__(self, pool: RayPool, number: int, limits: Limits):
         self._pool = pool
         self._number = number
         self._limits = dataclasses.asdict(limits)
-        self._turn = asyncio.Lock()  # cells run one after the other, in the order of submission
+        self._turn = asyncio.Lock()  # cells run one after the other, as submitted
         self._host: Host | None = None
         self._closed = False
 
     @override
     def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
-        """Queue one cell behind the session's earlier ones."""
+        """Queue one cell after the session's earlier ones."""
         if self._closed:
             raise RuntimeError("the session is closed")
         return self._pool.start(self._cell(pack_text(code), time.monotonic()))
 
     @override
     def interrupt(self) -> None:
-        """Interrupt the cell that runs, as Ctrl-C does; its variables stay."""
+        """Interrupt the running cell, as Ctrl-C does; its variables stay."""
         self._pool.start(self._interrupt()).result()
 
     @override
     def close(self) -> None:
-        """End the kernel; a cell that runs comes back as infra_error."""
+        """End the session; a running cell returns `infra_error`."""
         if not self._closed:
             self._closed = True
-            # A pool that is closed, or being closed, has ended its sessions.
+            # A pool that is closed, or is closing, has ended its sessions.
             with contextlib.suppress(RuntimeError, concurrent.futures.CancelledError):
                 self._pool.start(self._leave()).result()
 
@@ -292,7 +292,7 @@ class RaySession(Session):
             return result
 
     async def _first_cell(self, arguments: tuple[object, ...], queued: float) -> ExecResult:
-        """Nothing can be lost yet: if a node fails, another one is tried."""
+        """Run the first cell; no state exists yet, so another node is tried if one fails."""
         result, answered = await self._pool.deliver("cell", arguments, queued)
         if answered is not None and result.status not in SANDBOX_FAULTS:
             self._host = answered

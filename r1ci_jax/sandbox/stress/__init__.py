@@ -1,1 +1,1 @@
-"""Benchmarks and soak tests of the jail."""
+"""The benchmarks and soak tests of the jail."""

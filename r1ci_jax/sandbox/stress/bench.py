@@ -1,6 +1,6 @@
-"""Measure the sandbox on this machine: both back ends in one run, figures in one JSON object.
+"""Measure both back ends of the sandbox on this machine; return figures in one JSON object.
 
-Rounds alternate between the back ends, so that whatever else runs here slows both alike.
+The rounds alternate between the back ends, so that other load on the machine slows both equally.
 """
 
 import concurrent.futures
@@ -22,14 +22,14 @@ from r1ci_jax.sandbox.stress.census import Memory
 
 Backend = Literal["zygote", "cold"]
 BACKENDS: Final[tuple[Backend, ...]] = ("zygote", "cold")
-# Enough to touch both packages; more would measure sympy instead of the sandbox.
+# The script only uses each package once; more would measure sympy instead of the sandbox.
 IMPORTS: Final = """
 import numpy, sympy
 x = sympy.symbols("x")
 print(numpy.arange(10).sum(), sympy.expand((x + 1) ** 2))
 """
 SCRIPTS: Final = {"print": ("print(1)", "1\n"), "imports": (IMPORTS, "45 x**2 + 2*x + 1\n")}
-"""Name -> script and the output that it must have."""
+"""Name -> script and its expected output."""
 AWAKE: Final = "import time; time.sleep(0.3)"
 BUSY: Final = """
 import time
@@ -37,24 +37,24 @@ while time.process_time() < 0.5: pass
 """
 BUSY_SCRIPTS: Final = 16
 BUSY_LIMITS: Final = Limits(cpu_seconds=1.0, wall_seconds=3.0)
-"""The last of them waits longer than its wall limit: time in the queue must not count."""
+"""The last script waits in the queue longer than its wall limit, which must not count."""
 SLOW_MS: Final = 500.0
 HEARTBEAT_SECONDS: Final = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much is measured."""
+    """The numbers of runs in each measurement."""
 
     rounds: int = 5
     prints: int = 50
-    """Runs of `print(1)` in each round and back end: one at a time, and as many concurrently."""
+    """Runs of `print(1)` in each round and back end: as many sequential as concurrent ones."""
     imports: int = 4
     """The same for the script with numpy and sympy; the fork server does five times as many."""
     tail: int = 1000
-    """Short runs among which slow ones are counted; half of them concurrent."""
+    """Short runs among which slow ones are counted; half of them are concurrent."""
     sessions: int = 0
-    """Sessions to hold open at once; 0 leaves that measurement out."""
+    """Number of sessions that are open at the same time; 0 omits that measurement."""
     workers: int = 2
     policy: str = "default"
 
@@ -66,7 +66,7 @@ class Plan:
 
 
 class Progress:
-    """Lines on stderr, often enough to see that a long measurement lives."""
+    """Progress lines on stderr, which show that a long measurement is still running."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -77,12 +77,12 @@ class Progress:
         self._last = time.monotonic()
 
     def tick(self, text: str) -> None:
-        """Print a line unless there was one a moment ago."""
+        """Print a line unless the last one is recent."""
         if time.monotonic() - self._last > HEARTBEAT_SECONDS:
             self.say(text)
 
     def attend[T](self, futures: Iterable[concurrent.futures.Future[T]], text: str) -> list[T]:
-        """Wait for all, ticking; returns the results in order."""
+        """Wait for all futures and print progress; return the results in the same sequence."""
         futures = list(futures)
         waiting = set(futures)
         while waiting:
@@ -92,7 +92,7 @@ class Progress:
 
 
 class Samples:
-    """Durations of many runs of one script."""
+    """The durations of many runs of one script."""
 
     def __init__(self) -> None:
         self.milliseconds: list[float] = []
@@ -100,7 +100,7 @@ class Samples:
         """Time in which all of them ran."""
 
     def figures(self) -> dict[str, float]:
-        """Summary: how long a run takes and how many fit into a second."""
+        """Summarize the duration of a run and the number of runs per second."""
         return {
             "runs": len(self.milliseconds),
             "p50_ms": round(percentile(self.milliseconds, 50), 3),
@@ -111,13 +111,13 @@ class Samples:
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """The smallest value that at least `percent` of them do not exceed."""
+    """Return the smallest value that at least `percent` of the values do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
 
 
 def measure(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """All figures of a plan; plain data for JSON."""
+    """Measure all figures of a plan; return plain data for JSON."""
     begin = time.monotonic()
     host = host_facts()
     with contextlib.ExitStack() as stack:
@@ -127,7 +127,7 @@ def measure(plan: Plan, progress: Progress) -> dict[str, Any]:
             start = time.monotonic()
             config = SandboxConfig(workers=plan.workers, policy=plan.policy, backend=backend)
             boxes[backend] = box = stack.enter_context(Sandbox(config))
-            # As many at once as there are workers: each has to be up for that.
+            # One concurrent script for each worker makes sure that all workers have started.
             progress.attend([box.submit(AWAKE) for _ in range(plan.workers)], f"{backend} starts")
             opened[backend] = round(time.monotonic() - start, 3)
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(plan.workers))
@@ -164,7 +164,7 @@ def measure_scripts(
     pool: concurrent.futures.ThreadPoolExecutor,
     progress: Progress,
 ) -> Figures:
-    """Latency and throughput of both scripts on both back ends."""
+    """Measure latency and throughput of both scripts on both back ends."""
     samples = {
         (backend, script, mode): Samples()
         for backend in boxes
@@ -172,14 +172,14 @@ def measure_scripts(
         for mode in ("sequential", "concurrent")
     }
     for number in range(plan.rounds):
-        # Every other round begins with the other back end.
+        # Every second round begins with the other back end.
         order = list(boxes) if number % 2 == 0 else list(boxes)[::-1]
         for script in SCRIPTS:
             for mode in ("sequential", "concurrent"):
                 for backend in order:
                     count = plan.prints if script == "print" else plan.imports
                     if (backend, script) == ("zygote", "imports"):
-                        count *= 5  # they take a fraction of the time
+                        count *= 5  # its runs take a fraction of the time
                     progress.tick(f"round {number + 1}: {backend}, {script}, {mode}")
                     threads = pool if mode == "concurrent" else None
                     drive(
@@ -207,7 +207,7 @@ def drive(
     samples: Samples,
     progress: Progress,
 ) -> None:
-    """Run a script `count` times, one at a time or as many at a time as the pool has threads."""
+    """Run a script `count` times, sequentially or as concurrently as the pool has threads."""
     code, expected = SCRIPTS[script]
 
     def once(_: int) -> float:
@@ -229,10 +229,10 @@ def drive(
 
 
 def check(result: ExecResult, expected: str) -> None:
-    """A benchmark of wrong answers would be worth nothing.
+    """Check a result, because a benchmark of wrong answers would be worthless.
 
     Raises:
-        UserError: the result is not the expected one.
+        UserError: The result is not the expected one.
     """
     if result.status is not Status.OK or result.stdout != expected:
         said = result.detail or result.stderr.strip()[-200:] or result.stdout[:200]
@@ -245,7 +245,7 @@ def check(result: ExecResult, expected: str) -> None:
 def measure_tail(
     count: int, box: Sandbox, pool: concurrent.futures.ThreadPoolExecutor, progress: Progress
 ) -> dict[str, float]:
-    """Rare slow runs: a wake-up that is lost shows up here."""
+    """Count rare slow runs, which a lost wake-up would cause."""
     samples = Samples()
     drive(box, "print", count - count // 2, None, samples, progress)
     drive(box, "print", count // 2, pool, samples, progress)
@@ -255,7 +255,7 @@ def measure_tail(
 
 
 def measure_queue(box: Sandbox, progress: Progress) -> dict[str, Any]:
-    """More busy scripts at once than workers: none may run out of time for waiting."""
+    """Run more busy scripts than workers; waiting must not make a script time out."""
     begin = time.monotonic()
     futures = [box.submit(BUSY, BUSY_LIMITS) for _ in range(BUSY_SCRIPTS)]
     results = progress.attend(futures, "busy scripts")
@@ -272,7 +272,7 @@ def measure_queue(box: Sandbox, progress: Progress) -> dict[str, Any]:
 
 
 def measure_sessions(count: int, box: Sandbox, progress: Progress) -> dict[str, Any]:
-    """Memory and time of many open sessions with one variable each."""
+    """Measure memory and time of many open sessions with one variable each."""
     before = Memory.now()
     opened = Samples()
     cells = Samples()
@@ -315,7 +315,7 @@ def measure_sessions(count: int, box: Sandbox, progress: Progress) -> dict[str, 
 
 
 def ratio(backends: Figures, script: str) -> float:
-    """Median of the fork server over the median of cold jails, one run at a time."""
+    """Divide the fork server's median by that of cold jails, both for sequential runs."""
     fork_server, cold = (backends[name][script]["sequential"]["p50_ms"] for name in BACKENDS)
     return round(fork_server / cold, 4)
 
@@ -326,7 +326,7 @@ def bars(
     queue: Mapping[str, Any],
     sessions: Mapping[str, Any] | None,
 ) -> dict[str, dict[str, Any]]:
-    """What the figures are held against; read them only where nothing else runs."""
+    """Compare the figures with their bars, which are valid only on an otherwise idle machine."""
     rate = backends["zygote"]["print"]["concurrent"]["runs_per_second"]
     found: dict[str, tuple[float, str, Callable[[float], bool]]] = {
         "print_p50_ratio": (ratio(backends, "print"), "<= 1/3", lambda x: x <= 1 / 3),
@@ -346,7 +346,7 @@ def bars(
 
 
 def host_facts() -> dict[str, object]:
-    """What the figures depend on; names nobody."""
+    """Describe the machine that the figures depend on, without personal data."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
@@ -359,7 +359,7 @@ def host_facts() -> dict[str, object]:
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """The figures of `measure` for people."""
+    """Format the figures of `measure` as a table."""
     lines = [f"{'':28}{'p50 ms':>10}{'p95 ms':>10}{'max ms':>10}{'runs/s':>10}"]
     for backend, scripts in figures["backends"].items():
         for script, modes in scripts.items():

@@ -1,4 +1,4 @@
-"""What this process and its descendants hold: memory, descriptors, mounts, files."""
+"""Count resources of this process and its descendants: memory, descriptors, mounts, files."""
 
 import dataclasses
 import os
@@ -14,18 +14,18 @@ class Memory:
     """Memory at one moment, in bytes."""
 
     available: int
-    """Of the whole machine."""
+    """Available memory of the whole machine."""
     host: int
-    """Resident, of this process."""
+    """Resident memory of this process."""
     pss: int | None
-    """Of all descendants, shared pages divided among their users; None where unreadable."""
+    """Memory of all descendants, shared pages divided by their users; None if unreadable."""
     written: int | None
-    """The part of `pss` that is not file pages: a strange process that maps or unmaps the same
-    libraries changes our share of those, but not of this."""
+    """The part of `pss` without file pages: an unrelated process that maps or unmaps the same
+    libraries changes this process's fraction of file pages, but not this part."""
 
     @classmethod
     def now(cls) -> "Memory":
-        """Look."""
+        """Measure the memory now."""
         texts = _smaps_of_descendants()
         return cls(
             available=_kib(pathlib.Path("/proc/meminfo").read_text(), "MemAvailable:"),
@@ -38,16 +38,16 @@ class Memory:
 
 
 def descendants() -> list[int]:
-    """Process ids of everything this process started, dead ones not yet waited for included."""
+    """List the process ids of all descendants, including dead ones that were not yet reaped."""
     return list(_parents())
 
 
 def _parents() -> dict[int, int]:
-    """Every descendant with its parent, parents first."""
+    """Map every descendant to its parent, parents first."""
     children: dict[int, list[int]] = {}
     for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The name in parentheses may hold spaces and parentheses itself.
+            # The name in parentheses may contain spaces and parentheses itself.
             parent = int(path.read_bytes().rpartition(b")")[2].split()[1])
         except (OSError, IndexError):  # it has just ended
             continue
@@ -63,23 +63,23 @@ def _parents() -> dict[int, int]:
 
 
 def _smaps_of_descendants() -> list[str] | None:
-    """What /proc says of each one's memory, every memory once; None when it may not be read."""
+    """Read /proc on each descendant's memory, every memory once; None when unreadable."""
     read: dict[int, str] = {}
     parents = _parents()
     for pid, parent in parents.items():
         try:
             text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-        except OSError:  # gone, or another user's
+        except OSError:  # it has ended, or belongs to another user
             continue
-        # The same to the byte: it shares its parent's memory (process 1 of a script's namespaces)
-        # and would be counted twice.
+        # An identical text means that a process shares its parent's memory (process 1 of a script's
+        # namespaces), which would be counted twice.
         if text and text != read.get(parent):
             read[pid] = text
     return list(read.values()) if read or not parents else None
 
 
 def _kib(text: str, key: str) -> int:
-    """A line `key   N kB` of a file of /proc, in bytes."""
+    """Return the number of a line `key   N kB` of a file of /proc, in bytes."""
     for line in text.splitlines():
         if line.startswith(key):
             return int(line.split()[1]) << 10
@@ -88,27 +88,27 @@ def _kib(text: str, key: str) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Census:
-    """What there is at one moment, with no script running. Memory in bytes."""
+    """The resources at one moment without a running script, memory in bytes."""
 
     fds: int
-    """Open in this process."""
+    """Number of open descriptors of this process."""
     fds_below: int
-    """Open in its descendants, where readable."""
+    """Number of open descriptors of its descendants, where readable."""
     threads: int
     processes: int
-    """Descendants of this process."""
+    """Number of descendants of this process."""
     mounts: int
-    """In this process's mount namespace."""
+    """Number of mounts in this process's mount namespace."""
     mounts_below: int
-    """In its descendants', each counted for itself, where readable."""
+    """Number of mounts of its descendants, each counted separately, where readable."""
     cgroups: int
-    """Directories of this process's workers."""
+    """Number of control-group directories of this process's workers."""
     temp_files: int
     memory: Memory
 
     @classmethod
     def take(cls, temporary: pathlib.Path) -> "Census":
-        """Count; `temporary` is the directory that the sandbox takes for its temporary files."""
+        """Count; `temporary` is the directory that the sandbox uses for temporary files."""
         below = descendants()
         return cls(
             fds=len(os.listdir("/proc/self/fd")),
@@ -123,7 +123,7 @@ class Census:
         )
 
     def growth(self, since: "Census") -> dict[str, int]:
-        """Everything countable of which there is more than before."""
+        """Return the counts that are larger than before, with their differences."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "memory"]
         changes = {name: getattr(self, name) - getattr(since, name) for name in names}
         return {name: change for name, change in changes.items() if change > 0}
@@ -139,17 +139,17 @@ class Census:
 def _entries(directory: str) -> int:
     try:
         return len(os.listdir(directory))
-    except OSError:  # just gone, or another user's
+    except OSError:  # it has just ended, or belongs to another user
         return 0
 
 
 def _lines(file: str) -> int:
     try:
         return pathlib.Path(file).read_bytes().count(b"\n")
-    except OSError:  # the same
+    except OSError:  # for the same reasons
         return 0
 
 
 def _cgroups() -> int:
-    own = f"/{cgroup.PREFIX}{os.getpid()}-"  # other processes may have sandboxes, too
+    own = f"/{cgroup.PREFIX}{os.getpid()}-"  # other processes may have sandboxes
     return sum(1 for path, _, _ in os.walk("/sys/fs/cgroup") if own in path)

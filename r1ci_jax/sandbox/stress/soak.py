@@ -1,4 +1,4 @@
-"""Many mixed scripts, hostile ones too: every status as expected, nothing left, no growth."""
+"""Run many mixed scripts, also hostile ones, and check statuses, leftovers and growth."""
 
 import collections
 import concurrent.futures
@@ -31,16 +31,16 @@ STABLE_SECONDS: Final = 10.0
 MISMATCHES_KEPT: Final = 20
 ALLOWED_GROWTH: Final = 0.10
 ALLOWED_BYTES: Final = 16 << 20
-"""Memory may grow between the first and the last third by the larger of the two: allocators keep
-what they once had."""
+"""Memory may grow between the first and the last third by the larger of the two, because
+allocators keep memory that was freed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is run."""
+    """The runs of a soak test."""
 
     runs: int = 10_000
-    """Beyond the warm-up, which is every kind twice."""
+    """Number of runs after the warm-up, which runs every kind twice."""
     workers: int = 2
     policy: str = "default"
     backend: Literal["zygote", "cold", "ray"] = "zygote"
@@ -52,7 +52,7 @@ class Plan:
 
 
 class Driver:
-    """Runs kinds and holds every result against what its kind expects."""
+    """A driver that runs kinds and compares every result with its kind's expectations."""
 
     def __init__(self, box: Sandbox, pool: concurrent.futures.Executor):
         self.box = box
@@ -65,7 +65,7 @@ class Driver:
         self._lock = threading.Lock()
 
     def run(self, kinds: Sequence[Kind], first: int, progress: bench.Progress) -> None:
-        """Run them all, several at a time; the first one has number `first`."""
+        """Run all kinds, several at a time; the first one has number `first`."""
         futures = [self.pool.submit(self._one, kind, first + i) for i, kind in enumerate(kinds)]
         progress.attend(futures, f"scripts from number {first}")
 
@@ -82,7 +82,7 @@ class Driver:
                 for place, step in enumerate(kind.steps):
                     result = kernel.run(step.code.replace("@N@", str(number)))
                     self._judge(kind, number, place, result)
-        except Exception as error:  # whatever it is: the sandbox must not raise; it is reported
+        except Exception as error:  # the sandbox must not raise; any exception is reported
             self._record({"kind": kind.name, "number": number, "raised": repr(error)})
 
     def _judge(self, kind: Kind, number: int, place: int, result: ExecResult) -> None:
@@ -104,7 +104,7 @@ class Driver:
 
 
 def differences(step: Step, number: int, result: ExecResult) -> dict[str, str]:
-    """What is not as expected: name -> what it is."""
+    """Return the fields that differ from the expectation: name -> actual value."""
     wrong: dict[str, str] = {}
     if result.status not in step.status:
         wrong["status"] = str(result.status)
@@ -125,7 +125,7 @@ def differences(step: Step, number: int, result: ExecResult) -> dict[str, str]:
 
 @contextlib.contextmanager
 def private_temporary_directory() -> Iterator[pathlib.Path]:
-    """Where everything of this process, and what it starts, puts temporary files meanwhile."""
+    """Make a directory for all temporary files of this process and its descendants."""
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         place = pathlib.Path(name)
         place.chmod(0o755)
@@ -142,7 +142,7 @@ def private_temporary_directory() -> Iterator[pathlib.Path]:
 
 
 def soak(plan: Plan, progress: bench.Progress) -> dict[str, Any]:
-    """Run the plan; `ok` tells whether everything held, `reasons` what did not."""
+    """Run the plan; report in `ok` whether all checks passed, in `reasons` those that failed."""
     host = bench.host_facts()
     config = SandboxConfig(workers=plan.workers, policy=plan.policy, backend=plan.backend)
     with (
@@ -207,7 +207,7 @@ def run_in_parts(
 
 
 def complaints(driver: Driver, series: Sequence[Census], left: dict[str, int]) -> list[str]:
-    """Every reason why the test failed, in words."""
+    """List the reasons why the test failed."""
     reasons = []
     if driver.failures:
         kinds = sorted({mismatch["kind"] for mismatch in driver.mismatches})
@@ -225,10 +225,10 @@ def complaints(driver: Driver, series: Sequence[Census], left: dict[str, int]) -
 
 
 def memory_growth(values: Sequence[int]) -> int:
-    """By how much the last third lies above the first, if it is more than may happen; else 0.
+    """Return the growth from the first to the last third if it is more than allowed, else 0.
 
-    The least of the last third counts: what leaks is never given back, while a process that has
-    just been killed on a busy machine may still hold its memory at one moment or the other.
+    The smallest value of the last third counts. Leaked memory is never freed, while a process that
+    was just killed on a busy machine may still hold its memory for a moment.
     """
     third = len(values) // 3
     if not third:
@@ -238,7 +238,7 @@ def memory_growth(values: Sequence[int]) -> int:
 
 
 def story(report: Mapping[str, Any]) -> str:
-    """The report of `soak` for people."""
+    """Format the report of `soak` as text."""
     plan, memory = report["plan"], report["memory"]
     lines = [
         f"{plan['runs']} runs, {report['tier']}, {report['seconds']} s, "

@@ -1,4 +1,4 @@
-"""The scripts of the soak test: what each does and how it must end."""
+"""The scripts of the soak test, each with its expected end."""
 
 import dataclasses
 from typing import Any, Final
@@ -15,23 +15,23 @@ SHORT_WALL: Final = dataclasses.replace(BASE, wall_seconds=0.3)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """One script, or one cell of a session. `@N@` stands for the number of the run."""
+    """One script, or one cell of a session; `@N@` is replaced by the number of the run."""
 
     code: str
     status: tuple[Status, ...] = (Status.OK,)
     stdout: str | None = None
-    """None: not looked at."""
+    """Expected output; None to skip the check."""
     exit_code: int | None = None
     signal: int | None = None
     lost: bool | None = False
-    """The session's kernel is gone afterwards; None: either way."""
+    """True if the session's process must end, False if it must not; None permits both."""
     collects: tuple[tuple[str, bytes], ...] | None = None
-    """Files that must come back, exactly."""
+    """The exact files that the result must contain."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One sort of script."""
+    """One kind of script or session."""
 
     name: str
     weight: int
@@ -51,11 +51,11 @@ def script(
     limits: Limits = BASE,
     **expected: Any,
 ) -> Kind:
-    """A kind that is one stateless script."""
+    """Make a kind that is one stateless script."""
     statuses = status if isinstance(status, tuple) else (status,)
     step = Step(code=code, status=statuses, stdout=stdout, **expected)
     names = tuple(name for name, _ in step.collects or ())
-    # A link and a directory are asked for too, and must not come back.
+    # A link and a directory are requested, too, and must not be returned.
     collect = (*names, "link", "folder", "missing") if step.collects is not None else ()
     return Kind(name=name, weight=weight, steps=(step,), limits=limits, collect=collect)
 
@@ -66,7 +66,7 @@ def session(name: str, weight: int, *steps: Step, limits: Limits = BASE) -> Kind
 
 
 BUSY: Final = "while True: pass"
-# Were the loop the first thing in the `try`, CPython would let the interrupt past the handler.
+# If the loop were the first statement of the `try`, the interrupt could escape its handler.
 DEAF: Final = """
 while True:
     try:
@@ -212,7 +212,7 @@ SESSIONS: Final = (
     ),
     session(
         "session-interrupted", 2, UNFORGETTABLE,
-        # A machine under load may not let the kernel answer in time: then it is replaced.
+        # On a loaded machine the session may not answer in time; then it is replaced.
         Step(code=BUSY, status=(Status.TIMEOUT_CPU,), lost=None),
         Step(code="print(globals().get('kept', @N@))", stdout="@N@\n"),
         limits=SHORT_CPU,
@@ -248,11 +248,11 @@ if os.fork() == 0:
     more = bytes(1) * (380 << 20); time.sleep(1); os._exit(0)
 os.wait()
 """
-"""Neither process breaks its own limit; the kernel kills the larger one, which is the script."""
+"""Neither process exceeds its own limit; the Linux kernel kills the larger one, the script."""
 
 
 def mix(tier: str) -> tuple[Kind, ...]:
-    """All kinds, with what this tier makes of memory that several processes use together."""
+    """Return all kinds; this tier decides the end of those that use memory in several processes."""
     status = Status.OOM if tier == "nsjail + cgroup" else Status.OK
     together = script("memory-together", 1, TOGETHER, status)
     return (*PLAIN, *HOSTILE, *EXHAUSTING, *SESSIONS, together)

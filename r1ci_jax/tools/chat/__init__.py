@@ -1,1 +1,1 @@
-"""A conversation with a model, one slot, scripts run live."""
+"""A conversation with a model in one slot; the scripts run during the answer."""

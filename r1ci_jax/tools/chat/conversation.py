@@ -1,7 +1,7 @@
 """A conversation in one slot of the sampler, with the interpreter in the loop.
 
-Each message is appended to what the slot's cache row holds already: nothing is tokenized or
-computed twice, however many messages there are, and also after an answer was stopped midway.
+Each message is appended to the content of the slot's cache row. So no token is computed twice,
+whatever the number of messages, even after an answer was stopped midway.
 """
 
 import concurrent.futures
@@ -28,7 +28,7 @@ from r1ci_jax.text import chatml, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 CHUNK_STEPS = 4
-"""Decode steps per device call: few, so that tokens appear as they are sampled."""
+"""Decode steps per device call; the number is small so that tokens appear when sampled."""
 POLL_SECONDS = 0.05
 """Seconds between two checks, while a script runs, whether the answer was stopped."""
 _BUCKETS = (16, 64, 256)
@@ -61,7 +61,7 @@ def make_runner(
 
 
 class Conversation:
-    """Messages and answers in turn, in one episode."""
+    """An episode of alternating messages and answers."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Conversation:
         *,
         instructions: str = "",
     ) -> None:
-        """`runner` has one slot; its limits apply to each answer.
+        """Start a conversation in `runner`, which has one slot; its limits apply to each answer.
 
         `instructions` precede the first message of every conversation.
         """
@@ -91,10 +91,10 @@ class Conversation:
         self._episode = None
 
     def ask(self, message: str, is_stopped: Callable[[], bool]) -> bool:
-        """Answer a message; False if `is_stopped` ended the answer.
+        """Answer a message; return False if `is_stopped` ended the answer.
 
         Raises:
-            UserError: The message does not fit after the others; it is not part of them then.
+            UserError: The message does not fit after the others; it is not added then.
         """
         episode = self._episode = self._append(message)
         runner = self._runner
@@ -145,7 +145,7 @@ class Conversation:
 
 
 def _limits_of_next_answer(episode: Episode, limits: TurnLimits) -> TurnLimits:
-    """Limits count from the start of an episode; return those that count from here."""
+    """Return limits for the next answer; an episode's limits count from its start."""
     return dataclasses.replace(
         limits,
         max_new_tokens=sum(episode.sampled) + limits.max_new_tokens,

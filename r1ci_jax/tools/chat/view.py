@@ -1,7 +1,7 @@
-"""Views of a running conversation: as text for a person, as JSON lines for a program.
+"""Views of a running conversation: text for a person, or JSON lines for a program.
 
-The model's text and the output of scripts may try to drive the terminal: only line feeds and tabs
-reach it unchanged, any other control character is escaped.
+The model's text and the output of scripts may try to control the terminal. Only line feeds and tabs
+reach it unchanged; any other control character is escaped.
 """
 
 import codecs
@@ -16,10 +16,10 @@ from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.text.tokenizer import Tokenizer
 
 INTERRUPTED = "interrupted"
-"""The reason of a stop that the user asked for."""
+"""The reason of a stop that the user requested."""
 
-# Controls of the terminal (C0 but line feed and tab, C1), of the direction of writing, what cannot
-# be seen, and halves of characters.
+# The escaped characters are terminal controls (C1, and C0 without line feed and tab), controls of
+# the writing direction, invisible characters, and lone surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e0fff\ud800-\udfff]"
@@ -31,7 +31,7 @@ _CODE, _ANSWER, _FADED, _PLAIN = "\x1b[36m", "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 
 
 def escape_control(text: str) -> str:
-    r"""Escape what could drive a terminal: `\x1b` and the like."""
+    r"""Escape characters that could control a terminal, such as `\x1b`."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
@@ -39,28 +39,28 @@ class View(Observer, Protocol):
     """An observer that also receives events outside the episode."""
 
     def interrupted(self) -> None:
-        """The user stopped the answer."""
+        """Show that the user stopped the answer."""
         ...
 
     def problem(self, text: str) -> None:
-        """A message could not be answered."""
+        """Show that a message could not be answered."""
         ...
 
 
 class _Characters:
-    """Decodes token ids; a character is held back until all its bytes have arrived."""
+    """A decoder of token ids that withholds a character until all its bytes have arrived."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text that is complete now, without the end mark."""
+        """Return the text that is now complete, without the end mark."""
         text_ids = [token for token in ids if token != self._tokenizer.eos_id]
         return self._decoder.decode(self._tokenizer.decode_bytes(text_ids))
 
     def flush(self) -> str:
-        """Return what was not completed, as U+FFFD; the next turn starts anew."""
+        """Return incomplete characters as U+FFFD; the next turn starts with an empty state."""
         text = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return text
@@ -107,12 +107,12 @@ class JsonView(View):
             self._write("token", text=text)
 
     def _write(self, event: str, **facts: Any) -> None:
-        # ASCII alone, so nothing in it can drive a terminal.
+        # The output is ASCII only, so nothing in it can control a terminal.
         print(json.dumps({"event": event, **facts}), file=self._stream, flush=True)
 
 
 class TextView(View):
-    """The answer as it comes; scripts and answers in color on a terminal."""
+    """The answer as it is sampled, with scripts and answers in color on a terminal."""
 
     def __init__(self, stream: TextIO, tokenizer: Tokenizer, *, use_color: bool) -> None:
         self._stream = stream
