@@ -112,10 +112,10 @@ def test_the_toy_keeps_the_recipe(module: ModuleType, run: Experiment) -> None:
     assert (toy.potential, toy.eval, toy.seed) == (run.potential, run.eval, run.seed)
     for group, kept in {
         "train": ("dtype", "remat", "lora_rank"),
-        "sampler": ("dtype", "weights", "cache"),
-        "sft": ("epochs", "lr", "schedule", "packed"),
-        "grpo": ("rollouts_per_prompt", "lr", "kl_coef", "behaviour", "clip_low", "clip_high"),
-        "limits": ("code_calls",),
+        "sampler": ("dtype", "weight_quantization", "cache_quantization"),
+        "sft": ("epochs", "lr", "schedule", "packing"),
+        "grpo": ("rollouts_per_prompt", "lr", "kl_coef", "old_logprobs", "clip_low", "clip_high"),
+        "limits": ("max_code_calls",),
     }.items():
         for name in kept:
             assert getattr(getattr(toy, group), name) == getattr(getattr(run, group), name), name

@@ -41,7 +41,7 @@ def test_what_follows_a_token_has_probability_one(scripted: ModuleType) -> None:
 
 @pytest.fixture
 def world(rollout: ModuleType):
-    setting = rollout.Setting(scale=25, slots=4, per_slot=4, chunk=50, lag=4, seeds=1)
+    setting = rollout.Setting(scale=25, slots=4, per_slot=4, chunk_steps=50, lag=4, seeds=1)
     return rollout.World(setting)
 
 

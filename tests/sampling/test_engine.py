@@ -24,7 +24,7 @@ PAD_ROWS = 20  # embedding rows behind the tokenizer's last id
 EOS = 299
 STOP_TOKENS = (7, 40, 41, 77, 120, 200, 201, 202, 250, 260)
 PAUSE = 2  # the stop value of the table's stop state
-WIDE = {"slots": 5, "chunk": 16}  # another shape; few of them, because each one is compiled
+WIDE = {"slots": 5, "chunk_steps": 16}  # another shape; few of them, because each one is compiled
 
 CONFIG = qwen2.Qwen2Config(
     vocab_size=VOCAB + PAD_ROWS,
@@ -200,7 +200,7 @@ def episode(engine: Engine, slot: int, number: int) -> list[tuple[int, list[int]
     return [*stretches, (0, row)]
 
 
-@pytest.mark.parametrize("changes", [{"chunk": 1}, {"chunk": 7}, WIDE])
+@pytest.mark.parametrize("changes", [{"chunk_steps": 1}, {"chunk_steps": 7}, WIDE])
 def test_resuming_after_a_pause_equals_having_read_it_all(make_engine, changes) -> None:
     paused, fresh, resumed = make_engine(**changes), make_engine(), 0
     for number in range(8):
@@ -232,7 +232,7 @@ def test_chunk_length_slots_and_neighbours_change_nothing(make_engine) -> None:
 
     expected = all_of(make_engine(), list(range(10)))
     assert len({tuple(tokens) for tokens in expected.values()}) == 10
-    for changes in ({"chunk": 1}, WIDE, {"slots": 1}):
+    for changes in ({"chunk_steps": 1}, WIDE, {"slots": 1}):
         assert all_of(make_engine(**changes), list(range(10))) == expected
     assert all_of(make_engine(), [7, 2, 9, 0, 4, 1, 8, 3, 6, 5]) == expected
 
@@ -299,7 +299,7 @@ def test_cancelled_slots_stay_silent_and_can_be_used_again(make_engine) -> None:
 
 
 def test_nothing_compiles_after_the_warm_up(make_engine, compilations: list[str]) -> None:
-    changes = {"slots": 4, "chunk": 5, "cache_length": 60}  # a shape that no other test has
+    changes = {"slots": 4, "chunk_steps": 5, "cache_length": 60}  # a shape that no other test has
     engine = make_engine(**changes)
     engine.warm_up()
     engine.cancel([0])

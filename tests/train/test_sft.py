@@ -273,7 +273,7 @@ def test_a_step_is_recorded_while_the_next_one_runs(
         events.append(f"save {step}")
         save(manager, step, *arguments, **options)
 
-    monkeypatch.setattr(train_state, "shard_batch", note_dispatch)
+    monkeypatch.setattr(placement, "shard_batch", note_dispatch)
     monkeypatch.setattr(metrics.MetricsWriter, "write", note_write)
     monkeypatch.setattr(checkpoint.CheckpointManager, "save", note_save)
     train(tiny_policy, tiny_params, tmp_path, epochs=1, checkpoint_every=3)
