@@ -51,7 +51,7 @@ def test_the_clock_counts_steps_and_waits_for_what_is_late(rollout: ModuleType, 
 
     def enter(slot: int, budget: int) -> None:
         feed = rollout.SlotInput(
-            slot=slot, tokens=prompt, position=0, budget=budget, rollout=(0, slot)
+            slot=slot, tokens=prompt, position=0, budget=budget, rollout_id=(0, slot)
         )
         engine.feed([feed])
 

@@ -187,14 +187,14 @@ def episode(engine: Engine, slot: int, number: int) -> list[tuple[int, list[int]
     rollout = (number, 1)
     row = list(prompt_of(number))
     stretches = []
-    tokens, _, _ = alone(engine, feed(slot, tuple(row), rollout=rollout))
+    tokens, _, _ = alone(engine, feed(slot, tuple(row), rollout_id=rollout))
     for turn in range(4):
         stretches.append((len(row), tokens))
         row += tokens
         observation = prompt_of(1000 * number + turn, length=6)
         if tokens[-1] not in STOP_TOKENS or len(row) + len(observation) >= SAMPLER.cache_length:
             break
-        given = feed(slot, (row[-1], *observation), position=len(row) - 1, rollout=rollout)
+        given = feed(slot, (row[-1], *observation), position=len(row) - 1, rollout_id=rollout)
         row += observation
         tokens, _, _ = alone(engine, given)
     return [*stretches, (0, row)]
