@@ -29,16 +29,16 @@ def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def kernels() -> Iterator[Sandbox]:
+def session_box() -> Iterator[Sandbox]:
     """The sandbox of the sessions."""
     with Sandbox(SandboxConfig(limits=LIMITS, workers=2, backend="zygote")) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def session(kernels: Sandbox) -> Iterator[Session]:
+def session(session_box: Sandbox) -> Iterator[Session]:
     """A fresh kernel."""
-    with kernels.session() as opened:
+    with session_box.session() as opened:
         yield opened
 
 

@@ -145,14 +145,14 @@ def test_any_exit_status_is_one(box: Sandbox, code: int, how: str) -> None:
 
 @FEW
 @given(cells=st.lists(st.one_of(CODES, PROGRAMS.map("import os, sys\n{}".format)), max_size=4))
-def test_any_cells_are_survived(kernels: Sandbox, cells: list[str]) -> None:
-    limits = dataclasses.replace(kernels.config.limits, cpu_seconds=0.3, wall_seconds=1.0)
-    with kernels.session(limits) as session:
+def test_any_cells_are_survived(session_box: Sandbox, cells: list[str]) -> None:
+    limits = dataclasses.replace(session_box.config.limits, cpu_seconds=0.3, wall_seconds=1.0)
+    with session_box.session(limits) as session:
         for cell in cells:
             assert is_honest(session.run(cell), limits.output_bytes), cells
         final = [session.run("'alive'") for _ in range(2)]
         assert not [result for result in final if result.status in SANDBOX_FAULTS], (cells, final)
-    with kernels.session() as other:
+    with session_box.session() as other:
         assert other.run("6 * 7").stdout == "42\n", cells
 
 

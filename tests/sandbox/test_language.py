@@ -81,9 +81,9 @@ def test_f7_numpy_and_sympy(box: Sandbox, patient: Limits) -> None:
     assert (result.status, result.stdout) == (Status.OK, "6 [-2, 2]\n")
 
 
-def test_f7_numpy_and_sympy_wait_in_the_fork_server(kernels: Sandbox, patient: Limits) -> None:
+def test_f7_numpy_and_sympy_wait_in_the_fork_server(session_box: Sandbox, patient: Limits) -> None:
     code = "import numpy, sympy\nprint(sympy.solve('x**2 - 4'))"
-    results = [kernels.run(code, patient) for _ in range(5)]
+    results = [session_box.run(code, patient) for _ in range(5)]
     assert {result.status for result in results} == {Status.OK}
     assert statistics.median(result.cpu_seconds for result in results) < 0.05
 

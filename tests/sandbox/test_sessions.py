@@ -17,8 +17,8 @@ from r1ci_jax.sandbox.result import SANDBOX_FAULTS
 SLACK = 2.0
 
 
-def small(kernels: Sandbox, **changes: float) -> Session:
-    return kernels.session(dataclasses.replace(kernels.config.limits, **changes))  # type: ignore[arg-type]  # floats for floats
+def small(session_box: Sandbox, **changes: float) -> Session:
+    return session_box.session(dataclasses.replace(session_box.config.limits, **changes))  # type: ignore[arg-type]  # floats for floats
 
 
 def usable(session: Session) -> bool:
@@ -65,24 +65,24 @@ def test_f8_the_last_expression_is_shown(session: Session) -> None:
     assert session.run("").stdout == ""
 
 
-def test_f9_state_is_kept_and_nobody_elses(session: Session, kernels: Sandbox) -> None:
+def test_f9_state_is_kept_and_nobody_elses(session: Session, session_box: Sandbox) -> None:
     session.run("import math\nsecret = 41\nopen('note', 'w').write('mine')\nmath.pi = 3")
     assert session.run("secret + 1, open('note').read(), math.pi").stdout == "(42, 'mine', 3)\n"
     look = "import math, os\nprint('secret' in globals(), os.listdir('.'), math.pi > 3)"
-    with kernels.session() as other:
+    with session_box.session() as other:
         assert other.run(look).stdout == "False [] True\n"
         assert other.run("secret").status is Status.EXCEPTION
-    assert kernels.run(look).stdout == "False [] True\n"
+    assert session_box.run(look).stdout == "False [] True\n"
 
 
-def test_f9_two_sessions_do_not_mix(kernels: Sandbox) -> None:
-    with kernels.session() as one, kernels.session() as other:
+def test_f9_two_sessions_do_not_mix(session_box: Sandbox) -> None:
+    with session_box.session() as one, session_box.session() as other:
         for number in range(10):
             futures = [one.submit(f"x = {number}; x"), other.submit(f"x = {-number}; x")]
             assert [future.result().stdout for future in futures] == [f"{number}\n", f"{-number}\n"]
 
 
-def test_u6_two_sessions_do_not_see_each_other(kernels: Sandbox) -> None:
+def test_u6_two_sessions_do_not_see_each_other(session_box: Sandbox) -> None:
     see = """
 import os
 def exists(pid):
@@ -92,7 +92,7 @@ def exists(pid):
     return True
 len([p for p in range(1, 500) if exists(p)]) <= 2, os.listdir("/dev/shm"), os.listdir("/proc")
 """
-    with kernels.session() as one, kernels.session() as other:
+    with session_box.session() as one, session_box.session() as other:
         one.run("open('/dev/shm/meeting', 'w').write('here')")
         assert other.run(see).stdout == "(True, [], [])\n"
         kill = "try: os.kill(-1, 9)\nexcept ProcessLookupError: print('nobody')"
@@ -107,9 +107,9 @@ def test_cells_queue_in_their_order(session: Session) -> None:
 
 
 def test_a_closed_session_ends_its_kernel(
-    kernels: Sandbox, descendants: Callable[[int], set[int]], eventually: Callable[..., bool]
+    session_box: Sandbox, descendants: Callable[[int], set[int]], eventually: Callable[..., bool]
 ) -> None:
-    opened = kernels.session()
+    opened = session_box.session()
     opened.run("x = 1")
     before = descendants(os.getpid())
     opened.close()
@@ -120,8 +120,8 @@ def test_a_closed_session_ends_its_kernel(
 # --- Limits: the cell is interrupted, the state is kept ---
 
 
-def test_t1_the_cpu_limit_interrupts_the_cell(kernels: Sandbox) -> None:
-    with small(kernels, cpu_seconds=0.4) as session:
+def test_t1_the_cpu_limit_interrupts_the_cell(session_box: Sandbox) -> None:
+    with small(session_box, cpu_seconds=0.4) as session:
         session.run("x = 41")
         result = session.run("print('begun')\nwhile True: pass")
         assert (result.status, result.state_lost) == (Status.TIMEOUT_CPU, False)
@@ -130,8 +130,8 @@ def test_t1_the_cpu_limit_interrupts_the_cell(kernels: Sandbox) -> None:
         assert session.run("x + 1").stdout == "42\n"
 
 
-def test_t1_each_cell_has_its_own_cpu_time(kernels: Sandbox) -> None:
-    with small(kernels, cpu_seconds=0.5) as session:
+def test_t1_each_cell_has_its_own_cpu_time(session_box: Sandbox) -> None:
+    with small(session_box, cpu_seconds=0.5) as session:
         code = (
             "import time\nend = time.process_time() + 0.35\nwhile time.process_time() < end: pass"
         )
@@ -139,8 +139,8 @@ def test_t1_each_cell_has_its_own_cpu_time(kernels: Sandbox) -> None:
         assert {(r.status, r.state_lost) for r in results} == {(Status.OK, False)}
 
 
-def test_t2_the_wall_limit_interrupts_the_cell(kernels: Sandbox) -> None:
-    with small(kernels, wall_seconds=0.4) as session:
+def test_t2_the_wall_limit_interrupts_the_cell(session_box: Sandbox) -> None:
+    with small(session_box, wall_seconds=0.4) as session:
         result = session.run("x = 1\nimport time; time.sleep(100)")
         assert (result.status, result.state_lost) == (Status.TIMEOUT_WALL, False)
         assert 0.4 <= result.wall_seconds < 0.4 + SLACK
@@ -155,8 +155,8 @@ def test_t2_the_wall_limit_interrupts_the_cell(kernels: Sandbox) -> None:
         "sum(range(10**12))",
     ],
 )
-def test_t4_a_cell_that_will_not_end_costs_the_state(kernels: Sandbox, code: str) -> None:
-    with small(kernels, cpu_seconds=0.3) as session:
+def test_t4_a_cell_that_will_not_end_costs_the_state(session_box: Sandbox, code: str) -> None:
+    with small(session_box, cpu_seconds=0.3) as session:
         session.run("x = 41")
         result = session.run(code)
         assert (result.status, result.state_lost) == (Status.TIMEOUT_CPU, True)
@@ -184,9 +184,9 @@ def test_t9_an_interrupt_between_cells_does_nothing(session: Session) -> None:
     assert session.run("x + 1").stdout == "42\n"
 
 
-def test_m1_a_memory_error_keeps_the_state(session: Session, kernels: Sandbox) -> None:
+def test_m1_a_memory_error_keeps_the_state(session: Session, session_box: Sandbox) -> None:
     session.run("x = 41")
-    result = session.run(f"y = bytearray({kernels.config.limits.memory_bytes})")
+    result = session.run(f"y = bytearray({session_box.config.limits.memory_bytes})")
     assert (result.status, result.state_lost) == (Status.EXCEPTION, False)
     assert "MemoryError" in result.stderr
     assert session.run("x + 1").stdout == "42\n"
@@ -276,17 +276,17 @@ for fd in range(3, 64):
 
 
 @pytest.mark.parametrize("name", CHANNEL_ATTACKS)
-def test_o8_a_cell_cannot_break_the_worker(kernels: Sandbox, name: str) -> None:
-    with small(kernels, cpu_seconds=0.4, wall_seconds=2.0) as session:
+def test_o8_a_cell_cannot_break_the_worker(session_box: Sandbox, name: str) -> None:
+    with small(session_box, cpu_seconds=0.4, wall_seconds=2.0) as session:
         results = [session.run("import os\n" + CHANNEL_ATTACKS[name])]
         # What a cell may ruin is its own session, until that is ended by a limit or by its death.
         while len(results) < 6 and not results[-1].state_lost:
             results.append(session.run("print('after')"))
         assert not [result for result in results if result.status in SANDBOX_FAULTS], results
         assert all(result.attempt == 1 for result in results)
-    with kernels.session() as other:
+    with session_box.session() as other:
         assert usable(other)
-    assert kernels.run("print(1)").stdout == "1\n"
+    assert session_box.run("print(1)").stdout == "1\n"
 
 
 def honest(result: ExecResult, expected: str) -> bool:
@@ -294,9 +294,9 @@ def honest(result: ExecResult, expected: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ["a thousand ends of the cell", "fork and go on"])
-def test_o8_a_cell_never_answers_for_the_next(kernels: Sandbox, name: str) -> None:
+def test_o8_a_cell_never_answers_for_the_next(session_box: Sandbox, name: str) -> None:
     """An end of the cell that was written too often must not end cells to come."""
-    with small(kernels, cpu_seconds=1.0, wall_seconds=3.0) as session:
+    with small(session_box, cpu_seconds=1.0, wall_seconds=3.0) as session:
         session.run("import os\n" + CHANNEL_ATTACKS[name])
         for number in range(5):
             result = session.run(f"import time; time.sleep(0.05); print({number})")
@@ -351,15 +351,15 @@ time.sleep(0.2)
     assert usable(session)
 
 
-def test_p1_a_fork_bomb_in_a_cell_is_contained(kernels: Sandbox) -> None:
-    with small(kernels, cpu_seconds=0.4, wall_seconds=1.5) as session:
+def test_p1_a_fork_bomb_in_a_cell_is_contained(session_box: Sandbox) -> None:
+    with small(session_box, cpu_seconds=0.4, wall_seconds=1.5) as session:
         bomb = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
         begin = time.monotonic()
         result = session.run(bomb)
         assert result.status in (Status.TIMEOUT_CPU, Status.TIMEOUT_WALL)
         assert time.monotonic() - begin < 10
         assert usable(session)
-    assert kernels.run("print(1)").stdout == "1\n"
+    assert session_box.run("print(1)").stdout == "1\n"
 
 
 def test_p3_threads_stop_with_their_cell(session: Session) -> None:
@@ -375,10 +375,10 @@ def test_p3_threads_stop_with_their_cell(session: Session) -> None:
 
 
 def test_p10_a_session_survives_its_worker(
-    kernels: Sandbox, descendants: Callable[[int], set[int]]
+    session_box: Sandbox, descendants: Callable[[int], set[int]]
 ) -> None:
     """Cells are not repeated: what they did before is gone, and the next cell is told so."""
-    with kernels.session() as session:
+    with session_box.session() as session:
         session.run("x = 41")
         future = session.submit("import time; time.sleep(30)")
         time.sleep(0.3)
@@ -388,7 +388,7 @@ def test_p10_a_session_survives_its_worker(
         assert (result.status, result.state_lost) == (Status.INFRA_ERROR, True)
         assert "NameError" in session.run("x").stderr
         assert usable(session)
-    assert kernels.run("print(1)").stdout == "1\n"
+    assert session_box.run("print(1)").stdout == "1\n"
 
 
 def direct_children() -> list[int]:
@@ -420,14 +420,14 @@ def proportional_bytes(pids: set[int]) -> int:
 
 
 def test_u7_idle_sessions_are_small(
-    kernels: Sandbox, descendants: Callable[[int], set[int]], policy_limits: Limits
+    session_box: Sandbox, descendants: Callable[[int], set[int]], policy_limits: Limits
 ) -> None:
     """A thousand of them are to fit into 8 GiB."""
     count = 20
-    with kernels.session(policy_limits) as first:
+    with session_box.session(policy_limits) as first:
         first.run("import numpy, sympy")  # so that what the first use costs is there before
         before = proportional_bytes(descendants(os.getpid()))
-        sessions = [kernels.session(policy_limits) for _ in range(count)]
+        sessions = [session_box.session(policy_limits) for _ in range(count)]
         for session in sessions:
             assert session.run("import numpy, sympy\nx = numpy.arange(10)").status is Status.OK
         grown = proportional_bytes(descendants(os.getpid())) - before

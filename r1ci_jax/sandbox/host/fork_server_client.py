@@ -46,7 +46,7 @@ class WorkerLost(Exception):
 
 
 @dataclasses.dataclass(kw_only=True)
-class Kernel:
+class SessionProcess:
     """The host's handle of a session's process."""
 
     group: str
@@ -75,7 +75,7 @@ class Worker:
     ):
         self.worker = index
         self.groups = groups
-        self.kernels: dict[int, Kernel] = {}
+        self.sessions: dict[int, SessionProcess] = {}
         self._nsjail = nsjail
         self._python = python
         self._policy = chosen
@@ -83,7 +83,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._passed: tuple[int, ...] = ()
         self._served = 0
-        self._next_kernel = 0
+        self._last_session = 0
         self._group_bytes = self._killed = 0
         self._stopped = False
         self._executing: int | None = None
@@ -154,17 +154,17 @@ class Worker:
         """
         self.start()
         self._make_room(limits)
-        number = self._next_kernel = self._next_kernel + 1
+        number = self._last_session = self._last_session + 1
         group = f"session-{number}" if self.groups else ""
         if self.groups:
             self.groups.add(group, limits.memory_bytes)
-        kernel = Kernel(
+        session = SessionProcess(
             group=group,
             code=os.memfd_create("cell", os.MFD_CLOEXEC),
             stdout=Stream(),
             stderr=Stream(),
         )
-        self.kernels[number] = kernel
+        self.sessions[number] = session
         request = {
             "op": "open",
             "session": number,
@@ -172,7 +172,7 @@ class Worker:
             "limits": jail_policy.child_limits(self._policy, limits) | {"cpu": DAY},
             "group": group,
         }
-        sent = (kernel.code, kernel.stdout.writing.fileno(), kernel.stderr.writing.fileno())
+        sent = (session.code, session.stdout.writing.fileno(), session.stderr.writing.fileno())
         try:
             reply = self._ask(request, sent)
         except WorkerLost:
@@ -180,17 +180,17 @@ class Worker:
             raise
         if "setup" in reply:
             self._forget(number)
-            raise WorkerLost(f"the session's kernel could not be set up: {reply['setup']}")
-        kernel.stdout.writing.close()
-        kernel.stderr.writing.close()
+            raise WorkerLost(f"the session's process could not be set up: {reply['setup']}")
+        session.stdout.writing.close()
+        session.stderr.writing.close()
         return number
 
     def cell(self, number: int, code: str, limits: Limits) -> ExecResult:
         """Run one cell of a session that is open on this worker."""
-        kernel = self.kernels[number]
+        session = self.sessions[number]
         try:
-            size = _write(kernel.code, code)
-            killed_before = self._kills(kernel.group)
+            size = _write(session.code, code)
+            killed_before = self._kills(session.group)
             request = {
                 "op": "cell",
                 "session": number,
@@ -198,21 +198,21 @@ class Worker:
                 "cpu": limits.cpu_seconds,
                 "wall": limits.wall_seconds,
             }
-            report = self._execute(request, limits, (kernel.stdout, kernel.stderr), (), number)
-            killed = self._kills(kernel.group) - killed_before
+            report = self._execute(request, limits, (session.stdout, session.stderr), (), number)
+            killed = self._kills(session.group) - killed_before
         except (WorkerLost, OSError) as error:
             return dataclasses.replace(self._faulty(error), state_lost=True)
         finally:
             with self._lock:
                 self._executing = None
-        result = self._result(report, limits, kernel.stdout, kernel.stderr, killed)
+        result = self._result(report, limits, session.stdout, session.stderr, killed)
         if result.state_lost:
             self._forget(number)
         return result
 
     def close_session(self, number: int) -> None:
         """End a session's process if it still runs."""
-        if number not in self.kernels:
+        if number not in self.sessions:
             return
         try:
             self._ask({"op": "close", "session": number})
@@ -228,10 +228,10 @@ class Worker:
                 self._control.send(json.dumps({"op": "interrupt"}).encode())
 
     def _forget(self, number: int) -> None:
-        kernel = self.kernels.pop(number)
-        kernel.close()
-        if self.groups and kernel.group:
-            self.groups.remove(kernel.group)
+        session = self.sessions.pop(number)
+        session.close()
+        if self.groups and session.group:
+            self.groups.remove(session.group)
 
     # The fork server
 
@@ -248,7 +248,7 @@ class Worker:
         """
         if self._process is not None and self._process.poll() is not None:
             self.stop_server()
-        if self._served >= RECYCLE_AFTER and not self.kernels:
+        if self._served >= RECYCLE_AFTER and not self.sessions:
             self.stop_server()
         if self._process is not None:
             return
@@ -337,7 +337,7 @@ class Worker:
                 process.wait(GRACE_SECONDS)
             process.kill()
         process.wait()
-        for number in list(self.kernels):
+        for number in list(self.sessions):
             self._forget(number)
 
     def stop(self) -> None:

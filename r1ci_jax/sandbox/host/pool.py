@@ -195,7 +195,7 @@ class LocalSession(Session):
         self._pool = pool
         self._index = index
         self._limits = limits
-        self._kernel: int | None = None
+        self._number: int | None = None
         self._closed = False
 
     @override
@@ -208,8 +208,8 @@ class LocalSession(Session):
     @override
     def interrupt(self) -> None:
         """Interrupt the running cell."""
-        if self._kernel is not None:
-            self._worker.interrupt(self._kernel)
+        if self._number is not None:
+            self._worker.interrupt(self._number)
 
     @override
     def close(self) -> None:
@@ -231,17 +231,17 @@ class LocalSession(Session):
 
     def _cell(self, executor: Executor, code: str) -> ExecResult:
         worker = self._worker
-        if self._kernel is not None and self._kernel not in worker.kernels:
-            self._kernel = None
+        if self._number is not None and self._number not in worker.sessions:
+            self._number = None
             return ExecResult(
                 status=Status.INFRA_ERROR,
                 detail="the worker was lost and the session's state with it",
                 state_lost=True,
                 worker=executor.worker,
             )
-        if self._kernel is None:
+        if self._number is None:
             try:
-                self._kernel = worker.open(self._limits)
+                self._number = worker.open(self._limits)
             except (WorkerLost, OSError) as error:
                 return ExecResult(
                     status=Status.INFRA_ERROR,
@@ -249,13 +249,13 @@ class LocalSession(Session):
                     state_lost=True,
                     worker=executor.worker,
                 )
-        result = worker.cell(self._kernel, code, self._limits)
+        result = worker.cell(self._number, code, self._limits)
         if result.state_lost:
-            self._kernel = None
+            self._number = None
         return result
 
     def _end(self, executor: Executor) -> ExecResult:
-        if self._kernel is not None:
-            self._worker.close_session(self._kernel)
-            self._kernel = None
+        if self._number is not None:
+            self._worker.close_session(self._number)
+            self._number = None
         return ExecResult(status=Status.OK, worker=executor.worker)

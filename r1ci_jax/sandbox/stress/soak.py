@@ -76,24 +76,24 @@ class Driver:
             if not kind.session:
                 code = kind.steps[0].code.replace("@N@", str(number))
                 result = self.box.run(code, kind.limits, collect=kind.collect)
-                self._judge(kind, number, 0, result)
+                self._check(kind, number, 0, result)
                 return
-            with self.box.session(kind.limits) as kernel:
-                for place, step in enumerate(kind.steps):
-                    result = kernel.run(step.code.replace("@N@", str(number)))
-                    self._judge(kind, number, place, result)
+            with self.box.session(kind.limits) as session:
+                for index, step in enumerate(kind.steps):
+                    result = session.run(step.code.replace("@N@", str(number)))
+                    self._check(kind, number, index, result)
         except Exception as error:  # the sandbox must not raise; any exception is reported
             self._record({"kind": kind.name, "number": number, "raised": repr(error)})
 
-    def _judge(self, kind: Kind, number: int, place: int, result: ExecResult) -> None:
-        step = kind.steps[place]
+    def _check(self, kind: Kind, number: int, index: int, result: ExecResult) -> None:
+        step = kind.steps[index]
         wrong = differences(step, number, result)
         with self._lock:
             self.statuses[str(result.status)] += 1
             self.retried += result.attempt > 1
         if wrong:
             said = (result.detail or result.stderr)[-300:]
-            facts = {"kind": kind.name, "number": number, "step": place, "wrong": wrong}
+            facts = {"kind": kind.name, "number": number, "step": index, "wrong": wrong}
             self._record({**facts, "status": str(result.status), "said": said})
 
     def _record(self, mismatch: dict[str, Any]) -> None:
