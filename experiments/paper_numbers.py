@@ -21,7 +21,7 @@ SOURCES = {
     "S6": "OpenReview reviews of submission 14477",
     "S8": "benchmark listing, https://www.wizwand.com/paper/68fa7bb01e209131cea89e40",
 }
-"""What the source keys of the entries mean."""
+"""Source keys of the entries, with their meaning."""
 
 TEST_TASKS = 37
 TRAIN_TASKS = 107

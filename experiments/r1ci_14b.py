@@ -20,7 +20,7 @@ from r1ci_jax.config import Experiment, MeshConfig
 VARIANTS = r1ci_recipe.VARIANTS
 
 TOPOLOGY = "v5p:2x2x4"
-"""What `r1ci plan` accepts it on."""
+"""TPU topology on which `r1ci plan` finds that it fits."""
 
 
 def get_config(variant: str = "") -> Experiment:

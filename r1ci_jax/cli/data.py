@@ -40,7 +40,7 @@ def add_commands(subparsers: Any) -> None:
         "--jobs",
         type=int,
         metavar="N",
-        help="processes that draw questions (default: one a processor, but none for fewer than "
+        help="processes that generate questions (default: one per core, but none for fewer than "
         f"{question_workers.TASKS_PER_PROCESS} tasks); the datasets are the same for any number",
     )
     build_parser.set_defaults(run=_build, takes_overrides=True)
@@ -79,7 +79,7 @@ def _build(args: argparse.Namespace) -> int:
     with run_dir.RunDir.open(path, experiment):
         data_dir = path / "data"
         with Progress("questions", len(names), unit="tasks") as bar:
-            drawn = build.build_questions(
+            by_task = build.build_questions(
                 experiment, data_dir, jobs=jobs, report=lambda done, _: bar.update(done)
             )
         if not args.questions_only:
@@ -88,12 +88,16 @@ def _build(args: argparse.Namespace) -> int:
     fewer = datasets.short_splits(data_dir, names)
     if args.json:
         facts = {"data_dir": str(data_dir), "seconds": seconds, "jobs": jobs}
-        drawn = {name: round(taken, 2) for name, taken in drawn.items()}
-        print(json.dumps(facts | {"tasks": len(names), "drawn_seconds": drawn, "fewer": fewer}))
+        by_task = {name: round(taken, 2) for name, taken in by_task.items()}
+        print(
+            json.dumps(facts | {"tasks": len(names), "generation_seconds": by_task, "fewer": fewer})
+        )
         return 0
     for name, splits in fewer.items():
-        there = ", ".join(f"{split} {have} of {asked}" for split, (have, asked) in splits.items())
-        print(f"{name}: fewer questions than asked: {there}")
+        there = ", ".join(
+            f"{split} {have} of {requested}" for split, (have, requested) in splits.items()
+        )
+        print(f"{name}: fewer questions than requested: {there}")
     print(f"{data_dir}: {len(names)} tasks built in {seconds} s; see r1ci data stats {path}")
     return 0
 
@@ -189,8 +193,8 @@ def _print(
             f"{row.majority_fraction:>11.1%}{row.duplicates:>10}"
         )
     for row in rows:
-        for split, asked in row.is_short.items():
-            print(f"{row.task}: {split} has {row.counts[split]} questions of {asked} asked")
+        for split, requested in row.is_short.items():
+            print(f"{row.task}: {split} has {row.counts[split]} questions of {requested} requested")
     total = sum(sum(row.counts.values()) for row in rows)
     print(f"{len(rows)} tasks, {total} questions; questions in two splits: {shared}")
     print(

@@ -21,7 +21,7 @@ def add_commands(subparsers: Any) -> None:
         description="Run an experiment on other machines: pack the code, create or reach the "
         "machines, ship and set up, start every worker, and follow the run until it ends. "
         "--dry-run prints every command instead. docs/tpu.md goes from zero to a running job.",
-        epilog="--config.a.b=V overrides one knob of the experiment, as in r1ci run.",
+        epilog="--config.a.b=V overrides one setting of the experiment, as in r1ci run.",
         allow_abbrev=False,
     )
     parser.add_argument("exp", metavar="EXP", help="experiments/file.py[:variant]")

@@ -113,7 +113,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="r1ci",
         description=r1ci_jax.__doc__,
-        epilog="EXP is experiments/file.py[:variant]; r1ci COMMAND --help tells more.",
+        epilog="EXP is experiments/file.py[:variant]; r1ci COMMAND --help shows more.",
         allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -26,7 +26,7 @@ def add_commands(subparsers: Any) -> None:
         "--markdown", action="store_true", help="the catalogue of the paper's 144: docs/tasks.md"
     )
     listing.add_argument(
-        "--dropped", action="store_true", help="published questions never asked: docs/dropped.md"
+        "--dropped", action="store_true", help="published questions never used: docs/dropped.md"
     )
     listing.set_defaults(run=_list)
 
@@ -49,7 +49,7 @@ def add_commands(subparsers: Any) -> None:
         "--released",
         metavar="DIR",
         type=pathlib.Path,
-        help="instead: let our scorers judge the released SymBench items in DIR",
+        help="instead: score the released SymBench items in DIR",
     )
     checking.set_defaults(run=_check)
 
@@ -79,9 +79,9 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     for task in tasks:
         print(f"{task['name']:<40}{task['suite']:<15}{task['split']:<7}{task['answer_format']}")
-    told = ", ".join(f"{count} {suite}" for suite, count in suites.items())
+    listed = ", ".join(f"{count} {suite}" for suite, count in suites.items())
     print(
-        f"{len(tasks)} tasks: {told}; of the paper's {len(paper)}: "
+        f"{len(tasks)} tasks: {listed}; of the paper's {len(paper)}: "
         f"{splits['train']} for training, {splits['test']} for testing"
     )
     return 0
@@ -155,13 +155,13 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _check_released(args: argparse.Namespace) -> int:
-    judged = released_items.score_released(args.released)
-    failed = [one.task for one in judged if not one.is_passed]
+    reports = released_items.score_released(args.released)
+    failed = [one.task for one in reports if not one.is_passed]
     if args.json:
-        rows = [dataclasses.asdict(one) | {"passed": one.is_passed} for one in judged]
+        rows = [dataclasses.asdict(one) | {"passed": one.is_passed} for one in reports]
         print(json.dumps({"passed": not failed, "tasks": rows}))
     else:
-        for one in judged:
+        for one in reports:
             print(
                 f"{one.task:<40}{'ok' if one.is_passed else 'FAILED':<8}"
                 f"golds {one.num_scored}/{one.golds} of {one.items} items"
@@ -170,7 +170,7 @@ def _check_released(args: argparse.Namespace) -> int:
                 print(f"    known defect, {count} items: {why}")
             for failure in one.failures if not one.is_passed else ():
                 print(f"    {failure}")
-        print(f"{len(judged) - len(failed)} of {len(judged)} tasks pass")
+        print(f"{len(reports) - len(failed)} of {len(reports)} tasks pass")
     return 1 if failed else 0
 
 

@@ -149,31 +149,33 @@ def build_tasks(
     for trained in (False, True):
         names = [name for name in todo if (name not in testing) == trained]
         reserved = _identities(data_dir, testing) if trained and names else frozenset()
-        for drawn in question_workers.generate_all(
+        for generated in question_workers.generate_all(
             names, questions, seed=seed, jobs=jobs, reserved=reserved
         ):
-            _write_task(drawn, questions, seed, data_dir)
-            seconds[drawn.task] = drawn.seconds
+            _write_task(generated, questions, seed, data_dir)
+            seconds[generated.task] = generated.seconds
             if report is not None:
                 report(done + len(seconds), len(questions.tasks))
     return seconds
 
 
 def _write_task(
-    drawn: question_workers.GeneratedTask, questions: DatasetConfig, seed: int, data_dir: Path
+    generated: question_workers.GeneratedTask, questions: DatasetConfig, seed: int, data_dir: Path
 ) -> None:
     rows = {
         split: [records.encode_example(example) for example in examples]
-        for split, examples in drawn.splits.items()
+        for split, examples in generated.splits.items()
     }
     _prepare(
         R1ciTasks,
         rows,
         features=records.example_features(),
-        fingerprint=_tasks_mark(drawn.task, questions, seed),
+        fingerprint=_tasks_mark(generated.task, questions, seed),
         data_dir=data_dir,
-        config=drawn.task,
-        facts={"asked": question_splits.questions_per_split(registry.get(drawn.task), questions)},
+        config=generated.task,
+        facts={
+            "asked": question_splits.questions_per_split(registry.get(generated.task), questions)
+        },
     )
 
 
@@ -297,8 +299,8 @@ def is_built(data_dir: Path, dataset: str, config: str = "") -> bool:
 
 def task_names(data_dir: Path) -> tuple[str, ...]:
     """Return the names of the tasks whose questions are built."""
-    places = (data_dir / "r1ci_tasks").glob(f"*/{VERSION}")
-    return tuple(sorted(place.parent.name for place in places))
+    directories = (data_dir / "r1ci_tasks").glob(f"*/{VERSION}")
+    return tuple(sorted(directory.parent.name for directory in directories))
 
 
 def stored_metadata(data_dir: Path, task: str) -> dict[str, int]:

@@ -191,8 +191,8 @@ def _check_turns(segments: Sequence[Segment]) -> None:
                 f"segment {position} is interpreter output and must be a line feed, the line "
                 f'"{protocol.OBSERVATION_PREFIX}" and what was printed'
             )
-    behind = [*(segment.role for segment in segments[1::2]), ""]
-    for turn, (segment, role) in enumerate(zip(segments[::2], behind, strict=True)):
+    next_roles = [*(segment.role for segment in segments[1::2]), ""]
+    for turn, (segment, role) in enumerate(zip(segments[::2], next_roles, strict=True)):
         mark, description = _ENDS[role]
         if _pause(segment.text) != (mark, len(segment.text.encode())):
             raise UserError(f"segment {2 * turn + 1} must end, and pause first, at {description}")

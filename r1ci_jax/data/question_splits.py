@@ -137,7 +137,7 @@ class _Level:
 
     def fill(self, counts: dict[str, int], seen: set[str]) -> None:
         """Add so many questions to each split; `seen` holds those of all levels so far."""
-        full = {split: len(self.rows[split]) + share for split, share in counts.items()}
+        full = {split: len(self.rows[split]) + count for split, count in counts.items()}
         missing = sum(counts.values())
         last = self._index + max(_MIN_TRIES, _TRIES_PER_QUESTION * missing)
         if self._published is not None:

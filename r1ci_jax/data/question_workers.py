@@ -41,7 +41,7 @@ def num_processes(tasks: int, jobs: int | None = None) -> int:
     if jobs is None:
         jobs = min(len(os.sched_getaffinity(0)), tasks // TASKS_PER_PROCESS)
     elif jobs < 1:
-        raise UserError(f"--jobs {jobs}: at least one process has to draw")
+        raise UserError(f"--jobs {jobs}: at least one process is needed")
     return max(1, min(jobs, tasks))
 
 
@@ -92,7 +92,7 @@ def generate_all(
         if not isinstance(error, BrokenProcessPool):
             raise
         raise UserError(
-            "a process that drew questions ended (what it said stands above; when nothing, it was "
+            "a question worker crashed (see its output above; no output usually means that it was "
             "killed, perhaps for want of memory); run the same again with --jobs 1: it resumes"
         ) from None
     finally:

@@ -108,9 +108,9 @@ def require_teacher(tasks: Sequence[str]) -> None:
 def _weights(mix: DemonstrationConfig) -> dict[tuple[Agent, str], float]:
     """Return the weight of each (agent, kind)."""
     kinds = {kind: getattr(mix, kind) for kind in ("code", "repair", "check", "direct")}
-    whole = sum(kinds.values()) or 1.0
+    total = sum(kinds.values()) or 1.0
     table: dict[tuple[Agent, str], float] = {
-        ("code_agent", kind): mix.code_agent * weight / whole for kind, weight in kinds.items()
+        ("code_agent", kind): mix.code_agent * weight / total for kind, weight in kinds.items()
     }
     table["all_text", "direct"] = mix.all_text
     table["all_code", "code"] = mix.all_code
@@ -151,13 +151,13 @@ def _shuffle_strategies(
 ) -> list[tuple[Agent, str]]:
     """Return `count` strategies in nearly exact proportions (largest remainders), shuffled."""
     weights = _weights(mix)
-    whole = sum(weights.values())
-    if whole <= 0 or min(weights.values()) < 0:
+    total = sum(weights.values())
+    if total <= 0 or min(weights.values()) < 0:
         raise UserError(
             "the mix of demonstrations needs weights that are not negative, one above zero"
         )
-    exact = {way: count * weight / whole for way, weight in weights.items()}
-    counts = {way: int(share) for way, share in exact.items()}
+    exact = {way: count * weight / total for way, weight in weights.items()}
+    counts = {way: int(number) for way, number in exact.items()}
     by_remainder = sorted(exact, key=lambda way: counts[way] - exact[way])
     for way in by_remainder[: count - sum(counts.values())]:
         counts[way] += 1

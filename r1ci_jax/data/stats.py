@@ -64,7 +64,7 @@ def task_stats(
     Args:
         task_name: The task.
         splits: The task's questions, by split.
-        asked: The number of questions requested for each split.
+        requested: The number of questions requested for each split.
         tokens: A function that counts the tokens of a text.
     """
     examples = [example for rows in splits.values() for example in rows]

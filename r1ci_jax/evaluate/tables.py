@@ -444,14 +444,14 @@ def show(table: Table, stream: TextIO | None = None) -> None:
     console = rich.console.Console(file=stream or sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 160)
-    drawn = rich.table.Table(
+    view = rich.table.Table(
         title=rich.text.Text(table.title), box=rich.box.SIMPLE_HEAD, title_justify="left"
     )
     for index, column in enumerate(table.columns):
         is_number = any(row[index][:1] in _NUMBER_STARTS for row in table.rows)
-        drawn.add_column(rich.text.Text(column), justify="right" if is_number else "left")
+        view.add_column(rich.text.Text(column), justify="right" if is_number else "left")
     for row in table.rows:
-        drawn.add_row(*(rich.text.Text(cell) for cell in row))
-    console.print(drawn)
+        view.add_row(*(rich.text.Text(cell) for cell in row))
+    console.print(view)
     if table.note:
         console.print(rich.text.Text(table.note))

@@ -8,7 +8,7 @@ from r1ci_jax.sandbox import ExecResult
 
 
 class StopReason(enum.StrEnum):
-    """Why a trajectory ended."""
+    """Reason for which a trajectory ended."""
 
     ANSWER = "answer"
     """The policy closed an answer, and its agent accepted it."""

@@ -38,14 +38,14 @@ def _head(tasks: list[Task]) -> Iterator[str]:
     yield ""
     yield "Made by `r1ci tasks list --markdown > docs/tasks.md`; a test compares."
     yield ""
-    told = ", ".join(f"{count} {suite}" for suite, count in suites.items())
+    listed = ", ".join(f"{count} {suite}" for suite, count in suites.items())
     yield (
-        f"{len(tasks)} tasks: {told}. {splits['train']} are trained on, {splits['test']} are only "
-        "tested on (`r1ci_jax/tasks/train_test_split.py` says how they were drawn)."
+        f"{len(tasks)} tasks: {listed}. {splits['train']} are trained on, {splits['test']} are "
+        "only tested on (`r1ci_jax/tasks/train_test_split.py` says how they were chosen)."
     )
     yield ""
     yield (
-        "Every answer is judged by rules, never by a model and never by running it. Judged by "
+        "Every answer is scored by rules, never by a model and never by running it. Scored by "
         "*rules*: any answer that obeys the question's rules is right; by *answer*: one value is."
     )
 
@@ -55,7 +55,7 @@ def _tables(tasks: list[Task]) -> Iterator[str]:
         yield ""
         yield f"## {suite}"
         yield ""
-        yield "| task | split | kind | levels | answer format | judged by | source |"
+        yield "| task | split | kind | levels | answer format | scored by | source |"
         yield "|---|---|---|---:|---|---|---|"
         for task in tasks:
             if task.suite == suite:
@@ -63,10 +63,10 @@ def _tables(tasks: list[Task]) -> Iterator[str]:
 
 
 def _row(task: Task) -> str:
-    judged = "rules" if task.many_answers else "answer"
+    scored_by = "rules" if task.many_answers else "answer"
     source = _PUBLISHED.get(task.name, _SOURCES[task.suite])
     form = task.answer_format.replace("|", "\\|").replace("\n", " ")
-    cells = (task.name, task.split, task.kind, len(task.difficulties), form, judged, source)
+    cells = (task.name, task.split, task.kind, len(task.difficulties), form, scored_by, source)
     return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -75,7 +75,7 @@ def _defects(tasks: list[Task]) -> Iterator[str]:
     yield "## Defects of the released items"
     yield ""
     yield (
-        "Found when our scorers judged the golds of a sample of the released SymBench items "
+        "Found when our scorers scored the golds of a sample of the released SymBench items "
         "(`r1ci tasks check --released DIR`). The scorers follow the rules that the released "
         "question states."
     )
@@ -92,7 +92,7 @@ def _defects(tasks: list[Task]) -> Iterator[str]:
 def count_dropped() -> str:
     """Count the published questions that are never used; this reads the published files."""
     lines = [
-        "# Published questions that are never asked",
+        "# Published questions that are never used",
         "",
         "Made by `r1ci tasks list --dropped > docs/dropped.md`; a test compares. BIG-Bench-Hard;",
         "the number is the item's position in its file, from 0.",

@@ -78,7 +78,7 @@ def _check_task(task: Task, seed: int, items: int, elsewhere: str) -> Report:
         problems += [f"the gold of another item scores: {case}" for case in foreign]
     same = digest(examples) == elsewhere
     if not same:
-        problems.append("another process draws other questions from the same seed")
+        problems.append("another process generates other questions from the same seed")
     return Report(
         task=task.name,
         items=items,
@@ -103,7 +103,7 @@ def _wrong_golds(
     ]
     for (example, text), verdict in zip(pairs, task.score_all(pairs), strict=True):
         if not verdict.correct:
-            yield f"{example.id}: gold {text!r} is judged wrong: {verdict.reason}"
+            yield f"{example.id}: gold {text!r} scores as wrong: {verdict.reason}"
 
 
 def _lucky_answers(
@@ -120,7 +120,7 @@ def _lucky_answers(
     verdicts = task.score_all([(example, text) for example, text, _ in cases])
     for (example, text, gold), verdict in zip(cases, verdicts, strict=True):
         if verdict.correct:
-            yield f"{example.id}: {text!r} is judged correct, the gold is {gold!r}"
+            yield f"{example.id}: {text!r} scores as correct, the gold is {gold!r}"
 
 
 def _foreign_golds(

@@ -131,7 +131,7 @@ def read(result: ExecResult, word: str) -> float | None:
     """
     if result.status in SANDBOX_FAULTS:
         raise UserError(
-            f"an answer could not be judged: the sandbox failed ({result.status}: "
+            f"an answer could not be scored: the sandbox failed ({result.status}: "
             f"{result.detail}); see `r1ci sandbox doctor`"
         )
     if result.status is not Status.OK:

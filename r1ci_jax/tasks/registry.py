@@ -56,7 +56,9 @@ _SUITES: Final[dict[str, dict[str, str]]] = {
         "toy_base_conversion": "r1ci_jax.tasks.toy.base_conversion:BaseConversion",
         "toy_search": "r1ci_jax.tasks.toy.search:Search",
     },
-    "symbench": {name: f"r1ci_jax.tasks.symbench.{place}" for name, place in _SYMBENCH.items()}
+    "symbench": {
+        name: f"r1ci_jax.tasks.symbench.{location}" for name, location in _SYMBENCH.items()
+    }
     | dict.fromkeys(
         ("gsm_hard", "math_geometry", "math_counting_and_probability"),
         "r1ci_jax.tasks.math.math_tasks:make",
@@ -90,7 +92,7 @@ def names(*, suite: str | None = None) -> tuple[str, ...]:
 
 
 def register(name: str, location: str, *, suite: str) -> None:
-    """Add a user's task: `place` is "package.module:Class", and the class takes no arguments.
+    """Add a user's task: `location` is "package.module:Class", and the class takes no arguments.
 
     Raises:
         UserError: A task of that name exists.

@@ -290,6 +290,6 @@ def clip_observation_ids(ids: list[int], limit: int, marker_ids: list[int]) -> l
     if len(ids) <= limit:
         return ids
     kept = limit - len(marker_ids)
-    assert kept >= 2, f"a limit of {limit} tokens leaves no room beside the marker"
+    assert kept >= 2, f"a limit of {limit} tokens leaves no room for more than the marker"
     head, tail = (kept + 1) // 2, kept // 2
     return ids[:head] + marker_ids + ids[-tail:]

@@ -5,7 +5,7 @@ neither their size nor their order changes an update. A batch may give several u
 each of `num_minibatches` parts of its prompts, `num_iterations` times.
 
 Jitted functions here take a policy and plain numbers as static arguments, never a whole config:
-a knob that does not change the program does not compile it again.
+a setting that does not change the program does not compile it again.
 """
 
 import functools
@@ -202,7 +202,7 @@ def update(
         reference: Weights of the reference policy; None without a KL term.
         minibatches: Result of `make_minibatches`.
         policy: Static part of the policy.
-        config: Knobs of GRPO.
+        config: Settings of GRPO.
         tx: Optimizer.
     """
     # The weights of this point are those that sampled: both sets of log-probabilities are computed
@@ -216,7 +216,7 @@ def update(
         for batch in minibatch:
             weights = Weights(train_state.params, base)
             total, diff = accumulate_gradients(
-                total, weights, batch, policy=policy, **_loss_knobs(config)
+                total, weights, batch, policy=policy, **_loss_settings(config)
             )
             if not dispatched and config.old_logprobs == "rollout":
                 diffs.append(diff)
@@ -250,7 +250,7 @@ def _add_logprobs(
     return completed, diffs
 
 
-def _loss_knobs(config: GrpoConfig) -> dict[str, Any]:
+def _loss_settings(config: GrpoConfig) -> dict[str, Any]:
     """Pick the numbers that the compiled loss depends on."""
     return {
         "temperature": config.temperature,
@@ -294,7 +294,7 @@ def warm_up(
         [[batch]], _ = _add_logprobs(minibatches, weights, reference, policy, config)
         total = zero_accumulator(weights.trainable)
         jax.block_until_ready(
-            accumulate_gradients(total, weights, batch, policy=policy, **_loss_knobs(config))
+            accumulate_gradients(total, weights, batch, policy=policy, **_loss_settings(config))
         )
 
 

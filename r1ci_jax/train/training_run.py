@@ -72,7 +72,7 @@ class TrainingRun:
 
         Args:
             train_state: State before the first step.
-            config: Knobs of the trainer, of which the checkpoints' are used.
+            config: Settings of the trainer, of which the checkpoints' are used.
             num_steps: Steps of the whole training.
             identity: JSON values that tell this training from others; a checkpoint with other
                 values is refused.

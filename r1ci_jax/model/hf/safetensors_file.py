@@ -97,7 +97,7 @@ def _entry(path: Path, name: str, info: dict, data_start: int, file_size: int) -
         known = ", ".join(DTYPES)
         raise UserError(
             f"{path}: tensor {name} has dtype {info['dtype']}; supported are {known} "
-            "(use the unquantised checkpoint)"
+            "(use the unquantized checkpoint)"
         )
     dtype = DTYPES[info["dtype"]]
     if end - begin != math.prod(shape) * dtype.itemsize or begin < 0:

@@ -212,7 +212,7 @@ def _check(
     ]
     if surplus:
         raise UserError(
-            f"{directory} holds tensors that its config.json has no place for: "
+            f"{directory} holds tensors that its config.json has no use for: "
             f"{safetensors_file.short_list(surplus)}; the files do not belong together"
         )
 
@@ -225,7 +225,7 @@ def _read(
 ) -> np.ndarray:
     """Read the slice `index` of one parameter from its tensors in the files."""
     rule = _BY_PATH[name]
-    assert index is not None, "every device that is asked for has a part"
+    assert index is not None, "every device has a part"
     bounds = [part.indices(size)[:2] for part, size in zip(index, leaf.shape, strict=True)]
     out = _aligned(tuple(stop - start for start, stop in bounds), leaf.dtype)
     if not name.startswith("layers/"):
@@ -310,7 +310,7 @@ def _outgoing(model: Qwen2) -> dict[str, _Outgoing]:
             index = layer if stacked else None
             found[theirs] = _Outgoing(rule, parameter, index, shape, parameter.dtype)
     order = [name for name in _file_order(model.config) if name in found]
-    assert len(order) == len(found), "a parameter has no place in the table"
+    assert len(order) == len(found), "a parameter is missing in the table"
     return {name: found[name] for name in order}
 
 

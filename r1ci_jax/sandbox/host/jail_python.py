@@ -75,7 +75,7 @@ def build_directory() -> pathlib.Path:
     return system_directory() if os.geteuid() == 0 else user_directory()
 
 
-def places() -> list[pathlib.Path]:
+def directories() -> list[pathlib.Path]:
     """List the directories to search: $R1CI_JAIL_PREFIX if set, else root's, then the user's."""
     if os.environ.get("R1CI_JAIL_PREFIX") or os.geteuid() == 0:
         return [build_directory()]
@@ -88,10 +88,10 @@ def find() -> JailPython:
     Raises:
         UserError: There is none; the message names the command that makes it.
     """
-    for place in places():
-        if python := read(place):
+    for directory in directories():
+        if python := read(directory):
             return python
-    looked = " and ".join(str(place) for place in places())
+    looked = " and ".join(str(directory) for directory in directories())
     raise UserError(f"the sandbox's Python is missing (looked in {looked}); {HOW}")
 
 

@@ -97,7 +97,7 @@ def explain(result: ExecResult) -> str:
     if "mount(" in log and "permission denied" in log:
         return (
             "the sandbox cannot mount its Python: open every directory above it to all users "
-            f"(chmod o+x) or set R1CI_JAIL_PREFIX to a place that is; nsjail says: {result.detail}"
+            f"(chmod o+x) or set R1CI_JAIL_PREFIX to one that is; nsjail says: {result.detail}"
         )
     said = result.detail or result.stderr.strip() or result.stdout.strip()
     return f"the sandbox does not work here ({result.status}): {said}; see `r1ci sandbox doctor`"

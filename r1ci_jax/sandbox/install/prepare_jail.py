@@ -106,9 +106,9 @@ def prepare() -> jail_python.JailPython:
     Raises:
         UserError: The copy, the installation or the test failed; no partial result remains.
     """
-    for place in jail_python.places():
-        if python := jail_python.read(place):
-            print(f"sandbox Python ready: {place}")
+    for directory in jail_python.directories():
+        if python := jail_python.read(directory):
+            print(f"sandbox Python ready: {directory}")
             return python
     target = jail_python.build_directory()
     with _exclusive(target):

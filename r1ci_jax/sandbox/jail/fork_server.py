@@ -407,8 +407,8 @@ def place_descriptors(wanted: tuple[int, ...]) -> None:
     """Make `wanted` the descriptors 0, 1, 2, ... and close every other."""
     above = max(*wanted, len(wanted)) + 1
     lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD, above) for fd in wanted]
-    for place, fd in enumerate(lifted):
-        os.dup2(fd, place)
+    for target, fd in enumerate(lifted):
+        os.dup2(fd, target)
     os.closerange(len(wanted), 1 << 30)
 
 

@@ -38,7 +38,7 @@ def run_script(script: bytes, page: mmap.mmap) -> None:
 
 
 def reset_interpreter() -> None:
-    """What a fresh interpreter has and its embedding has changed."""
+    """Attributes that a fresh interpreter has and that its embedding has changed."""
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     # Text printed before a kill must have left the process.
     assert isinstance(sys.stdout, io.TextIOWrapper)

@@ -290,7 +290,7 @@ def measure_sessions(count: int, box: Sandbox, progress: Progress) -> dict[str, 
             start = time.perf_counter()
             check(session.run("kept"), f"{number}\n")
             cells.milliseconds.append((time.perf_counter() - start) * 1000)
-            progress.tick(f"sessions: {number + 1} of {count} asked for their variable")
+            progress.tick(f"sessions: {number + 1} of {count} have returned their variable")
         closing = time.monotonic()
     closed = time.monotonic() - closing
     after = Memory.now()

@@ -127,12 +127,12 @@ def differences(step: Step, number: int, result: ExecResult) -> dict[str, str]:
 def private_temporary_directory() -> Iterator[pathlib.Path]:
     """Make a directory for all temporary files of this process and its descendants."""
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
-        place = pathlib.Path(name)
-        place.chmod(0o755)
+        directory = pathlib.Path(name)
+        directory.chmod(0o755)
         before, cached = os.environ.get("TMPDIR"), tempfile.tempdir
         os.environ["TMPDIR"], tempfile.tempdir = name, name
         try:
-            yield place
+            yield directory
         finally:
             tempfile.tempdir = cached
             if before is None:

@@ -35,7 +35,7 @@ class Kind:
 
     name: str
     weight: int
-    """How often among all, in proportion."""
+    """Weight among all kinds."""
     steps: tuple[Step, ...]
     limits: Limits = BASE
     session: bool = False

@@ -39,7 +39,7 @@ def option_key(text: str) -> str:
 
 
 def _option(text: str, options: Sequence[str]) -> str | None:
-    letters = [chr(ord("A") + place) for place in range(len(options))]
+    letters = [chr(ord("A") + index) for index in range(len(options))]
     if (found := _LETTER.fullmatch(text)) is not None:
         letter = found[1] or found[2]
         return f"({letter})" if letter in letters else None

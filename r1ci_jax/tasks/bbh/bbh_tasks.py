@@ -89,7 +89,7 @@ class BigBenchHard(published_task.PublishedTask):
         if len({option_key(option) for option in options}) < len(options):
             raise ValueError("two of its options are the same")
         if len(options) > _TITLES.get(self.file, len(options)):
-            raise ValueError("an option is cut in two at its comma")
+            raise ValueError("an option is split at its comma")
         return options
 
     @override

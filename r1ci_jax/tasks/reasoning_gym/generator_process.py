@@ -22,9 +22,9 @@ from typing import Any
 
 SIZE = 2**62
 """The size of virtual datasets, which serve any index below it."""
-_REDRAW = 2**40
+_RETRY = 2**40
 """Distance of the index that replaces one without a usable question."""
-_DRAWS = 20
+_TRIES = 20
 
 
 class _Anything(types.ModuleType):
@@ -98,7 +98,7 @@ def dataset(name: str, config: str, seed: int, size: int) -> Any:
     return package().create_dataset(name, **json.loads(config), seed=seed, size=size)
 
 
-def draw(request: dict[str, Any]) -> dict[str, Any]:
+def generate(request: dict[str, Any]) -> dict[str, Any]:
     """Generate the entry of that index; use another where the package fails or the answer is blank.
 
     Args:
@@ -108,8 +108,8 @@ def draw(request: dict[str, Any]) -> dict[str, Any]:
     """
     name, config, seed = request["dataset"], request["config"], request["seed"]
     chunk, refused = request["chunk"], request["refused"]
-    for attempt in range(_DRAWS):
-        number = request["index"] + attempt * _REDRAW
+    for attempt in range(_TRIES):
+        number = request["index"] + attempt * _RETRY
         part, number = divmod(number, chunk) if chunk else (0, number)
         try:
             entries = dataset(name, config, seed + part * 2**33, chunk or SIZE)
@@ -121,14 +121,14 @@ def draw(request: dict[str, Any]) -> dict[str, Any]:
         answer = entry["answer"]
         if answer is None or (str(answer).strip() and (not refused or refused not in str(answer))):
             return plain(entry)
-    raise RuntimeError(f"{name}: no usable entry in {_DRAWS} draws")
+    raise RuntimeError(f"{name}: no usable entry in {_TRIES} tries")
 
 
 def serve(lines: Any, reply: Callable[[str], None]) -> None:
     """Answer requests until the other side closes."""
     for line in lines:
         try:
-            answer = {"entry": draw(json.loads(line))}
+            answer = {"entry": generate(json.loads(line))}
         except Exception as error:  # The package raises all kinds of errors.
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
         reply(json.dumps(answer) + "\n")

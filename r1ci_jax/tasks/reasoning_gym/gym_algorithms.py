@@ -192,7 +192,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "isomorphic_strings": DatasetChoice(
         kind="execution",
-        why="labels are computed; two classes in equal shares",
+        why="labels are computed; two classes of equal size",
         form="True or False",
         ladder=grow("string_length", 6, 10, 20, 40, 80, low=5),
         constant=0.7,
@@ -275,7 +275,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "ransom_note": DatasetChoice(
         kind="execution",
-        why="labels are computed; two classes in equal shares",
+        why="labels are computed; two classes of equal size",
         form="True or False",
         ladder={
             **grow("note_length", 6, 10, 20, 40, 80, low=4),
@@ -312,14 +312,14 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "spiral_matrix": DatasetChoice(
         kind="execution",
-        why="one right list; its scorer evaluates answers, so it is not asked",
+        why="one right list; its scorer evaluates answers, so it is not used",
         form="integers parted by spaces",
         most=1000,
         ladder=grow("n", 3, 5, 7, 9, 12),
     ),
     "string_manipulation": DatasetChoice(
         kind="execution",
-        why="drawn rules, unlike the fixed ones of SymBench's string tasks",
+        why="random rules, unlike the fixed ones of SymBench's string tasks",
         form="a string of letters",
         ladder={**grow("string_length", 8, 12, 18, 25, 40), **grow("num_rules", 3, 4, 6, 9, 14)},
     ),

@@ -108,7 +108,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "gsm_symbolic": DatasetChoice(
         kind="reasoning",
-        why="85 templates with drawn names and numbers; the package has one level",
+        why="85 templates with random names and numbers; the package has one level",
         form="a number without unit",
         rule="numbers",
         chunk=100,

@@ -32,7 +32,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     # ---- code
     "bf": DatasetChoice(
         kind="execution",
-        why="one right output; its third level takes half a second to draw",
+        why="one right output; its third level takes half a second to generate",
         form="the program's output",
         ladder={"difficulty": (1, 2)},
     ),
@@ -77,7 +77,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "number_sequence": DatasetChoice(
         kind="reasoning",
-        why="one integer by the rule drawn, of at most two steps, so that little doubt is left",
+        why="one integer by the random rule, of at most two steps, so that little doubt is left",
         form="an integer",
         say="Which integer replaces the question mark?",
         rule="numbers",
@@ -137,7 +137,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "futoshiki": DatasetChoice(
         kind="planning",
-        why="one solution; blank lines and the width of gaps are not judged",
+        why="one solution; blank lines and the width of gaps are not scored",
         form="the puzzle with all numbers and signs",
         most=1000,
         ladder={**grow("board_size", 4, 4, 5, 5, 6), **grow("difficulty", 0, 1, 1, 2, 2)},
@@ -188,7 +188,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "survo": DatasetChoice(
         kind="planning",
-        why="judged by its rules here: 7 of 150 have several solutions, the package takes one",
+        why="scored by its rules here: 7 of 150 have several solutions, the package takes one",
         form="the rows of the matrix",
         say=ROWS,
         rule="survo",
@@ -222,7 +222,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     # ---- graphs
     "course_schedule": DatasetChoice(
         kind="reasoning",
-        why="labels are computed; two classes in equal shares",
+        why="labels are computed; two classes of equal size",
         form="True or False",
         ladder=grow("num_courses", 6, 8, 12, 18, 26),
         constant=0.7,
@@ -284,7 +284,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "list_functions": DatasetChoice(
         kind="reasoning",
-        why="one list by the rule drawn from 17; the package has one level",
+        why="one list by one random rule of 17; the package has one level",
         form="a list like [1, 2, 3]",
         rule="json",
         chunk=100,
@@ -320,7 +320,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "zebra_puzzles": DatasetChoice(
         kind="reasoning",
-        why="one solution; larger ones take seconds to draw",
+        why="one solution; larger ones take seconds to generate",
         form="a name",
         rule="package",
         shape=WORD,

@@ -151,7 +151,7 @@ class EntryGenerator:
         atexit.register(self.close)
 
     def entry(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the entry that `generator_process.draw` describes.
+        """Return the entry that `generator_process.generate` describes.
 
         Raises:
             UserError: The package cannot generate it.
@@ -164,9 +164,9 @@ class EntryGenerator:
                 reply = self._worker.request(request, GENERATE_SECONDS)
             except WorkerDied as error:
                 self._worker = None
-                raise UserError(f"reasoning-gym cannot draw {request}: {error}") from error
+                raise UserError(f"reasoning-gym cannot generate {request}: {error}") from error
         if "entry" not in reply:
-            raise UserError(f"reasoning-gym cannot draw {request}: {reply['error']}")
+            raise UserError(f"reasoning-gym cannot generate {request}: {reply['error']}")
         return reply["entry"]
 
     def close(self) -> None:

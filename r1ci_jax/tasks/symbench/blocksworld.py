@@ -166,16 +166,16 @@ class Blocksworld(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         if len(answer_text) > answers.MAX_PLAN_CHARS:
             return symbench_task.wrong_verdict("the answer is far too long")
-        drawn = json.loads(example.metadata)
+        metadata = json.loads(example.metadata)
         lines = answer_text.strip().splitlines()
-        if not 1 <= len(lines) <= drawn["limit"]:
-            return symbench_task.wrong_verdict(f"{len(lines)} moves, not 1 to {drawn['limit']}")
-        stacks = [list(blocks) for blocks in drawn["start"]]
+        if not 1 <= len(lines) <= metadata["limit"]:
+            return symbench_task.wrong_verdict(f"{len(lines)} moves, not 1 to {metadata['limit']}")
+        stacks = [list(blocks) for blocks in metadata["start"]]
         for line in lines:
             problem = _move(stacks, line.strip())
             if problem:
                 return symbench_task.wrong_verdict(f"{answers.format_answer(line)}: {problem}")
-        if ["".join(blocks) for blocks in stacks] != drawn["goal"]:
+        if ["".join(blocks) for blocks in stacks] != metadata["goal"]:
             return symbench_task.wrong_verdict("the moves do not end in the goal")
         return symbench_task.right_verdict(f"{len(lines)} moves lead to the goal")
 

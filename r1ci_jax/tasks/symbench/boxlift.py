@@ -139,18 +139,18 @@ class BoxLift(symbench_task.SymbenchTask):
     def score(self, example: Example, answer_text: str) -> Verdict:
         if len(answer_text) > answers.MAX_PLAN_CHARS:
             return symbench_task.wrong_verdict("the answer is far too long")
-        drawn = json.loads(example.metadata)
+        metadata = json.loads(example.metadata)
         lines = answer_text.strip().splitlines()
-        if not 1 <= len(lines) <= drawn["limit"]:
-            return symbench_task.wrong_verdict(f"{len(lines)} steps, not 1 to {drawn['limit']}")
-        left = list(drawn["boxes"])
+        if not 1 <= len(lines) <= metadata["limit"]:
+            return symbench_task.wrong_verdict(f"{len(lines)} steps, not 1 to {metadata['limit']}")
+        left = list(metadata["boxes"])
         for number, line in enumerate(lines, 1):
             match = _LINE.fullmatch(line.strip())
             if match is None or int(match[1]) != number:
                 return symbench_task.wrong_verdict(
                     f"{answers.format_answer(line)} is not step {number} in the form asked"
                 )
-            problem = _lift(left, drawn["lifters"], match[2])
+            problem = _lift(left, metadata["lifters"], match[2])
             if problem:
                 return symbench_task.wrong_verdict(f"step {number}: {problem}")
         if left:

@@ -172,10 +172,10 @@ class BoxNet(symbench_task.SymbenchTask):
             return symbench_task.wrong_verdict(
                 f"{answers.format_answer(answer_text)} is not a JSON list of steps"
             )
-        drawn = json.loads(example.metadata)
-        if not 1 <= len(steps) <= drawn["limit"]:
-            return symbench_task.wrong_verdict(f"{len(steps)} steps, not 1 to {drawn['limit']}")
-        squares = drawn["squares"]
+        metadata = json.loads(example.metadata)
+        if not 1 <= len(steps) <= metadata["limit"]:
+            return symbench_task.wrong_verdict(f"{len(steps)} steps, not 1 to {metadata['limit']}")
+        squares = metadata["squares"]
         for number, step in enumerate(steps, 1):
             problem = _act(squares, step)
             if problem:

@@ -105,7 +105,7 @@ class Cryptanalysis(symbench_task.SymbenchTask):
             secret = rng.choice(_words(string.digits, shape.digits)) + rng.choice(
                 _words(string.ascii_uppercase[: shape.alphabet], shape.letters)
             )
-        told = [
+        response = [
             (guess, *_give_feedback(guess, secret, shape)) for guess in _guesses(rng, shape, secret)
         ]
         question = _QUESTION.format(
@@ -113,13 +113,13 @@ class Cryptanalysis(symbench_task.SymbenchTask):
             letters=shape.letters,
             last=string.ascii_uppercase[shape.alphabet - 1],
             remarks=_REMARKS if shape.remarks else "",
-            guesses="\n".join(_line(guess, *parts) for guess, *parts in told),
+            guesses="\n".join(_line(guess, *parts) for guess, *parts in response),
             sample=sample,
         )
         return Puzzle(
             question=question,
             answer=secret,
-            metadata={"digits": shape.digits, "alphabet": shape.alphabet, "guesses": told},
+            metadata={"digits": shape.digits, "alphabet": shape.alphabet, "guesses": response},
         )
 
     @override
@@ -135,8 +135,8 @@ class Cryptanalysis(symbench_task.SymbenchTask):
             )
         if len(set(word)) != length:
             return symbench_task.wrong_verdict("a digit or letter is repeated")
-        for guess, *told in given["guesses"]:
-            for part, expected in zip((slice(digits), slice(digits, None)), told, strict=True):
+        for guess, *response in given["guesses"]:
+            for part, expected in zip((slice(digits), slice(digits, None)), response, strict=True):
                 if feedback(guess[part], word[part], expected[3] is not None) != tuple(expected):
                     return symbench_task.wrong_verdict(f"does not fit the feedback of {guess}")
         return symbench_task.right_verdict("fits the feedback of all guesses")
@@ -146,14 +146,14 @@ class Cryptanalysis(symbench_task.SymbenchTask):
         found = _RELEASED_GUESS.findall(question)
         if not found:
             raise self.malformed(number, "the question has no guesses")
-        told = [
+        response = [
             [guess, _released_feedback(text, "number"), _released_feedback(text, "letter")]
             for guess, text in found
         ]
         signs = symbench_task.read_field(solution, "answer")
         if not isinstance(signs, list):
             raise self.malformed(number, "the solution is not a list of signs")
-        metadata = {"digits": 2, "alphabet": 26, "guesses": told}
+        metadata = {"digits": 2, "alphabet": 26, "guesses": response}
         return self.item(number, question, metadata, "".join(map(str, signs)))
 
 
@@ -209,22 +209,25 @@ def _fitting(
 ) -> Sequence[str]:
     """Return the words that would get the same feedback as the hidden one."""
     for guess in guesses:
-        told, signs = feedback(guess, hidden, remarks), frozenset(guess)
-        shared = len(guess) - told.absent
+        response, signs = feedback(guess, hidden, remarks), frozenset(guess)
+        shared = len(guess) - response.absent
         words = [
             word
             for word in words
             # Most words fail the first, faster test.
-            if len(signs.intersection(word)) == shared and feedback(guess, word, remarks) == told
+            if len(signs.intersection(word)) == shared
+            and feedback(guess, word, remarks) == response
         ]
     return words
 
 
 def _line(guess: str, digits: Feedback, letters: Feedback) -> str:
     parts = []
-    for name, told in (("digits", digits), ("letters", letters)):
-        remark = f" ({_REMARK_WORDS[name, told.remark]})" if told.remark else ""
-        counts = f"{told.placed} placed, {told.misplaced} misplaced, {told.absent} absent"
+    for name, response in (("digits", digits), ("letters", letters)):
+        remark = f" ({_REMARK_WORDS[name, response.remark]})" if response.remark else ""
+        counts = (
+            f"{response.placed} placed, {response.misplaced} misplaced, {response.absent} absent"
+        )
         parts.append(f"{name} {counts}{remark}")
     return f"{guess}: {'; '.join(parts)}"
 
@@ -238,8 +241,8 @@ def _released_feedback(text: str, kind: str) -> Feedback:
         count = 2 if phrase.startswith("both") else 1
         if "incorrect" in phrase:
             absent += count
-            told = [sign for words, sign in _RELEASED_REMARKS.items() if words in phrase]
-            remark = told[0] if told else 0
+            response = [sign for words, sign in _RELEASED_REMARKS.items() if words in phrase]
+            remark = response[0] if response else 0
         elif "wrong position" in phrase:
             misplaced += count
         else:

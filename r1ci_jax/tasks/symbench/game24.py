@@ -111,39 +111,39 @@ def _make_aimed_formula(rng: random.Random, count: int, high: int) -> Formula | 
     around: list[tuple[Formula, str, bool]] = []  # from the outermost operation inwards
     while known:
         size = rng.randint(1, len(known))
-        beside, known = formula.make_formula(rng, known[:size]), known[size:]
+        operand, known = formula.make_formula(rng, known[:size]), known[size:]
         operator, left = rng.choice(formula.OPERATORS), rng.random() < 0.5
-        if beside is None:
+        if operand is None:
             return None
-        inner = _missing(needed, beside.value, operator, left)
+        inner = _missing(needed, operand.value, operator, left)
         if inner is None:
             return None
         needed = inner
-        around.append((beside, operator, left))
+        around.append((operand, operator, left))
     if needed.denominator != 1 or not 1 <= needed <= high:
         return None
     made: Formula | None = formula.number(int(needed))
-    for beside, operator, left in reversed(around):
-        pair = (made, beside) if left else (beside, made)
+    for operand, operator, left in reversed(around):
+        pair = (made, operand) if left else (operand, made)
         made = formula.combine(pair[0], operator, pair[1])
         if made is None:
             return None
     return made
 
 
-def _missing(needed: Fraction, beside: Fraction, operator: str, left: bool) -> Fraction | None:
+def _missing(needed: Fraction, operand: Fraction, operator: str, left: bool) -> Fraction | None:
     """Return the left (or right) operand that gives the needed value with the other operand."""
     match operator:
         case "+":
-            return needed - beside
+            return needed - operand
         case "-":
-            return needed + beside if left else beside - needed
+            return needed + operand if left else operand - needed
         case "*":
-            return needed / beside if beside else None
+            return needed / operand if operand else None
         case _ if left:
-            return needed * beside if beside else None
+            return needed * operand if operand else None
         case _:
-            return beside / needed if beside and needed else None
+            return operand / needed if operand and needed else None
 
 
 def _products(numbers: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

@@ -137,8 +137,8 @@ class GridWorld(symbench_task.SymbenchTask):
             return symbench_task.wrong_verdict(
                 f"{answers.format_answer(answer_text)} is not a list of moves"
             )
-        drawn = json.loads(example.metadata)
-        grid, limit = drawn["grid"], drawn["limit"]
+        metadata = json.loads(example.metadata)
+        grid, limit = metadata["grid"], metadata["limit"]
         if len(moves) > limit:
             return symbench_task.wrong_verdict(f"{len(moves)} moves, not at most {limit}")
         (here,), left = _cells(grid, "R"), set(_cells(grid, "G"))

@@ -150,17 +150,17 @@ class PermutationsAndCombinations(symbench_task.SymbenchTask):
         parts = answers.split_parts(answer_text)
         if parts is None:
             return symbench_task.wrong_verdict("the answer is too long")
-        drawn = json.loads(example.metadata)
+        metadata = json.loads(example.metadata)
         found = list(map(answers.strip_quotes, parts))
-        if sorted(found) != sorted(drawn["items"]):
+        if sorted(found) != sorted(metadata["items"]):
             return symbench_task.wrong_verdict(
                 f"{answers.format_answer(answer_text)} does not name each item once"
             )
         row = "".join(found)
-        for number, rule in enumerate(drawn["rules"], start=1):
+        for number, rule in enumerate(metadata["rules"], start=1):
             if not Rule(**rule).holds(row):
                 return symbench_task.wrong_verdict(f"{row} breaks rule {number}")
-        return symbench_task.right_verdict(f"{row} fulfils all {len(drawn['rules'])} rules")
+        return symbench_task.right_verdict(f"{row} fulfils all {len(metadata['rules'])} rules")
 
     @override
     def parse_released(

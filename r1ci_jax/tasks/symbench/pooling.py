@@ -80,8 +80,8 @@ class Pooling(symbench_task.SymbenchTask):
         found = answers.split_parts(answer_text, limit=MAX_ANSWER_CHARS)
         if found is None:
             return symbench_task.wrong_verdict("the answer is too long")
-        drawn = json.loads(example.metadata)
-        expected = pool(drawn["grid"], drawn["window"], drawn["stride"], drawn["kind"])
+        metadata = json.loads(example.metadata)
+        expected = pool(metadata["grid"], metadata["window"], metadata["stride"], metadata["kind"])
         if len(found) != len(expected):
             return symbench_task.wrong_verdict(f"{len(found)} values, not {len(expected)}")
         for place, (part, exact) in enumerate(zip(found, expected, strict=True), start=1):

@@ -72,8 +72,8 @@ class StatisticalCounting(symbench_task.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        drawn = json.loads(example.metadata)
-        expected = total_points(drawn["string"], drawn["rules"])
+        metadata = json.loads(example.metadata)
+        expected = total_points(metadata["string"], metadata["rules"])
         return answers.score_integer(expected, answer_text)
 
     @override
@@ -87,8 +87,8 @@ class StatisticalCounting(symbench_task.SymbenchTask):
         gold = symbench_task.read_field(solution)
         if not isinstance(gold, int):
             raise self.malformed(number, "the solution holds no answer")
-        drawn = {"rules": rules, "string": string[1]}
-        return self.item(number, question, drawn, str(gold))
+        metadata = {"rules": rules, "string": string[1]}
+        return self.item(number, question, metadata, str(gold))
 
 
 def total_points(string: str, rules: dict[str, list[int]]) -> int:

@@ -119,8 +119,8 @@ class StringDeletionAndModification(symbench_task.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        drawn = json.loads(example.metadata)
-        states = rewrite(drawn["string"], [Rule(**rule) for rule in drawn["rules"]])
+        metadata = json.loads(example.metadata)
+        states = rewrite(metadata["string"], [Rule(**rule) for rule in metadata["rules"]])
         if states is None:
             return symbench_task.wrong_verdict("the rules of this question never end")
         return answers.score_word(states[-1], answer_text)
@@ -137,8 +137,8 @@ class StringDeletionAndModification(symbench_task.SymbenchTask):
         gold = symbench_task.read_field(solution, "final_string")
         if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
-        drawn = {"rules": known, "string": string[1]}
-        return self.item(number, question, drawn, gold)
+        metadata = {"rules": known, "string": string[1]}
+        return self.item(number, question, metadata, gold)
 
 
 def apply(rule: Rule, string: str) -> str | None:

@@ -81,8 +81,8 @@ class StringInsertion(symbench_task.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        drawn = json.loads(example.metadata)
-        expected = _rounds(drawn["string"], drawn["rules"], drawn["rounds"])[-1]
+        metadata = json.loads(example.metadata)
+        expected = _rounds(metadata["string"], metadata["rules"], metadata["rounds"])[-1]
         return answers.score_word(expected, answer_text)
 
     @override
@@ -96,8 +96,8 @@ class StringInsertion(symbench_task.SymbenchTask):
         gold = symbench_task.read_field(solution, "modified_string")
         if not isinstance(gold, str):
             raise self.malformed(number, "the solution holds no answer")
-        drawn = {"rounds": 1, "rules": rules, "string": string[1]}
-        return self.item(number, question, drawn, gold)
+        metadata = {"rounds": 1, "rules": rules, "string": string[1]}
+        return self.item(number, question, metadata, gold)
 
 
 def insert_pieces(string: str, rules: dict[str, str]) -> str:

@@ -87,8 +87,8 @@ class StringSplitting(symbench_task.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        drawn = json.loads(example.metadata)
-        expected = run_methods(drawn["start"], drawn["methods"])
+        metadata = json.loads(example.metadata)
+        expected = run_methods(metadata["start"], metadata["methods"])
         values = answers.integers(answer_text)
         if values is None or len(values) != len(THINGS):
             return symbench_task.wrong_verdict(
@@ -110,11 +110,11 @@ class StringSplitting(symbench_task.SymbenchTask):
         gold = symbench_task.read_field(solution, "expected_answer")
         if not isinstance(gold, list):
             raise self.malformed(number, "the solution holds no answer")
-        drawn = {
+        metadata = {
             "methods": _RELEASED,
             "start": dict(zip("ABC", map(int, start.groups()), strict=True)),
         }
-        return self.item(number, question, drawn, ", ".join(map(str, gold)))
+        return self.item(number, question, metadata, ", ".join(map(str, gold)))
 
 
 def run_methods(start: Amounts, methods: list[Method]) -> list[int]:

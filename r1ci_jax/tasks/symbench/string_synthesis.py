@@ -138,8 +138,8 @@ class StringSynthesis(symbench_task.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        drawn = json.loads(example.metadata)
-        end, _ = synthesise(drawn["start"], drawn["methods"])
+        metadata = json.loads(example.metadata)
+        end, _ = synthesise(metadata["start"], metadata["methods"])
         expected = [end.get(block, 0) for block in BLOCKS]
         return answers.score_integers(expected, answer_text, "the numbers of blocks at the end")
 

@@ -148,9 +148,9 @@ class SynthesisDecomposition(symbench_task.SymbenchTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        drawn = json.loads(example.metadata)
-        end, _ = trade(drawn["start"], drawn["methods"])
-        expected = [end.get(good, 0) for good in drawn["goods"]]
+        metadata = json.loads(example.metadata)
+        end, _ = trade(metadata["start"], metadata["methods"])
+        expected = [end.get(good, 0) for good in metadata["goods"]]
         return answers.score_integers(expected, answer_text, "what is there at the end")
 
     @override

@@ -53,8 +53,8 @@ class BaseConversion(toy_task.ToyTask):
     def reference_solution(
         self, example: Example, rng: random.Random
     ) -> toy_task.ReferenceSolution:
-        drawn = json.loads(example.metadata)
-        number, base, text = drawn["number"], drawn["base"], json.loads(example.answer)
+        metadata = json.loads(example.metadata)
+        number, base, text = metadata["number"], metadata["base"], json.loads(example.answer)
         code = f"n,s={number},''\nwhile n:\n s=str(n%{base})+s\n n//={base}\nprint(s)"
         spot = rng.randrange(len(text))
         changed = str((int(text[spot]) + rng.randint(1, base - 1)) % base)

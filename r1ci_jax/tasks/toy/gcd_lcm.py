@@ -39,8 +39,8 @@ class GcdLcm(toy_task.ToyTask):
     def reference_solution(
         self, example: Example, rng: random.Random
     ) -> toy_task.ReferenceSolution:
-        drawn = json.loads(example.metadata)
-        a, b, what = drawn["a"], drawn["b"], drawn["what"]
+        metadata = json.loads(example.metadata)
+        a, b, what = metadata["a"], metadata["b"], metadata["what"]
         value = json.loads(example.answer)
         call = f"print(math.{what}({a},{b}))"
         check = (

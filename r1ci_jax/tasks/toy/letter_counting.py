@@ -41,8 +41,8 @@ class Letters(toy_task.ToyTask):
     def reference_solution(
         self, example: Example, rng: random.Random
     ) -> toy_task.ReferenceSolution:
-        drawn = json.loads(example.metadata)
-        letter, word, count = drawn["letter"], drawn["word"], json.loads(example.answer)
+        metadata = json.loads(example.metadata)
+        letter, word, count = metadata["letter"], metadata["word"], json.loads(example.answer)
         code = f"print('{word}'.count('{letter}'))"
         return toy_task.ReferenceSolution(
             code=code,

@@ -37,23 +37,23 @@ class Search(toy_task.ToyTask):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        drawn = json.loads(example.metadata)
+        metadata = json.loads(example.metadata)
         x = answers.integer(answer_text)
         if x is None:
             reason = f"{answers.format_answer(answer_text)} is not a single integer"
             return Verdict(correct=False, reason=reason)
-        rest = x * drawn["factor"] % drawn["modulus"]
-        relation = f"x*{drawn['factor']}%{drawn['modulus']} is {rest}"
-        if rest != drawn["rest"]:
-            return Verdict(correct=False, reason=f"{relation}, not {drawn['rest']}")
+        rest = x * metadata["factor"] % metadata["modulus"]
+        relation = f"x*{metadata['factor']}%{metadata['modulus']} is {rest}"
+        if rest != metadata["rest"]:
+            return Verdict(correct=False, reason=f"{relation}, not {metadata['rest']}")
         return Verdict(correct=True, reason=relation)
 
     @override
     def reference_solution(
         self, example: Example, rng: random.Random
     ) -> toy_task.ReferenceSolution:
-        drawn = json.loads(example.metadata)
-        factor, modulus, rest = drawn["factor"], drawn["modulus"], drawn["rest"]
+        metadata = json.loads(example.metadata)
+        factor, modulus, rest = metadata["factor"], metadata["modulus"], metadata["rest"]
         x = json.loads(example.answer)
         code = f"print(next(x for x in range({modulus}) if x*{factor}%{modulus}=={rest}))"
         return toy_task.ReferenceSolution(

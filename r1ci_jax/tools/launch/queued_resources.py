@@ -26,9 +26,9 @@ class QueuedResourcesTarget:
     delete: bool = False
     """Delete the machines after a run that ended well."""
     create_flags: Command = ()
-    """Such as --spot or --reserved."""
+    """Further flags, such as --spot or --reserved."""
     ssh_flags: Command = ()
-    """Such as --tunnel-through-iap."""
+    """Further flags, such as --tunnel-through-iap."""
 
 
 def make_plan(job: Job, target: QueuedResourcesTarget) -> LaunchPlan:

@@ -26,7 +26,7 @@ class XpkTarget:
     project: str = ""
     zone: str = ""
     create_flags: Command = ()
-    """Such as --priority=high or --spot."""
+    """Further flags, such as --priority=high or --spot."""
 
 
 def make_plan(job: Job, target: XpkTarget) -> LaunchPlan:

@@ -46,24 +46,24 @@ def draw_line_chart(
 
     With `percent` the values are fractions, shown in percent on an axis that begins at 0.
     """
-    drawn = [line for line in series if line.points]
-    if not drawn:
+    visible = [line for line in series if line.points]
+    if not visible:
         return ""
-    xs = [x for line in drawn for x, _ in line.points]
-    ys = [y for line in drawn for _, y in line.points]
+    xs = [x for line in visible for x, _ in line.points]
+    ys = [y for line in visible for _, y in line.points]
     y_ticks = choose_ticks(0.0 if percent else min(ys), max(ys))
     axes = _Axes(min(xs), max(xs), y_ticks[0], y_ticks[-1])
     body = [
         *_grid(axes, y_ticks, percent),
         *(_mark(axes, mark) for mark in marks if axes.x0 <= mark.x <= axes.x1),
-        *(_line(axes, line) for line in drawn),
+        *(_line(axes, line) for line in visible),
         f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" '
         f'text-anchor="middle">{html.escape(x_label)}</text>',
     ]
     legend = "".join(
         f'<span><i class="key s{line.color}"></i>{html.escape(line.name)} '
         f"<b>{_format_value(line.points[-1][1], percent)}</b></span>"
-        for line in drawn
+        for line in visible
     )
     label = html.escape(title, quote=True)
     return (
