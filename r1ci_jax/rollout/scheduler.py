@@ -1,7 +1,7 @@
 """The rollout scheduler: it moves episodes through the slots and runs their tools meanwhile.
 
-While the device decodes a chunk, the host reads the one before it, lets the agents decide and starts
-scripts; so neither waits for the other, and what follows from a stop in one chunk enters
+While the device decodes a chunk, the host reads the one before it, lets the agents decide and
+starts scripts; so neither waits for the other, and what follows from a stop in one chunk enters
 before the next chunk but one. The schedule depends on the seed alone: an observation enters a fixed
 number of chunks after the code block was closed, however fast the script was, and a free slot takes
 the next episode in order. So the same seed gives the same trajectories bit for bit, on a busy
