@@ -25,12 +25,12 @@ LEAVE_SECONDS: Final = 20.0
 type Answer = dict[str, Any]
 type Ask = Callable[[Mapping[str, Any]], Answer]
 type Answers = dict[str, list[Answer] | None]
-"""This maps a side to its answers, in order, or to None if the peer is not installed."""
+"""Answers of each side in order, or None if the peer is not installed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A peer is a script of another project with the environment that `make peers` installs."""
+    """Script of another project, with the environment that `make peers` installs."""
 
     environment: str
     script: str
@@ -47,7 +47,7 @@ class Peer:
 
 
 class Process:
-    """A process runs a script that answers over `wire`; its log is shown only if it dies."""
+    """Process of a script that answers over `wire`; its log is shown only if it dies."""
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name

@@ -24,7 +24,7 @@ PEERS = {
 }
 PROMPT, NEW = 64, 64
 FIGURES = {"": "decode_tokens_per_s", "call_": "call_tokens_per_s"}
-"""This maps the infix of the report's keys to the metric of an answer."""
+"""Metric of an answer by the infix of the report's keys."""
 
 
 @functools.cache

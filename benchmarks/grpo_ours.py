@@ -1,4 +1,4 @@
-"""This is our side of `grpo_step.py`, with full steps of the project's runner and update.
+"""Our side of `grpo_step.py`: full steps of the project's runner and update.
 
 It answers like the peers' scripts:
 `echo '{"prompts": 4, "completions": 4, "prompt": 64, "new": 64}' | python benchmarks/grpo_ours.py`.
@@ -36,7 +36,7 @@ VOCAB = SHAPES[grpo_task.SHAPE].vocab
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """A request has these sizes."""
+    """Sizes of a request."""
 
     prompts: int
     completions: int
@@ -55,13 +55,13 @@ class Sizes:
 
 
 class Bare(agents.CodeAgent):
-    """This agent adds nothing to the question, whose length is measured."""
+    """Agent that adds nothing to the question, whose length is measured."""
 
     hint = ""
 
 
 class Rewarding(Runner):
-    """This runner uses the peers' reward."""
+    """Runner with the peers' reward."""
 
     @override
     def score(
@@ -96,7 +96,7 @@ def make_tokenizer() -> Tokenizer:
 
 
 class Trainer:
-    """The trainer holds the state that persists between steps."""
+    """State that persists between steps."""
 
     def __init__(self, sizes: Sizes) -> None:
         """Build and warm up."""

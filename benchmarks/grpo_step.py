@@ -25,7 +25,7 @@ PEERS = {
 REQUEST = {"prompts": 4, "completions": 4, "prompt": 64, "new": 64}
 FIGURES = ("step_seconds", "peak_bytes")
 PARTS = ("sampling_seconds", "update_seconds")
-"""These are metrics of our own step."""
+"""Metrics of our own step."""
 GIB = 2**30
 
 

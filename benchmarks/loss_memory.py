@@ -27,7 +27,7 @@ BAR = 1 / 3
 MIB = 2**20
 
 type Step = Callable[[Any, Any], tuple[Any, dict[str, Any]]]
-"""It maps (training state, batch) to (training state, metrics), jitted with donation."""
+"""(training state, batch) -> (training state, metrics), jitted with donation."""
 
 
 def parts(version: str) -> tuple[Any, Any, Any]:

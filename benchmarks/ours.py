@@ -1,4 +1,4 @@
-"""This is our side of the benchmarks: a model of a shape, with random float32 weights."""
+"""Our side of the benchmarks: a model of a shape, with random float32 weights."""
 
 import jax
 from flax import nnx
@@ -29,7 +29,7 @@ def model(name: str) -> qwen2.Qwen2:
 
 
 COMPUTE = TrainConfig(logits_chunk=256)
-"""This suits two cores: the logits of a chunk are about twice a processor's cache."""
+"""Suits two cores: the logits of a chunk are about twice a processor's cache."""
 
 
 def policy(name: str) -> tuple[Policy, Params]:

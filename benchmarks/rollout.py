@@ -55,22 +55,22 @@ MEDIAN, SIGMA, CAP, MEAN_TURNS, TOOL_STEPS = 350, 0.8, 1500, 2.0, 100
 NEW_TOKENS, CACHE_TOKENS = 6144, 9216
 GROUP = 8
 MAX_GROUPS = 100_000
-"""These are metrics of one seed."""
+"""Metrics of one seed."""
 PARTIAL_STEPS, EXTRA = 4, 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A setting defines the measurement, with steps and tokens before scaling."""
+    """Sizes of a measurement, in steps and tokens before scaling."""
 
     scale: int
     slots: int
     per_slot: int
     chunk_steps: int
     lag: int
-    """An observation enters this many chunks after a stop (`sampler.observation_lag`)."""
+    """Chunks between a stop and the entry of its observation (`sampler.observation_lag`)."""
     seeds: int = 3
-    """There are this many batches, each with its own random numbers."""
+    """Number of batches, each with its own random numbers."""
 
     @property
     def tool_steps(self) -> int:
@@ -79,7 +79,7 @@ class Setting:
 
 
 class SteppedEngine(Engine):
-    """This engine has clocks of the device and the host that count decode steps.
+    """Engine with clocks of the device and the host that count decode steps.
 
     The host takes no time; the device runs a chunk as soon as it is dispatched and the previous one
     is done.
@@ -93,7 +93,7 @@ class SteppedEngine(Engine):
     def reset(self) -> None:
         """Restart counting."""
         self.now = 0
-        """This is the host's clock."""
+        """Host's clock in decode steps."""
         self.decoded_steps = 0
         """The device ran this many steps."""
         self._device_free = 0
@@ -127,7 +127,7 @@ class SteppedEngine(Engine):
 
 
 class _Held(concurrent.futures.Future[ExecResult]):
-    """This result is available from a given step on."""
+    """Result that is available from a given step on."""
 
     def __init__(self, engine: SteppedEngine, ready: int) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class _Held(concurrent.futures.Future[ExecResult]):
 
 
 class StandIn:
-    """This sandbox stand-in prints the same for every script after `steps` decode steps."""
+    """Stand-in for the sandbox: prints the same for every script after `steps` decode steps."""
 
     def __init__(self, engine: SteppedEngine, steps: int) -> None:
         """Count `steps` on the engine's clock."""
@@ -154,7 +154,7 @@ class StandIn:
 
 
 class World:
-    """The world holds the parts that both loops use."""
+    """The parts that both loops use."""
 
     def __init__(self, setting: Setting) -> None:
         """Compile everything."""
@@ -213,7 +213,7 @@ def _example(number: int) -> Example:
 # --- the two loops -------------------------------------------------------------------------------
 
 type Made = list[tuple[int, ...]]
-"""It has the tokens of every trajectory, prompt and observations included."""
+"""Tokens of every trajectory, prompt and observations included."""
 
 
 def ours(world: World, box: Sandbox, seed: int) -> tuple[Made, int, float]:

@@ -35,7 +35,7 @@ CERTAIN = 30.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """These parameters define the turn lengths of a trajectory, in tokens."""
+    """Distribution of the turn lengths of a trajectory, in tokens."""
 
     median: float
     sigma: float

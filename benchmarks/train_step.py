@@ -27,7 +27,7 @@ PEERS = {
 }
 ROWS, LENGTH = 4, 512
 SUFFIXES = {"smollm2": "", "vocab": "_vocab"}
-"""This maps a shape to the suffix of the report's keys."""
+"""Suffix of the report's keys by shape."""
 GIB = 2**30
 
 

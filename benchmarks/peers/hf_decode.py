@@ -18,7 +18,7 @@ from transformers.generation.streamers import BaseStreamer
 
 
 class Clock(BaseStreamer):
-    """The clock records when tokens arrive; the prompt comes first."""
+    """Streamer that records when tokens arrive; the prompt comes first."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

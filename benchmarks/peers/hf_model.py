@@ -1,4 +1,4 @@
-"""This module builds Hugging Face's Llama at a benchmark's shape, with random float32 weights."""
+"""Hugging Face's Llama at a benchmark's shape, with random float32 weights."""
 
 # pyright: reportMissingImports=false
 # Its packages are in .venv-peers-torch.

@@ -7,7 +7,7 @@ from typing import Final
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A shape is a decoder with tied embeddings, and without biases if the peer allows it."""
+    """Decoder with tied embeddings, and without biases if the peer allows it."""
 
     vocab: int
     width: int

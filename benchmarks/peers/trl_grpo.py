@@ -29,7 +29,7 @@ PACKAGES = (*hf_model.PACKAGES, "trl", "accelerate")
 
 
 class Clock(transformers.TrainerCallback):
-    """This callback reads a request when a step begins and answers it when the step ends."""
+    """Callback that reads a request when a step begins and answers it when the step ends."""
 
     def __init__(self, line: wire.Line, sizes: dict[str, Any]) -> None:
         """Start with `sizes`, the first request, which is not answered yet."""

@@ -27,7 +27,7 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 class Rows:
-    """This tokenizer's texts are row numbers, so that prompts have an exact length."""
+    """Tokenizer whose texts are row numbers, so that prompts have an exact length."""
 
     def __init__(self, prompt: int) -> None:
         self.prompt = prompt
@@ -54,7 +54,7 @@ class Rows:
 
 
 class Timed:
-    """This wrapper of a jitted function waits for the result and records the time."""
+    """Wrapper of a jitted function that waits for the result and records the time."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function

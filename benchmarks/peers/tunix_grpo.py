@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 class Numbers:
-    """This tokenizer's texts are decimal token ids, so that lengths are exact."""
+    """Tokenizer whose texts are decimal token ids, so that lengths are exact."""
 
     def encode(self, text: str, **_: Any) -> list[int]:
         """Return the numbers of the text."""
@@ -55,7 +55,7 @@ class Numbers:
 
 
 class Questions:
-    """This dataset returns the requested questions to the learner and measures the time."""
+    """Dataset that returns the requested questions to the learner and measures the time."""
 
     def __init__(self, line: wire.Line, sizes: dict[str, Any], learner: Any) -> None:
         """Start with `sizes`, the first request, which is not answered yet."""

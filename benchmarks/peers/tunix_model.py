@@ -1,4 +1,4 @@
-"""This module builds google-tunix's Qwen2 at a benchmark's shape, with random float32 weights.
+"""google-tunix's Qwen2 at a benchmark's shape, with random float32 weights.
 
 Qwen2 is the family that this project trains. Its biases cannot be omitted, but its rotary angles
 are computed once per step: tunix's Llama takes the same processor time.

@@ -1,4 +1,4 @@
-"""A peer reads JSON requests on stdin and writes JSON answers on stdout, one per line.
+"""Protocol of a peer: JSON requests on stdin, JSON answers on stdout, one per line.
 
 This module uses only stdlib. A script stays alive between requests, so that requests to the sides
 can alternate. Compilation, allocation and first reads belong before the first answer to a request's

@@ -25,7 +25,7 @@ HELP = """\
 /quit           leave (Ctrl-D does too)
 Ctrl-C          stop the answer"""
 _CONTEXT, _OBSERVATION, _ANSWER = 4096, 512, 1024
-"""These default limits (conversation, script output, answer) apply to models without a run."""
+"""Default limits (conversation, script output, answer) for models without a run."""
 
 
 def add_commands(subparsers: Any) -> None:

@@ -26,7 +26,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import run_dir
 
 ROOT = Path(__file__).resolve().parents[2]
-"""This is the checkout or the directory that the package is installed into."""
+"""Checkout, or directory that the package is installed into."""
 
 PREFIX = "--config."
 

@@ -1,4 +1,4 @@
-"""This is the r1ci command.
+"""The r1ci command.
 
 Only the module of the named command is imported, so `r1ci --help` and the commands that need no
 model start at once.
@@ -44,7 +44,7 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """This parser reports errors in one line, like all other wrong input."""
+    """Parser that reports errors in one line, like all other wrong input."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")

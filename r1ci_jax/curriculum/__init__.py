@@ -1,1 +1,1 @@
-"""This package has the improvement potential of questions and the stages built from it."""
+"""Improvement potential of questions, and the stages built from it."""

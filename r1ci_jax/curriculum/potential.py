@@ -1,4 +1,4 @@
-"""This module computes the improvement potential of questions and its groups (paper section 4.2).
+"""Improvement potential of questions, and its groups (paper section 4.2).
 
 A question that the model always or never answers correctly teaches nothing by comparing answers.
 With p the fraction of correct ones among N answers, sampled with four agents at several

@@ -1,4 +1,4 @@
-"""This module defines the stages of reinforcement learning (paper section 4.2).
+"""Stages of reinforcement learning (paper section 4.2).
 
 Stage s trains on groups 1 to s: first the questions with the largest potential, finally all. A
 stage is a TFDS split, such as `group1+group2`.
@@ -11,12 +11,12 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stage is a number of training steps on one set of questions."""
+    """A number of training steps on one set of questions."""
 
     number: int
     """Stages are numbered from 1."""
     split: str
-    """This is the TFDS split of `r1ci_curriculum`."""
+    """TFDS split of `r1ci_curriculum`."""
     steps: int
 
 

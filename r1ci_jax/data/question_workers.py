@@ -23,7 +23,7 @@ from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 
 TASKS_PER_PROCESS = 8
-"""A process takes half a second to start: fewer tasks are generated faster without another one."""
+"""Fewest tasks per process: a process takes half a second to start."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""This package measures accuracy on held-out questions and builds tables of it."""
+"""Accuracy on held-out questions, and tables of it."""

@@ -1,4 +1,4 @@
-"""This module measures accuracy on held-out questions."""
+"""Accuracy on held-out questions."""
 
 import collections
 from collections.abc import Callable, Sequence

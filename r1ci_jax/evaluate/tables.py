@@ -27,28 +27,28 @@ PAPER_AGENT = "code_agent"
 """The paper's results use this agent: the model itself chooses between text and code."""
 
 RESULT_KEY = ("model", "agent", "task")
-"""These keys identify a record of results.jsonl."""
+"""Keys that identify a record of results.jsonl."""
 
 MAX_TASK_COLUMNS = 8
-"""Up to this many tasks get a column each; more tasks get a table with a line per task."""
+"""Most tasks that get a column each; more get a table with a line per task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """A result is one line of results.jsonl: one model with one agent on one task."""
+    """One line of results.jsonl: one model with one agent on one task."""
 
     model: str
     agent: str
-    """The agent is code_agent, all_text, all_code or codesteer."""
+    """code_agent, all_text, all_code or codesteer."""
     task: str
     n: int
-    """This many trajectories were scored."""
+    """Number of scored trajectories."""
     correct: int
     suite: str = ""
     split: str = "test"
-    """The task is trained on (train) or not (test)."""
+    """train or test."""
     stops: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """This counts trajectories by stop reason."""
+    """Number of trajectories by stop reason."""
     code_calls_per_trajectory: float | None = None
     used_code_fraction: float | None = None
     difficulty: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -61,32 +61,32 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """These are the results of one run and the paper's group that they are compared with."""
+    """Results of one run, and the paper's group that they are compared with."""
 
     path: Path
     name: str
     paper_row: str
     recipe: str
-    """This is the config without name and seed, as text; runs with the same one are repetitions."""
+    """Config without name and seed, as text; runs with the same one are repetitions."""
     results: tuple[Result, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-    """This is one number of the paper, which may be unknown."""
+    """One number of the paper, which may be unknown."""
 
     row: str
-    """The group is 3b, 7b, 14b or a baseline."""
+    """3b, 7b, 14b or a baseline."""
     model: str
-    """This is our model that it is compared with, else the baseline's name."""
+    """Our model that it is compared with, else the baseline's name."""
     value: float | None
-    """It is in percent unless `unit` is set; None means that no source has it."""
+    """Percent unless `unit` is set; None: no source has it."""
     location: str
-    """This is the table, figure or section of the paper."""
+    """Table, figure or section of the paper."""
     grade: str = ""
     """A is two independent notes or a primary source, B one detailed note, C weak or derived."""
     source: str = ""
-    """These are keys of experiments/paper_numbers.py SOURCES."""
+    """Keys of SOURCES in experiments/paper_numbers.py."""
     suite: str = "all"
     split: str = "test"
     unit: str = "%"

@@ -1,4 +1,4 @@
-"""This package holds Qwen-2.5 in Flax NNX and its Hugging Face weights."""
+"""Qwen-2.5 in Flax NNX, and its Hugging Face weights."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""This module computes rotary positions and grouped-query attention.
+"""Rotary positions and grouped-query attention.
 
 Axes: B rows, T query tokens, C key tokens, N query heads = K key/value heads x G, H head width.
 """

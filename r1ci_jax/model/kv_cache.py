@@ -1,4 +1,4 @@
-"""This module runs the decoder over a key/value cache, with T new tokens at any positions of slots.
+"""The decoder over a key/value cache, with T new tokens at any positions of slots.
 
 Prefill, decode and resuming with an interpreter's output are one function at different T. Layers
 are unrolled and each has its own pair of arrays, so a caller that donates the cache gets it updated
@@ -17,7 +17,7 @@ from r1ci_jax.model.quantization import MaybeInt8
 from r1ci_jax.sharding import mesh
 
 type Cache = tuple[tuple[MaybeInt8, MaybeInt8], ...]
-"""A cache is (k_SKCH, v_SKCH) per layer; in int8 it has one scale [S, K, C] per head vector."""
+"""(k_SKCH, v_SKCH) per layer; in int8 with one scale [S, K, C] per head vector."""
 
 
 def init_cache(

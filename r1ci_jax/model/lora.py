@@ -18,7 +18,7 @@ from r1ci_jax.model.qwen2 import Qwen2Config
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 
 type Adapters = dict[str, dict[str, dict[str, jax.Array]]]
-"""It is {"layers": {matrix: {"lora_in": [L, inputs.., r], "lora_out": [L, r, outputs..]}}}."""
+"""{"layers": {matrix: {"lora_in": [L, inputs.., r], "lora_out": [L, r, outputs..]}}}."""
 
 
 def init(config: Qwen2Config, rank: int, key: jax.Array) -> Adapters:

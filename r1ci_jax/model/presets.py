@@ -1,4 +1,4 @@
-"""This module names the architectures: every published dense Qwen-2.5, and a toy.
+"""Architectures by name: every published dense Qwen-2.5, and a toy.
 
 The sizes follow the published config.json files. Base and instruct models differ: the larger base
 models use another norm epsilon, and their trained context is longer. The -1M models have a larger

@@ -24,10 +24,10 @@ from r1ci_jax.sharding import mesh as meshes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Qwen2Config:
-    """This is the architecture of one checkpoint."""
+    """Architecture of one checkpoint."""
 
     vocab_size: int
-    """This is the size of the embedding; real tokenizers use slightly fewer ids."""
+    """Rows of the embedding; real tokenizers use slightly fewer ids."""
     width: int
     layers: int
     query_heads: int
@@ -49,7 +49,7 @@ class Qwen2Config:
 
 
 class LayerWeights(NamedTuple):
-    """These are the parameters of one layer, or of all layers with a leading L axis."""
+    """Parameters of one layer, or of all layers with a leading L axis."""
 
     norm1_D: Any
     q_DNH: Any
@@ -66,7 +66,7 @@ class LayerWeights(NamedTuple):
 
 
 class DecoderWeights(NamedTuple):
-    """These are all parameters with the layers unstacked, as the sampler holds them."""
+    """All parameters with the layers unstacked, as the sampler holds them."""
 
     embed_VD: quantization.MaybeInt8
     layers: tuple[LayerWeights, ...]
@@ -81,7 +81,7 @@ LAYER_NAMES = (
 )  # fmt: skip
 
 DEFAULT_COMPUTE = TrainConfig(attention="dense", remat="none")
-"""This configuration rounds nothing and recomputes nothing."""
+"""Compute settings that round nothing and recompute nothing."""
 
 type Adapt = Callable[[LayerWeights, Any], LayerWeights]
 
@@ -204,7 +204,7 @@ embed_tied.defvjp(_embed_tied_forward, _embed_tied_backward)
 
 
 class Layers(nnx.Module):
-    """This module holds the parameters of all layers, stacked on a leading axis."""
+    """Parameters of all layers, stacked on a leading axis."""
 
     def __init__(self, config: Qwen2Config, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
         """Initialize fan-in normal matrices; divide the residual outputs by sqrt(2 L)."""
@@ -222,7 +222,7 @@ class Layers(nnx.Module):
 
 
 class Qwen2(nnx.Module):
-    """This is a Qwen-2.5 decoder, or a Llama decoder without QKV bias."""
+    """Qwen-2.5 decoder, or a Llama decoder without QKV bias."""
 
     def __init__(
         self, config: Qwen2Config, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32

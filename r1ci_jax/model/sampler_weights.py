@@ -1,4 +1,4 @@
-"""This module converts the trainer's parameters to the sampler's weights.
+"""The trainer's parameters as the sampler's weights.
 
 One jitted call unstacks the layers, casts or quantizes, and reshards the arrays that the sampler
 shards differently from the trainer. An array that is the same on both sides is not copied: both

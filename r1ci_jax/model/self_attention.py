@@ -34,7 +34,7 @@ BLOCK = 512
 """The scores of this many queries exist at a time; "auto" is dense up to twice as many."""
 
 SMALL_BLOCK = 64
-"""A block has this many queries when all scores are saved; keys after a block are skipped."""
+"""Queries per block when all scores are saved; keys after a block are skipped."""
 
 LANES = 128
 """The kernel requires heads and rows in multiples of a TPU register's width."""
@@ -46,7 +46,7 @@ INTERPRET = False
 """True interprets the kernel, for tests on a CPU."""
 
 type SelfAttention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""It maps q [B, T, N, H] and k, v [B, T, K, H] to [B, T, N, H]."""
+"""q [B, T, N, H], k and v [B, T, K, H] -> [B, T, N, H]."""
 
 
 def make_attention(implementation: Attention, segments_BT: jax.Array) -> SelfAttention:

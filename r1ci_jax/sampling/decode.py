@@ -26,45 +26,45 @@ from r1ci_jax.sharding import rules
 
 
 class SlotState(NamedTuple):
-    """This device state of the slots is donated to every call and replaced by its result."""
+    """State of the slots on the device; donated to every call and replaced by its result."""
 
     cache: kv_cache.Cache
-    """The cache has keys and values, a pair [S, K, C, H] per layer."""
+    """Keys and values, a pair [S, K, C, H] per layer."""
     pending_S: jax.Array
     """The newest token of a slot is not yet in the cache."""
     position_S: jax.Array
-    """This is the absolute position of the pending token."""
+    """Absolute position of the pending token."""
     automaton_S: jax.Array
-    """This is the state of the pause automaton after the pending token."""
+    """State of the stop automaton after the pending token."""
     active_S: jax.Array
-    """It is True while the slot decodes and False for a paused or free slot."""
+    """True while the slot decodes; False for a paused or free slot."""
     budget_S: jax.Array
     """The slot may still sample this many tokens."""
     key_S: jax.Array
-    """This is the PRNG key of the trajectory in the slot."""
+    """PRNG key of the trajectory in the slot."""
     sampling: token_sampling.SamplingArrays
-    """These parameters control the sampling of the slot's tokens."""
+    """Sampling parameters of the slot's trajectory."""
 
 
 class StopTable(NamedTuple):
-    """This is the pause automaton over tokens, on the device."""
+    """The stop automaton over tokens, on the device."""
 
     next_state_AV: jax.Array
     stop_A: jax.Array
-    """It is nonzero in states that pause the slot."""
+    """Nonzero in states that pause the slot."""
 
 
 class DecodedChunk(NamedTuple):
-    """This output of a decode chunk is the only copy to the host, and it is small."""
+    """Output of a decode chunk: the one small copy to the host."""
 
     tokens_SE: jax.Array
     logprobs_SE: jax.Array
     count_S: jax.Array
     """Each slot has this many valid entries in tokens_SE; 0 if it was not active."""
     active_S: jax.Array
-    """It is True for slots that have not paused."""
+    """True for slots that have not paused."""
     stop_S: jax.Array
-    """It is `StopTable.stop_A` of the automaton's state after the last token."""
+    """`StopTable.stop_A` of the automaton's state after the last token."""
 
 
 def init_slots(
@@ -252,7 +252,7 @@ def trajectory_keys(run_key: jax.Array, ids_S2: jax.Array) -> jax.Array:
 
 
 class Programs(NamedTuple):
-    """These are the functions above, jitted for slots of one sharding."""
+    """The functions above, jitted for slots of one sharding."""
 
     decode_chunk: Any
     write_tokens: Any

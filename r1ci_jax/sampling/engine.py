@@ -1,4 +1,4 @@
-"""This host side of the slot sampler feeds tokens to slots, decodes chunks and reads the output.
+"""Host side of the slot sampler: feed tokens to slots, decode chunks, read the output.
 
 The engine holds the device state and the policy's weights in decoder layout. The rollout, not the
 engine, handles pauses and decides when a trajectory enters a free slot. All shapes come from the
@@ -29,7 +29,7 @@ from r1ci_jax.sharding import mesh as meshes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlotInput:
-    """These tokens are written to a slot, which then decodes.
+    """Tokens to write to a slot, which then decodes.
 
     `tokens[-1]` becomes the pending token; `position` is the absolute position of `tokens[0]`.
     """
@@ -43,13 +43,13 @@ class SlotInput:
     """The last tokens, this many, belong to the policy's unfinished turn; the automaton reads them
     first."""
     rollout_id: tuple[int, int]
-    """It is (group id, sample index); with the run's seed it determines all randomness."""
+    """(group id, sample index); with the run's seed it determines all randomness."""
     sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlotOutput:
-    """This is the output of one slot in a chunk."""
+    """Output of one slot in a chunk."""
 
     slot: int
     tokens: tuple[int, ...]
@@ -57,7 +57,7 @@ class SlotOutput:
     is_paused: bool
     """True means that the automaton, end of text, budget or cache length stopped the slot."""
     stop: int
-    """This is the automaton's reason for a pause; 0 if there is none."""
+    """The automaton's reason for a pause; 0 if there is none."""
 
 
 class Engine:
@@ -97,11 +97,11 @@ class Engine:
         self._prompts: dict[int, tuple[int, ...]] = {}
         """Each slot's cache row starts with this prompt, computed with the current weights."""
         self._chunks: collections.deque[decode.DecodedChunk] = collections.deque()
-        """These chunks are dispatched and not yet read, oldest first."""
+        """Chunks that are dispatched and not yet read, oldest first."""
         self.prefilled_tokens = 0
         """Prefill has computed this many tokens since the engine was created."""
         self.copied_tokens = 0
-        """This many prompt tokens were copied instead."""
+        """Number of prompt tokens that were copied instead."""
 
     def load(self, weights: qwen2.DecoderWeights) -> None:
         """Sample from these weights from now on; the cache is unchanged."""
@@ -303,7 +303,7 @@ class _PromptCopy(NamedTuple):
 
 
 type _PrefillPiece = tuple[int, tuple[int, ...], int]
-"""A piece is (slot, tokens, position of the first)."""
+"""(slot, tokens, position of the first)."""
 
 
 class _PrefillCall(NamedTuple):

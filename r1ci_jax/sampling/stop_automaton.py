@@ -1,4 +1,4 @@
-"""This module compiles stop conditions over tokens from an automaton over bytes.
+"""Stop conditions over tokens, compiled from an automaton over bytes.
 
 Text may reach a stop mark through many tokenizations, and a token may straddle it. Running every
 token's bytes through the byte automaton from every state gives one table. Inside the decode loop
@@ -34,7 +34,7 @@ class ByteAutomaton(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenTable:
-    """This is the same automaton over tokens."""
+    """The same automaton over tokens."""
 
     next_state_AV: np.ndarray
     """The state after a token is int16 [states, vocabulary]."""

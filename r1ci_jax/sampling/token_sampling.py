@@ -21,7 +21,7 @@ BLOCK = 256
 
 
 class SamplingArrays(NamedTuple):
-    """These arrays hold the `SamplingParams` of every slot, on the device."""
+    """`SamplingParams` of every slot, on the device."""
 
     temperature_S: jax.Array
     top_k_S: jax.Array

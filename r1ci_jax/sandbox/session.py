@@ -1,4 +1,4 @@
-"""A session keeps its variables from cell to cell; each stateful trajectory has its own."""
+"""Sessions: interpreters that keep their variables from cell to cell."""
 
 import abc
 import concurrent.futures

@@ -1,1 +1,1 @@
-"""This package has the mesh and the table that maps array axes to it."""
+"""The mesh, and the table that maps array axes to it."""

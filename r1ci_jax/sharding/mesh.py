@@ -1,4 +1,4 @@
-"""The mesh has axes slice and data (replicas), fsdp (parameters) and tensor (heads and mlp).
+"""The device mesh: slice and data (replicas), fsdp (parameters), tensor (heads and mlp).
 
 There is always a mesh. One device is a mesh of 1 x 1 x 1 x 1; `current` returns it when the caller
 has set none.

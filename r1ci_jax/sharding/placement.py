@@ -1,4 +1,4 @@
-"""These functions move a trainer's arrays to the devices of the mesh and pin them there."""
+"""Moving a trainer's arrays to the devices of the mesh, and pinning them there."""
 
 import zlib
 from typing import Any

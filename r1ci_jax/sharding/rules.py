@@ -1,4 +1,4 @@
-"""This module has the one table that shards array axes over mesh axes.
+"""The one table that shards array axes over mesh axes.
 
 A parameter's path gives its logical axes (PARAMETERS), and a logical axis gives the mesh axes it is
 sharded over (AXES). Nothing else in the project names a mesh axis for an array.
@@ -34,11 +34,11 @@ AXES: Mapping[str, MeshAxes] = {
 }
 
 SAMPLING_AXES: Mapping[str, MeshAxes] = {**AXES, "width": None}
-"""These axes differ in the sampler: a token reads every weight, so sharding over fsdp would gather
-the weights for every token. All other axes are sharded as in training."""
+"""Axes of the sampler. A token reads every weight, so a width sharded over fsdp would be gathered
+for every token. All other axes are sharded as in training."""
 
 REPLICATE_IF_INDIVISIBLE = frozenset({"kv_heads", "prefill_rows"})
-"""These axes are replicated if the mesh does not divide them: key/value heads are few, and a mesh
+"""Axes that are replicated if the mesh does not divide them: key/value heads are few, and a mesh
 is chosen for the query heads; a prefill has at most as many rows as there are prompts."""
 
 # Map path suffixes to logical axes; suffixes also match moments ("0/mu/layers/q").

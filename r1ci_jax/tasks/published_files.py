@@ -19,7 +19,7 @@ FETCH = "r1ci data fetch"
 _SCHEMES = frozenset({"https", "http", "file"})
 _TIMEOUT_SECONDS = 60
 _MAX_BYTES = 64 * 1024 * 1024
-"""The limit is larger than any file of the tasks and stops the endless reply of a broken proxy."""
+"""Larger than any file of the tasks; stops the endless reply of a broken proxy."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""This package has tokenizers, the ChatML prompt, and the code and answer protocol."""
+"""Tokenizers, the ChatML prompt, and the code and answer protocol."""

@@ -1,4 +1,4 @@
-"""This module builds ChatML, the message format of Qwen2.5, as token ids.
+"""ChatML, the message format of Qwen2.5, as token ids.
 
 Messages are assembled from ids, never rendered to one string and tokenized again. Message marks are
 added only here, so a question that spells them stays a question. Qwen's own template adds a default

@@ -1,4 +1,4 @@
-"""This module has the prompts of the policy. The paper's wording is not published; this is ours."""
+"""Prompts of the policy. The paper's wording is not published; this is ours."""
 
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -20,11 +20,11 @@ When you are sure, give the final answer once, outside code, between triple angl
 
 Problem:
 """
-"""They precede the question for pretrained models; the toy model learns from demonstrations."""
+"""Instructions before the question for pretrained models; the toy model learns from examples."""
 
 AgentName = Literal["code_agent", "all_text", "all_code", "codesteer"]
 AGENT_NAMES: tuple[AgentName, ...] = get_args(AgentName)
-"""These are the agents of the paper's Table 2; rollout/agents.py implements them."""
+"""Agents of the paper's Table 2; rollout/agents.py implements them."""
 
 HINTS: Mapping[str, str] = {
     "code_agent": "",
@@ -35,7 +35,7 @@ HINTS: Mapping[str, str] = {
 """Each agent appends its text to the question."""
 
 CHECK_MESSAGE = "Check the answer with code."
-"""This is CodeSteer's second user message; the answer that follows it counts."""
+"""CodeSteer's second user message; the answer that follows it counts."""
 
 
 def render_question(question: str, agent: str, *, instructions: str = "") -> str:

@@ -1,4 +1,4 @@
-"""This module defines the byte protocol of the policy and the interpreter (paper section 3).
+"""The byte protocol of the policy and the interpreter (paper section 3).
 
 A code block opens at three backticks, `python`, any blanks or tabs and a line feed, anywhere in the
 text; it closes at the first three backticks at the start of a line (directly after the opening
@@ -29,11 +29,11 @@ ANSWER_CLOSE = b">>>"
 
 OBSERVATION_PREFIX = "Code Execution Results:"
 CLIP_MARK = "\n[... output shortened ...]\n"
-"""This marker replaces the middle that `clip_observation_ids` removes."""
+"""Replaces the middle that `clip_observation_ids` removes."""
 
 
 class Stop(enum.IntEnum):
-    """A state has one of these reasons to end sampling."""
+    """Reason to end sampling."""
 
     NONE = 0
     CODE = 1
@@ -44,7 +44,7 @@ class Stop(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class ByteMachine:
-    """This is a deterministic automaton over bytes; it stays in a stop state on every byte."""
+    """Deterministic automaton over bytes; it stays in a stop state on every byte."""
 
     next_state_AX: np.ndarray
     """The state after a byte is int16 [states, 256]."""
@@ -160,12 +160,12 @@ _MARK = re.compile(r"```|<<<|>>>")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Reading:
-    """A reading is a parsed text; every part is found in one pass, so no text is slow to read."""
+    """Parsed text; every part is found in one pass, so no text is slow to read."""
 
     prose: list[str]
-    """These are the texts before, between and after the blocks."""
+    """Texts before, between and after the blocks."""
     codes: list[str]
-    """These are the closed blocks."""
+    """Closed blocks."""
     is_open: bool
     """True means that the text ends inside a block, whose content is in neither list."""
 

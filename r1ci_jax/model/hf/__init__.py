@@ -1,1 +1,1 @@
-"""This package reads and writes Hugging Face checkpoints."""
+"""Hugging Face checkpoints in and out."""

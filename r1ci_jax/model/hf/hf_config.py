@@ -1,4 +1,4 @@
-"""This module converts a Hugging Face config.json to Qwen2Config and back.
+"""A Hugging Face config.json as Qwen2Config, and back.
 
 A feature that this decoder does not compute is rejected by name, never ignored: a checkpoint that
 loads must give the reference's logits.

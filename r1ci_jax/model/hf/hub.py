@@ -1,4 +1,4 @@
-"""A checkpoint is in a local directory or in a snapshot of a Hugging Face repository."""
+"""Checkpoints in a local directory or in a snapshot of a Hugging Face repository."""
 
 import re
 from pathlib import Path

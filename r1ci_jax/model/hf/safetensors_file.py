@@ -1,4 +1,4 @@
-"""This module reads and writes safetensors files block by block.
+"""Safetensors files, read and written block by block.
 
 A file has an eight-byte little-endian header length, a JSON header (name -> dtype, shape, byte
 range), and then the tensors. The module uses plain reads and writes instead of a memory map:

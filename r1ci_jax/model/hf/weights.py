@@ -1,4 +1,4 @@
-"""This module reads and writes Hugging Face safetensors.
+"""Weights in Hugging Face safetensors, in and out.
 
 One table (TABLE) names every parameter in both layouts. In Hugging Face files each parameter is a
 matrix or a vector; here, layers are stacked on a leading axis and heads have separate axes.
@@ -44,8 +44,8 @@ class Rule:
     theirs: str
     """The name contains `{layer}` for a parameter that every layer has."""
     inputs: int = 0
-    """This many leading axes here (without the layer axis) are the input of a linear map, whose
-    matrix is [outputs, inputs] in the file. 0 means no linear map, stored in our order."""
+    """Number of leading axes here, the layer axis aside, that are the input of a linear map; its
+    matrix is [outputs, inputs] in the file. 0: no linear map, stored in our order."""
 
 
 TABLE = (

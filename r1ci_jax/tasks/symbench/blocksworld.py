@@ -18,7 +18,7 @@ Move = tuple[str, int, int]
 """Block, source and destination, with stacks counted from 1."""
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {"the start is the goal already": 1}
-"""These items require no move at all, which the released checker does not accept as an answer."""
+"""Items that require no move at all, which the released checker does not accept as an answer."""
 
 _LEVELS: Final = {1: (4, 3, 3), 2: (5, 3, 4), 3: (6, 4, 5), 4: (8, 4, 7), 5: (11, 5, 9)}
 """Blocks, stacks, least number of moves of the stored plan."""

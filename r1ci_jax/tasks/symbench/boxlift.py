@@ -16,7 +16,7 @@ Lift = tuple[int, tuple[int, ...]]
 Step = list[Lift]
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""There are no known defects: the release stores no answers, and its step limits can be kept."""
+"""No known defects: the release stores no answers, and its step limits can be kept."""
 
 _LEVELS: Final = {
     1: (5, 3, (40, 90), (15, 120)),

@@ -18,7 +18,7 @@ Plan = list[dict[str, str]]
 """The actions of the acting agents, for every step."""
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""There are no known defects: the release stores no answers, and all its boxes can be matched."""
+"""No known defects: the release stores no answers, and all its boxes can be matched."""
 
 _COLOURS: Final = ("blue", "red", "green", "purple", "orange")
 _LEVELS: Final = {1: (2, 2, 3), 2: (2, 3, 4), 3: (3, 3, 5), 4: (3, 4, 7), 5: (4, 5, 10)}

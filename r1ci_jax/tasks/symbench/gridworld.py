@@ -16,7 +16,7 @@ Spot = tuple[int, int]
 """Row and column, from 0."""
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""There are no known defects: the release has no items of this task."""
+"""No known defects: the release has no items of this task."""
 
 _MOVES: Final = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 _LEVELS: Final = {

@@ -21,7 +21,7 @@ from r1ci_jax.tasks.symbench.symbench_task import (
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
 
 MAX_ANSWER_CHARS: Final = 4_000
-"""The limit is four times the length of two hundred positions in a word of 800 letters."""
+"""Four times the length of two hundred positions in a word of 800 letters."""
 
 _FORM = re.compile(r"Count:\s*([0-9]{1,4})\s*,\s*Positions:\s*\[([0-9,\s]*)\]")
 _LISTED = re.compile(r"[0-9]{1,4}(?:\s*,\s*[0-9]{1,4})*")

@@ -16,7 +16,7 @@ Method = tuple[Amounts, Amounts]
 """The goods that are paid and the goods that are received."""
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""There are no known defects."""
+"""No known defects."""
 
 _LEVELS: Final = {
     1: ("ABX", 2, 3, 9, 3),
