@@ -99,7 +99,7 @@ def test_build_with_jobs_and_a_source_with_few_questions(
     monkeypatch.setattr(registry.get("toy_gcd_lcm"), "count", lambda: 3)
     words = ["build", experiment, "--workdir", str(tmp_path / "run"), "--questions-only"]
     assert main(["data", *words, "--jobs", "1"]) == 0
-    assert "toy_gcd_lcm: fewer questions than asked: " in capsys.readouterr().out
+    assert "toy_gcd_lcm: fewer questions than requested: " in capsys.readouterr().out
     assert main(["data", "stats", str(tmp_path / "run")]) == 0
     assert "toy_gcd_lcm: sft has " in capsys.readouterr().out
     assert main(["data", *words, "--jobs", "0"]) == 2

@@ -266,8 +266,8 @@ BAD = {
         put("model.norm.weight", np.ones(31, "f4")),
         r"model.norm.weight has shape \[31\], config.json asks for \[32\]",
     ),
-    "surplus tensor": (put("model.layers.0.q_norm.weight", np.ones(8, "f4")), "has no place for"),
-    "surplus layer": (config(num_hidden_layers=1), r"has no place for.* and 9 more"),
+    "surplus tensor": (put("model.layers.0.q_norm.weight", np.ones(8, "f4")), "has no use for"),
+    "surplus layer": (config(num_hidden_layers=1), r"has no use for.* and 9 more"),
     "quantised tensor": (put("model.norm.weight", np.ones(32, "i1")), "dtype I8; supported are"),
     "index of an absent file": (
         index_of_absent_file,

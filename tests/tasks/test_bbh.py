@@ -20,7 +20,7 @@ from r1ci_jax.tasks.published_task import Contents
 
 DROPPED = {
     "bbh_causal_judgement": {"one question with contradicting answers": 4},
-    "bbh_movie_recommendation": {"an option is cut in two at its comma": 19},
+    "bbh_movie_recommendation": {"an option is split at its comma": 19},
     "bbh_ruin_names": {"two of its options are the same": 2},
     "bbh_snarks": {"two of its options are the same": 1, "it has only one option": 1},
     "bbh_sports_understanding": {"repeats item": 2},

@@ -43,8 +43,8 @@ class _Drifting(Arithmetic):
 @pytest.mark.parametrize(
     ("task", "problem"),
     [
-        (_Lenient(), "is judged correct"),
-        (_Deaf(), "is judged wrong"),
+        (_Lenient(), "scores as correct"),
+        (_Deaf(), "scores as wrong"),
         (_Drifting(), "another process"),
     ],
 )
