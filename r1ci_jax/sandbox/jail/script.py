@@ -2,7 +2,7 @@
 
 The host sends this module into the jail as code, like `supervisor`, `session_process` and
 `fork_server`, which use it. Every import at the top costs each cold script milliseconds. So the
-module imports only mmap and modules built into the interpreter, and uses `_signal`, which is
+module imports only modules built into the interpreter, and uses `_signal`, which is
 `signal` without its enums.
 """
 
@@ -10,9 +10,13 @@ import _signal  # pyright: ignore[reportMissingImports]  # CPython's internal mo
 import _sitebuiltins
 import builtins
 import io
-import mmap
 import os
 import sys
+
+TYPE_CHECKING = False  # importing typing would cost every cold script a millisecond
+if TYPE_CHECKING:
+    import ctypes
+    import mmap
 
 SCRATCH = "/scratch"
 """A script's working directory."""
@@ -22,7 +26,7 @@ LONGEST_LINE = 2000
 """Largest number of characters of a line in a traceback."""
 
 
-def run_script(script: bytes, page: mmap.mmap) -> None:
+def run_script(script: bytes, page: "mmap.mmap | ctypes.Array[ctypes.c_ubyte]") -> None:
     """Become an ordinary `python script.py` on descriptors 0, 1 and 2; never return.
 
     One byte of `page`, shared with the parent, means "an exception reached the top". A page has no
@@ -59,7 +63,7 @@ def fresh_main() -> dict[str, object]:
     return main_module.__dict__
 
 
-def execute(script: bytes, page: mmap.mmap) -> int:
+def execute(script: bytes, page: "mmap.mmap | ctypes.Array[ctypes.c_ubyte]") -> int:
     """Run the script in a fresh `__main__`, then the final steps of a normal interpreter."""
     names = fresh_main()
     script_pid = os.getpid()
