@@ -121,11 +121,10 @@ class ColdJail:
         python: JailPython,
         chosen: JailPolicy,
         worker: int,
-        user: WorkerUser,
     ):
         """Prepare the worker; with `nsjail` None it runs scripts without any isolation."""
         self.worker = worker
-        self.user = user
+        self.user = WorkerUser.reserve()
         self._nsjail = nsjail
         self._python = python
         self._policy = chosen

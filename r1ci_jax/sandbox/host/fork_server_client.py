@@ -24,11 +24,10 @@ from r1ci_jax.sandbox.host.fork_server_process import ANSWER_SECONDS, ForkServer
 from r1ci_jax.sandbox.host.jail_policy import JailPolicy
 from r1ci_jax.sandbox.host.jail_python import JailPython
 from r1ci_jax.sandbox.host.streams import Stream
-from r1ci_jax.sandbox.host.worker_user import WorkerUser
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
 from r1ci_jax.sandbox.settings import Limits
 
-GRACE_SECONDS: Final = 0.5
+GRACE_SECONDS: Final = 0.8
 """The fork server enforces the wall limit; the host does it this much later."""
 INTERRUPT_SECONDS: Final = 0.5
 """A cell that reaches a limit is interrupted first, and ended this much later."""
@@ -67,14 +66,13 @@ class Worker:
         python: JailPython,
         chosen: JailPolicy,
         index: int,
-        user: WorkerUser,
         groups: Groups | None,
     ):
         self.worker = index
         self.groups = groups
         self.sessions: dict[int, SessionProcess] = {}
         self._policy = chosen
-        self._server = ForkServer(nsjail, python, chosen, user, groups)
+        self._server = ForkServer(nsjail, python, chosen, groups)
         self._served = self._faults = 0
         self._last_session = 0
         self._group_bytes = self._killed = 0
@@ -322,7 +320,7 @@ class Worker:
                 left = deadline - time.monotonic()
                 events = poll.poll(max(0, math.ceil(left * 1000)))
                 if not events and left <= 0:
-                    return self._give_up(begin, limits)
+                    return self._give_up(begin, limits, lost=session is not None)
                 for fd, _ in events:
                     if fd in streams:
                         if not streams[fd].pump():
@@ -340,11 +338,9 @@ class Worker:
         except (WorkerLost, OSError) as error:
             said = self._server.log_tail()
             self.stop_server()
-            lost = WorkerLost(f"{error}; {said}")
-            lost.ran_seconds = 0.0 if begin is None else time.monotonic() - begin
-            raise lost from error
+            raise WorkerLost(f"{error}; {said}") from error
 
-    def _give_up(self, begin: float | None, limits: Limits) -> dict[str, Any]:
+    def _give_up(self, begin: float | None, limits: Limits, *, lost: bool) -> dict[str, Any]:
         """End the fork server; return the report of a script that used up its wall time."""
         if begin is None:
             raise WorkerLost("it did not start the script")
@@ -356,7 +352,7 @@ class Worker:
             "rss_kib": 0,
             "wall": limits.wall_seconds,
             "exception": 0,
-            "lost": True,
+            "lost": lost,
         }
 
     def _result(
@@ -382,7 +378,6 @@ class Worker:
         return ExecResult(
             status=Status.INFRA_ERROR,
             detail=str(error) or type(error).__name__,
-            wall_seconds=getattr(error, "ran_seconds", 0.0),
             worker=self.worker,
         )
 

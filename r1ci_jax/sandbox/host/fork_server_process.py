@@ -33,9 +33,6 @@ MESSAGE_BYTES: Final = 1 << 16
 class WorkerLost(Exception):
     """The fork server has ended or cannot start; the text gives the cause."""
 
-    ran_seconds: float = 0.0
-    """Time since the start of the script that ran meanwhile."""
-
 
 class ForkServer:
     """One fork server; it can be started again after its end."""
@@ -45,13 +42,12 @@ class ForkServer:
         nsjail: pathlib.Path,
         python: JailPython,
         chosen: JailPolicy,
-        user: WorkerUser,
         groups: Groups | None,
     ):
         self._nsjail = nsjail
         self._python = python
         self._policy = chosen
-        self._user = user
+        self._user = WorkerUser.reserve()
         self._groups = groups
         self._filter = bpf.program(chosen.system_calls())
         self._process: subprocess.Popen[bytes] | None = None

@@ -100,7 +100,7 @@ def render(
     kind: Literal["cold", "fork_server"],
     root: pathlib.Path,
     limits: Limits,
-    user: WorkerUser,
+    user: WorkerUser | None = None,
 ) -> str:
     """Return the nsjail configuration of one kind of jail.
 
@@ -109,8 +109,10 @@ def render(
         kind: The name of the template.
         root: The directory that becomes `/`.
         limits: The script's limits; a fork server's jail has none, but its children have.
-        user: The host's user that the jail's processes are; inside, it is nobody.
+        user: The host's user that the jail's processes are; inside, it is nobody. By default the
+            user that reserves nothing.
     """
+    user = user or WorkerUser.shared()
     child = child_limits(policy, limits)
     values = {
         "NET_SECONDS": math.ceil(limits.wall_seconds) + NET_SECONDS,

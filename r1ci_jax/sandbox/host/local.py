@@ -15,7 +15,6 @@ from r1ci_jax.sandbox.host.jail_policy import JailPolicy
 from r1ci_jax.sandbox.host.jail_python import JailPython
 from r1ci_jax.sandbox.host.pool import Executor, LocalPool
 from r1ci_jax.sandbox.host.tiers import Tier
-from r1ci_jax.sandbox.host.worker_user import WorkerUser
 from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.sandbox.settings import Limits, SandboxConfig
 
@@ -62,9 +61,8 @@ def _fork_server_pool(
     workers: list[Executor] = []
     try:
         for index in range(config.workers):
-            user = WorkerUser.reserve()
             groups = Groups.create() if tier is Tier.CGROUP else None
-            workers.append(Worker(nsjail, python, chosen, index, user, groups))
+            workers.append(Worker(nsjail, python, chosen, index, groups))
     except BaseException:
         for worker in workers:
             worker.close()
@@ -75,10 +73,7 @@ def _fork_server_pool(
 def _cold_pool(
     config: SandboxConfig, nsjail: pathlib.Path | None, python: JailPython, chosen: JailPolicy
 ) -> LocalPool:
-    workers = [
-        ColdJail(nsjail, python, chosen, index, WorkerUser.reserve())
-        for index in range(config.workers)
-    ]
+    workers = [ColdJail(nsjail, python, chosen, index) for index in range(config.workers)]
     tier = Tier.RLIMITS if nsjail else Tier.UNSAFE
     return LocalPool(workers, room=config.queue, tier=tier)
 

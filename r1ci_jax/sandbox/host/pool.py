@@ -5,7 +5,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,8 +19,6 @@ from r1ci_jax.sandbox.settings import Limits
 
 ATTEMPTS: Final = 2
 """Largest number of runs of a script whose worker was lost; a script that fails runs once."""
-PROBE: Final = "print(6 * 7)"
-"""A harmless script that shows whether a worker is sound."""
 
 Future = concurrent.futures.Future[ExecResult]
 
@@ -171,7 +168,6 @@ class LocalPool:
             result = job.work(worker)
             if self._maybe_retry(job, result, worker.worker):
                 return
-            result = _blame(job, result, worker)
         except BaseException as error:  # our own defect; raised where the result is awaited
             job.future.set_exception(error)
             return
@@ -223,21 +219,6 @@ class LocalPool:
             self._waiting.appendleft(job)
             self._changed.notify_all()
         return True
-
-
-def _blame(job: _Job, result: ExecResult, worker: Executor) -> ExecResult:
-    """Return the verdict of a script that lost its worker whenever it ran.
-
-    A script that breaks the sandbox must not gain by having no verdict. If the worker runs another
-    script well, the fault is the script's, and it counts as killed.
-    """
-    was_running = result.status is Status.INFRA_ERROR and result.wall_seconds > 0
-    if not (job.retried and was_running):
-        return result
-    probe = worker.run(PROBE, Limits())
-    if probe.status is not Status.OK:
-        return result
-    return dataclasses.replace(result, status=Status.KILLED_SIGNAL, signal=int(signal.SIGKILL))
 
 
 class LocalSession(Session):

@@ -120,12 +120,14 @@ class Child:
         Returns:
             CPU seconds of the processes that it did not wait for.
         """
+        # Those that still run are ended without anybody who waits for them.
+        strays = sum(sum(_ticks(pid)) for pid in self.own_namespaces.others(self.pid)) / TICKS
         orphans = self.own_namespaces.end()
         for fd in (self.pidfd, self.setup_error_fd, self.gate_fd, self.requests_fd, self.done_fd):
             if fd >= 0:
                 os.close(fd)
         self.exception.close()
-        return orphans
+        return orphans + strays
 
     def end_strays(self) -> bool:
         """End processes that a cell or script left; return False when they multiply faster."""
