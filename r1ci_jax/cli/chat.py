@@ -102,14 +102,15 @@ def _open(
     print(f"r1ci: loading {args.path}", file=sys.stderr)
     if run is None:
         model, tokenizer = load_model.load_published(args.path, args.dtype)
-        instructions = "" if args.bare else prompts.INSTRUCTIONS
+        instructions = "" if args.bare else prompts.INSTRUCTIONS["code_agent"]
         context = min(_CONTEXT, model.config.max_positions)
         limits = TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION)
     else:
         model, tokenizer = load_model.load_from_run(run, args.model, args.dtype)
         experiment = run.config["experiment"]
         is_pretrained = experiment["model"]["checkpoint"]
-        instructions = prompts.INSTRUCTIONS if is_pretrained and not args.bare else ""
+        has_instructions = is_pretrained and not args.bare
+        instructions = prompts.INSTRUCTIONS["code_agent"] if has_instructions else ""
         context = experiment["sampler"]["cache_length"]
         limits = TurnLimits(
             max_code_calls=experiment["limits"]["max_code_calls"],

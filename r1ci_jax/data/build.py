@@ -1,5 +1,6 @@
 """Build the data of a run: the questions of every task, then the demonstrations."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from r1ci_jax.config import Experiment
@@ -7,9 +8,9 @@ from r1ci_jax.data import datasets, external_demonstrations, scripted_teacher
 from r1ci_jax.text import prompts
 
 
-def instructions(experiment: Experiment) -> str:
-    """Return the instructions before each question; a model trained from scratch has none."""
-    return prompts.INSTRUCTIONS if experiment.model.checkpoint else ""
+def instructions(experiment: Experiment) -> Mapping[str, str]:
+    """Return each agent's instructions; a model trained from scratch has none."""
+    return prompts.INSTRUCTIONS if experiment.model.checkpoint else prompts.NO_INSTRUCTIONS
 
 
 def require_demonstrations(experiment: Experiment) -> None:

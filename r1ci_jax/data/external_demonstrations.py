@@ -194,7 +194,7 @@ def _check_turns(segments: Sequence[Segment]) -> None:
     next_roles = [*(segment.role for segment in segments[1::2]), ""]
     for turn, (segment, role) in enumerate(zip(segments[::2], next_roles, strict=True)):
         mark, description = _ENDS[role]
-        if _pause(segment.text) != (mark, len(segment.text.encode())):
+        if _pause(segment.text) != (mark, len(_bytes(segment.text))):
             raise UserError(f"segment {2 * turn + 1} must end, and pause first, at {description}")
 
 
@@ -205,10 +205,15 @@ def _machine() -> tuple[list[list[int]], list[int], int]:
     return machine.next_state_AX.tolist(), machine.stop_A.tolist(), machine.start
 
 
+def _bytes(text: str) -> bytes:
+    """Return the bytes that the tokenizer sees: half of a surrogate pair has none of its own."""
+    return text.encode("utf-8", "replace")
+
+
 def _pause(text: str) -> tuple[Stop, int]:
     """Return the reason and the byte count at which sampling would first have stopped."""
     next_state, stops, state = _machine()
-    data = text.encode()
+    data = _bytes(text)
     for size, byte in enumerate(data, start=1):
         state = next_state[state][byte]
         if stops[state]:

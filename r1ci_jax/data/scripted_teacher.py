@@ -72,12 +72,12 @@ def write_demonstrations(
     seed: int,
     mix: DemonstrationConfig | None = None,
     per_question: int = 1,
-    instructions: str = "",
+    instructions: Mapping[str, str] = prompts.NO_INSTRUCTIONS,
     report: Report | None = None,
 ) -> list[Demonstration]:
     """Write correct trajectories, `per_question` for each example; the seed determines them.
 
-    `head` precedes every question (`prompts.INSTRUCTIONS` for pretrained models).
+    `instructions` precede every question (`prompts.INSTRUCTIONS` for pretrained models).
 
     Raises UserError for a task that has no scripted teacher, and when the sandbox fails.
     """
@@ -190,7 +190,9 @@ def _run_all(
     return results
 
 
-def _assemble(plan: _Plan, results: Mapping[str, ExecResult], instructions: str) -> Demonstration:
+def _assemble(
+    plan: _Plan, results: Mapping[str, ExecResult], instructions: Mapping[str, str]
+) -> Demonstration:
     """Assemble the trajectory; its final answer is the output of the last computation."""
     segments: list[Segment] = []
     if plan.kind == "steered_wrong":

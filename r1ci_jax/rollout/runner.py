@@ -1,7 +1,7 @@
 """The runner: trajectories sampled from a policy, with the interpreter in the loop."""
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import override
 
 from r1ci_jax.config import TurnLimits
@@ -16,7 +16,7 @@ from r1ci_jax.runtime import hosts
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks import registry
-from r1ci_jax.text import chatml, protocol
+from r1ci_jax.text import chatml, prompts, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 __all__ = ["Request", "Runner"]
@@ -32,10 +32,10 @@ class Runner(TrajectorySource):
         tokenizer: Tokenizer,
         limits: TurnLimits,
         *,
-        instructions: str = "",
+        instructions: Mapping[str, str] = prompts.NO_INSTRUCTIONS,
         turn_penalty_after: int = 6,
     ) -> None:
-        """`instructions` precede every question; see text/prompts.py."""
+        """`instructions` precede every question, by agent; see text/prompts.py."""
         self.engine = engine
         self.sampler = engine.sampler
         self.sandbox = sandbox
@@ -163,7 +163,9 @@ class Runner(TrajectorySource):
 
     def new_episode(self, request: Request, *, first_step: int = 0) -> Episode:
         """Return an episode that is its prompt, with room for at least one sampled token."""
-        question = self.instructions + request.example.question + request.agent.hint
+        agent = request.agent
+        instructions = prompts.instructions_of(agent.name, self.instructions)
+        question = instructions + request.example.question + agent.hint
         prompt = chatml.prompt_ids(self.tokenizer, question)
         capacity = self.sampler.cache_length
         if len(prompt) >= capacity:

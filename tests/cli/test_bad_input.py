@@ -46,7 +46,7 @@ def good_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("hf") / "model"
     model = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))(jax.random.key(0))
     weights.save_pretrained(model, directory)
-    tokenizers.train_byte_bpe([prompts.INSTRUCTIONS] * 3, 400).save(directory)
+    tokenizers.train_byte_bpe([prompts.INSTRUCTIONS["code_agent"]] * 3, 400).save(directory)
     return directory
 
 
@@ -107,7 +107,7 @@ def test_every_fault_of_a_checkpoint_until_it_is_repaired(
 
     # Another tokenizer than the model's.
     (broken / "config.json").write_text(json.dumps(config))
-    tokenizers.train_byte_bpe([prompts.INSTRUCTIONS] * 3, 600).save(broken)
+    tokenizers.train_byte_bpe([prompts.INSTRUCTIONS["code_agent"]] * 3, 600).save(broken)
     assert "420 embeddings; choose" in refused(capsys, *command) and stands_empty(run)
 
     tokenizers.load(str(good_checkpoint)).save(broken)

@@ -281,12 +281,12 @@ def test_all_code_answers_with_what_the_script_prints(world, printing, stdout: s
     assert not wrong.correct
 
 
-def test_the_agents_hint_is_part_of_the_prompt(world) -> None:
+def test_the_agents_instructions_and_hint_are_part_of_the_prompt(world) -> None:
     runner = world.runner(ONLY_EOS)
-    runner.instructions = "Read this.\n"
+    runner.instructions = {agent.name: f"Be {agent.name}.\n" for agent in agents.AGENTS}
     for agent in agents.AGENTS:
         trajectory = one(runner, agent=agent)
-        question = "Read this.\n" + EXAMPLE.question + prompts.HINTS[agent.name]
+        question = f"Be {agent.name}.\n" + EXAMPLE.question + prompts.HINTS[agent.name]
         prompt = chatml.prompt_ids(world.tokenizer, question)
         assert list(trajectory.tokens[: len(prompt)]) == prompt
         assert trajectory.agent == agent.name
