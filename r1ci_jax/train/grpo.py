@@ -52,16 +52,14 @@ def train(
     """
     # --- Weights, optimizer, state ---
     initial = policy.split_trainable(params, seed=run.seed)
-    base, reference = initial.base, _make_reference(initial, config.kl_coef)
+    (trainable, base), reference = initial, _make_reference(initial, config.kl_coef)
     num_steps = sum(stage.steps for stage in stages)
     num_rollouts = config.prompts_per_step * config.rollouts_per_prompt
     tx, learning_rates = _make_optimizer(config, num_steps)
     identity = {"stages": [dataclasses.asdict(stage) for stage in stages]}
 
     with (
-        run.start(
-            initial.trainable, tx, config, num_steps, identity=identity, better="higher"
-        ) as loop,
+        run.start(trainable, tx, config, num_steps, identity=identity, better="higher") as loop,
         metrics.JsonlLog(run.trajectories_path) as trajectory_log,
     ):
         train_state, reward = loop.train_state, None
