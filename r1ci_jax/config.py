@@ -88,13 +88,16 @@ class DatasetConfig(Checked, section="dataset"):
 class DemonstrationConfig(Checked, section="demonstrations"):
     """Source of the demonstrations for supervised fine-tuning.
 
-    All but `path` are weights of the scripted teacher's mixture: they need not sum to one. The
+    The numbers are weights of the scripted teacher's mixture: they need not sum to one. The
     scripted teacher knows the toy tasks.
     """
 
     path: str = ""
     """File of JSON lines, or its URL, with demonstrations made elsewhere (docs/demonstrations.md).
     Empty: the scripted teacher writes them."""
+    reexecute: bool = True
+    """True: every script of `path` runs again, and must print what the file says that it printed.
+    False: the file is believed, for scripts whose output depends on the machine or the time."""
     code_agent: NonNegative = 0.7
     """Weight of demonstrations with a free choice of text and code."""
     all_text: NonNegative = 0.1
@@ -416,7 +419,10 @@ class Experiment(Checked):
     paper_row: str = ""
     """Row of the paper's tables (experiments/paper_numbers.py) to compare with; empty: none."""
     seed: Seed = 0
-    """Seed of data, weights, batches and sampling."""
+    """Seed of weights, batches and sampling: a repetition of the training changes it alone."""
+    data_seed: Seed = 0
+    """Seed of the questions, their splits and the scripted teacher's demonstrations. Demonstrations
+    made elsewhere fit every `seed` with this one."""
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig
     demonstrations: DemonstrationConfig = DemonstrationConfig()
