@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
+from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
 from r1ci_jax.text import prompts
@@ -66,12 +67,15 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    sampling = SamplingParams(
-        temperature=0.0 if args.greedy else args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-    )
+    try:
+        sampling = SamplingParams(
+            temperature=0.0 if args.greedy else args.temperature,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+        )
+    except OutOfRange as error:
+        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
     path = Path(args.path)
     run = RunDir.view(path) if RunDir.is_at(path) else None
     if run is None and args.model is not None:
