@@ -43,7 +43,9 @@ class JailPolicy:
 
     def filter_text(self) -> str:
         """Return the POLICY blocks, one after the other."""
-        return "\n".join((jail_policy_file.directory() / name).read_text() for name in self.filters)
+        return "\n".join(
+            (jail_policy_file.directory() / name).read_text("utf-8") for name in self.filters
+        )
 
 
 @functools.lru_cache(maxsize=16)
@@ -132,7 +134,7 @@ def render(
         else f'mount {{ src: "{_quote(str(cgroup))}" dst: "/cgroup" is_bind: true rw: true '
         "nosuid: true nodev: true noexec: true }",
     }
-    template = (jail_policy_file.directory() / f"{kind}.cfg").read_text()
+    template = (jail_policy_file.directory() / f"{kind}.cfg").read_text("utf-8")
     return re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]), template)
 
 
