@@ -9,7 +9,6 @@ compares what it prints. docs/demonstrations.md describes the format.
 import collections
 import functools
 import itertools
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import scripted_teacher
 from r1ci_jax.data.demonstrations import AGENTS, Demonstration, Segment
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import json_reader
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import protocol
@@ -175,9 +175,9 @@ def _check_task(task: str, shown: int, training: Collection[str], questions: Dat
 
 def _parse(line: str) -> Demonstration:
     try:
-        raw = json.loads(line)
-    except ValueError:
-        raise UserError("this is no JSON; write one object a line") from None
+        raw = json_reader.parse(line, "this")
+    except json_reader.JsonError as error:
+        raise UserError(f"{error}; write one JSON object a line") from None
     fields = _typed(raw, _FIELDS, "the demonstration")
     if fields["agent"] not in AGENTS:
         raise UserError(f"agent is {fields['agent']!r}; it must be one of {', '.join(AGENTS)}")

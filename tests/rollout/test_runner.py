@@ -231,6 +231,20 @@ def test_a_script_that_times_out_is_the_policys_doing(world, printing) -> None:
     assert "TimeoutExpired" in world.tokenizer.decode(observations(trajectory)[0])
 
 
+@pytest.mark.parametrize("penalty_after", [1, 2])
+def test_the_first_turn_too_many_costs(world, stand_in, penalty_after: int) -> None:
+    runner = world.runner(MIXED, stand_in(echo))
+    runner.turn_penalty_after = penalty_after
+    seen = set()
+    for trajectory in runner.run([request(number) for number in range(24)]):
+        if trajectory.correct:
+            count = len(turns(trajectory))  # counted in the tokens
+            expected = 1.0 + 0.1 - 0.1 * (count > penalty_after)
+            assert trajectory.reward == pytest.approx(expected)
+            seen.add(count)
+    assert {penalty_after, penalty_after + 1} <= seen
+
+
 # --- Agents ---
 
 

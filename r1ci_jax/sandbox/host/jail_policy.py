@@ -47,7 +47,8 @@ class JailPolicy:
     def system_calls(self) -> dict[int, rules.Rule]:
         """Return the rules of all filters, by the numbers of the calls."""
         directory = jail_policy_file.directory()
-        return rules.rules("\n".join((directory / name).read_text() for name in self.filters))
+        texts = [(directory / name).read_text("utf-8") for name in self.filters]
+        return rules.rules("\n".join(texts))
 
 
 @functools.lru_cache(maxsize=16)
@@ -129,7 +130,7 @@ def render(
         "ROOT": _quote(str(root)),
         "FILTER": _quote(rules.kafel(policy.system_calls())),
     }
-    template = (jail_policy_file.directory() / f"{kind}.cfg").read_text()
+    template = (jail_policy_file.directory() / f"{kind}.cfg").read_text("utf-8")
     return re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]), template)
 
 

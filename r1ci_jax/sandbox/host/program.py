@@ -45,7 +45,7 @@ OPTIONS: Final = ("-S", "-s", "-P", "-c", BOOT)
 def programs(modules: tuple[str, ...], python: JailPython) -> bytes:
     """Return the modules for this interpreter: as bytecode where ours fits it, else as source."""
     here = pathlib.Path(__file__).parents[1] / "jail"
-    sources = {name: (here / f"{name}.py").read_text() for name in modules}
+    sources = {name: (here / f"{name}.py").read_text("utf-8") for name in modules}
     if python.magic != importlib.util.MAGIC_NUMBER.hex():
         return marshal.dumps(list(sources.items()), 4)
     compiled = [
