@@ -183,6 +183,8 @@ def enter(
     held = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     options = f"size={limits['scratch']},nr_inodes={limits['inodes']},mode=1777"
     _mount_tmpfs(script.SCRATCH, held, options)
+    # The working directory is empty, as a script expects.
+    _mount_tmpfs(script.DIRECTORY, held, f"size={limits['scratch']},nr_inodes=2,mode=1777")
     for hidden in ("/proc", "/cgroup"):
         _mount_tmpfs(hidden, held | _MS_RDONLY, "size=4k,nr_inodes=2,mode=555")
     os.chdir(script.SCRATCH)
