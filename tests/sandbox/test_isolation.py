@@ -177,7 +177,7 @@ def test_s2_no_file_of_the_host_exists(box: Sandbox, outcomes: Outcomes) -> None
     listing = box.run(
         "import os; print(sorted(os.listdir('/')), os.listdir('/proc'), os.listdir('/scratch'))"
     )
-    top = ["cgroup", "dev", "lib", "lib64", "proc", "python", "scratch", "tmp", "usr"]
+    top = ["cgroup", "dev", "lib", "lib64", "proc", "python", "scratch", "script", "tmp", "usr"]
     assert listing.stdout == f"{top} [] []\n"
     assert box.run("import os; print(os.listdir('/cgroup'))").stdout == "[]\n"
 

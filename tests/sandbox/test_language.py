@@ -145,7 +145,7 @@ import sys, pickle, dataclasses
 class Point: x: int
 print(__name__, sys.argv, pickle.loads(pickle.dumps(Point(3))), sorted(vars())[:1])
 """
-    assert box.run(code).stdout == "__main__ ['<script>'] Point(x=3) ['Point']\n"
+    assert box.run(code).stdout == "__main__ ['/script/script.py'] Point(x=3) ['Point']\n"
 
 
 def test_work_left_to_the_end_is_done(box: Sandbox) -> None:

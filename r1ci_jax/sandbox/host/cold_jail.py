@@ -129,7 +129,11 @@ class ColdJail:
         self._python = python
         self._policy = chosen
         # In a jail, a file system of its own is mounted there.
-        self._scratch = SCRATCH if nsjail else tempfile.mkdtemp(prefix="r1ci-unsafe-")
+        # Without one, the script's file lies beside its working directory.
+        self._unsafe = "" if nsjail else tempfile.mkdtemp(prefix="r1ci-unsafe-")
+        self._scratch = SCRATCH if nsjail else f"{self._unsafe}/scratch"
+        if self._unsafe:
+            os.mkdir(self._scratch)
         self._log = os.memfd_create("nsjail-log", os.MFD_CLOEXEC)
         self._configs: dict[Limits, int] = {}
         self._running = -1
@@ -197,7 +201,7 @@ class ColdJail:
         self._configs.clear()
         self.user.release()
         if self._nsjail is None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            shutil.rmtree(self._unsafe, ignore_errors=True)
 
     def _launch(
         self, control: socket.socket, streams: tuple[Stream, Stream, Stream], limits: Limits

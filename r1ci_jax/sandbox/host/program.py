@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from r1ci_jax.sandbox.host.jail_python import JailPython
 
-COLD: Final = ("script", "collect", "supervisor")
+COLD: Final = ("traceback_text", "script", "collect", "supervisor")
 FORK_SERVER: Final = (
-    *("script", "collect", "namespaces", "child", "preload", "session_process"),
+    *("traceback_text", "script", "collect", "namespaces", "child", "preload", "session_process"),
     "fork_server",
 )
 """Modules of `sandbox.jail` in the order of their imports; `main` of the last one is called."""

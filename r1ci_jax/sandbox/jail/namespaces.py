@@ -204,6 +204,8 @@ def enter(pidfd: int, limits: dict[str, int], program: ctypes.Array[ctypes.c_cha
     held = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     options = f"size={limits['scratch']},nr_inodes={limits['inodes']},mode=1777"
     _mount_tmpfs(script.SCRATCH, held, options)
+    # The working directory is empty, as a script expects.
+    _mount_tmpfs(script.DIRECTORY, held, f"size={limits['scratch']},nr_inodes=2,mode=1777")
     _mount_tmpfs("/proc", held | _MS_RDONLY, "size=4k,nr_inodes=2,mode=555")
     os.chdir(script.SCRATCH)
     _confine(limits, program)

@@ -41,7 +41,8 @@ def main(request: dict[str, object], stderr_fd: int, files_fd: int) -> None:
     if child == 0:
         _limit_resources(request, isolated=bool(isolated))
         _take_over(stderr_fd, files_fd, previous_mask)
-        script.run_script(code, page)
+        file = script.FILE if isolated else f"{os.path.dirname(scratch)}/script.py"
+        script.run_script(code, page, file)
     report = '{"limit":"%s","wait_status":%d,"cpu":%.6f,"rss_kib":%d,"wall":%.6f,"exception":%d}\n'
     # Without a pid namespace, "every process" would include the host's processes.
     everyone = -1 if isolated else -child
