@@ -116,7 +116,7 @@ class Groups:
         raise FileNotFoundError(2, f"{file} has no oom_kill count")
 
     def hold(self, pid: int) -> None:
-        """Move the fork server's process into the scripts' group, which has no limit yet."""
+        """Move a fork server, or a cold jail's nsjail, into the scripts' group without a limit."""
         self.limit(SCRIPTS, UNLIMITED)
         self.join(SCRIPTS, pid)
         if self.version == 1:

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from r1ci_jax.sandbox.host import collected_files, jail_policy, program, verdict
+from r1ci_jax.sandbox.host.cgroup import Groups
 from r1ci_jax.sandbox.host.jail_policy import JailPolicy
 from r1ci_jax.sandbox.host.jail_python import JailPython
 from r1ci_jax.sandbox.host.streams import Stream
@@ -121,8 +122,10 @@ class ColdJail:
         python: JailPython,
         chosen: JailPolicy,
         worker: int,
+        groups: Groups | None = None,
     ):
         """Prepare the worker; with `nsjail` None it runs scripts without any isolation."""
+        self._groups = groups
         self.worker = worker
         self.user = WorkerUser.reserve()
         self._nsjail = nsjail
@@ -200,6 +203,8 @@ class ColdJail:
             os.close(fd)
         self._configs.clear()
         self.user.release()
+        if self._groups is not None:
+            self._groups.close()
         if self._nsjail is None:
             shutil.rmtree(self._unsafe, ignore_errors=True)
 
@@ -219,7 +224,7 @@ class ColdJail:
             inside = [self._python.interpreter, *program.OPTIONS, *numbers]
             command, environment = [str(self._nsjail), *options, "--", *inside], None
             passed.append(config)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=control.fileno(),
             stdout=stdout.writing,
@@ -228,6 +233,10 @@ class ColdJail:
             env=environment,
             cwd=None if self._nsjail else self._scratch,
         )
+        if self._groups is not None:  # long before it has read its configuration
+            with contextlib.suppress(ProcessLookupError):
+                self._groups.hold(process.pid)
+        return process
 
     def _config(self, limits: Limits) -> int:
         """Return a memory file with nsjail's configuration, made once for each set of limits."""
