@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from r1ci_jax.config import Arm, Experiment, GrpoConfig, MeshConfig
 from r1ci_jax.curriculum import potential, stages
@@ -63,7 +62,7 @@ class Run:
 
     @functools.cached_property
     def loaded(self) -> LoadedPolicy:
-        """The policy, its untrained weights and its tokenizer, loaded once."""
+        """The policy and its tokenizer, loaded once; weights stay nowhere but in their stage."""
         return policies.load(self.experiment, self.directory.tokenizer)
 
     def seed(self, stage: str) -> int:
@@ -77,11 +76,11 @@ class Run:
 
     def load_weights(self, model: str) -> Params:
         """Load the final weights of a model by its name in results.jsonl."""
-        params = self.loaded.params
+        policy = self.loaded.policy
         if model == "untrained":
-            return params
+            return policies.load_untrained(self.experiment, policy)
         path = self.directory.checkpoints / model / "final"
-        return checkpoint.load_params(path, checkpoint.abstract(params))[0]
+        return checkpoint.load_params(path, policy.abstract_params)[0]
 
     def save_weights(self, model: str, params: Params) -> None:
         """Save the final weights of a model."""
@@ -89,7 +88,7 @@ class Run:
 
     def make_runner(self, stage: str, *, grpo: GrpoConfig | None = None) -> Runner:
         """Make a stage's runner, without weights; `grpo` are the settings of its arm."""
-        policy, _, tokenizer = self.loaded
+        policy, tokenizer = self.loaded
         table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
         engine = Engine(
             policy.config,
@@ -185,7 +184,7 @@ def _report_to(bar: progress.Progress) -> Callable[[int, int], None]:
 def train_sft(run: Run) -> None:
     """Fine-tune the policy on the demonstrations."""
     config = run.experiment.sft
-    policy, params, tokenizer = run.loaded
+    policy, tokenizer = run.loaded
     sequences = encoding.encode_all(
         datasets.load_trajectories(run.directory.data),
         tokenizer,
@@ -194,7 +193,7 @@ def train_sft(run: Run) -> None:
     )
     trained = sft.train(
         policy,
-        jax.tree.map(jnp.copy, params),  # the trainer donates its argument
+        run.load_weights("untrained"),
         sequences,
         config,
         TrainingRun.in_directory(run.directory, "sft", seed=run.seed("sft")),
@@ -239,7 +238,7 @@ def train_grpo(run: Run) -> None:
 
 def train_arm(run: Run, arm: Arm) -> Params:
     """Train one arm, from its last checkpoint if there is one."""
-    policy, _, tokenizer = run.loaded
+    policy, tokenizer = run.loaded
     return grpo.train(
         policy,
         run.load_weights("sft"),

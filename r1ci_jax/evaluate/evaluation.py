@@ -1,15 +1,20 @@
 """Accuracy on held-out questions."""
 
 import collections
+import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from r1ci_jax.config import EvalConfig
-from r1ci_jax.rollout import agents
+from r1ci_jax.rollout import agents, sandbox_faults
 from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
+
+ANSWERS_PER_BLOCK = 256
+"""Answers after which it is checked that the sandbox works."""
 
 
 def evaluate(
@@ -19,7 +24,11 @@ def evaluate(
     *,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
-    """Answer every question as the code agent, `samples_per_question` times."""
+    """Answer every question as the code agent, `samples_per_question` times.
+
+    Raises:
+        SandboxFaults: The sandbox failed in too many scripts of a block of answers.
+    """
     requests = [
         Request(
             example=example,
@@ -30,7 +39,19 @@ def evaluate(
         for number, example in enumerate(examples)
         for sample in range(config.samples_per_question)
     ]
-    return runner.run(requests, on_done=on_done)
+    trajectories: list[Trajectory] = []
+    blocks = itertools.batched(requests, ANSWERS_PER_BLOCK)
+    with contextlib.closing(runner.run_batches(blocks, on_done=on_done)) as answered:
+        for block in answered:
+            first = len(trajectories) + 1
+            trajectories += block
+            sandbox_faults.require_few(
+                block,
+                config.max_sandbox_fault_fraction,
+                section="eval",
+                where=f"answers {first} to {len(trajectories)}",
+            )
+    return trajectories
 
 
 def make_records(

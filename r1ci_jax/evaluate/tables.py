@@ -67,7 +67,7 @@ class RunResults:
     name: str
     paper_row: str
     recipe: str
-    """Config without name and seed, as text; runs with the same one are repetitions."""
+    """Config without name and seeds, as text; runs with the same one are repetitions."""
     results: tuple[Result, ...]
 
 
@@ -125,7 +125,9 @@ def read_run(path: Path) -> RunResults:
     config = run.config["experiment"]
     order = {model: index for index, model in enumerate(list_models(config))}
     results.sort(key=lambda result: order.get(result.model, len(order)))
-    recipe = {key: value for key, value in config.items() if key not in ("name", "seed")}
+    recipe = {
+        key: value for key, value in config.items() if key not in ("name", "seed", "data_seed")
+    }
     return RunResults(
         path=path,
         name=config["name"],

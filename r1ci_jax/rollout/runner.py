@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import itertools
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import override
 
 from r1ci_jax.config import TurnLimits
@@ -18,7 +18,7 @@ from r1ci_jax.runtime import hosts
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks import registry
-from r1ci_jax.text import chatml, protocol
+from r1ci_jax.text import chatml, prompts, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 __all__ = ["Request", "Runner"]
@@ -34,10 +34,10 @@ class Runner(TrajectorySource):
         tokenizer: Tokenizer,
         limits: TurnLimits,
         *,
-        instructions: str = "",
+        instructions: Mapping[str, str] = prompts.NO_INSTRUCTIONS,
         turn_penalty_after: int = 6,
     ) -> None:
-        """`instructions` precede every question; see text/prompts.py."""
+        """`instructions` precede every question, by agent; see text/prompts.py."""
         self.engine = engine
         self.sampler = engine.sampler
         self.sandbox = sandbox
@@ -105,10 +105,16 @@ class Runner(TrajectorySource):
             scheduler.collect_scores(episodes)
         return [episode.trajectory for episode in episodes if episode.trajectory is not None]
 
-    def run_batches(self, batches: Iterable[Sequence[Request]]) -> Generator[list[Trajectory]]:
+    def run_batches(
+        self,
+        batches: Iterable[Sequence[Request]],
+        *,
+        on_done: Callable[[int], None] | None = None,
+    ) -> Generator[list[Trajectory]]:
         """Sample batch by batch, and yield the trajectories of each in the order of its requests.
 
-        Requests of later batches fill the slots that the last ones of a batch leave free.
+        Requests of later batches fill the slots that the last ones of a batch leave free. `on_done`
+        is called with the number of finished trajectories after every chunk.
 
         Raises:
             UserError: A prompt does not fit into the cache.
@@ -121,7 +127,9 @@ class Runner(TrajectorySource):
                 yield from started[-1]
 
         with self._scheduler(episodes()) as scheduler:
-            for _ in itertools.chain(scheduler.chunks(), (None,)):
+            for num_done in itertools.chain(scheduler.chunks(), (None,)):
+                if on_done is not None and num_done is not None:
+                    on_done(num_done)
                 while started and all(episode.is_done for episode in started[0]):
                     batch = started.popleft()
                     scheduler.collect_scores(batch)
@@ -211,7 +219,9 @@ class Runner(TrajectorySource):
 
     def new_episode(self, request: Request, *, first_step: int = 0) -> Episode:
         """Return an episode that is its prompt, with room for at least one sampled token."""
-        question = self.instructions + request.example.question + request.agent.hint
+        agent = request.agent
+        instructions = prompts.instructions_of(agent.name, self.instructions)
+        question = instructions + request.example.question + agent.hint
         prompt = chatml.prompt_ids(self.tokenizer, question)
         capacity = self.sampler.cache_length
         if len(prompt) >= capacity:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files
+from r1ci_jax.runtime import atomic_files, json_reader
 
 Record = dict[str, Any]
 
@@ -40,8 +40,9 @@ def column(path: Path, stage: str, name: str) -> list[float]:
 
 def _parse(path: Path, number: int, line: bytes) -> Record:
     try:
-        record = json.loads(line)
-    except ValueError:
+        # Our own logs may hold half characters: whatever a script printed.
+        record = json_reader.parse(line, path, allow_surrogates=True)
+    except json_reader.JsonError:
         record = None
     if not isinstance(record, dict):
         raise UserError(f"{path}, line {number} is not a JSON object: repair or delete that line")

@@ -25,7 +25,7 @@ from etils import epath
 from r1ci_jax import renamed
 from r1ci_jax.config import Experiment
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files, hosts, progress
+from r1ci_jax.runtime import atomic_files, hosts, json_reader, progress
 from r1ci_jax.runtime.bucket_mirror import BucketMirror, is_url
 
 PACKAGES = (
@@ -158,7 +158,7 @@ class RunDir:
     def is_at(path: Path) -> bool:
         """True for a run; a checkpoint has a config.json too, but without an experiment."""
         try:
-            return "experiment" in json.loads((path / "config.json").read_text(encoding="utf-8"))
+            return "experiment" in json_reader.read(path / "config.json")
         except (OSError, ValueError, TypeError):
             return False
 
@@ -389,8 +389,8 @@ def _lock(path: Path) -> int:
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        value = json_reader.read(path)
+    except json_reader.JsonError:
         value = None
     if not isinstance(value, dict) or (path.name == "config.json" and "experiment" not in value):
         raise UserError(f"{path} is damaged: delete the run directory or restore that file")
@@ -421,7 +421,11 @@ def _git(*arguments: str) -> str | None:
     """Output of a git command in the source checkout; None without git or checkout."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(SOURCE), *arguments], capture_output=True, text=True, timeout=10
+            ["git", "-C", str(SOURCE), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

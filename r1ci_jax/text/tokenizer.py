@@ -21,7 +21,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files
+from r1ci_jax.runtime import atomic_files, json_reader
 
 PAD = "<|endoftext|>"
 MESSAGE_START = "<|im_start|>"
@@ -250,6 +250,10 @@ def _fetch(hub_id: str) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; fetch the tokenizer again") from error
+        return json_reader.read_object(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; fetch the tokenizer again"
+        ) from error
+    except json_reader.JsonError as error:
+        raise UserError(f"{error}, or fetch the tokenizer again") from error

@@ -1,9 +1,13 @@
 """Evaluation: who is asked what, and the rows of results.jsonl by hand."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
+
+import pytest
 
 from r1ci_jax.config import EvalConfig, SamplingParams
+from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation
 from r1ci_jax.rollout.runner import Request
 from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
@@ -43,13 +47,14 @@ class Listener:
     def __init__(self) -> None:
         self.requests: list[Request] = []
 
-    def run(
-        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
-    ) -> list[Trajectory]:
-        self.requests = list(requests)
+    def run_batches(
+        self, batches: Iterable[Sequence[Request]], *, on_done: Callable[[int], None] | None = None
+    ) -> Generator[list[Trajectory]]:
         assert on_done is not None
-        on_done(len(self.requests))
-        return [trajectory(request.example, correct=True) for request in self.requests]
+        for batch in batches:
+            self.requests += batch
+            on_done(len(self.requests))
+            yield [trajectory(request.example, correct=True) for request in batch]
 
 
 def test_every_question_is_asked_as_often_as_configured() -> None:
@@ -108,3 +113,23 @@ def test_a_task_whose_interpreter_always_failed_has_no_answers() -> None:
     (row,) = evaluation.make_records("sft", [lost], [asked])
     assert (row["n"], row["correct"], row["accuracy"]) == (0, 0, 0.0)
     assert row["stops"] == {"sandbox_fault": 1} and row["difficulty"] == {}
+
+
+def test_a_sandbox_that_fails_too_often_ends_the_evaluation() -> None:
+    lost = ExecResult(status=Status.SETUP_ERROR, detail="no jail")
+
+    class Breaking(Listener):
+        def run_batches(self, *words: Any, **options: Any) -> Generator[list[Trajectory]]:
+            for found in super().run_batches(*words, **options):
+                call = CodeCall(code="print(1)\n", result=lost)
+                yield [dataclasses.replace(each, code_calls=(call,)) for each in found]
+
+    listener = Breaking()
+    with pytest.raises(UserError, match="answers 1 to 256: the sandbox failed in 256 of 256"):
+        evaluation.evaluate(
+            listener,
+            [example(number) for number in range(300)],
+            EvalConfig(),
+            on_done=lambda done: None,
+        )
+    assert len(listener.requests) == 256  # the rest is not asked

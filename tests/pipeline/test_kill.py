@@ -141,9 +141,8 @@ def untimed_trajectories(workdir: Path) -> list[dict[str, Any]]:
 
 
 def final(file: Path, workdir: Path, model: str) -> list[np.ndarray]:
-    params = policy.load(experiments.load(str(file)), workdir / "tokenizer").params
-    path = workdir / "checkpoints" / model / "final"
-    loaded, _ = checkpoint.load_params(path, checkpoint.abstract(params))
+    shapes = policy.load(experiments.load(str(file)), workdir / "tokenizer").policy.abstract_params
+    loaded, _ = checkpoint.load_params(workdir / "checkpoints" / model / "final", shapes)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(loaded)]
 
 

@@ -229,6 +229,20 @@ def test_a_script_that_times_out_is_the_policys_doing(world, printing) -> None:
     assert "TimeoutExpired" in world.tokenizer.decode(observations(trajectory)[0])
 
 
+@pytest.mark.parametrize("penalty_after", [1, 2])
+def test_the_first_turn_too_many_costs(world, stand_in, penalty_after: int) -> None:
+    runner = world.runner(MIXED, stand_in(echo))
+    runner.turn_penalty_after = penalty_after
+    seen = set()
+    for trajectory in runner.run([request(number) for number in range(24)]):
+        if trajectory.correct:
+            count = len(turns(trajectory))  # counted in the tokens
+            expected = 1.0 + 0.1 - 0.1 * (count > penalty_after)
+            assert trajectory.reward == pytest.approx(expected)
+            seen.add(count)
+    assert {penalty_after, penalty_after + 1} <= seen
+
+
 # --- Agents ---
 
 
@@ -279,12 +293,12 @@ def test_all_code_answers_with_what_the_script_prints(world, printing, stdout: s
     assert not wrong.correct
 
 
-def test_the_agents_hint_is_part_of_the_prompt(world) -> None:
+def test_the_agents_instructions_and_hint_are_part_of_the_prompt(world) -> None:
     runner = world.runner(ONLY_EOS)
-    runner.instructions = "Read this.\n"
+    runner.instructions = {agent.name: f"Be {agent.name}.\n" for agent in agents.AGENTS}
     for agent in agents.AGENTS:
         trajectory = one(runner, agent=agent)
-        question = "Read this.\n" + EXAMPLE.question + prompts.HINTS[agent.name]
+        question = f"Be {agent.name}.\n" + EXAMPLE.question + prompts.HINTS[agent.name]
         prompt = chatml.prompt_ids(world.tokenizer, question)
         assert list(trajectory.tokens[: len(prompt)]) == prompt
         assert trajectory.agent == agent.name

@@ -59,17 +59,19 @@ def load_examples(split: str) -> list[Example]:
 
 
 class RecordingRunner(Runner):
-    """Records its requests, and rewards low tokens: an untrained policy earns nothing else."""
+    """Records what it samples, and rewards low tokens: an untrained policy earns nothing else."""
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.recorded: list[list[Request]] = []
+        self.sampled: list[list[Trajectory]] = []
 
     def run(
         self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
     ) -> list[Trajectory]:
         self.recorded.append(list(requests))
-        return super().run(self.recorded[-1], on_done=on_done)
+        self.sampled.append(super().run(self.recorded[-1], on_done=on_done))
+        return self.sampled[-1]
 
     @override
     def score(

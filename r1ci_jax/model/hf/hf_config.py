@@ -4,7 +4,6 @@ A feature that this decoder does not compute is rejected by name, never ignored:
 loads must give the reference's logits.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import Qwen2Config
+from r1ci_jax.runtime import json_reader
 
 MODEL_TYPES = ("qwen2", "llama")
 
@@ -26,18 +26,15 @@ def read_json(directory: Path) -> dict[str, Any]:
     """Parse the config.json of a checkpoint directory."""
     path = directory / "config.json"
     try:
-        raw = json.loads(path.read_text())
+        return json_reader.read_object(path)
     except FileNotFoundError as error:
         raise UserError(
             f"{directory} has no config.json; is it a Hugging Face checkpoint?"
         ) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON; download it again") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{path} is not a JSON object; download it again")
-    return raw
+    except json_reader.JsonError as error:
+        raise UserError(f"{error}, or download it again") from error
 
 
 def parse(raw: Mapping[str, Any], source: object) -> Qwen2Config:

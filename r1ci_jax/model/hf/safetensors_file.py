@@ -21,6 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import json_reader
 
 DTYPES: Mapping[str, np.dtype] = {
     "F32": np.dtype(np.float32),
@@ -81,7 +82,7 @@ def read_header(path: Path) -> dict[str, Entry]:
     if size < 8 or len(header) != length:
         raise UserError(f"{path} is truncated or no safetensors file; download it again")
     try:
-        described = json.loads(header)
+        described = json_reader.parse(header, path)
         described.pop("__metadata__", None)
         return {
             name: _entry(path, name, info, 8 + length, size) for name, info in described.items()
@@ -190,8 +191,10 @@ def group_by_size(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 def read_index(index: Path) -> dict[str, Entry]:
     """Return the entries of all files that an index names, by tensor name."""
     try:
-        weight_map = json.loads(index.read_text())["weight_map"]
+        weight_map = json_reader.read(index)["weight_map"]
         files = sorted(set(weight_map.values()))
+    except OSError as error:
+        raise UserError(f"cannot read {index}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is damaged: it has no weight_map; download it again") from error
     absent = [name for name in files if not (index.parent / name).is_file()]
