@@ -204,7 +204,7 @@ def assert_same(file: Path, stopped: Path, whole: Path) -> None:
     for model in TRAININGS:
         pairs = zip(final(file, stopped, model), final(file, whole, model), strict=True)
         assert all(np.array_equal(left, right) for left, right in pairs), model
-    for name in ("potential.jsonl", "results.jsonl"):
+    for name in ("potential.jsonl", "evaluation.jsonl", "results.jsonl"):
         assert metrics.read(stopped / name) == metrics.read(whole / name)
     assert untimed_trajectories(stopped) == untimed_trajectories(whole)
 
