@@ -389,6 +389,33 @@ def test_antiderivatives_are_compared_without_evaluating_them() -> None:
     assert JailScorer().scores(jobs) == [1.0] * len(right) + [0.0] * len(wrong)
 
 
+_ON_A_DAY = """
+import datetime, json, sys
+class Day(datetime.date):
+    @classmethod
+    def today(cls):
+        return cls.fromisoformat(sys.argv[1])
+datetime.date = Day
+sys.path.insert(0, sys.argv[2])
+import generator_process
+config = json.dumps({"task_types": ["time", "time_seconds", "time_ms", "date"]})
+request = {"dataset": "time_intervals", "config": config, "seed": 5, "chunk": 0, "refused": ""}
+print(json.dumps([generator_process.generate(request | {"index": n}) for n in range(12)]))
+"""
+
+
+def test_questions_do_not_depend_on_the_day() -> None:
+    folder = str(Path(gym_scoring.__file__).parent)
+    made = [
+        subprocess.run(
+            [sys.executable, "-P", "-c", _ON_A_DAY, day, folder], capture_output=True, check=True
+        ).stdout
+        for day in ("2024-02-29", "2031-12-31")
+    ]
+    assert made[0] == made[1]
+    assert len(json.loads(made[0])) == 12
+
+
 @pytest.mark.parametrize("name", PACKAGED)
 def test_package_scores_below_one_are_wrong(name: str, examples: dict[str, list[Example]]) -> None:
     class Nearly:
