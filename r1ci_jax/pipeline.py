@@ -99,7 +99,7 @@ class Run:
             policy.config,
             self.experiment.sampler,
             table,
-            eos_id=tokenizer.eos_id,
+            stop_token_ids=tokenizer.stop_token_ids,
             seed=self.seed(stage),
         )
         return Runner(

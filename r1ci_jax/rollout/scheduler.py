@@ -273,7 +273,7 @@ class RolloutScheduler:
     def _next_action(self, episode: Episode, stop: protocol.Stop) -> agents.Action:
         """Decide what follows a stop: a limit ends the episode, else its agent decides."""
         limits = self._limits
-        if stop is protocol.Stop.NONE and episode.tokens[-1] != self._tokenizer.eos_id:
+        if stop is protocol.Stop.NONE and episode.tokens[-1] not in self._tokenizer.stop_token_ids:
             return agents.Finish(stop=episode.budget_stop_reason(limits), answer=None)
         text = self._tokenizer.decode(episode.tokens[episode.turn_start :])
         code = protocol.last_code(text) if stop is protocol.Stop.CODE else None

@@ -124,6 +124,7 @@ def save_pretrained(
     *,
     extra_config: Mapping[str, Any] | None = None,
     companions: Iterable[Path] = (),
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write `out_dir` in Hugging Face layout, completely or not at all.
 
@@ -132,6 +133,7 @@ def save_pretrained(
         out_dir: Output directory; it must not exist or must be empty.
         extra_config: Further keys of config.json, such as eos_token_id.
         companions: Further files to copy, such as the tokenizer's.
+        texts: Contents of further files by name; they replace companions.
     """
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -154,6 +156,8 @@ def save_pretrained(
         _write_checkpoint(partial, tensors, config_json, total)
         for file in companions:
             shutil.copyfile(file, partial / file.name)
+        for name, text in (texts or {}).items():
+            (partial / name).write_text(text, encoding="utf-8")
         os.rename(partial, out)
     except BaseException as error:
         if partial is not None:
