@@ -276,6 +276,9 @@ class PotentialConfig(Checked, section="potential"):
         Entries(order="descending", may_be_empty=True),
     ] = (0.64, 0.48, 0.32)
     """Smallest potential Π of groups 1 to 3; group 4 takes the rest."""
+    chance_corrected: bool = False
+    """True: Π is that of p' = max(0, (p - c) / (1 - c)), where c is what a constant answer scores
+    on the task's GRPO questions, so that guessing alone has no potential. False: the paper's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

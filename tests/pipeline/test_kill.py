@@ -38,6 +38,7 @@ import zlib
 from r1ci_jax.runtime import metrics
 from r1ci_jax.config import *
 from r1ci_jax.data import batching
+from r1ci_jax.evaluate import evaluation
 from r1ci_jax.model import presets, qwen2
 from r1ci_jax.sandbox import Limits, SandboxConfig
 
@@ -45,6 +46,7 @@ presets.PRESETS["micro"] = qwen2.Qwen2Config(
     vocab_size=320, width=48, layers=1, query_heads=2, kv_heads=1, head_dim=16, mlp_width=64,
     tied=True,
 )
+evaluation.TRAJECTORIES_PER_SLOT = 0  # a block for each question
 seen = collections.deque()  # of the steps whose metrics are not written yet
 next_batch, write = batching.Batches.__next__, metrics.MetricsWriter.write
 
