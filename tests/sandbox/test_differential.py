@@ -2,8 +2,8 @@
 
 A file of `corpus/` holds snippets, each under a line `#### name`, optionally followed by
 ` = status` (default ok) and `, limit=value` for limits below the corpus's own. The snippets
-`honest-…` use what honest scripts use of the system, some two hundred small uses together: they show
-that a stricter policy costs such scripts nothing.
+`honest-…` use what honest scripts use of the system, some two hundred small uses together: they
+show that a stricter policy costs such scripts nothing.
 """
 
 import concurrent.futures
