@@ -109,7 +109,8 @@ class Conversation:
             runner.score,
             self._observer,
         )
-        with contextlib.closing(scheduler.chunks()) as chunks:
+        with contextlib.closing(scheduler):
+            chunks = scheduler.chunks()
             while not is_stopped():
                 script: concurrent.futures.Future[Any] | None = episode.pending_result
                 if script is not None and not script.done():
