@@ -29,7 +29,7 @@ _FORMATS = (
 )
 
 
-def refuse_adapter(directory: Path) -> None:
+def require_no_adapter(directory: Path) -> None:
     """Refuse the directory of an adapter, also if it lies beside a whole model.
 
     The reference would apply it; weights without it are others.
@@ -37,17 +37,19 @@ def refuse_adapter(directory: Path) -> None:
     path = directory / "adapter_config.json"
     if not path.is_file():
         return
-    base = None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
-    except (OSError, ValueError, RecursionError):
-        pass  # the advice does not need it
-    name = f"its base model {base}" if isinstance(base, str) and base else "its base model"
     raise UserError(
-        f"{directory} holds a LoRA adapter (adapter_config.json): merge it into {name} by peft's "
-        "merge_and_unload and save_pretrained, and give that directory"
+        f"{directory} holds a LoRA adapter (adapter_config.json): merge it into its base model"
+        f"{_base_name(path)} by peft's merge_and_unload and save_pretrained, and give that directory"
     )
+
+
+def _base_name(adapter_config: Path) -> str:
+    try:
+        found = json.loads(adapter_config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return " (adapter_config.json cannot be read)"
+    base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
+    return f" {base.splitlines()[0]}" if isinstance(base, str) and base.strip() else ""
 
 
 def describe(directory: Path) -> str:

@@ -85,7 +85,7 @@ def open_checkpoint(path_or_hub_id: str | Path) -> Checkpoint:
         UserError: The checkpoint is missing, damaged or unsupported.
     """
     directory = hub.resolve(path_or_hub_id)
-    other_formats.refuse_adapter(directory)
+    other_formats.require_no_adapter(directory)
     config = hf_config.parse(hf_config.read_json(directory), directory)
     entries = find_tensors(directory)
     _check(config, entries, directory)
