@@ -161,7 +161,7 @@ class SamplingParams:
     temperature: float = 1.0
     """Divisor of the logits; 0 takes the most likely token."""
     top_k: int = 0
-    """Top-k filter in tokens (ties are kept); 0 disables it."""
+    """Top-k filter in tokens (of equally likely ones those with the smaller ids); 0 disables it."""
     top_p: float = 1.0
     """Nucleus filter: keeps the fewest most likely tokens whose probabilities reach this sum."""
     min_p: float = 0.0

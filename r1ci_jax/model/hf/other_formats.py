@@ -39,7 +39,7 @@ def require_no_adapter(directory: Path) -> None:
         return
     raise UserError(
         f"{directory} holds a LoRA adapter (adapter_config.json): merge it into its base model"
-        f"{_base_name(path)} by peft's merge_and_unload and save_pretrained, and give that directory"
+        f"{_base_name(path)} by peft's merge_and_unload and save_pretrained, and give the result"
     )
 
 
