@@ -172,7 +172,7 @@ class SamplingParams(Checked, section="eval.sampling"):
     temperature: NonNegative = 1.0
     """Divisor of the logits; 0 takes the most likely token."""
     top_k: Natural = 0
-    """Top-k filter in tokens (ties are kept); 0 disables it."""
+    """Top-k filter in tokens (of equally likely ones those with the smaller ids); 0 disables it."""
     top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
     """Nucleus filter: keeps the fewest most likely tokens whose probabilities reach this sum."""
     min_p: Fraction = 0.0
