@@ -445,7 +445,9 @@ class Experiment(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(
-            re.fullmatch(r"\.*[^./\s\0][^/\0\n]*", self.name) is not None,
+            re.fullmatch(r"\.*[^./\s][^/]*", self.name) is not None
+            and self.name.isprintable()
+            and len(self.name.encode()) <= 200,
             f"name {self.name!r} cannot be a directory under runs/; use letters, digits and dashes",
         )
         names = [arm.name for arm in self.arms]
