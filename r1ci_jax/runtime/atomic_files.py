@@ -8,14 +8,11 @@ from typing import Any
 
 
 def write_atomic(path: Path, text: str | bytes) -> None:
-    """Write a temporary file and rename it; on failure the old file is unchanged.
-
-    Text is written as UTF-8; half characters, which UTF-8 cannot hold, become escapes.
-    """
+    """Write a temporary file and rename it; text is UTF-8. On failure the old file is unchanged."""
     part = path.with_name(f".{path.name}.part")
     try:
         with open(part, "wb") as file:
-            file.write(text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text)
+            file.write(text.encode("utf-8") if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
