@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
+from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.runtime import terminal
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
@@ -67,12 +68,15 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    sampling = SamplingParams(
-        temperature=0.0 if args.greedy else args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-    )
+    try:
+        sampling = SamplingParams(
+            temperature=0.0 if args.greedy else args.temperature,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+        )
+    except OutOfRange as error:
+        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
     path = Path(args.path)
     run = RunDir.view(path) if RunDir.is_at(path) else None
     if run is None and args.model is not None:
@@ -105,14 +109,15 @@ def _open(
     print(f"r1ci: loading {args.path}", file=sys.stderr)
     if run is None:
         model, tokenizer = load_model.load_published(args.path, args.dtype)
-        instructions = "" if args.bare else prompts.INSTRUCTIONS
+        instructions = "" if args.bare else prompts.INSTRUCTIONS["code_agent"]
         context = min(_CONTEXT, model.config.max_positions)
         limits = TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION)
     else:
         model, tokenizer = load_model.load_from_run(run, args.model, args.dtype)
         experiment = run.config["experiment"]
         is_pretrained = experiment["model"]["checkpoint"]
-        instructions = prompts.INSTRUCTIONS if is_pretrained and not args.bare else ""
+        has_instructions = is_pretrained and not args.bare
+        instructions = prompts.INSTRUCTIONS["code_agent"] if has_instructions else ""
         context = experiment["sampler"]["cache_length"]
         limits = TurnLimits(
             max_code_calls=experiment["limits"]["max_code_calls"],

@@ -4,13 +4,20 @@ A question that the model always or never answers correctly teaches nothing by c
 With p the fraction of correct ones among N answers, sampled with four agents at several
 temperatures, its potential is Π = 4p(1-p): 1 if right and wrong are equally likely, 0 if all
 answers agree.
+
+A policy that guesses between two classes has p near one half, and so the largest potential. With
+`chance_corrected`, p' = max(0, (p - c) / (1 - c)) takes the place of p: c is the score of a
+constant answer, the fraction of the task's most common gold among the questions. Then guessing has
+no potential, and Π is 1 halfway between guessing and knowing.
 """
 
+import collections
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from r1ci_jax.config import PotentialConfig, SamplingParams
+from r1ci_jax.data import stats
 from r1ci_jax.data.datasets import GradedExample
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
@@ -39,6 +46,23 @@ def potential(p: float) -> float:
     (1.0, 0.64, 0.0)
     """
     return round(4 * p * (1 - p), 12)
+
+
+def above_chance(p: float, chance: float) -> float:
+    """Compute p' = max(0, (p - c) / (1 - c)); 0 where a constant answer is always right.
+
+    >>> above_chance(0.75, 0.5), above_chance(0.5, 0.5), above_chance(1.0, 0.5)
+    (0.5, 0.0, 1.0)
+    """
+    return max(0.0, (p - chance) / (1 - chance)) if chance < 1 else 0.0
+
+
+def measure_chance(examples: Sequence[Example]) -> dict[str, float]:
+    """Compute what a constant answer scores, by task; 0 where no answers are stored."""
+    by_task: dict[str, list[Example]] = collections.defaultdict(list)
+    for example in examples:
+        by_task[example.task].append(example)
+    return {task: stats.majority_fraction(task, rows) or 0.0 for task, rows in by_task.items()}
 
 
 def group_number(value: float, lower_bounds: Sequence[float]) -> int:
@@ -76,6 +100,7 @@ def measure(
     known: dict[str, float] = {
         record["example_id"]: record["p"] for record in metrics.read(path, required=RECORD_FIELDS)
     }
+    chance = measure_chance(examples)
     done = 0
     with metrics.JsonlLog(path) as log:
         for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK):
@@ -84,12 +109,13 @@ def measure(
             for example in missing:
                 p = _fraction_correct(example, scores[example.id])
                 known[example.id] = p
-                graded = _grade(example, p, config)
+                graded = _grade(example, p, chance[example.task], config)
                 log.append(
                     {
                         "example_id": example.id,
                         "task": example.task,
                         "p": p,
+                        "chance": chance[example.task],
                         "potential": graded.potential,
                         "group": graded.group,
                         "answers": len(scores[example.id]),
@@ -97,7 +123,9 @@ def measure(
                 )
             done += len(block)
             on_done(done)
-    return [_grade(example, known[example.id], config) for example in examples]
+    return [
+        _grade(example, known[example.id], chance[example.task], config) for example in examples
+    ]
 
 
 def _sample_scores(
@@ -123,8 +151,8 @@ def _fraction_correct(example: Example, scores: Sequence[bool]) -> float:
     return sum(scores) / len(scores)
 
 
-def _grade(example: Example, p: float, config: PotentialConfig) -> GradedExample:
-    value = potential(p)
+def _grade(example: Example, p: float, chance: float, config: PotentialConfig) -> GradedExample:
+    value = potential(above_chance(p, chance) if config.chance_corrected else p)
     group = group_number(value, config.lower_bounds)
     return GradedExample(example=example, group=group, accuracy=p, potential=value)
 

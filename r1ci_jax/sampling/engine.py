@@ -69,15 +69,18 @@ class Engine:
         sampler: SamplerConfig,
         table: stop_automaton.TokenTable,
         *,
-        eos_id: int,
+        stop_token_ids: Sequence[int],
         seed: int,
     ) -> None:
-        """Create empty slots, without weights, on the current mesh."""
+        """Create empty slots, without weights, on the current mesh.
+
+        Sampling one of `stop_token_ids` pauses a slot, as a stop state of `table` does.
+        """
         assert table.next_state_AV.shape[1] <= config.vocab_size, "more tokens than embeddings"
         mesh = meshes.current()
         config = self.config = sampler_weights.with_replicated_kv_heads(mesh, config)
         self.sampler = sampler
-        self._eos_id = eos_id
+        self._stop_token_ids = tuple(stop_token_ids)
         self._host_table = table
         self._table = decode.StopTable(
             next_state_AV=jnp.asarray(table.next_state_AV), stop_A=jnp.asarray(table.stop_A)
@@ -163,7 +166,7 @@ class Engine:
             self._table,
             config=self.config,
             steps=self.sampler.chunk_steps,
-            eos_id=self._eos_id,
+            stop_token_ids=self._stop_token_ids,
         )
         self._chunks.append(chunk)
 

@@ -53,7 +53,9 @@ class RolloutCollector:
 
     def collect(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
         """Return the groups to train on, in the order of their rollout ids, and metrics."""
-        began, waited = time.monotonic(), self._source.waited_seconds
+        source = self._source
+        began, waited = time.monotonic(), source.waited_seconds
+        slot_waited = source.slot_waited_seconds
         requests = [
             request
             for number in self._start_requests(step)
@@ -75,7 +77,8 @@ class RolloutCollector:
         return trajectories, {
             **(staleness_metrics if self._config.max_staleness else {}),
             "time/rollout": seconds,
-            "time/sandbox": self._source.waited_seconds - waited,
+            "time/sandbox": source.waited_seconds - waited,
+            "time/sandbox_fraction": (source.slot_waited_seconds - slot_waited) / seconds,
             "rate/tokens_per_second": sampled / seconds,
         }
 

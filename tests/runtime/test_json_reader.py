@@ -1,6 +1,7 @@
 """Foreign JSON is read, or refused in one line."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def test_what_can_be_used_is_read(tmp_path: Path) -> None:
     nested = "[" * json_reader.MAX_DEPTH + "]" * json_reader.MAX_DEPTH
     assert json.dumps(json_reader.parse(nested, "here")) == nested
     assert json_reader.parse('"\\ud800"', "a log of ours", allow_surrogates=True) == "\ud800"
+
+
+def test_no_file_is_parsed_another_way() -> None:
+    package = Path(metrics.__file__).parents[1]
+    others = re.compile(r"json\.loads?\([^)]*(read_text|read_bytes|open)\b")
+    found = [
+        path.name
+        for path in package.rglob("*.py")
+        if "sandbox" not in path.parts and others.search(path.read_text("utf-8"))
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("data", [data for data, _ in REFUSED.values()], ids=REFUSED)

@@ -77,7 +77,7 @@ def make_engine(model: qwen2.Qwen2, table: stop_automaton.TokenTable) -> Callabl
             CONFIG,
             dataclasses.replace(SAMPLER, **changes),
             endless_table if endless else table,
-            eos_id=EOS,
+            stop_token_ids=(EOS,),
             seed=seed,
         )
         engine.load(weights)

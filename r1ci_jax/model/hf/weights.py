@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,28 @@ TABLE = (
 _BY_PATH = {rule.ours: rule for rule in TABLE}
 
 
+class Checkpoint(NamedTuple):
+    """A checkpoint's description, checked against its files, before any weight is read."""
+
+    directory: Path
+    config: Qwen2Config
+    entries: Mapping[str, safetensors_file.Entry]
+    """Places of the tensors in the files."""
+
+
+def open_checkpoint(path_or_hub_id: str | Path) -> Checkpoint:
+    """Read what a checkpoint holds.
+
+    Raises:
+        UserError: The checkpoint is missing, damaged or unsupported.
+    """
+    directory = hub.resolve(path_or_hub_id)
+    config = hf_config.parse(hf_config.read_json(directory), directory)
+    entries = find_tensors(directory)
+    _check(config, entries, directory)
+    return Checkpoint(directory, config, entries)
+
+
 def load_pretrained(path_or_hub_id: str | Path, dtype: DTypeLike | None = jnp.float32) -> Qwen2:
     """Read a Qwen-2/2.5 (or plain Llama) checkpoint.
 
@@ -78,10 +100,7 @@ def load_pretrained(path_or_hub_id: str | Path, dtype: DTypeLike | None = jnp.fl
     Raises:
         UserError: The checkpoint is missing, damaged or unsupported.
     """
-    directory = hub.resolve(path_or_hub_id)
-    config = hf_config.parse(hf_config.read_json(directory), directory)
-    entries = find_tensors(directory)
-    _check(config, entries, directory)
+    directory, config, entries = open_checkpoint(path_or_hub_id)
     dtype = np.dtype(entries[TABLE[0].theirs].dtype if dtype is None else dtype)
     abstract = nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0), dtype=dtype))
     graphdef, state = nnx.split(abstract)
@@ -105,6 +124,7 @@ def save_pretrained(
     *,
     extra_config: Mapping[str, Any] | None = None,
     companions: Iterable[Path] = (),
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write `out_dir` in Hugging Face layout, completely or not at all.
 
@@ -113,6 +133,7 @@ def save_pretrained(
         out_dir: Output directory; it must not exist or must be empty.
         extra_config: Further keys of config.json, such as eos_token_id.
         companions: Further files to copy, such as the tokenizer's.
+        texts: Contents of further files by name; they replace companions.
     """
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -135,6 +156,8 @@ def save_pretrained(
         _write_checkpoint(partial, tensors, config_json, total)
         for file in companions:
             shutil.copyfile(file, partial / file.name)
+        for name, text in (texts or {}).items():
+            (partial / name).write_text(text, encoding="utf-8")
         os.rename(partial, out)
     except BaseException as error:
         if partial is not None:

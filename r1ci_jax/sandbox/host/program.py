@@ -9,8 +9,11 @@ from typing import Any, Final
 
 from r1ci_jax.sandbox.host.jail_python import JailPython
 
-COLD: Final = ("script", "collect", "supervisor")
-FORK_SERVER: Final = ("script", "collect", "namespaces", "session_process", "fork_server")
+COLD: Final = ("traceback_text", "script", "collect", "supervisor")
+FORK_SERVER: Final = (
+    *("traceback_text", "script", "collect", "namespaces", "child", "preload", "session_process"),
+    "fork_server",
+)
 """Modules of `sandbox.jail` in the order of their imports; `main` of the last one is called."""
 
 # BOOT runs first: it receives modules and arguments over descriptor 0 and calls the last main.

@@ -38,7 +38,7 @@ NOT_COPIED: Final = (
     "_xxtestfuzz.*", "xxlimited*", "xxsubtype.*", "nis.*", "ossaudiodev.*", "*.opt-?.pyc",
 )  # fmt: skip
 DIRECTORIES: Final = (
-    "scratch", "proc", "cgroup", "dev", "usr", "lib", "lib64", "python/bin", "python/lib",
+    "scratch", "script", "proc", "cgroup", "dev", "usr", "lib", "lib64", "python/bin", "python/lib",
 )  # fmt: skip
 HEARTBEAT_SECONDS: Final = 10.0
 PROOF: Final = """
