@@ -340,7 +340,8 @@ def _answer_questions(run: Run, runner: Runner, model: str, examples: Sequence[E
 
 def _keep_common_records(path: Path, keys: Sequence[str]) -> None:
     """Drop records that a lost run has left on some hosts only; `keys` tell records apart."""
-    present = [[record[key] for key in keys] for record in metrics.read(path)]
+    fields = dict.fromkeys(keys, str)
+    present = [[record[key] for key in keys] for record in metrics.read(path, required=fields)]
     everywhere = hosts.gather(path.name, present)
     with metrics.JsonlLog(path) as log:
         log.keep(lambda record: all([record[key] for key in keys] in each for each in everywhere))

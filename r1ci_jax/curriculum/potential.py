@@ -29,6 +29,15 @@ from r1ci_jax.tasks.base import Example
 QUESTIONS_PER_BLOCK = 32
 """Measure this many questions per write to potential.jsonl; an interruption loses at most these."""
 
+RECORD_FIELDS = {
+    "example_id": str,
+    "task": str,
+    "p": (int, float),
+    "potential": (int, float),
+    "group": int,
+}
+"""Fields of every record of potential.jsonl, with their types."""
+
 
 def potential(p: float) -> float:
     """Compute Π = 4p(1-p).
@@ -88,7 +97,9 @@ def measure(
     Raises:
         UserError: The interpreter failed in every answer to some question.
     """
-    known: dict[str, float] = {record["example_id"]: record["p"] for record in metrics.read(path)}
+    known: dict[str, float] = {
+        record["example_id"]: record["p"] for record in metrics.read(path, required=RECORD_FIELDS)
+    }
     chance = measure_chance(examples)
     done = 0
     with metrics.JsonlLog(path) as log:

@@ -86,9 +86,8 @@ def _make_requests(block: Sequence[tuple[int, Example]], config: EvalConfig) -> 
 
 def read(path: Path, model: str) -> dict[str, metrics.Record]:
     """Read the records of evaluation.jsonl of one model, by question."""
-    return {
-        record["example_id"]: record for record in metrics.read(path) if record["model"] == model
-    }
+    records = metrics.read(path, required={"model": str, "example_id": str})
+    return {record["example_id"]: record for record in records if record["model"] == model}
 
 
 def question_record(

@@ -82,7 +82,7 @@ def read_run(path: Path) -> RunResults:
     records = [record for record in metrics.read(run.results_path) if record.get("n") != 0]
     if not records:
         raise UserError(f"{path} has no results yet: finish it with r1ci run or r1ci eval")
-    latest = {tuple(record.get(key) for key in RESULT_KEY): record for record in records}
+    latest = {tuple(str(record.get(key)) for key in RESULT_KEY): record for record in records}
     results = [_parse_result(run.results_path, record) for record in latest.values()]
     config = run.config["experiment"]
     order = {model: index for index, model in enumerate(list_models(config))}

@@ -414,7 +414,9 @@ def write(table: Table, directory: Path, name: str) -> Path:
     """Write `directory/name.md`."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.md"
-    atomic_files.write_atomic(path, to_markdown(table))
+    # Names may hold half characters, which no UTF-8 file can.
+    text = to_markdown(table).encode("utf-8", "backslashreplace")
+    atomic_files.write_atomic(path, text)
     return path
 
 

@@ -4,12 +4,12 @@ The reference samples until one of `eos_token_id` in generation_config.json, an 
 without that file it takes the key from config.json. The tokenizer's files spell one more.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import json_reader
 
 GENERATION_FILE = "generation_config.json"
 _MODEL_FILE = "config.json"
@@ -32,12 +32,11 @@ def read(directory: Path) -> tuple[int, ...]:
 def read_object(path: Path) -> dict[str, Any]:
     """Parse a file that holds a JSON object."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json_reader.read_object(path)
+    except OSError as error:
         raise UserError(f"cannot read {path}: {error}; fetch the checkpoint again") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not a JSON object; fetch the checkpoint again")
-    return found
+    except json_reader.JsonError as error:
+        raise UserError(f"{error}, or fetch the checkpoint again") from error
 
 
 def require_known(ids: tuple[int, ...], vocab_size: int, source: object) -> None:

@@ -94,10 +94,9 @@ class Tokenizer:
             "truncation": None,
             "padding": None,
         }
-        self._encoder = tokenizers.Tokenizer.from_str(json.dumps(bare))
-        marked = bare | {"added_tokens": definition["added_tokens"]}
-        self._marking_encoder = tokenizers.Tokenizer.from_str(json.dumps(marked))
-        added = {entry["content"]: entry["id"] for entry in definition["added_tokens"]}
+        marked = bare | {"added_tokens": definition.get("added_tokens", [])}
+        self._encoder, self._marking_encoder = _encoder(bare), _encoder(marked)
+        added = {entry["content"]: entry["id"] for entry in marked["added_tokens"]}
         self.marks = tuple(added)
         for content in (PAD, MESSAGE_START, MESSAGE_END):
             if content not in added:
@@ -230,6 +229,16 @@ def _config() -> dict[str, Any]:
     }
 
 
+def _encoder(definition: dict[str, Any]) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(definition))
+    except Exception as error:  # the package raises no class of its own
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the tokenizer's {_DEFINITION_FILE} is damaged ({reason}); fetch the tokenizer again"
+        ) from error
+
+
 def _utf8(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         yield text.encode("utf-8", "replace").decode("utf-8")
@@ -290,4 +299,4 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"cannot read {path}: {error.strerror}; fetch the tokenizer again"
         ) from error
     except json_reader.JsonError as error:
-        raise UserError(f"{error}, or fetch the tokenizer again") from error
+        raise UserError(f"cannot read {path}: {error}, or fetch the tokenizer again") from error
