@@ -228,7 +228,9 @@ class World:
             prefill_rows=8,
         )
         table = stop_automaton.token_table(protocol.stop_machine(), self.tokenizer.token_bytes())
-        self.engine = SteppedEngine(config, sampler, table, eos_id=self.tokenizer.eos_id, seed=0)
+        self.engine = SteppedEngine(
+            config, sampler, table, stop_token_ids=self.tokenizer.stop_token_ids, seed=0
+        )
         self.limits = TurnLimits(
             max_code_calls=8, max_new_tokens=NEW_TOKENS // scale, max_observation_tokens=48
         )

@@ -146,9 +146,8 @@ class SamplerConfig(Checked, section="sampler"):
     prefill_rows: Count = 16
     """Rows of one prefill call."""
     observation_lag: Count = 1
-    """Chunks of decoding that a script stands for where grpo.max_staleness counts where a step ends
-    (it must not depend on time). A script should take about as long: with another value a step
-    samples more that is dropped. Nothing else depends on it."""
+    """Chunks of decoding that a script counts for in the rule that ends a step with partial
+    rollouts (grpo.max_staleness); a script should take about as long. Nothing else depends on it."""
     dtype: Dtype = "float32"
     """Type of weights, activations and of a cache that is not quantized."""
     weight_quantization: Quantization = "none"
@@ -172,7 +171,7 @@ class SamplingParams(Checked, section="eval.sampling"):
     temperature: NonNegative = 1.0
     """Divisor of the logits; 0 takes the most likely token."""
     top_k: Natural = 0
-    """Top-k filter in tokens (ties are kept); 0 disables it."""
+    """Top-k filter in tokens (of equally likely ones those with the smaller ids); 0 disables it."""
     top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
     """Nucleus filter: keeps the fewest most likely tokens whose probabilities reach this sum."""
     min_p: Fraction = 0.0
@@ -192,8 +191,7 @@ class TurnLimits(Checked, section="limits"):
     max_new_tokens: Count = 128
     """Sampled tokens per trajectory."""
     max_wall_seconds: Positive | None = None
-    """Seconds per trajectory. It depends on the machine which trajectories exceed it, so a run that
-    sets it is not reproduced bit for bit. Scripts have limits of their own (sandbox.limits)."""
+    """Seconds per trajectory; a run that sets it is not reproduced bit for bit, as time decides."""
     max_observation_tokens: Count = 48
     """Tokens per observation; of longer output the beginning and the end are kept."""
 
@@ -278,6 +276,9 @@ class PotentialConfig(Checked, section="potential"):
     """Smallest potential Π of groups 1 to 3; group 4 takes the rest."""
     max_sandbox_fault_fraction: Fraction = 0.25
     """The same as in grpo, of the scripts of a block of questions."""
+    chance_corrected: bool = False
+    """True: Π is that of p' = max(0, (p - c) / (1 - c)), where c is what a constant answer scores
+    on the task's GRPO questions, so that guessing alone has no potential. False: the paper's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -307,8 +308,7 @@ class GrpoConfig(Checked, section="grpo"):
     sequence_lengths: Ascending = (128, 256)
     """Padded row lengths of a microbatch in tokens; the last holds any trajectory."""
     microbatch_tokens: Count = 16384
-    """Tokens per forward and backward pass, padding counted: as many rows as fit at their padded
-    length. Gradients are accumulated over microbatches, so the step is the same."""
+    """Tokens per forward and backward pass, padding counted; the step is the same with any."""
     num_minibatches: Count = 1
     """Optimizer steps per iteration; each uses an equal part of the rollout batch's questions."""
     num_iterations: Count = 1
@@ -335,8 +335,7 @@ class GrpoConfig(Checked, section="grpo"):
     replay_rollouts: str = ""
     """Directory rollouts/ of such a run: it is trained on, without sampler and interpreter."""
     max_sandbox_fault_fraction: Fraction = 0.25
-    """Largest fraction of a step's scripts about which the sandbox may give no verdict (their
-    trajectories are left out); with more (and at least four) the run stops. 1: it never does."""
+    """Largest fraction of a step's scripts that the sandbox may lose (from four on); 1: all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -449,7 +448,9 @@ class Experiment(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(
-            re.fullmatch(r"\.*[^./\s\0][^/\0\n]*", self.name) is not None,
+            re.fullmatch(r"\.*[^./\s][^/]*", self.name) is not None
+            and self.name.isprintable()
+            and len(self.name.encode()) <= 200,
             f"name {self.name!r} cannot be a directory under runs/; use letters, digits and dashes",
         )
         names = [arm.name for arm in self.arms]

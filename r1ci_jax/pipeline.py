@@ -14,6 +14,7 @@ Each stage is resumable, and skipped once it is finished.
 import contextlib
 import dataclasses
 import functools
+import math
 import zlib
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
@@ -31,6 +32,7 @@ from r1ci_jax.model import presets
 from r1ci_jax.rollout import summaries
 from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.runner import Runner
+from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import hosts, metrics, preemption, progress
 from r1ci_jax.runtime.run_dir import RunDir
@@ -50,6 +52,9 @@ from r1ci_jax.train.training_run import TrainingRun
 
 STAGE_SEEDS = {"sft": 1, "potential": 2, "grpo": 3, "eval": 4}
 """Offsets that keep the random streams of the stages apart."""
+
+LOGGED_EVALUATION_TRAJECTORIES = 12
+"""About this many trajectories of each evaluated model are logged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +99,7 @@ class Run:
             policy.config,
             self.experiment.sampler,
             table,
-            eos_id=tokenizer.eos_id,
+            stop_token_ids=tokenizer.stop_token_ids,
             seed=self.seed(stage),
         )
         return Runner(
@@ -278,41 +283,65 @@ def _rollout_source(run: Run, arm: Arm) -> TrajectorySource:
 
 
 def evaluate_models(run: Run) -> None:
-    """Evaluate every model on held-out questions; models that have results are skipped."""
+    """Evaluate every model on held-out questions; questions that have an answer are skipped."""
     runner = run.make_runner("eval")
-    path, tasks = run.directory.results_path, set(run.experiment.dataset.tasks)
-    _keep_common_records(path, ("model", "task"))
+    _keep_common_records(run.directory.evaluation_path, ("model", "example_id"))
+    _keep_common_records(run.directory.results_path, ("model", "task"))
     for model in run.experiment.models:
-        known = {record["task"] for record in metrics.read(path) if record["model"] == model}
-        if not tasks <= known:
-            evaluate_model(run, runner, model)
+        evaluate_model(run, runner, model)
 
 
 def evaluate_model(run: Run, runner: Runner, model: str) -> None:
     """Evaluate one model: its accuracy per task, and a few of its trajectories."""
-    examples, stage = run.load_examples("eval"), f"eval_{model}"
+    examples, path = run.load_examples("eval"), run.directory.evaluation_path
+    known = evaluation.read(path, model)
+    if any(example.id not in known for example in examples):
+        _answer_questions(run, runner, model, examples)
+    records = evaluation.make_records(model, evaluation.read(path, model), examples)
+    if records != [r for r in metrics.read(run.directory.results_path) if r["model"] == model]:
+        with metrics.JsonlLog(run.directory.results_path) as results:
+            # A killed run may have written the records of some tasks.
+            results.keep(lambda record: record["model"] != model)
+            for record in records:
+                results.append(record)
+
+
+def _answer_questions(run: Run, runner: Runner, model: str, examples: Sequence[Example]) -> None:
+    """Let a model answer the questions that it has not answered yet; log a few trajectories."""
+    config, stage = run.experiment.eval, f"eval_{model}"
     run.load_into(runner, model)
-    total = len(examples) * run.experiment.eval.samples_per_question
-    with (
-        metrics.JsonlLog(run.directory.results_path) as results,
-        metrics.JsonlLog(run.directory.trajectories_path) as trajectory_log,
-    ):
-        # A killed run may have written the records of some tasks.
-        results.keep(lambda record: record["model"] != model)
-        trajectory_log.truncate_after(stage, 0)
-        with progress.Progress(stage, total, unit="questions") as bar:
-            trajectories = evaluation.evaluate(
-                runner, examples, run.experiment.eval, on_done=bar.update
+    block_size = evaluation.questions_per_block(config, runner.sampler.slots)
+    num_blocks = math.ceil(len(examples) / block_size)
+    num_logged = math.ceil(LOGGED_EVALUATION_TRAJECTORIES / num_blocks)
+
+    def log_some(block: int, trajectories: Sequence[Trajectory]) -> None:
+        trajectory_log.truncate_after(stage, block - 1)
+        for each in summaries.sample_by_reward(trajectories, num_logged):
+            trajectory_log.append(
+                summaries.to_record(each, runner.tokenizer, stage=stage, step=block)
             )
-        for each in summaries.sample_by_reward(trajectories, 12):
-            trajectory_log.append(summaries.to_record(each, runner.tokenizer, stage=stage, step=1))
-        for record in evaluation.make_records(model, trajectories, examples):
-            results.append(record)
+
+    total = len(examples) * config.samples_per_question
+    with (
+        metrics.JsonlLog(run.directory.trajectories_path) as trajectory_log,
+        progress.Progress(stage, total, unit="questions") as bar,
+    ):
+        evaluation.evaluate(
+            runner,
+            examples,
+            config,
+            run.directory.evaluation_path,
+            model=model,
+            block_size=block_size,
+            on_done=bar.update,
+            on_block=log_some,
+        )
 
 
 def _keep_common_records(path: Path, keys: Sequence[str]) -> None:
     """Drop records that a lost run has left on some hosts only; `keys` tell records apart."""
-    present = [[record[key] for key in keys] for record in metrics.read(path)]
+    fields = dict.fromkeys(keys, str)
+    present = [[record[key] for key in keys] for record in metrics.read(path, required=fields)]
     everywhere = hosts.gather(path.name, present)
     with metrics.JsonlLog(path) as log:
         log.keep(lambda record: all([record[key] for key in keys] in each for each in everywhere))

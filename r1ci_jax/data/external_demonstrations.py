@@ -177,7 +177,7 @@ def _parse(line: str) -> Demonstration:
     try:
         raw = json_reader.parse(line, "this")
     except json_reader.JsonError as error:
-        raise UserError(f"{error}; write one JSON object a line") from None
+        raise UserError(f"this is no JSON that can be read ({error})") from None
     fields = _typed(raw, _FIELDS, "the demonstration")
     if fields["agent"] not in AGENTS:
         raise UserError(f"agent is {fields['agent']!r}; it must be one of {', '.join(AGENTS)}")

@@ -1,91 +1,168 @@
-"""Accuracy on held-out questions."""
+"""Accuracy on held-out questions, measured block by block and kept question by question."""
 
 import collections
-import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from r1ci_jax.config import EvalConfig
+from r1ci_jax.data import stats
 from r1ci_jax.rollout import agents, sandbox_faults
 from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
+from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 
-ANSWERS_PER_BLOCK = 256
-"""Answers after which it is checked that the sandbox works."""
+TRAJECTORIES_PER_SLOT = 16
+"""Each slot samples about this many trajectories per block: at its end, few of them stand idle."""
+
+
+def questions_per_block(config: EvalConfig, slots: int) -> int:
+    """Return the number of questions between two writes; an interruption loses at most these."""
+    return max(TRAJECTORIES_PER_SLOT * slots // config.samples_per_question, 1)
 
 
 def evaluate(
     runner: Runner,
     examples: Sequence[Example],
     config: EvalConfig,
+    path: Path,
     *,
-    on_done: Callable[[int], None] | None = None,
-) -> list[Trajectory]:
-    """Answer every question as the code agent, `samples_per_question` times.
+    model: str,
+    block_size: int,
+    on_done: Callable[[int], None],
+    on_block: Callable[[int, Sequence[Trajectory]], None],
+) -> None:
+    """Answer, as the code agent, every question that `path` (evaluation.jsonl) does not hold yet.
+
+    Blocks are evaluated completely, even if an interrupted run has left a part of one: the same
+    requests run together give the same answers, bit for bit.
+
+    Args:
+        runner: Holds the model.
+        examples: All questions, always in the same order.
+        config: The number of answers to a question, and how they are sampled.
+        path: Path of evaluation.jsonl.
+        model: Name of the model in its records.
+        block_size: Number of questions of a block; the last one may have fewer.
+        on_done: Called with the number of finished trajectories.
+        on_block: Called with a block's number, from 1, and its trajectories, before they are kept.
 
     Raises:
-        SandboxFaults: The sandbox failed in too many scripts of a block of answers.
+        SandboxFaults: The sandbox failed in too many scripts of a block.
     """
-    requests = [
+    known = set(read(path, model))
+    finished = 0
+    with metrics.JsonlLog(path) as log:
+        blocks = itertools.batched(enumerate(examples), block_size)
+        for block_number, block in enumerate(blocks, start=1):
+            missing = [example for _, example in block if example.id not in known]
+            if missing:
+                trajectories = runner.run(
+                    _make_requests(block, config),
+                    on_done=lambda done, before=finished: on_done(before + done),
+                )
+                sandbox_faults.require_few(
+                    trajectories,
+                    config.max_sandbox_fault_fraction,
+                    section="eval",
+                    where=f"{model}, questions {block[0][0] + 1} to {block[-1][0] + 1}",
+                )
+                on_block(block_number, trajectories)
+                by_question: dict[str, list[Trajectory]] = collections.defaultdict(list)
+                for trajectory in trajectories:
+                    by_question[trajectory.example_id].append(trajectory)
+                for example in missing:
+                    log.append(question_record(model, example, by_question[example.id]))
+            finished += len(block) * config.samples_per_question
+            on_done(finished)
+
+
+def _make_requests(block: Sequence[tuple[int, Example]], config: EvalConfig) -> list[Request]:
+    return [
         Request(
             example=example,
             agent=agents.CodeAgent(),
             rollout_id=RolloutId(number, sample),
             sampling=config.sampling,
         )
-        for number, example in enumerate(examples)
+        for number, example in block
         for sample in range(config.samples_per_question)
     ]
-    trajectories: list[Trajectory] = []
-    blocks = itertools.batched(requests, ANSWERS_PER_BLOCK)
-    with contextlib.closing(runner.run_batches(blocks, on_done=on_done)) as answered:
-        for block in answered:
-            first = len(trajectories) + 1
-            trajectories += block
-            sandbox_faults.require_few(
-                block,
-                config.max_sandbox_fault_fraction,
-                section="eval",
-                where=f"answers {first} to {len(trajectories)}",
-            )
-    return trajectories
+
+
+def read(path: Path, model: str) -> dict[str, metrics.Record]:
+    """Read the records of evaluation.jsonl of one model, by question."""
+    records = metrics.read(path, required={"model": str, "example_id": str})
+    return {record["example_id"]: record for record in records if record["model"] == model}
+
+
+def question_record(
+    model: str, example: Example, trajectories: Sequence[Trajectory]
+) -> dict[str, Any]:
+    """Make the record of evaluation.jsonl: what the answers to one question were."""
+    valid = [trajectory for trajectory in trajectories if trajectory.is_valid]
+    return {
+        "model": model,
+        "agent": agents.CodeAgent.name,
+        "task": example.task,
+        "example_id": example.id,
+        "n": len(valid),
+        "correct": sum(trajectory.correct for trajectory in valid),
+        "void": len(trajectories) - len(valid),
+        "stops": dict(collections.Counter(each.stop.value for each in trajectories)),
+        "code_calls": sum(len(trajectory.code_calls) for trajectory in valid),
+        "used_code": sum(bool(trajectory.code_calls) for trajectory in valid),
+    }
 
 
 def make_records(
-    model: str, trajectories: Sequence[Trajectory], examples: Sequence[Example]
+    model: str, answered: Mapping[str, Mapping[str, Any]], examples: Sequence[Example]
 ) -> list[dict[str, Any]]:
-    """Make the records of results.jsonl, one per task, without failures of the interpreter."""
-    difficulty = {example.id: example.difficulty for example in examples}
-    by_task: dict[str, list[Trajectory]] = collections.defaultdict(list)
-    for trajectory in trajectories:
-        by_task[trajectory.task].append(trajectory)
-    records = []
-    for task, members in sorted(by_task.items()):
-        valid = [member for member in members if member.is_valid]
-        levels: dict[str, dict[str, int]] = {}
-        for member in sorted(valid, key=lambda member: difficulty[member.example_id]):
-            level = levels.setdefault(str(difficulty[member.example_id]), {"n": 0, "correct": 0})
-            level["n"] += 1
-            level["correct"] += member.correct
-        correct = sum(member.correct for member in valid)
-        records.append(
-            {
-                "model": model,
-                "agent": agents.CodeAgent.name,
-                "task": task,
-                "suite": registry.get(task).suite,
-                "split": registry.get(task).split,
-                "n": len(valid),
-                "correct": correct,
-                "accuracy": correct / max(len(valid), 1),
-                "stops": dict(collections.Counter(member.stop.value for member in members)),
-                "code_calls_per_trajectory": sum(len(m.code_calls) for m in valid)
-                / max(len(valid), 1),
-                "used_code_fraction": sum(bool(m.code_calls) for m in valid) / max(len(valid), 1),
-                "difficulty": levels,
-            }
-        )
-    return records
+    """Make the records of results.jsonl, one per task, without failures of the interpreter.
+
+    `answered` holds the records of `question_record`, by question.
+    """
+    by_task: dict[str, list[Example]] = collections.defaultdict(list)
+    for example in examples:
+        by_task[example.task].append(example)
+    return [
+        _task_record(model, task, members, answered) for task, members in sorted(by_task.items())
+    ]
+
+
+def _task_record(
+    model: str,
+    task: str,
+    examples: Sequence[Example],
+    answered: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    rows = [answered[example.id] for example in examples]
+    n, correct = sum(row["n"] for row in rows), sum(row["correct"] for row in rows)
+    stops = collections.Counter[str]()
+    levels: dict[str, dict[str, int]] = {}
+    for example, row in sorted(zip(examples, rows, strict=True), key=lambda p: p[0].difficulty):
+        stops.update(row["stops"])
+        if row["n"]:
+            level = levels.setdefault(str(example.difficulty), {"n": 0, "correct": 0})
+            level["n"] += row["n"]
+            level["correct"] += row["correct"]
+    return {
+        "model": model,
+        "agent": agents.CodeAgent.name,
+        "task": task,
+        "suite": registry.get(task).suite,
+        "split": registry.get(task).split,
+        "n": n,
+        "correct": correct,
+        "accuracy": correct / max(n, 1),
+        "void": sum(row["void"] for row in rows),
+        "majority": stats.majority_fraction(task, examples),
+        "questions": {row["example_id"]: [row["n"], row["correct"]] for row in rows},
+        "stops": dict(stops),
+        "code_calls_per_trajectory": sum(row["code_calls"] for row in rows) / max(n, 1),
+        "used_code_fraction": sum(row["used_code"] for row in rows) / max(n, 1),
+        "difficulty": levels,
+    }

@@ -184,7 +184,7 @@ class Episode:
         """The text that the policy wrote; context tokens in between leave a line break."""
         pairs = zip(self.tokens, self.sampled, strict=True)
         turns: Sequence[list[int]] = [
-            [token for token, _ in members if token != tokenizer.eos_id]
+            [token for token, _ in members if token not in tokenizer.stop_token_ids]
             for sampled, members in itertools.groupby(pairs, key=lambda pair: pair[1])
             if sampled
         ]

@@ -5,7 +5,7 @@ starts scripts; so neither waits for the other, and what follows from a stop in 
 before the next chunk but one. Nobody waits for another's script: an episode whose script runs stays
 in its cache row, the others decode on, and whatever is ready before a chunk enters with it. So the
 order of events depends on time, and the tokens do not: each is a function of the weights, the
-tokens before it and the episode's own random numbers (docs/adr/0016).
+tokens before it and the episode's own random numbers (docs/adr/0017).
 """
 
 import concurrent.futures
@@ -267,7 +267,7 @@ class RolloutScheduler:
     def _next_action(self, episode: Episode, stop: protocol.Stop) -> agents.Action:
         """Decide what follows a stop: a limit ends the episode, else its agent decides."""
         limits = self._limits
-        if stop is protocol.Stop.NONE and episode.tokens[-1] != self._tokenizer.eos_id:
+        if stop is protocol.Stop.NONE and episode.tokens[-1] not in self._tokenizer.stop_token_ids:
             return agents.Finish(stop=episode.budget_stop_reason(limits), answer=None)
         text = self._tokenizer.decode(episode.tokens[episode.turn_start :])
         code = protocol.last_code(text) if stop is protocol.Stop.CODE else None

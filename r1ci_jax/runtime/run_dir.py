@@ -2,7 +2,8 @@
 
 config.json        resolved config, git revision, package versions, device kinds, sandbox tier
 stages.json        finished stages
-metrics.jsonl      trajectories.jsonl  results.jsonl  potential.jsonl   (see docs/metrics.md)
+metrics.jsonl      trajectories.jsonl  evaluation.jsonl  results.jsonl  potential.jsonl
+                   (see docs/metrics.md)
 checkpoints/       tables/*.md         report.html
 hosts/N/           the same files of host N of several; checkpoints are common
 """
@@ -201,6 +202,11 @@ class RunDir:
     def results_path(self) -> Path:
         """One record per model, agent and task."""
         return self.path / "results.jsonl"
+
+    @property
+    def evaluation_path(self) -> Path:
+        """One record per model and question that it answered."""
+        return self.path / "evaluation.jsonl"
 
     @property
     def potential_path(self) -> Path:

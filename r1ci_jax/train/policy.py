@@ -14,7 +14,6 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.model import lora, presets, qwen2, sampler_weights
 from r1ci_jax.model.hf import weights
 from r1ci_jax.sharding import placement
-from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import lm_head, load_model
 from r1ci_jax.train.lm_head import TokenLoss, TokenScores
@@ -189,7 +188,7 @@ def load(experiment: Experiment, tokenizer_dir: Path) -> LoadedPolicy:
     """
     source = experiment.model
     path = source.tokenizer or source.checkpoint or str(tokenizer_dir)
-    tokenizer = tokenizers.load(path)
+    tokenizer = load_model.load_tokenizer(path, source.checkpoint)
     if source.checkpoint:
         config = weights.open_checkpoint(source.checkpoint).config
         if source.architecture:

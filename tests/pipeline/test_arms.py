@@ -181,14 +181,16 @@ def test_arms_are_trained_evaluated_and_shown(
     records = metrics.read(directory.results_path)
     assert [record["model"] for record in records] == MODELS
     assert [cells[0] for cells in tables.build_results_table(tables.read_run(tmp_path)).rows] == [
-        tables.model_name(model) for model in MODELS
+        *(tables.model_name(model) for model in MODELS),
+        tables.CONSTANT_ANSWER,
     ]
     assert "SFT + GRPO, frozen" in page.render_page(directory)
 
     # The stage again: finished arms are restored, not trained again.
-    before = {name: (tmp_path / name).read_bytes() for name in ("metrics.jsonl", "results.jsonl")}
+    names = ("metrics.jsonl", "evaluation.jsonl", "results.jsonl", "trajectories.jsonl")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
     finished = json.loads((tmp_path / "stages.json").read_text())
-    del finished["grpo"]
+    del finished["grpo"], finished["eval"]
     (tmp_path / "stages.json").write_text(json.dumps(finished))
     curriculum = weights(directory, "grpo_curriculum")
     run(tmp_path)

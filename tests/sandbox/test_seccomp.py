@@ -8,7 +8,7 @@ import pytest
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import Sandbox, Status
 from r1ci_jax.sandbox.host import jail_policy
-from r1ci_jax.sandbox.seccomp import bpf, rules
+from r1ci_jax.sandbox.seccomp import bpf, call_rules
 from r1ci_jax.sandbox.seccomp.system_calls import NUMBERS
 
 X86_64, I386 = 0xC000003E, 0x40000003
@@ -48,7 +48,7 @@ def decide(
                 raise AssertionError(f"operation {operation:#x}")
 
 
-def meaning(rule: rules.Rule | None, arguments: tuple[int, ...]) -> int:
+def meaning(rule: call_rules.Rule | None, arguments: tuple[int, ...]) -> int:
     """Decide by the rule itself."""
     if rule is None:
         return refused(ENOSYS)
@@ -84,14 +84,14 @@ def test_a_call_that_is_newer_than_the_policy_is_refused() -> None:
 
 
 def test_conditions_look_at_both_halves_of_the_argument() -> None:
-    program = bpf.program(rules.rules("POLICY p { ALLOW { prlimit64(pid) { pid == 0 } } }"))
+    program = bpf.program(call_rules.rules("POLICY p { ALLOW { prlimit64(pid) { pid == 0 } } }"))
     assert decide(program, 302, (0,)) == ALLOW
     assert decide(program, 302, (1,)) == refused(EPERM)
     assert decide(program, 302, (1 << 40,)) == refused(EPERM)
 
 
 def test_conditions_look_at_the_argument_that_they_name() -> None:
-    program = bpf.program(rules.rules("POLICY p { ALLOW { fcntl(fd, cmd) { cmd == 7 } } }"))
+    program = bpf.program(call_rules.rules("POLICY p { ALLOW { fcntl(fd, cmd) { cmd == 7 } } }"))
     assert decide(program, NUMBERS["fcntl"], (3, 7)) == ALLOW
     assert decide(program, NUMBERS["fcntl"], (7, 3)) == refused(EPERM)
 
@@ -130,7 +130,7 @@ def test_32_bit_calls_end_the_process() -> None:
 )
 def test_what_is_not_understood_is_an_error(text: str) -> None:
     with pytest.raises(UserError, match="system-call filter"):
-        rules.rules(text)
+        call_rules.rules(text)
 
 
 def test_the_kernel_refuses_what_the_text_refuses(box: Sandbox) -> None:

@@ -92,7 +92,9 @@ def make_recording_runner(
     policy: Policy, box: Sandbox, sampler: SamplerConfig = SAMPLER, limits: TurnLimits = LIMITS
 ) -> RecordingRunner:
     table = stop_automaton.token_table(protocol.stop_machine(), tokenizer().token_bytes())
-    engine = Engine(policy.config, sampler, table, eos_id=tokenizer().eos_id, seed=5)
+    engine = Engine(
+        policy.config, sampler, table, stop_token_ids=tokenizer().stop_token_ids, seed=5
+    )
     return RecordingRunner(engine, box, tokenizer(), limits)
 
 

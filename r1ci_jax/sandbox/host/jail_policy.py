@@ -16,7 +16,7 @@ from typing import Literal
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import jail_policy_file
 from r1ci_jax.sandbox.host.worker_user import WorkerUser
-from r1ci_jax.sandbox.seccomp import rules
+from r1ci_jax.sandbox.seccomp import call_rules
 from r1ci_jax.sandbox.settings import Limits
 
 NET_SECONDS = 60
@@ -44,11 +44,11 @@ class JailPolicy:
     tree: str
     """Name of the prepared tree that becomes `/`: see `jail_python`."""
 
-    def system_calls(self) -> dict[int, rules.Rule]:
+    def system_calls(self) -> dict[int, call_rules.Rule]:
         """Return the rules of all filters, by the numbers of the calls."""
         directory = jail_policy_file.directory()
         texts = [(directory / name).read_text("utf-8") for name in self.filters]
-        return rules.rules("\n".join(texts))
+        return call_rules.rules("\n".join(texts))
 
 
 @functools.lru_cache(maxsize=16)
@@ -128,7 +128,7 @@ def render(
         "SCRATCH_BYTES": child["scratch"],
         "INODES": child["inodes"],
         "ROOT": _quote(str(root)),
-        "FILTER": _quote(rules.kafel(policy.system_calls())),
+        "FILTER": _quote(call_rules.kafel(policy.system_calls())),
     }
     template = (jail_policy_file.directory() / f"{kind}.cfg").read_text("utf-8")
     return re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]), template)

@@ -16,7 +16,7 @@ import sys
 
 from r1ci_jax.errors import UserError
 
-LAYOUT = 5
+LAYOUT = 6
 """Version of the directory's content; increase it when a change requires a new directory."""
 PACKAGES = ("numpy==2.5.5", "sympy==1.14.0", "mpmath==1.3.0")
 """Packages that scripts may import."""

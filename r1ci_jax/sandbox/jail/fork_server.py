@@ -279,14 +279,14 @@ class Server:
             os.write(setup_error_fd, f"{type(error).__name__}: {error}".encode())
             os.read(gate_fd, 8)
             os._exit(1)
+        if "numpy.random" in sys.modules:
+            seed = int.from_bytes(os.urandom(4))  # `random` reseeds itself
+            sys.modules["numpy.random"].seed(seed)
         size = os.read(gate_fd, 8)
         if len(size) != 8:
             os._exit(0)
         # Only the child reads the code: later children could find it in the fork server's memory.
         code = os.pread(code_fd, int.from_bytes(size, "little"), 0)
-        if "numpy.random" in sys.modules:
-            seed = int.from_bytes(os.urandom(4))  # `random` reseeds itself
-            sys.modules["numpy.random"].seed(seed)
         for fd in (setup_error_fd, gate_fd, pidfd, code_fd):
             os.close(fd)
         raise EnterScript(tuple(range(3, len(kept))), code, exception)

@@ -129,8 +129,8 @@ def execute(script: bytes, page: "mmap.mmap | ctypes.Array[ctypes.c_ubyte]", fil
 
 def report(error: BaseException, file: str) -> int:
     """Let `sys.excepthook` print an exception that reached the top; return the exit status."""
-    without_first_frame(error)
-    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    trace = traceback_text.TRACE.__get__(without_first_frame(error))
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
     sys.last_exc = error
     hook = getattr(sys, "excepthook", None)
     if hook is sys.__excepthook__:
@@ -141,7 +141,7 @@ def report(error: BaseException, file: str) -> int:
         show(error, {file: "<script>"})
         return 1
     try:
-        hook(type(error), error, error.__traceback__)
+        hook(type(error), error, trace)
     except SystemExit as stop:
         return exit_code(stop)
     except BaseException as second:
@@ -176,8 +176,8 @@ def exit_code(stop: SystemExit) -> int:
 
 def without_first_frame(error: BaseException) -> BaseException:
     """Remove the frame of the function that caught the exception."""
-    trace = error.__traceback__
-    error.__traceback__ = trace and trace.tb_next
+    trace = traceback_text.TRACE.__get__(error)
+    traceback_text.TRACE.__set__(error, trace and trace.tb_next)
     return error
 
 
@@ -191,7 +191,8 @@ def show(error: BaseException, shown: dict[str, str]) -> None:
     try:
         text = traceback_text.text(error, shown)
     except BaseException:  # a class of the script has methods that Python calls here
-        text = "the traceback cannot be printed\n"
+        name = type.__dict__["__name__"].__get__(type(error))
+        text = f"{name}: the traceback cannot be printed\n"
     say(text)
 
 

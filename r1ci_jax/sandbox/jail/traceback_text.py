@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # both take time to import, and only a failure needs them
     from traceback import TracebackException
     from types import TracebackType
 
+TRACE = BaseException.__dict__["__traceback__"]
+"""The attribute itself, which a script's class may hide by a property of its own."""
 LONGEST_TEXT = 200
 """Largest number of lines."""
 LONGEST_LINE = 2000
@@ -39,7 +41,8 @@ def text(error: BaseException, shown: dict[str, str]) -> str:
     frames_left = MOST_FRAMES
     for part in reachable(error, MOST_EXCEPTIONS + 1):
         frames_left -= cut_traceback(part, set(shown), frames_left)
-    report = traceback.TracebackException.from_exception(error, compact=True)
+    trace = TRACE.__get__(error)
+    report = traceback.TracebackException(type(error), error, trace, compact=True)
     seen = [report]
     while seen:
         part = seen.pop()
@@ -79,7 +82,7 @@ def before(error: BaseException) -> BaseException | None:
 def cut_traceback(error: BaseException, files: set[str], most: int) -> int:
     """Leave out the middle of a traceback of more than `most` frames; return the number left."""
     frames = []
-    frame = error.__traceback__
+    frame = TRACE.__get__(error)
     while frame is not None:
         frames.append(frame)
         frame = frame.tb_next
@@ -98,7 +101,7 @@ def cut_traceback(error: BaseException, files: set[str], most: int) -> int:
     for frame in reversed(kept):  # in this order, Python's search for loops is short
         frame.tb_next = following
         following = frame
-    error.__traceback__ = following
+    TRACE.__set__(error, following)
     return len(kept)
 
 

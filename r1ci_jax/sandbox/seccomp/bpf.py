@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from r1ci_jax.sandbox.seccomp.rules import ENOSYS, EPERM, Rule
+from r1ci_jax.sandbox.seccomp.call_rules import ENOSYS, EPERM, Rule
 
 _LOAD, _JUMP_EQUAL, _JUMP_ABOVE, _JUMP, _AND, _RETURN = 0x20, 0x15, 0x35, 0x05, 0x54, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16

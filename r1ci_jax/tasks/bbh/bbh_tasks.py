@@ -10,7 +10,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import json_reader
 from r1ci_jax.tasks import answers, published_files, published_task
 from r1ci_jax.tasks.base import Example, Verdict
-from r1ci_jax.tasks.bbh import bbh_files
+from r1ci_jax.tasks.bbh import bbh_files, bbh_flaws
 from r1ci_jax.tasks.bbh.bbh_rules import RULES, option_key
 from r1ci_jax.tasks.published_task import Contents, Dropped, Item
 
@@ -66,6 +66,9 @@ class BigBenchHard(published_task.PublishedTask):
         # An option's target is its letter; a target in words means that the list was split wrongly.
         if self._rule.answer(target, options) is None or (options and target[0] != "("):
             raise ValueError(f"its target {target!r} is not {self.answer_format.partition(':')[0]}")
+        answer = options[ord(target[1]) - ord("A")] if options else target
+        if (reason := bbh_flaws.flaw(self.file, question, answer)) is not None:
+            raise ValueError(reason)
         return Item(
             number=number,
             question=f"{question}\n\n{self._rule.sentence}",

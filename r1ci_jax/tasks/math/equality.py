@@ -2,16 +2,26 @@
 
 from typing import Final
 
-from r1ci_jax.tasks.jail_scoring import SCORING_JAIL, ScoringJail
+from r1ci_jax.tasks.jail_scoring import NO_CODE_FROM_TEXT, SCORING_JAIL, ScoringJail
 
-PROGRAM: Final = """
+PROGRAM: Final = f"""
 import logging
 import math_verify
+import sympy
 from math_verify.parser import LatexExtractionConfig
+{NO_CODE_FROM_TEXT}
+# The parser of LaTeX makes its numbers by `sympy.Number`, which evaluates a text.
+number_of = sympy.Number.__new__
+def without_evaluating(cls, *values):
+    if len(values) != 1 or not isinstance(values[0], str):
+        return number_of(cls, *values)
+    (text,) = values
+    return sympy.Integer(text) if text.isdigit() else sympy.Float(text)
+sympy.Number.__new__ = without_evaluating
 logging.disable(logging.CRITICAL)
 def parsed(text):
     return math_verify.parse(
-        "\\\\boxed{" + text + "}", extraction_config=[LatexExtractionConfig()],
+        "\\\\boxed{{" + text + "}}", extraction_config=[LatexExtractionConfig()],
         fallback_mode="no_fallback", parsing_timeout=0, raise_on_error=False,
     )
 try:

@@ -45,8 +45,8 @@ class _Characters:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text that is now complete, without the end mark."""
-        text_ids = [token for token in ids if token != self._tokenizer.eos_id]
+        """Return the text that is now complete, without stop tokens."""
+        text_ids = [token for token in ids if token not in self._tokenizer.stop_token_ids]
         return self._decoder.decode(self._tokenizer.decode_bytes(text_ids))
 
     def flush(self) -> str:

@@ -123,7 +123,7 @@ def decode_program(setup: Setup) -> Program:
             table,
             config=config,
             steps=sampler.chunk_steps,
-            eos_id=setup.vocab_size - 1,
+            stop_token_ids=(setup.vocab_size - 1,),
         ),
         step=f"one token in each of {sampler.slots} slots of {sampler.cache_length}",
         flops=costs.decode_flops(config, sampler.slots, sampler.cache_length),
