@@ -147,7 +147,7 @@ class SamplerConfig(Checked, section="sampler"):
     """Rows of one prefill call."""
     observation_lag: Count = 1
     """Chunks of decoding that a script counts for in the rule that ends a step with partial
-    rollouts (grpo.max_staleness); a script should take about as long. Nothing else depends on it."""
+    rollouts (grpo.max_staleness); a script should take as long. Nothing else depends on it."""
     dtype: Dtype = "float32"
     """Type of weights, activations and of a cache that is not quantized."""
     weight_quantization: Quantization = "none"
