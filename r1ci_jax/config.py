@@ -146,9 +146,9 @@ class SamplerConfig(Checked, section="sampler"):
     prefill_rows: Count = 16
     """Rows of one prefill call."""
     observation_lag: Count = 1
-    """Chunks that the other slots decode between the end of a turn and the entry of its
-    observation. A script should take about as long: a shorter lag waits for it, a longer one leaves
-    its slot idle."""
+    """Chunks of decoding that a script stands for where grpo.max_staleness counts where a step ends
+    (it must not depend on time). A script should take about as long: with another value a step
+    samples more that is dropped. Nothing else depends on it."""
     dtype: Dtype = "float32"
     """Type of weights, activations and of a cache that is not quantized."""
     weight_quantization: Quantization = "none"
@@ -279,6 +279,8 @@ class PotentialConfig(Checked, section="potential"):
     chance_corrected: bool = False
     """True: Π is that of p' = max(0, (p - c) / (1 - c)), where c is what a constant answer scores
     on the task's GRPO questions, so that guessing alone has no potential. False: the paper's."""
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """The same as in grpo, of the scripts of a block of questions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -335,6 +337,9 @@ class GrpoConfig(Checked, section="grpo"):
     """True: the exact trajectories of each step are kept in the run's rollouts/<arm>/."""
     replay_rollouts: str = ""
     """Directory rollouts/ of such a run: it is trained on, without sampler and interpreter."""
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """Largest fraction of a step's scripts about which the sandbox may give no verdict (their
+    trajectories are left out); with more (and at least four) the run stops. 1: it never does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -384,6 +389,8 @@ class EvalConfig(Checked, section="eval"):
     sampling: SamplingParams = SamplingParams(temperature=0.6)
     samples_per_question: Count = 1
     """Trajectories per held-out question."""
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """The same as in grpo, of the scripts of a block of questions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
