@@ -65,16 +65,34 @@ def read_items(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
     """Yield question and solution of each item, as published."""
     lines = folder / f"{name}.jsonl"
     if lines.is_file():
-        for line in lines.read_text().splitlines():
-            row = json.loads(line)
+        for number, line in enumerate(_read(lines).split("\n"), start=1):
+            if not line.strip():
+                continue
+            row = _parse(line, f"line {number} of {lines}")
+            if not isinstance(row, dict) or not isinstance(row.get("question", ""), str):
+                raise UserError(f"line {number} of {lines} is no item; is the file complete?")
             yield row.get("question", ""), row.get("solution", row)
         return
     for place in sorted(folder.glob(f"{name}*/**/sample_*")):
         question = _first(place, _QUESTIONS)
         solution = _first(place, _SOLUTIONS) or next(iter(sorted(place.glob("*.json"))), None)
-        text = solution.read_text() if solution else "null"
-        parsed = json.loads(text) if solution and solution.suffix == ".json" else text
-        yield question.read_text() if question else "", parsed
+        text = _read(solution) if solution else "null"
+        parsed = _parse(text, str(solution)) if solution and solution.suffix == ".json" else text
+        yield _read(question) if question else "", parsed
+
+
+def _read(path: pathlib.Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; is the folder complete?") from error
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is no JSON ({error}); is the folder complete?") from error
 
 
 def _first(folder: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path | None:
