@@ -431,8 +431,7 @@ class Experiment(Checked):
     seed: Seed = 0
     """Seed of weights, batches and sampling: a repetition of the training changes it alone."""
     data_seed: Seed = 0
-    """Seed of the questions, their splits and the scripted teacher's demonstrations. Demonstrations
-    made elsewhere fit every `seed` with this one."""
+    """Seed of questions, splits and demonstrations; those made elsewhere fit every `seed` with it."""
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig
     demonstrations: DemonstrationConfig = DemonstrationConfig()
@@ -463,11 +462,11 @@ class Experiment(Checked):
         for arm in self.arms:
             self._check_grpo(self.grpo_of(arm), "" if arm.grpo is None else f" of arm {arm.name}")
         self._check_grpo(self.grpo, "")
-        longest = self.limits.max_new_tokens
+        longest, room = self.limits.max_new_tokens, self.sampler.cache_length
         _require(
-            self.sampler.cache_length > longest,
-            f"sampler.cache_length = {self.sampler.cache_length} has no room for a prompt and "
-            f"limits.max_new_tokens = {longest}; raise the one or lower the other",
+            room > longest,
+            f"sampler.cache_length = {room} has no room for a prompt and limits.max_new_tokens = "
+            f"{longest}; raise the one or lower the other",
         )
         num_shards = self.mesh.num_batch_shards
         microbatch = self.sft.batch_size // self.sft.num_microbatches
@@ -476,11 +475,8 @@ class Experiment(Checked):
             ("sft.batch_size", self.sft.batch_size),
             ("sft.batch_size / sft.num_microbatches", microbatch),
         ):
-            _require(
-                rows % num_shards == 0,
-                f"{name} = {rows} is not a multiple of "
-                f"mesh.slices x mesh.data x mesh.fsdp = {num_shards}",
-            )
+            shards = f"mesh.slices x mesh.data x mesh.fsdp = {num_shards}"
+            _require(rows % num_shards == 0, f"{name} = {rows} is not a multiple of {shards}")
 
     def _check_grpo(self, grpo: GrpoConfig, owner: str) -> None:
         _require(

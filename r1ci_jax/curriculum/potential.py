@@ -14,7 +14,7 @@ no potential, and Π is 1 halfway between guessing and knowing.
 import collections
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from r1ci_jax.config import PotentialConfig, SamplingParams
@@ -102,11 +102,7 @@ def measure(
         record["example_id"]: record["p"] for record in metrics.read(path, required=RECORD_FIELDS)
     }
     chance = measure_chance(examples)
-    blocks = [
-        block
-        for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK)
-        if any(example.id not in known for _, example in block)
-    ]
+    blocks = _unfinished(examples, known)
     done = len(examples) - sum(map(len, blocks))
     if done:
         on_done(done)
@@ -139,6 +135,17 @@ def measure(
             on_done(done)
     return [
         _grade(example, known[example.id], chance[example.task], config) for example in examples
+    ]
+
+
+def _unfinished(
+    examples: Sequence[Example], known: Collection[str]
+) -> list[tuple[tuple[int, Example], ...]]:
+    """Return the blocks that have a question which was not measured yet."""
+    return [
+        block
+        for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK)
+        if any(example.id not in known for _, example in block)
     ]
 
 
