@@ -146,8 +146,9 @@ class SamplerConfig(Checked, section="sampler"):
     prefill_rows: Count = 16
     """Rows of one prefill call."""
     observation_lag: Count = 1
-    """Chunks of decoding that a script counts for in the rule that ends a step with partial
-    rollouts (grpo.max_staleness); a script should take as long. Nothing else depends on it."""
+    """Chunks of decoding that a script stands for where grpo.max_staleness counts where a step ends
+    (it must not depend on time). A script should take about as long: with another value a step
+    samples more that is dropped. Nothing else depends on it."""
     dtype: Dtype = "float32"
     """Type of weights, activations and of a cache that is not quantized."""
     weight_quantization: Quantization = "none"
@@ -191,7 +192,8 @@ class TurnLimits(Checked, section="limits"):
     max_new_tokens: Count = 128
     """Sampled tokens per trajectory."""
     max_wall_seconds: Positive | None = None
-    """Seconds per trajectory; a run that sets it is not reproduced bit for bit, as time decides."""
+    """Seconds per trajectory. It depends on the machine which trajectories exceed it, so a run that
+    sets it is not reproduced bit for bit. Scripts have limits of their own (sandbox.limits)."""
     max_observation_tokens: Count = 48
     """Tokens per observation; of longer output the beginning and the end are kept."""
 
@@ -274,11 +276,11 @@ class PotentialConfig(Checked, section="potential"):
         Entries(order="descending", may_be_empty=True),
     ] = (0.64, 0.48, 0.32)
     """Smallest potential Π of groups 1 to 3; group 4 takes the rest."""
-    max_sandbox_fault_fraction: Fraction = 0.25
-    """The same as in grpo, of the scripts of a block of questions."""
     chance_corrected: bool = False
     """True: Π is that of p' = max(0, (p - c) / (1 - c)), where c is what a constant answer scores
     on the task's GRPO questions, so that guessing alone has no potential. False: the paper's."""
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """The same as in grpo, of the scripts of a block of questions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -308,7 +310,8 @@ class GrpoConfig(Checked, section="grpo"):
     sequence_lengths: Ascending = (128, 256)
     """Padded row lengths of a microbatch in tokens; the last holds any trajectory."""
     microbatch_tokens: Count = 16384
-    """Tokens per forward and backward pass, padding counted; the step is the same with any."""
+    """Tokens per forward and backward pass, padding counted: as many rows as fit at their padded
+    length. Gradients are accumulated over microbatches, so the step is the same."""
     num_minibatches: Count = 1
     """Optimizer steps per iteration; each uses an equal part of the rollout batch's questions."""
     num_iterations: Count = 1
@@ -335,7 +338,8 @@ class GrpoConfig(Checked, section="grpo"):
     replay_rollouts: str = ""
     """Directory rollouts/ of such a run: it is trained on, without sampler and interpreter."""
     max_sandbox_fault_fraction: Fraction = 0.25
-    """Largest fraction of a step's scripts that the sandbox may lose (from four on); 1: all."""
+    """Largest fraction of a step's scripts about which the sandbox may give no verdict (their
+    trajectories are left out); with more (and at least four) the run stops. 1: it never does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -427,8 +431,7 @@ class Experiment(Checked):
     seed: Seed = 0
     """Seed of weights, batches and sampling: a repetition of the training changes it alone."""
     data_seed: Seed = 0
-    """Seed of the questions, their splits and the scripted teacher's demonstrations. Demonstrations
-    made elsewhere fit every `seed` with this one."""
+    """Seed of questions, splits and demonstrations; those made elsewhere fit any `seed` with it."""
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig
     demonstrations: DemonstrationConfig = DemonstrationConfig()
@@ -459,11 +462,11 @@ class Experiment(Checked):
         for arm in self.arms:
             self._check_grpo(self.grpo_of(arm), "" if arm.grpo is None else f" of arm {arm.name}")
         self._check_grpo(self.grpo, "")
-        longest = self.limits.max_new_tokens
+        longest, room = self.limits.max_new_tokens, self.sampler.cache_length
         _require(
-            self.sampler.cache_length > longest,
-            f"sampler.cache_length = {self.sampler.cache_length} has no room for a prompt and "
-            f"limits.max_new_tokens = {longest}; raise the one or lower the other",
+            room > longest,
+            f"sampler.cache_length = {room} has no room for a prompt and limits.max_new_tokens = "
+            f"{longest}; raise the one or lower the other",
         )
         num_shards = self.mesh.num_batch_shards
         microbatch = self.sft.batch_size // self.sft.num_microbatches
@@ -472,11 +475,8 @@ class Experiment(Checked):
             ("sft.batch_size", self.sft.batch_size),
             ("sft.batch_size / sft.num_microbatches", microbatch),
         ):
-            _require(
-                rows % num_shards == 0,
-                f"{name} = {rows} is not a multiple of "
-                f"mesh.slices x mesh.data x mesh.fsdp = {num_shards}",
-            )
+            shards = f"mesh.slices x mesh.data x mesh.fsdp = {num_shards}"
+            _require(rows % num_shards == 0, f"{name} = {rows} is not a multiple of {shards}")
 
     def _check_grpo(self, grpo: GrpoConfig, owner: str) -> None:
         _require(

@@ -14,7 +14,7 @@ no potential, and Π is 1 halfway between guessing and knowing.
 import collections
 import contextlib
 import itertools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from r1ci_jax.config import PotentialConfig, SamplingParams
@@ -23,12 +23,10 @@ from r1ci_jax.data.datasets import GradedExample
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents, sandbox_faults
 from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.trajectory import RolloutId
+from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
 
-type Block = Sequence[tuple[int, Example]]
-"""Questions with their numbers."""
 QUESTIONS_PER_BLOCK = 32
 """Measure this many questions per write to potential.jsonl; an interruption loses at most these."""
 
@@ -104,17 +102,20 @@ def measure(
         record["example_id"]: record["p"] for record in metrics.read(path, required=RECORD_FIELDS)
     }
     chance = measure_chance(examples)
-    blocks = [
-        block
-        for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK)
-        if any(example.id not in known for _, example in block)
-    ]
+    blocks = _unfinished(examples, known)
     done = len(examples) - sum(map(len, blocks))
     if done:
         on_done(done)
-    measured = _sample_scores(runner, blocks, config)
+    measured = runner.run_batches(_block_requests(block, config) for block in blocks)
     with metrics.JsonlLog(path) as log, contextlib.closing(measured):
-        for block, scores in zip(blocks, measured, strict=True):
+        for block, trajectories in zip(blocks, measured, strict=True):
+            sandbox_faults.require_few(
+                trajectories,
+                config.max_sandbox_fault_fraction,
+                section="potential",
+                where=f"questions {block[0][0] + 1} to {block[-1][0] + 1}",
+            )
+            scores = _scores(trajectories)
             for example in [example for _, example in block if example.id not in known]:
                 p = _fraction_correct(example, scores[example.id])
                 known[example.id] = p
@@ -137,27 +138,30 @@ def measure(
     ]
 
 
-def _sample_scores(
-    runner: Runner, blocks: Sequence[Block], config: PotentialConfig
-) -> Generator[dict[str, list[bool]]]:
-    """Yield, by block, the scores of each question's answers, except those the sandbox lost."""
-    requests = (
-        [each for number, example in block for each in _make_requests(number, example, config)]
-        for block in blocks
-    )
-    with contextlib.closing(runner.run_batches(requests)) as batches:
-        for block, trajectories in zip(blocks, batches, strict=True):
-            sandbox_faults.require_few(
-                trajectories,
-                config.max_sandbox_fault_fraction,
-                section="potential",
-                where=f"questions {block[0][0] + 1} to {block[-1][0] + 1}",
-            )
-            scores: dict[str, list[bool]] = {example.id: [] for _, example in block}
-            for trajectory in trajectories:
-                if trajectory.is_valid:
-                    scores[trajectory.example_id].append(trajectory.correct)
-            yield scores
+def _unfinished(
+    examples: Sequence[Example], known: Collection[str]
+) -> list[tuple[tuple[int, Example], ...]]:
+    """Return the blocks that have a question which was not measured yet."""
+    return [
+        block
+        for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK)
+        if any(example.id not in known for _, example in block)
+    ]
+
+
+def _block_requests(block: Sequence[tuple[int, Example]], config: PotentialConfig) -> list[Request]:
+    return [
+        request for number, example in block for request in _make_requests(number, example, config)
+    ]
+
+
+def _scores(trajectories: Iterable[Trajectory]) -> dict[str, list[bool]]:
+    """Return the scores of each question's answers, except those that the sandbox lost."""
+    scores: dict[str, list[bool]] = collections.defaultdict(list)
+    for trajectory in trajectories:
+        if trajectory.is_valid:
+            scores[trajectory.example_id].append(trajectory.correct)
+    return scores
 
 
 def _fraction_correct(example: Example, scores: Sequence[bool]) -> float:

@@ -199,29 +199,6 @@ def test_a_resumed_measurement_equals_an_uninterrupted_one(tmp_path: Path) -> No
     assert measure(again, count, cut) == expected and again.requests == []
 
 
-def test_a_sandbox_that_fails_too_often_ends_the_measurement(tmp_path: Path) -> None:
-    """Blocks of 32 questions: the first works, then every script is lost."""
-    path = tmp_path / "potential.jsonl"
-    lost = ExecResult(status=Status.INFRA_ERROR, detail="the fork server ended")
-
-    class Breaking(CountingRunner):
-        def _answer(self, request: Request) -> Trajectory:
-            found = super()._answer(request)
-            if request.rollout_id.group_id < 32 or request.rollout_id.sample_index > 0:
-                return found
-            call = CodeCall(code="print(1)\n", result=lost)
-            return dataclasses.replace(found, code_calls=(call,), stop=StopReason.SANDBOX_FAULT)
-
-    correct = {f"q{number}": number % 21 for number in range(64)}
-    with pytest.raises(UserError, match="questions 33 to 64: the sandbox failed in 32 of 32"):
-        measure(Breaking(correct), 64, path)
-    assert [record["example_id"] for record in metrics.read(path)] == [f"q{n}" for n in range(32)]
-    resumed = CountingRunner(correct)
-    seen: list[int] = []
-    measure(resumed, 64, path, seen)
-    assert seen == [32, 64] and len(resumed.requests) == 32 * 20
-
-
 # Two classes, six of eight questions of the first: c = 3/4, p' = max(0, 4p - 3), for p = k / 20.
 ABOVE_CHANCE = [
     (0, 0.0, 4),
@@ -263,3 +240,26 @@ def test_chance_at_its_ends() -> None:
     questions = [example(0, "1"), example(1, "2"), example(2, "1"), example(3, "")]
     assert potential.measure_chance(questions) == {"toy_letters": 0.5}
     assert potential.measure_chance([example(0, "")]) == {"toy_letters": 0.0}
+
+
+def test_a_sandbox_that_fails_too_often_ends_the_measurement(tmp_path: Path) -> None:
+    """Blocks of 32 questions: the first works, then every script is lost."""
+    path = tmp_path / "potential.jsonl"
+    lost = ExecResult(status=Status.INFRA_ERROR, detail="the fork server ended")
+
+    class Breaking(CountingRunner):
+        def _answer(self, request: Request) -> Trajectory:
+            found = super()._answer(request)
+            if request.rollout_id.group_id < 32 or request.rollout_id.sample_index > 0:
+                return found
+            call = CodeCall(code="print(1)\n", result=lost)
+            return dataclasses.replace(found, code_calls=(call,), stop=StopReason.SANDBOX_FAULT)
+
+    correct = {f"q{number}": number % 21 for number in range(64)}
+    with pytest.raises(UserError, match="questions 33 to 64: the sandbox failed in 32 of 32"):
+        measure(Breaking(correct), 64, path)
+    assert [record["example_id"] for record in metrics.read(path)] == [f"q{n}" for n in range(32)]
+    resumed = CountingRunner(correct)
+    seen: list[int] = []
+    measure(resumed, 64, path, seen)
+    assert seen == [32, 64] and len(resumed.requests) == 32 * 20

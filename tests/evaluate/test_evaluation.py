@@ -1,7 +1,7 @@
 """Evaluation: who is asked what, and the rows of results.jsonl by hand."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +51,16 @@ class Listener:
         self.breaks_at = breaks_at
         self.requests: list[Request] = []
 
-    def run(
-        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
-    ) -> list[Trajectory]:
-        asked = list(requests)
-        self.requests += asked
-        if any(request.example.id == self.breaks_at for request in asked):
-            raise KeyboardInterrupt
+    def run_batches(
+        self, batches: Iterable[Sequence[Request]], *, on_done: Callable[[int], None] | None = None
+    ) -> Generator[list[Trajectory]]:
         assert on_done is not None
-        on_done(len(asked))
-        return [self._answer(request) for request in asked]
+        for batch in batches:
+            self.requests += batch
+            if any(request.example.id == self.breaks_at for request in batch):
+                raise KeyboardInterrupt
+            on_done(len(self.requests))
+            yield [self._answer(request) for request in batch]
 
     def _answer(self, request: Request) -> Trajectory:
         number, sample = request.rollout_id
@@ -101,7 +101,7 @@ def test_every_question_is_asked_as_often_as_configured(tmp_path: Path) -> None:
     listener, done, blocks = Listener(), list[int](), list[int]()
     asked = [example(number) for number in range(6)]
     evaluate(listener, asked, tmp_path / "evaluation.jsonl", done=done, blocks=blocks)
-    assert done == [8, 8, 12, 12] and blocks == [1, 2]
+    assert done == [8, 12] and blocks == [1, 2]
     assert [request.example.id for request in listener.requests] == [
         each.id for each in asked for _ in range(2)
     ]
@@ -206,21 +206,15 @@ def test_a_task_whose_interpreter_always_failed_has_no_answers() -> None:
 
 
 def test_a_sandbox_that_fails_too_often_ends_the_evaluation(tmp_path: Path) -> None:
-    """Blocks of four questions: in the second, every script is lost."""
     lost = ExecResult(status=Status.SETUP_ERROR, detail="no jail")
 
     class Breaking(Listener):
-        def _answer(self, request: Request) -> Trajectory:
-            found = super()._answer(request)
-            if request.rollout_id.group_id < 4:
-                return found
-            call = CodeCall(code="print(1)\n", result=lost)
-            return dataclasses.replace(found, code_calls=(call,))
+        def run_batches(self, *words: Any, **options: Any) -> Generator[list[Trajectory]]:
+            for found in super().run_batches(*words, **options):
+                call = CodeCall(code="print(1)\n", result=lost)
+                yield [dataclasses.replace(each, code_calls=(call,)) for each in found]
 
-    path, asked = tmp_path / "evaluation.jsonl", [example(number) for number in range(10)]
-    with pytest.raises(UserError, match="sft, questions 5 to 8: the sandbox failed in 8 of 8"):
-        evaluate(Breaking(), asked, path)
-    assert list(evaluation.read(path, "sft")) == [each.id for each in asked[:4]]
-    listener = Listener()
-    evaluate(listener, asked, path)
-    assert {each.example.id for each in listener.requests} == {each.id for each in asked[4:]}
+    listener = Breaking()
+    with pytest.raises(UserError, match="questions 1 to 4: the sandbox failed in 8 of 8"):
+        evaluate(listener, [example(number) for number in range(6)], tmp_path / "evaluation.jsonl")
+    assert len(listener.requests) == 8  # the rest is not asked

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import platform
 import sys
 
 import pytest
@@ -34,7 +35,9 @@ def test_bytecode_names_the_jail_and_is_not_compared_with_its_source() -> None:
 
 def test_a_script_sees_paths_of_the_jail(box: Sandbox, patient: Limits) -> None:
     code = """
-import json, sys, sysconfig, numpy
+import json, platform, sys, sysconfig, numpy
+print(sys.version)
+print(platform.python_version(), platform.python_implementation())
 print(json.loads.__code__.co_filename, numpy.mean.__wrapped__.__code__.co_filename)
 print(sysconfig.get_config_var("prefix"), sysconfig.get_path("stdlib"), sys.executable)
 import importlib.metadata
@@ -45,6 +48,8 @@ print(importlib.metadata.version("numpy") == numpy.__version__)
     numpy_file = f"{library}/site-packages/numpy/_core/fromnumeric.py"
     assert result.status is Status.OK, result
     assert result.stdout.splitlines() == [
+        *sys.version.splitlines(),
+        f"{platform.python_version()} CPython",
         f"{library}/json/__init__.py {numpy_file}",
         f"/python {library} /python/bin/{prepare_jail.VERSION}",
         "True",
@@ -60,7 +65,7 @@ def test_text_gets_the_path_inside_the_jail() -> None:
 def test_a_binary_file_keeps_every_other_byte_in_its_place() -> None:
     data = b"\x7fELF\0/home/me/.pyenv/3.12/lib\0-L/root/lib\0/home/me\0end"
     changed = host_paths.replaced(data, PATHS)
-    assert changed == b"\x7fELF\0/python//////////////lib\0-L//////lib\0/scratch\0end"
+    assert changed == b"\x7fELF\0////////////////3.12/lib\0-L//////lib\0////////\0end"
     assert len(changed) == len(data)
 
 

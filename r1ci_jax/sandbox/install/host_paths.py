@@ -2,8 +2,9 @@
 
 An interpreter and its libraries contain the directory where they were installed, as text in
 `_sysconfigdata`, as strings in executables, in bytecode, and in pip's records. Bytecode is removed
-before and compiled anew. Text gets the path inside the jail; in a binary file, where every other
-byte must stay in its place, the path inside the jail is filled up with slashes.
+before and compiled anew. Text gets the path inside the jail. In a binary file, where every other
+byte must stay in its place, slashes replace the path; nothing uses it, because Python and its
+libraries are found from the executable.
 """
 
 import os
@@ -76,10 +77,11 @@ def replaced(content: bytes, paths: Mapping[str, str]) -> bytes:
 
     def inside(match: re.Match[bytes]) -> bytes:
         path = match[0]
-        new = os.fsencode(paths[os.fsdecode(path)])
         if not binary:
-            return new
-        return new.ljust(len(path), b"/") if len(new) <= len(path) else b"/" * len(path)
+            return os.fsencode(paths[os.fsdecode(path)])
+        # A linker stores "3.12.1" once, as the end of "/…/versions/3.12.1": the end stays.
+        kept = path.rpartition(b"/")[2] if paths[os.fsdecode(path)] == JAIL_PYTHON else b""
+        return kept.rjust(len(path), b"/")
 
     return _pattern(paths).sub(inside, content)
 

@@ -44,7 +44,8 @@ DIRECTORIES: Final = (
 )  # fmt: skip
 HEARTBEAT_SECONDS: Final = 10.0
 PROOF: Final = """
-import numpy, sympy
+import numpy, platform, sympy, sys
+assert platform.python_version_tuple()[:2] == tuple(map(str, sys.version_info[:2]))
 assert numpy.linalg.inv(numpy.eye(3) * 2)[0, 0] == 0.5
 x = sympy.symbols("x")
 print(numpy.__version__, sympy.__version__, sympy.solve(x**2 - 4, x))
@@ -113,7 +114,7 @@ def prepare() -> jail_python.JailPython:
             print(f"sandbox Python ready: {directory}")
             return python
     target = jail_python.build_directory()
-    with _exclusive(target):
+    with exclusive(target):
         if python := jail_python.read(target):
             print(f"sandbox Python ready: {target}")
             return python
@@ -141,7 +142,7 @@ def prepare() -> jail_python.JailPython:
 
 
 @contextlib.contextmanager
-def _exclusive(target: pathlib.Path) -> Iterator[None]:
+def exclusive(target: pathlib.Path) -> Iterator[None]:
     """Hold a lock that admits one builder at a time."""
     try:
         if not target.parent.exists():
@@ -183,7 +184,7 @@ def build(directory: pathlib.Path) -> None:
         host_paths.remove(root, own_paths(directory))
     with step("compiling to bytecode"):
         compile_all(library)
-    _open_to_all(root)
+    open_to_all(root)
     add_grading(root, directory / "grading")
     python = jail_python.JailPython(
         directory=directory,
@@ -226,7 +227,7 @@ def add_grading(root: pathlib.Path, grading: pathlib.Path) -> None:
             (library / "site-packages" / f"{name}.py").write_text(STAND_IN)
         host_paths.remove(grading, own_paths(grading.parent))
         compile_all(library)
-        _open_to_all(grading)
+        open_to_all(grading)
 
 
 @contextlib.contextmanager
@@ -342,7 +343,7 @@ def compile_all(library: pathlib.Path) -> None:
     )  # fmt: skip
 
 
-def _open_to_all(root: pathlib.Path) -> None:
+def open_to_all(root: pathlib.Path) -> None:
     """Make everything readable for the jail's user nobody, whatever the umask was."""
     for directory, _, files in os.walk(root):
         os.chmod(directory, 0o755)
