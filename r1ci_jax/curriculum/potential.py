@@ -16,6 +16,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from r1ci_jax.config import PotentialConfig, SamplingParams
 from r1ci_jax.data import stats
@@ -120,17 +121,7 @@ def measure(
                 p = _fraction_correct(example, scores[example.id])
                 known[example.id] = p
                 graded = _grade(example, p, chance[example.task], config)
-                log.append(
-                    {
-                        "example_id": example.id,
-                        "task": example.task,
-                        "p": p,
-                        "chance": chance[example.task],
-                        "potential": graded.potential,
-                        "group": graded.group,
-                        "answers": len(scores[example.id]),
-                    }
-                )
+                log.append(_record(graded, chance[example.task], len(scores[example.id])))
             done += len(block)
             on_done(done)
     return [
@@ -171,6 +162,19 @@ def _fraction_correct(example: Example, scores: Sequence[bool]) -> float:
             "then run again; what has been measured is kept"
         )
     return sum(scores) / len(scores)
+
+
+def _record(graded: GradedExample, chance: float, answers: int) -> dict[str, Any]:
+    """Return the record of potential.jsonl."""
+    return {
+        "example_id": graded.example.id,
+        "task": graded.example.task,
+        "p": graded.accuracy,
+        "chance": chance,
+        "potential": graded.potential,
+        "group": graded.group,
+        "answers": answers,
+    }
 
 
 def _grade(example: Example, p: float, chance: float, config: PotentialConfig) -> GradedExample:
