@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
+from r1ci_jax.ranges import OutOfRange
+from r1ci_jax.runtime import terminal
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
 from r1ci_jax.text import prompts
@@ -66,17 +68,22 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    sampling = SamplingParams(
-        temperature=0.0 if args.greedy else args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-    )
+    try:
+        sampling = SamplingParams(
+            temperature=0.0 if args.greedy else args.temperature,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+        )
+    except OutOfRange as error:
+        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
     path = Path(args.path)
     run = RunDir.view(path) if RunDir.is_at(path) else None
     if run is None and args.model is not None:
         raise UserError(f"--model names one of a run's models, but {args.path} is no run")
     experiment = {} if run is None else run.config["experiment"]
+    with terminal.reading_stdin():
+        pass  # a closed one is reported before anything is loaded
     # Start before JAX, so that the fork servers are not children of a process with threads.
     with Sandbox(_sandbox_config(experiment)) as sandbox:
         conversation, view = _open(args, run, sandbox, sampling)
@@ -138,6 +145,7 @@ def _open(
 
 def _talk(conversation: "Conversation", view: "View", *, is_json: bool) -> int:
     """Answer each message; return 1 if one failed and no person saw the reason."""
+    assert sys.stdin is not None, "a closed standard input was not reported"
     is_person = sys.stdin.isatty() and not is_json
     failed = False
     for message in _typed() if is_person else _piped():
@@ -177,7 +185,8 @@ def _typed() -> Iterator[str]:
         import readline  # noqa: F401  # input() uses it, for history and editing
     while True:
         try:
-            line = input(PROMPT).strip()
+            with terminal.reading_stdin():
+                line = input(PROMPT).strip()
         except KeyboardInterrupt:
             print()
         except EOFError:
@@ -189,7 +198,11 @@ def _typed() -> Iterator[str]:
 
 
 def _piped() -> Iterator[str]:
-    while line := sys.stdin.readline():
+    while True:
+        with terminal.reading_stdin() as stdin:
+            line = stdin.readline()
+        if not line:
+            return
         if line.strip():
             yield line.strip()
 

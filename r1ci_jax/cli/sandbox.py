@@ -1,4 +1,4 @@
-"""`r1ci sandbox` has the commands doctor, exec, bench and soak."""
+"""`r1ci sandbox` has the commands doctor, setup, exec, bench and soak."""
 
 import argparse
 import dataclasses
@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import terminal
 from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, SandboxConfig, Status
+from r1ci_jax.sandbox.host.jail_python import MORE_PACKAGES, PACKAGES_TREE
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
-from r1ci_jax.sandbox.install import doctor
+from r1ci_jax.sandbox.install import doctor, more_packages, prepare_jail
 
 if TYPE_CHECKING:  # the class is private to argparse
     from argparse import _SubParsersAction
@@ -30,6 +32,15 @@ def add_commands(subparsers: "Subparsers") -> None:
     doctor_parser = commands.add_parser("doctor", help="check that this machine can run jails")
     doctor_parser.add_argument("--json", action="store_true", help="print one JSON object")
     doctor_parser.set_defaults(run=run_doctor)
+    setup_parser = commands.add_parser("setup", help="make the Python of the jails")
+    setup_parser.add_argument(
+        "--packages",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"also {', '.join(MORE_PACKAGES)}, for --policy {PACKAGES_TREE}",
+    )
+    setup_parser.set_defaults(run=run_setup)
     add_exec(commands)
     add_bench(commands)
     add_soak(commands)
@@ -109,6 +120,15 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     return 0 if ok else 1
 
 
+def run_setup(arguments: argparse.Namespace) -> int:
+    """Prepare the jail's Python, and add packages to it."""
+    if arguments.packages:
+        more_packages.add(arguments.packages)
+    else:
+        prepare_jail.prepare()
+    return 0
+
+
 def run_exec(arguments: argparse.Namespace) -> int:
     """Run the script, print its output and a verdict on stderr; return 0 only for ok."""
     if bool(arguments.collect) != (arguments.into is not None):
@@ -125,9 +145,9 @@ def run_exec(arguments: argparse.Namespace) -> int:
         sizes = {name: len(data) for name, data in result.files.items()}
         print(json.dumps({**dataclasses.asdict(result), "files": sizes}))
     else:
-        sys.stdout.write(result.stdout)
+        sys.stdout.write(terminal.shown(result.stdout, sys.stdout))
         sys.stdout.flush()
-        print(result.stderr + summary(result), file=sys.stderr)
+        print(terminal.shown(result.stderr + summary(result), sys.stderr), file=sys.stderr)
     return 0 if result.status is Status.OK else 1
 
 
@@ -187,7 +207,11 @@ def read_code(file: str) -> str:
         UserError: The file cannot be read.
     """
     try:
-        data = sys.stdin.buffer.read() if file == "-" else pathlib.Path(file).read_bytes()
+        if file == "-":
+            with terminal.reading_stdin() as stdin:
+                data = stdin.buffer.read()
+        else:
+            data = pathlib.Path(file).read_bytes()
         return data.decode("utf-8")
     except OSError as error:
         raise UserError(

@@ -38,7 +38,7 @@ def build_questions(
     Returns the seconds that generation took, by task, for the tasks that were generated.
     """
     return datasets.build_tasks(
-        experiment.dataset, seed=experiment.seed, data_dir=data_dir, jobs=jobs, report=report
+        experiment.dataset, seed=experiment.data_seed, data_dir=data_dir, jobs=jobs, report=report
     )
 
 
@@ -59,12 +59,14 @@ def build_demonstrations(
     if path := experiment.demonstrations.path:
         found = external_demonstrations.read(path, experiment.dataset)
         external_demonstrations.validate_against(path, found, examples)
+        if experiment.demonstrations.reexecute:
+            external_demonstrations.validate_by_execution(path, found, sandbox, report=report)
         rows = list(found.values())
     else:
         rows = scripted_teacher.write_demonstrations(
             examples,
             sandbox,
-            seed=experiment.seed,
+            seed=experiment.data_seed,
             mix=experiment.demonstrations,
             instructions=instructions(experiment),
             report=report,

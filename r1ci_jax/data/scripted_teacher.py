@@ -84,7 +84,7 @@ def write_demonstrations(
     plans = _plan(
         [e for e in examples for _ in range(per_question)], mix or DemonstrationConfig(), seed
     )
-    results = _run_all({code: None for plan in plans for code in plan.scripts()}, sandbox, report)
+    results = run_all({code: None for plan in plans for code in plan.scripts()}, sandbox, report)
     written_out = (_assemble(plan, results, instructions) for plan in plans)
     return [demonstration for demonstration in written_out if demonstration.correct]
 
@@ -152,10 +152,7 @@ def _shuffle_strategies(
     """Return `count` strategies in nearly exact proportions (largest remainders), shuffled."""
     weights = _weights(mix)
     total = sum(weights.values())
-    if total <= 0 or min(weights.values()) < 0:
-        raise UserError(
-            "the mix of demonstrations needs weights that are not negative, one above zero"
-        )
+    assert total > 0, "DemonstrationConfig lets nothing else through"
     exact = {way: count * weight / total for way, weight in weights.items()}
     counts = {way: int(number) for way, number in exact.items()}
     by_remainder = sorted(exact, key=lambda way: counts[way] - exact[way])
@@ -167,7 +164,7 @@ def _shuffle_strategies(
     return ways
 
 
-def _run_all(
+def run_all(
     codes: Iterable[str], sandbox: Interpreter, report: Report | None
 ) -> dict[str, ExecResult]:
     """Run every distinct script once, as many in parallel as the sandbox has workers."""

@@ -169,6 +169,7 @@ def test_a_prompt_longer_than_the_cache_is_told_before_anything_is_trained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     command = ["sft", "micro.py", "--config.sft.epochs=1", "--config.sampler.prefill_buckets=16"]
+    command += ["--config.limits.max_new_tokens=16"]
     assert main([*command, "--config.sampler.cache_length=20"]) == 2
     message = said(capsys)[-1]
     assert "does not fit into sampler.cache_length = 20; raise it" in message

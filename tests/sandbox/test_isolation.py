@@ -64,7 +64,7 @@ os.wait(); print("done", flush=True)
 """
     begin = time.monotonic()
     result = box.run(code)
-    assert result.status is Status.OK and result.stdout.startswith("done\n")
+    assert result.status is Status.OK and "done\n" in result.stdout
     assert time.monotonic() - begin < 5, "the reply does not wait for who holds stdout"
 
 
@@ -177,7 +177,7 @@ def test_s2_no_file_of_the_host_exists(box: Sandbox, outcomes: Outcomes) -> None
     listing = box.run(
         "import os; print(sorted(os.listdir('/')), os.listdir('/proc'), os.listdir('/scratch'))"
     )
-    top = ["cgroup", "dev", "lib", "lib64", "proc", "python", "scratch", "tmp", "usr"]
+    top = ["cgroup", "dev", "lib", "lib64", "proc", "python", "scratch", "script", "tmp", "usr"]
     assert listing.stdout == f"{top} [] []\n"
     assert box.run("import os; print(os.listdir('/cgroup'))").stdout == "[]\n"
 

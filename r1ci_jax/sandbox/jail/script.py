@@ -2,37 +2,51 @@
 
 The host sends this module into the jail as code, like `supervisor`, `session_process` and
 `fork_server`, which use it. Every import at the top costs each cold script milliseconds. So the
-module imports only mmap and modules built into the interpreter, and uses `_signal`, which is
+module imports only modules built into the interpreter, and uses `_signal`, which is
 `signal` without its enums.
 """
 
+import _frozen_importlib_external  # pyright: ignore[reportMissingImports]  # see _signal
 import _signal  # pyright: ignore[reportMissingImports]  # CPython's internal module has no stubs
 import _sitebuiltins
+import atexit
 import builtins
+import gc
 import io
-import mmap
 import os
 import sys
 
+from r1ci_jax.sandbox.jail import traceback_text
+
+TYPE_CHECKING = False  # importing typing would cost every cold script a millisecond
+if TYPE_CHECKING:
+    import ctypes
+    import mmap
+
 SCRATCH = "/scratch"
 """A script's working directory."""
-LONGEST_TRACEBACK = 200
-"""Largest number of lines of a traceback."""
-LONGEST_LINE = 2000
-"""Largest number of characters of a line in a traceback."""
+DIRECTORY = "/script"
+"""Directory of a file system of its own, which contains the script's file only."""
+FILE = f"{DIRECTORY}/script.py"
+"""The script's file: `multiprocessing` (spawn), `inspect` and the script itself can read it."""
 
 
-def run_script(script: bytes, page: mmap.mmap) -> None:
+def run_script(
+    script: bytes, page: "mmap.mmap | ctypes.Array[ctypes.c_ubyte]", file: str = FILE
+) -> None:
     """Become an ordinary `python script.py` on descriptors 0, 1 and 2; never return.
 
     One byte of `page`, shared with the parent, means "an exception reached the top". A page has no
     descriptor, so a script that writes to every descriptor cannot change it by chance. A script can
     set it on purpose without a gain: it turns one failure into another.
     """
-    reset_interpreter()
     code = 1
     try:
-        code = execute(script, page)
+        reset_interpreter()
+        if write_file(script, file):
+            code = finish(execute(script, page, file))
+        else:
+            page[0] = 1
     finally:
         os._exit(code & 0xFF)
 
@@ -40,15 +54,46 @@ def run_script(script: bytes, page: mmap.mmap) -> None:
 def reset_interpreter() -> None:
     """Attributes that a fresh interpreter has and that its embedding has changed."""
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-    # Text printed before a kill must have left the process.
-    assert isinstance(sys.stdout, io.TextIOWrapper)
-    sys.stdout.reconfigure(line_buffering=True)
+    # The descriptors were other files when Python started; a stream remembers whether it can seek.
+    sys.stdin = sys.__stdin__ = stream(0, "<stdin>", "r")
+    sys.stdout = sys.__stdout__ = stream(1, "<stdout>", "w")
+    sys.stderr = sys.__stderr__ = stream(2, "<stderr>", "w")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     sys.path.insert(0, SCRATCH)
     sys.path.append(f"{sys.prefix}/lib/python{version}/site-packages")
-    sys.argv[:] = ["<script>"]
     builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D")
     builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D")
+    builtins.help = _sitebuiltins._Helper()
+    gc.freeze()  # the collection at the end then looks at the script's objects only
+
+
+def stream(fd: int, name: str, mode: str) -> io.TextIOWrapper:
+    """Make a standard stream as Python does under PYTHONIOENCODING=utf-8:backslashreplace.
+
+    A line that was printed before a kill must have left the process, so each line is flushed.
+    """
+    raw = io.FileIO(fd, mode, closefd=False)
+    raw.name = name
+    buffered = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
+    newline = None if mode == "r" else "\n"
+    text = io.TextIOWrapper(buffered, "utf-8", "backslashreplace", newline, mode == "w")
+    text.mode = mode  # pyright: ignore[reportAttributeAccessIssue]  # CPython sets it, too
+    return text
+
+
+def write_file(script: bytes, file: str) -> bool:
+    """Store the script where `__file__` says; return False when it is too large for a file."""
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    left = memoryview(script)
+    try:
+        while left:
+            left = left[os.write(fd, left) :]
+    except OSError:
+        say("OSError: the script is larger than a file may be (limit file_bytes)\n")
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def fresh_main() -> dict[str, object]:
@@ -59,76 +104,156 @@ def fresh_main() -> dict[str, object]:
     return main_module.__dict__
 
 
-def execute(script: bytes, page: mmap.mmap) -> int:
-    """Run the script in a fresh `__main__`, then the final steps of a normal interpreter."""
+def execute(script: bytes, page: "mmap.mmap | ctypes.Array[ctypes.c_ubyte]", file: str) -> int:
+    """Run the script in a fresh `__main__`; return the exit status so far."""
     names = fresh_main()
+    names["__file__"], names["__cached__"] = file, None
+    names["__loader__"] = _frozen_importlib_external.SourceFileLoader("__main__", file)
+    if sys.version_info < (3, 14):
+        names["__annotations__"] = {}
+    sys.argv[:] = [file]
+    sys.orig_argv[:] = [sys.executable, file]
     script_pid = os.getpid()
-    code = 0
-    source = ""
     try:
-        source = script.decode("utf-8", "surrogatepass")
-        exec(compile(source, "<script>", "exec", dont_inherit=True), names)
+        exec(compile(script, file, "exec", dont_inherit=True), names)
     except SystemExit as stop:
-        code = exit_code(stop.code)
+        return exit_code(stop)
     except BaseException as error:
         if os.getpid() == script_pid:  # skipped in a process that the script forked
             page[0] = 1
-        code = 1
-        show(error, {"<script>": source})
-    return max(code, finish())
+        return report(error, file)
+    for name in ("__file__", "__cached__"):
+        names.pop(name, None)
+    return 0
 
 
-def exit_code(value: object) -> int:
-    """Return the exit status of `sys.exit(value)`."""
-    if value is None:
-        return 0
-    if isinstance(value, int):
-        return value & 0xFF
-    print(value, file=sys.stderr)
+def report(error: BaseException, file: str) -> int:
+    """Let `sys.excepthook` print an exception that reached the top; return the exit status."""
+    trace = traceback_text.TRACE.__get__(without_first_frame(error))
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    sys.last_exc = error
+    hook = getattr(sys, "excepthook", None)
+    if hook is sys.__excepthook__:
+        show(error, {file: "<script>"})
+        return 1
+    if hook is None:
+        say("sys.excepthook is missing\n")
+        show(error, {file: "<script>"})
+        return 1
+    try:
+        hook(type(error), error, trace)
+    except SystemExit as stop:
+        return exit_code(stop)
+    except BaseException as second:
+        without_first_frame(second).__context__ = None
+        say("Error in sys.excepthook:\n")
+        show(second, {file: "<script>"})
+        say("\nOriginal exception was:\n")
+        show(error, {file: "<script>"})
     return 1
 
 
-def show(error: BaseException, sources: dict[str, str]) -> None:
-    """Print the traceback as Python does, with the frames and lines of `sources` only."""
-    if sys.excepthook is not sys.__excepthook__:
-        sys.excepthook(type(error), error, error.__traceback__)
-        return
-    import linecache
-    import traceback
-
-    for name, source in sources.items():
-        linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-    report = traceback.TracebackException.from_exception(error, compact=True)
-    seen = [report]
-    while seen:
-        part = seen.pop()
-        part.stack[:] = [frame for frame in part.stack if frame.filename in sources]
-        seen += [p for p in (part.__cause__, part.__context__) if p is not None]
-        seen += getattr(part, "exceptions", None) or []
-    text = "".join(report.format())
-    lines = [clipped(line) for line in text.splitlines(keepends=True)]
-    if len(lines) > LONGEST_TRACEBACK:  # functions that call each other endlessly
-        half = LONGEST_TRACEBACK // 2
-        lines[half:-half] = [f"  ... [{len(lines) - 2 * half} lines left out] ...\n"]
-    print("".join(lines), end="", file=sys.stderr)
-
-
-def clipped(line: str) -> str:
-    """Shorten a line that quotes very long source."""
-    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ...\n"
-
-
-def finish() -> int:
-    """Join threads, run exit handlers, flush; return 120 when output could not be written."""
-    import atexit
-
-    if "threading" in sys.modules:
-        sys.modules["threading"]._shutdown()
-    atexit._run_exitfuncs()
+def exit_code(stop: SystemExit) -> int:
+    """Return the exit status of `sys.exit(value)`; print a value that is no number."""
     try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-    except (OSError, ValueError):
-        return 120
-    return 0
+        value = stop.code
+    except BaseException:  # a property of the script's own class
+        value = stop
+    if value is None:
+        return 0
+    if isinstance(value, int):
+        number = int.__index__(value)
+        if -(1 << 63) <= number < 1 << 63:
+            return number & 0xFF
+        say("OverflowError: Python int too large to convert to C long\n")
+        return 0xFF
+    try:
+        say(f"{value}\n")
+    except BaseException:  # of its `__str__`
+        say("\n")
+    return 1
+
+
+def without_first_frame(error: BaseException) -> BaseException:
+    """Remove the frame of the function that caught the exception."""
+    trace = traceback_text.TRACE.__get__(error)
+    traceback_text.TRACE.__set__(error, trace and trace.tb_next)
+    return error
+
+
+def show(error: BaseException, shown: dict[str, str]) -> None:
+    """Print the traceback as Python does, with the frames of the files `shown` only.
+
+    Args:
+        error: The exception.
+        shown: The name to print of each file whose frames are printed.
+    """
+    try:
+        text = traceback_text.text(error, shown)
+    except BaseException:  # a class of the script has methods that Python calls here
+        name = type.__dict__["__name__"].__get__(type(error))
+        text = f"{name}: the traceback cannot be printed\n"
+    say(text)
+
+
+def say(text: str) -> None:
+    """Write to stderr if the script has left one."""
+    file = getattr(sys, "stderr", None)
+    if file is not None:
+        try:
+            file.write(text)
+            file.flush()
+        except BaseException:  # as Python does
+            pass
+
+
+def finish(code: int) -> int:
+    """Join threads, run exit handlers and finalizers, flush; return the final exit status.
+
+    Python also empties all other modules. That would take longer than most scripts; an object that
+    only a module of a library holds is not finalized here.
+    """
+    if "threading" in sys.modules:
+        try:
+            sys.modules["threading"]._shutdown()
+        except BaseException as error:
+            ignored("threading._shutdown", error)
+    atexit._run_exitfuncs()
+    written = flush()
+    for name in ("stdin", "stdout", "stderr"):
+        setattr(sys, name, getattr(sys, f"__{name}__", None))
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+        sys.__dict__.pop(name, None)
+    # Objects are finalized while the names that their methods use exist.
+    sys.modules.pop("__main__", None)
+    gc.collect()
+    flush(quiet=True)
+    return code if written else 120
+
+
+def flush(*, quiet: bool = False) -> bool:
+    """Flush stdout and stderr; return False when text could not be written."""
+    written = True
+    for name in ("stdout", "stderr"):
+        file = getattr(sys, name, None)
+        try:
+            closed = file is None or file.closed
+        except BaseException:  # it is detached or has no such attribute
+            closed = False
+        try:
+            if file is not None and not closed:
+                file.flush()
+        except BaseException as error:
+            written = False
+            if name == "stdout" and not quiet:
+                ignored(file, error)
+    return written
+
+
+def ignored(where: object, error: BaseException) -> None:
+    """Print an exception that ends nothing, as Python does."""
+    try:
+        say(f"Exception ignored in: {where!r}\n")
+    except BaseException:
+        say("Exception ignored in: <object repr() failed>\n")
+    show(without_first_frame(error), {FILE: "<script>"})

@@ -10,6 +10,7 @@ import _signal  # pyright: ignore[reportMissingImports]  # see script.py
 import ast
 import builtins
 import contextlib
+import linecache
 import os
 import sys
 from types import CodeType
@@ -22,6 +23,7 @@ OK, RAISED = b"\0", b"\1"
 def serve(requests_fd: int, done_fd: int, code_fd: int) -> None:
     """Run cells until the fork server ends this process. Never returns."""
     script.reset_interpreter()
+    sys.argv[:] = ["<script>"]
     names = script.fresh_main()
     own_pid = os.getpid()
     sources: dict[str, str] = {}
@@ -46,15 +48,17 @@ def run_cell(cell: bytes, names: dict[str, object], sources: dict[str, str]) -> 
     try:
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         sources[name] = cell.decode("utf-8", "surrogatepass")
+        lines = sources[name].splitlines(keepends=True)
+        linecache.cache[name] = (len(sources[name]), None, lines, name)
         for code, shown in compiled(sources[name], name):
             value = eval(code, names)
             if shown and value is not None:
                 builtins.print(repr(value))
     except SystemExit as stop:
-        leave(script.exit_code(stop.code))
+        leave(script.exit_code(stop))
     except BaseException as error:
         ended = RAISED
-        script.show(error, sources)
+        script.show(error, {name: name for name in sources})
     for stream in (sys.stdout, sys.stderr):
         # As in a script, a closed stream is not an error.
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -77,4 +81,4 @@ def compiled(source: str, name: str) -> list[tuple[CodeType, bool]]:
 
 def leave(code: int) -> None:
     """End the session's process in the same way as a script that exits."""
-    os._exit(max(code, script.finish()) & 0xFF)
+    os._exit(script.finish(code) & 0xFF)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final, override
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import json_reader
 from r1ci_jax.tasks import answers, published_files, published_task
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.bbh import bbh_files, bbh_flaws
@@ -128,8 +129,8 @@ def remotes() -> Iterator[published_files.Remote]:
 
 def _parse_records(file: str, content: bytes) -> list[Any]:
     try:
-        rows = json.loads(content)["examples"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        rows = json_reader.parse(content, file)["examples"]
+    except (ValueError, KeyError, TypeError):
         rows = None
     if not isinstance(rows, list):
         raise UserError(

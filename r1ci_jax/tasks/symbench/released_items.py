@@ -7,12 +7,12 @@ A folder contains `<task>.jsonl`, one item per line, or the release's own layout
 import collections
 import dataclasses
 import importlib
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any, Final
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import json_reader
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Task
 from r1ci_jax.tasks.symbench.symbench_task import SymbenchTask
@@ -63,10 +63,10 @@ def read_items(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
     """Yield question and solution of each item, as published."""
     lines = folder / f"{name}.jsonl"
     if lines.is_file():
-        for number, line in enumerate(_read(lines).split("\n"), start=1):
+        for number, line in enumerate(_read_text(lines).split("\n"), start=1):
             if not line.strip():
                 continue
-            row = _parse(line, f"line {number} of {lines}")
+            row = json_reader.parse(line, f"{lines}, line {number}")
             if not isinstance(row, dict) or not isinstance(row.get("question", ""), str):
                 raise UserError(f"line {number} of {lines} is no item; is the file complete?")
             yield row.get("question", ""), row.get("solution", row)
@@ -74,23 +74,17 @@ def read_items(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
     for place in sorted(folder.glob(f"{name}*/**/sample_*")):
         question = _first(place, _QUESTIONS)
         solution = _first(place, _SOLUTIONS) or next(iter(sorted(place.glob("*.json"))), None)
-        text = _read(solution) if solution else "null"
-        parsed = _parse(text, str(solution)) if solution and solution.suffix == ".json" else text
-        yield _read(question) if question else "", parsed
+        text = _read_text(solution) if solution else "null"
+        is_json = solution is not None and solution.suffix == ".json"
+        parsed = json_reader.parse(text, solution) if is_json else text
+        yield _read_text(question) if question else "", parsed
 
 
-def _read(path: pathlib.Path) -> str:
+def _read_text(path: pathlib.Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; is the folder complete?") from error
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is no JSON ({error}); is the folder complete?") from error
 
 
 def _first(folder: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path | None:
