@@ -49,7 +49,7 @@ def _head(tasks: list[Task]) -> Iterator[str]:
         "*rules*: any answer that obeys the question's rules is right; by *answer*: one value is. "
         "Marks around an answer do not count: emphasis, backticks, quotes, round brackets, "
         "`$...$`, `\\boxed{}`, a final full stop, the commas of 1,234, a Unicode minus "
-        "(`r1ci_jax/tasks/answer_forms.py`), unless the right answer has them itself."
+        "(`r1ci_jax/tasks/answer_forms.py`), unless the right answer begins or ends with them."
     )
 
 
