@@ -168,10 +168,10 @@ def _check_released(args: argparse.Namespace) -> int:
                 f"{one.task:<40}{'ok' if one.is_passed else 'FAILED':<8}"
                 f"golds {one.num_scored}/{one.golds} of {one.items} items"
             )
-            for why, count in one.defects.items():
-                print(f"    known defect, {count} items: {why}")
-            for failure in one.failures if not one.is_passed else ():
-                print(f"    {terminal.shown(failure, sys.stdout)}")
+            for why, count in one.explained.items():
+                print(f"    {count} golds are wrong: {why}")
+            for failure in one.failures:
+                print(f"    unexplained: {terminal.shown(failure, sys.stdout)}")
         print(f"{len(reports) - len(failed)} of {len(reports)} tasks pass")
     return 1 if failed else 0
 

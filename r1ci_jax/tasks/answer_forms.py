@@ -4,7 +4,8 @@ A scorer reads an answer strictly. If that finds it wrong, these forms of it are
 from the one before: without white space around it, without a final full stop, without one pair of
 outer marks (emphasis, backticks, quotes, round brackets, dollars, `\(...\)`, `\boxed{...}`), with a
 hyphen for a Unicode minus, and, where the stored answer is one number, without thousands commas. A
-mark that the stored answer has itself is never removed. Nothing is searched for inside the text.
+mark with which the stored answer begins or ends is never removed. Nothing is searched for inside
+the text, and each form is scored strictly.
 """
 
 import json
@@ -19,7 +20,7 @@ _PAIRS: Final = (
 _MINUS: Final = "\N{MINUS SIGN}"
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
-_MOST: Final = 8
+_MOST: Final = 5
 """The largest number of forms of an answer."""
 
 
@@ -55,8 +56,8 @@ def _simpler(text: str, gold: str) -> str | None:
         if (
             inner.strip()
             and text == opening + inner + closing
-            and opening not in gold
-            and closing not in gold
+            and not gold.startswith(opening)
+            and not gold.endswith(closing)
             and _is_one_pair(inner, opening, closing)
         ):
             return inner.strip()
@@ -70,7 +71,7 @@ def _simpler(text: str, gold: str) -> str | None:
 def _is_one_pair(inner: str, opening: str, closing: str) -> bool:
     """Return True if the marks around `inner` belong together."""
     if opening == closing:
-        return opening[0] not in inner
+        return opening == "**" or opening[0] not in inner  # x**2 is a power inside emphasis.
     depth = 0
     for position in range(len(inner)):
         depth += inner.startswith(opening[-1], position) - inner.startswith(closing[-1], position)

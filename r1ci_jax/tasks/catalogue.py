@@ -46,7 +46,10 @@ def _head(tasks: list[Task]) -> Iterator[str]:
     yield ""
     yield (
         "Every answer is scored by rules, never by a model and never by running it. Scored by "
-        "*rules*: any answer that obeys the question's rules is right; by *answer*: one value is."
+        "*rules*: any answer that obeys the question's rules is right; by *answer*: one value is. "
+        "Marks around an answer do not count: emphasis, backticks, quotes, round brackets, "
+        "`$...$`, `\\boxed{}`, a final full stop, the commas of 1,234, a Unicode minus "
+        "(`r1ci_jax/tasks/answer_forms.py`), unless the right answer begins or ends with them."
     )
 
 
@@ -77,7 +80,8 @@ def _defects(tasks: list[Task]) -> Iterator[str]:
     yield (
         "Found when our scorers scored the golds of a sample of the released SymBench items "
         "(`r1ci tasks check --released DIR`). The scorers follow the rules that the released "
-        "question states."
+        "question states. The check finds the reason of every such gold by a rule, so it holds for "
+        "other items of the release too."
     )
     yield ""
     yield "| task | items | what |"

@@ -334,7 +334,16 @@ _NOTICES = {
     Status.SETUP_ERROR: "SandboxError: the interpreter could not start.",
     Status.INFRA_ERROR: "SandboxError: the interpreter failed.",
 }
-_TRACEBACK_LINES = 3
+_FIRST_LINES, _LAST_LINES = 8, 4
+"""Lines of a message that are shown: the type is in the first, and quoted causes are at the end."""
+_HEADER = re.compile(r"(?:[ |]*\+ Exception Group |[ |]*)Traceback \(most recent call last\):")
+_GROUP_HEADER = re.compile(r" *\+ Exception Group Traceback \(most recent call last\):")
+_GROUP_RULE = re.compile(r"[ |]*\+(?:-\+)?-+(?: (?:[0-9]+|\.\.\.) -+)?")
+_GROUP_LINE = re.compile(r"[ |]*[|+] ?")
+_CHAINED = (
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+)
 _LINE_CHARACTERS = 300
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -361,9 +370,9 @@ def _complaint(result: ExecResult) -> str:
         case Status.OK:
             return ""
         case Status.EXCEPTION:
-            return _traceback_tail(result.stderr) or "Exception"
+            return _failure(result.stderr) or "Exception"
         case Status.EXIT_NONZERO:
-            lines = (_traceback_tail(result.stderr), f"SystemExit: {result.exit_code}")
+            lines = (_failure(result.stderr), f"SystemExit: {result.exit_code}")
             return "\n".join(line for line in lines if line)
         case Status.KILLED_SIGNAL:
             return f"Killed: the script was ended by signal {result.signal}."
@@ -371,13 +380,51 @@ def _complaint(result: ExecResult) -> str:
             return _NOTICES[status]
 
 
-def _traceback_tail(stderr: str) -> str:
-    """Return the message at the end of a traceback, without the indented frames above it."""
+def _failure(stderr: str) -> str:
+    """Return the type and the message of the last exception, without the frames above them.
+
+    The message may have any form: several lines, indented ones, those of a group's members.
+    """
     lines = [line for line in _printable(stderr).splitlines() if line.strip()]
-    frames = [number for number, line in enumerate(lines) if line[0] in " \t"]
-    tail = lines[frames[-1] + 1 :] if frames else lines
-    kept = (tail or lines[-1:])[-_TRACEBACK_LINES:]
+    start = _last_traceback(lines)
+    if start < len(lines) and _GROUP_HEADER.fullmatch(lines[start]):
+        found = _group_messages(lines[start:])
+    else:
+        found = _without_frames(lines[start:])
+    kept = found or lines[-1:]
+    if len(kept) > _FIRST_LINES + _LAST_LINES:
+        kept = [*kept[:_FIRST_LINES], "[...]", *kept[-_LAST_LINES:]]
     return "\n".join(line[:_LINE_CHARACTERS] for line in kept)
+
+
+def _last_traceback(lines: list[str]) -> int:
+    """Return the line where the traceback of the exception that ended the script begins.
+
+    It is the first one, or the last that follows a sentence about another exception before it: a
+    message may quote tracebacks too. A syntax error has a place and no traceback.
+    """
+    headers = [n for n, line in enumerate(lines) if _HEADER.fullmatch(line)]
+    chained = [n for n in headers if n and lines[n - 1].strip(" |") in _CHAINED]
+    places = [n for n, line in enumerate(lines) if line.startswith('  File "')]
+    return next(iter(chained[-1:] or headers[:1] or places[-1:]), 0)
+
+
+def _without_frames(lines: list[str]) -> list[str]:
+    """Return the lines from the first that is neither the header nor indented."""
+    begins = (n for n, x in enumerate(lines) if x[0] not in " \t" and not _HEADER.fullmatch(x))
+    return lines[next(begins, len(lines)) :]
+
+
+def _group_messages(lines: list[str]) -> list[str]:
+    """Return the messages of an exception group and of its members, in their order."""
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        content = _GROUP_LINE.sub("", line)
+        if _GROUP_RULE.fullmatch(line) or _HEADER.fullmatch(line):
+            parts.append([])
+        elif content.strip():
+            parts[-1].append(content)
+    return [line for part in parts for line in _without_frames(part)]
 
 
 def _printable(text: str) -> str:

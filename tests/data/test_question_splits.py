@@ -82,3 +82,10 @@ def test_another_process_draws_the_same_splits() -> None:
         for seed in ("1", "77")
     }
     assert len(outputs) == 1 and len(outputs.pop()) > 1_000
+
+
+def test_a_question_with_half_a_surrogate_pair_has_a_split_and_a_key() -> None:
+    counts = {"sft": 1, "eval": 1}
+    assert question_splits.split_of("What is \ud800?", counts) in counts
+    keys = {question_splits.question_key(text) for text in ("a\ud800", "a\udfff", "a?", "a\ufffd")}
+    assert len(keys) == 4

@@ -34,8 +34,10 @@ FRAMES = ("**{}**", "`{}`", "{}.", "**{}.**", "\u201c{}\u201d", "\\(\\boxed{{{}}
         ("12,34", 1234, []),
         # Marks that the stored answer has are a part of it.
         ("(> ])", "> )", []),
-        ("*a*", "a*b", []),
-        ("'a'", "['a', 'b']", []),
+        ("*a*b*", "a*b", []),
+        ("**2*x**2 + 1**", "2*x**2 + 1", ["2*x**2 + 1"]),
+        ("**bold**", "**bold**", []),
+        ("'a'", "'a', 'b'", []),
         ("The end.", "The end.", []),
         # Two marks are no pair around the whole.
         ("(1+2)*(3)", "9", []),

@@ -1,5 +1,7 @@
 """The grammar: hand-written cases, and the automaton against the text functions."""
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -272,12 +274,76 @@ def test_observation_shows_output_and_the_end_of_a_traceback() -> None:
     assert _shown(Status.OK) == "(no output)"
     assert _shown(Status.OK, "1\n", "a warning\n") == "1"
     assert _shown(Status.EXCEPTION, "1\n", TRACEBACK) == "1\nZeroDivisionError: division by zero"
-    assert _shown(Status.EXCEPTION, "", "ValueError: a\nb\nc\nd\n") == "b\nc\nd"
+    assert _shown(Status.EXCEPTION, "", "ValueError: a\nb\nc\nd\n") == "ValueError: a\nb\nc\nd"
     assert _shown(Status.EXCEPTION, "", "ValueError: " + "x" * 999) == "ValueError: " + "x" * 288
     assert _shown(Status.EXCEPTION, "", "  only a frame\n") == "  only a frame"
     assert _shown(Status.EXCEPTION) == "Exception"
     assert _shown(Status.EXIT_NONZERO, "", "bye\n", exit_code=3) == "bye\nSystemExit: 3"
     assert "signal 11" in _shown(Status.KILLED_SIGNAL, signal=11)
+
+
+def _stderr_of(code: str) -> str:
+    command = [sys.executable, "-I", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        (
+            "raise ExceptionGroup('g', [ValueError('row 3'), KeyError('x')])",
+            "ExceptionGroup: g (2 sub-exceptions)\nValueError: row 3\nKeyError: 'x'",
+        ),
+        (
+            "raise ExceptionGroup('g', [ExceptionGroup('h', [TypeError('t\\n  u')]), OSError()])",
+            "ExceptionGroup: g (2 sub-exceptions)\nExceptionGroup: h (1 sub-exception)\n"
+            "TypeError: t\n  u\nOSError",
+        ),
+        (
+            "def f(): raise ValueError('in f')\n"
+            "try: f()\n"
+            "except ValueError as e: raise ExceptionGroup('g', [e])",
+            "ExceptionGroup: g (1 sub-exception)\nValueError: in f",
+        ),
+        (r"raise ValueError('bad:\n    1 2\n    3 4')", "ValueError: bad:\n    1 2\n    3 4"),
+        (r"raise ValueError('a\nb\nc\nd\ne\nf')", "ValueError: a\nb\nc\nd\ne\nf"),
+        ("raise KeyError", "KeyError"),
+        ("x = (1,\nprint(2)", "SyntaxError: '(' was never closed"),
+        (
+            "try: 1 / 0\nexcept ZeroDivisionError as e: raise OSError('o\\n  p') from e",
+            "OSError: o\n  p",
+        ),
+        (
+            "try: 1 / 0\nexcept ZeroDivisionError: raise OSError('o')",
+            "OSError: o",
+        ),
+        ("e = ValueError('v')\ne.add_note('see\\n  x')\nraise e", "ValueError: v\nsee\n  x"),
+        ("import sys; sys.exit('bye\\n  now')", "bye\n  now"),
+    ],
+)
+def test_a_failure_shows_type_and_message_of_any_form(code: str, shown: str) -> None:
+    assert _shown(Status.EXCEPTION, "", _stderr_of(code)) == shown
+
+
+def test_a_message_that_quotes_a_traceback_keeps_its_type() -> None:
+    code = (
+        "import traceback\n"
+        "try: 1 / 0\n"
+        "except ZeroDivisionError: text = traceback.format_exc()\n"
+        "raise RuntimeError('failed:\\n' + text)"
+    )
+    lines = _shown(Status.EXCEPTION, "", _stderr_of(code)).splitlines()
+    assert (lines[0], lines[-1]) == (
+        "RuntimeError: failed:",
+        "ZeroDivisionError: division by zero",
+    )
+
+
+def test_a_long_message_is_shortened_in_its_middle() -> None:
+    message = "\n".join(map(str, range(1000)))
+    lines = _shown(Status.EXCEPTION, "", f"ValueError: {message}\n").splitlines()
+    assert (lines[0], lines[-1]) == ("ValueError: 0", "999")
+    assert "[...]" in lines and len(lines) < 20
 
 
 def test_every_other_status_is_one_line_without_measured_times() -> None:

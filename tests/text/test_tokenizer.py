@@ -204,9 +204,9 @@ def test_wrong_input_is_one_clear_line(toy: tokenizer.Tokenizer, tmp_path: Path)
     [
         ("[" * 100_000, "cannot read"),
         ('{"a": "\\ud800', "cannot read"),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ("{}", "byte-level"),
-        ('{"model": {"type": "BPE"}, "decoder": {"type": "ByteLevel"}}', "no tokenizer definition"),
+        ('{"model": {"type": "BPE"}, "decoder": {"type": "ByteLevel"}}', "damaged"),
     ],
 )
 def test_a_broken_definition_is_one_line(tmp_path: Path, definition: str, part: str) -> None:

@@ -170,6 +170,22 @@ class ConstrainedLinearArrangement(symbench_task.SymbenchTask):
         }
         return self.item(number, question, metadata, _format_list(list(map(str, gold))))
 
+    @override
+    def explain_gold(self, item: ReleasedItem) -> str | None:
+        given = json.loads(item.example.metadata)
+        found = _read(item.gold or "")
+        if given["game"] != "elements" or found is None or len(found) != len(given["played"]):
+            return None
+        letters = given["letters"]
+        pairs = zip(given["played"], found, strict=True)
+        results = [_released_elements(letters.index(a), letters.index(b)) for a, b in pairs]
+        return next(iter(RELEASED_DEFECTS)) if results == given["results"] else None
+
+
+def _released_elements(own: int, other: int) -> str:
+    """Return the result by the release's own rules, which look at the player's card alone."""
+    return ("draw", "loss", "win", "draw", "draw")[(other - own) % 5]
+
 
 def solutions(game: str, played: Sequence[int], results: Sequence[str], limit: int) -> int:
     """Count the ways of playing that fit the results, up to the limit."""

@@ -222,3 +222,25 @@ class LogicPuzzle(SymbenchTask):
         )
         gold = ", ".join(" ".join(map(str, c)) for c in stored)
         return self.item(number, question, dataclasses.asdict(rules), gold)
+
+    @override
+    def explain_gold(self, item: ReleasedItem) -> str | None:
+        rules = Rules(**json.loads(item.example.metadata))
+        cells = _read(item.gold or "")
+        size = len(rules.grid)
+        if cells is None or any(row >= size or column >= size for row, column in cells):
+            return None
+        numbers = [rules.grid[row][column] for row, column in cells]
+        if len(cells) != rules.chosen or len({*numbers}) < len(numbers):
+            return "the stored cells are too few, too many or hold a number twice"
+        if tuple(rules.first) not in cells:
+            return "the stored cells lack the one that must be chosen"
+        lines: dict[tuple[int, int], list[int]] = {}
+        for (row, column), number in zip(cells, numbers, strict=True):
+            lines.setdefault((0, row), []).append(number)
+            lines.setdefault((1, column), []).append(number)
+        if rules.limit is None:
+            is_broken = any(sum(n < 0 for n in held) % 2 or 0 in held for held in lines.values())
+        else:
+            is_broken = any(sum(held) > rules.limit for held in lines.values())
+        return next(iter(RELEASED_DEFECTS)) if is_broken else None

@@ -60,6 +60,21 @@ def resolve_card(hand: Sequence[str], card: str, *, runs: bool = True) -> int:
     return CHI if any(held.issuperset(pair) for pair in pairs) else PASS
 
 
+def _released_result(hand: Sequence[str], card: str) -> int:
+    """Return the effect by the release's own rules.
+
+    They see a run only where its three cards are next to each other in the sorted hand, in any
+    question and also beyond the alphabet.
+    """
+    if hand.count(card) >= 2:
+        return PENG
+    row = sorted([*map(ord, hand), ord(card)])
+    triples = zip(row, row[1:], row[2:], strict=False)
+    return (
+        CHI if any(b - a == c - b == 1 and ord(card) in (a, b, c) for a, b, c in triples) else PASS
+    )
+
+
 def final_hand(game: Game) -> list[str] | None:
     """Return the hand before the last card; None where a removed card is not in the hand."""
     hand = list(game.hand)
@@ -152,4 +167,16 @@ class MahjongPattern(SymbenchTask):
             raise self.malformed(number, "no number in the solution")
         # The shorter of the two released texts has no rule about runs.
         result = resolve_card(hand, rounds[-1][0], runs='"Chi,"' in question)
-        return self.item(number, question, {"result": result}, str(stored))
+        released = _released_result(hand, rounds[-1][0])
+        metadata = {"result": result, "released_result": released, "has_runs": '"Chi,"' in question}
+        return self.item(number, question, metadata, str(stored))
+
+    @override
+    def explain_gold(self, item: ReleasedItem) -> str | None:
+        known = json.loads(item.example.metadata)
+        if item.gold != str(known["released_result"]):
+            return None
+        missed, unknown, beyond = RELEASED_DEFECTS
+        if known["result"] == CHI:
+            return missed
+        return beyond if known["has_runs"] else unknown

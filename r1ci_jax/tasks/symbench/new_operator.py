@@ -1,5 +1,6 @@
 """Evaluate an expression of operators that the question defines."""
 
+import contextlib
 import dataclasses
 import json
 import random
@@ -189,7 +190,27 @@ class NewOperator(symbench_task.SymbenchTask):
         except (ValueError, ZeroDivisionError) as error:
             raise self.malformed(number, str(error)) from error
         # The release leaves the order open; equal precedence means from left to right.
-        return self.item(number, question, {"value": str(value)}, str(gold))
+        parts = [str(part) for part in _values_of_parts(asked[1], operators)]
+        return self.item(number, question, {"value": str(value), "parts": parts}, str(gold))
+
+    @override
+    def explain_gold(self, item: symbench_task.ReleasedItem) -> str | None:
+        parts = json.loads(item.example.metadata)["parts"]
+        gold = item.gold or ""
+        is_part = any(answers.rounds_to(Fraction(part), gold, places=_PLACES) for part in parts)
+        return next(iter(RELEASED_DEFECTS)) if is_part else None
+
+
+def _values_of_parts(expression: str, operators: Mapping[str, Operator]) -> list[Fraction]:
+    """Return the values of `(a.b).c` and of `c.d` where the expression is `(a.b).c.d`."""
+    form = re.fullmatch(r"(\([0-9]+\D[0-9]+\)\D([0-9]+))(\D[0-9]+)", expression.replace(" ", ""))
+    if form is None:
+        return []
+    found: list[Fraction] = []
+    for part in (form[1], form[2] + form[3]):
+        with contextlib.suppress(ZeroDivisionError, ValueError):
+            found.append(evaluate(part, operators))
+    return found
 
 
 def _expression(rng: random.Random, order: list[str]) -> str:

@@ -127,6 +127,12 @@ class Reversi(symbench_task.SymbenchTask):
             raise self.malformed(number, "the solution holds no answer")
         return self.item(number, question, {"grid": grid, "moves": moves}, gold)
 
+    @override
+    def explain_gold(self, item: symbench_task.ReleasedItem) -> str | None:
+        shown = "".join(json.loads(item.example.metadata)["grid"])
+        cells = _cells(item.gold or "", len(shown))
+        return next(iter(RELEASED_DEFECTS)) if cells == list(shown) else None
+
 
 def play(grid: list[str], moves: list[Move]) -> list[str]:
     """Return the grid after the moves."""
