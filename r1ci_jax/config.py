@@ -236,7 +236,7 @@ class SftConfig(Checked, section="sft"):
     sequence_length: Count = 256
     """Tokens per row; a longer demonstration is an error, never truncated."""
     lr: NonNegative = 1e-5
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW, whose beta1 is 0.9."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up: "cosine" decays to zero at the last step."""
     warmup_fraction: Fraction = 0.03
@@ -294,7 +294,7 @@ class GrpoConfig(Checked, section="grpo"):
     steps_per_stage: Annotated[tuple[Natural, ...], Entries()] = (150, 150, 150, 150)
     """Rollout batches per curriculum stage (paper: 150); uniform order spends their sum at once."""
     lr: NonNegative = 1e-6
-    """Learning rate of AdamW (paper: 1e-6)."""
+    """Learning rate of AdamW (paper: 1e-6); its betas are 0.9 and 0.999, its weight decay is 0."""
     warmup_steps: Natural = 0
     """Optimizer steps over which the learning rate rises linearly."""
     clip_norm: Positive = 1.0
