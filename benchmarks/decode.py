@@ -53,7 +53,7 @@ def engine(batch: int, prompt: int, new: int) -> Any:
         prefill_buckets=(prompt,),
         prefill_rows=batch,
     )
-    built = engine.Engine(config, sampler, never, eos_id=-1, seed=0)
+    built = engine.Engine(config, sampler, never, stop_token_ids=(), seed=0)
     built.load(jax.jit(qwen2.decoder_weights, static_argnames="config")(nnx.state(model), config))
     built.warm_up()
     return built

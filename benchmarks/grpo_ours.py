@@ -83,7 +83,7 @@ def runner(policy: Policy, tokenizer: Tokenizer, sizes: Sizes) -> Runner:
         prefill_rows=sizes.prompts,
     )
     table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
-    engine = Engine(policy.config, sampler, table, eos_id=-1, seed=0)  # -1: nothing ends a row
+    engine = Engine(policy.config, sampler, table, stop_token_ids=(), seed=0)
     # Random words close no code block, so the interpreter is never called.
     nobody: Any = None
     return Rewarding(engine, nobody, tokenizer, TurnLimits(max_new_tokens=sizes.new))

@@ -130,7 +130,7 @@ def make_runner(config, tokens: tokenizer.Tokenizer, sandbox: Sandbox, seed: int
     """Connect the sampler, which stops at the end of a code block, with the sandbox."""
     table = stop_automaton.token_table(protocol.stop_machine(), tokens.token_bytes())
     sampler = SamplerConfig(cache_length=ROW_LENGTH, chunk_steps=8, prefill_buckets=(16, 32))
-    engine = Engine(config, sampler, table, eos_id=tokens.eos_id, seed=seed)
+    engine = Engine(config, sampler, table, stop_token_ids=tokens.stop_token_ids, seed=seed)
     limits = TurnLimits(max_code_calls=2, max_new_tokens=48, max_observation_tokens=32)
     return Runner(engine, sandbox, tokens, limits)
 

@@ -6,9 +6,19 @@ field. A setting that a single experiment needs belongs in that experiment's fil
 
 import dataclasses
 import re
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.ranges import (
+    Checked,
+    Count,
+    Entries,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+)
 from r1ci_jax.sandbox.settings import SandboxConfig
 
 Quantization = Literal["none", "int8"]
@@ -18,6 +28,9 @@ Attention = Literal["auto", "dense", "blocked", "splash"]
 Remat = Literal["none", "dots", "attention", "layer"]
 Order = Literal["curriculum", "uniform"]
 OldLogprobs = Literal["rollout", "recompute"]
+Seed = Annotated[int, Range(at_least=0, at_most=20_000_000)]
+"""A hundred seeds of stages are made of each, and they fit into 32 bits."""
+Ascending = Annotated[tuple[Count, ...], Entries(order="ascending")]
 
 BASE_MODELS = ("untrained", "sft")
 """Models that every run evaluates before those of its arms."""
@@ -30,12 +43,8 @@ def _require(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
-def _require_choice(key: str, value: str, choices: object) -> None:
-    _require(value in get_args(choices), f"{key} must be one of {', '.join(get_args(choices))}")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Checked, section="model"):
     """Architecture, first weights and tokenizer of the policy."""
 
     preset: str = "toy"
@@ -46,10 +55,11 @@ class ModelConfig:
     """Preset whose sizes the checkpoint must have, for `r1ci plan` offline; empty: any."""
     tokenizer: str = ""
     """Directory or hub id; empty: the checkpoint's, else a byte-level BPE of the run's own data."""
-    tokenizer_vocab: int = 512
+    tokenizer_vocab: Annotated[int, Range(at_least=259)] = 512
     """Vocabulary size of the byte-level BPE in tokens, special tokens included."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(
             not self.architecture or bool(self.checkpoint),
             "model.architecture says what a checkpoint must have, and model.checkpoint is empty; "
@@ -58,78 +68,87 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DatasetConfig:
+class DatasetConfig(Checked, section="dataset"):
     """Tasks, and the number of questions per task and split."""
 
-    tasks: tuple[str, ...] = ()
+    tasks: Annotated[tuple[str, ...], Entries(order="distinct")] = ()
     """Names from the task registry (`r1ci tasks list`). Tasks for training are also evaluated,
     tasks for testing are only evaluated."""
-    difficulties: tuple[int, ...] = (1, 2, 3)
+    difficulties: Annotated[tuple[Count, ...], Entries(order="distinct")] = (1, 2, 3)
     """Difficulty levels, mixed evenly."""
-    sft_per_task: int = 70
+    sft_per_task: Count = 70
     """Questions per task for demonstrations (paper: at most 70 trajectories per task)."""
-    grpo_per_task: int = 50
+    grpo_per_task: Count = 50
     """Questions per task for reinforcement learning, disjoint from the supervised ones."""
-    eval_per_task: int = 40
+    eval_per_task: Count = 40
     """Held-out questions per task."""
-
-    def __post_init__(self) -> None:
-        _require(
-            bool(self.tasks), "dataset.tasks is empty: name at least one task (r1ci tasks list)"
-        )
-        for name in ("sft_per_task", "grpo_per_task", "eval_per_task"):
-            _require(getattr(self, name) > 0, f"dataset.{name} must be positive")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DemonstrationConfig:
+class DemonstrationConfig(Checked, section="demonstrations"):
     """Source of the demonstrations for supervised fine-tuning.
 
-    All but `path` are weights of the scripted teacher's mixture: they need not sum to one. The
+    The numbers are weights of the scripted teacher's mixture: they need not sum to one. The
     scripted teacher knows the toy tasks.
     """
 
     path: str = ""
     """File of JSON lines, or its URL, with demonstrations made elsewhere (docs/demonstrations.md).
     Empty: the scripted teacher writes them."""
-    code_agent: float = 0.7
+    reexecute: bool = True
+    """True: every script of `path` runs again, and must print what the file says that it printed.
+    False: the file is believed, for scripts whose output depends on the machine or the time."""
+    code_agent: NonNegative = 0.7
     """Weight of demonstrations with a free choice of text and code."""
-    all_text: float = 0.1
+    all_text: NonNegative = 0.1
     """Weight of demonstrations that are instructed to answer without code."""
-    all_code: float = 0.1
+    all_code: NonNegative = 0.1
     """Weight of demonstrations that are instructed to answer with code."""
-    codesteer: float = 0.1
+    codesteer: NonNegative = 0.1
     """Weight of demonstrations with a first answer, then the request to check it with code."""
-    code: float = 0.55
+    code: NonNegative = 0.55
     """Weight among code_agent: one script, then the answer."""
-    repair: float = 0.10
+    repair: NonNegative = 0.10
     """Weight among code_agent: a script that raises (shown, not learned), then its repair."""
-    check: float = 0.10
+    check: NonNegative = 0.10
     """Weight among code_agent: a script, a second one that checks the result, then the answer."""
-    direct: float = 0.25
+    direct: NonNegative = 0.25
     """Weight among code_agent: the answer without any script."""
-    wrong_first: float = 0.5
+    wrong_first: Fraction = 0.5
     """Fraction of codesteer whose first answer is wrong (shown, not learned)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(
+            self.code_agent + self.all_text + self.all_code + self.codesteer > 0,
+            "demonstrations.code_agent, all_text, all_code and codesteer are all zero; "
+            "give one of them a weight",
+        )
+        _require(
+            self.code_agent == 0 or self.code + self.repair + self.check + self.direct > 0,
+            "demonstrations.code, repair, check and direct are all zero; give one of them a "
+            "weight, or set demonstrations.code_agent to zero too",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SamplerConfig:
+class SamplerConfig(Checked, section="sampler"):
     """The sampler: slots, KV cache and number formats."""
 
-    slots: int = 64
+    slots: Count = 64
     """Trajectories decoded together."""
-    cache_length: int = 256
+    cache_length: Count = 256
     """Length of a cache row in tokens: prompt, completion and observations."""
-    chunk_steps: int = 16
+    chunk_steps: Count = 16
     """Decode steps per device call."""
-    prefill_buckets: tuple[int, ...] = (16, 32, 64, 128)
+    prefill_buckets: Ascending = (16, 32, 64, 128)
     """Padded lengths of an input in tokens; a longer input takes several prefill calls."""
-    prefill_rows: int = 16
+    prefill_rows: Count = 16
     """Rows of one prefill call."""
-    observation_lag: int = 1
-    """Chunks that the other slots decode between the end of a turn and the entry of its
-    observation. A script should take about as long: a shorter lag waits for it, a longer one leaves
-    its slot idle."""
+    observation_lag: Count = 1
+    """Chunks of decoding that a script stands for where grpo.max_staleness counts where a step ends
+    (it must not depend on time). A script should take about as long: with another value a step
+    samples more that is dropped. Nothing else depends on it."""
     dtype: Dtype = "float32"
     """Type of weights, activations and of a cache that is not quantized."""
     weight_quantization: Quantization = "none"
@@ -138,70 +157,49 @@ class SamplerConfig:
     """"int8": keys and values in eight bits with one scale per slot, head and position."""
 
     def __post_init__(self) -> None:
-        for name in ("slots", "chunk_steps", "prefill_rows", "observation_lag"):
-            _require(getattr(self, name) > 0, f"sampler.{name} must be positive")
-        _require_choice("sampler.dtype", self.dtype, Dtype)
-        _require_choice("sampler.weight_quantization", self.weight_quantization, Quantization)
-        _require_choice("sampler.cache_quantization", self.cache_quantization, Quantization)
-        _require(
-            tuple(sorted(self.prefill_buckets)) == self.prefill_buckets
-            and self.prefill_buckets[0] > 0,
-            "sampler.prefill_buckets must be positive and ascending",
-        )
+        super().__post_init__()
         _require(
             self.prefill_buckets[-1] <= self.cache_length,
-            "sampler.prefill_buckets holds a bucket longer than sampler.cache_length",
+            f"sampler.prefill_buckets holds {self.prefill_buckets[-1]}, a bucket longer than "
+            f"sampler.cache_length = {self.cache_length}",
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SamplingParams:
+class SamplingParams(Checked, section="eval.sampling"):
     """Distribution of a sampled token. The filters apply in this order, after the temperature."""
 
-    temperature: float = 1.0
+    temperature: NonNegative = 1.0
     """Divisor of the logits; 0 takes the most likely token."""
-    top_k: int = 0
-    """Top-k filter in tokens (ties are kept); 0 disables it."""
-    top_p: float = 1.0
+    top_k: Natural = 0
+    """Top-k filter in tokens (of equally likely ones those with the smaller ids); 0 disables it."""
+    top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
     """Nucleus filter: keeps the fewest most likely tokens whose probabilities reach this sum."""
-    min_p: float = 0.0
+    min_p: Fraction = 0.0
     """Keeps tokens at least this fraction as likely as the most likely one."""
 
-    def __post_init__(self) -> None:
-        _require(self.temperature >= 0, "temperature must not be negative")
-        _require(self.top_k >= 0, "top_k must not be negative (0 keeps all tokens)")
-        _require(0 < self.top_p <= 1, "top_p must be above 0 and at most 1")
-        _require(0 <= self.min_p <= 1, "min_p must lie between 0 and 1")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TurnLimits:
+class TurnLimits(Checked, section="limits"):
     """Limits of one trajectory. Each has its own stop reason."""
 
-    max_code_calls: int = 8
+    max_code_calls: Natural = 8
     """Code calls per trajectory (paper: 8)."""
-    max_turns: int | None = None
+    max_turns: Count | None = None
     """Turns per trajectory, one more than the observations between them; None: no limit."""
-    max_turn_tokens: int | None = None
+    max_turn_tokens: Count | None = None
     """Sampled tokens per turn; None: as many as the trajectory has left."""
-    max_new_tokens: int = 128
+    max_new_tokens: Count = 128
     """Sampled tokens per trajectory."""
-    max_wall_seconds: float | None = None
+    max_wall_seconds: Positive | None = None
     """Seconds per trajectory. It depends on the machine which trajectories exceed it, so a run that
     sets it is not reproduced bit for bit. Scripts have limits of their own (sandbox.limits)."""
-    max_observation_tokens: int = 48
+    max_observation_tokens: Count = 48
     """Tokens per observation; of longer output the beginning and the end are kept."""
-
-    def __post_init__(self) -> None:
-        _require(self.max_code_calls >= 0, "limits.max_code_calls must not be negative")
-        _require(self.max_new_tokens > 0, "limits.max_new_tokens must be positive")
-        for name in ("max_turns", "max_turn_tokens", "max_wall_seconds"):
-            value = getattr(self, name)
-            _require(value is None or value > 0, f"limits.{name} must be positive, or None")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Checked, section="train"):
     """Compute settings shared by both trainers. All but LoRA change results by rounding only."""
 
     dtype: Dtype = "float32"
@@ -215,151 +213,145 @@ class TrainConfig:
     attention: Attention = "auto"
     """"dense": scores are materialized. "blocked": one block of queries at a time. "splash": the
     TPU kernel. "auto": splash on TPUs, elsewhere dense for short rows and blocked for long ones."""
-    logits_chunk: int = 1024
+    logits_chunk: Count = 1024
     """Positions per logits chunk and device; peak memory is this x vocabulary x 4 bytes."""
-    lora_rank: int = 0
+    lora_rank: Natural = 0
     """Rank of low-rank adapters of every matrix of the layers; 0 trains all weights."""
-    lora_alpha: float = 16.0
+    lora_alpha: Positive = 16.0
     """Adapters are scaled by lora_alpha / lora_rank."""
-
-    def __post_init__(self) -> None:
-        _require_choice("train.dtype", self.dtype, Dtype)
-        _require_choice("train.remat", self.remat, Remat)
-        _require_choice("train.attention", self.attention, Attention)
-        _require(self.logits_chunk > 0, "train.logits_chunk must be positive")
-        _require(self.lora_rank >= 0, "train.lora_rank must not be negative (0 trains all weights)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SftConfig:
+class SftConfig(Checked, section="sft"):
     """Multi-turn supervised fine-tuning (paper section 4.1)."""
 
-    epochs: int = 3
+    epochs: Count = 3
     """Passes over the demonstrations (paper: 3)."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Rows per optimizer step (paper: 32 demonstrations)."""
     packing: bool = True
     """True: a row holds as many demonstrations as fit. False: one per row, in more time."""
-    num_microbatches: int = 1
+    num_microbatches: Count = 1
     """Parts of a batch whose gradients are accumulated: the same step in less memory."""
-    sequence_length: int = 256
+    sequence_length: Count = 256
     """Tokens per row; a longer demonstration is an error, never truncated."""
-    lr: float = 1e-5
+    lr: NonNegative = 1e-5
     """Peak learning rate of AdamW."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up: "cosine" decays to zero at the last step."""
-    warmup_fraction: float = 0.03
+    warmup_fraction: Fraction = 0.03
     """Fraction of the steps over which the learning rate rises linearly."""
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
     """AdamW's decoupled weight decay, times the learning rate; not of norms and biases."""
-    adam_b2: float = 0.999
+    adam_b2: Annotated[float, Range(above=0, below=1)] = 0.999
     """AdamW's decay rate beta2 of the second moment; short trainings from scratch want less."""
-    clip_norm: float = 1.0
+    clip_norm: Positive = 1.0
     """Global gradient norm above which the gradient is scaled down."""
-    checkpoint_every: int = 100
+    checkpoint_every: Count = 100
     """Steps between checkpoints."""
-    checkpoint_keep: int = 2
+    checkpoint_keep: Count = 2
     """Newest checkpoints that are kept."""
-    checkpoint_keep_best: int = 1
+    checkpoint_keep_best: Natural = 1
     """Further checkpoints that are kept: those with the lowest loss."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(
-            self.num_microbatches > 0 and self.batch_size % self.num_microbatches == 0,
+            self.batch_size % self.num_microbatches == 0,
             f"sft.num_microbatches = {self.num_microbatches} does not divide "
             f"sft.batch_size = {self.batch_size}",
         )
-        _require(self.schedule in ("cosine", "constant"), "sft.schedule must be cosine or constant")
-        _require(self.checkpoint_keep > 0, "sft.checkpoint_keep must be positive")
-        _require(self.checkpoint_keep_best >= 0, "sft.checkpoint_keep_best must not be negative")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PotentialConfig:
+class PotentialConfig(Checked, section="potential"):
     """Improvement potential Π = 4p(1-p) of every GRPO question (paper section 4.2)."""
 
-    samples_per_agent: int = 5
+    samples_per_agent: Count = 5
     """Trajectories per question and agent; four agents make the paper's N = 20."""
-    temperatures: tuple[float, ...] = (0.6, 0.8, 1.0, 1.1, 1.2)
+    temperatures: Annotated[tuple[Positive, ...], Entries()] = (0.6, 0.8, 1.0, 1.1, 1.2)
     """Sampling temperature of an agent's i-th trajectory, repeated in a cycle."""
-    lower_bounds: tuple[float, ...] = (0.64, 0.48, 0.32)
+    lower_bounds: Annotated[
+        tuple[Annotated[float, Range(above=0, below=1)], ...],
+        Entries(order="descending", may_be_empty=True),
+    ] = (0.64, 0.48, 0.32)
     """Smallest potential Π of groups 1 to 3; group 4 takes the rest."""
-
-    def __post_init__(self) -> None:
-        _require(self.samples_per_agent > 0, "potential.samples_per_agent must be positive")
-        _require(len(self.temperatures) > 0, "potential.temperatures must name at least one")
-        _require(
-            tuple(sorted(self.lower_bounds, reverse=True)) == self.lower_bounds,
-            "potential.lower_bounds must descend: the first group has the largest potential",
-        )
+    chance_corrected: bool = False
+    """True: Π is that of p' = max(0, (p - c) / (1 - c)), where c is what a constant answer scores
+    on the task's GRPO questions, so that guessing alone has no potential. False: the paper's."""
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """The same as in grpo, of the scripts of a block of questions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GrpoConfig:
+class GrpoConfig(Checked, section="grpo"):
     """Group-relative policy optimization (paper section 5)."""
 
-    prompts_per_step: int = 128
+    prompts_per_step: Count = 128
     """Questions per rollout batch (paper: batch 128)."""
-    rollouts_per_prompt: int = 5
+    rollouts_per_prompt: Annotated[int, Range(at_least=2)] = 5
     """Rollouts per question, the group size G (paper: 5)."""
-    steps_per_stage: tuple[int, ...] = (150, 150, 150, 150)
+    steps_per_stage: Annotated[tuple[Natural, ...], Entries()] = (150, 150, 150, 150)
     """Rollout batches per curriculum stage (paper: 150); uniform order spends their sum at once."""
-    lr: float = 1e-6
+    lr: NonNegative = 1e-6
     """Learning rate of AdamW (paper: 1e-6)."""
-    warmup_steps: int = 0
+    warmup_steps: Natural = 0
     """Optimizer steps over which the learning rate rises linearly."""
-    clip_norm: float = 1.0
+    clip_norm: Positive = 1.0
     """Global gradient norm above which the gradient is scaled down."""
-    clip_low: float = 0.2
+    clip_low: Annotated[float, Range(above=0, at_most=1)] = 0.2
     """Clip range ε below one: the ratio counts no less than 1 - clip_low."""
-    clip_high: float = 0.2
+    clip_high: Positive = 0.2
     """Clip range ε above one: the ratio counts no more than 1 + clip_high."""
-    kl_coef: float = 0.001
+    kl_coef: NonNegative = 0.001
     """Weight β of the KL divergence from the SFT model (paper: 0.001)."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Sampling temperature of rollouts (paper: 1.0)."""
-    sequence_lengths: tuple[int, ...] = (128, 256)
+    sequence_lengths: Ascending = (128, 256)
     """Padded row lengths of a microbatch in tokens; the last holds any trajectory."""
-    microbatch_tokens: int = 16384
+    microbatch_tokens: Count = 16384
     """Tokens per forward and backward pass, padding counted: as many rows as fit at their padded
     length. Gradients are accumulated over microbatches, so the step is the same."""
-    num_minibatches: int = 1
+    num_minibatches: Count = 1
     """Optimizer steps per iteration; each uses an equal part of the rollout batch's questions."""
-    num_iterations: int = 1
+    num_iterations: Count = 1
     """Iterations over a rollout batch, the μ of GRPO."""
     old_logprobs: OldLogprobs = "rollout"
     """Source of the old log-probabilities. "rollout": recorded while sampling. "recompute": the
     trainer's own under the same weights, one more forward pass, where the sampler rounds
     (bfloat16, int8). Tokens that older weights sampled keep what was recorded."""
-    turn_penalty_after: int = 6
+    turn_penalty_after: Natural = 6
     """Turns without penalty; a trajectory with more loses 0.1 of reward (paper: 6)."""
-    checkpoint_every: int = 10
+    checkpoint_every: Count = 10
     """Steps between checkpoints."""
-    checkpoint_keep: int = 2
+    checkpoint_keep: Count = 2
     """Newest checkpoints that are kept."""
-    checkpoint_keep_best: int = 1
+    checkpoint_keep_best: Natural = 1
     """Further checkpoints that are kept: those with the highest mean reward."""
-    logged_trajectories: int = 4
+    logged_trajectories: Natural = 4
     """Trajectories per step in trajectories.jsonl: best, worst, and a spread between."""
-    max_staleness: int = 0
+    max_staleness: Natural = 0
     """Steps by which a group may be older than the weights it trains; 0 is on-policy. Else one more
     batch is in flight, and a step ends when enough groups are complete (partial rollouts)."""
     dump_rollouts: bool = False
     """True: the exact trajectories of each step are kept in the run's rollouts/<arm>/."""
     replay_rollouts: str = ""
     """Directory rollouts/ of such a run: it is trained on, without sampler and interpreter."""
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """Largest fraction of a step's scripts about which the sandbox may give no verdict (their
+    trajectories are left out); with more (and at least four) the run stops. 1: it never does."""
 
     def __post_init__(self) -> None:
-        _require(self.max_staleness >= 0, "grpo.max_staleness must not be negative (0: on-policy)")
+        super().__post_init__()
         _require(
-            self.num_minibatches > 0 and self.prompts_per_step % self.num_minibatches == 0,
+            self.prompts_per_step % self.num_minibatches == 0,
             f"grpo.num_minibatches = {self.num_minibatches} does not divide "
             f"grpo.prompts_per_step = {self.prompts_per_step}",
         )
-        _require(self.num_iterations > 0, "grpo.num_iterations must be positive")
-        _require(self.checkpoint_keep > 0, "grpo.checkpoint_keep must be positive")
-        _require(self.checkpoint_keep_best >= 0, "grpo.checkpoint_keep_best must not be negative")
-        _require_choice("grpo.old_logprobs", self.old_logprobs, OldLogprobs)
+        _require(
+            sum(self.steps_per_stage) > 0,
+            f"grpo.steps_per_stage = {self.steps_per_stage} has no step; give a stage at least one",
+        )
 
     def microbatch_rows(self, length: int, num_batch_shards: int) -> int:
         """Rows of a microbatch of this padded length, a multiple of `num_batch_shards`."""
@@ -368,7 +360,7 @@ class GrpoConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Arm:
+class Arm(Checked, section="arm"):
     """One GRPO training of an experiment: a named variant of curriculum order and settings.
 
     All arms start from the SFT model and use the same seed.
@@ -383,40 +375,36 @@ class Arm:
     """Settings of this arm, its stages among them; None: the experiment's `grpo`."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(
             re.fullmatch(rf"{ARM_PREFIX}[a-z0-9_]+", self.name) is not None,
             f"arm {self.name!r}: a name is {ARM_PREFIX} and small letters, digits, underscores",
         )
-        _require_choice(f"the order of arm {self.name}", self.order, Order)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalConfig:
+class EvalConfig(Checked, section="eval"):
     """Accuracy on held-out questions."""
 
     sampling: SamplingParams = SamplingParams(temperature=0.6)
-    samples_per_question: int = 1
+    samples_per_question: Count = 1
     """Trajectories per held-out question."""
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """The same as in grpo, of the scripts of a block of questions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeshConfig:
+class MeshConfig(Checked, section="mesh"):
     """Devices along each axis of the mesh; all ones: the first device alone."""
 
-    slices: int = 1
+    slices: Count = 1
     """TPU slices on the data-center network: full replicas, so that only gradients cross."""
-    data: int = 1
+    data: Count = 1
     """Replicas of the parameters, each with its part of the batch."""
-    fsdp: int = 1
+    fsdp: Count = 1
     """Shards of the parameters and of the batch."""
-    tensor: int = 1
+    tensor: Count = 1
     """Shards of heads, feed-forward width and vocabulary."""
-
-    def __post_init__(self) -> None:
-        _require(
-            min(self.slices, self.data, self.fsdp, self.tensor) > 0,
-            "mesh.slices, mesh.data, mesh.fsdp and mesh.tensor must be positive",
-        )
 
     @property
     def num_devices(self) -> int:
@@ -433,15 +421,17 @@ _SANDBOX = SandboxConfig()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiment(Checked):
     """One run, from data to report."""
 
     name: str
     """Name of the experiment, and of its run directory under runs/."""
     paper_row: str = ""
     """Row of the paper's tables (experiments/paper_numbers.py) to compare with; empty: none."""
-    seed: int = 0
-    """Seed of data, weights, batches and sampling."""
+    seed: Seed = 0
+    """Seed of weights, batches and sampling: a repetition of the training changes it alone."""
+    data_seed: Seed = 0
+    """Seed of questions, splits and demonstrations; those made elsewhere fit every `seed` with it."""
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig
     demonstrations: DemonstrationConfig = DemonstrationConfig()
@@ -459,12 +449,25 @@ class Experiment:
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(
+            re.fullmatch(r"\.*[^./\s][^/]*", self.name) is not None
+            and self.name.isprintable()
+            and len(self.name.encode()) <= 200,
+            f"name {self.name!r} cannot be a directory under runs/; use letters, digits and dashes",
+        )
         names = [arm.name for arm in self.arms]
         twice = sorted({name for name in names if names.count(name) > 1})
         _require(not twice, f"arms has {', '.join(twice)} more than once; give each its own name")
         for arm in self.arms:
             self._check_grpo(self.grpo_of(arm), "" if arm.grpo is None else f" of arm {arm.name}")
         self._check_grpo(self.grpo, "")
+        longest, room = self.limits.max_new_tokens, self.sampler.cache_length
+        _require(
+            room > longest,
+            f"sampler.cache_length = {room} has no room for a prompt and limits.max_new_tokens = "
+            f"{longest}; raise the one or lower the other",
+        )
         num_shards = self.mesh.num_batch_shards
         microbatch = self.sft.batch_size // self.sft.num_microbatches
         for name, rows in (
@@ -472,17 +475,14 @@ class Experiment:
             ("sft.batch_size", self.sft.batch_size),
             ("sft.batch_size / sft.num_microbatches", microbatch),
         ):
-            _require(
-                rows % num_shards == 0,
-                f"{name} = {rows} is not a multiple of "
-                f"mesh.slices x mesh.data x mesh.fsdp = {num_shards}",
-            )
+            shards = f"mesh.slices x mesh.data x mesh.fsdp = {num_shards}"
+            _require(rows % num_shards == 0, f"{name} = {rows} is not a multiple of {shards}")
 
     def _check_grpo(self, grpo: GrpoConfig, owner: str) -> None:
-        lengths = grpo.sequence_lengths
         _require(
-            tuple(sorted(lengths)) == lengths and lengths[-1] >= self.sampler.cache_length,
-            f"grpo.sequence_lengths{owner} must ascend to at least sampler.cache_length",
+            grpo.sequence_lengths[-1] >= self.sampler.cache_length,
+            f"grpo.sequence_lengths{owner} end at {grpo.sequence_lengths[-1]}; the last must be at "
+            f"least sampler.cache_length = {self.sampler.cache_length}",
         )
         stages = len(self.potential.lower_bounds) + 1
         _require(

@@ -14,13 +14,13 @@ Each stage is resumable, and skipped once it is finished.
 import contextlib
 import dataclasses
 import functools
+import math
 import zlib
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from r1ci_jax.config import Arm, Experiment, GrpoConfig, MeshConfig
 from r1ci_jax.curriculum import potential, stages
@@ -32,6 +32,7 @@ from r1ci_jax.model import presets
 from r1ci_jax.rollout import summaries
 from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.runner import Runner
+from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import hosts, metrics, preemption, progress
 from r1ci_jax.runtime.run_dir import RunDir
@@ -52,6 +53,9 @@ from r1ci_jax.train.training_run import TrainingRun
 STAGE_SEEDS = {"sft": 1, "potential": 2, "grpo": 3, "eval": 4}
 """Offsets that keep the random streams of the stages apart."""
 
+LOGGED_EVALUATION_TRAJECTORIES = 12
+"""About this many trajectories of each evaluated model are logged."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -63,7 +67,7 @@ class Run:
 
     @functools.cached_property
     def loaded(self) -> LoadedPolicy:
-        """The policy, its untrained weights and its tokenizer, loaded once."""
+        """The policy and its tokenizer, loaded once; weights stay nowhere but in their stage."""
         return policies.load(self.experiment, self.directory.tokenizer)
 
     def seed(self, stage: str) -> int:
@@ -77,11 +81,11 @@ class Run:
 
     def load_weights(self, model: str) -> Params:
         """Load the final weights of a model by its name in results.jsonl."""
-        params = self.loaded.params
+        policy = self.loaded.policy
         if model == "untrained":
-            return params
+            return policies.load_untrained(self.experiment, policy)
         path = self.directory.checkpoints / model / "final"
-        return checkpoint.load_params(path, checkpoint.abstract(params))[0]
+        return checkpoint.load_params(path, policy.abstract_params)[0]
 
     def save_weights(self, model: str, params: Params) -> None:
         """Save the final weights of a model."""
@@ -89,13 +93,13 @@ class Run:
 
     def make_runner(self, stage: str, *, grpo: GrpoConfig | None = None) -> Runner:
         """Make a stage's runner, without weights; `grpo` are the settings of its arm."""
-        policy, _, tokenizer = self.loaded
+        policy, tokenizer = self.loaded
         table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
         engine = Engine(
             policy.config,
             self.experiment.sampler,
             table,
-            eos_id=tokenizer.eos_id,
+            stop_token_ids=tokenizer.stop_token_ids,
             seed=self.seed(stage),
         )
         return Runner(
@@ -185,7 +189,7 @@ def _report_to(bar: progress.Progress) -> Callable[[int, int], None]:
 def train_sft(run: Run) -> None:
     """Fine-tune the policy on the demonstrations."""
     config = run.experiment.sft
-    policy, params, tokenizer = run.loaded
+    policy, tokenizer = run.loaded
     sequences = encoding.encode_all(
         datasets.load_trajectories(run.directory.data),
         tokenizer,
@@ -194,7 +198,7 @@ def train_sft(run: Run) -> None:
     )
     trained = sft.train(
         policy,
-        jax.tree.map(jnp.copy, params),  # the trainer donates its argument
+        run.load_weights("untrained"),
         sequences,
         config,
         TrainingRun.in_directory(run.directory, "sft", seed=run.seed("sft")),
@@ -239,7 +243,7 @@ def train_grpo(run: Run) -> None:
 
 def train_arm(run: Run, arm: Arm) -> Params:
     """Train one arm, from its last checkpoint if there is one."""
-    policy, _, tokenizer = run.loaded
+    policy, tokenizer = run.loaded
     return grpo.train(
         policy,
         run.load_weights("sft"),
@@ -279,41 +283,65 @@ def _rollout_source(run: Run, arm: Arm) -> TrajectorySource:
 
 
 def evaluate_models(run: Run) -> None:
-    """Evaluate every model on held-out questions; models that have results are skipped."""
+    """Evaluate every model on held-out questions; questions that have an answer are skipped."""
     runner = run.make_runner("eval")
-    path, tasks = run.directory.results_path, set(run.experiment.dataset.tasks)
-    _keep_common_records(path, ("model", "task"))
+    _keep_common_records(run.directory.evaluation_path, ("model", "example_id"))
+    _keep_common_records(run.directory.results_path, ("model", "task"))
     for model in run.experiment.models:
-        known = {record["task"] for record in metrics.read(path) if record["model"] == model}
-        if not tasks <= known:
-            evaluate_model(run, runner, model)
+        evaluate_model(run, runner, model)
 
 
 def evaluate_model(run: Run, runner: Runner, model: str) -> None:
     """Evaluate one model: its accuracy per task, and a few of its trajectories."""
-    examples, stage = run.load_examples("eval"), f"eval_{model}"
+    examples, path = run.load_examples("eval"), run.directory.evaluation_path
+    known = evaluation.read(path, model)
+    if any(example.id not in known for example in examples):
+        _answer_questions(run, runner, model, examples)
+    records = evaluation.make_records(model, evaluation.read(path, model), examples)
+    if records != [r for r in metrics.read(run.directory.results_path) if r["model"] == model]:
+        with metrics.JsonlLog(run.directory.results_path) as results:
+            # A killed run may have written the records of some tasks.
+            results.keep(lambda record: record["model"] != model)
+            for record in records:
+                results.append(record)
+
+
+def _answer_questions(run: Run, runner: Runner, model: str, examples: Sequence[Example]) -> None:
+    """Let a model answer the questions that it has not answered yet; log a few trajectories."""
+    config, stage = run.experiment.eval, f"eval_{model}"
     run.load_into(runner, model)
-    total = len(examples) * run.experiment.eval.samples_per_question
-    with (
-        metrics.JsonlLog(run.directory.results_path) as results,
-        metrics.JsonlLog(run.directory.trajectories_path) as trajectory_log,
-    ):
-        # A killed run may have written the records of some tasks.
-        results.keep(lambda record: record["model"] != model)
-        trajectory_log.truncate_after(stage, 0)
-        with progress.Progress(stage, total, unit="questions") as bar:
-            trajectories = evaluation.evaluate(
-                runner, examples, run.experiment.eval, on_done=bar.update
+    block_size = evaluation.questions_per_block(config, runner.sampler.slots)
+    num_blocks = math.ceil(len(examples) / block_size)
+    num_logged = math.ceil(LOGGED_EVALUATION_TRAJECTORIES / num_blocks)
+
+    def log_some(block: int, trajectories: Sequence[Trajectory]) -> None:
+        trajectory_log.truncate_after(stage, block - 1)
+        for each in summaries.sample_by_reward(trajectories, num_logged):
+            trajectory_log.append(
+                summaries.to_record(each, runner.tokenizer, stage=stage, step=block)
             )
-        for each in summaries.sample_by_reward(trajectories, 12):
-            trajectory_log.append(summaries.to_record(each, runner.tokenizer, stage=stage, step=1))
-        for record in evaluation.make_records(model, trajectories, examples):
-            results.append(record)
+
+    total = len(examples) * config.samples_per_question
+    with (
+        metrics.JsonlLog(run.directory.trajectories_path) as trajectory_log,
+        progress.Progress(stage, total, unit="questions") as bar,
+    ):
+        evaluation.evaluate(
+            runner,
+            examples,
+            config,
+            run.directory.evaluation_path,
+            model=model,
+            block_size=block_size,
+            on_done=bar.update,
+            on_block=log_some,
+        )
 
 
 def _keep_common_records(path: Path, keys: Sequence[str]) -> None:
     """Drop records that a lost run has left on some hosts only; `keys` tell records apart."""
-    present = [[record[key] for key in keys] for record in metrics.read(path)]
+    fields = dict.fromkeys(keys, str)
+    present = [[record[key] for key in keys] for record in metrics.read(path, required=fields)]
     everywhere = hosts.gather(path.name, present)
     with metrics.JsonlLog(path) as log:
         log.keep(lambda record: all([record[key] for key in keys] in each for each in everywhere))

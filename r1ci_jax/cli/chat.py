@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
+from r1ci_jax.ranges import OutOfRange
+from r1ci_jax.runtime import terminal
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
 from r1ci_jax.text import prompts
@@ -66,17 +68,22 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    sampling = SamplingParams(
-        temperature=0.0 if args.greedy else args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-    )
+    try:
+        sampling = SamplingParams(
+            temperature=0.0 if args.greedy else args.temperature,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+        )
+    except OutOfRange as error:
+        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
     path = Path(args.path)
     run = RunDir.view(path) if RunDir.is_at(path) else None
     if run is None and args.model is not None:
         raise UserError(f"--model names one of a run's models, but {args.path} is no run")
     experiment = {} if run is None else run.config["experiment"]
+    with terminal.reading_stdin():
+        pass  # a closed one is reported before anything is loaded
     # Start before JAX, so that the fork servers are not children of a process with threads.
     with Sandbox(_sandbox_config(experiment)) as sandbox:
         conversation, view = _open(args, run, sandbox, sampling)
@@ -102,14 +109,15 @@ def _open(
     print(f"r1ci: loading {args.path}", file=sys.stderr)
     if run is None:
         model, tokenizer = load_model.load_published(args.path, args.dtype)
-        instructions = "" if args.bare else prompts.INSTRUCTIONS
+        instructions = "" if args.bare else prompts.INSTRUCTIONS["code_agent"]
         context = min(_CONTEXT, model.config.max_positions)
         limits = TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION)
     else:
         model, tokenizer = load_model.load_from_run(run, args.model, args.dtype)
         experiment = run.config["experiment"]
         is_pretrained = experiment["model"]["checkpoint"]
-        instructions = prompts.INSTRUCTIONS if is_pretrained and not args.bare else ""
+        has_instructions = is_pretrained and not args.bare
+        instructions = prompts.INSTRUCTIONS["code_agent"] if has_instructions else ""
         context = experiment["sampler"]["cache_length"]
         limits = TurnLimits(
             max_code_calls=experiment["limits"]["max_code_calls"],
@@ -137,6 +145,7 @@ def _open(
 
 def _talk(conversation: "Conversation", view: "View", *, is_json: bool) -> int:
     """Answer each message; return 1 if one failed and no person saw the reason."""
+    assert sys.stdin is not None, "a closed standard input was not reported"
     is_person = sys.stdin.isatty() and not is_json
     failed = False
     for message in _typed() if is_person else _piped():
@@ -176,7 +185,8 @@ def _typed() -> Iterator[str]:
         import readline  # noqa: F401  # input() uses it, for history and editing
     while True:
         try:
-            line = input(PROMPT).strip()
+            with terminal.reading_stdin():
+                line = input(PROMPT).strip()
         except KeyboardInterrupt:
             print()
         except EOFError:
@@ -188,7 +198,11 @@ def _typed() -> Iterator[str]:
 
 
 def _piped() -> Iterator[str]:
-    while line := sys.stdin.readline():
+    while True:
+        with terminal.reading_stdin() as stdin:
+            line = stdin.readline()
+        if not line:
+            return
         if line.strip():
             yield line.strip()
 

@@ -2,8 +2,12 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from r1ci_jax.text.tokenizer import Tokenizer
 
 _DTYPES = ("float32", "bfloat16")
 # These files of a Hugging Face repository belong to the model, in addition to its weights.
@@ -54,10 +58,12 @@ def add_commands(subparsers: Any) -> None:
 
 def _import(args: argparse.Namespace) -> int:
     from r1ci_jax.model.hf import hf_config, hub, weights
+    from r1ci_jax.text import stop_tokens
 
     source = hub.resolve(args.source)
     model = weights.load_pretrained(source, args.dtype)
     raw = hf_config.read_json(source)
+    stop_tokens.require_known(stop_tokens.read(source), model.config.vocab_size, source)
     kept = {key: raw[key] for key in _KEPT_KEYS if raw.get(key) is not None}
     weights.save_pretrained(model, args.out, extra_config=kept, companions=_companions(source))
     return _report(model, args.out, args.json)
@@ -71,9 +77,40 @@ def _export(args: argparse.Namespace) -> int:
     run = RunDir.view(args.workdir)
     model, tokenizer = load_model.load_from_run(run, args.model, args.dtype)
     ids = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    files = _companions(hub.resolve(load_model.tokenizer_path(run)))
-    weights.save_pretrained(model, args.out, extra_config=ids, companions=files)
+    source = hub.resolve(load_model.tokenizer_path(run))
+    checkpoint = run.config["experiment"]["model"]["checkpoint"]
+    texts = _end_texts(source, hub.resolve(checkpoint) if checkpoint else source, tokenizer)
+    weights.save_pretrained(
+        model, args.out, extra_config=ids, companions=_companions(source), texts=texts
+    )
     return _report(model, args.out, args.json)
+
+
+def _end_texts(directory: Path, checkpoint: Path, tokenizer: "Tokenizer") -> dict[str, str]:
+    """Write the stop tokens of the training into the files that name them.
+
+    A base model's files name `<|endoftext|>`, and training has taught `<|im_end|>`.
+    """
+    from r1ci_jax.text import stop_tokens
+    from r1ci_jax.text.tokenizer import MESSAGE_END
+
+    path = checkpoint / stop_tokens.GENERATION_FILE
+    generation = stop_tokens.read_object(path) if path.is_file() else {}
+    others = [index for index in tokenizer.stop_token_ids if index != tokenizer.eos_id]
+    generation |= {
+        "eos_token_id": [tokenizer.eos_id, *others],  # the first is the one that training taught
+        "pad_token_id": tokenizer.pad_id,
+    }
+    texts = {stop_tokens.GENERATION_FILE: _json_text(generation)}
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (directory / name).is_file():
+            described = stop_tokens.read_object(directory / name)
+            texts[name] = _json_text(described | {"eos_token": MESSAGE_END})
+    return texts
+
+
+def _json_text(described: Mapping[str, Any]) -> str:
+    return json.dumps(described, ensure_ascii=False, indent=2) + "\n"
 
 
 def _companions(directory: Path) -> list[Path]:

@@ -207,6 +207,9 @@ def _check_overrides(experiment: Experiment, overrides: Sequence[str]) -> list[s
             raise UserError(_explain_unknown(flag, key, value, fields))
         is_tuple = typing.get_origin(fields[key]) is tuple
         arguments.append(f"{PREFIX}{key}" if is_tuple or not equals else f"{PREFIX}{key}={value}")
+        if is_tuple and value[:1] in ("(", "["):
+            plain = value.strip("()[], ").replace(" ", "")
+            raise UserError(f"{flag}={value} has brackets; write {flag}={plain}, without them")
         if is_tuple and equals:
             arguments += [part for part in value.split(",") if part]
     return arguments
@@ -254,13 +257,15 @@ def _leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
 
 
 def _extract_reason(box: str) -> str:
-    """Extract the first sentence inside the box that tyro prints around its errors."""
+    """Extract the first paragraph of the error that tyro prints, in a box or between rules."""
+    lines = [line.strip("│╰╯ ") for line in box.splitlines() if line.strip()]
+    if not box.lstrip().startswith("╭"):
+        lines = ["", *lines[2:]]  # title and rule; a box has its title in its upper edge
     words: list[str] = []
-    for line in box.splitlines():
-        text = line.strip("│╭╮╰╯ ")
-        if not text.strip("─") and words:
+    for line in lines[1:]:
+        if not line.strip("─-"):
             break
-        if text.strip("─") and not line.startswith("╭"):
-            words.append(text)
-    reason = " ".join(words) or "the overrides could not be parsed"
-    return f"{reason}; see r1ci run --help"
+        words.append(line)
+    sentence, _, _ = " ".join(words).partition(" Got errors:")
+    reason = sentence.removeprefix("Error parsing ") or "the overrides could not be parsed"
+    return f"{reason.rstrip('.')}; see r1ci run --help"

@@ -22,7 +22,7 @@ from r1ci_jax.errors import (
     Resume,
     UserError,
 )
-from r1ci_jax.runtime import hosts
+from r1ci_jax.runtime import hosts, terminal
 
 COMMANDS = {
     "run": ("r1ci_jax.cli.run", "every stage of an experiment; the same command resumes it"),
@@ -43,6 +43,9 @@ COMMANDS = {
 """Map a command to its module with `add_commands(subparsers)` and its `r1ci --help` line."""
 
 
+_UNWRITABLE = "cannot write standard output ({}); redirect it to another place"
+
+
 class _Parser(argparse.ArgumentParser):
     """Parser that reports errors in one line, like all other wrong input."""
 
@@ -57,6 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command that takes `--config.a.b=value` sets `takes_overrides=True` and reads `args.overrides`.
     """
     status = _status(list(sys.argv[1:] if argv is None else argv))
+    failure = terminal.finish_streams()
+    if isinstance(failure, BrokenPipeError):
+        status = status or 1  # the reader has exited (r1ci tasks list | head)
+    elif failure is not None:
+        terminal.say(f"r1ci: {_UNWRITABLE.format(failure.strerror)}")
+        status = USER_ERROR_EXIT_STATUS
     hosts.hard_exit(status)
     return status
 
@@ -65,24 +74,25 @@ def _status(words: list[str]) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        status = _dispatch(words)
-        sys.stdout.flush()
-        return status
+        terminal.prepare_streams()
+        return _dispatch(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)  # argparse has printed a help text
     except BrokenPipeError:
-        # The reader has exited (r1ci tasks list | head), so no further output is possible.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 1  # the reader has exited (r1ci tasks list | head): no further output is possible
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
         again = shlex.join(["r1ci", *words])
-        print(f"\nr1ci: interrupted; to continue where it stopped: {again}", file=sys.stderr)
+        terminal.say(f"\nr1ci: interrupted; to continue where it stopped: {again}")
         return INTERRUPTED_EXIT_STATUS
     except Resume as stop:
-        print(f"r1ci: {stop}", file=sys.stderr)
+        terminal.say(f"r1ci: {stop}")
         return RESUME_EXIT_STATUS
     except Exception as error:
         message = _user_message(error)
+        if isinstance(error, OSError) and (failure := terminal.finish_streams()) is not None:
+            message = _UNWRITABLE.format(failure.strerror)
         if message is None:
             if hosts.count() == 1:
                 raise
@@ -90,7 +100,7 @@ def _status(words: list[str]) -> int:
             return 1
         if debug:
             traceback.print_exc()
-        print(f"r1ci: {message}", file=sys.stderr)
+        terminal.say(f"r1ci: {message}")
         return USER_ERROR_EXIT_STATUS
 
 
@@ -138,6 +148,9 @@ def _user_message(error: BaseException) -> str | None:
             name = getattr(cause, "filename", None)
             where = f" at {name}" if name else ""
             return f"disk full{where}; free space and run the same command again: it resumes"
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        name = os.fsdecode(error.filename)
+        return f"cannot use {name}: {error.strerror}; name another path or correct this one"
     return None
 
 

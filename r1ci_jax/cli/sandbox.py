@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import terminal
 from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, SandboxConfig, Status
 from r1ci_jax.sandbox.host.jail_python import MORE_PACKAGES, PACKAGES_TREE
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
@@ -144,9 +145,9 @@ def run_exec(arguments: argparse.Namespace) -> int:
         sizes = {name: len(data) for name, data in result.files.items()}
         print(json.dumps({**dataclasses.asdict(result), "files": sizes}))
     else:
-        sys.stdout.write(result.stdout)
+        sys.stdout.write(terminal.shown(result.stdout, sys.stdout))
         sys.stdout.flush()
-        print(result.stderr + summary(result), file=sys.stderr)
+        print(terminal.shown(result.stderr + summary(result), sys.stderr), file=sys.stderr)
     return 0 if result.status is Status.OK else 1
 
 
@@ -206,7 +207,11 @@ def read_code(file: str) -> str:
         UserError: The file cannot be read.
     """
     try:
-        data = sys.stdin.buffer.read() if file == "-" else pathlib.Path(file).read_bytes()
+        if file == "-":
+            with terminal.reading_stdin() as stdin:
+                data = stdin.buffer.read()
+        else:
+            data = pathlib.Path(file).read_bytes()
         return data.decode("utf-8")
     except OSError as error:
         raise UserError(

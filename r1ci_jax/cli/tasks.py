@@ -6,9 +6,11 @@ import dataclasses
 import json
 import pathlib
 import random
+import sys
 from typing import Any
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import terminal
 from r1ci_jax.tasks import catalogue, check, published_files, registry
 from r1ci_jax.tasks.base import Example, Task
 from r1ci_jax.tasks.symbench import released_items
@@ -169,7 +171,7 @@ def _check_released(args: argparse.Namespace) -> int:
             for why, count in one.defects.items():
                 print(f"    known defect, {count} items: {why}")
             for failure in one.failures if not one.is_passed else ():
-                print(f"    {failure}")
+                print(f"    {terminal.shown(failure, sys.stdout)}")
         print(f"{len(reports) - len(failed)} of {len(reports)} tasks pass")
     return 1 if failed else 0
 
@@ -189,7 +191,8 @@ def _facts(task: Task) -> dict[str, Any]:
 
 def _print_examples(task: Task, examples: list[Example]) -> None:
     for example in examples:
-        print(f"[{example.difficulty}] {example.question}  ->  {task.gold(example)}")
+        text = f"[{example.difficulty}] {example.question}  ->  {task.gold(example)}"
+        print(terminal.shown(text, sys.stdout))
 
 
 def _print_report(report: check.Report) -> None:
@@ -199,4 +202,4 @@ def _print_report(report: check.Report) -> None:
         f"commonest gold {report.majority_fraction:.0%}"
     )
     for problem in report.problems:
-        print(f"    {problem}")
+        print(f"    {terminal.shown(problem, sys.stdout)}")

@@ -4,23 +4,40 @@ A question that the model always or never answers correctly teaches nothing by c
 With p the fraction of correct ones among N answers, sampled with four agents at several
 temperatures, its potential is Π = 4p(1-p): 1 if right and wrong are equally likely, 0 if all
 answers agree.
+
+A policy that guesses between two classes has p near one half, and so the largest potential. With
+`chance_corrected`, p' = max(0, (p - c) / (1 - c)) takes the place of p: c is the score of a
+constant answer, the fraction of the task's most common gold among the questions. Then guessing has
+no potential, and Π is 1 halfway between guessing and knowing.
 """
 
+import collections
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from r1ci_jax.config import PotentialConfig, SamplingParams
+from r1ci_jax.data import stats
 from r1ci_jax.data.datasets import GradedExample
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents
+from r1ci_jax.rollout import agents, sandbox_faults
 from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.trajectory import RolloutId
+from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
 
 QUESTIONS_PER_BLOCK = 32
 """Measure this many questions per write to potential.jsonl; an interruption loses at most these."""
+
+RECORD_FIELDS = {
+    "example_id": str,
+    "task": str,
+    "p": (int, float),
+    "potential": (int, float),
+    "group": int,
+}
+"""Fields of every record of potential.jsonl, with their types."""
 
 
 def potential(p: float) -> float:
@@ -30,6 +47,23 @@ def potential(p: float) -> float:
     (1.0, 0.64, 0.0)
     """
     return round(4 * p * (1 - p), 12)
+
+
+def above_chance(p: float, chance: float) -> float:
+    """Compute p' = max(0, (p - c) / (1 - c)); 0 where a constant answer is always right.
+
+    >>> above_chance(0.75, 0.5), above_chance(0.5, 0.5), above_chance(1.0, 0.5)
+    (0.5, 0.0, 1.0)
+    """
+    return max(0.0, (p - chance) / (1 - chance)) if chance < 1 else 0.0
+
+
+def measure_chance(examples: Sequence[Example]) -> dict[str, float]:
+    """Compute what a constant answer scores, by task; 0 where no answers are stored."""
+    by_task: dict[str, list[Example]] = collections.defaultdict(list)
+    for example in examples:
+        by_task[example.task].append(example)
+    return {task: stats.majority_fraction(task, rows) or 0.0 for task, rows in by_task.items()}
 
 
 def group_number(value: float, lower_bounds: Sequence[float]) -> int:
@@ -51,8 +85,8 @@ def measure(
 ) -> list[GradedExample]:
     """Measure every question that `path` (potential.jsonl) does not hold yet; return all, graded.
 
-    Blocks are measured completely, even if an interrupted run has left a part of one: the same
-    requests run together give the same answers, bit for bit.
+    Blocks are measured completely, even if an interrupted run has left a part of one, and the next
+    ones fill the slots that a block leaves free.
 
     Args:
         runner: Holds the model to be measured.
@@ -62,23 +96,36 @@ def measure(
         on_done: Called with the number of measured questions.
 
     Raises:
-        UserError: The interpreter failed in every answer to some question.
+        UserError: The interpreter failed in every answer to a question, or too often in a block.
     """
-    known: dict[str, float] = {record["example_id"]: record["p"] for record in metrics.read(path)}
-    done = 0
-    with metrics.JsonlLog(path) as log:
-        for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK):
-            missing = [example for _, example in block if example.id not in known]
-            scores = _sample_scores(runner, block, config) if missing else {}
-            for example in missing:
+    known: dict[str, float] = {
+        record["example_id"]: record["p"] for record in metrics.read(path, required=RECORD_FIELDS)
+    }
+    chance = measure_chance(examples)
+    blocks = _unfinished(examples, known)
+    done = len(examples) - sum(map(len, blocks))
+    if done:
+        on_done(done)
+    measured = runner.run_batches(_block_requests(block, config) for block in blocks)
+    with metrics.JsonlLog(path) as log, contextlib.closing(measured):
+        for block, trajectories in zip(blocks, measured, strict=True):
+            sandbox_faults.require_few(
+                trajectories,
+                config.max_sandbox_fault_fraction,
+                section="potential",
+                where=f"questions {block[0][0] + 1} to {block[-1][0] + 1}",
+            )
+            scores = _scores(trajectories)
+            for example in [example for _, example in block if example.id not in known]:
                 p = _fraction_correct(example, scores[example.id])
                 known[example.id] = p
-                graded = _grade(example, p, config)
+                graded = _grade(example, p, chance[example.task], config)
                 log.append(
                     {
                         "example_id": example.id,
                         "task": example.task,
                         "p": p,
+                        "chance": chance[example.task],
                         "potential": graded.potential,
                         "group": graded.group,
                         "answers": len(scores[example.id]),
@@ -86,18 +133,32 @@ def measure(
                 )
             done += len(block)
             on_done(done)
-    return [_grade(example, known[example.id], config) for example in examples]
+    return [
+        _grade(example, known[example.id], chance[example.task], config) for example in examples
+    ]
 
 
-def _sample_scores(
-    runner: Runner, block: Sequence[tuple[int, Example]], config: PotentialConfig
-) -> dict[str, list[bool]]:
-    """Return the scores of each question's answers, except those that the sandbox lost."""
-    scores: dict[str, list[bool]] = {example.id: [] for _, example in block}
-    requests = [
+def _unfinished(
+    examples: Sequence[Example], known: Collection[str]
+) -> list[tuple[tuple[int, Example], ...]]:
+    """Return the blocks that have a question which was not measured yet."""
+    return [
+        block
+        for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK)
+        if any(example.id not in known for _, example in block)
+    ]
+
+
+def _block_requests(block: Sequence[tuple[int, Example]], config: PotentialConfig) -> list[Request]:
+    return [
         request for number, example in block for request in _make_requests(number, example, config)
     ]
-    for trajectory in runner.run(requests):
+
+
+def _scores(trajectories: Iterable[Trajectory]) -> dict[str, list[bool]]:
+    """Return the scores of each question's answers, except those that the sandbox lost."""
+    scores: dict[str, list[bool]] = collections.defaultdict(list)
+    for trajectory in trajectories:
         if trajectory.is_valid:
             scores[trajectory.example_id].append(trajectory.correct)
     return scores
@@ -112,8 +173,8 @@ def _fraction_correct(example: Example, scores: Sequence[bool]) -> float:
     return sum(scores) / len(scores)
 
 
-def _grade(example: Example, p: float, config: PotentialConfig) -> GradedExample:
-    value = potential(p)
+def _grade(example: Example, p: float, chance: float, config: PotentialConfig) -> GradedExample:
+    value = potential(above_chance(p, chance) if config.chance_corrected else p)
     group = group_number(value, config.lower_bounds)
     return GradedExample(example=example, group=group, accuracy=p, potential=value)
 

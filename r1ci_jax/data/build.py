@@ -1,5 +1,6 @@
 """Build the data of a run: the questions of every task, then the demonstrations."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from r1ci_jax.config import Experiment
@@ -7,9 +8,9 @@ from r1ci_jax.data import datasets, external_demonstrations, scripted_teacher
 from r1ci_jax.text import prompts
 
 
-def instructions(experiment: Experiment) -> str:
-    """Return the instructions before each question; a model trained from scratch has none."""
-    return prompts.INSTRUCTIONS if experiment.model.checkpoint else ""
+def instructions(experiment: Experiment) -> Mapping[str, str]:
+    """Return each agent's instructions; a model trained from scratch has none."""
+    return prompts.INSTRUCTIONS if experiment.model.checkpoint else prompts.NO_INSTRUCTIONS
 
 
 def require_demonstrations(experiment: Experiment) -> None:
@@ -37,7 +38,7 @@ def build_questions(
     Returns the seconds that generation took, by task, for the tasks that were generated.
     """
     return datasets.build_tasks(
-        experiment.dataset, seed=experiment.seed, data_dir=data_dir, jobs=jobs, report=report
+        experiment.dataset, seed=experiment.data_seed, data_dir=data_dir, jobs=jobs, report=report
     )
 
 
@@ -58,12 +59,14 @@ def build_demonstrations(
     if path := experiment.demonstrations.path:
         found = external_demonstrations.read(path, experiment.dataset)
         external_demonstrations.validate_against(path, found, examples)
+        if experiment.demonstrations.reexecute:
+            external_demonstrations.validate_by_execution(path, found, sandbox, report=report)
         rows = list(found.values())
     else:
         rows = scripted_teacher.write_demonstrations(
             examples,
             sandbox,
-            seed=experiment.seed,
+            seed=experiment.data_seed,
             mix=experiment.demonstrations,
             instructions=instructions(experiment),
             report=report,

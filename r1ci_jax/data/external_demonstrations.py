@@ -1,21 +1,24 @@
 """Demonstrations made elsewhere: JSON lines, checked before anything is trained on them.
 
-A line is a `Demonstration` as a JSON object. There are two checks, and each names the line at
+A line is a `Demonstration` as a JSON object. There are three checks, and each names the line at
 fault: `read` looks at the file alone, before anything is built; `validate_against` compares it with
-the questions, once those are generated. docs/demonstrations.md describes the format.
+the questions, once those are generated; `validate_by_execution` runs every script again and
+compares what it prints. docs/demonstrations.md describes the format.
 """
 
 import collections
 import functools
-import json
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from etils import epath
 
 from r1ci_jax.config import DatasetConfig
+from r1ci_jax.data import scripted_teacher
 from r1ci_jax.data.demonstrations import AGENTS, Demonstration, Segment
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import json_reader
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import protocol
@@ -104,6 +107,46 @@ def validate_against(
                 )
 
 
+def validate_by_execution(
+    path: str,
+    found: Mapping[int, Demonstration],
+    sandbox: scripted_teacher.Interpreter,
+    *,
+    report: scripted_teacher.Report | None = None,
+) -> None:
+    """Run every script again, and check that each observation is what its script prints.
+
+    Raises:
+        UserError: An observation is not, or the sandbox failed.
+    """
+    scripts: dict[tuple[int, int], str] = {}
+    for number, demonstration in found.items():
+        for index, segment in enumerate(demonstration.segments):
+            if segment.role == "observation":
+                code = protocol.last_code(demonstration.segments[index - 1].text)
+                assert code is not None, "`read` lets nothing else through"
+                scripts[number, index] = code
+    results = scripted_teacher.run_all(dict.fromkeys(scripts.values()), sandbox, report)
+    for (number, index), code in scripts.items():
+        told = found[number].segments[index].text
+        printed = protocol.observation(results[code])
+        if told != printed:
+            raise _at(
+                path,
+                number,
+                f"segment {index + 1} is not what its script prints here: "
+                f"{_first_difference(told, printed)}; correct it, leave the line out, or believe "
+                "all observations with demonstrations.reexecute=False",
+            )
+
+
+def _first_difference(told: str, printed: str) -> str:
+    """Describe the first line that differs, shortened to one that fits into a message."""
+    pairs = itertools.zip_longest(told.split("\n"), printed.split("\n"), fillvalue="")
+    was, now = next(pair for pair in pairs if pair[0] != pair[1])
+    return f"{was[:60]!r} there, {now[:60]!r} printed"
+
+
 def _at(path: str, number: int, problem: str) -> UserError:
     return UserError(f"{path}, line {number}: {problem}")
 
@@ -132,9 +175,9 @@ def _check_task(task: str, shown: int, training: Collection[str], questions: Dat
 
 def _parse(line: str) -> Demonstration:
     try:
-        raw = json.loads(line)
-    except ValueError:
-        raise UserError("this is no JSON; write one object a line") from None
+        raw = json_reader.parse(line, "this")
+    except json_reader.JsonError as error:
+        raise UserError(f"this is no JSON that can be read ({error})") from None
     fields = _typed(raw, _FIELDS, "the demonstration")
     if fields["agent"] not in AGENTS:
         raise UserError(f"agent is {fields['agent']!r}; it must be one of {', '.join(AGENTS)}")
@@ -194,7 +237,7 @@ def _check_turns(segments: Sequence[Segment]) -> None:
     next_roles = [*(segment.role for segment in segments[1::2]), ""]
     for turn, (segment, role) in enumerate(zip(segments[::2], next_roles, strict=True)):
         mark, description = _ENDS[role]
-        if _pause(segment.text) != (mark, len(segment.text.encode())):
+        if _pause(segment.text) != (mark, len(_bytes(segment.text))):
             raise UserError(f"segment {2 * turn + 1} must end, and pause first, at {description}")
 
 
@@ -205,10 +248,15 @@ def _machine() -> tuple[list[list[int]], list[int], int]:
     return machine.next_state_AX.tolist(), machine.stop_A.tolist(), machine.start
 
 
+def _bytes(text: str) -> bytes:
+    """Return the bytes that the tokenizer sees: half of a surrogate pair has none of its own."""
+    return text.encode("utf-8", "replace")
+
+
 def _pause(text: str) -> tuple[Stop, int]:
     """Return the reason and the byte count at which sampling would first have stopped."""
     next_state, stops, state = _machine()
-    data = text.encode()
+    data = _bytes(text)
     for size, byte in enumerate(data, start=1):
         state = next_state[state][byte]
         if stops[state]:

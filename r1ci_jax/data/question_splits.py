@@ -32,7 +32,7 @@ def split_of(question: str, counts: dict[str, int]) -> str:
     So the splits of all tasks with the same `counts` are disjoint, although each task is generated
     independently of the others. `counts` sets how often each split is chosen.
     """
-    digest = hashlib.sha256(b"split\x1f" + base.normalize_question(question).encode()).digest()
+    digest = hashlib.sha256(b"split\x1f" + _identity(question)).digest()
     point = int.from_bytes(digest[:8], "big") % sum(counts.values())
     for split, count in counts.items():
         if point < count:
@@ -41,9 +41,14 @@ def split_of(question: str, counts: dict[str, int]) -> str:
     raise AssertionError("unreachable: the counts sum to the modulus")
 
 
+def _identity(question: str) -> bytes:
+    # A published question may hold half of a surrogate pair, which UTF-8 proper cannot.
+    return base.normalize_question(question).encode("utf-8", "surrogatepass")
+
+
 def question_key(question: str) -> bytes:
     """Return a digest of the normalized text: it identifies a question."""
-    return hashlib.sha256(base.normalize_question(question).encode()).digest()[:16]
+    return hashlib.sha256(_identity(question)).digest()[:16]
 
 
 def levels(task: Task, questions: DatasetConfig) -> tuple[int, ...]:

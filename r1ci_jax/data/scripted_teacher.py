@@ -72,19 +72,19 @@ def write_demonstrations(
     seed: int,
     mix: DemonstrationConfig | None = None,
     per_question: int = 1,
-    instructions: str = "",
+    instructions: Mapping[str, str] = prompts.NO_INSTRUCTIONS,
     report: Report | None = None,
 ) -> list[Demonstration]:
     """Write correct trajectories, `per_question` for each example; the seed determines them.
 
-    `head` precedes every question (`prompts.INSTRUCTIONS` for pretrained models).
+    `instructions` precede every question (`prompts.INSTRUCTIONS` for pretrained models).
 
     Raises UserError for a task that has no scripted teacher, and when the sandbox fails.
     """
     plans = _plan(
         [e for e in examples for _ in range(per_question)], mix or DemonstrationConfig(), seed
     )
-    results = _run_all({code: None for plan in plans for code in plan.scripts()}, sandbox, report)
+    results = run_all({code: None for plan in plans for code in plan.scripts()}, sandbox, report)
     written_out = (_assemble(plan, results, instructions) for plan in plans)
     return [demonstration for demonstration in written_out if demonstration.correct]
 
@@ -152,10 +152,7 @@ def _shuffle_strategies(
     """Return `count` strategies in nearly exact proportions (largest remainders), shuffled."""
     weights = _weights(mix)
     total = sum(weights.values())
-    if total <= 0 or min(weights.values()) < 0:
-        raise UserError(
-            "the mix of demonstrations needs weights that are not negative, one above zero"
-        )
+    assert total > 0, "DemonstrationConfig lets nothing else through"
     exact = {way: count * weight / total for way, weight in weights.items()}
     counts = {way: int(number) for way, number in exact.items()}
     by_remainder = sorted(exact, key=lambda way: counts[way] - exact[way])
@@ -167,7 +164,7 @@ def _shuffle_strategies(
     return ways
 
 
-def _run_all(
+def run_all(
     codes: Iterable[str], sandbox: Interpreter, report: Report | None
 ) -> dict[str, ExecResult]:
     """Run every distinct script once, as many in parallel as the sandbox has workers."""
@@ -190,7 +187,9 @@ def _run_all(
     return results
 
 
-def _assemble(plan: _Plan, results: Mapping[str, ExecResult], instructions: str) -> Demonstration:
+def _assemble(
+    plan: _Plan, results: Mapping[str, ExecResult], instructions: Mapping[str, str]
+) -> Demonstration:
     """Assemble the trajectory; its final answer is the output of the last computation."""
     segments: list[Segment] = []
     if plan.kind == "steered_wrong":

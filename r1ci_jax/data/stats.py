@@ -83,9 +83,20 @@ def task_stats(
         question_tokens=_lengths([tokens(text) for text in texts]) if tokens else None,
         answers=len(golds),
         most_common={answers.format_answer(gold): n for gold, n in golds.most_common(COMMONEST)},
-        majority_fraction=round(max(golds.values(), default=0) / len(examples), 4),
+        majority_fraction=round(majority_fraction(task_name, examples) or 0, 4),
         duplicates=len(examples) - len({question_splits.question_key(text) for text in texts}),
     )
+
+
+def majority_fraction(task_name: str, examples: Sequence[Example]) -> float | None:
+    """Compute the fraction of the questions that have the most common gold.
+
+    A constant answer scores this, or more where a question has several right answers. None: no
+    question stores an answer.
+    """
+    task = registry.get(task_name)
+    golds = collections.Counter(gold for e in examples if (gold := task.gold(e)) is not None)
+    return max(golds.values()) / len(examples) if golds else None
 
 
 class Owners:

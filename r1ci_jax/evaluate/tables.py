@@ -5,8 +5,6 @@ task with more questions does not weigh more.
 """
 
 import dataclasses
-import json
-import math
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,57 +16,34 @@ import rich.console
 import rich.table
 import rich.text
 
-from r1ci_jax import renamed
-from r1ci_jax.config import ARM_PREFIX, BASE_MODELS
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files, metrics, run_dir
+from r1ci_jax.evaluate.results import (
+    Result,
+    RunResults,
+    group_by_model,
+    group_by_model_and_split,
+    list_models,
+    mean_majority,
+    mean_over_tasks,
+    model_name,
+    read_run,
+    weighted_mean,
+)
+from r1ci_jax.runtime import atomic_files, run_dir
+
+__all__ = ["Published", "Result", "RunResults", "Table", "list_models", "model_name", "read_run"]
 
 PAPER_AGENT = "code_agent"
 """The paper's results use this agent: the model itself chooses between text and code."""
 
-RESULT_KEY = ("model", "agent", "task")
-"""Keys that identify a record of results.jsonl."""
+NOT_COMPARABLE = "not comparable"
+"""Cell in place of a difference between means over different tasks."""
+
+CONSTANT_ANSWER = "constant answer"
+"""Name of the line or column of majority shares."""
 
 MAX_TASK_COLUMNS = 8
 """Most tasks that get a column each; more get a table with a line per task."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Result:
-    """One line of results.jsonl: one model with one agent on one task."""
-
-    model: str
-    agent: str
-    """code_agent, all_text, all_code or codesteer."""
-    task: str
-    n: int
-    """Number of scored trajectories."""
-    correct: int
-    suite: str = ""
-    split: str = "test"
-    """train or test."""
-    stops: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Number of trajectories by stop reason."""
-    code_calls_per_trajectory: float | None = None
-    used_code_fraction: float | None = None
-    difficulty: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def percent(self) -> float:
-        """Return the accuracy in percent."""
-        return 100 * self.correct / self.n
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunResults:
-    """Results of one run, and the paper's group that they are compared with."""
-
-    path: Path
-    name: str
-    paper_row: str
-    recipe: str
-    """Config without name and seed, as text; runs with the same one are repetitions."""
-    results: tuple[Result, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +64,8 @@ class Published:
     """Keys of SOURCES in experiments/paper_numbers.py."""
     suite: str = "all"
     split: str = "test"
+    tasks: frozenset[str] | None = None
+    """Tasks that our mean must be over to be compared; None: not known, nothing is compared."""
     unit: str = "%"
     note: str = ""
 
@@ -109,170 +86,139 @@ class Table:
     note: str = ""
 
 
-def read_run(path: Path) -> RunResults:
-    """Read the results of a run directory; the last of several records of a key counts.
-
-    Raises:
-        UserError: There are no results, or an earlier version wrote them.
-    """
-    run = run_dir.RunDir.view(path)
-    # A task whose every trajectory lost its interpreter has no accuracy.
-    records = [record for record in metrics.read(run.results_path) if record.get("n") != 0]
-    if not records:
-        raise UserError(f"{path} has no results yet: finish it with r1ci run or r1ci eval")
-    latest = {tuple(record.get(key) for key in RESULT_KEY): record for record in records}
-    results = [_parse_result(run.results_path, record) for record in latest.values()]
-    config = run.config["experiment"]
-    order = {model: index for index, model in enumerate(list_models(config))}
-    results.sort(key=lambda result: order.get(result.model, len(order)))
-    recipe = {key: value for key, value in config.items() if key not in ("name", "seed")}
-    return RunResults(
-        path=path,
-        name=config["name"],
-        paper_row=config.get("paper_row", ""),
-        recipe=json.dumps(recipe, sort_keys=True),
-        results=tuple(results),
-    )
-
-
-def _parse_result(path: Path, record: Mapping[str, Any]) -> Result:
-    for old, new in renamed.RESULT_KEYS.items():
-        if old in record:
-            advice = f"write the new key into every record of {path}, or repeat the evaluation"
-            raise UserError(renamed.explain(f'"{old}"', f'"{new}"', advice))
-    known = {field.name for field in dataclasses.fields(Result)}
-    try:
-        result = Result(**{key: value for key, value in record.items() if key in known})
-    except TypeError as error:
-        raise UserError(f"{path}: a record lacks keys ({error}); repeat the evaluation") from None
-    if not 0 <= result.correct <= result.n:
-        raise UserError(
-            f"{path}: {result.correct} of {result.n} correct cannot be; repeat the evaluation"
-        )
-    return result
-
-
 def build_results_table(run: RunResults) -> Table:
     """Build a line per model and agent: mean over tasks, use of code, and a column per task."""
     tasks = list(dict.fromkeys(result.task for result in run.results))
     shown = tasks if len(tasks) <= MAX_TASK_COLUMNS else []
-    agents = len({result.agent for result in run.results}) > 1
-    splits = len({result.split for result in run.results}) > 1
+    has_agents = len({result.agent for result in run.results}) > 1
+    groups = group_by_model_and_split(run.results)
+    splits = {split: _tasks_of_split(run, split) for _, _, split in groups}
+    has_splits = len(splits) > 1
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
-    for (model, agent, split), results in _group_by_model_and_split(run.results).items():
-        by_task = {result.task: result for result in results}
-        mean, error = mean_over_tasks(results)
-        code = _weighted_mean(results, "used_code_fraction")
-        calls = _weighted_mean(results, "code_calls_per_trajectory")
+    for (model, agent, split), results in groups.items():
+        record = _summarize(model, agent, split, results)
+        records.append(record)
+        code, calls = record["used_code_fraction"], record["code_calls_per_trajectory"]
+        estimate, by_task = mean_over_tasks(results), {result.task: result for result in results}
         rows.append(
             (
                 model_name(model),
-                *((agent,) if agents else ()),
-                *((f"{split} tasks",) if splits else ()),
-                f"{mean:.1f} ± {error:.1f}",
+                *((agent,) if has_agents else ()),
+                *((f"{split} tasks",) if has_splits else ()),
+                f"{estimate.mean:.1f}" + ("*" if len(results) < len(splits[split]) else ""),
+                estimate.interval,
+                str(record["void"]),
                 "-" if code is None else f"{100 * code:.0f}",
                 "-" if calls is None else f"{calls:.2f}",
                 *(f"{by_task[task].percent:.1f}" if task in by_task else "-" for task in shown),
             )
         )
-        records.append(
-            {
-                "model": model,
-                "agent": agent,
-                "split": split,
-                "tasks": len(results),
-                "questions": sum(result.n for result in results),
-                "accuracy": round(mean / 100, 6),
-                "standard_error": round(error / 100, 6),
-                "used_code_fraction": code,
-                "code_calls_per_trajectory": calls,
-                "per_task": {result.task: result.correct / result.n for result in results},
-            }
-        )
+    for split, known in splits.items():
+        if (mean := mean_majority(known.values())) is not None:
+            rows.append(
+                (
+                    CONSTANT_ANSWER,
+                    *(("-",) if has_agents else ()),
+                    *((f"{split} tasks",) if has_splits else ()),
+                    f"{mean:.1f}",
+                    *("-",) * 4,
+                    *(_format_majority(known.get(task)) for task in shown),
+                )
+            )
     return Table(
         title=f"{run.name}: held-out accuracy, %",
         columns=(
             "model",
-            *(("agent",) if agents else ()),
-            *(("of",) if splits else ()),
+            *(("agent",) if has_agents else ()),
+            *(("of",) if has_splits else ()),
             "mean",
+            "95 % interval",
+            "void",
             "uses code",
             "calls",
             *shown,
         ),
         rows=tuple(rows),
         records=tuple(records),
-        note=f"Mean over {len(tasks)} tasks ± standard error of sampling; uses code: % of "
-        "trajectories with a code call; calls: code calls per trajectory.",
+        note=_results_note(run, len(tasks), any("*" in cell for row in rows for cell in row)),
     )
+
+
+def _summarize(model: str, agent: str, split: str, results: Sequence[Result]) -> dict[str, Any]:
+    """Make the record of one model and agent on the tasks of one split."""
+    estimate, majority = mean_over_tasks(results), mean_majority(results)
+    return {
+        "model": model,
+        "agent": agent,
+        "split": split,
+        "tasks": len(results),
+        "questions": sum(result.n for result in results),
+        "void": sum(result.void for result in results),
+        "accuracy": round(estimate.mean / 100, 6),
+        "standard_error": round(estimate.standard_error / 100, 6),
+        "interval": [round(estimate.low / 100, 6), round(estimate.high / 100, 6)],
+        "constant_answer": None if majority is None else round(majority / 100, 6),
+        "used_code_fraction": weighted_mean(results, "used_code_fraction"),
+        "code_calls_per_trajectory": weighted_mean(results, "code_calls_per_trajectory"),
+        "per_task": {result.task: result.correct / result.n for result in results},
+        "per_task_constant_answer": {result.task: result.majority for result in results},
+    }
+
+
+def _tasks_of_split(run: RunResults, split: str) -> dict[str, Result]:
+    """Return one result of each task of a split: all of a task have the same questions."""
+    return {result.task: result for result in run.results if result.split == split}
+
+
+def _results_note(run: RunResults, num_tasks: int, has_marks: bool) -> str:
+    sentences = [
+        f"Mean over {num_tasks} tasks, with its interval (answers to one question count as "
+        "dependent); void: trajectories whose interpreter failed, left out; uses code: % of "
+        "trajectories with a code call; calls: code calls per trajectory."
+    ]
+    if any(result.majority is not None for result in run.results):
+        sentences.append(
+            f"{CONSTANT_ANSWER.capitalize()}: what the most common gold scores on every question."
+        )
+    if has_marks:
+        sentences.append("*: over fewer tasks than others of this table, so not comparable.")
+    return " ".join([*sentences, run.note]).strip()
+
+
+def _format_majority(result: Result | None) -> str:
+    return "-" if result is None or result.majority is None else f"{100 * result.majority:.1f}"
 
 
 def build_tasks_table(run: RunResults) -> Table:
-    """Build a line per task, with a column per model and agent."""
-    columns = _group_by_model(run.results)
+    """Build a line per task, with a column per model and agent, and one of constant answers."""
+    columns = group_by_model(run.results)
     cells = {key: {result.task: result for result in results} for key, results in columns.items()}
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
+    any_result = {result.task: result for result in run.results}
     for task in dict.fromkeys(result.task for result in run.results):
         found = {key: by_task.get(task) for key, by_task in cells.items()}
-        rows.append((task, *("-" if r is None else f"{r.percent:.1f}" for r in found.values())))
-        records.append({"task": task} | {"/".join(k): r and r.percent for k, r in found.items()})
+        rows.append(
+            (
+                task,
+                *("-" if r is None else str(mean_over_tasks([r])) for r in found.values()),
+                _format_majority(any_result[task]),
+            )
+        )
+        records.append(
+            {"task": task, CONSTANT_ANSWER: any_result[task].majority}
+            | {"/".join(key): each and each.percent for key, each in found.items()}
+        )
     agents = len({agent for _, agent in columns}) > 1
     heads = (f"{model_name(m)} ({how})" if agents else model_name(m) for m, how in columns)
     return Table(
-        title=f"{run.name}: held-out accuracy by task, %",
-        columns=("task", *heads),
+        title=f"{run.name}: held-out accuracy by task, % (95 % interval)",
+        columns=("task", *heads, CONSTANT_ANSWER),
         rows=tuple(rows),
         records=tuple(records),
+        note=run.note,
     )
-
-
-def model_name(model: str) -> str:
-    """Return the name of a model in tables: grpo_uniform is SFT + GRPO, uniform."""
-    if model.startswith(ARM_PREFIX):
-        return f"SFT + GRPO, {model.removeprefix(ARM_PREFIX).replace('_', ' ')}"
-    return "SFT" if model == "sft" else model
-
-
-def list_models(experiment: Mapping[str, Any]) -> list[str]:
-    """List the models of an experiment as config.json holds it, in the order of training."""
-    return [*BASE_MODELS, *(arm["name"] for arm in experiment.get("arms", ()))]
-
-
-def mean_over_tasks(results: Sequence[Result]) -> tuple[float, float]:
-    """Compute mean accuracy over tasks in percent, and its standard error of sampling."""
-    mean = statistics.fmean(result.percent for result in results)
-    variance = sum(r.percent * (100 - r.percent) / r.n for r in results) / len(results) ** 2
-    return mean, math.sqrt(variance)
-
-
-def _group_by_model(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
-    """Group results by (model, agent), in the order of `RunResults.results`."""
-    found: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        found.setdefault((result.model, result.agent), []).append(result)
-    return found
-
-
-def _group_by_model_and_split(
-    results: Iterable[Result],
-) -> dict[tuple[str, str, str], list[Result]]:
-    """Group results so that tasks trained on and tasks never seen are averaged apart."""
-    found: dict[tuple[str, str, str], list[Result]] = {}
-    for (model, agent), members in _group_by_model(results).items():
-        for result in members:
-            found.setdefault((model, agent, result.split), []).append(result)
-    return found
-
-
-def _weighted_mean(results: Sequence[Result], field: str) -> float | None:
-    """Average a metric over all trajectories; return None if a task lacks it."""
-    values = [getattr(result, field) for result in results]
-    if any(value is None for value in values):
-        return None
-    total = sum(result.n for result in results)
-    return sum(value * result.n for value, result in zip(values, results, strict=True)) / total
 
 
 def compare(title: str, runs: Sequence[RunResults], published: Sequence[Published]) -> Table:
@@ -298,9 +244,23 @@ def compare(title: str, runs: Sequence[RunResults], published: Sequence[Publishe
         notes.append(
             "Letters: confidence in the paper's number (A, B, C), see experiments/paper_numbers.py."
         )
+    if any(record["comparable"] is False for record in records):
+        notes.append(f"{NOT_COMPARABLE}: ours is not the mean over all tasks of the paper's.")
+    notes += [record["note"] for record in records if record["note"]]
+    notes += [run.note for run in runs if run.note]
     return Table(
         title=title,
-        columns=("run", "model", "split", "tasks", "ours", "paper", "difference"),
+        columns=(
+            "run",
+            "model",
+            "split",
+            "tasks",
+            "ours",
+            "void",
+            CONSTANT_ANSWER,
+            "paper",
+            "difference",
+        ),
         rows=tuple(rows),
         records=tuple(records),
         note=" ".join(notes),
@@ -329,78 +289,110 @@ def _compare_group(
         for entry in published
         if row and entry.row == row
     }
-    ours = [_mean_per_cell(run) for run in group]
-    keys = list(dict.fromkeys([*(key for means in ours for key in means), *theirs]))
+    ours = [_results_per_cell(run) for run in group]
+    keys = list(dict.fromkeys([*(key for cells in ours for key in cells), *theirs]))
     for key in keys:
-        values = [means[key][0] for means in ours if key in means]
-        entry = theirs.get(key)
-        mine = statistics.fmean(values) if values else None
-        paper = entry.value if entry else None
-        model, agent, suite, split = key
-        yield {
-            "run": ", ".join(run.path.name for run in group),
-            "model": model,
-            "agent": agent,
-            "suite": suite,
-            "split": split,
-            "tasks": max((means[key][1] for means in ours if key in means), default=0),
-            "runs": len(values),
-            "ours": mine,
-            "spread": statistics.stdev(values) if len(values) > 1 else None,
-            "paper": paper,
-            "paper_status": "none" if entry is None else "missing" if entry.missing else "known",
-            "grade": entry.grade if entry else "",
-            "place": entry.location if entry else "",
-            "difference": mine - paper if mine is not None and paper is not None else None,
-        }
+        yield _compare_cell(
+            key,
+            ", ".join(run.path.name for run in group),
+            [cells[key] for cells in ours if key in cells],
+            theirs.get(key),
+        )
 
 
-def _mean_per_cell(run: RunResults) -> dict[tuple[str, str, str, str], tuple[float, int]]:
-    """Map (model, agent, suite, split) to the mean over tasks in percent and their number."""
-    cells: dict[tuple[str, str, str, str], list[Result]] = {}
-    for (model, agent), results in _group_by_model(run.results).items():
+type _Cell = tuple[str, str, str, str]
+"""Model, agent, suite and split."""
+
+
+def _compare_cell(
+    key: _Cell, run: str, ours: Sequence[Mapping[str, Result]], entry: Published | None
+) -> dict[str, Any]:
+    """Make the record of one cell, from the results of each run by task."""
+    # Repetitions are averaged over the tasks that all of them have.
+    tasks = [task for task in ours[0] if all(task in each for each in ours)] if ours else []
+    means = [mean_over_tasks([each[task] for task in tasks]) for each in ours if tasks]
+    mine = statistics.fmean(mean.mean for mean in means) if means else None
+    comparable, difference = None, None
+    if mine is not None and entry is not None and entry.value is not None:
+        comparable = entry.tasks == set(tasks)
+        difference = mine - entry.value if comparable else None
+    model, agent, suite, split = key
+    return {
+        "run": run,
+        "model": model,
+        "agent": agent,
+        "suite": suite,
+        "split": split,
+        "tasks": len(tasks),
+        "tasks_of_paper": len(entry.tasks) if entry and entry.tasks else None,
+        "runs": len(means),
+        "ours": mine,
+        "interval": [means[0].low, means[0].high] if len(means) == 1 else None,
+        "spread": statistics.stdev(mean.mean for mean in means) if len(means) > 1 else None,
+        "void": sum(result.void for each in ours for result in each.values()),
+        "constant_answer": mean_majority(ours[0][task] for task in tasks) if tasks else None,
+        "paper": entry.value if entry else None,
+        "paper_status": "none" if entry is None else "missing" if entry.missing else "known",
+        "grade": entry.grade if entry else "",
+        "place": entry.location if entry else "",
+        "note": _note_on(entry),
+        "comparable": comparable,
+        "difference": difference,
+    }
+
+
+def _note_on(entry: Published | None) -> str:
+    """Say what is known of a number of the paper beyond its value."""
+    if entry is None or entry.missing or not entry.note:
+        return ""
+    return f"{model_name(entry.model)} {entry.value}: {entry.note}."
+
+
+def _results_per_cell(run: RunResults) -> dict[_Cell, dict[str, Result]]:
+    """Map each cell to its results by task; a task counts for its suite and for all."""
+    cells: dict[_Cell, dict[str, Result]] = {}
+    for (model, agent), results in group_by_model(run.results).items():
         for result in results:
             for suite in dict.fromkeys(("all", result.suite or "all")):
-                cells.setdefault((model, agent, suite, result.split), []).append(result)
-    return {key: (mean_over_tasks(results)[0], len(results)) for key, results in cells.items()}
+                cells.setdefault((model, agent, suite, result.split), {})[result.task] = result
+    return cells
 
 
 def _paper_only_record(entry: Published) -> dict[str, Any]:
-    return {
-        "run": "",
-        "model": entry.model,
-        "agent": "",
-        "suite": entry.suite,
-        "split": entry.split,
-        "tasks": 0,
-        "runs": 0,
-        "ours": None,
-        "spread": None,
-        "paper": entry.value,
-        "paper_status": "missing" if entry.missing else "known",
-        "grade": entry.grade,
-        "place": entry.location,
-        "difference": None,
-    }
+    return _compare_cell((entry.model, "", entry.suite, entry.split), "", [], entry)
 
 
 def _format_cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     ours = "-" if record["ours"] is None else f"{record['ours']:.1f}"
+    if record["interval"] is not None:
+        low, high = record["interval"]
+        ours += f" ({low:.1f} to {high:.1f})"
     if record["spread"] is not None:
         ours += f" ± {record['spread']:.1f} ({record['runs']} runs)"
     paper = {"none": "-", "missing": "missing"}.get(record["paper_status"])
-    agent = record["agent"]
+    agent, majority = record["agent"], record["constant_answer"]
     named = model_name(record["model"])
     where = record["split"] if record["suite"] == "all" else f"{record['suite']} {record['split']}"
+    tasks = str(record["tasks"] or "-")
+    if record["comparable"] is False:
+        tasks += f" of {record['tasks_of_paper'] or '?'}"
     return (
         record["run"],
         named if agent in ("", PAPER_AGENT) else f"{named} ({agent})",
         where,
-        str(record["tasks"] or "-"),
+        tasks,
         ours,
+        str(record["void"]) if record["tasks"] else "-",
+        "-" if majority is None else f"{majority:.1f}",
         paper or f"{record['paper']:.1f} {record['grade']}",
-        "-" if record["difference"] is None else f"{record['difference']:+.1f}",
+        _format_difference(record),
     )
+
+
+def _format_difference(record: Mapping[str, Any]) -> str:
+    if record["comparable"] is False:
+        return NOT_COMPARABLE
+    return "-" if record["difference"] is None else f"{record['difference']:+.1f}"
 
 
 def to_markdown(table: Table) -> str:
@@ -422,7 +414,9 @@ def write(table: Table, directory: Path, name: str) -> Path:
     """Write `directory/name.md`."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.md"
-    atomic_files.write_atomic(path, to_markdown(table))
+    # Names may hold half characters, which no UTF-8 file can.
+    text = to_markdown(table).encode("utf-8", "backslashreplace")
+    atomic_files.write_atomic(path, text)
     return path
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.rollout import agents
@@ -25,7 +26,17 @@ class Request:
     sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
 
 
-@dataclasses.dataclass(kw_only=True)
+class Mark(NamedTuple):
+    """The state of an episode before a turn, or a part of one, of the policy."""
+
+    num_tokens: int
+    turn_start: int
+    num_code_calls: int
+    num_messages: int
+    num_answers: int
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
 class Episode:
     """A trajectory in progress: its exact tokens, what it may still do, and what it waits for."""
 
@@ -55,14 +66,21 @@ class Episode:
         concurrent.futures.Future[ExecResult] | concurrent.futures.Future[str] | None
     ) = None
     """The future result of the tool call; None when another host runs the tool."""
-    resume_chunk: int = 0
-    """Number of the chunk before which the result enters."""
+    pending_since: float = 0.0
+    """Time at which the tool was started."""
 
     first_step: int = 0
     """Training step in which the group began."""
     num_stale_tokens: int = 0
     """Number of first tokens that are older than the weights of the current step."""
+    clock: int = 0
+    """Decode steps that it has taken in this training step, those counted that a tool stands for:
+    the time by which partial_rollouts.py decides."""
+    marks: list["Mark"] = dataclasses.field(default_factory=list["Mark"])
+    """Its states at the start of this training step and after each later observation."""
     is_done: bool = False
+    pending_score: concurrent.futures.Future[Trajectory] | None = None
+    """The future score of an episode that is done."""
     trajectory: Trajectory | None = None
     """The scored trajectory, once the episode is done and its score is known."""
 
@@ -82,12 +100,41 @@ class Episode:
         self.logprobs.extend([0.0] * len(tokens))
         self.sampled.extend([False] * len(tokens))
         self.turn_start = len(self.tokens)
+        self._mark()
 
     def append_completion(self, tokens: Sequence[int], logprobs: Sequence[float]) -> None:
         """Append tokens that the policy chose."""
         self.tokens.extend(tokens)
         self.logprobs.extend(logprobs)
         self.sampled.extend([True] * len(tokens))
+
+    def start_step(self) -> None:
+        """Note that a training step begins: `rewind` goes back to here at most."""
+        self.clock = 0
+        self.marks.clear()
+        self._mark()
+
+    def rewind(self, num_tokens: int) -> None:
+        """Go back to the first `num_tokens` tokens; the last one may be any of this step."""
+        mark = next(each for each in reversed(self.marks) if each.num_tokens <= num_tokens)
+        for values in (self.tokens, self.sampled, self.logprobs):
+            del values[num_tokens:]
+        del self.code_calls[mark.num_code_calls :]
+        self.turn_start = mark.turn_start
+        self.num_messages, self.num_answers = mark.num_messages, mark.num_answers
+        self.is_done, self.trajectory = False, None
+
+    def _mark(self) -> None:
+        """Note the state to which `rewind` may go back."""
+        self.marks.append(
+            Mark(
+                num_tokens=len(self.tokens),
+                turn_start=self.turn_start,
+                num_code_calls=len(self.code_calls),
+                num_messages=self.num_messages,
+                num_answers=self.num_answers,
+            )
+        )
 
     def continue_with(self, tokens: Sequence[int]) -> None:
         """Append a user message to a finished or stopped answer, to which another answer follows.
@@ -137,7 +184,7 @@ class Episode:
         """The text that the policy wrote; context tokens in between leave a line break."""
         pairs = zip(self.tokens, self.sampled, strict=True)
         turns: Sequence[list[int]] = [
-            [token for token, _ in members if token != tokenizer.eos_id]
+            [token for token, _ in members if token not in tokenizer.stop_token_ids]
             for sampled, members in itertools.groupby(pairs, key=lambda pair: pair[1])
             if sampled
         ]

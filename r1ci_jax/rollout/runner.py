@@ -1,7 +1,9 @@
 """The runner: trajectories sampled from a policy, with the interpreter in the loop."""
 
+import collections
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import override
 
 from r1ci_jax.config import TurnLimits
@@ -16,7 +18,7 @@ from r1ci_jax.runtime import hosts
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks import registry
-from r1ci_jax.text import chatml, protocol
+from r1ci_jax.text import chatml, prompts, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 __all__ = ["Request", "Runner"]
@@ -32,10 +34,10 @@ class Runner(TrajectorySource):
         tokenizer: Tokenizer,
         limits: TurnLimits,
         *,
-        instructions: str = "",
+        instructions: Mapping[str, str] = prompts.NO_INSTRUCTIONS,
         turn_penalty_after: int = 6,
     ) -> None:
-        """`instructions` precede every question; see text/prompts.py."""
+        """`instructions` precede every question, by agent; see text/prompts.py."""
         self.engine = engine
         self.sampler = engine.sampler
         self.sandbox = sandbox
@@ -43,7 +45,7 @@ class Runner(TrajectorySource):
         self.limits = limits
         self.instructions = instructions
         self.turn_penalty_after = turn_penalty_after
-        self.waited_seconds = 0.0
+        self.waited_seconds = self.slot_waited_seconds = 0.0
         num_clip_tokens = len(tokenizer.encode(protocol.CLIP_MARK))
         if limits.max_observation_tokens < num_clip_tokens + 2:
             raise UserError(
@@ -96,8 +98,42 @@ class Runner(TrajectorySource):
             UserError: A prompt does not fit into the cache; nothing has been sampled yet.
         """
         episodes = [self.new_episode(request) for request in requests]
-        self._sample(episodes, on_done=on_done, observer=observer)
+        with self._scheduler(episodes, observer) as scheduler:
+            for num_done in scheduler.chunks():
+                if on_done is not None:
+                    on_done(num_done)
+            scheduler.collect_scores(episodes)
         return [episode.trajectory for episode in episodes if episode.trajectory is not None]
+
+    def run_batches(
+        self,
+        batches: Iterable[Sequence[Request]],
+        *,
+        on_done: Callable[[int], None] | None = None,
+    ) -> Generator[list[Trajectory]]:
+        """Sample batch by batch, and yield the trajectories of each in the order of its requests.
+
+        Requests of later batches fill the slots that the last ones of a batch leave free. `on_done`
+        is called with the number of finished trajectories after every chunk.
+
+        Raises:
+            UserError: A prompt does not fit into the cache.
+        """
+        started: collections.deque[list[Episode]] = collections.deque()
+
+        def episodes() -> Generator[Episode]:
+            for batch in batches:
+                started.append([self.new_episode(request) for request in batch])
+                yield from started[-1]
+
+        with self._scheduler(episodes()) as scheduler:
+            for num_done in itertools.chain(scheduler.chunks(), (None,)):
+                if on_done is not None and num_done is not None:
+                    on_done(num_done)
+                while started and all(episode.is_done for episode in started[0]):
+                    batch = started.popleft()
+                    scheduler.collect_scores(batch)
+                    yield [each.trajectory for each in batch if each.trajectory is not None]
 
     @override
     def run_groups(
@@ -122,48 +158,70 @@ class Runner(TrajectorySource):
         new = [self.new_episode(request, first_step=step) for request in requests]
         episodes = [*partial, *new]
         assert num_groups <= len({episode.group_id for episode in episodes}), "too few groups"
-
-        def has_enough() -> bool:
-            return partial_rollouts.has_enough_groups(
-                episodes, num_groups=num_groups, step=step, max_staleness=max_staleness
-            )
-
-        self._sample(episodes, on_done=on_done, has_enough=has_enough)
+        rule = partial_rollouts.StepEnd.of(
+            episodes, num_groups=num_groups, step=step, max_staleness=max_staleness
+        )
+        if not rule.is_reached(episodes):
+            self._sample_until(rule, episodes, on_done)
         return partial_rollouts.split(episodes, num_groups=num_groups)
 
-    def _sample(
+    def _sample_until(
         self,
+        rule: partial_rollouts.StepEnd,
         episodes: Sequence[Episode],
-        *,
         on_done: Callable[[int], None] | None,
-        observer: Observer | None = None,
-        has_enough: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Continue the episodes until all have ended, or `has_enough` is true."""
-        if has_enough():
-            return
+        """Continue the episodes up to where the rule ends the step."""
+        begun = [episode for episode in episodes if episode.is_done]
+        queue = [episode for episode in episodes if not episode.is_done]
+        for episode in queue:
+            episode.start_step()
+        clocks = None
+        with self._scheduler(queue) as scheduler:
+            for num_done in scheduler.chunks():
+                if on_done is not None:
+                    on_done(num_done)
+                if rule.is_reached(episodes):  # else the simulation below would not end either
+                    clocks = rule.clocks(begun, queue, self.sampler)
+                if clocks is not None:
+                    break
+            assert clocks is not None, "the episodes ended, and the step did not"
+            sizes = {
+                episode: partial_rollouts.tokens_at(episode, clock, self.sampler)
+                for episode, clock in clocks.items()
+            }
+            ahead = {episode for episode, size in sizes.items() if size < len(episode.tokens)}
+            scheduler.finish_tools(sizes.keys() - ahead)
+            scheduler.collect_scores(queue)
+        for episode in ahead:
+            episode.rewind(sizes[episode])
+
+    @contextlib.contextmanager
+    def _scheduler(
+        self, episodes: Iterable[Episode], observer: Observer | None = None
+    ) -> Generator[RolloutScheduler]:
+        """Return a scheduler that ends with the context, and count how long it waited."""
         scheduler = RolloutScheduler(
             self.engine,
             self.sandbox,
             self.tokenizer,
             self.limits,
-            [episode for episode in episodes if not episode.is_done],
+            episodes,
             self.score,
             observer,
         )
-        with contextlib.closing(scheduler.chunks()) as chunks:
-            for num_done in chunks:
-                if on_done is not None:
-                    on_done(num_done)
-                if has_enough():
-                    break
-            scheduler.flush_pending_tools()
-        scheduler.collect_scores()
-        self.waited_seconds += scheduler.waited_seconds
+        try:
+            yield scheduler
+        finally:
+            scheduler.close()
+            self.waited_seconds += scheduler.waited_seconds
+            self.slot_waited_seconds += scheduler.slot_waited_seconds
 
     def new_episode(self, request: Request, *, first_step: int = 0) -> Episode:
         """Return an episode that is its prompt, with room for at least one sampled token."""
-        question = self.instructions + request.example.question + request.agent.hint
+        agent = request.agent
+        instructions = prompts.instructions_of(agent.name, self.instructions)
+        question = instructions + request.example.question + agent.hint
         prompt = chatml.prompt_ids(self.tokenizer, question)
         capacity = self.sampler.cache_length
         if len(prompt) >= capacity:

@@ -2,20 +2,19 @@
 
 While the device decodes a chunk, the host reads the one before it, lets the agents decide and
 starts scripts; so neither waits for the other, and what follows from a stop in one chunk enters
-before the next chunk but one. The schedule depends on the seed alone: an observation enters a fixed
-number of chunks after the code block was closed, however fast the script was, and a free slot takes
-the next episode in order. So the same seed gives the same trajectories bit for bit, on a busy
-machine too, and an interrupted training run resumes exactly (docs/adr/0009).
+before the next chunk but one. Nobody waits for another's script: an episode whose script runs stays
+in its cache row, the others decode on, and whatever is ready before a chunk enters with it. So the
+order of events depends on time, and the tokens do not: each is a function of the weights, the
+tokens before it and the episode's own random numbers (docs/adr/0016).
 """
 
-import collections
 import concurrent.futures
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from typing import Protocol
 
 from r1ci_jax.config import TurnLimits
-from r1ci_jax.rollout import agents, host_ownership
+from r1ci_jax.rollout import agents, host_ownership, partial_rollouts
 from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
 from r1ci_jax.runtime import preemption
@@ -53,7 +52,7 @@ class Observer(Protocol):
 
 
 class RolloutScheduler:
-    """Runs episodes on the slots of one engine until all are done, or the caller stops.
+    """Runs episodes on the slots of one engine until all are done, or `close` is called.
 
     The engine samples, the sandbox runs code, `score` turns an ended episode into a trajectory.
     """
@@ -68,89 +67,92 @@ class RolloutScheduler:
         score: Score,
         observer: Observer | None = None,
     ) -> None:
-        """`episodes` enter the slots in this order, and may outnumber them."""
+        """`episodes` enter free slots in this order; each is taken when there is a slot for it."""
         self.waited_seconds = 0.0
         """Time that all slots stood still for tools."""
+        self.slot_waited_seconds = 0.0
+        """Time that a slot stood still for tools, the mean over slots."""
         self._engine = engine
         self._sandbox = sandbox
         self._tokenizer = tokenizer
         self._limits = limits
         self._score = score
         self._observer = observer
+        self._tool_steps = partial_rollouts.tool_steps(engine.sampler)
         self._clip_ids = tokenizer.encode(protocol.CLIP_MARK)
-        self._queue = collections.deque(episodes)
+        self._queue = iter(episodes)
+        self._next_episode = next(self._queue, None)
+        """The first episode that is in no slot yet."""
         self._episodes: dict[int, Episode] = {}
         """The episode in each slot."""
         self._free = list(range(engine.sampler.slots))
         self._inputs: list[SlotInput] = []
         """Inputs that enter the slots before the next chunk."""
-        self._chunk = 0
-        self._dispatched: collections.deque[dict[int, Episode]] = collections.deque()
+        self._dispatched: list[dict[int, Episode]] = []
         """The episode in each slot, for each chunk that is dispatched and not read."""
-        self._ended: list[tuple[Episode, bool, concurrent.futures.Future[Trajectory]]] = []
-        """Episodes in the order in which they ended, whether this host owns them, their scores."""
+        self._num_done = 0
         self._tools = concurrent.futures.ThreadPoolExecutor(TOOL_THREADS, "tool")
         # Some tasks score an answer in the jail, which may take seconds: decoding does not wait.
         self._scorers = concurrent.futures.ThreadPoolExecutor(SCORER_THREADS, "scorer")
 
     def chunks(self) -> Generator[int]:
-        """Decode chunk by chunk until all episodes are done; yields how many are.
+        """Decode chunk by chunk until all episodes are done; yields how many are."""
+        while self._next_episode or self._episodes:
+            preemption.raise_if_preempted()
+            self._step()
+            yield self._num_done
 
-        Whatever ends the loop (the last episode, an error, an interrupt, SIGTERM, a caller who
-        closes the generator), nothing runs on after it, and the engine can serve others.
-        """
-        try:
-            while self._queue or self._episodes:
-                preemption.raise_if_preempted()
-                self._step()
-                yield len(self._ended)
-        finally:
-            self._abandon()
+    def close(self) -> None:
+        """End whatever runs: nothing goes on after it, and the engine can serve others."""
+        self._engine.abandon()
+        self._dispatched.clear()
+        for episode in self._episodes.values():
+            self._cancel_tool(episode)
+        self._tools.shutdown(wait=False, cancel_futures=True)
+        self._scorers.shutdown()
 
-    def flush_pending_tools(self) -> None:
-        """Let the policy read every result that is waited for, so that episodes can be continued.
+    def finish_tools(self, episodes: Collection[Episode]) -> None:
+        """Wait for the tools of these episodes, and let the policy read the results.
 
-        Tokens of chunks that were not read are dropped: they will be sampled again.
+        They can then be continued by another scheduler. What chunks sampled that were not read is
+        dropped: it will be sampled again.
         """
         for episode in self._episodes.values():
             episode.seconds_before = episode.seconds
-        self._read_results(self._waiting())
+        waiting = [episode for episode in self._waiting() if episode in episodes]
+        began = time.monotonic()
+        host_ownership.wait_for_all([each.pending_result for each in waiting])
+        self.waited_seconds += time.monotonic() - began
+        self._read_results(waiting)
+        assert not any(each.pending_action for each in waiting), "a host misses a result"
 
-    def collect_scores(self) -> None:
-        """Wait for the scores of all episodes that ended, and store their trajectories in them."""
-        scored = [(is_local, score.result()) for _, is_local, score in self._ended]
+    def collect_scores(self, episodes: Iterable[Episode]) -> None:
+        """Wait for the scores of those that ended, and store their trajectories in them."""
+        ended = [(each, each.pending_score) for each in episodes if each.pending_score is not None]
+        scored = [(self._is_local(episode), score.result()) for episode, score in ended]
         trajectories = host_ownership.gather_scores(scored)
-        for (episode, _, _), trajectory in zip(self._ended, trajectories, strict=True):
-            episode.trajectory = trajectory
+        for (episode, _), trajectory in zip(ended, trajectories, strict=True):
+            episode.trajectory, episode.pending_score = trajectory, None
 
     def _step(self) -> None:
         """Dispatch one chunk, then handle every stop in the one before it."""
         self._fill_free_slots()
-        self._resume_due()
+        self._resume_ready()
         self._engine.feed(self._inputs)
         self._inputs.clear()
         self._engine.dispatch()
         self._dispatched.append(dict(self._episodes))
         if len(self._dispatched) > 1:
-            episodes = self._dispatched.popleft()
+            episodes = self._dispatched.pop(0)
             for output in self._engine.collect():
                 self._consume(episodes[output.slot], output)
             self._expire()
-        self._chunk += 1
-
-    def _abandon(self) -> None:
-        self._engine.abandon()
-        self._dispatched.clear()
-        for episode in self._episodes.values():
-            _cancel_tool(episode)
-        self._tools.shutdown(wait=False, cancel_futures=True)
-        self._scorers.shutdown()
 
     def _fill_free_slots(self) -> None:
         """Put the next episodes into the free slots, lowest slot first."""
         self._free.sort(reverse=True)
-        while self._queue and self._free:
-            episode = self._queue.popleft()
+        while self._free and (episode := self._next_episode) is not None:
+            self._next_episode = next(self._queue, None)
             if episode.num_cached_tokens:
                 self._free.remove(episode.slot)
             else:
@@ -162,47 +164,36 @@ class RolloutScheduler:
 
     # --- Tools ---
 
-    def _resume_due(self) -> None:
-        """Resume the episodes whose results are due, waiting for the results if need be."""
+    def _resume_ready(self) -> None:
+        """Resume the episodes whose results are there; wait for one if nothing else is to do."""
         waiting = self._waiting()
-        is_idle = len(waiting) == len(self._episodes)
-        limit = self._limits.max_wall_seconds
-        if limit is None:
-            due = [episode for episode in waiting if episode.resume_chunk <= self._chunk]
-            if not due and is_idle:
-                due = waiting
-        else:
-            # Time counts, so nobody waits for another's script: whatever is ready resumes.
-            if is_idle and waiting:
-                left = max(0.0, limit - max(episode.seconds for episode in waiting))
-                futures: list[concurrent.futures.Future[Any]] = [
-                    episode.pending_result
-                    for episode in waiting
-                    if episode.pending_result is not None
-                ]
-                concurrent.futures.wait(futures, left, concurrent.futures.FIRST_COMPLETED)
-            due = [e for e in waiting if e.pending_result and e.pending_result.done()]
-        self._read_results(due)
+        if not waiting:
+            return
+        if len(waiting) == len(self._episodes):
+            began, limit = time.monotonic(), self._limits.max_wall_seconds
+            left = None if limit is None else limit - max(each.seconds for each in waiting)
+            host_ownership.wait_for_any([each.pending_result for each in waiting], left)
+            self.waited_seconds += time.monotonic() - began
+        self._read_results(waiting)
 
     def _waiting(self) -> list[Episode]:
         """Return the episodes that wait for a tool, by slot."""
         in_slots = [episode for _, episode in sorted(self._episodes.items())]
         return [episode for episode in in_slots if episode.pending_action is not None]
 
-    def _read_results(self, due: Sequence[Episode]) -> None:
-        """Resume these episodes with the results of their tools, waiting for them if need be."""
-        began = time.monotonic()
-        results = host_ownership.gather_tool_results(
-            {episode.slot: episode.pending_result for episode in due}
+    def _read_results(self, waiting: Sequence[Episode]) -> None:
+        """Resume those of the episodes whose tools are done."""
+        results = host_ownership.gather_finished(
+            {episode.slot: episode.pending_result for episode in waiting}
         )
-        self.waited_seconds += time.monotonic() - began
-        for episode in due:
-            self._read_result(episode, results[episode.slot])
+        for episode in waiting:
+            if episode.slot in results:
+                self._read_result(episode, results[episode.slot])
 
     def _read_result(self, episode: Episode, result: host_ownership.ToolResult) -> None:
         """Let the policy read the result of its tool, or end the episode with it."""
         action = episode.pending_action
-        episode.pending_action = episode.pending_result = None
+        self._end_wait(episode)
         if isinstance(result, str):
             episode.num_messages += 1
             self._observe(episode, protocol.tool_text(result))
@@ -242,6 +233,7 @@ class RolloutScheduler:
         if episode.is_done:  # ended while this chunk was decoded
             return
         episode.append_completion(output.tokens, output.logprobs)
+        episode.clock += len(output.tokens)
         if self._observer is not None:
             self._observer.on_tokens(episode, output.tokens)
         if not output.is_paused:
@@ -251,13 +243,15 @@ class RolloutScheduler:
                 self._finish(episode, stop, answer)
             case agents.UserMessage(text=text):
                 episode.num_messages += 1
+                episode.clock += self._tool_steps
                 is_closed = episode.tokens[-1] == self._tokenizer.eos_id
                 ids = chatml.user_message_ids(self._tokenizer, text, is_closed=is_closed)
                 self._continue(episode, ids)
             case action:
                 episode.pending_action = action
+                episode.pending_since = time.monotonic()
+                episode.clock += self._tool_steps
                 episode.pending_result = self._start_tool(episode, action)
-                episode.resume_chunk = self._chunk + self._engine.sampler.observation_lag
 
     def _start_tool(
         self, episode: Episode, action: agents.RunCode | agents.UseTool
@@ -273,7 +267,7 @@ class RolloutScheduler:
     def _next_action(self, episode: Episode, stop: protocol.Stop) -> agents.Action:
         """Decide what follows a stop: a limit ends the episode, else its agent decides."""
         limits = self._limits
-        if stop is protocol.Stop.NONE and episode.tokens[-1] != self._tokenizer.eos_id:
+        if stop is protocol.Stop.NONE and episode.tokens[-1] not in self._tokenizer.stop_token_ids:
             return agents.Finish(stop=episode.budget_stop_reason(limits), answer=None)
         text = self._tokenizer.decode(episode.tokens[episode.turn_start :])
         code = protocol.last_code(text) if stop is protocol.Stop.CODE else None
@@ -305,14 +299,14 @@ class RolloutScheduler:
         late = [episode for episode in self._episodes.values() if episode.seconds > limit]
         self._engine.cancel([episode.slot for episode in late])
         for episode in late:
-            _cancel_tool(episode)
+            self._cancel_tool(episode)
             self._finish(episode, StopReason.WALL_TIME, None)
 
     def _finish(self, episode: Episode, stop: StopReason, answer: str | None) -> None:
         """Have the episode scored, and free its slot."""
         is_local = self._is_local(episode)
-        score = self._scorers.submit(self._score, episode, stop, answer, is_local)
-        self._ended.append((episode, is_local, score))
+        episode.pending_score = self._scorers.submit(self._score, episode, stop, answer, is_local)
+        self._num_done += 1
         if self._observer is not None:
             self._observer.on_stop(episode, stop, answer)
         episode.is_done = True
@@ -323,9 +317,15 @@ class RolloutScheduler:
         """True if this host runs the episode's tools and scores its answer."""
         return host_ownership.is_local(episode.slot, self._engine.sampler.slots)
 
+    def _cancel_tool(self, episode: Episode) -> None:
+        """Cancel the tool that the episode waits for, if it waits for one."""
+        if episode.pending_result is not None:
+            episode.pending_result.cancel()
+        if episode.pending_action is not None:
+            self._end_wait(episode)
 
-def _cancel_tool(episode: Episode) -> None:
-    """Cancel the tool that the episode waits for, if it waits for one."""
-    if episode.pending_result is not None:
-        episode.pending_result.cancel()
-    episode.pending_action = episode.pending_result = None
+    def _end_wait(self, episode: Episode) -> None:
+        """Note that the episode waits no longer."""
+        episode.pending_action = episode.pending_result = None
+        seconds = time.monotonic() - episode.pending_since
+        self.slot_waited_seconds += seconds / self._engine.sampler.slots

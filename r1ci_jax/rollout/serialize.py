@@ -17,7 +17,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
-from r1ci_jax.runtime import atomic_files
+from r1ci_jax.runtime import atomic_files, json_reader
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 
@@ -129,7 +129,8 @@ def read(path: Path) -> list[Trajectory]:
     """
     try:
         lines = gzip.decompress(path.read_bytes()).decode("ascii").splitlines()
-        return [trajectory_from_json(json.loads(line)) for line in lines]
+        parsed = [json_reader.parse(line, path, allow_surrogates=True) for line in lines]
+        return [trajectory_from_json(record) for record in parsed]
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist: dump rollouts first (grpo.dump_rollouts)"

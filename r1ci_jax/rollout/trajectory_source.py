@@ -21,6 +21,8 @@ class TrajectorySource(Protocol):
 
     waited_seconds: float = 0.0
     """Time that all slots stood still for tools, since the source was made."""
+    slot_waited_seconds: float = 0.0
+    """Time that a slot stood still for tools, the mean over slots."""
 
     def weights_loaded(
         self,

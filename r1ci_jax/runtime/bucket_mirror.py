@@ -23,7 +23,7 @@ from typing import Any
 from etils import epath
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files, progress
+from r1ci_jax.runtime import atomic_files, json_reader, progress
 
 PUSH_INTERVAL_SECONDS = 20.0
 MANIFEST = "mirror.json"
@@ -167,7 +167,7 @@ class BucketMirror:
 
     def _manifest(self) -> dict[str, Any] | None:
         path = self.remote / MANIFEST
-        return json.loads(path.read_text()) if path.exists() else None
+        return json_reader.parse(path.read_bytes(), path) if path.exists() else None
 
     def _require_same_run(self) -> None:
         if self.remote.is_dir() and any(self.remote.iterdir()):
@@ -205,8 +205,8 @@ class BucketMirror:
 
 def _noted_names(note: Path) -> tuple[str | None, ...]:
     try:
-        return tuple(json.loads(note.read_text(encoding="utf-8"))["names"])
-    except (OSError, ValueError, KeyError):
+        return tuple(json_reader.read(note)["names"])
+    except (OSError, ValueError, KeyError, TypeError):
         return ()
 
 

@@ -6,13 +6,16 @@ decision depends on it. `gather` uses the key-value store of `jax.distributed` a
 device waits for it. On a single host nothing is sent.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from r1ci_jax.errors import Resume, UserError
@@ -31,6 +34,8 @@ HOST_TIMEOUT_VARIABLE: Final = "R1CI_HOST_TIMEOUT"
 HOST_TIMEOUT_SECONDS: Final = 60.0
 BARRIER_TIMEOUT_SECONDS: Final = 3600.0
 """Barrier timeout; one host may build data for minutes longer than the others."""
+
+type Futures = Sequence[concurrent.futures.Future[Any]]
 
 
 def index() -> int:
@@ -65,6 +70,14 @@ def broadcast(name: str, value: Any) -> Any:
 def any_flag(name: str, flag: bool) -> bool:
     """True on every host if the flag is set on any."""
     return any(gather(name, flag))
+
+
+def wait_for_any(futures: Futures, seconds: float | None = None) -> None:
+    """Wait until a future of any host is done, or for `seconds`.
+
+    Every host must call it, with its own futures and the same `seconds`, and `gather` next.
+    """
+    _hosts.wait_for_any(futures, seconds)
 
 
 def require_same(what: str, value: Any) -> None:
@@ -175,6 +188,9 @@ class _SingleHost:
         del name, seconds
         return [value]
 
+    def wait_for_any(self, futures: Futures, seconds: float | None) -> None:
+        concurrent.futures.wait(futures, seconds, concurrent.futures.FIRST_COMPLETED)
+
 
 class _ManyHosts:
     """One process of a run of several hosts."""
@@ -202,6 +218,11 @@ class _ManyHosts:
         self.index, self.count = jax.process_index(), jax.process_count()
         self._store: Any = distributed.global_state.client
         self._round = 0
+        self._event: str | None = None
+        """The key that wakes all hosts, while they wait for a future of any."""
+        self._event_lock = threading.Lock()
+        self._watched: weakref.WeakSet[concurrent.futures.Future[Any]] = weakref.WeakSet()
+        """Futures that set that key when they are done."""
         address = distributed.global_state.coordinator_address
         assert address is not None
         self.heartbeat = Heartbeat(self._store, address, self.index, self.count, host_timeout)
@@ -225,6 +246,31 @@ class _ManyHosts:
         # All hosts are in this round, so all have read the result of the previous one.
         self._store.key_value_delete(f"r1ci/gather/{self._round - 1}/")
         return values
+
+    def wait_for_any(self, futures: Futures, seconds: float | None) -> None:
+        """Wait for a key that the host sets whose future is done first."""
+        self._round += 1
+        prefix = f"r1ci/gather/{self._round}/"
+        with self._event_lock:
+            self._event = prefix + "event"
+        for future in set(futures) - set(self._watched):
+            self._watched.add(future)
+            future.add_done_callback(self._announce)
+        if any(future.done() for future in futures):
+            self._announce(None)
+        limit = BARRIER_TIMEOUT_SECONDS if seconds is None else max(0.0, seconds)
+        try:
+            self._get(prefix, "event", "a script's end", limit)
+        except Resume:
+            if seconds is None:
+                raise
+        with self._event_lock:  # whoever sets the key has done so: `gather` may delete it
+            self._event = None
+
+    def _announce(self, _: object) -> None:
+        with self._event_lock:
+            if self._event is not None:
+                self._store.key_value_set(self._event, "", allow_overwrite=True)
 
     def leave(self) -> None:
         """Leave the run after the last barrier."""

@@ -16,20 +16,32 @@ from pathlib import Path
 from typing import Any, Self
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files
+from r1ci_jax.runtime import atomic_files, json_reader
 
 Record = dict[str, Any]
 
 
-def read(path: Path) -> list[Record]:
+def read(
+    path: Path, *, required: Mapping[str, type | tuple[type, ...]] | None = None
+) -> list[Record]:
     """Read all complete records; a last line without its newline is still being written.
 
-    A file that does not exist has none. Raises UserError for a line that is not a JSON object.
+    A file that does not exist has none. `required` are fields of every record, with their types.
+
+    Raises:
+        UserError: A line is not a JSON object, or a required field is missing or of another type.
     """
     if not path.exists():
         return []
     *lines, _unfinished = path.read_bytes().split(b"\n")
-    return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
+    records = [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
+    for number, record in enumerate(records, start=1):
+        for field, kind in (required or {}).items():
+            if not isinstance(record.get(field), kind):
+                raise UserError(
+                    f"{path}, line {number} has no right {field!r}: repair or delete that line"
+                )
+    return records
 
 
 def column(path: Path, stage: str, name: str) -> list[float]:
@@ -40,8 +52,9 @@ def column(path: Path, stage: str, name: str) -> list[float]:
 
 def _parse(path: Path, number: int, line: bytes) -> Record:
     try:
-        record = json.loads(line)
-    except ValueError:
+        # Our own logs may hold half characters: whatever a script printed.
+        record = json_reader.parse(line, path, allow_surrogates=True)
+    except json_reader.JsonError:
         record = None
     if not isinstance(record, dict):
         raise UserError(f"{path}, line {number} is not a JSON object: repair or delete that line")

@@ -2,7 +2,8 @@
 
 config.json        resolved config, git revision, package versions, device kinds, sandbox tier
 stages.json        finished stages
-metrics.jsonl      trajectories.jsonl  results.jsonl  potential.jsonl   (see docs/metrics.md)
+metrics.jsonl      trajectories.jsonl  evaluation.jsonl  results.jsonl  potential.jsonl
+                   (see docs/metrics.md)
 checkpoints/       tables/*.md         report.html
 hosts/N/           the same files of host N of several; checkpoints are common
 """
@@ -25,7 +26,7 @@ from etils import epath
 from r1ci_jax import renamed
 from r1ci_jax.config import Experiment
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files, hosts, progress
+from r1ci_jax.runtime import atomic_files, hosts, json_reader, progress
 from r1ci_jax.runtime.bucket_mirror import BucketMirror, is_url
 
 PACKAGES = (
@@ -158,7 +159,7 @@ class RunDir:
     def is_at(path: Path) -> bool:
         """True for a run; a checkpoint has a config.json too, but without an experiment."""
         try:
-            return "experiment" in json.loads((path / "config.json").read_text(encoding="utf-8"))
+            return "experiment" in json_reader.read(path / "config.json")
         except (OSError, ValueError, TypeError):
             return False
 
@@ -201,6 +202,11 @@ class RunDir:
     def results_path(self) -> Path:
         """One record per model, agent and task."""
         return self.path / "results.jsonl"
+
+    @property
+    def evaluation_path(self) -> Path:
+        """One record per model and question that it answered."""
+        return self.path / "evaluation.jsonl"
 
     @property
     def potential_path(self) -> Path:
@@ -389,8 +395,8 @@ def _lock(path: Path) -> int:
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        value = json_reader.read(path)
+    except json_reader.JsonError:
         value = None
     if not isinstance(value, dict) or (path.name == "config.json" and "experiment" not in value):
         raise UserError(f"{path} is damaged: delete the run directory or restore that file")
@@ -421,7 +427,11 @@ def _git(*arguments: str) -> str | None:
     """Output of a git command in the source checkout; None without git or checkout."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(SOURCE), *arguments], capture_output=True, text=True, timeout=10
+            ["git", "-C", str(SOURCE), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -4,7 +4,7 @@ A slot has one cache row. Its newest token is *pending*: known, but not yet in t
 therefore handles a prompt, an observation and a sampled token alike: it feeds the pending token at
 its position and gets the logits of the next one. This module does not know the meaning of tokens. A
 slot pauses when the automaton that runs over its tokens enters a stop state, when it samples
-`eos_id`, or when its budget or its cache row is used up.
+one of `stop_token_ids`, or when its budget or its cache row is used up.
 
 Axes: sharding/axes.py.
 """
@@ -91,7 +91,7 @@ def decode_chunk(
     *,
     config: Qwen2Config,
     steps: int,
-    eos_id: int,
+    stop_token_ids: tuple[int, ...],
 ) -> tuple[SlotState, DecodedChunk]:
     """Decode up to `steps` tokens in every active slot; stop early when no slot is active."""
     slots = state.pending_S.shape[0]
@@ -99,7 +99,9 @@ def decode_chunk(
     def step(carry):
         step_index, state, tokens_ES, logprobs_ES, count_S = carry
         active_S = state.active_S
-        state, token_S, logprob_S = _step(state, weights, table, config=config, eos_id=eos_id)
+        state, token_S, logprob_S = _step(
+            state, weights, table, config=config, stop_token_ids=stop_token_ids
+        )
         # A slot that is active now was active in all earlier steps; its next column is step_index.
         tokens_ES = tokens_ES.at[step_index].set(jnp.where(active_S, token_S, 0))
         logprobs_ES = logprobs_ES.at[step_index].set(jnp.where(active_S, logprob_S, 0.0))
@@ -134,7 +136,7 @@ def _step(
     table: StopTable,
     *,
     config: Qwen2Config,
-    eos_id: int,
+    stop_token_ids: tuple[int, ...],
 ) -> tuple[SlotState, jax.Array, jax.Array]:
     """Feed each active slot's pending token; also return sampled tokens and log-probabilities.
 
@@ -150,10 +152,14 @@ def _step(
     position_S = state.position_S + 1
     token_S, logprob_S = token_sampling.sample(logits_SV, state.key_S, position_S, state.sampling)
     automaton_S = table.next_state_AV[state.automaton_S, token_S].astype(jnp.int32)
+    # There are one to five: comparing with each is cheaper than a table over the vocabulary.
+    is_stop_token_S = jnp.zeros_like(active_S)
+    for stop_token_id in stop_token_ids:
+        is_stop_token_S |= token_S == stop_token_id
     budget_S = state.budget_S - 1
     continues_S = (
         (table.stop_A[automaton_S] == 0)
-        & (token_S != eos_id)
+        & ~is_stop_token_S
         & (budget_S > 0)
         & (position_S < length - 1)
     )
@@ -290,7 +296,7 @@ def compile_programs(mesh: Mesh, shardings: SlotState) -> Programs:
         )
 
     return Programs(
-        decode_chunk=jit(decode_chunk, (shardings, chunk), ("config", "steps", "eos_id")),
+        decode_chunk=jit(decode_chunk, (shardings, chunk), ("config", "steps", "stop_token_ids")),
         write_tokens=jit(write_tokens, shardings, ("config",)),
         copy_cache_rows=jit(copy_cache_rows, shardings, ("length",)),
         deactivate=jit(deactivate, shardings),

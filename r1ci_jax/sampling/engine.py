@@ -21,6 +21,7 @@ from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from r1ci_jax.config import SamplerConfig, SamplingParams
+from r1ci_jax.errors import UserError
 from r1ci_jax.model import quantization, qwen2, sampler_weights
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import decode, stop_automaton, token_sampling
@@ -69,15 +70,18 @@ class Engine:
         sampler: SamplerConfig,
         table: stop_automaton.TokenTable,
         *,
-        eos_id: int,
+        stop_token_ids: Sequence[int],
         seed: int,
     ) -> None:
-        """Create empty slots, without weights, on the current mesh."""
+        """Create empty slots, without weights, on the current mesh.
+
+        Sampling one of `stop_token_ids` pauses a slot, as a stop state of `table` does.
+        """
         assert table.next_state_AV.shape[1] <= config.vocab_size, "more tokens than embeddings"
         mesh = meshes.current()
         config = self.config = sampler_weights.with_replicated_kv_heads(mesh, config)
         self.sampler = sampler
-        self._eos_id = eos_id
+        self._stop_token_ids = tuple(stop_token_ids)
         self._host_table = table
         self._table = decode.StopTable(
             next_state_AV=jnp.asarray(table.next_state_AV), stop_A=jnp.asarray(table.stop_A)
@@ -163,13 +167,25 @@ class Engine:
             self._table,
             config=self.config,
             steps=self.sampler.chunk_steps,
-            eos_id=self._eos_id,
+            stop_token_ids=self._stop_token_ids,
         )
         self._chunks.append(chunk)
 
     def collect(self) -> list[SlotOutput]:
-        """Wait for the oldest dispatched chunk; return the output of each slot, in slot order."""
+        """Wait for the oldest dispatched chunk; return the output of each slot, in slot order.
+
+        Raises:
+            UserError: The model's logits were not finite: a token chosen by them means nothing.
+        """
         chunk = jax.device_get(self._chunks.popleft())
+        is_sampled_SE = np.arange(chunk.logprobs_SE.shape[1]) < chunk.count_S[:, None]
+        # One NaN or infinite logit makes the log-probability of the chosen token NaN.
+        if not np.isfinite(chunk.logprobs_SE[is_sampled_SE]).all():
+            raise UserError(
+                f"the model's logits are not finite, so nothing can be sampled in "
+                f"{self.sampler.dtype}: its weights hold NaN or infinite values, or are too large "
+                "for that format; use another checkpoint or float32"
+            )
         return [
             SlotOutput(
                 slot=slot,

@@ -35,7 +35,7 @@ def content(name: str) -> dict[str, Any]:
 
 def _tables(file: pathlib.Path) -> dict[str, Any]:
     """Read the file's tables and merge them into those of the policy that it extends."""
-    own: dict[str, Any] = tomllib.loads(file.read_text())
+    own: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     if (base := own.pop("extends", None)) is None:
         return own
     under = _tables(file.with_name(f"{base}.toml"))

@@ -1,42 +1,37 @@
 """Limits and settings of the sandbox."""
 
 import dataclasses
-import math
 from typing import Any, Literal, Self
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.ranges import Checked, Count, Positive
 from r1ci_jax.sandbox import jail_policy_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Checked, section="sandbox.limits"):
     """The resources that one script may use."""
 
-    cpu_seconds: float = 10.0
+    cpu_seconds: Positive = 10.0
     """CPU time, the main limit, because it does not depend on the load of the machine."""
-    wall_seconds: float = 60.0
+    wall_seconds: Positive = 60.0
     """Wall time, the limit for scripts that sleep (paper: 60 s)."""
-    memory_bytes: int = 512 << 20
+    memory_bytes: Count = 512 << 20
     """Address space of a process; with a memory cgroup also the memory of all its processes."""
-    output_bytes: int = 64 << 10
+    output_bytes: Count = 64 << 10
     """Bytes that are kept of stdout and of stderr each; a longer output ends the script."""
-    processes: int = 32
+    processes: Count = 32
     """Largest number of processes and threads at a time."""
-    file_bytes: int = 16 << 20
+    file_bytes: Count = 16 << 20
     """Size of the largest file; the scratch directory holds twice as much."""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if not 0 < getattr(self, field.name) < math.inf:
-                raise UserError(f"sandbox limit {field.name} must be positive and finite")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SandboxConfig:
+class SandboxConfig(Checked, section="sandbox"):
     """The sandbox's settings."""
 
     limits: Limits = Limits()
-    workers: int = 2
+    workers: Count = 2
     """Number of scripts that run at the same time; on a Ray cluster, on each node."""
     policy: str = "default"
     """Name of the policy: sandboxes/<name>.toml."""
@@ -45,18 +40,13 @@ class SandboxConfig:
     per script, the slow reference. ray: fork servers on every node of a Ray cluster."""
     address: str = ""
     """Address of the Ray cluster; empty for one on this machine."""
-    queue: int = 4096
+    queue: Count = 4096
     """Number of scripts that may wait for a worker; submitting more blocks."""
     unsafe: bool = False
     """Run scripts WITHOUT isolation, as this user, with resource limits only."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UserError("sandbox.workers must be at least 1")
-        if self.queue < 1:
-            raise UserError("sandbox.queue must be at least 1")
-        if self.backend not in ("zygote", "cold", "ray"):
-            raise UserError(f"no sandbox backend {self.backend!r}; there are: zygote, cold, ray")
+        super().__post_init__()
         if self.address and self.backend != "ray":
             raise UserError('sandbox.address is for sandbox.backend = "ray" only; drop one of them')
 

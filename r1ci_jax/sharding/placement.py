@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from r1ci_jax.runtime import hosts
 from r1ci_jax.sharding import mesh as meshes
@@ -22,6 +23,21 @@ def shard_batch(batch: Any) -> Any:
 def shard_params[T](params: T) -> T:
     """Shard parameters over the devices by `rules.PARAMETERS`."""
     return meshes.device_put_global(params, meshes.param_shardings(meshes.current(), params))
+
+
+def abstract_params[T](shapes: T, mesh: Mesh | None = None) -> T:
+    """Add to shapes of parameters, or of what follows them, the shardings of `shard_params`."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        meshes.param_shardings(mesh or meshes.current(), shapes),
+    )
+
+
+def delete(tree: Any) -> None:
+    """Free the arrays of a tree at once, whoever still holds them."""
+    for leaf in jax.tree.leaves(tree):
+        leaf.delete()
 
 
 def replicate[T](tree: T) -> T:

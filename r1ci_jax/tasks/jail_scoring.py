@@ -1,16 +1,16 @@
 """Third-party scorers in the jail: the answer is passed as data, and one number is returned.
 
-`reasoning_gym` and `math_verify` pass answers to `eval` or to sympy's parsers, which also call
-`eval`. So they run in the project's own sandbox (policy `grader`): each answer has a new process in
-new namespaces, without network, files or further processes, for two seconds at most.
+`reasoning_gym` and `math_verify` are large libraries that were not written for hostile answers. So
+they run in the project's own sandbox (policy `grader`): each answer has a new process in new
+namespaces, without network, files or further processes, for two seconds at most.
 
 The output of a script is not a verdict by itself. Before the scorer starts, standard output and
 error are discarded. The number is written, after a random word generated for this answer, to a
 reserved descriptor, and is accepted only if nothing else arrived there and the process ended by
 itself with status 0. So no answer can change another's number or reach the host, and printing,
-exiting or crashing gives no number. One risk remains: text that ran as code inside the scorer's
-process could search the process for the word and report a number. The checks of an answer's shape
-before scoring (`DatasetChoice.shape`, `math.extraction`) therefore admit no names that could do so.
+exiting or crashing gives no number. An answer that ran as code beside its scorer could find the
+word and report a number for itself. So the programs that score begin with `NO_CODE_FROM_TEXT`, and
+the shape of an answer is checked before.
 """
 
 import atexit
@@ -43,6 +43,21 @@ request = json.loads({request!r})
 os.write(aside, ("{word} %r" % float(number)).encode())
 os._exit(0)
 """
+NO_CODE_FROM_TEXT: Final = """
+import builtins, sys
+def _refuse_text(run, flags_allowed=()):
+    def checked(source, *rest, **named):
+        flags = named.get("flags", rest[2] if len(rest) > 2 else 0)
+        is_template = sys._getframe(1).f_globals.get("__name__") in {templates!r}
+        if isinstance(source, (str, bytes)) and not is_template and flags not in flags_allowed:
+            raise PermissionError("beside an answer no text is run")
+        return run(source, *rest, **named)
+    return checked
+builtins.eval, builtins.exec = _refuse_text(eval), _refuse_text(exec)
+builtins.compile = _refuse_text(compile, flags_allowed=(0x400,))
+""".format(templates=("sympy.polys.monomials", "collections", "dataclasses"))
+"""Python after which no text becomes code in its process; syntax trees (flag 0x400) can still be
+made, and the templates that these modules fill with names of their own still run."""
 _NUMBER: Final = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-][0-9]{1,3})?")
 _MISSING: Final = "import importlib.util as u; print(u.find_spec({module!r}) is None)"
 

@@ -1,8 +1,13 @@
 """The byte protocol of the policy and the interpreter (paper section 3).
 
-A code block opens at three backticks, `python`, any blanks or tabs and a line feed, anywhere in the
-text; it closes at the first three backticks at the start of a line (directly after the opening
-line feed too). An answer runs from `<<<` to the next `>>>` outside code; a code block that
+A code block opens at three backticks and an info string that begins with `python` or `py` (any
+case, a version may follow: `python3`), up to the line feed; the fence may stand anywhere in the
+text. The block closes at the first three backticks at the start of a line, after at most three
+blanks; where the opening fence stands further right (indented by four columns, or after other text
+such as a list mark), after any blanks. An indented block is dedented.
+
+An answer is the innermost pair of marks outside code: it runs from the last `<<<` to the next
+`>>>`. The placeholder of the instructions, `<<<answer>>>`, is not an answer. A code block that
 opens before the answer is closed takes precedence, and the unfinished answer is void.
 
 The grammar is implemented twice on purpose. `stop_machine` is the byte automaton that ends
@@ -16,7 +21,6 @@ import collections
 import dataclasses
 import enum
 import re
-from collections.abc import Callable
 
 import numpy as np
 
@@ -24,8 +28,8 @@ from r1ci_jax.sandbox.result import ExecResult, Status
 
 FENCE = b"```"
 CODE_OPEN = b"```python"
-ANSWER_OPEN = b"<<<"
-ANSWER_CLOSE = b">>>"
+PLACEHOLDER = b"answer"
+"""Stands between the answer marks where the instructions show them."""
 
 OBSERVATION_PREFIX = "Code Execution Results:"
 CLIP_MARK = "\n[... output shortened ...]\n"
@@ -55,49 +59,92 @@ class ByteMachine:
 
 # --- The automaton: small matchers, composed ---
 
-_Step = Callable[[int, int], int]
+_FAR = 4
+"""Column from which on a fence stands too far right to be shallow, and any place after text."""
+_BLANKS = b" \t\r\n"
+_WORD = b"python"
+_WORD_ENDS = b" \t\r{:,"
+"""Bytes after the word `python` that begin the rest of the info string."""
+_BACKTICKS, _INDENT, _SHORT_WORD, _FULL_WORD, _INFO, _OPENED = 3, 4, 6, 10, 11, 12
+"""States of an opening fence: three backticks, blanks, `py`, `python` or a version of either, the
+rest of the info string, the line feed. Between them are less backticks and less letters."""
 
 
-def _matcher(pattern: bytes) -> _Step:
-    """Return a step function; its state is the number of first bytes of `pattern` just seen."""
+def _step_opening(state: int, byte: int) -> int:
+    """Match the opening fence; 0 means that nothing of it has been seen."""
+    if byte == ord("`"):
+        return min(state + 1, _BACKTICKS) if state <= _BACKTICKS else 1
+    if state == _INFO and byte not in b"<>\n":
+        return _INFO
+    if state in (_SHORT_WORD, _FULL_WORD, _INFO) and byte == ord("\n"):
+        return _OPENED
+    if state in (_SHORT_WORD, _FULL_WORD) and byte in _WORD_ENDS:
+        return _INFO
+    if state in (_SHORT_WORD, _FULL_WORD) and byte in b"0123456789.":
+        return _FULL_WORD
+    if state in (_BACKTICKS, _INDENT) and byte in b" \t":
+        return _INDENT
+    if _BACKTICKS <= state < _FULL_WORD:
+        matched = max(state, _INDENT) - _INDENT
+        return _INDENT + matched + 1 if chr(byte).lower() == chr(_WORD[matched]) else 0
+    return 0
 
-    def step(matched: int, byte: int) -> int:
-        seen = pattern[:matched] + bytes([byte])
-        return next(
-            n for n in range(len(seen), -1, -1) if pattern.startswith(seen[len(seen) - n :])
-        )
 
-    return step
-
-
-_OPENED = len(CODE_OPEN) + 1
-_match_code_open = _matcher(CODE_OPEN + b"\n")
-_match_answer_open = _matcher(ANSWER_OPEN)
-_match_answer_close = _matcher(ANSWER_CLOSE)
-_match_code_close = _matcher(b"\n" + FENCE)
+def _step_column(column: int, byte: int) -> int:
+    """Count the blanks that begin a line, up to `_FAR`, which it is after other text too."""
+    if byte == ord("\n"):
+        return 0
+    return min(column + 1, _FAR) if byte == ord(" ") else _FAR
 
 
-def _step_code_open(matched: int, byte: int) -> int:
-    """Match the opening fence, with blanks and tabs allowed before its line feed."""
-    if matched == len(CODE_OPEN) and byte in b" \t":
-        return matched
-    return _match_code_open(matched, byte)
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    """Inside an answer, the state counts the seen bytes of its marks and of the placeholder."""
+
+    letters: int = -1
+    """-1 is directly after the mark, `_OTHER` where the answer is not the placeholder."""
+    opening: int = 0
+    closing: int = 0
+
+
+_OTHER = len(PLACEHOLDER) + 1
+
+
+def _step_answer(state: _Answer, byte: int) -> _Answer | None:
+    """Return the state after a byte; None when the mark that closes the answer is complete."""
+    if byte == ord("<"):
+        if state == _Answer():
+            return state  # The last three of a longer run are the mark.
+        return _Answer() if state.opening == 2 else _Answer(_OTHER, opening=state.opening + 1)
+    if byte == ord(">"):
+        return None if state.closing == 2 else _Answer(state.letters, closing=state.closing + 1)
+    letters = max(state.letters, 0)
+    if state.opening or state.closing:
+        return _Answer(_OTHER)
+    if byte in _BLANKS and letters in (0, len(PLACEHOLDER)):
+        return _Answer(letters)
+    return _Answer(letters + 1 if PLACEHOLDER[letters : letters + 1] == bytes([byte]) else _OTHER)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Text:
     """Outside code, the state counts the seen bytes of the opening fence and the answer mark."""
 
+    column: int = 0
+    """Blanks that began the line, or `_FAR`; while a fence is being read, of its place."""
     fence: int = 0
     mark: int = 0
-    in_answer: bool = False
+    answer: _Answer | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Code:
-    """Inside code, the state counts the seen bytes of the closing fence, with its line feed."""
+    """Inside code, the state counts the blanks and backticks that begin the line."""
 
-    fence: int = 1
+    is_far: bool
+    """True means that the closing fence may follow any blanks."""
+    column: int = 0
+    fence: int = 0
 
 
 _State = _Text | _Code | Stop
@@ -105,19 +152,43 @@ _State = _Text | _Code | Stop
 
 def _step(state: _State, byte: int) -> _State:
     match state:
-        case _Text(fence, mark, in_answer):
-            fence = _step_code_open(fence, byte)
-            if fence == _OPENED:
-                return _Code()
-            mark = (_match_answer_close if in_answer else _match_answer_open)(mark, byte)
-            if mark < 3:
-                return _Text(fence, mark, in_answer)
-            return Stop.ANSWER if in_answer else _Text(fence, 0, in_answer=True)
-        case _Code(fence):
-            fence = _match_code_close(fence, byte)
-            return Stop.CODE if fence == 1 + len(FENCE) else _Code(fence)
+        case _Text():
+            return _step_text(state, byte)
+        case _Code():
+            return _step_code(state, byte)
         case Stop():
             return state
+
+
+def _step_text(state: _Text, byte: int) -> _State:
+    fence = _step_opening(state.fence, byte)
+    if fence == _OPENED:
+        return _Code(is_far=state.column == _FAR)
+    if not state.fence:
+        column = _step_column(state.column, byte) if not fence else state.column // _FAR * _FAR
+    else:
+        column = state.column if fence > 1 else _step_column(_FAR, byte)
+    if state.answer is None:
+        mark = state.mark + 1 if byte == ord("<") else 0
+        return _Text(column, fence, answer=_Answer()) if mark == 3 else _Text(column, fence, mark)
+    answer = _step_answer(state.answer, byte)
+    if answer is None and state.answer.letters != len(PLACEHOLDER):
+        return Stop.ANSWER
+    return _Text(column, fence, answer=answer)
+
+
+def _step_code(state: _Code, byte: int) -> _State:
+    if byte == ord("\n"):
+        return _Code(state.is_far)
+    if state.column == _FAR:
+        return state
+    if byte == ord("`"):
+        is_closed = state.fence + 1 == len(FENCE)
+        return Stop.CODE if is_closed else _Code(state.is_far, fence=state.fence + 1)
+    if state.fence == 0 and state.is_far and byte in b" \t":
+        return state
+    is_blank = state.fence == 0 and byte == ord(" ")
+    return _Code(state.is_far, column=state.column + 1 if is_blank else _FAR)
 
 
 def stop_machine() -> ByteMachine:
@@ -152,10 +223,13 @@ def run(machine: ByteMachine, data: bytes, state: int | None = None) -> int:
 
 # --- Finished text ---
 
-_OPENING = re.compile(r"```python[ \t]*\n")
-_CLOSING = re.compile(r"^```", re.MULTILINE)
-_ANSWER = re.compile(r"<<<(.*?)>>>", re.DOTALL)
-_MARK = re.compile(r"```|<<<|>>>")
+_OPENING = re.compile(r"```[ \t]*py(?:thon)?[0-9.]*(?:[ \t\r{:,][^`<>\n]*)?\n", re.I | re.A)
+_CLOSING = re.compile(r"^ {0,3}```", re.MULTILINE)
+_FAR_CLOSING = re.compile(r"^[ \t]*```", re.MULTILINE)
+_SHALLOW = re.compile(r" {0,3}`*")
+_ANSWER = re.compile(r"<<<(?!<)((?:(?!<<<).)*?)>>>", re.DOTALL)
+_MARKS = re.compile(r"```|<{3,}|>{3,}")
+_TAB = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,20 +250,47 @@ def _read(text: str) -> _Reading:
     position = 0
     while opening := _OPENING.search(text, position):
         prose.append(text[position : opening.start()])
-        closing = _CLOSING.search(text, opening.end())
+        line = prose[-1][prose[-1].rfind("\n") + 1 :]
+        closing_form = _CLOSING if _SHALLOW.fullmatch(line) else _FAR_CLOSING
+        closing = closing_form.search(text, opening.end())
         if closing is None:
             return _Reading(prose=prose, codes=codes, is_open=True)
-        codes.append(text[opening.end() : closing.start()])
+        codes.append(_dedent(text[opening.end() : closing.start()]))
         position = closing.end()
     return _Reading(prose=[*prose, text[position:]], codes=codes, is_open=False)
 
 
-def _answers(prose: str) -> tuple[list[str], list[str]]:
-    """Return the answers in a piece of prose, and the text around them."""
-    # No search may start after the last closing mark: each of many `<<<` would run to the end.
-    end = prose.rfind(">>>") + 3
-    parts = _ANSWER.split(prose[:end])
-    return parts[1::2], [*parts[::2], prose[end:]]
+def _dedent(code: str) -> str:
+    """Remove the indentation of the first statement from every line, as far as it has it.
+
+    A script begins in column 0, so one whose first statement is indented was indented as a whole.
+    Lines of a text inside quotes may be indented less.
+    """
+    lines = code.split("\n")
+    bodies = (line.lstrip(" \t") for line in lines)
+    statements = (n for n, body in enumerate(bodies) if body.strip() and not body.startswith("#"))
+    first = next(statements, None)
+    if first is None or lines[first][0] not in " \t":
+        return code
+    body = lines[first].lstrip(" \t")
+    width = len(lines[first][: -len(body)].expandtabs(_TAB))
+    return "\n".join(_without_indent(line, width) for line in lines)
+
+
+def _without_indent(line: str, width: int) -> str:
+    """Remove blanks up to a column; of a tab that crosses it, the rest remains as blanks."""
+    column = 0
+    for position, character in enumerate(line):
+        if column >= width or character not in " \t":
+            return " " * (column - width) + line[position:]
+        column += _TAB - column % _TAB if character == "\t" else 1
+    return " " * (column - width)
+
+
+def _answers(prose: str) -> list[str]:
+    """Return the answers in a piece of prose, without placeholders."""
+    found: list[str] = _ANSWER.findall(prose)
+    return [answer for answer in found if answer.strip(" \t\r\n") != PLACEHOLDER.decode()]
 
 
 def last_code(text: str) -> str | None:
@@ -199,8 +300,8 @@ def last_code(text: str) -> str | None:
 
 
 def final_answer(text: str) -> str | None:
-    """Return the stripped content of the last `<<<…>>>` outside code."""
-    answers = [answer for prose in _read(text).prose for answer in _answers(prose)[0]]
+    """Return the stripped content of the last answer outside code."""
+    answers = [answer for prose in _read(text).prose for answer in _answers(prose)]
     return answers[-1].strip() if answers else None
 
 
@@ -208,17 +309,18 @@ def keeps_format(text: str) -> bool:
     """Check that a full response is well formed.
 
     Every code block is closed. There is exactly one answer, which follows the last block and is not
-    empty. No fence and no answer mark is left over outside blocks and answer.
+    empty. No fence and no answer mark is left over outside blocks and answer, and none is longer
+    than three characters.
     """
     reading = _read(text)
     *before, last = reading.prose
-    answers, leftovers = _answers(last)
-    return (
-        not reading.is_open
-        and len(answers) == 1
-        and answers[0].strip() != ""
-        and not any(_MARK.search(stretch) for stretch in [*before, *leftovers])
-    )
+    answers = _answers(last)
+    if reading.is_open or len(answers) != 1 or not answers[0].strip():
+        return False
+    # The content of the answer may hold marks of its own, such as two of the three characters.
+    first, _, rest = last.partition(f"<<<{answers[0]}>>>")
+    marks = [found for part in (*before, f"{first}<<<>>>{rest}") for found in _MARKS.findall(part)]
+    return marks == ["<<<", ">>>"]
 
 
 # --- Text that the policy reads back ---

@@ -9,6 +9,7 @@ normalizes text to Unicode NFC before encoding, so a decomposed "é" comes back 
 tokenizer does not normalize.
 """
 
+import copy
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,8 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files
+from r1ci_jax.runtime import atomic_files, json_reader
+from r1ci_jax.text import stop_tokens
 
 PAD = "<|endoftext|>"
 MESSAGE_START = "<|im_start|>"
@@ -55,6 +57,8 @@ class Tokenizer:
             (published Qwen2.5 checkpoints pad it); the extra ids must not be sampled.
         eos_id: `<|im_end|>`, the end of a message.
         pad_id: `<|endoftext|>`.
+        stop_token_ids: The ids that end a turn when the policy samples one: `eos_id`, `pad_id`,
+            and those that the checkpoint names.
         im_start_id: `<|im_start|>`, the start of a message.
         marks: The spellings of the added tokens.
     """
@@ -62,11 +66,21 @@ class Tokenizer:
     vocab_size: int
     eos_id: int
     pad_id: int
+    stop_token_ids: tuple[int, ...]
     im_start_id: int
     marks: tuple[str, ...]
 
-    def __init__(self, definition: dict[str, Any], config: dict[str, Any]) -> None:
-        """Build from the contents of `tokenizer.json` and of `tokenizer_config.json`."""
+    def __init__(
+        self,
+        definition: dict[str, Any],
+        config: dict[str, Any],
+        stop_token_ids: tuple[int, ...] = (),
+        source: object = "the tokenizer",
+    ) -> None:
+        """Build from the contents of `tokenizer.json` and of `tokenizer_config.json`.
+
+        `stop_token_ids` are further ids that end a turn; `source` names the files in errors.
+        """
         if not _is_byte_level(definition):
             raise UserError(
                 "the tokenizer is not a byte-level BPE, so stop marks cannot be followed in bytes; "
@@ -80,10 +94,9 @@ class Tokenizer:
             "truncation": None,
             "padding": None,
         }
-        self._encoder = tokenizers.Tokenizer.from_str(json.dumps(bare))
-        marked = bare | {"added_tokens": definition["added_tokens"]}
-        self._marking_encoder = tokenizers.Tokenizer.from_str(json.dumps(marked))
-        added = {entry["content"]: entry["id"] for entry in definition["added_tokens"]}
+        marked = bare | {"added_tokens": definition.get("added_tokens", [])}
+        self._encoder, self._marking_encoder = _encoder(bare), _encoder(marked)
+        added = {entry["content"]: entry["id"] for entry in marked["added_tokens"]}
         self.marks = tuple(added)
         for content in (PAD, MESSAGE_START, MESSAGE_END):
             if content not in added:
@@ -93,8 +106,28 @@ class Tokenizer:
         self.pad_id = added[PAD]
         self.im_start_id = added[MESSAGE_START]
         self.eos_id = added[MESSAGE_END]
-        self._bytes = _bytes_of_ids(self._encoder.get_vocab(), added)
+        vocab = self._encoder.get_vocab()
+        self._bytes = _bytes_of_ids(vocab, added)
         self.vocab_size = len(self._bytes)
+        stop_tokens.require_known(stop_token_ids, self.vocab_size, source)
+        named = stop_tokens.spelling(config, source)
+        if named is not None:
+            index = added.get(named, vocab.get(named))
+            if index is None:
+                raise UserError(
+                    f"{source}: eos_token {named!r} of {_CONFIG_FILE} is not in the vocabulary; "
+                    "correct it"
+                )
+            stop_token_ids = (*stop_token_ids, index)
+        self.stop_token_ids = tuple(sorted({self.eos_id, self.pad_id, *stop_token_ids}))
+
+    def with_stop_tokens_of(self, checkpoint: Path) -> "Tokenizer":
+        """Return the same tokenizer, with the stop tokens of a checkpoint's files too."""
+        ids = stop_tokens.read(checkpoint)
+        stop_tokens.require_known(ids, self.vocab_size, checkpoint)
+        changed = copy.copy(self)
+        changed.stop_token_ids = tuple(sorted({*self.stop_token_ids, *ids}))
+        return changed
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text, never an added token, whatever the text spells."""
@@ -151,8 +184,16 @@ def load(path_or_hub_id: str) -> Tokenizer:
     config = _read_json(config_path) if config_path.is_file() else _config()
     template_path = directory / _TEMPLATE_FILE
     if template_path.is_file():
-        config["chat_template"] = template_path.read_text(encoding="utf-8")
-    return Tokenizer(definition, config)
+        config["chat_template"] = _read_text(template_path)
+    try:
+        return Tokenizer(definition, config, stop_tokens.read(directory), directory)
+    except UserError:
+        raise
+    except Exception as error:  # The library raises this very class for a malformed definition.
+        raise UserError(
+            f"{directory / _DEFINITION_FILE} is no tokenizer definition ({type(error).__name__}: "
+            f"{str(error)[:100]!r}); fetch the tokenizer again"
+        ) from error
 
 
 def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -194,6 +235,16 @@ def _config() -> dict[str, Any]:
         "model_max_length": 1 << 17,
         "chat_template": _CHAT_TEMPLATE,
     }
+
+
+def _encoder(definition: dict[str, Any]) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(definition))
+    except Exception as error:  # the package raises no class of its own
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the tokenizer's {_DEFINITION_FILE} is damaged ({reason}); fetch the tokenizer again"
+        ) from error
 
 
 def _utf8(texts: Iterable[str]) -> Iterator[str]:
@@ -248,8 +299,19 @@ def _fetch(hub_id: str) -> Path:
     return Path(definition).parent
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_text(path: Path) -> str:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; fetch the tokenizer again") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json_reader.read_object(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; fetch the tokenizer again"
+        ) from error
+    except json_reader.JsonError as error:
+        raise UserError(f"cannot read {path}: {error}, or fetch the tokenizer again") from error

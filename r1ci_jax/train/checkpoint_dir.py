@@ -26,7 +26,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import atomic_files, hosts
+from r1ci_jax.runtime import atomic_files, hosts, json_reader
 
 PyTree = Any
 Marker = dict[str, Any]
@@ -121,7 +121,7 @@ def marker(path: epath.Path) -> Marker:
         UnusableCheckpointError: the directory was never finished, or lost a file since.
     """
     try:
-        found = json.loads((path / MARKER).read_text())
+        found = json_reader.parse((path / MARKER).read_bytes(), path / MARKER)
         sizes = dict(found["files"])
     except FileNotFoundError:
         raise UnusableCheckpointError(f"it was never finished (no {MARKER})") from None

@@ -27,7 +27,6 @@ from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import grpo_step, guards, optimizer
-from r1ci_jax.train import train_state as state
 from r1ci_jax.train.policy import Params, Policy, Weights
 from r1ci_jax.train.rollout_collector import RolloutCollector
 from r1ci_jax.train.training_run import TrainingLoop, TrainingRun
@@ -48,23 +47,22 @@ def train(
 ) -> Params:
     """Train through all stages, from the last checkpoint if there is one; return all parameters.
 
-    The buffers of `params` are reused. `load_examples` returns the examples of a split, `source`
+    `params` are used up. `load_examples` returns the examples of a split, `source`
     yields trajectories.
     """
     # --- Weights, optimizer, state ---
     initial = policy.split_trainable(params, seed=run.seed)
-    base, reference = initial.base, _make_reference(initial, config.kl_coef)
+    (trainable, base), reference = initial, _make_reference(initial, config.kl_coef)
     num_steps = sum(stage.steps for stage in stages)
     num_rollouts = config.prompts_per_step * config.rollouts_per_prompt
     tx, learning_rates = _make_optimizer(config, num_steps)
-    train_state, reward = state.create_state(initial.trainable, tx), None
     identity = {"stages": [dataclasses.asdict(stage) for stage in stages]}
 
     with (
-        run.start(train_state, config, num_steps, identity=identity, better="higher") as loop,
+        run.start(trainable, tx, config, num_steps, identity=identity, better="higher") as loop,
         metrics.JsonlLog(run.trajectories_path) as trajectory_log,
     ):
-        train_state = loop.train_state
+        train_state, reward = loop.train_state, None
         trajectory_log.truncate_after(run.name, loop.first_step)
         if loop.first_step < num_steps:
             _warm_up(loop, source, base, reference, policy, config, tokenizer.pad_id)

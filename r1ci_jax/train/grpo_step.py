@@ -212,20 +212,36 @@ def update(
     )
     dispatched = []
     for minibatch in [*minibatches] * config.num_iterations:
-        total = zero_accumulator(train_state.params)
-        for batch in minibatch:
-            weights = Weights(train_state.params, base)
-            total, diff = accumulate_gradients(
-                total, weights, batch, policy=policy, **_loss_settings(config)
-            )
-            if not dispatched and config.old_logprobs == "rollout":
-                diffs.append(diff)
-        train_state, norm = apply_step(train_state, total.gradients, total.sums.sequences, tx=tx)
-        dispatched.append(UpdateStats(total.sums, total.entropy, norm))
+        train_state, stats, found = _optimizer_step(
+            train_state, base, minibatch, policy, config, tx
+        )
+        if not dispatched and config.old_logprobs == "rollout":
+            diffs += found
+        dispatched.append(stats)
     fetched, diffs = jax.device_get((dispatched, diffs))
     steps = [_step_metrics(stats, kl_coef=config.kl_coef) for stats in fetched]
     means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
     return train_state, means | _logprob_diff_metrics(diffs)
+
+
+def _optimizer_step(
+    train_state: state.TrainState,
+    base: Params | None,
+    minibatch: Sequence[Microbatch],
+    policy: Policy,
+    config: GrpoConfig,
+    tx: optax.GradientTransformation,
+) -> tuple[state.TrainState, UpdateStats, list[LogprobDiff]]:
+    """Make one optimizer step; the sum of the gradients is freed when it returns."""
+    total, diffs = zero_accumulator(train_state.params), []
+    for batch in minibatch:
+        weights = Weights(train_state.params, base)
+        total, diff = accumulate_gradients(
+            total, weights, batch, policy=policy, **_loss_settings(config)
+        )
+        diffs.append(diff)
+    train_state, norm = apply_step(train_state, total.gradients, total.sums.sequences, tx=tx)
+    return train_state, UpdateStats(total.sums, total.entropy, norm), diffs
 
 
 def _add_logprobs(

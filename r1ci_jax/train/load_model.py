@@ -44,7 +44,16 @@ def load_from_run(
     path = run.checkpoints / _trained(run, name) / "final"
     params, _ = checkpoint.load_params(path, shapes)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-    return nnx.merge(graphdef, params), tokenizers.load(tokenizer_path(run))
+    source = run.config["experiment"]["model"]
+    return nnx.merge(graphdef, params), load_tokenizer(tokenizer_path(run), source["checkpoint"])
+
+
+def load_tokenizer(path: str, checkpoint: str) -> Tokenizer:
+    """Load a tokenizer by directory or hub id, with the stop tokens of `checkpoint`, if any."""
+    if path == checkpoint:
+        return tokenizers.load(str(hub.resolve(checkpoint)))  # downloads all files of a hub id
+    tokenizer = tokenizers.load(path)
+    return tokenizer.with_stop_tokens_of(hub.resolve(checkpoint)) if checkpoint else tokenizer
 
 
 def tokenizer_path(run: RunDir) -> str:

@@ -14,7 +14,6 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.model import lora, presets, qwen2, sampler_weights
 from r1ci_jax.model.hf import weights
 from r1ci_jax.sharding import placement
-from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import lm_head, load_model
 from r1ci_jax.train.lm_head import TokenLoss, TokenScores
@@ -38,10 +37,9 @@ class Weights(NamedTuple):
 
 
 class LoadedPolicy(NamedTuple):
-    """Policy, parameters and tokenizer at the start of an experiment."""
+    """Policy and tokenizer of an experiment, without any weights."""
 
     policy: "Policy"
-    params: Params
     tokenizer: Tokenizer
 
 
@@ -55,6 +53,11 @@ class Policy:
     """Number of the tokenizer's ids; the embedding may have more rows."""
     train_config: TrainConfig = qwen2.DEFAULT_COMPUTE
     """Compute settings of the trainers."""
+
+    @property
+    def abstract_params(self) -> Params:
+        """Shapes and shardings of all parameters of a trainer on the current mesh."""
+        return placement.abstract_params(_param_shapes(self.config))
 
     def split_trainable(self, params: Params, *, seed: int) -> Weights:
         """Split parameters for training: all are trainable, or with LoRA new adapters alone."""
@@ -179,33 +182,50 @@ class Policy:
 
 
 def load(experiment: Experiment, tokenizer_dir: Path) -> LoadedPolicy:
-    """Load the policy, its weights before any training, and its tokenizer.
+    """Load the policy and its tokenizer, and check the files of its weights.
 
     `tokenizer_dir` holds the run's own tokenizer, used when the experiment names none.
     """
     source = experiment.model
     path = source.tokenizer or source.checkpoint or str(tokenizer_dir)
-    tokenizer = tokenizers.load(path)
+    tokenizer = load_model.load_tokenizer(path, source.checkpoint)
     if source.checkpoint:
-        model = weights.load_pretrained(source.checkpoint)
+        config = weights.open_checkpoint(source.checkpoint).config
         if source.architecture:
-            presets.require_architecture(source.architecture, model.config, source.checkpoint)
+            presets.require_architecture(source.architecture, config, source.checkpoint)
     else:
         config = load_model.architecture(experiment)
-        # One compiled call: initializing op by op takes longer than a training step.
-        key = jax.random.key(experiment.seed)
-        model = nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(key)
-    graphdef, params = nnx.split(model)
-    if tokenizer.vocab_size > model.config.vocab_size:
+    if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
             f"the tokenizer at {path} has {tokenizer.vocab_size} tokens, the model only "
-            f"{model.config.vocab_size} embeddings; choose a smaller tokenizer "
+            f"{config.vocab_size} embeddings; choose a smaller tokenizer "
             "(model.tokenizer_vocab) or another model"
         )
-    params = placement.shard_params(params)
+    graphdef, _ = nnx.split(_model_shapes(config))
     train_config = resolve_attention(experiment.train, jax.devices()[0].platform)
-    policy = Policy(model.config, graphdef, tokenizer.vocab_size, train_config)
-    return LoadedPolicy(policy, params, tokenizer)
+    return LoadedPolicy(Policy(config, graphdef, tokenizer.vocab_size, train_config), tokenizer)
+
+
+def load_untrained(experiment: Experiment, policy: Policy) -> Params:
+    """Load an experiment's weights before any training, sharded over the mesh.
+
+    They are not kept anywhere: whoever trains them uses them up.
+    """
+    if experiment.model.checkpoint:
+        model = weights.load_pretrained(experiment.model.checkpoint)
+    else:
+        # One compiled call: initializing op by op takes longer than a training step.
+        key = jax.random.key(experiment.seed)
+        model = nnx.jit(lambda key: qwen2.Qwen2(policy.config, rngs=nnx.Rngs(key)))(key)
+    return placement.shard_params(nnx.split(model)[1])
+
+
+def _model_shapes(config: qwen2.Qwen2Config) -> qwen2.Qwen2:
+    return nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0)))
+
+
+def _param_shapes(config: qwen2.Qwen2Config) -> Params:
+    return nnx.split(_model_shapes(config))[1]
 
 
 def resolve_attention(train_config: TrainConfig, platform: str) -> TrainConfig:

@@ -81,7 +81,7 @@ def train(
 ) -> Params:
     """Train to the end, from the last checkpoint if there is one, and return all parameters.
 
-    The buffers of `params` are reused. A batch with a loss or gradient that is not finite is kept
+    `params` are used up. A batch with a loss or gradient that is not finite is kept
     in the run's `diverged_dir`.
     """
     # --- Data, optimizer, state ---
@@ -95,9 +95,9 @@ def train(
         b2=config.adam_b2,
     )
     weights = policy.split_trainable(params, seed=run.seed)
-    train_state = state.create_state(weights.trainable, tx)
+    identity = {"steps": num_steps}
 
-    with run.start(train_state, config, num_steps, identity={"steps": num_steps}) as loop:
+    with run.start(weights.trainable, tx, config, num_steps, identity=identity) as loop:
         # --- Resume ---
         train_state = loop.train_state
         if loop.metadata is not None:

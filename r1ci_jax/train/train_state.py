@@ -7,8 +7,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
-from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
 
 PyTree = Any
@@ -31,11 +31,35 @@ def init_state(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
 
 
+def abstract_state(
+    params: PyTree, tx: optax.GradientTransformation, mesh: Mesh | None = None
+) -> TrainState:
+    """Return shapes, dtypes and shardings of `create_state`, from parameters or their shapes.
+
+    `mesh` is the current one if it is not given.
+    """
+    shapes = jax.eval_shape(functools.partial(init_state, tx=tx), params)
+    return placement.abstract_params(shapes, mesh)
+
+
 def create_state(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
-    """Run `init_state` compiled and sharded over the mesh. The buffers of `params` are reused."""
-    init = functools.partial(init_state, tx=tx)
-    shardings = meshes.param_shardings(meshes.current(), jax.eval_shape(init, params))
-    return jax.jit(init, out_shardings=shardings)(params)
+    """Return the state before the first step, which takes over the arrays of `params`.
+
+    Nothing is copied: the first step donates the state, and with it the arrays of `params`, even if
+    somebody still holds them. They must lie where `placement.shard_params` puts them.
+    """
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(params, tx))
+    is_placed = jax.tree.map(
+        lambda leaf, wanted: leaf.sharding.is_equivalent_to(wanted, leaf.ndim),
+        params,
+        shardings.params,
+    )
+    assert all(jax.tree.leaves(is_placed)), "a copy would be made: shard the parameters first"
+    return TrainState(
+        step=placement.replicate(jnp.zeros((), jnp.int32)),
+        params=jax.device_put(params, shardings.params),
+        opt_state=jax.jit(tx.init, out_shardings=shardings.opt_state)(params),
+    )
 
 
 def apply_gradients(

@@ -2,7 +2,7 @@
 
 Both trainers use it in the same way; the steps themselves are their own:
 
-    with run.start(train_state, config, num_steps, identity={...}) as loop:
+    with run.start(params, tx, config, num_steps, identity={...}) as loop:
         train_state = loop.train_state
         for step in range(loop.first_step, num_steps):
             train_state, metrics = ...
@@ -17,14 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import optax
 from etils import epath
 
 from r1ci_jax.config import GrpoConfig, SftConfig
 from r1ci_jax.runtime import metrics, preemption
 from r1ci_jax.runtime.progress import Progress
 from r1ci_jax.runtime.run_dir import RunDir
+from r1ci_jax.sharding import placement
 from r1ci_jax.train import checkpoint, guards
-from r1ci_jax.train.train_state import TrainState
+from r1ci_jax.train import train_state as state
+from r1ci_jax.train.train_state import PyTree, TrainState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,8 @@ class TrainingRun:
     @contextlib.contextmanager
     def start(
         self,
-        train_state: TrainState,
+        params: PyTree,
+        tx: optax.GradientTransformation,
         config: SftConfig | GrpoConfig,
         num_steps: int,
         *,
@@ -71,7 +75,8 @@ class TrainingRun:
         """Open the files and restore the newest checkpoint, if there is one.
 
         Args:
-            train_state: State before the first step.
+            params: Trainable parameters before the first step; they are used up.
+            tx: Optimizer.
             config: Settings of the trainer, of which the checkpoints' are used.
             num_steps: Steps of the whole training.
             identity: JSON values that tell this training from others; a checkpoint with other
@@ -89,11 +94,12 @@ class TrainingRun:
             ) as checkpoints,
             metrics.MetricsWriter(self.metrics_path) as writer,
         ):
-            first_step, metadata = 0, None
-            restored = checkpoints.restore_latest(checkpoint.abstract(train_state))
-            if restored is not None:
-                # The name is bound anew, so that the state before the first step is freed.
+            restored = checkpoints.restore_latest(state.abstract_state(params, tx))
+            if restored is None:
+                first_step, train_state, metadata = 0, state.create_state(params, tx), None
+            else:
                 first_step, train_state, metadata = restored
+                placement.delete(params)  # callers hold them, and no step needs them any more
             writer.truncate_after(self.name, first_step)
             spikes = guards.LossSpikeDetector()
             spikes.resume(metrics.column(self.metrics_path, self.name, "optim/loss"))

@@ -46,7 +46,7 @@ def good_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("hf") / "model"
     model = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))(jax.random.key(0))
     weights.save_pretrained(model, directory)
-    tokenizers.train_byte_bpe([prompts.INSTRUCTIONS] * 3, 400).save(directory)
+    tokenizers.train_byte_bpe([prompts.INSTRUCTIONS["code_agent"]] * 3, 400).save(directory)
     return directory
 
 
@@ -107,7 +107,7 @@ def test_every_fault_of_a_checkpoint_until_it_is_repaired(
 
     # Another tokenizer than the model's.
     (broken / "config.json").write_text(json.dumps(config))
-    tokenizers.train_byte_bpe([prompts.INSTRUCTIONS] * 3, 600).save(broken)
+    tokenizers.train_byte_bpe([prompts.INSTRUCTIONS["code_agent"]] * 3, 600).save(broken)
     assert "420 embeddings; choose" in refused(capsys, *command) and stands_empty(run)
 
     tokenizers.load(str(good_checkpoint)).save(broken)
@@ -169,6 +169,7 @@ def test_a_prompt_longer_than_the_cache_is_told_before_anything_is_trained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     command = ["sft", "micro.py", "--config.sft.epochs=1", "--config.sampler.prefill_buckets=16"]
+    command += ["--config.limits.max_new_tokens=16"]
     assert main([*command, "--config.sampler.cache_length=20"]) == 2
     message = said(capsys)[-1]
     assert "does not fit into sampler.cache_length = 20; raise it" in message

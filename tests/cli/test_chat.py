@@ -121,8 +121,8 @@ def test_a_model_of_a_run(tmp_path: Path, say, capsys: pytest.CaptureFixture[str
         (["nowhere"], "nowhere does not exist"),
         (["toy"], "toy is not published; train it"),
         (["nowhere", "--model", "sft"], "nowhere is no run"),
-        (["nowhere", "--temperature", "-1"], "temperature must not be negative"),
-        (["nowhere", "--top-p", "0"], "top_p must be above 0"),
+        (["nowhere", "--temperature", "-1"], "--temperature must be at least 0, not -1.0"),
+        (["nowhere", "--top-p", "0"], "--top-p must be above 0"),
     ],
 )
 def test_wrong_input_is_one_line(

@@ -62,7 +62,7 @@ def test_file_variant_and_overrides(spec: str) -> None:
             "--config.dataset.tasks",
             "toy_letters",
             "toy_search",
-            "--config.seed=-3",
+            "--config.seed=3",
             "--config.grpo.warmup-steps=4",
         ],
     )
@@ -70,7 +70,7 @@ def test_file_variant_and_overrides(spec: str) -> None:
     assert loaded.sandbox.limits.cpu_seconds == 2.5
     assert loaded.grpo.steps_per_stage == (1, 2, 3, 4)
     assert loaded.dataset.tasks == ("toy_letters", "toy_search")
-    assert loaded.seed == -3 and loaded.grpo.warmup_steps == 4
+    assert loaded.seed == 3 and loaded.grpo.warmup_steps == 4
     assert loaded.model == experiments.load_default(spec).model
 
 
@@ -88,7 +88,7 @@ def test_no_overrides_is_the_default_itself(spec: str) -> None:
         (["--config.sft=1"], "is a group, set one of its fields: --config.sft.epochs"),
         (["--config.sft.lr=fast"], "could not convert string to float: 'fast'"),
         (["--config.grpo.steps_per_stage=1,2"], "needs 4 entries"),
-        (["--config.dataset.tasks="], "name at least one task"),
+        (["--config.dataset.tasks="], "dataset.tasks must be one or more values"),
         (["extra"], "unexpected argument 'extra'"),
     ],
 )
@@ -206,7 +206,7 @@ def test_wrong_arms_are_one_line(spec: str, word: str, message: str) -> None:
     ("make", "message"),
     [
         (lambda: Arm(name="fast"), "arm 'fast': a name is grpo_"),
-        (lambda: Arm(name="grpo_x", order="random"), "order of arm grpo_x must be one of"),  # pyright: ignore[reportArgumentType]
+        (lambda: Arm(name="grpo_x", order="random"), "arm.order must be one of"),  # pyright: ignore[reportArgumentType]
         (
             lambda: Experiment(
                 name="x",

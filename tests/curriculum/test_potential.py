@@ -1,6 +1,7 @@
 """Potential and groups by hand, and a measurement that survives interruption."""
 
-from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from r1ci_jax.curriculum import potential
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request
-from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
 from r1ci_jax.runtime import metrics
+from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 
 CONFIG = PotentialConfig()
@@ -32,11 +34,11 @@ class CountingRunner:
         self.breaks_at = breaks_at
         self.requests: list[Request] = []
 
-    def run(
-        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
-    ) -> list[Trajectory]:
-        made = [self._answer(request) for request in requests]
-        return made
+    def run_batches(
+        self, batches: Iterable[Sequence[Request]], *, on_done: Callable[[int], None] | None = None
+    ) -> Generator[list[Trajectory]]:
+        for batch in batches:
+            yield [self._answer(request) for request in batch]
 
     def _answer(self, request: Request) -> Trajectory:
         self.requests.append(request)
@@ -63,15 +65,23 @@ class CountingRunner:
         )
 
 
-def example(number: int) -> Example:
-    return Example(id=f"q{number}", task="toy_letters", question="?", answer="1", difficulty=1)
+def example(number: int, answer: str = "1") -> Example:
+    return Example(id=f"q{number}", task="toy_letters", question="?", answer=answer, difficulty=1)
 
 
-def measure(runner: CountingRunner, count: int, path: Path, seen: list[int] | None = None):
+def measure(
+    runner: CountingRunner,
+    count: int,
+    path: Path,
+    seen: list[int] | None = None,
+    config: PotentialConfig = CONFIG,
+    golds: str = "1",
+):
+    """Ask `count` questions, whose golds repeat those given."""
     return potential.measure(
-        runner,
-        [example(number) for number in range(count)],
-        CONFIG,
+        runner,  # pyright: ignore[reportArgumentType]  # a runner without a model
+        [example(number, golds[number % len(golds)]) for number in range(count)],
+        config,
         path,
         on_done=(seen if seen is not None else []).append,
     )
@@ -132,6 +142,7 @@ def test_measurement_counts_the_answers_of_all_four_ways(tmp_path: Path) -> None
         "example_id": "q3",
         "task": "toy_letters",
         "p": 0.15,
+        "chance": 1.0,
         "potential": 0.51,
         "group": 2,
         "answers": 20,
@@ -186,3 +197,69 @@ def test_a_resumed_measurement_equals_an_uninterrupted_one(tmp_path: Path) -> No
     assert asked == [*whole_block, *(f"q{number}" for number in range(64, count))]
     again = CountingRunner(correct)
     assert measure(again, count, cut) == expected and again.requests == []
+
+
+# Two classes, six of eight questions of the first: c = 3/4, p' = max(0, 4p - 3), for p = k / 20.
+ABOVE_CHANCE = [
+    (0, 0.0, 4),
+    (10, 0.0, 4),  # the paper's most promising question is a coin flip
+    (15, 0.0, 4),
+    (16, 0.64, 1),  # p = .8, p' = .2
+    (17, 0.96, 1),  # p = .85, p' = .4
+    (18, 0.96, 1),  # p = .9, p' = .6
+    (19, 0.64, 1),  # p = .95, p' = .8
+    (20, 0.0, 4),
+]
+
+
+def test_potential_above_chance_by_hand(tmp_path: Path) -> None:
+    correct = {f"q{number}": k for number, (k, _, _) in enumerate(ABOVE_CHANCE)}
+    path, config = tmp_path / "potential.jsonl", PotentialConfig(chance_corrected=True)
+    graded = measure(CountingRunner(correct), 8, path, config=config, golds="11121112")
+    assert [(row.potential, row.group) for row in graded] == [row[1:] for row in ABOVE_CHANCE]
+    # p stays what was measured, and c stands beside it.
+    assert [row.accuracy for row in graded] == [row[0] / 20 for row in ABOVE_CHANCE]
+    records = metrics.read(path)
+    assert {record["chance"] for record in records} == {0.75}
+    assert [record["potential"] for record in records] == [row[1] for row in ABOVE_CHANCE]
+    # Resumed, with nothing left to ask.
+    again = measure(CountingRunner({}), 8, path, config=config, golds="11121112")
+    assert again == graded
+    # The paper's form does not look at c.
+    paper = measure(CountingRunner(correct), 8, tmp_path / "paper.jsonl", golds="11121112")
+    assert [row.potential for row in paper] == [
+        potential.potential(row[0] / 20) for row in ABOVE_CHANCE
+    ]
+
+
+def test_chance_at_its_ends() -> None:
+    # Without chance nothing changes; where a constant answer is always right nothing is learnt.
+    for k in range(21):
+        assert potential.above_chance(k / 20, 0.0) == k / 20
+        assert potential.above_chance(k / 20, 1.0) == 0.0
+    questions = [example(0, "1"), example(1, "2"), example(2, "1"), example(3, "")]
+    assert potential.measure_chance(questions) == {"toy_letters": 0.5}
+    assert potential.measure_chance([example(0, "")]) == {"toy_letters": 0.0}
+
+
+def test_a_sandbox_that_fails_too_often_ends_the_measurement(tmp_path: Path) -> None:
+    """Blocks of 32 questions: the first works, then every script is lost."""
+    path = tmp_path / "potential.jsonl"
+    lost = ExecResult(status=Status.INFRA_ERROR, detail="the fork server ended")
+
+    class Breaking(CountingRunner):
+        def _answer(self, request: Request) -> Trajectory:
+            found = super()._answer(request)
+            if request.rollout_id.group_id < 32 or request.rollout_id.sample_index > 0:
+                return found
+            call = CodeCall(code="print(1)\n", result=lost)
+            return dataclasses.replace(found, code_calls=(call,), stop=StopReason.SANDBOX_FAULT)
+
+    correct = {f"q{number}": number % 21 for number in range(64)}
+    with pytest.raises(UserError, match="questions 33 to 64: the sandbox failed in 32 of 32"):
+        measure(Breaking(correct), 64, path)
+    assert [record["example_id"] for record in metrics.read(path)] == [f"q{n}" for n in range(32)]
+    resumed = CountingRunner(correct)
+    seen: list[int] = []
+    measure(resumed, 64, path, seen)
+    assert seen == [32, 64] and len(resumed.requests) == 32 * 20

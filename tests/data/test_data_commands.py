@@ -1,5 +1,7 @@
 """`r1ci data` on a small experiment, with the real jail."""
 
+import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import pytest
 
 from r1ci_jax.cli.main import main
 from r1ci_jax.data import datasets
+from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.tasks import registry
 from r1ci_jax.text import tokenizer
 
@@ -54,6 +57,43 @@ def test_build_then_stats(
     assert list(datasets.load_trajectories(run / "data")) == list(rows)
     assert main(["data", "stats", str(run)]) == 0
     assert "questions in two splits: 0" in capsys.readouterr().out
+
+
+def test_demonstrations_of_a_file_run_again_in_the_jail(
+    experiment: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = tmp_path / "written"
+    _run(capsys, "build", experiment, "--workdir", str(written))
+    rows = [dataclasses.asdict(row) for row in datasets.load_trajectories(written / "data")]
+    number = next(n for n, row in enumerate(rows, 1) if row["kind"] == "code")
+    file, run = tmp_path / "made.jsonl", str(tmp_path / "run")
+    words = ("build", experiment, "--workdir", run, f"--config.demonstrations.path={file}")
+
+    invented = copy.deepcopy(rows)
+    invented[number - 1]["segments"][1]["text"] = "\nCode Execution Results:\ninvented\n"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in invented))
+    assert main(["data", *words]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"r1ci: {file}, line {number}: segment 2 is not what its script prints")
+    assert not datasets.is_built(Path(run) / "data", "r1ci_trajectories")
+
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    _run(capsys, *words)
+    taken = datasets.load_trajectories(Path(run) / "data")
+    assert [dataclasses.asdict(row) for row in taken] == rows
+
+    # Without a jail nothing runs; unsafe, the scripts run as this user, after a line that says so.
+    monkeypatch.setenv("R1CI_NSJAIL", str(tmp_path / "no-nsjail"))
+    capsys.readouterr()
+    words = [word.replace("/run", "/other") for word in words]
+    assert main(["data", *words]) == 2
+    assert "R1CI_NSJAIL" in capsys.readouterr().err.splitlines()[-1]
+    words = [word.replace("/other", "/unsafe") for word in words]
+    assert main(["data", *words, "--config.sandbox.unsafe=True"]) == 0
+    assert UNSAFE_WARNING in " ".join(capsys.readouterr().err.split())
 
 
 def test_questions_only_and_errors(

@@ -11,12 +11,16 @@ import pytest
 
 from r1ci_jax.config import DatasetConfig, DemonstrationConfig, Experiment
 from r1ci_jax.data import build, datasets, external_demonstrations, scripted_teacher
-from r1ci_jax.data.demonstrations import Demonstration
+from r1ci_jax.data.demonstrations import Demonstration, learned_segment, tool_segment
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox.result import ExecResult
+from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 
 Row = dict[str, Any]
+
+ASKED = DatasetConfig(
+    tasks=("toy_letters",), difficulties=(1,), sft_per_task=6, grpo_per_task=2, eval_per_task=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +177,117 @@ class _Idle:
         raise AssertionError(f"a script was run again: {code}")
 
 
+class _Counted:
+    """Another interpreter, whose scripts are counted."""
+
+    def __init__(self, interpreter: scripted_teacher.Interpreter) -> None:
+        self.scripts: list[str] = []
+        self._interpreter = interpreter
+
+    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
+        self.scripts.append(code)
+        return self._interpreter.submit(code)
+
+
+class _Lost:
+    """An interpreter that fails itself."""
+
+    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
+        done = concurrent.futures.Future[ExecResult]()
+        done.set_result(ExecResult(status=Status.INFRA_ERROR))
+        return done
+
+
+def test_every_observation_is_what_its_script_prints(
+    demonstrations: list[Demonstration], interpreter: scripted_teacher.Interpreter
+) -> None:
+    kept = [each for each in demonstrations if each.kind in ("repair", "check", "direct")][:12]
+    assert {each.kind for each in kept} == {"repair", "check", "direct"}
+    found = dict(enumerate(kept, start=1))
+    external_demonstrations.validate_by_execution("made.jsonl", found, interpreter)
+
+    one = next(number for number, each in found.items() if each.kind == "check")
+    second = found[one].segments[3]
+    for text, told in (
+        (f"{second.text}more", "'more' there, '' printed"),
+        (second.text.replace("Results:\n", "Results:\n4", 1), "there"),
+    ):
+        segments = list(found[one].segments)
+        segments[3] = dataclasses.replace(second, text=text)
+        wrong = found | {one: dataclasses.replace(found[one], segments=tuple(segments))}
+        with pytest.raises(UserError, match=f"line {one}: segment 4 is not what its .*{told}") as e:
+            external_demonstrations.validate_by_execution("made.jsonl", wrong, interpreter)
+        assert "\n" not in str(e.value)
+    with pytest.raises(UserError, match="the sandbox failed"):
+        external_demonstrations.validate_by_execution("made.jsonl", found, _Lost())
+
+
+def test_invented_output_is_refused(
+    interpreter: scripted_teacher.Interpreter, tmp_path: pathlib.Path
+) -> None:
+    """The code prints nothing, the file says that it printed the answer."""
+    experiment = Experiment(name="t", dataset=ASKED)
+    build.build_questions(experiment, tmp_path)
+    rows = [
+        plain(
+            Demonstration(
+                example_id=example.id,
+                task=example.task,
+                agent="code_agent",
+                kind="code",
+                prompt=example.question,
+                correct=True,
+                segments=(
+                    learned_segment("```python\nraise SystemExit('nothing')\n```"),
+                    tool_segment(f"\nCode Execution Results:\n{json.loads(example.answer)}\n"),
+                    learned_segment(f"<<<{json.loads(example.answer)}>>>"),
+                ),
+            )
+        )
+        for example in datasets.load_examples(tmp_path, ASKED.tasks, "sft")
+    ]
+    path = write(tmp_path / "made.jsonl", rows)
+    told = dataclasses.replace(experiment, demonstrations=DemonstrationConfig(path=path))
+    with pytest.raises(UserError, match=r"made.jsonl, line 1: segment 2 is not what its script"):
+        build.build_demonstrations(told, tmp_path, interpreter)
+    believing = DemonstrationConfig(path=path, reexecute=False)
+    believed = dataclasses.replace(experiment, demonstrations=believing)
+    build.build_demonstrations(believed, tmp_path, _Idle())
+    assert len(datasets.load_trajectories(tmp_path)) == len(rows)
+
+
+def test_demonstrations_of_one_data_seed_serve_every_training_seed(
+    interpreter: scripted_teacher.Interpreter, tmp_path: pathlib.Path
+) -> None:
+    first = Experiment(name="t", dataset=ASKED)
+    build.build_questions(first, tmp_path / "first")
+    build.build_demonstrations(first, tmp_path / "first", interpreter)
+    written = list(datasets.load_trajectories(tmp_path / "first"))
+    path = write(tmp_path / "made.jsonl", [plain(each) for each in written])
+
+    def questions(folder: str) -> list[Example]:
+        return list(datasets.load_examples(tmp_path / folder, ASKED.tasks, "sft+grpo+eval"))
+
+    told = dataclasses.replace(first, demonstrations=DemonstrationConfig(path=path))
+    other = dataclasses.replace(told, seed=1)
+    build.build_questions(other, tmp_path / "other")
+    assert questions("other") == questions("first")
+    build.build_demonstrations(other, tmp_path / "other", interpreter)
+    assert list(datasets.load_trajectories(tmp_path / "other")) == written
+
+    moved = dataclasses.replace(told, data_seed=1)
+    build.build_questions(moved, tmp_path / "moved")
+    assert not {each.question for each in questions("moved")} >= {
+        each.question for each in questions("first")
+    }
+    with pytest.raises(UserError, match=r"line 1: .* is no question of the sft split"):
+        build.build_demonstrations(moved, tmp_path / "moved", interpreter)
+
+
 def test_a_run_takes_them_in_place_of_the_scripted_teachers(
     interpreter: scripted_teacher.Interpreter, tmp_path: pathlib.Path
 ) -> None:
-    asked = DatasetConfig(
-        tasks=("toy_letters",), difficulties=(1,), sft_per_task=6, grpo_per_task=2, eval_per_task=2
-    )
-    scripted = Experiment(name="t", dataset=asked)
+    scripted = Experiment(name="t", dataset=ASKED)
     for folder in ("scripted", "given"):
         build.build_questions(scripted, tmp_path / folder)
     build.build_demonstrations(scripted, tmp_path / "scripted", interpreter)
@@ -188,7 +296,10 @@ def test_a_run_takes_them_in_place_of_the_scripted_teachers(
 
     told = dataclasses.replace(scripted, demonstrations=DemonstrationConfig(path=path))
     build.require_demonstrations(told)
-    build.build_demonstrations(told, tmp_path / "given", _Idle())
+    counted = _Counted(interpreter)
+    build.build_demonstrations(told, tmp_path / "given", counted)
+    # Each different script once.
+    assert counted.scripts and len(set(counted.scripts)) == len(counted.scripts)
     assert list(datasets.load_trajectories(tmp_path / "given")) == written[::-1]
 
 

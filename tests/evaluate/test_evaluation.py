@@ -1,9 +1,14 @@
 """Evaluation: who is asked what, and the rows of results.jsonl by hand."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from r1ci_jax.config import EvalConfig, SamplingParams
+from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation
 from r1ci_jax.rollout.runner import Request
 from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
@@ -11,9 +16,11 @@ from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 
 
-def example(number: int, task: str = "toy_letters", difficulty: int = 1) -> Example:
+def example(
+    number: int, task: str = "toy_letters", difficulty: int = 1, answer: str = "1"
+) -> Example:
     return Example(
-        id=f"{task}/{number}", task=task, question="?", answer="1", difficulty=difficulty
+        id=f"{task}/{number}", task=task, question="?", answer=answer, difficulty=difficulty
     )
 
 
@@ -38,43 +45,127 @@ def trajectory(asked: Example, *, correct: bool, calls: int = 0, **changes) -> T
 
 
 class Listener:
-    """In the runner's place: notes what is asked."""
+    """In the runner's place: notes what is asked; a question is right by its number."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, breaks_at: str = "") -> None:
+        self.breaks_at = breaks_at
         self.requests: list[Request] = []
 
-    def run(
-        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
-    ) -> list[Trajectory]:
-        self.requests = list(requests)
+    def run_batches(
+        self, batches: Iterable[Sequence[Request]], *, on_done: Callable[[int], None] | None = None
+    ) -> Generator[list[Trajectory]]:
         assert on_done is not None
-        on_done(len(self.requests))
-        return [trajectory(request.example, correct=True) for request in self.requests]
+        for batch in batches:
+            self.requests += batch
+            if any(request.example.id == self.breaks_at for request in batch):
+                raise KeyboardInterrupt
+            on_done(len(self.requests))
+            yield [self._answer(request) for request in batch]
+
+    def _answer(self, request: Request) -> Trajectory:
+        number, sample = request.rollout_id
+        return trajectory(
+            request.example,
+            correct=(number + sample) % 3 == 0,
+            calls=number % 2,
+            rollout_id=request.rollout_id,
+            stop=StopReason.SANDBOX_FAULT if number % 5 == sample == 1 else StopReason.ANSWER,
+        )
 
 
-def test_every_question_is_asked_as_often_as_configured() -> None:
-    listener, done = Listener(), list[int]()
-    asked = [example(number) for number in range(3)]
-    made = evaluation.evaluate(
-        listener,
+TWICE = EvalConfig(sampling=SamplingParams(temperature=0.6), samples_per_question=2)
+
+
+def evaluate(
+    listener: Listener,
+    asked: list[Example],
+    path: Path,
+    *,
+    done: list[int] | None = None,
+    blocks: list[int] | None = None,
+    model: str = "sft",
+) -> None:
+    evaluation.evaluate(
+        listener,  # pyright: ignore[reportArgumentType]  # a runner without a model
         asked,
-        EvalConfig(sampling=SamplingParams(temperature=0.6), samples_per_question=2),
-        on_done=done.append,
+        TWICE,
+        path,
+        model=model,
+        block_size=4,
+        on_done=(done if done is not None else []).append,
+        on_block=lambda number, _: (blocks if blocks is not None else []).append(number),
     )
-    assert len(made) == 6 and done == [6]
+
+
+def test_every_question_is_asked_as_often_as_configured(tmp_path: Path) -> None:
+    listener, done, blocks = Listener(), list[int](), list[int]()
+    asked = [example(number) for number in range(6)]
+    evaluate(listener, asked, tmp_path / "evaluation.jsonl", done=done, blocks=blocks)
+    assert done == [8, 12] and blocks == [1, 2]
     assert [request.example.id for request in listener.requests] == [
         each.id for each in asked for _ in range(2)
     ]
-    assert len({request.rollout_id for request in listener.requests}) == 6
+    assert [request.rollout_id for request in listener.requests] == [
+        RolloutId(number, sample) for number in range(6) for sample in range(2)
+    ]
     assert {request.sampling.temperature for request in listener.requests} == {0.6}
     assert {request.agent.name for request in listener.requests} == {"code_agent"}
 
 
+def test_a_block_keeps_every_slot_busy_and_has_a_question() -> None:
+    assert evaluation.questions_per_block(TWICE, 64) == 16 * 64 // 2
+    many = EvalConfig(samples_per_question=1000)
+    assert evaluation.questions_per_block(many, 2) == 1
+
+
+@pytest.mark.parametrize("lines", [0, 2, 4])
+def test_a_resumed_evaluation_equals_an_uninterrupted_one(tmp_path: Path, lines: int) -> None:
+    """Stopped in the second block, or killed while it wrote the first or the second one."""
+    asked = [example(number) for number in range(10)]
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    evaluate(Listener(), asked, whole)
+    records = whole.read_bytes().splitlines(keepends=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Listener(breaks_at=asked[5].id), asked, cut)
+    assert cut.read_bytes() == b"".join(records[:4])
+    cut.write_bytes(b"".join(records[:lines]) + records[lines][:30])
+
+    resumed, blocks = Listener(), list[int]()
+    evaluate(resumed, asked, cut, blocks=blocks)
+    assert cut.read_bytes() == whole.read_bytes()
+    # Whole blocks are asked again, and no other.
+    first = lines // 4 * 4
+    assert {each.example.id for each in resumed.requests} == {each.id for each in asked[first:]}
+    assert blocks == [1, 2, 3][lines // 4 :]
+    again = Listener()
+    evaluate(again, asked, cut)
+    assert again.requests == [] and cut.read_bytes() == whole.read_bytes()
+
+
+def test_models_of_one_file_stand_apart(tmp_path: Path) -> None:
+    path, asked = tmp_path / "evaluation.jsonl", [example(0)]
+    evaluate(Listener(), asked, path)
+    other = Listener()
+    evaluate(other, asked, path, model="untrained")
+    assert len(other.requests) == 2
+    assert [len(evaluation.read(path, model)) for model in ("sft", "untrained", "x")] == [1, 1, 0]
+
+
+def make_records(made: list[Trajectory], asked: list[Example]) -> list[dict[str, Any]]:
+    by_question = {each.id: [t for t in made if t.example_id == each.id] for each in asked}
+    answered = {
+        each.id: evaluation.question_record("sft", each, by_question[each.id]) for each in asked
+    }
+    return evaluation.make_records("sft", answered, asked)
+
+
 def test_results_by_hand() -> None:
     letters = [
-        example(number, difficulty=difficulty) for number, difficulty in enumerate((10, 2, 2))
+        example(number, difficulty=difficulty, answer=answer)
+        for number, (difficulty, answer) in enumerate(((10, "1"), (2, "2"), (2, "1")))
     ]
-    search = [example(0, "toy_search")]
+    search = [example(0, "toy_search", answer="")]
     made = [
         trajectory(letters[0], correct=True, calls=2),
         trajectory(letters[1], correct=False, stop=StopReason.EOS),
@@ -82,7 +173,7 @@ def test_results_by_hand() -> None:
         trajectory(letters[2], correct=False, calls=1, stop=StopReason.SANDBOX_FAULT),
         trajectory(search[0], correct=False, stop=StopReason.MAX_TOKENS),
     ]
-    first, second = evaluation.make_records("sft", made, [*search, *letters])
+    first, second = make_records(made, [*search, *letters])
     assert first == {
         "model": "sft",
         "agent": "code_agent",
@@ -92,7 +183,10 @@ def test_results_by_hand() -> None:
         "n": 3,
         "correct": 2,
         "accuracy": 2 / 3,
-        "stops": {"answer": 2, "eos": 1, "sandbox_fault": 1},
+        "void": 1,
+        "majority": 2 / 3,
+        "questions": {"toy_letters/0": [1, 1], "toy_letters/1": [1, 0], "toy_letters/2": [1, 1]},
+        "stops": {"eos": 1, "answer": 2, "sandbox_fault": 1},
         "code_calls_per_trajectory": 1.0,
         "used_code_fraction": 2 / 3,
         "difficulty": {"2": {"n": 2, "correct": 1}, "10": {"n": 1, "correct": 1}},
@@ -100,11 +194,27 @@ def test_results_by_hand() -> None:
     assert list(first["difficulty"]) == ["2", "10"]
     assert (second["task"], second["n"], second["accuracy"]) == ("toy_search", 1, 0.0)
     assert second["code_calls_per_trajectory"] == second["used_code_fraction"] == 0.0
+    assert second["majority"] is None
 
 
 def test_a_task_whose_interpreter_always_failed_has_no_answers() -> None:
     asked = example(0)
     lost = trajectory(asked, correct=False, stop=StopReason.SANDBOX_FAULT)
-    (row,) = evaluation.make_records("sft", [lost], [asked])
-    assert (row["n"], row["correct"], row["accuracy"]) == (0, 0, 0.0)
+    (row,) = make_records([lost], [asked])
+    assert (row["n"], row["correct"], row["accuracy"], row["void"]) == (0, 0, 0.0, 1)
     assert row["stops"] == {"sandbox_fault": 1} and row["difficulty"] == {}
+
+
+def test_a_sandbox_that_fails_too_often_ends_the_evaluation(tmp_path: Path) -> None:
+    lost = ExecResult(status=Status.SETUP_ERROR, detail="no jail")
+
+    class Breaking(Listener):
+        def run_batches(self, *words: Any, **options: Any) -> Generator[list[Trajectory]]:
+            for found in super().run_batches(*words, **options):
+                call = CodeCall(code="print(1)\n", result=lost)
+                yield [dataclasses.replace(each, code_calls=(call,)) for each in found]
+
+    listener = Breaking()
+    with pytest.raises(UserError, match="questions 1 to 4: the sandbox failed in 8 of 8"):
+        evaluate(listener, [example(number) for number in range(6)], tmp_path / "evaluation.jsonl")
+    assert len(listener.requests) == 8  # the rest is not asked

@@ -1,6 +1,7 @@
 """The published numbers and the table made of them."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from r1ci_jax.cli.main import main
 from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.evaluate import tables
 from r1ci_jax.runtime import run_dir
+from r1ci_jax.tasks import train_test_split
 
 
 def test_every_number_has_place_grade_and_source() -> None:
@@ -45,12 +47,22 @@ def test_derived_rows_agree_with_the_gains() -> None:
     assert values["grpo_uniform"] == pytest.approx(values["sft"] + without)
 
 
-def _run(path: Path, paper_row: str) -> Path:
+def _run(path: Path, paper_row: str, *, tasks: Iterable[str] = train_test_split.TEST) -> Path:
+    """A run whose model answers 7 of 10 questions of every test task correctly."""
     experiment = Experiment(name="x", paper_row=paper_row, dataset=DatasetConfig(tasks=("a",)))
     run_dir.RunDir.open(path, experiment).close()
-    facts = {"model": "grpo_curriculum", "agent": "code_agent", "task": "a", "n": 10, "correct": 7}
-    (path / "results.jsonl").write_text(json.dumps(facts) + "\n")
+    facts = {"model": "grpo_curriculum", "agent": "code_agent", "n": 10, "correct": 7}
+    lines = (json.dumps(facts | {"task": task, "split": "test"}) for task in tasks)
+    (path / "results.jsonl").write_text("".join(f"{line}\n" for line in lines))
     return path
+
+
+def test_a_number_is_compared_over_the_tasks_of_its_split() -> None:
+    sizes = {(e.suite, e.split): len(e.tasks or ()) for e in paper_numbers.MAIN}
+    assert sizes["all", "test"] == paper_numbers.TEST_TASKS == 37
+    train = [sizes[suite, "train"] for suite in paper_numbers.SUITES]
+    test = [sizes[suite, "test"] for suite in paper_numbers.SUITES]
+    assert (sum(train), sum(test)) == (paper_numbers.TRAIN_TASKS, paper_numbers.TEST_TASKS)
 
 
 def test_table_main_sets_ours_beside_the_paper(tmp_path: Path) -> None:
@@ -58,6 +70,22 @@ def test_table_main_sets_ours_beside_the_paper(tmp_path: Path) -> None:
     record = table.records[0]
     assert (record["ours"], record["paper"]) == (70.0, 72.4)
     assert record["difference"] == pytest.approx(-2.4)
+
+
+@pytest.mark.parametrize("tasks", [("rg_lcm",), ("a",), (*train_test_split.TEST, "a")])
+def test_another_set_of_tasks_is_not_subtracted(tmp_path: Path, tasks: tuple[str, ...]) -> None:
+    table = table_main.build([tables.read_run(_run(tmp_path / "r", "14b", tasks=tasks))])
+    record = table.records[0]
+    assert (record["ours"], record["paper"]) == (70.0, 72.4)
+    assert record["difference"] is None and table.rows[0][-1] == "not comparable"
+    assert table.rows[0][3] == f"{len(tasks)} of 37"
+
+
+def test_the_table_says_what_is_unsure_of_a_number(tmp_path: Path) -> None:
+    table = table_main.build([tables.read_run(_run(tmp_path / "r", "14b"))])
+    assert "untrained 44.1: value sure, label not" in table.note and "All Text" in table.note
+    assert "SFT 63.1: may have been computed" in table.note
+    assert table.note.endswith(paper_numbers.OTHER_TASKS)
 
 
 def test_command_prints_one_json_object_and_writes_markdown(

@@ -325,11 +325,6 @@ def test_harmless_settings_load(checkpoint):
     assert weights.load_pretrained(checkpoint).config == CONFIG
 
 
-def test_a_tied_checkpoint_may_carry_its_head(checkpoint):
-    edit_config(checkpoint, tie_word_embeddings=True)
-    assert weights.load_pretrained(checkpoint).lm_head is None
-
-
 def test_places_that_are_no_checkpoint(tmp_path: pathlib.Path, checkpoint):
     for place, message in (
         (tmp_path / "absent", "does not exist"),
@@ -379,4 +374,41 @@ def test_command_export(tmp_path: pathlib.Path, capsys):
     np.testing.assert_array_equal(again.layers.down[...], model.layers.down[...])
     described = transformers.AutoConfig.from_pretrained(tmp_path / "out")
     assert described.eos_token_id == tokenizer.eos_id
-    assert tokenizers.load(str(tmp_path / "out")).encode("one") == tokenizer.encode("one")
+    exported = tokenizers.load(str(tmp_path / "out"))
+    assert exported.encode("one") == tokenizer.encode("one")
+    assert exported.stop_token_ids == tokenizer.stop_token_ids
+
+
+def test_export_names_the_stop_tokens_of_the_training(tmp_path: pathlib.Path, capsys):
+    """The base model's files name one end token, and training taught another."""
+    base, run = tmp_path / "base", tmp_path / "run"
+    tokenizer = tokenizers.train_byte_bpe(["one two three"] * 5, 300)
+    config = qwen2.Qwen2Config(**{**vars(CONFIG), "vocab_size": 300})
+    weights.save_pretrained(qwen2.Qwen2(config, rngs=nnx.Rngs(0)), base)
+    tokenizer.save(base)
+    said = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps(said | {"eos_token": tokenizers.PAD}))
+    (base / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": tokenizer.pad_id, "temperature": 0.7})
+    )
+    source = {"preset": "", "checkpoint": str(base), "tokenizer": ""}
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({"experiment": {"model": source}}))
+    model = weights.load_pretrained(base)
+    checkpoint_files.save_params(run / "checkpoints" / "sft" / "final", nnx.state(model))
+    assert cli.main(["weights", "export", str(run), str(tmp_path / "out")]) == 0
+    generation = transformers.GenerationConfig.from_pretrained(tmp_path / "out")
+    assert generation.eos_token_id == [tokenizer.eos_id, tokenizer.pad_id]
+    assert (generation.pad_token_id, generation.temperature) == (tokenizer.pad_id, 0.7)
+    described = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert described["eos_token"] == tokenizers.MESSAGE_END
+    assert set(described) == set(said)
+
+
+@pytest.mark.parametrize("value", ["5", [1, 64], -1])
+def test_import_refuses_end_tokens_outside_the_vocabulary(checkpoint, tmp_path, capsys, value):
+    edit_config(checkpoint, eos_token_id=value)
+    assert cli.main(["weights", "import", str(checkpoint), str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "eos_token_id" in said
+    assert not (tmp_path / "out").exists()

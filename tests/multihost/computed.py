@@ -7,6 +7,7 @@ import concurrent.futures
 import pathlib
 import pickle
 import sys
+import threading
 from typing import Any
 
 import jax
@@ -45,6 +46,34 @@ class Counted:
     def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
         self.scripts += 1
         return self._box.submit(code)
+
+
+class Late:
+    """A sandbox whose first script on the last host ends only when it is released."""
+
+    def __init__(self, box: Sandbox | Counted) -> None:
+        self._box = box
+        self._held: concurrent.futures.Future[ExecResult] | None = None
+        self._released = threading.Event()
+        self.is_stalled = False
+
+    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
+        if self._held is not None or hosts.index() < hosts.count() - 1:
+            return self._box.submit(code)
+        self._held = concurrent.futures.Future()
+        threading.Thread(target=self._run, args=(code,), daemon=True).start()
+        return self._held
+
+    def release_last(self, num_done: int) -> None:
+        """Release the script when all other trajectories are done."""
+        if num_done == ROLLOUTS - 1:
+            self._released.set()
+
+    def _run(self, code: str) -> None:
+        assert self._held is not None
+        # A stall fails the test, and does not hang it.
+        self.is_stalled = not self._released.wait(120.0)
+        self._held.set_result(self._box.submit(code).result())
 
 
 def steps() -> dict[str, Any]:
@@ -102,8 +131,11 @@ def batches() -> tuple[PackedBatch[np.ndarray], grpo_step.Microbatch]:
     )
 
 
-def rollouts(box: Sandbox | Counted) -> tuple[list[Trajectory], list[Trajectory]]:
-    """Trajectories with really executed code: to their ends, and some carried over to a step."""
+def rollouts(box: Sandbox | Counted) -> tuple[list[Trajectory], list[Trajectory], bool]:
+    """Trajectories with really executed code: to their ends, and some carried over to a step.
+
+    Also whether a late script held up the others.
+    """
     world = World()
     runner = world.runner(MIXED, box, slots=8)  # type: ignore[arg-type]  # Counted submits too
     mesh = jax.sharding.get_mesh()
@@ -111,10 +143,13 @@ def rollouts(box: Sandbox | Counted) -> tuple[list[Trajectory], list[Trajectory]
         _, params = nnx.split(world.model(MIXED))
         params = meshes.device_put_global(params, meshes.param_shardings(mesh, params))
         runner.load(sampler_weights.from_trainer_params(params, SCRIPTED, mesh=mesh))
-    whole = runner.run(ragged(ROLLOUTS))
+    late = Late(box)
+    runner.sandbox = late  # type: ignore[assignment]  # it submits too
+    whole = runner.run(ragged(ROLLOUTS), on_done=late.release_last)
+    runner.sandbox = box  # type: ignore[assignment]
     first, partial = runner.run_groups(ragged(12), [], num_groups=5, step=0, max_staleness=1)
     second, _ = runner.run_groups([], partial, num_groups=7, step=1, max_staleness=1)
-    return whole, first + second
+    return whole, first + second, late.is_stalled
 
 
 def on_host(tree: Any) -> list[np.ndarray]:

@@ -64,7 +64,7 @@ def test_a_run_that_lost_a_host_ends_as_on_one_host(
             same_but_for_rounding(timeless(left), timeless(one))
         pairs = zip(final(file, workdir, stage), final(file, whole, stage), strict=True)
         assert max(float(np.abs(left - right).max()) for left, right in pairs) < 1e-3
-    for name in ("potential.jsonl", "results.jsonl"):
+    for name in ("potential.jsonl", "evaluation.jsonl", "results.jsonl"):
         found = [metrics.read(directory / name) for directory in (whole, workdir, other)]
         assert found[0] == found[1] == found[2]
     assert sum(row["tool/calls_per_traj"] for row in rows(whole, "grpo_curriculum")) > 1

@@ -18,7 +18,7 @@ def test_two_hosts_compute_what_one_device_computes(
 ) -> None:
     running = start_hosts("tests.multihost.computed", str(tmp_path))
     with Sandbox(SandboxConfig(workers=1)) as box:
-        steps, (whole, carried) = computed.steps(), computed.rollouts(box)
+        steps, (whole, carried, _) = computed.steps(), computed.rollouts(box)
     for host in running:
         assert host.wait() == 0, host.said
     # What the test itself wrote a moment ago.
@@ -30,6 +30,8 @@ def test_two_hosts_compute_what_one_device_computes(
             assert largest_difference(leaves, host["steps"][name]) <= bound, name
         same_trajectories(whole, host["rollouts"][0])
         same_trajectories(carried, host["rollouts"][1])
+        # Host 1 held back a script until all other trajectories were done on both.
+        assert not host["rollouts"][2]
 
     # Both hosts hold the same bits, and each ran scripts of its own.
     for name in steps:

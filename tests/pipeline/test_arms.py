@@ -1,7 +1,9 @@
 """An experiment's arms: each is trained with its own order and settings, and evaluated."""
 
 import dataclasses
+import functools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,16 @@ from r1ci_jax.config import (
 )
 from r1ci_jax.evaluate import tables
 from r1ci_jax.model import presets, qwen2
+from r1ci_jax.rollout.episode import Request
+from r1ci_jax.rollout.runner import Runner
+from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tools.report import page
-from r1ci_jax.train import load_model
+from r1ci_jax.train import checkpoint, load_model
+from r1ci_jax.train import policy as policies
+from r1ci_jax.train.policy import Params, Policy, Weights
 
 MICRO = qwen2.Qwen2Config(
     vocab_size=320, width=48, layers=1, query_heads=2, kv_heads=1, head_dim=16, mlp_width=64,
@@ -42,7 +49,9 @@ GRPO = GrpoConfig(
     sequence_lengths=(192,),
     microbatch_tokens=4 * 192,
 )
-FROZEN = dataclasses.replace(GRPO, lr=0.0, steps_per_stage=(0, 1, 0, 0))
+FROZEN = dataclasses.replace(
+    GRPO, lr=0.0, steps_per_stage=(0, 1, 0, 0), turn_penalty_after=1, temperature=0.6
+)
 EXPERIMENT = Experiment(
     name="arms",
     model=ModelConfig(preset="micro", tokenizer_vocab=320),
@@ -57,9 +66,7 @@ EXPERIMENT = Experiment(
     grpo=GRPO,
     arms=(
         Arm(name="grpo_uniform", order="uniform"),
-        Arm(
-            name="grpo_frozen", grpo=dataclasses.replace(GRPO, lr=0.0, steps_per_stage=(0, 1, 0, 0))
-        ),
+        Arm(name="grpo_frozen", grpo=FROZEN),
         Arm(name="grpo_curriculum"),
     ),
 )
@@ -88,10 +95,67 @@ def are_equal(left: list[Any], right: list[Any]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(left, right, strict=True))
 
 
+@dataclasses.dataclass(frozen=True)
+class Sampled:
+    """Trajectories of one call of the runner, with what the runner was told."""
+
+    agents: set[str]
+    temperatures: set[float]
+    penalty_after: int
+    trajectories: list[Trajectory]
+
+
+def record_runs(monkeypatch: pytest.MonkeyPatch) -> list[Sampled]:
+    """Note from now on what every runner samples."""
+    recorded: list[Sampled] = []
+    run = Runner.run
+
+    def noted(runner: Runner, requests: Iterable[Request], **settings: Any) -> list[Trajectory]:
+        requests = list(requests)
+        found = run(runner, requests, **settings)
+        recorded.append(
+            Sampled(
+                {request.agent.name for request in requests},
+                {request.sampling.temperature for request in requests},
+                runner.turn_penalty_after,
+                found,
+            )
+        )
+        return found
+
+    monkeypatch.setattr(Runner, "run", noted)
+    return recorded
+
+
+@functools.partial(jax.jit, static_argnames=("policy", "temperature"))
+def score(policy: Policy, params: Params, tokens_BT: jax.Array, *, temperature: float) -> jax.Array:
+    weights = Weights(params)
+    return policy.logprobs_and_entropy(weights, tokens_BT, temperature=temperature).logprobs_BT
+
+
+def mismatch(directory: RunDir, model: str, sampled: Sampled) -> float:
+    """Largest difference between the recorded log-probabilities and those by a model's weights."""
+    policy, params, _ = policies.load(EXPERIMENT, directory.tokenizer)
+    if model != "untrained":
+        path = directory.checkpoints / model / "final"
+        params, _ = checkpoint.load_params(path, checkpoint.abstract(params))
+    tokens_BT = np.zeros((8, 192), np.int32)
+    for row, one in enumerate(sampled.trajectories):
+        tokens_BT[row, : len(one.tokens)] = one.tokens
+    [temperature] = sampled.temperatures
+    found_BT = np.asarray(score(policy, params, tokens_BT, temperature=temperature))
+    differences = [
+        np.abs(found_BT[row, : len(one.tokens) - 1] - one.logprobs[1:])[list(one.sampled[1:])]
+        for row, one in enumerate(sampled.trajectories)
+    ]
+    return float(np.concatenate(differences).max())
+
+
 def test_arms_are_trained_evaluated_and_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(presets.PRESETS, "micro", MICRO)  # pyright: ignore[reportArgumentType]
+    recorded = record_runs(monkeypatch)
     run(tmp_path)
     assert steps(tmp_path) == [
         ("grpo_uniform", 1, 1),
@@ -103,17 +167,30 @@ def test_arms_are_trained_evaluated_and_shown(
     # An arm starts from the SFT model and differs by its own settings: at rate 0 nothing moves.
     directory = RunDir.view(tmp_path)
     assert are_equal(weights(directory, "grpo_frozen"), weights(directory, "sft"))
+    # Every stage samples from the weights that it is about, and an arm by its own settings.
+    potential, *trainings, _, _, _, _, _ = recorded
+    evaluated = dict(zip(MODELS, recorded[-5:], strict=True))
+    assert len(potential.agents) == 4 and len(trainings) == 5
+    assert [each.penalty_after for each in trainings] == [6, 6, 1, 6, 6]
+    assert [each.temperatures for each in trainings] == [{1.0}, {1.0}, {0.6}, {1.0}, {1.0}]
+    samples = [("sft", potential), *(("sft", trainings[i]) for i in (0, 2, 3)), *evaluated.items()]
+    for model, sampled in samples:
+        assert mismatch(directory, model, sampled) < 1e-3
+    for model in set(MODELS) - {"untrained"}:
+        assert mismatch(directory, "untrained", evaluated[model]) > 0.1
     records = metrics.read(directory.results_path)
     assert [record["model"] for record in records] == MODELS
     assert [cells[0] for cells in tables.build_results_table(tables.read_run(tmp_path)).rows] == [
-        tables.model_name(model) for model in MODELS
+        *(tables.model_name(model) for model in MODELS),
+        tables.CONSTANT_ANSWER,
     ]
     assert "SFT + GRPO, frozen" in page.render_page(directory)
 
     # The stage again: finished arms are restored, not trained again.
-    before = {name: (tmp_path / name).read_bytes() for name in ("metrics.jsonl", "results.jsonl")}
+    names = ("metrics.jsonl", "evaluation.jsonl", "results.jsonl", "trajectories.jsonl")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
     finished = json.loads((tmp_path / "stages.json").read_text())
-    del finished["grpo"]
+    del finished["grpo"], finished["eval"]
     (tmp_path / "stages.json").write_text(json.dumps(finished))
     curriculum = weights(directory, "grpo_curriculum")
     run(tmp_path)

@@ -38,6 +38,7 @@ import zlib
 from r1ci_jax.runtime import metrics
 from r1ci_jax.config import *
 from r1ci_jax.data import batching
+from r1ci_jax.evaluate import evaluation
 from r1ci_jax.model import presets, qwen2
 from r1ci_jax.sandbox import Limits, SandboxConfig
 
@@ -45,6 +46,7 @@ presets.PRESETS["micro"] = qwen2.Qwen2Config(
     vocab_size=320, width=48, layers=1, query_heads=2, kv_heads=1, head_dim=16, mlp_width=64,
     tied=True,
 )
+evaluation.TRAJECTORIES_PER_SLOT = 0  # a block for each question
 seen = collections.deque()  # of the steps whose metrics are not written yet
 next_batch, write = batching.Batches.__next__, metrics.MetricsWriter.write
 
@@ -141,9 +143,8 @@ def untimed_trajectories(workdir: Path) -> list[dict[str, Any]]:
 
 
 def final(file: Path, workdir: Path, model: str) -> list[np.ndarray]:
-    params = policy.load(experiments.load(str(file)), workdir / "tokenizer").params
-    path = workdir / "checkpoints" / model / "final"
-    loaded, _ = checkpoint.load_params(path, checkpoint.abstract(params))
+    shapes = policy.load(experiments.load(str(file)), workdir / "tokenizer").policy.abstract_params
+    loaded, _ = checkpoint.load_params(workdir / "checkpoints" / model / "final", shapes)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(loaded)]
 
 
@@ -205,7 +206,7 @@ def assert_same(file: Path, stopped: Path, whole: Path) -> None:
     for model in TRAININGS:
         pairs = zip(final(file, stopped, model), final(file, whole, model), strict=True)
         assert all(np.array_equal(left, right) for left, right in pairs), model
-    for name in ("potential.jsonl", "results.jsonl"):
+    for name in ("potential.jsonl", "evaluation.jsonl", "results.jsonl"):
         assert metrics.read(stopped / name) == metrics.read(whole / name)
     assert untimed_trajectories(stopped) == untimed_trajectories(whole)
 

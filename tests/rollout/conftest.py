@@ -114,19 +114,21 @@ class World:
         *,
         limits: TurnLimits = LIMITS,
         seed: int = 0,
+        tokenizer: Tokenizer | None = None,
         **sampler: int,
     ) -> Runner:
         """A runner whose policy follows the script; keywords change the sampler's settings."""
+        tokenizer = tokenizer or self.tokenizer
         engine = Engine(
             CONFIG,
             dataclasses.replace(SAMPLER, **sampler),
             self._table,
-            eos_id=self.tokenizer.eos_id,
+            stop_token_ids=tokenizer.stop_token_ids,
             seed=seed,
         )
         engine.load(qwen2.decoder_weights(self.model(script), CONFIG))
         box = prints("ok!\n") if sandbox is None else sandbox
-        return Runner(engine, box, self.tokenizer, limits)
+        return Runner(engine, box, tokenizer, limits)
 
     def logprobs(self, script: Script, tokens: tuple[int, ...], temperature: float) -> np.ndarray:
         """Log-probability of every token but the first by the full forward pass."""

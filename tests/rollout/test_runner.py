@@ -1,8 +1,6 @@
 """Whole trajectories: who wrote what, why they end, and what they may not depend on."""
 
-import concurrent.futures
 import random
-import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -231,6 +229,20 @@ def test_a_script_that_times_out_is_the_policys_doing(world, printing) -> None:
     assert "TimeoutExpired" in world.tokenizer.decode(observations(trajectory)[0])
 
 
+@pytest.mark.parametrize("penalty_after", [1, 2])
+def test_the_first_turn_too_many_costs(world, stand_in, penalty_after: int) -> None:
+    runner = world.runner(MIXED, stand_in(echo))
+    runner.turn_penalty_after = penalty_after
+    seen = set()
+    for trajectory in runner.run([request(number) for number in range(24)]):
+        if trajectory.correct:
+            count = len(turns(trajectory))  # counted in the tokens
+            expected = 1.0 + 0.1 - 0.1 * (count > penalty_after)
+            assert trajectory.reward == pytest.approx(expected)
+            seen.add(count)
+    assert {penalty_after, penalty_after + 1} <= seen
+
+
 # --- Agents ---
 
 
@@ -281,12 +293,12 @@ def test_all_code_answers_with_what_the_script_prints(world, printing, stdout: s
     assert not wrong.correct
 
 
-def test_the_agents_hint_is_part_of_the_prompt(world) -> None:
+def test_the_agents_instructions_and_hint_are_part_of_the_prompt(world) -> None:
     runner = world.runner(ONLY_EOS)
-    runner.instructions = "Read this.\n"
+    runner.instructions = {agent.name: f"Be {agent.name}.\n" for agent in agents.AGENTS}
     for agent in agents.AGENTS:
         trajectory = one(runner, agent=agent)
-        question = "Read this.\n" + EXAMPLE.question + prompts.HINTS[agent.name]
+        question = f"Be {agent.name}.\n" + EXAMPLE.question + prompts.HINTS[agent.name]
         prompt = chatml.prompt_ids(world.tokenizer, question)
         assert list(trajectory.tokens[: len(prompt)]) == prompt
         assert trajectory.agent == agent.name
@@ -330,46 +342,6 @@ def test_a_seed_replays_and_another_seed_does_not(world, stand_in) -> None:
 def test_members_of_a_group_differ(world, stand_in) -> None:
     group = world.runner(MIXED, stand_in(echo)).run([request(3, member) for member in range(8)])
     assert len({trajectory.tokens for trajectory in group}) >= 4
-
-
-class Dawdler:
-    """Answers as the interpreter would, after a random time for every script."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-
-    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
-        future: concurrent.futures.Future[ExecResult] = concurrent.futures.Future()
-        seconds = self._random.choice((0.0, 0.001, 0.01, 0.05))
-        threading.Timer(seconds, lambda: future.set_result(echo(code))).start()
-        return future
-
-
-def test_a_slow_interpreter_changes_not_one_bit(world, stand_in) -> None:
-    expected = world.runner(MIXED, stand_in(echo)).run(ragged(14))
-    assert sum(len(trajectory.code_calls) for trajectory in expected) > 8
-    for seed in range(3):
-        assert world.runner(MIXED, Dawdler(seed)).run(ragged(14)) == expected
-
-
-def test_a_slow_interpreter_does_not_change_the_schedule(world, stand_in) -> None:
-    """On other devices a slot's numbers may depend on its neighbors, so these must not change."""
-
-    def schedule(runner: Runner) -> list[list[SlotInput]]:
-        fed: list[list[SlotInput]] = []
-        feed = runner.engine.feed
-
-        def note(inputs: Sequence[SlotInput]) -> None:
-            fed.append(list(inputs))
-            feed(inputs)
-
-        runner.engine.feed = note
-        runner.run(ragged(14))
-        return fed
-
-    expected = schedule(world.runner(MIXED, stand_in(echo)))
-    for seed in range(3):
-        assert schedule(world.runner(MIXED, Dawdler(seed))) == expected
 
 
 # --- When something goes wrong ---

@@ -26,7 +26,7 @@ def test_greedy_tokens_equal_the_reference(shared_data: pathlib.Path, name: str)
     sampler = SamplerConfig(
         slots=slots, cache_length=64, chunk_steps=5, prefill_buckets=(8, 16), prefill_rows=2
     )
-    engine = Engine(model.config, sampler, never, eos_id=-1, seed=0)
+    engine = Engine(model.config, sampler, never, stop_token_ids=(), seed=0)
     engine.load(qwen2.decoder_weights(model, model.config))
     rows = range(len(golden["input_ids"]))
     found: dict[int, list[int]] = {row: [] for row in rows}

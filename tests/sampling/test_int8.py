@@ -125,7 +125,7 @@ def sampled(
         weight_quantization=weights,
         cache_quantization=cache,
     )
-    engine = Engine(CONFIG, sampler, ENDLESS, eos_id=-1, seed=1)
+    engine = Engine(CONFIG, sampler, ENDLESS, stop_token_ids=(), seed=1)
     engine.load(sampler_weights.from_trainer_params(model, CONFIG, quantization=weights))
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, VOCAB, 5 + 5 * (slot // 2)).tolist() for slot in range(4)]
@@ -210,7 +210,7 @@ def test_a_plain_weight_costs_nothing() -> None:
 
 
 def test_weights_and_settings_must_agree(model: qwen2.Qwen2) -> None:
-    engine = Engine(CONFIG, SamplerConfig(slots=1), ENDLESS, eos_id=-1, seed=0)
+    engine = Engine(CONFIG, SamplerConfig(slots=1), ENDLESS, stop_token_ids=(), seed=0)
     with pytest.raises(AssertionError, match=r"sampler\.weight_quantization"):
         engine.load(sampler_weights.from_trainer_params(model, CONFIG, quantization="int8"))
     with pytest.raises(UserError, match=r"sampler.cache_quantization must be one of none, int8"):
@@ -241,7 +241,7 @@ def run(mesh):
         given = params
         if mesh is not None:
             given = jax.device_put(params, meshes.param_shardings(mesh, params))
-        engine = Engine(CONFIG, SAMPLER, TABLE, eos_id=-1, seed=0)
+        engine = Engine(CONFIG, SAMPLER, TABLE, stop_token_ids=(), seed=0)
         loaded = sampler_weights.from_trainer_params(
             given, CONFIG, quantization="int8", mesh=mesh)
         engine.load(loaded)

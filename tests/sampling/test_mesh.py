@@ -101,7 +101,7 @@ def run(sizes, batches=False):
         given = jax.tree.map(jnp.copy, params)
         if mesh is not None:
             given = jax.device_put(given, meshes.param_shardings(mesh, given))
-        engine = Engine(CONFIG, SAMPLER, TABLE, eos_id=EOS, seed=3)
+        engine = Engine(CONFIG, SAMPLER, TABLE, stop_token_ids=(EOS,), seed=3)
         engine.load(sampler_weights.from_trainer_params(given, CONFIG, mesh=mesh))
         engine.warm_up()
         compiled.clear()
@@ -189,7 +189,7 @@ def measure(sizes, **storage):
             jax.ShapeDtypeStruct((8,), jnp.int8, sharding=whole))
         rows = jax.ShapeDtypeStruct((8,), jnp.int32)
         chunk = programs.decode_chunk.lower(
-            state, weights, table, config=config, steps=16, eos_id=5).compile()
+            state, weights, table, config=config, steps=16, stop_token_ids=(5,)).compile()
         copy = programs.copy_cache_rows.lower(state, rows, rows, length=LENGTH).compile()
         found = {"cache": size(state.cache), "weights": size(weights)}
         for name, program in (("chunk", chunk), ("copy", copy)):

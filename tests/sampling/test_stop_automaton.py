@@ -23,19 +23,35 @@ SNIPPETS = (
     *("```python\n", "```python \t\n", "````python\n", "```python", "```py", "```python\r\n"),
     *("\n```", "```", "\n```\n", "\n````", "\r\n```", " ```", "``", "`", "\n", "\n\n"),
     *("<<<", ">>>", "<<<1>>>", "<<", ">>", "<", ">", "<<<<", ">>>>", "<<<```python\n"),
+    *("   ```python\n", "\n   ```", "\n     ```", "```Python3 a\n", "answer", "<<<answer>>>", "- "),
     *("print('<<<7>>>')", "s = '```'", "x = 1 << 2 >> 3", "python", " ", "é🎉", "\x00", "So "),
 )
 
 
 def reference_stop(data: bytes) -> tuple[int, Stop]:
     """Returns the end of the first event and its kind, by searching the whole text."""
-    opening = re.search(rb"```python[ \t]*\n", data)
-    answer = re.search(rb"<<<.*?>>>", data, re.DOTALL)
-    if answer and (not opening or answer.end() < opening.end()):
-        return answer.end(), Stop.ANSWER
-    if opening and (closing := re.search(rb"^```", data[opening.end() :], re.MULTILINE)):
-        return opening.end() + closing.end(), Stop.CODE
+    opening = re.search(rb"```[ \t]*(?i:python|py)[\d.]*([ \t\r{:,][^`<>\n]*)?\n", data)
+    answer_end = _first_answer_end(data)
+    if answer_end and (not opening or answer_end < opening.end()):
+        return answer_end, Stop.ANSWER
+    if opening:
+        before = data[: opening.start()].rpartition(b"\n")[2].rstrip(b"`")
+        blanks = rb" {0,3}" if before in (b"", b" ", b"  ", b"   ") else rb"[ \t]*"
+        if closing := re.search(rb"^" + blanks + rb"```", data[opening.end() :], re.MULTILINE):
+            return opening.end() + closing.end(), Stop.CODE
     return len(data) + 1, Stop.NONE
+
+
+def _first_answer_end(data: bytes) -> int:
+    """Returns the end of the first innermost pair of marks; 0 if there is none."""
+    floor = 0
+    for end in range(3, len(data) + 1):
+        start = data.rfind(b"<<<", floor, end - 3) + 3
+        if data[end - 3 : end] == b">>>" and start >= 3 and end - 3 >= floor:
+            if data[start : end - 3].strip(b" \t\r\n") != b"answer":
+                return end
+            floor = end
+    return 0
 
 
 class Vocabulary:

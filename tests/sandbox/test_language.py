@@ -178,7 +178,7 @@ print(os.urandom(8).hex(), random.random(), numpy.random.rand())
 
 
 def test_limits_reject_nonsense() -> None:
-    with pytest.raises(UserError, match="cpu_seconds must be positive"):
+    with pytest.raises(UserError, match=r"sandbox.limits.cpu_seconds must be above 0"):
         Limits(cpu_seconds=0)
     limits = dataclasses.replace(Limits(), wall_seconds=1e-3)
     assert limits.wall_seconds == 1e-3

@@ -19,9 +19,12 @@ from r1ci_jax.sandbox.host import jail_python, nsjail_binary
 REPOSITORY = pathlib.Path(__file__).parents[2]
 USER = 54321
 PACKAGES = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments")
-FILES = ("test_isolation.py", "test_kernel_surface.py", "test_channel.py", "test_limits.py")
-LEFT_OUT = "t7 or t8 or m9 or m10"
-"""Slow, about the interpreter rather than about the jail."""
+FILES = (
+    *("test_isolation.py", "test_kernel_surface.py", "test_channel.py", "test_limits.py"),
+    "test_neighbors.py",
+)
+LEFT_OUT = "t7 or t8 or m9 or m10 or user_of_its_own or do_not_shrink"
+"""Slow, about the interpreter rather than about the jail, or for root alone."""
 
 
 @pytest.fixture(scope="module")

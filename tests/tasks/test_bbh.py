@@ -13,13 +13,19 @@ import pytest
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import base
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.tasks.bbh import bbh_files, bbh_tasks
+from r1ci_jax.tasks.bbh import bbh_files, bbh_flaws, bbh_tasks
 from r1ci_jax.tasks.bbh.bbh_rules import RULES
 from r1ci_jax.tasks.bbh.bbh_tasks import BigBenchHard
 from r1ci_jax.tasks.published_task import Contents
 
 DROPPED = {
     "bbh_causal_judgement": {"one question with contradicting answers": 4},
+    "bbh_date_understanding": {
+        "36 hours before 2015 it is 12/30/2014, and the answers take another day": 7
+    },
+    "bbh_geometric_shapes": {
+        "its shape has four right angles, and its answer is not rectangle": 25
+    },
     "bbh_movie_recommendation": {"an option is split at its comma": 19},
     "bbh_ruin_names": {"two of its options are the same": 2},
     "bbh_snarks": {"two of its options are the same": 1, "it has only one option": 1},
@@ -66,13 +72,37 @@ def test_sizes_and_dropped_items(shared_data: pathlib.Path) -> None:
         assert task.count() + found.total() == bbh_files.PUBLISHED[task.file].count
         total += task.count()
     dropped = bbh_tasks.dropped_items(shared_data)
-    assert (total, len(dropped)) == (6482, 29)
+    assert (total, len(dropped)) == (6450, 61)
     assert [drop.index for drop in dropped if drop.task == "bbh_causal_judgement"] == [
         32,
         36,
         104,
         119,
     ]
+
+
+def _shape(*points: tuple[float, float]) -> str:
+    first, *rest = [f"{x},{y}" for x, y in (*points, points[0])]
+    return f'This SVG path element <path d="M {first} L {" L ".join(rest)}"/> draws a'
+
+
+@pytest.mark.parametrize(
+    ("file", "question", "answer", "is_flawed"),
+    [
+        ("geometric_shapes", _shape((0, 0), (4, 0), (4, 2), (0, 2)), "trapezoid", True),
+        ("geometric_shapes", _shape((0, 0), (4, 0), (4, 2), (0, 2)), "rectangle", False),
+        ("geometric_shapes", _shape((1, 0), (3, 2), (2, 3), (0, 1)), "kite", True),
+        ("geometric_shapes", _shape((0, 0), (4, 0), (3, 2), (1, 2)), "trapezoid", False),
+        ("geometric_shapes", _shape((0, 0), (4, 0), (5, 2), (1, 2)), "trapezoid", False),
+        ("geometric_shapes", _shape((0, 0), (4, 0), (4, 2)), "triangle", False),
+        ("date_understanding", "2015 is coming in 36 hours. What is the date today?", "x", True),
+        ("date_understanding", "2015 is coming in 24 hours. What is the date today?", "x", False),
+    ],
+)
+def test_wrong_published_answers_are_found_by_their_numbers(
+    file: str, question: str, answer: str, is_flawed: bool
+) -> None:
+    assert (bbh_flaws.flaw(file, question, answer) is not None) is is_flawed
 
 
 @pytest.mark.parametrize("name", bbh_tasks.NAMES)
@@ -102,11 +132,11 @@ def test_options(name: str, shared_data: pathlib.Path) -> None:
         for place, option in enumerate(options):
             letter = chr(ord("A") + place)
             assert example.question.count(f"\n({letter}) {option}") == 1
-            for text in (f"({letter})", letter, option, f"  {option.upper()} "):
+            marked = (f"({letter}).", f"**({letter})**", f"{letter}.")
+            for text in (f"({letter})", letter, option, f"  {option.upper()} ", *marked):
                 assert correct(task, example, text) == (f"({letter})" == right), (example, text)
             for text in (
                 f"[{letter}]",
-                f"{letter}.",
                 f"({letter}",
                 f"({letter}) {option}",
                 f"{option}!",
@@ -225,7 +255,7 @@ def test_labels_agree_with_an_independent_derivation(file: str, shared_data: pat
 @pytest.mark.parametrize(
     ("name", "row", "right", "wrong"),
     [
-        ("bbh_navigate", ("Back?", "Yes"), ["Yes", "yes", " YES "], ["Y", "No", "Yes.", "- Yes"]),
+        ("bbh_navigate", ("Back?", "Yes"), ["Yes", "yes", " YES "], ["Y", "No", "Yes!", "- Yes"]),
         ("bbh_web_of_lies", ("Q", "No"), ["No", "no"], ["Not", "false", "no no"]),
         ("bbh_boolean_expressions", ("Q is", "True"), ["True", "true"], ["1", "yes", "not False"]),
         ("bbh_formal_fallacies", ("Q", "valid"), ["valid", "Valid"], ["invalid", "is valid"]),

@@ -12,7 +12,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig, Status
 from r1ci_jax.sandbox.host import jail_policy
 from r1ci_jax.tasks import jail_scoring
-from r1ci_jax.tasks.jail_scoring import SCORING_JAIL, ScoringJail
+from r1ci_jax.tasks.jail_scoring import NO_CODE_FROM_TEXT, SCORING_JAIL, ScoringJail
 from r1ci_jax.tasks.math import equality
 from r1ci_jax.tasks.reasoning_gym.gym_scoring import JailScorer, Job
 
@@ -79,6 +79,30 @@ def test_the_shape_check_missing_a_scorer_still_gives_nothing_to_a_liar() -> Non
     assert found[:2] == [1.0, 1.0] and found[-1] == 1.0
     assert 1.0 not in found[2:-1]
     assert not MARK.exists()
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "eval(request)",
+        "exec(request)",
+        "eval(compile(request, '', 'eval'))",
+        "sympy.sympify(request)",
+    ],
+)
+def test_no_text_becomes_code_after_the_prelude(run: str) -> None:
+    program = f"import ast, sympy\n{{}}\nast.parse(request)\nvalue = {run}\nnumber = 1.0"
+    assert SCORING_JAIL.numbers(program.format(""), ["6 * 7"]) == [1.0]
+    assert SCORING_JAIL.numbers(program.format(NO_CODE_FROM_TEXT), ["6 * 7"]) == [None]
+
+
+def test_the_scorers_run_after_the_prelude() -> None:
+    """A scorer of the package that evaluates the answer finds even the right one wrong there."""
+    entry = {"answer": "6*7", "metadata": {"numbers": [6, 7], "target": 42}}
+    job = Job(dataset="countdown", config="{}", entry=entry, answer="6*7")
+    assert JailScorer().scores([job])[0] != 1.0
+    # The prelude stands before the comparison, which is done as before.
+    assert NO_CODE_FROM_TEXT in equality.PROGRAM.partition("number =")[0]
 
 
 def test_numbers_come_in_the_order_of_the_requests() -> None:

@@ -16,7 +16,8 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.tasks.reasoning_gym import gym_scoring, gym_tasks
 from r1ci_jax.tasks.reasoning_gym.choice import LEFT_OUT
-from r1ci_jax.tasks.reasoning_gym.gym_scoring import JailScorer, Job, numbers
+from r1ci_jax.tasks.reasoning_gym.gym_rules import numbers
+from r1ci_jax.tasks.reasoning_gym.gym_scoring import JailScorer, Job
 from r1ci_jax.tasks.reasoning_gym.gym_tasks import CHOSEN, NAMES, make
 
 ENTRIES = 20
@@ -30,7 +31,7 @@ EVALUATING = (
     "rg_spiral_matrix",
     "rg_binary_matrix",
 )
-"""Their scorers in the package hand the answer to eval or sympy."""
+"""Their scorers in the package hand the answer to eval or sympy; here others take their place."""
 HOSTILE = (
     '__import__("os").system("touch /tmp/r1ci_rg_was_here")',
     '().__class__.__base__.__subclasses__()[0].__init__.__globals__["os"].abort()',
@@ -77,7 +78,7 @@ def test_eighty_four_are_chosen_and_the_rest_is_left_out_with_a_reason() -> None
         assert choice.kind in {"execution", "planning", "reasoning"}
         assert choice.form and choice.levels in {1, 2, 5}
         assert {len(values) for values in choice.ladder.values()} <= {choice.levels}
-        assert (choice.rule == "package") == bool(choice.shape)
+        assert choice.shape or choice.rule not in {"package", "countdown", "polynomial"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -219,10 +220,10 @@ def test_an_answer_that_hangs_is_ended_and_the_next_is_judged(
     examples: dict[str, list[Example]],
 ) -> None:
     entry = json.loads(examples["rg_simple_integration"][0].metadata)["entry"]
-    right = entry["answer"]
+    right, slow = entry["answer"], "(x+sin(x))**99*(x+exp(x))**99*(x+log(x))**99"
     jobs = [
         Job(dataset="simple_integration", config="{}", entry=entry, answer=answer)
-        for answer in (right, "9**9**9**9", right, "0", right)
+        for answer in (right, slow, right, "0", right)
     ]
     assert JailScorer().scores(jobs) == [1.0, None, 1.0, 0.0, 1.0]
 
@@ -284,6 +285,139 @@ def test_a_survo_answer_may_differ_from_the_stored_one() -> None:
     assert not task.score(example, right.replace("1 2 3 6", "1 3 2 6")).correct  # column sums
     assert not task.score(example, right.replace("5 6 7 18", "5 7 6 18")).correct  # given cells
     assert not task.score(example, right + "\n1").correct
+
+
+def _stored(task: str, answer: str, **metadata: object) -> Example:
+    return Example(
+        id="x",
+        task=f"rg_{task}",
+        question="?",
+        answer=json.dumps(answer),
+        difficulty=1,
+        metadata=json.dumps({"entry": {"answer": answer, "metadata": metadata}}),
+    )
+
+
+_COUNTDOWN = _stored("countdown", "9*(8 - 2)", numbers=[8, 9, 2], target=54)
+_POLYNOMIAL = _stored("polynomial_multiplication", "24*z**4 - 4*z")
+_GRAPH = _stored(
+    "graph_color",
+    "",
+    puzzle={"vertices": [0, 1, 2], "edges": [[0, 1], [1, 2]], "color_options": [1, 2]},
+)
+_ISLAND = _stored("knights_knaves", "Ann is a sage, and Bob is a fool.")
+_PARTS = _stored("palindrome_partitioning", '[["a", "a", "b"], ["aa", "b"]]')
+_SUM = _stored(
+    "cryptarithm",
+    "A=1,B=2,C=3",
+    letters=["A", "B", "C"],
+    words_letters=["A", "B"],
+    result_letters="C",
+)
+_JUMBLE = _stored("letter_jumble", "this hear answer")
+_HEX = _stored("bitwise_arithmetic", "-0x5ab3")
+
+
+@pytest.mark.parametrize(
+    ("example", "right", "wrong"),
+    [
+        (
+            _COUNTDOWN,
+            ("9*(8 - 2)", "-9*(2-8)", "(8-2)*9"),
+            ("9*8 - 2", "9*6", "9*(8-2)*1", "54", "9*(8-2", "9*(8-2)+0", "(8-2)9", "9/(8-2-6)"),
+        ),
+        (
+            _POLYNOMIAL,
+            ("24*z**4 - 4*z", "-4*z + 24*z**4", "12*2*z**4 - 4*z + 0", "25*z**4 - z**4 - 4*z"),
+            ("24*z**4 + 4*z", "24*z**4", "24*x**4 - 4*z", "24*z*4 - 4*z", "24*z**4 - 4*z + 1"),
+        ),
+        (
+            _GRAPH,
+            ('{"0": 1, "1": 2, "2": 1}', '{"2": 2, "1": 1, "0": 2}'),
+            (
+                '{"0": 1, "1": 1, "2": 2}',
+                '{"0": 1, "1": 2}',
+                '{"0": 1, "1": 2, "2": 1, "9": 1}',
+                '{"0": 1, "1": 2, "2": 3}',
+                '{"0": 1, "1": 2, "2": 1, "2": 1}',
+            ),
+        ),
+        (
+            _ISLAND,
+            ("Ann is a sage, and Bob is a fool", "Bob is a fool and Ann is a sage."),
+            (
+                "Ann is a sage, and Bob is a sage.",
+                "Ann is a sage",
+                "Ann is a sage, and Bob is a fool. Ann is a fool",
+                "Ann is a sage, Ann is a sage, and Bob is a fool",
+                "Ann is a sage, and Bob is a fool or so",
+            ),
+        ),
+        (
+            _PARTS,
+            ('[["aa", "b"], ["a", "a", "b"]]',),
+            ('[["aa", "b"]]', '[["aa", "b"], ["a", "a", "b"], ["aa", "b"]]', "[[], []]"),
+        ),
+        (
+            _SUM,
+            ("A=1,B=2,C=3", "C = 5, A=4, B=1"),
+            ("A=1,B=2,C=4", "A=1,B=2", "A=1,A=2,B=2,C=4", "A=1,B=1,C=2", "A=1,B=2,C=3,D=4"),
+        ),
+        (
+            _JUMBLE,
+            ("this hear answer", "This  hear answer"),
+            ("this hear answer again", "this hear", "answer hear this", "this hear answer answer"),
+        ),
+        (_HEX, ("-0x5ab3", "-0x05AB3"), ("0x5ab3", "-0x5ab", "-5ab3", "-23219")),
+    ],
+    ids=lambda value: value.task if isinstance(value, Example) else "",
+)
+def test_rules_of_our_own(example: Example, right: Sequence[str], wrong: Sequence[str]) -> None:
+    task = make(example.task)
+    assert [text for text in right if not task.score(example, text).correct] == []
+    assert [text for text in wrong if task.score(example, text).correct] == []
+
+
+def test_antiderivatives_are_compared_without_evaluating_them() -> None:
+    entry = {"metadata": {"variable": "x", "integrand": "15*x**2/2 - 3/5"}}
+    right = ("5*x**3/2 - 3*x/5 + C", "2.5*x**3 - 0.6*x", "C - x*3/5 + x**3*(2 + 1/2) + exp(2)")
+    wrong = ("5*x**3/2", "x**3", "C", "5*X**3/2 - 3*X/5", "x.diff", "exp", "x**x**x", "f(x)")
+    jobs = [
+        Job(dataset="simple_integration", config="{}", entry=entry, answer=answer)
+        for answer in (*right, *wrong)
+    ]
+    assert JailScorer().scores(jobs) == [1.0] * len(right) + [0.0] * len(wrong)
+
+
+_ON_A_DAY = """
+import datetime, json, sys
+class Day(datetime.date):
+    @classmethod
+    def today(cls):
+        return cls.fromisoformat(sys.argv[1])
+class Moment(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromisoformat(sys.argv[1])
+datetime.date, datetime.datetime = Day, Moment
+sys.path.insert(0, sys.argv[2])
+import generator_process
+config = json.dumps({"task_types": ["time", "time_seconds", "time_ms", "date"]})
+request = {"dataset": "time_intervals", "config": config, "seed": 5, "chunk": 0, "refused": ""}
+print(json.dumps([generator_process.generate(request | {"index": n}) for n in range(12)]))
+"""
+
+
+def test_questions_do_not_depend_on_the_day() -> None:
+    folder = str(Path(gym_scoring.__file__).parent)
+    made = [
+        subprocess.run(
+            [sys.executable, "-P", "-c", _ON_A_DAY, day, folder], capture_output=True, check=True
+        ).stdout
+        for day in ("2024-02-29", "2031-12-31")
+    ]
+    assert made[0] == made[1]
+    assert len(json.loads(made[0])) == 12
 
 
 @pytest.mark.parametrize("name", PACKAGED)

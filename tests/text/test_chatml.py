@@ -93,4 +93,5 @@ def test_agents_differ_by_the_user_message() -> None:
         == "Q"
     )
     assert prompts.render_question("Q", "all_text") == "Q\nAnswer without code."
-    assert prompts.render_question("Q", "all_code", instructions="H ") == "H Q\nAnswer with code."
+    shown = prompts.render_question("Q", "all_code", instructions={"all_code": "H "})
+    assert shown == "H Q\nAnswer with code."

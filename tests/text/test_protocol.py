@@ -19,11 +19,30 @@ CASES = [
     ("<<<42>>>", 8, Stop.ANSWER, None, "42"),
     ("It is <<< 4\n2 >>>.", 17, Stop.ANSWER, None, "4\n2"),
     ("<<<>>>", 6, Stop.ANSWER, None, ""),
-    ("<<<<a>>>>", 8, Stop.ANSWER, None, "<a"),
+    # The innermost pair of marks counts.
+    ("<<<<a>>>>", 8, Stop.ANSWER, None, "a"),
+    ("<<<<<<a>>>", 10, Stop.ANSWER, None, "a"),
+    ("<<<a<<<b>>>", 11, Stop.ANSWER, None, "b"),
+    ("<<<a<<<>>>", 10, Stop.ANSWER, None, ""),
+    ("1 <<< 2, so <<<4>>>", 19, Stop.ANSWER, None, "4"),
+    ("cat <<<EOF. <<<42>>>", 20, Stop.ANSWER, None, "42"),
+    ("<<< <<b>>>", 10, Stop.ANSWER, None, "<<b"),
+    ("<<< <b>>>>", 9, Stop.ANSWER, None, "<b"),
     ("<< <a>>>", None, Stop.NONE, None, None),
     ("<<<a>>", None, Stop.NONE, None, None),
     ("<<<a>> >>>", 10, Stop.ANSWER, None, "a>>"),
-    ("<<<a<<<b>>>", 11, Stop.ANSWER, None, "a<<<b"),
+    ("<<<a>><>>>", 10, Stop.ANSWER, None, "a>><"),
+    # The placeholder of the instructions is no answer.
+    ("I end with <<<answer>>>. It is <<<4>>>", 38, Stop.ANSWER, None, "4"),
+    ("<<< answer\n>>>", None, Stop.NONE, None, None),
+    ("<<<<answer>>>>", None, Stop.NONE, None, None),
+    ("<<<answer<<<answer>>>", None, Stop.NONE, None, None),
+    ("<<<answers>>>", 13, Stop.ANSWER, None, "answers"),
+    ("<<<an answer>>>", 15, Stop.ANSWER, None, "an answer"),
+    ("<<<answer>>>>>>", None, Stop.NONE, None, None),
+    ("<<<answer> >>>", 14, Stop.ANSWER, None, "answer>"),
+    ("<<<answer>>>```python\nx\n```", 27, Stop.CODE, "x\n", None),
+    # Code.
     ("```python\nprint(1)\n```", 22, Stop.CODE, "print(1)\n", None),
     ("```python \t\nx\n```", 17, Stop.CODE, "x\n", None),
     ("see:```python\nx\n```", 19, Stop.CODE, "x\n", None),
@@ -32,27 +51,57 @@ CASES = [
     ("``````python\nx\n```", 18, Stop.CODE, "x\n", None),
     ("`````pyth```python\nx\n```", 24, Stop.CODE, "x\n", None),
     ("```python\nx\r\n```", 16, Stop.CODE, "x\r\n", None),
-    # Not openings: CRLF, another language, capitals, a word that goes on, code on the fence's line.
-    ("```python\r\nx\r\n```", None, Stop.NONE, None, None),
-    ("```py\nx\n```", None, Stop.NONE, None, None),
-    ("```Python\nx\n```", None, Stop.NONE, None, None),
-    ("```python3\nx\n```", None, Stop.NONE, None, None),
-    ("```python x\n```", None, Stop.NONE, None, None),
-    ("``` python\nx\n```", None, Stop.NONE, None, None),
-    # Not closings: in mid-line, indented, two backticks.
+    # Other spellings of the info string.
+    ("```python\r\nx\r\n```", 17, Stop.CODE, "x\r\n", None),
+    ("```py\nx\n```", 11, Stop.CODE, "x\n", None),
+    ("```Python\nx\n```", 15, Stop.CODE, "x\n", None),
+    ("```PYTHON3\nx\n```", 16, Stop.CODE, "x\n", None),
+    ("```python3.12\nx\n```", 19, Stop.CODE, "x\n", None),
+    ("```py3\nx\n```", 12, Stop.CODE, "x\n", None),
+    ("``` python\nx\n```", 16, Stop.CODE, "x\n", None),
+    ('```python title="a.py"\nx\n```', 28, Stop.CODE, "x\n", None),
+    ("```python{1,3}\nx\n```", 20, Stop.CODE, "x\n", None),
+    ("```python:a.py\nx\n```", 20, Stop.CODE, "x\n", None),
+    # Not openings: another language, inline code, no line feed.
+    ("```pycon\nx\n```", None, Stop.NONE, None, None),
+    ("```python-repl\nx\n```", None, Stop.NONE, None, None),
+    ("```pyth\nx\n```", None, Stop.NONE, None, None),
+    ("```json\nx\n```", None, Stop.NONE, None, None),
+    ("```\nx\n```", None, Stop.NONE, None, None),
+    ("```python x```\ny\n```", None, Stop.NONE, None, None),
+    ("~~~python\nx\n~~~", None, Stop.NONE, None, None),
+    ("```python", None, Stop.NONE, None, None),
+    # Not closings: in mid-line, two backticks, indented by more than the opening allows.
     ("```python\nx = '```'\n", None, Stop.NONE, None, None),
     ("```python\nx = '''\n```", 21, Stop.CODE, "x = '''\n", None),
-    ("```python\nx\n ```", None, Stop.NONE, None, None),
     ("```python\nx\n``", None, Stop.NONE, None, None),
     ("```python\nx\n`` `\n\n```", 21, Stop.CODE, "x\n`` `\n\n", None),
+    ("```python\nx\n    ```\n", None, Stop.NONE, None, None),
+    ("```python\nx\n\t```\n", None, Stop.NONE, None, None),
+    ("   ```python\n   x\n       ```\n", None, Stop.NONE, None, None),
+    # A closing fence may be indented, and the code is dedented.
+    ("```python\nx\n   ```", 18, Stop.CODE, "x\n", None),
+    ("1. a\n   ```python\n   x\n   ```", 29, Stop.CODE, "x\n", None),
+    ("  ```python\n  if x:\n      y\n  ```", 33, Stop.CODE, "if x:\n    y\n", None),
+    ("   ```python\n   x\n```", 21, Stop.CODE, "x\n", None),
+    ("      ```python\n      x\n      ```", 33, Stop.CODE, "x\n", None),
+    ("\t```python\n\tx\n\t```", 18, Stop.CODE, "x\n", None),
+    ("    ```python\nx\n    ```", 23, Stop.CODE, "x\n", None),
+    ("10. ```python\n    x\n    ```", 27, Stop.CODE, "x\n", None),
+    ("- ```python\n\n  # a\n  x\n\n  ```", 29, Stop.CODE, "\n# a\nx\n\n", None),
+    ("  ```python\n  s = '''\na\n  '''\n  ```", 35, Stop.CODE, "s = '''\na\n'''\n", None),
+    ("```python\n  # a\nif x:\n  y\n```", 29, Stop.CODE, "  # a\nif x:\n  y\n", None),
+    (" ```python\n x\n\ty\n ```", 21, Stop.CODE, "x\n   y\n", None),
     # Answers and code.
     ("```python\nprint('<<<1>>>')\n", None, Stop.NONE, None, None),
     ("```python\nprint('<<<1>>>')\n```", 30, Stop.CODE, "print('<<<1>>>')\n", None),
     ("<<<```python\nx>>>\n```", 21, Stop.CODE, "x>>>\n", None),
     ("<<<a\n```python\nx\n```\n>>>", 20, Stop.CODE, "x\n", None),
     ("<<<a```python>>>\nx\n```", 16, Stop.ANSWER, None, "a```python"),
+    ("<<<a```python >>>\nx\n```", 17, Stop.ANSWER, None, "a```python"),
     ("<<<a>>>```python\nx\n```", 7, Stop.ANSWER, "x\n", "a"),
     ("```python<<<a>>>", 16, Stop.ANSWER, None, "a"),
+    ("```python <<<a>>>\nx\n```", 17, Stop.ANSWER, None, "a"),
     ("<<```python<<<a>>>", 18, Stop.ANSWER, None, "a"),
 ]
 
@@ -79,7 +128,7 @@ def test_machine_is_small_and_its_stops_are_absorbing() -> None:
     states = len(MACHINE.stop_A)
     assert MACHINE.next_state_AX.shape == (states, 256)
     assert MACHINE.next_state_AX.dtype == np.int16
-    assert states < 64
+    assert states < 128  # the table over tokens holds a number per state and token
     assert set(MACHINE.next_state_AX.flat) | {MACHINE.start} == set(range(states))
     stops = np.flatnonzero(MACHINE.stop_A)
     assert sorted(MACHINE.stop_A[stops]) == [Stop.CODE, Stop.ANSWER]
@@ -91,7 +140,18 @@ def test_machine_is_small_and_its_stops_are_absorbing() -> None:
 _bits = st.sampled_from(
     (
         *("`", "``", "```", "python", "```python\n", "```python", "\n", "\n```", " ", "\t", "\r\n"),
-        *("<", "<<<", ">", ">>>", "<<<1>>>", "x", "é", "p", "```p"),
+        *("<", "<<<", ">", ">>>", "<<<1>>>", "x", "é", "p", "```p", "y", "3", ".", "{", ":", "P"),
+        *(
+            "   ",
+            "    ",
+            "\n   ```",
+            "1. ",
+            "```json\n",
+            "```Python3 a=1\n",
+            "~~~python\n",
+            "\n~~~",
+        ),
+        *("answer", "<<<answer", "ans", "wer", "<<<answer>>>"),
     )
 )
 
@@ -133,7 +193,15 @@ def test_the_last_block_and_the_last_answer_count() -> None:
         ("<<<1\n```python\nx\n>>>", False),
         ("<<<1\n```python\nx\n```\n<<<2>>>", False),
         ("```python x```\n<<<1>>>", False),
-        ("```py\nx\n```\n<<<1>>>", False),
+        ("```js\nx\n```\n<<<1>>>", False),
+        ("1. See\n   ```py\n   x\n   ```\n2. So <<<1>>>", True),
+        ("1 <<< 2, so <<<4>>>", False),
+        ("cat <<<EOF. <<<42>>>", False),
+        ("<<<<5>>>", False),
+        ("<<<5>>>>", False),
+        ("<<<a << b>>>", True),
+        ("Like <<<answer>>>: <<<1>>>", False),
+        ("Like <<<answer>>>.", False),
         ("<<<1>>> >>>", False),
         ("```python\nx\n```", False),
         ("", False),
@@ -147,6 +215,12 @@ def test_keeps_format(text: str, is_kept: bool) -> None:
     "text",
     [
         "<<<" * 60_000,
+        "<" * 180_000,
+        "<<< " * 60_000,
+        "<<<answer>>>" * 20_000,
+        "``` python " * 20_000,
+        "    ```python\n" + "    \n" * 40_000,
+        "   ```python\n" + "    ``\n" * 40_000,
         ">>>" + "<<<" * 60_000,
         "x```python\n" * 20_000,
         "```python" + " " * 200_000,

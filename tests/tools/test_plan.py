@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from r1ci_jax.cli.main import main
-from r1ci_jax.config import DatasetConfig, Experiment, GrpoConfig, MeshConfig, TrainConfig
+from r1ci_jax.config import Arm, DatasetConfig, Experiment, GrpoConfig, MeshConfig, TrainConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import presets
 from r1ci_jax.model.qwen2 import Qwen2Config
+from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tools import tpu
 from r1ci_jax.tools.plan import costs, estimate, hlo, programs, summary
 
@@ -141,11 +142,40 @@ def test_advice_names_settings_that_the_experiment_has_left(
 ) -> None:
     experiment = Experiment(name="t", dataset=DatasetConfig(tasks=("toy_letters",)), **changes)
     large = estimate.PartPlan(
-        part=part, step="", memory=None, refusal="", flops=1.0, least_bytes=1.0,
-        compiled_bytes=None, collectives=(), roofline=None,
+        part=part, arms=(), step="", memory=None, refusal="", flops=1.0, least_bytes=1.0,
+        num_copies=1, compiled_bytes=None, collectives=(), roofline=None,
     )  # fmt: skip
     suggested = summary.advice(large, experiment)
     assert said in suggested and suggested.endswith("; or take a larger topology")
+
+
+def test_arms_of_other_memory_are_planned_apart_and_the_largest_first() -> None:
+    small = GrpoConfig(microbatch_tokens=512, kl_coef=0.0)
+    experiment = Experiment(
+        name="t",
+        dataset=DatasetConfig(tasks=("toy_letters",)),
+        arms=(
+            Arm(name="grpo_small", grpo=small),
+            Arm(name="grpo_plain"),
+            Arm(name="grpo_slow", grpo=dataclasses.replace(small, lr=1e-9)),
+        ),
+    )
+    assert programs.split_arms(experiment) == [
+        (("grpo_plain",), experiment.grpo),
+        (("grpo_small", "grpo_slow"), small),
+    ]
+    assert programs.split_arms(dataclasses.replace(experiment, arms=())) == [((), experiment.grpo)]
+
+
+@pytest.mark.parametrize(("kl_coef", "copies"), [(0.0, (3, 4, 4)), (0.1, (3, 5, 5))])
+def test_copies_of_the_weights_by_hand(kl_coef: float, copies: tuple[int, ...]) -> None:
+    """SFT: parameters, two moments. GRPO: also gradients, then the sampler's, and a reference."""
+    grpo = GrpoConfig(kl_coef=kl_coef)
+    experiment = Experiment(name="t", dataset=DatasetConfig(tasks=("toy_letters",)), grpo=grpo)
+    setup = programs.Setup(experiment=experiment, config=TINY, mesh=meshes.one_device(), grpo=grpo)
+    assert copies == tuple(
+        programs.PROGRAMS[part](setup).num_copies(TINY) for part in ("sft", "grpo", "decode")
+    )
 
 
 def test_bandwidth_per_axis() -> None:

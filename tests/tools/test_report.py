@@ -5,12 +5,14 @@ import hashlib
 import html.parser
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from r1ci_jax.config import DatasetConfig, Experiment
+from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import metrics, run_dir
 from r1ci_jax.tools.report import page as report
 from r1ci_jax.tools.report.charts import (
@@ -20,6 +22,13 @@ from r1ci_jax.tools.report.charts import (
     compute_trailing_mean,
     downsample,
     draw_line_chart,
+)
+from r1ci_jax.tools.report.readable_text import (
+    MAX_LINE,
+    MAX_MARKS,
+    MAX_RECORD,
+    make_readable,
+    shorten_record,
 )
 
 HOSTILE = (
@@ -130,6 +139,14 @@ def test_sections_show_the_numbers(run: run_dir.RunDir) -> None:
         assert f"stage {number}" in shown
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "potential.jsonl"])
+def test_records_of_another_shape_are_one_line(run: run_dir.RunDir, name: str) -> None:
+    with (run.path / name).open("a") as file:
+        file.write('{"other": 1}\n')
+    with pytest.raises(UserError, match=rf"{name}, line \d+ has no right .*: repair or delete"):
+        report.write(run.path)
+
+
 @pytest.mark.parametrize("name", [None, "metrics.jsonl", "results.jsonl", "potential.jsonl"])
 def test_unfinished_runs_can_be_reported(run: run_dir.RunDir, name: str | None) -> None:
     names = [name] if name else ["metrics", "trajectories", "results", "potential"]
@@ -175,3 +192,67 @@ def test_chart_draws_every_series_and_mark() -> None:
     assert "a&lt;b" in chart and "empty" not in chart
     assert "stage 2" in chart and "far" not in chart
     assert draw_line_chart("title", [series[2]]) == ""
+
+
+def texts(value: Any) -> list[str]:
+    """Every text of a JSON value."""
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for each in inner for text in texts(each)]
+
+
+def longest_run_of_marks(text: str) -> int:
+    """Combining marks and invisible characters in a row, of which layout makes one cluster."""
+    kinds = "".join(
+        "m" if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") else " "
+        for character in text
+    )
+    return max(map(len, kinds.split(" ")))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    {
+        "accents": "a" + "\u0301" * 50_000,
+        "enclosing": "a" + "\u20dd" * 50_000,
+        "joiners": "\u200d" * 50_000,
+        "overrides": "\u202e" * 50_000,
+        "one line": "\u0628" * 50_000,
+        "short lines": "\n" * 50_000,
+        "half characters": "\ud800" * 50_000,
+    }.values(),
+)
+def test_hostile_text_is_laid_out_at_once(run: run_dir.RunDir, hostile: str) -> None:
+    """Layout takes time by the square of a cluster's and of a line's length."""
+    record = trajectory(4, hostile)
+    record["segments"] *= 50
+    with metrics.JsonlLog(run.trajectories_path) as log:
+        log.append(record)
+    with metrics.JsonlLog(run.potential_path) as log:
+        question = {"example_id": "x", "task": hostile, "p": 0.5, "potential": 1.0}
+        log.append(question | {"group": 1})
+    page = Page(report.write(run.path).read_text("utf-8"))
+    *_, row = json.loads(page.scripts[0])
+    shown = texts(row)
+    assert sum(map(len, shown)) < 2 * MAX_RECORD + 100 * len(shown)
+    for text in [*shown, *page.texts]:
+        assert longest_run_of_marks(text) <= MAX_MARKS
+        assert max(map(len, text.split("\n"))) <= MAX_LINE + MAX_MARKS
+
+
+def test_honest_text_is_shown_as_it_is() -> None:
+    for text in (
+        "",
+        "é\n" * 300,
+        "नमस्ते, 中文, \N{WOMAN}\u200d\N{MICROSCOPE} " * 20,
+        "x" * MAX_LINE,
+    ):
+        assert make_readable(text) == text
+
+
+def test_deep_records_are_cut() -> None:
+    record: dict[str, Any] = {"question": "q"}
+    for _ in range(90):
+        record = {"inner": [record]}
+    assert texts(shorten_record(record)) == ["[… more levels, see the .jsonl]"]

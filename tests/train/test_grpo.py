@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,20 +30,42 @@ from tests.train.tiny_training import (
 )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _scores(policy: Policy, params: Params, tokens_BT: jax.Array) -> jax.Array:
-    return policy.logprobs_and_entropy(Weights(params), tokens_BT).logprobs_BT
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _scores(policy: Policy, params: Params, tokens_BT: jax.Array, temperature: float) -> jax.Array:
+    weights = Weights(params)
+    return policy.logprobs_and_entropy(weights, tokens_BT, temperature=temperature).logprobs_BT
 
 
-def scores(policy: Policy, params: Params, tokens: Sequence[int]) -> np.ndarray:
+def scores(
+    policy: Policy, params: Params, tokens: Sequence[int], temperature: float = 1.0
+) -> np.ndarray:
     """Log-probability of every token but the first."""
-    padded_BT = np.zeros((1, 64), np.int32)
+    padded_BT = np.zeros((1, 128), np.int32)
     padded_BT[0, : len(tokens)] = tokens
-    return np.asarray(_scores(policy, params, padded_BT))[0, : len(tokens) - 1]
+    found_BT = _scores(policy, params, padded_BT, temperature)
+    return np.asarray(found_BT)[0, : len(tokens) - 1]
+
+
+def kl_by_hand(
+    policy: Policy, reference: Params, sampled: Sequence[Trajectory], temperature: float
+) -> float:
+    """Mean over trajectories of the mean k3 per sampled token, policy against reference."""
+    means = []
+    for one in sampled:
+        chosen = np.asarray(one.sampled)[1:]
+        log_ratio = scores(policy, reference, one.tokens, temperature) - one.logprobs[1:]
+        means.append((np.exp(log_ratio) - log_ratio - 1)[chosen].mean())
+    return float(np.mean(means))
 
 
 def trajectory(
-    policy: Policy, params: Params, number: int, reward: float, *, faulted: bool = False
+    policy: Policy,
+    params: Params,
+    number: int,
+    reward: float,
+    *,
+    faulted: bool = False,
+    temperature: float = 1.0,
 ) -> Trajectory:
     """Random tokens with the log-probabilities that `params` give them; an observation inside."""
     rng = np.random.default_rng(number)
@@ -50,7 +73,8 @@ def trajectory(
     tokens = rng.integers(0, tokenizer().vocab_size, size)
     sampled = np.arange(size) >= 4
     sampled[7:10] = False
-    logprobs = np.where(sampled, np.concatenate([[0.0], scores(policy, params, tokens)]), 0.0)
+    scored = scores(policy, params, tokens.tolist(), temperature)
+    logprobs = np.where(sampled, np.concatenate([[0.0], scored]), 0.0)
     return Trajectory(
         example_id=f"e{number // CONFIG.rollouts_per_prompt}",
         task="toy_letters",
@@ -242,7 +266,8 @@ def test_a_step_in_which_every_jail_failed_is_said(
 def test_training_over_two_stages(
     tiny_policy: Policy, tiny_params: Params, runner: RecordingRunner, tmp_path: Path
 ) -> None:
-    trained = train(tiny_policy, tiny_params, runner, tmp_path)
+    config = dataclasses.replace(CONFIG, temperature=0.7)
+    trained = train(tiny_policy, tiny_params, runner, tmp_path, config)
     assert largest(jax.tree.map(jnp.subtract, trained, tiny_params)) > 0
     rows = metrics.read(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
@@ -250,6 +275,10 @@ def test_training_over_two_stages(
     # What the sampler noted is what the trainer computes, with weights that have moved.
     assert max(row["check/sampler_trainer_logprob_diff_max"] for row in rows) <= 1e-4
     assert all(row["optim/ratio_mean"] == pytest.approx(1.0, abs=1e-4) for row in rows)
+    # In every stage the reference is the model that the training started from.
+    kl = [kl_by_hand(tiny_policy, tiny_params, each, 0.7) for each in runner.sampled]
+    assert [row["optim/kl"] for row in rows] == pytest.approx(kl, rel=1e-3, abs=1e-6)
+    assert kl[0] < 1e-6 < 1e-3 < min(kl[1:])
 
     # No two trajectories of the training share their random numbers.
     ids = [request.rollout_id for requests in runner.recorded for request in requests]
@@ -351,6 +380,23 @@ def test_recomputed_behaviour_forgives_the_sampler_its_rounding(
     assert values["check/sampler_trainer_logprob_diff"] == pytest.approx(0.2, abs=1e-4)
     _, noted = updated(tiny_policy, tiny_params, rounded, CONFIG)
     assert noted["optim/ratio_mean"] == pytest.approx(np.exp(-0.2), abs=1e-4)
+
+
+@pytest.mark.parametrize("old_logprobs", ["rollout", "recompute"])
+def test_log_probabilities_are_those_at_the_sampling_temperature(
+    tiny_policy: Policy, tiny_params: Params, old_logprobs: Literal["rollout", "recompute"]
+) -> None:
+    rows = [
+        trajectory(tiny_policy, tiny_params, n, float(n % 3), temperature=0.5) for n in range(8)
+    ]
+    config = dataclasses.replace(CONFIG, temperature=0.5, old_logprobs=old_logprobs)
+    _, values = updated(tiny_policy, tiny_params, rows, config)
+    assert values["optim/ratio_mean"] == pytest.approx(1.0, abs=1e-5)
+    assert values["optim/kl"] == pytest.approx(0.0, abs=1e-8)
+    assert values["check/sampler_trainer_logprob_diff_max"] <= 1e-4
+    # The test sees the temperature: at another one the log-probabilities are others.
+    _, warm = updated(tiny_policy, tiny_params, rows, dataclasses.replace(config, temperature=1.0))
+    assert warm["check/sampler_trainer_logprob_diff_max"] > 0.1
 
 
 def test_lora_moves_towards_better_answers_from_the_same_reference(

@@ -110,5 +110,5 @@ def test_a_batch_that_the_mesh_cannot_cut_is_refused() -> None:
             sft=SftConfig(batch_size=6),
             mesh=MeshConfig(data=2, fsdp=2),
         )
-    with pytest.raises(UserError, match=r"mesh.tensor must be positive"):
+    with pytest.raises(UserError, match=r"mesh.tensor must be at least 1"):
         MeshConfig(tensor=0)

@@ -53,7 +53,8 @@ def tokenizer_dir(tiny_policy: Policy, tmp_path: Path) -> Path:
 
 def test_a_preset_is_initialised_by_the_seed(tokenizer_dir: Path) -> None:
     def leaves(seed: int) -> list[np.ndarray]:
-        params = policies.load(experiment(seed, preset="toy"), tokenizer_dir).params
+        drawn = experiment(seed, preset="toy")
+        params = policies.load_untrained(drawn, policies.load(drawn, tokenizer_dir).policy)
         return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
     first, again, other = leaves(1), leaves(1), leaves(2)
@@ -67,9 +68,9 @@ def test_a_checkpoint_decides_architecture_weights_and_tokenizer(
     model = nnx.merge(tiny_policy.graphdef, tiny_params)
     weights.save_pretrained(model, tmp_path / "hf")
     tokenizer().save(tmp_path / "hf")
-    loaded, params, loaded_tokenizer = policies.load(
-        experiment(checkpoint=str(tmp_path / "hf")), tmp_path / "none"
-    )
+    started = experiment(checkpoint=str(tmp_path / "hf"))
+    loaded, loaded_tokenizer = policies.load(started, tmp_path / "none")
+    params = policies.load_untrained(started, loaded)
     assert loaded.config.width == tiny_policy.config.width
     assert loaded_tokenizer.vocab_size == loaded.vocab_size == tokenizer().vocab_size
     for left, right in zip(jax.tree.leaves(params), jax.tree.leaves(tiny_params), strict=True):

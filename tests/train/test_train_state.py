@@ -1,5 +1,7 @@
 """The optimiser does what its knobs say."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,9 @@ import optax
 import pytest
 from flax import nnx
 
+from r1ci_jax.config import SftConfig
 from r1ci_jax.train import optimizer, train_state
+from tests.train.tiny_training import training_run
 
 
 def test_constant_schedule_warms_up_and_stays():
@@ -78,6 +82,33 @@ def test_the_global_norm_is_clipped():
     )
     moments = optax.tree.get(state.opt_state, "mu")
     np.testing.assert_allclose([moments["a"][0], moments["b"][0]], [0.06, 0.08], rtol=1e-5)
+
+
+def test_a_state_takes_over_the_arrays_of_its_parameters() -> None:
+    params = {"embed": jnp.ones((8, 4)), "norm": jnp.ones(4)}
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(0.1), clip_norm=1.0)
+    state = train_state.create_state(params, tx)
+    assert state.params["embed"].unsafe_buffer_pointer() == params["embed"].unsafe_buffer_pointer()
+    wanted = train_state.abstract_state(params, tx)
+    for made, said in zip(jax.tree.leaves(state), jax.tree.leaves(wanted), strict=True):
+        assert (made.shape, made.dtype, made.sharding) == (said.shape, said.dtype, said.sharding)
+    step = jax.jit(train_state.apply_gradients, static_argnums=2, donate_argnums=0)
+    state = step(state, jax.tree.map(jnp.zeros_like, params), tx)
+    assert params["embed"].is_deleted() and not state.params["embed"].is_deleted()
+
+
+def test_a_resumed_training_frees_the_weights_that_it_does_not_need(tmp_path: Path) -> None:
+    run = training_run("sft", tmp_path, seed=0)
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(0.1), clip_norm=1.0)
+
+    def start(params: dict[str, jax.Array]) -> float:
+        with run.start(params, tx, SftConfig(), 2, identity={}) as loop:
+            loop.save(1, loop.train_state, {}, metric=0.0)
+            return float(loop.train_state.params["norm"][0])
+
+    first, again = {"norm": jnp.ones(4)}, {"norm": jnp.zeros(4)}
+    assert (start(first), start(again)) == (1.0, 1.0)
+    assert again["norm"].is_deleted()
 
 
 def test_nnx_state_trains_under_jit_with_donation():

@@ -59,17 +59,19 @@ def load_examples(split: str) -> list[Example]:
 
 
 class RecordingRunner(Runner):
-    """Records its requests, and rewards low tokens: an untrained policy earns nothing else."""
+    """Records what it samples, and rewards low tokens: an untrained policy earns nothing else."""
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.recorded: list[list[Request]] = []
+        self.sampled: list[list[Trajectory]] = []
 
     def run(
         self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
     ) -> list[Trajectory]:
         self.recorded.append(list(requests))
-        return super().run(self.recorded[-1], on_done=on_done)
+        self.sampled.append(super().run(self.recorded[-1], on_done=on_done))
+        return self.sampled[-1]
 
     @override
     def score(
@@ -90,7 +92,9 @@ def make_recording_runner(
     policy: Policy, box: Sandbox, sampler: SamplerConfig = SAMPLER, limits: TurnLimits = LIMITS
 ) -> RecordingRunner:
     table = stop_automaton.token_table(protocol.stop_machine(), tokenizer().token_bytes())
-    engine = Engine(policy.config, sampler, table, eos_id=tokenizer().eos_id, seed=5)
+    engine = Engine(
+        policy.config, sampler, table, stop_token_ids=tokenizer().stop_token_ids, seed=5
+    )
     return RecordingRunner(engine, box, tokenizer(), limits)
 
 

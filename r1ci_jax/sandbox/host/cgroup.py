@@ -1,8 +1,9 @@
-"""Memory control groups of a worker: one for the scripts, one for each session.
+"""Control groups of a worker: one for the fork server and its scripts, one for each session.
 
-The fork server and its children are members of the scripts' group, because moving a process costs
-the Linux kernel milliseconds. A session's process enters a group of its own, so the jail's user
-owns the file for that; root keeps the limits. Versions 1 and 2 are supported; both require root.
+A worker's processes together have the CPU weight of one process, so that a script with many
+processes leaves the trainer its cores. Memory is limited for each group. A session is frozen
+between two cells; the freezer belongs to version 2, which a machine with version 1 mounts beside
+it. Root makes and keeps all groups, and moves processes into them; a jail sees none.
 """
 
 import contextlib
@@ -11,9 +12,9 @@ import itertools
 import os
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Final, Self
 
-NOBODY: Final = 65534
 SCRIPTS: Final = "scripts"
 """Name of the group of the fork server and its scripts."""
 PREFIX: Final = "r1ci_jax-"
@@ -27,41 +28,68 @@ _counter = itertools.count(1)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Groups:
-    """The control groups of one worker, in one directory."""
+    """The control groups of one worker, in one directory of each hierarchy."""
 
     directory: pathlib.Path
+    """The directory that limits memory."""
+    cpu: pathlib.Path
+    """The directory that gives the worker's CPU weight; that of memory in version 2."""
+    freezer: pathlib.Path | None
+    """The directory that freezes sessions; None where version 2 is not mounted."""
     version: int
 
     @classmethod
     def create(cls) -> Self:
-        """Make the directory, and remove the directories of processes that were killed.
+        """Make the directories, and remove those of processes that were killed.
 
         Raises:
             OSError: This user or this machine cannot make groups; the text names the failed step.
         """
         if os.geteuid() != 0:
             raise PermissionError(1, "memory control groups need root")
-        version, parent = _hierarchy()
-        _sweep(parent)
-        directory = parent / f"{PREFIX}{os.getpid()}-{next(_counter)}"
-        directory.mkdir()
-        groups = cls(directory=directory, version=version)
+        version, parent, cpu, freezer = _hierarchies()
+        for above in {parent, cpu, freezer} - {None}:
+            _sweep(above)
+        name = f"{PREFIX}{os.getpid()}-{next(_counter)}"
+        groups = cls(
+            directory=parent / name,
+            cpu=cpu / name,
+            freezer=freezer / name if freezer else None,
+            version=version,
+        )
         try:
+            for directory in groups._directories():
+                directory.mkdir()
             if version == 2:
-                (directory / "cgroup.subtree_control").write_text("+memory")
-                os.chown(directory / "cgroup.procs", NOBODY, NOBODY)
+                (groups.directory / "cgroup.subtree_control").write_text("+memory")
             groups.add(SCRIPTS, 1 << 30)
         except OSError:
             groups.close()
             raise
         return groups
 
+    def _directories(self) -> Iterator[pathlib.Path]:
+        yield from dict.fromkeys(
+            path for path in (self.directory, self.cpu, self.freezer) if path is not None
+        )
+
     def add(self, group: str, memory_bytes: int) -> None:
         """Create a group with a memory limit."""
-        path = self.directory / group
-        path.mkdir()
-        os.chown(path / "cgroup.procs", NOBODY, NOBODY)
+        (self.directory / group).mkdir()
+        if self.freezer not in (None, self.directory):
+            (self.freezer / group).mkdir()
         self.limit(group, memory_bytes)
+
+    def join(self, group: str, pid: int) -> None:
+        """Move a process into a group."""
+        (self.directory / group / "cgroup.procs").write_text(str(pid))
+        if self.freezer not in (None, self.directory):
+            (self.freezer / group / "cgroup.procs").write_text(str(pid))
+
+    def freeze(self, group: str, *, frozen: bool) -> None:
+        """Stop all threads of a group's processes, or let them continue."""
+        if self.freezer is not None:
+            (self.freezer / group / "cgroup.freeze").write_text(str(int(frozen)))
 
     def limit(self, group: str, memory_bytes: int) -> None:
         """Limit the group's total memory: that of its processes and of its files in tmpfs."""
@@ -88,9 +116,11 @@ class Groups:
         raise FileNotFoundError(2, f"{file} has no oom_kill count")
 
     def hold(self, pid: int) -> None:
-        """Move the fork server's process into the scripts' group, which has no limit yet."""
+        """Move a fork server, or a cold jail's nsjail, into the scripts' group without a limit."""
         self.limit(SCRIPTS, UNLIMITED)
-        (self.directory / SCRIPTS / "cgroup.procs").write_text(str(pid))
+        self.join(SCRIPTS, pid)
+        if self.version == 1:
+            (self.cpu / "cgroup.procs").write_text(str(pid))
 
     def used_bytes(self, group: str) -> int:
         """Return the memory that the group holds now."""
@@ -99,14 +129,19 @@ class Groups:
 
     def remove(self, group: str) -> None:
         """Remove an empty group."""
-        _remove(self.directory / group)
+        for directory in self._directories():
+            if (directory / group).is_dir():
+                _remove(directory / group)
 
     def close(self) -> None:
         """Remove all groups of the worker."""
-        for path in self.directory.iterdir():
-            if path.is_dir():
-                _remove(path)
-        _remove(self.directory)
+        for directory in self._directories():
+            if not directory.is_dir():
+                continue
+            for path in directory.iterdir():
+                if path.is_dir():
+                    _remove(path)
+            _remove(directory)
 
 
 def _sweep(parent: pathlib.Path) -> None:
@@ -134,20 +169,25 @@ def _remove(path: pathlib.Path) -> None:
             time.sleep(0.005)
 
 
-def _hierarchy() -> tuple[int, pathlib.Path]:
-    """Return the version and the directory of this process's own memory group."""
-    own = {}
+def _hierarchies() -> tuple[int, pathlib.Path, pathlib.Path, pathlib.Path | None]:
+    """Return the version, and this process's own groups for memory, CPU weight and freezing."""
+    own: dict[str, str] = {}
     for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        own[controllers] = path
-    for controllers, path in own.items():
-        if "memory" in controllers.split(","):
-            base = pathlib.Path("/sys/fs/cgroup/memory")
-            return 1, _existing(base, path)
-    parent = _existing(pathlib.Path("/sys/fs/cgroup"), own.get("", "/"))
-    if "memory" not in (parent / "cgroup.subtree_control").read_text().split():
-        (parent / "cgroup.subtree_control").write_text("+memory")
-    return 2, parent
+        own |= dict.fromkeys(controllers.split(","), path)
+    base = pathlib.Path("/sys/fs/cgroup")
+    if "memory" in own:
+        cpu = _existing(base / "cpu", own.get("cpu", "/"))
+        unified = base / "unified"
+        freezer = _existing(unified, own.get("", "/")) if unified.is_dir() else None
+        return 1, _existing(base / "memory", own["memory"]), cpu, freezer
+    parent = _existing(base, own.get("", "/"))
+    enabled = (parent / "cgroup.subtree_control").read_text().split()
+    missing = [name for name in ("memory", "cpu") if name not in enabled]
+    if missing:
+        wanted = " ".join(f"+{name}" for name in missing)
+        (parent / "cgroup.subtree_control").write_text(wanted)
+    return 2, parent, parent, parent
 
 
 def _existing(base: pathlib.Path, path: str) -> pathlib.Path:

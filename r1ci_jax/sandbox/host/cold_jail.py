@@ -23,16 +23,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from r1ci_jax.sandbox.host import collected_files, jail_policy, program, verdict
+from r1ci_jax.sandbox.host.cgroup import Groups
 from r1ci_jax.sandbox.host.jail_policy import JailPolicy
 from r1ci_jax.sandbox.host.jail_python import JailPython
 from r1ci_jax.sandbox.host.streams import Stream
+from r1ci_jax.sandbox.host.worker_user import WorkerUser
 from r1ci_jax.sandbox.jail.script import SCRATCH
 from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.sandbox.settings import Limits
 
 SETUP_SECONDS: Final = 30.0
 """Longest time from launch to the script's start."""
-GRACE_SECONDS: Final = 2.0
+GRACE_SECONDS: Final = 0.5
 """The supervisor enforces the wall limit; the host enforces it this much later."""
 NUDGE_SECONDS: Final = 0.03
 """nsjail can miss the end of its child and sleep for a second; a SIGCHLD wakes it."""
@@ -115,10 +117,17 @@ class ColdJail:
     """A worker that runs one script at a time, each in a new jail; one thread may use it."""
 
     def __init__(
-        self, nsjail: pathlib.Path | None, python: JailPython, chosen: JailPolicy, worker: int
+        self,
+        nsjail: pathlib.Path | None,
+        python: JailPython,
+        chosen: JailPolicy,
+        worker: int,
+        groups: Groups | None = None,
     ):
         """Prepare the worker; with `nsjail` None it runs scripts without any isolation."""
+        self._groups = groups
         self.worker = worker
+        self.user = WorkerUser.reserve()
         self._nsjail = nsjail
         self._python = python
         self._policy = chosen
@@ -140,7 +149,9 @@ class ColdJail:
             return self._run(code, limits, tuple(collect))
         except OSError as error:  # no descriptor, process or memory left on the host
             return ExecResult(
-                status=Status.INFRA_ERROR, detail=f"the host cannot start a jail: {error}"
+                status=Status.INFRA_ERROR,
+                detail=f"the host cannot start a jail: {error}",
+                worker=self.worker,
             )
 
     def _run(self, code: str, limits: Limits, collect: tuple[str, ...]) -> ExecResult:
@@ -154,6 +165,7 @@ class ColdJail:
             "isolated": self._nsjail is not None,
             "memory": limits.memory_bytes,
             "cpu_backstop": math.ceil(limits.cpu_seconds) + 1,
+            "signals": jail_policy.QUEUED_SIGNALS,
         }
         message = program.message(program.COLD, self._python, (request,))
         os.ftruncate(self._log, 0)
@@ -190,6 +202,9 @@ class ColdJail:
         for fd in (self._log, *self._configs.values()):
             os.close(fd)
         self._configs.clear()
+        self.user.release()
+        if self._groups is not None:
+            self._groups.close()
         if self._nsjail is None:
             shutil.rmtree(self._unsafe, ignore_errors=True)
 
@@ -209,7 +224,7 @@ class ColdJail:
             inside = [self._python.interpreter, *program.OPTIONS, *numbers]
             command, environment = [str(self._nsjail), *options, "--", *inside], None
             passed.append(config)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=control.fileno(),
             stdout=stdout.writing,
@@ -218,13 +233,17 @@ class ColdJail:
             env=environment,
             cwd=None if self._nsjail else self._scratch,
         )
+        if self._groups is not None:  # long before it has read its configuration
+            with contextlib.suppress(ProcessLookupError):
+                self._groups.hold(process.pid)
+        return process
 
     def _config(self, limits: Limits) -> int:
         """Return a memory file with nsjail's configuration, made once for each set of limits."""
         if limits not in self._configs:
             if len(self._configs) >= CONFIGS_KEPT:
                 os.close(self._configs.pop(next(iter(self._configs))))
-            text = jail_policy.render(self._policy, "cold", self._python.root, limits)
+            text = jail_policy.render(self._policy, "cold", self._python.root, limits, self.user)
             fd = os.memfd_create("nsjail-config", os.MFD_CLOEXEC)
             os.write(fd, text.encode())
             self._configs[limits] = fd

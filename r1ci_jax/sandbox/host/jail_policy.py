@@ -15,11 +15,14 @@ from typing import Literal
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import jail_policy_file
+from r1ci_jax.sandbox.host.worker_user import WorkerUser
+from r1ci_jax.sandbox.seccomp import call_rules
 from r1ci_jax.sandbox.settings import Limits
 
 NET_SECONDS = 60
 """nsjail's own time limit is this much longer than the wall limit."""
 STACK_MIB = 8
+QUEUED_SIGNALS = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,9 +44,11 @@ class JailPolicy:
     tree: str
     """Name of the prepared tree that becomes `/`: see `jail_python`."""
 
-    def filter_text(self) -> str:
-        """Return the POLICY blocks, one after the other."""
-        return "\n".join((jail_policy_file.directory() / name).read_text() for name in self.filters)
+    def system_calls(self) -> dict[int, call_rules.Rule]:
+        """Return the rules of all filters, by the numbers of the calls."""
+        directory = jail_policy_file.directory()
+        texts = [(directory / name).read_text("utf-8") for name in self.filters]
+        return call_rules.rules("\n".join(texts))
 
 
 @functools.lru_cache(maxsize=16)
@@ -85,6 +90,7 @@ def child_limits(policy: JailPolicy, limits: Limits) -> dict[str, int]:
         "files": policy.open_files,
         "processes": limits.processes + 1,  # process 1 counts, too
         "stack": STACK_MIB << 20,
+        "signals": QUEUED_SIGNALS,
         "scratch": 2 * limits.file_bytes,
         "inodes": policy.inodes,
     }
@@ -95,7 +101,7 @@ def render(
     kind: Literal["cold", "fork_server"],
     root: pathlib.Path,
     limits: Limits,
-    cgroup: pathlib.Path | None = None,
+    user: WorkerUser | None = None,
 ) -> str:
     """Return the nsjail configuration of one kind of jail.
 
@@ -104,19 +110,15 @@ def render(
         kind: The name of the template.
         root: The directory that becomes `/`.
         limits: The script's limits; a fork server's jail has none, but its children have.
-        cgroup: The directory of the worker's control groups, for the fork server.
+        user: The host's user that the jail's processes are; inside, it is nobody. By default the
+            user that reserves nothing.
     """
-    as_root = os.geteuid() == 0
+    user = user or WorkerUser.shared()
     child = child_limits(policy, limits)
-    blocks = policy.filter_text()
-    named = re.findall(r"POLICY\s+(\w+)", blocks)
-    together = f"POLICY all {{ {', '.join(f'USE {name}' for name in named)} }}"
-    filter_text = f"{blocks}\n{together}\nUSE all DEFAULT ALLOW"
     values = {
         "NET_SECONDS": math.ceil(limits.wall_seconds) + NET_SECONDS,
-        # Root maps nobody; any other user may map only itself. Both are 65534 inside.
-        "UID": 65534 if as_root else os.geteuid(),
-        "GID": 65534 if as_root else os.getegid(),
+        "UID": user.uid,
+        "GID": user.gid,
         "MEMORY_MIB": child["memory"] >> 20,
         "CPU_SECONDS": child["cpu"],
         "FILE_MIB": child["file"] >> 20,
@@ -126,13 +128,9 @@ def render(
         "SCRATCH_BYTES": child["scratch"],
         "INODES": child["inodes"],
         "ROOT": _quote(str(root)),
-        "FILTER": _quote(filter_text),
-        "CGROUP": ""
-        if cgroup is None
-        else f'mount {{ src: "{_quote(str(cgroup))}" dst: "/cgroup" is_bind: true rw: true '
-        "nosuid: true nodev: true noexec: true }",
+        "FILTER": _quote(call_rules.kafel(policy.system_calls())),
     }
-    template = (jail_policy_file.directory() / f"{kind}.cfg").read_text()
+    template = (jail_policy_file.directory() / f"{kind}.cfg").read_text("utf-8")
     return re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]), template)
 
 

@@ -80,7 +80,11 @@ def _fork_server_pool(
 def _cold_pool(
     config: SandboxConfig, nsjail: pathlib.Path | None, python: JailPython, chosen: JailPolicy
 ) -> LocalPool:
-    workers = [ColdJail(nsjail, python, chosen, index) for index in range(config.workers)]
+    grouped = nsjail is not None and tiers.local()[0] is Tier.CGROUP
+    workers = [
+        ColdJail(nsjail, python, chosen, index, Groups.create() if grouped else None)
+        for index in range(config.workers)
+    ]
     tier = Tier.RLIMITS if nsjail else Tier.UNSAFE
     return LocalPool(workers, room=config.queue, tier=tier)
 

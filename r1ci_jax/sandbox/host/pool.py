@@ -4,18 +4,20 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, override
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.sandbox.host.fork_server_client import Worker, WorkerLost
+from r1ci_jax.sandbox.host.fork_server_client import Worker
+from r1ci_jax.sandbox.host.fork_server_process import WorkerLost
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
 from r1ci_jax.sandbox.session import Session
 from r1ci_jax.sandbox.settings import Limits
 
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 2
 """Largest number of runs of a script whose worker was lost; a script that fails runs once."""
 
 Future = concurrent.futures.Future[ExecResult]
@@ -65,6 +67,8 @@ class LocalPool:
         self._pinned = [collections.deque[_Job]() for _ in workers]
         self._changed = threading.Condition()
         self._closing = False
+        self._broken: BaseException | None = None
+        self._process = os.getpid()
         self._sessions = [0 for _ in workers]
         self._threads = [
             threading.Thread(target=self._serve, args=(worker,), name=f"sandbox-{worker.worker}")
@@ -91,6 +95,8 @@ class LocalPool:
 
     def close(self) -> None:
         """Drop waiting jobs, end running ones, and remove everything the pool created."""
+        if os.getpid() != self._process:
+            return  # a forked child: everything belongs to its parent
         with self._changed:
             if self._closing:
                 return
@@ -119,10 +125,19 @@ class LocalPool:
             self._sessions[index] -= 1
 
     def _queue(self, job: _Job) -> Future:
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "a sandbox does not work in a forked child of the process that opened it; open one "
+                "in the child"
+            )
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or self._count() < self._room)
+            self._changed.wait_for(
+                lambda: self._closing or self._broken or self._count() < self._room
+            )
             if self._closing:
                 raise RuntimeError("the sandbox is closed")
+            if self._broken is not None:
+                raise RuntimeError("the sandbox is broken by a defect") from self._broken
             if job.pinned is None:
                 self._waiting.append(job)
             else:
@@ -135,25 +150,43 @@ class LocalPool:
 
     def _serve(self, worker: Executor) -> None:
         """Run jobs on one worker; this is the body of its thread."""
-        if isinstance(worker, Worker):
-            with contextlib.suppress(
-                WorkerLost
-            ):  # tried again and reported by the run of the first script
-                worker.start()
-        while (job := self._take(worker.worker)) is not None:
-            if job.attempt == 1 and not job.future.set_running_or_notify_cancel():
-                continue
-            waited = time.monotonic() - job.queued
-            try:
-                result = job.work(worker)
-            except BaseException as error:  # our own defect; raised where the result is awaited
-                job.future.set_exception(error)
-                continue
+        try:
+            if isinstance(worker, Worker):
+                # Tried again, and reported, by the run of the first script.
+                with contextlib.suppress(WorkerLost, OSError):
+                    worker.start()
+            while (job := self._take(worker.worker)) is not None:
+                if job.attempt > 1 or job.future.set_running_or_notify_cancel():
+                    self._run(job, worker)
+        except BaseException as error:  # our own defect: nobody may wait for this thread
+            self._break(error)
+
+    def _run(self, job: _Job, worker: Executor) -> None:
+        """Run one job, and set its future unless another worker tries it again."""
+        waited = time.monotonic() - job.queued
+        try:
+            result = job.work(worker)
             if self._maybe_retry(job, result, worker.worker):
-                continue
-            job.future.set_result(
-                dataclasses.replace(result, queue_seconds=waited, attempt=job.attempt)
-            )
+                return
+        except BaseException as error:  # our own defect; raised where the result is awaited
+            job.future.set_exception(error)
+            return
+        job.future.set_result(
+            dataclasses.replace(result, queue_seconds=waited, attempt=job.attempt)
+        )
+
+    def _break(self, error: BaseException) -> None:
+        """End every waiting call with this error, and refuse further ones."""
+        with self._changed:
+            self._broken = error
+            waiting = [*self._waiting, *(job for jobs in self._pinned for job in jobs)]
+            self._waiting.clear()
+            for jobs in self._pinned:
+                jobs.clear()
+            self._changed.notify_all()
+        for job in waiting:
+            if job.attempt > 1 or job.future.set_running_or_notify_cancel():
+                job.future.set_exception(error)
 
     def _take(self, index: int) -> _Job | None:
         """Return the next job for this worker; None when the pool closes."""

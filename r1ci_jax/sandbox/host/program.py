@@ -11,8 +11,9 @@ from r1ci_jax.sandbox.host.jail_python import JailPython
 
 COLD: Final = ("traceback_text", "script", "collect", "supervisor")
 FORK_SERVER: Final = (
-    "traceback_text", "script", "collect", "namespaces", "session_process", "fork_server",
-)  # fmt: skip
+    *("traceback_text", "script", "collect", "namespaces", "child", "preload", "session_process"),
+    "fork_server",
+)
 """Modules of `sandbox.jail` in the order of their imports; `main` of the last one is called."""
 
 # BOOT runs first: it receives modules and arguments over descriptor 0 and calls the last main.
@@ -44,7 +45,7 @@ OPTIONS: Final = ("-S", "-s", "-P", "-c", BOOT)
 def programs(modules: tuple[str, ...], python: JailPython) -> bytes:
     """Return the modules for this interpreter: as bytecode where ours fits it, else as source."""
     here = pathlib.Path(__file__).parents[1] / "jail"
-    sources = {name: (here / f"{name}.py").read_text() for name in modules}
+    sources = {name: (here / f"{name}.py").read_text("utf-8") for name in modules}
     if python.magic != importlib.util.MAGIC_NUMBER.hex():
         return marshal.dumps(list(sources.items()), 4)
     compiled = [

@@ -1,11 +1,15 @@
-"""One output stream of a script, read from its pipe; its head and tail are kept up to a limit."""
+"""One output stream of a script: a pipe of its own, of which the host keeps head and tail."""
 
-import fcntl
 import io
 import os
 from typing import Final, Self
 
 CHUNK: Final = 1 << 16
+PARTS: Final = 1 << 8
+"""Largest number of buffers of an unprivileged user's pipe, a mebibyte in pages.
+
+A pipe in packet mode (O_DIRECT) gives one packet, and so one buffer, to each read.
+"""
 
 
 class Stream:
@@ -16,7 +20,6 @@ class Stream:
         self.reading = io.FileIO(reading, "rb")
         self.writing = io.FileIO(writing, "wb")
         os.set_blocking(reading, False)
-        self._pipe_bytes = fcntl.fcntl(reading, fcntl.F_GETPIPE_SZ)
         self.begin(limit)
 
     def __enter__(self) -> Self:
@@ -33,11 +36,6 @@ class Stream:
     def begin(self, limit: int) -> None:
         """Discard the bytes read so far; keep at most `limit` of the bytes that follow."""
         self.limit = limit
-        # The jail's user opens the pipe by its name in /proc. The last script may have changed its
-        # size and, if the script's user owns the pipe, its mode.
-        os.fchmod(self.reading.fileno(), 0o622)
-        if fcntl.fcntl(self.reading, fcntl.F_GETPIPE_SZ) != self._pipe_bytes:
-            fcntl.fcntl(self.reading, fcntl.F_SETPIPE_SZ, self._pipe_bytes)
         self._head = bytearray()
         self._tail = bytearray()
         self._count = 0
@@ -62,8 +60,8 @@ class Stream:
         return bool(data)
 
     def drain(self) -> None:
-        """Read all waiting bytes, up to a bound: a pipe holds a mebibyte at most."""
-        for _ in range(1 + (1 << 20) // CHUNK):
+        """Read all waiting bytes, up to a bound: a pipe has at most `PARTS` buffers."""
+        for _ in range(PARTS):
             if not self.pump():
                 return
 

@@ -13,9 +13,7 @@ import ctypes
 import dataclasses
 import fcntl
 import gc
-import importlib
 import json
-import mmap
 import os
 import select
 import socket
@@ -23,90 +21,29 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from r1ci_jax.sandbox.jail import collect, namespaces, script, session_process
+from r1ci_jax.sandbox.jail import collect, namespaces, preload, script, session_process
+from r1ci_jax.sandbox.jail.child import Child, Flag
 
 INTERRUPT_SECONDS = 0.5
 """Time between the interrupt of a cell and the end of its process."""
-STRAY_ROUNDS = 100
-BARE_BYTES = 16 << 20
-"""Address space of an interpreter that has loaded nothing."""
 COLLECT_SECONDS = 10.0
 LONGEST_WAIT = 0.5
 SHORTEST_WAIT = 0.005
 """Bounds of the time between two readings of the CPU clock."""
+ALONE_SECONDS = 0.2
+"""Before this time, only the CPU clock of a script's first process is read."""
+IDLE_SECONDS = 0.05
+"""CPU time between two cells that ends a session: it found a way to run while it is stopped."""
 MESSAGE_BYTES = 1 << 16
-
-
-@dataclasses.dataclass(kw_only=True)
-class Child:
-    """A running script or a session's process."""
-
-    pid: int
-    pidfd: int
-    own_namespaces: namespaces.Namespaces
-    setup_error_fd: int = -1
-    gate_fd: int = -1
-    requests_fd: int = -1
-    done_fd: int = -1
-    nonce: bytes = b""
-    """The first bytes of the answer to the cell."""
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU time of the process and its threads."""
-        return time.clock_gettime((~self.pid << 3) | 2)
-
-    def setup_error(self) -> str:
-        """Return the reason why it did not start; empty when it started."""
-        try:
-            said = os.read(self.setup_error_fd, 1000).decode(errors="replace")
-        except BlockingIOError:
-            said = "its set-up did not end"
-        os.close(self.setup_error_fd)
-        self.setup_error_fd = -1
-        return said
-
-    def open_gate(self, size: int) -> None:
-        """Let it continue with a script of `size` bytes."""
-        with contextlib.suppress(BrokenPipeError):  # it has ended; the watching code notices
-            os.write(self.gate_fd, size.to_bytes(8, "little"))
-
-    def ended(self) -> bool:
-        """Return whether it has ended and waits to be reaped."""
-        return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-    def discard(self) -> None:
-        """End it and all processes in its namespaces."""
-        self.signal(_signal.SIGKILL)
-        self.reap()
-        self.close()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to this process unless it has just ended."""
-        with contextlib.suppress(ProcessLookupError):
-            _signal.pidfd_send_signal(self.pidfd, number)
-
-    def reap(self) -> tuple[int, Any]:
-        """Wait until it ends; return wait status and resource usage. Its namespaces stay."""
-        _, wait_status, usage = os.wait4(self.pid, 0)
-        return wait_status, usage
-
-    def close(self) -> None:
-        """End the remaining processes in its namespaces, and release its descriptors.
-
-        It must have been reaped before: the end of a pid namespace waits for that.
-        """
-        self.own_namespaces.end()
-        for fd in (self.pidfd, self.setup_error_fd, self.gate_fd, self.requests_fd, self.done_fd):
-            if fd >= 0:
-                os.close(fd)
 
 
 class EnterScript(BaseException):
     """Exception that unwinds a new child's stack: a script has as much of it as in a cold jail."""
 
-    def __init__(self, session_fds: tuple[int, ...], code: bytes):
+    def __init__(self, session_fds: tuple[int, ...], code: bytes, exception: Flag):
         self.session_fds = session_fds
         self.code = code
+        self.exception = exception
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -132,12 +69,12 @@ class Server:
         self.control = socket.socket(fileno=boot["control_fd"])
         self.files_fd: int = boot["files_fd"]
         self.code_fd: int = boot["code_fd"]
-        self.output_fds: tuple[int, int] = (boot["stdout_fd"], boot["stderr_fd"])
+        self.output_fds: tuple[int, ...] = (boot["stdout_fd"], boot["stderr_fd"])
+        """The pipes of the next script; each script has pipes of its own."""
         program: bytes = boot["filter"]
         self.filter = ctypes.create_string_buffer(program, len(program))
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.cores = len(os.sched_getaffinity(0))
-        self.page = mmap.mmap(-1, 1)
         self.loaded_bytes = 0
         self.sessions: dict[int, Child] = {}
         self.ready: Child | None = None
@@ -146,8 +83,7 @@ class Server:
 
     def serve(self) -> None:
         """Answer requests until the host has ended."""
-        # A script may map as much as in a cold jail, where it loads the modules itself.
-        self.loaded_bytes = max(0, mapped_bytes() - BARE_BYTES)
+        self.loaded_bytes = preload.loaded_bytes()
         self.send({"ready": True, "modules": len(sys.modules)})
         while True:
             data, fds, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES, 3)
@@ -156,9 +92,11 @@ class Server:
             request = json.loads(data)
             match request["op"]:
                 case "run":
-                    self.send(self.run(request))
+                    self.send(self.run(request, tuple(fds)))
                 case "open":
                     self.send(self.open(request, *fds))
+                case "start":
+                    self.send(self.start(request["session"]))
                 case "cell":
                     self.send(self.cell(request))
                 case "close":
@@ -171,27 +109,30 @@ class Server:
         """Send a message to the host."""
         self.control.send(json.dumps(message).encode())
 
-    def fresh_output(self) -> tuple[int, ...]:
-        """Open streams anew for a child, so that flags set by the last child do not affect it."""
-        return tuple(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY) for fd in self.output_fds)
-
     def take(self, limits: dict[str, int]) -> Child:
         """Return a child that waits for a script under these limits."""
         child, self.ready = self.ready, None
         if child is not None and (self.ready_limits != limits or child.ended()):
             child.discard()
             child = None
-        return child or self.fork(limits, "", self.fresh_output())
+        return child or self.fork(limits, self.output_fds)
 
-    def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Run one script from its first instruction to the end of its last process."""
+    def run(self, request: dict[str, Any], next_fds: tuple[int, ...]) -> dict[str, Any]:
+        """Run one script from its first instruction to the end of its last process.
+
+        Args:
+            request: The request with the script's size and limits.
+            next_fds: The pipes of the script after this one.
+        """
         child = self.take(request["limits"])
-        self.page[0] = 0
-        output = self.fresh_output()  # before the script could change their mode
+        for fd in self.output_fds:
+            os.close(fd)
+        self.output_fds = next_fds
         begin, cpu_before = time.monotonic(), child.cpu_seconds()
+        self.send({"started": True})
         child.open_gate(request["size"])
         # Fork the next script's child while this script runs.
-        self.ready, self.ready_limits = self.fork(request["limits"], "", output), request["limits"]
+        self.ready, self.ready_limits = self.fork(request["limits"], next_fds), request["limits"]
         seen = self.watch(child, request, begin, cpu_before)
         if seen.limit:
             child.signal(_signal.SIGKILL)
@@ -200,43 +141,50 @@ class Server:
         if problem := child.setup_error():
             child.close()
             return {"setup": problem}
-        if request["collect"] and end_strays(child):
+        if request["collect"] and child.end_strays():
             self.collect(child.own_namespaces, request)
-        child.close()
+        exception = child.exception.byte[0]
+        cpu = usage.ru_utime + usage.ru_stime - cpu_before + child.close()
         return {
-            "limit": seen.limit,
+            "limit": seen.limit or ("cpu" if cpu >= request["cpu"] else ""),
             "wait_status": wait_status,
-            "cpu": max(0.0, usage.ru_utime + usage.ru_stime - cpu_before),
+            "cpu": max(0.0, cpu),
             "rss_kib": usage.ru_maxrss,
             "wall": wall,
-            "exception": self.page[0],
+            "exception": exception,
         }
 
     def open(
         self, request: dict[str, Any], code_fd: int, stdout_fd: int, stderr_fd: int
     ) -> dict[str, Any]:
-        """Start a session's process."""
+        """Fork a session's process; it waits for `start` while the host moves it into its group."""
         theirs, requests = os.pipe()
         done, says = os.pipe()
         fds = (theirs, says, code_fd)
-        child = self.fork(request["limits"], request["group"], (stdout_fd, stderr_fd), fds)
-        for fd in fds:
+        child = self.fork(request["limits"], (stdout_fd, stderr_fd), fds)
+        for fd in (*fds, stdout_fd, stderr_fd):
             os.close(fd)
+        child.requests_fd, child.done_fd = requests, done
+        self.sessions[request["session"]] = child
+        return {"pid": child.pid}
+
+    def start(self, session: int) -> dict[str, Any]:
+        """Let a session's process begin to wait for cells."""
+        child = self.sessions[session]
         child.open_gate(0)
         os.set_blocking(child.setup_error_fd, True)
         if problem := child.setup_error():
-            child.discard()
-            os.close(requests)
-            os.close(done)
+            self.sessions.pop(session).discard()
             return {"setup": problem}
-        child.requests_fd, child.done_fd = requests, done
-        self.sessions[request["session"]] = child
+        child.stopped_cpu = child.all_cpu_seconds()
         return {}
 
     def cell(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run one cell of a session; remove the session if it ended."""
         child = self.sessions[request["session"]]
-        begin, cpu_before = time.monotonic(), child.cpu_seconds()
+        begin, cpu_before = time.monotonic(), child.all_cpu_seconds()
+        if cpu_before - child.stopped_cpu > IDLE_SECONDS:
+            return self.kill_session(request["session"], Watched())
         child.signal(_signal.SIGCONT)
         child.nonce = os.urandom(8)  # earlier cells' output is no answer
         with contextlib.suppress(BrokenPipeError):  # a cell closed it; watch anyway
@@ -248,15 +196,17 @@ class Server:
             seen.done = self.watch(child, grace, begin, cpu_before).done
         if seen.done < 0:
             return self.kill_session(request["session"], seen)
-        seen.cpu = child.cpu_seconds() - cpu_before
         child.signal(_signal.SIGSTOP)
-        if not end_strays(child):
+        child.stopped_cpu = child.all_cpu_seconds()
+        seen.cpu = child.stopped_cpu - cpu_before
+        if not child.end_strays():
             return self.kill_session(request["session"], seen)
+        child.stopped_cpu = child.all_cpu_seconds()
         return {
             "limit": seen.verdict,
             "wait_status": 0,
             "cpu": seen.cpu,
-            "rss_kib": peak_kib(child.pid),
+            "rss_kib": child.peak_kib(),
             "wall": seen.wall,
             "exception": seen.done,
             "cell": True,
@@ -282,34 +232,40 @@ class Server:
     def fork(
         self,
         limits: dict[str, int],
-        group: str,
         output: tuple[int, ...],
         session_fds: tuple[int, ...] = (),
     ) -> Child:
-        """Fork a child into fresh namespaces, where it waits at its gate; close `output`.
+        """Fork a child into fresh namespaces, where it waits at its gate.
 
         It reports an error over a pipe that it closes before any foreign code runs.
         """
-        own_namespaces = namespaces.Namespaces()
+        own_namespaces, exception = namespaces.Namespaces(), Flag()
         errors, says = os.pipe()
         gate, opens = os.pipe()
         pid = namespaces.fork_into(own_namespaces, self.own_pid_namespace)
         if pid == 0:
-            self.become(own_namespaces, limits, group, (*output, *session_fds), (says, gate))
-        for fd in (says, gate, *output):
+            fds = (*output, *session_fds)
+            self.become(own_namespaces, limits, fds, (says, gate), exception)
+        exception.hide()
+        for fd in (says, gate):
             os.close(fd)
         os.set_blocking(errors, False)
-        child = Child(pid=pid, pidfd=os.pidfd_open(pid), own_namespaces=own_namespaces)
-        child.setup_error_fd, child.gate_fd = errors, opens
-        return child
+        return Child(
+            pid=pid,
+            pidfd=os.pidfd_open(pid),
+            own_namespaces=own_namespaces,
+            exception=exception,
+            setup_error_fd=errors,
+            gate_fd=opens,
+        )
 
     def become(
         self,
         own_namespaces: namespaces.Namespaces,
         limits: dict[str, int],
-        group: str,
         fds: tuple[int, ...],
         own_fds: tuple[int, int],
+        exception: Flag,
     ) -> NoReturn:
         """Do a child's last trusted steps; `own_fds` are the pipe for errors and the gate."""
         setup_error_fd, gate_fd = own_fds
@@ -318,22 +274,22 @@ class Server:
             place_descriptors((*kept, *own_fds, own_namespaces.pidfd, self.code_fd))
             setup_error_fd, gate_fd, pidfd, code_fd = range(len(kept), len(kept) + 4)
             memory = limits["memory"] + self.loaded_bytes
-            namespaces.enter(pidfd, {**limits, "memory": memory}, self.filter, group)
+            namespaces.enter(pidfd, {**limits, "memory": memory}, self.filter)
         except BaseException as error:
             os.write(setup_error_fd, f"{type(error).__name__}: {error}".encode())
             os.read(gate_fd, 8)
             os._exit(1)
+        if "numpy.random" in sys.modules:
+            seed = int.from_bytes(os.urandom(4))  # `random` reseeds itself
+            sys.modules["numpy.random"].seed(seed)
         size = os.read(gate_fd, 8)
         if len(size) != 8:
             os._exit(0)
         # Only the child reads the code: later children could find it in the fork server's memory.
         code = os.pread(code_fd, int.from_bytes(size, "little"), 0)
-        if "numpy.random" in sys.modules and (len(fds) > 2 or b"random" in code):
-            seed = int.from_bytes(os.urandom(4))  # `random` reseeds itself
-            sys.modules["numpy.random"].seed(seed)
         for fd in (setup_error_fd, gate_fd, pidfd, code_fd):
             os.close(fd)
-        raise EnterScript(tuple(range(3, len(kept))), code)
+        raise EnterScript(tuple(range(3, len(kept))), code, exception)
 
     def collect(self, own_namespaces: namespaces.Namespaces, request: dict[str, Any]) -> None:
         """Let a child, as confined as the script was, send the requested files.
@@ -369,8 +325,9 @@ class Server:
         said = b""
         while True:
             seen.wall = time.monotonic() - begin
+            clock = child.cpu_seconds if seen.wall < ALONE_SECONDS else child.all_cpu_seconds
             try:
-                seen.cpu = child.cpu_seconds() - cpu_before
+                seen.cpu = clock() - cpu_before
             except OSError:  # it has just ended
                 return seen
             cpu_left, wall_left = request["cpu"] - seen.cpu, request["wall"] - seen.wall
@@ -412,89 +369,24 @@ def place_descriptors(wanted: tuple[int, ...]) -> None:
     os.closerange(len(wanted), 1 << 30)
 
 
-def peak_kib(pid: int) -> int:
-    """Return a process's largest resident memory so far; 0 when it has just ended."""
-    with open(f"/proc/{pid}/status") as status:
-        lines = (line.split() for line in status)
-        return next((int(words[1]) for words in lines if words[0] == "VmHWM:"), 0)
-
-
-def mapped_bytes() -> int:
-    """Return the size of this process's address space."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[0]) * mmap.PAGESIZE
-
-
-def end_strays(child: Child) -> bool:
-    """End processes that a cell or script left; return False when they multiply faster."""
-    for _ in range(STRAY_ROUNDS):
-        strays = child.own_namespaces.others(child.pid)
-        for pid in strays:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, _signal.SIGKILL)
-        if all(_ended(pid) for pid in strays):
-            return True
-    return False
-
-
-def _ended(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def preload(modules: list[str], warm_up: str) -> None:
-    """Import modules that scripts often need, and run code that loads their lazy parts."""
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    packages = f"{sys.prefix}/lib/python{version}/site-packages"
-    sys.path.append(packages)
-    for module in modules:
-        importlib.import_module(module)
-    exec(compile(warm_up, "<warm-up>", "exec", dont_inherit=True), {"__name__": "warm_up"})
-    sys.path.remove(packages)
-
-
-def make_immortal() -> None:
-    """Make every existing object immortal, as None is.
-
-    Python then does not change their reference counts. So a child that uses a module does not write
-    to the module's pages, and the Linux kernel does not copy them.
-    """
-    for_ever = ctypes.c_uint32.from_address(id(None)).value
-    seen = set[int]()
-    found = gc.get_objects()
-    while found:
-        fresh = []
-        for thing in found:
-            if id(thing) not in seen:
-                seen.add(id(thing))
-                fresh.append(thing)
-        found = gc.get_referents(*fresh)
-        del fresh
-    for address in seen:
-        ctypes.c_uint32.from_address(address).value = for_ever
-
-
 def main(boot: dict[str, Any]) -> None:
     """Prepare the fork server, then answer requests. This function never returns."""
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     os.chdir(script.SCRATCH)
-    preload(boot["preload"], boot["warm_up"])
+    preload.preload(boot["preload"], boot["warm_up"])
     server = Server(boot)
     gc.collect()
-    make_immortal()
+    preload.make_immortal()
     gc.freeze()  # else a collection in a child would touch, and so copy, every object
     namespaces.use_huge_pages()
     try:
         server.serve()
     except EnterScript as script_start:
         session_fds, code = script_start.session_fds, script_start.code
+        exception = script_start.exception
     # Inside the handler, this exception would be the context of every exception of a script.
-    page = server.page
     del server  # scripts must not see the numbers of other sessions
     if not session_fds:
-        script.run_script(code, page)
-    page.close()  # only the scripts use it
+        script.run_script(code, exception.byte)
+    del exception  # only the scripts use it
     session_process.serve(*session_fds)

@@ -36,37 +36,58 @@ _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 22, 24, 38
 _SECCOMP_MODE_FILTER = 2
+_RLIMIT_SIGPENDING = 11
 _CAPABILITY_VERSION = 0x20080522
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
-_libc.mount.argtypes = [
+libc = ctypes.CDLL(None, use_errno=True)
+libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
+libc.mount.argtypes = [
     ctypes.c_char_p,
     ctypes.c_char_p,
     ctypes.c_char_p,
     ctypes.c_ulong,
     ctypes.c_char_p,
 ]
-_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *3 * [ctypes.c_int], ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 # The complete program of process 1. It avoids libc, whose variables it would share with the fork
-# server. It ignores SIGCHLD, so that the Linux kernel reaps its orphans, and then sleeps forever.
-_SLEEP = bytes.fromhex(
-    "4889fe"  # mov rsi, rdi      the argument, a struct sigaction
-    "bf11000000"  # mov edi, 17       SIGCHLD
+# server. It waits for every orphan, so that its own resource usage contains theirs. SIGCHLD is
+# blocked: a signal that arrives before the wait for it stays pending.
+_REAP = bytes.fromhex(
+    "4889fb"  # mov rbx, rdi      the argument, a signal set with SIGCHLD
+    "4889fe"  # mov rsi, rdi
+    "31ff"  # xor edi, edi      SIG_BLOCK
     "31d2"  # xor edx, edx
     "41ba08000000"  # mov r10d, 8
-    "b80d000000"  # mov eax, 13       rt_sigaction
+    "b80e000000"  # mov eax, 14       rt_sigprocmask
     "0f05"  # syscall
-    "b822000000"  # mov eax, 34       pause
+    # wait:
+    "4889df"  # mov rdi, rbx
+    "31f6"  # xor esi, esi
+    "31d2"  # xor edx, edx
+    "41ba08000000"  # mov r10d, 8
+    "b880000000"  # mov eax, 128      rt_sigtimedwait
     "0f05"  # syscall
-    "ebf7"  # jmp to the second mov eax
+    # reap:
+    "48c7c7ffffffff"  # mov rdi, -1
+    "31f6"  # xor esi, esi
+    "ba01000040"  # mov edx, WNOHANG | __WALL
+    "4531d2"  # xor r10d, r10d
+    "b83d000000"  # mov eax, 61       wait4
+    "0f05"  # syscall
+    "85c0"  # test eax, eax
+    "7fe4"  # jg reap
+    "ebce"  # jmp wait
 )
-_IGNORE = struct.pack("QQQQ", signal.SIG_IGN, 0, 0, 0)
+_SIGNALS = struct.pack("Q", 1 << (signal.SIGCHLD - 1))
 
 
-def _refused(call: str) -> OSError:
+def refused(call: str) -> OSError:
+    """Return the error of a call of libc that failed."""
     number = ctypes.get_errno()
     return OSError(number, f"{call}: {os.strerror(number)}")
 
@@ -74,11 +95,11 @@ def _refused(call: str) -> OSError:
 def _code_page() -> int:
     """Return the address of the code in a page that is executable and no longer writable."""
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    page.write(_SLEEP.ljust(1024, b"\xcc") + _IGNORE)
+    page.write(_REAP.ljust(1024, b"\xcc") + _SIGNALS)
     anchor = ctypes.c_char.from_buffer(page)  # keeps the page forever
     _kept.append(anchor)
-    if _libc.mprotect(ctypes.addressof(anchor), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
-        raise _refused("mprotect")
+    if libc.mprotect(ctypes.addressof(anchor), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
+        raise refused("mprotect")
     return ctypes.addressof(anchor)
 
 
@@ -98,9 +119,9 @@ class Namespaces:
         del anchor  # otherwise the stack could not be unmapped
         # It shares the descriptors, too, so it keeps no pipe open by a copy of its own.
         flags = CLONE_VM | CLONE_FILES | CLONE_NEWPID | _ENTERED | signal.SIGCHLD
-        self.pid: int = _libc.clone(_CODE, top, flags, _CODE + 1024)
+        self.pid: int = libc.clone(_CODE, top, flags, _CODE + 1024)
         if self.pid < 0:
-            raise _refused("clone")
+            raise refused("clone")
         self.pidfd = os.pidfd_open(self.pid)
         for file, content in (
             ("setgroups", "deny"),
@@ -110,12 +131,18 @@ class Namespaces:
             with open(f"/proc/{self.pid}/{file}", "w") as opened:
                 opened.write(content)
 
-    def end(self) -> None:
-        """Kill all processes in the namespaces and wait until they have ended."""
+    def end(self) -> float:
+        """Kill all processes in the namespaces and wait until they have ended.
+
+        Returns:
+            CPU seconds of all processes that process 1 waited for: the orphans, with those that
+            end now, and their children.
+        """
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        _, _, usage = os.wait4(self.pid, 0)
         os.close(self.pidfd)
         self._stack.close()
+        return usage.ru_utime + usage.ru_stime
 
     def others(self, known: int) -> list[int]:
         """List the visible processes in them, except process 1 and `known`."""
@@ -141,7 +168,7 @@ def use_huge_pages() -> None:
             first = -(-first // _HUGE_BYTES) * _HUGE_BYTES
             last = last // _HUGE_BYTES * _HUGE_BYTES
             for advice in (_MADV_HUGEPAGE, _MADV_COLLAPSE) if first < last else ():
-                _libc.madvise(first, last - first, advice)
+                libc.madvise(first, last - first, advice)
 
 
 def _children(pid: int) -> list[int]:
@@ -162,20 +189,14 @@ def fork_into(namespaces: Namespaces, own_pid_namespace: int) -> int:
     return child
 
 
-def enter(
-    pidfd: int, limits: dict[str, int], program: ctypes.Array[ctypes.c_char], group: str
-) -> None:
+def enter(pidfd: int, limits: dict[str, int], program: ctypes.Array[ctypes.c_char]) -> None:
     """Move this child into the namespaces of `pidfd` and drop all rights that lead out again.
 
     Args:
         pidfd: The pidfd of process 1 of the namespaces.
         limits: The resource limits; see `jail_policy.child_limits`.
         program: The system-call filter as classic BPF.
-        group: The child's directory in /cgroup, or "".
     """
-    if group:
-        with open(f"/cgroup/{group}/cgroup.procs", "w") as procs:
-            procs.write("0")
     with open("/proc/self/oom_score_adj", "w") as score:
         score.write("1000")
     os.setsid()
@@ -185,8 +206,7 @@ def enter(
     _mount_tmpfs(script.SCRATCH, held, options)
     # The working directory is empty, as a script expects.
     _mount_tmpfs(script.DIRECTORY, held, f"size={limits['scratch']},nr_inodes=2,mode=1777")
-    for hidden in ("/proc", "/cgroup"):
-        _mount_tmpfs(hidden, held | _MS_RDONLY, "size=4k,nr_inodes=2,mode=555")
+    _mount_tmpfs("/proc", held | _MS_RDONLY, "size=4k,nr_inodes=2,mode=555")
     os.chdir(script.SCRATCH)
     _confine(limits, program)
 
@@ -204,8 +224,8 @@ def _confine(limits: dict[str, int], program: ctypes.Array[ctypes.c_char]) -> No
 
 
 def _mount_tmpfs(where: str, flags: int, options: str) -> None:
-    if _libc.mount(b"tmpfs", where.encode(), b"tmpfs", flags, options.encode()):
-        raise _refused(f"mount {where}")
+    if libc.mount(b"tmpfs", where.encode(), b"tmpfs", flags, options.encode()):
+        raise refused(f"mount {where}")
 
 
 def _limit_resources(limits: dict[str, int]) -> None:
@@ -216,6 +236,8 @@ def _limit_resources(limits: dict[str, int]) -> None:
         (resource.RLIMIT_NOFILE, limits["files"]),
         (resource.RLIMIT_NPROC, limits["processes"]),
         (resource.RLIMIT_STACK, limits["stack"]),
+        # Queued signals count for the user who made the namespaces, too.
+        (_RLIMIT_SIGPENDING, limits["signals"]),
         (resource.RLIMIT_CORE, 0),
     )
     for which, most in both:
@@ -224,18 +246,18 @@ def _limit_resources(limits: dict[str, int]) -> None:
 
 def _drop_capabilities() -> None:
     capability = 0
-    while _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+    while libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
     header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
-    if _libc.capset(header, bytes(24)):
-        raise _refused("capset")
+    if libc.capset(header, bytes(24)):
+        raise refused("capset")
 
 
 def _filter_calls(program: ctypes.Array[ctypes.c_char]) -> None:
     """Install the seccomp program; it applies to this process and all its children."""
-    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        raise _refused("no_new_privs")
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise refused("no_new_privs")
     instructions = len(program) // 8
     pointer = struct.pack("HxxxxxxP", instructions, ctypes.addressof(program))
-    if _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer, 0, 0):
-        raise _refused("seccomp")
+    if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer, 0, 0):
+        raise refused("seccomp")

@@ -2,7 +2,7 @@
 
 The host sends this module into the jail as code, like `supervisor`, `session_process` and
 `fork_server`, which use it. Every import at the top costs each cold script milliseconds. So the
-module imports only mmap and modules built into the interpreter, and uses `_signal`, which is
+module imports only modules built into the interpreter, and uses `_signal`, which is
 `signal` without its enums.
 """
 
@@ -13,11 +13,15 @@ import atexit
 import builtins
 import gc
 import io
-import mmap
 import os
 import sys
 
 from r1ci_jax.sandbox.jail import traceback_text
+
+TYPE_CHECKING = False  # importing typing would cost every cold script a millisecond
+if TYPE_CHECKING:
+    import ctypes
+    import mmap
 
 SCRATCH = "/scratch"
 """A script's working directory."""
@@ -27,7 +31,9 @@ FILE = f"{DIRECTORY}/script.py"
 """The script's file: `multiprocessing` (spawn), `inspect` and the script itself can read it."""
 
 
-def run_script(script: bytes, page: mmap.mmap, file: str = FILE) -> None:
+def run_script(
+    script: bytes, page: "mmap.mmap | ctypes.Array[ctypes.c_ubyte]", file: str = FILE
+) -> None:
     """Become an ordinary `python script.py` on descriptors 0, 1 and 2; never return.
 
     One byte of `page`, shared with the parent, means "an exception reached the top". A page has no
@@ -98,7 +104,7 @@ def fresh_main() -> dict[str, object]:
     return main_module.__dict__
 
 
-def execute(script: bytes, page: mmap.mmap, file: str) -> int:
+def execute(script: bytes, page: "mmap.mmap | ctypes.Array[ctypes.c_ubyte]", file: str) -> int:
     """Run the script in a fresh `__main__`; return the exit status so far."""
     names = fresh_main()
     names["__file__"], names["__cached__"] = file, None

@@ -16,6 +16,8 @@ from r1ci_jax.sandbox.jail import collect, script
 
 TICK = 0.5
 """Seconds between two checks whether the host still runs."""
+SIGPENDING = 11
+"""RLIMIT_SIGPENDING, which nsjail cannot set: queued signals count for the host's user, too."""
 SHORTEST_WAIT = 0.005
 """Smallest number of seconds between two readings of the CPU clock."""
 
@@ -37,8 +39,7 @@ def main(request: dict[str, object], stderr_fd: int, files_fd: int) -> None:
     os.write(0, b"S")
     child = os.fork()
     if child == 0:
-        if not isolated:
-            _limit_resources(request)
+        _limit_resources(request, isolated=bool(isolated))
         _take_over(stderr_fd, files_fd, previous_mask)
         file = script.FILE if isolated else f"{os.path.dirname(scratch)}/script.py"
         script.run_script(code, page, file)
@@ -62,6 +63,7 @@ def watch(
         wall seconds.
     """
     begin = time.monotonic()
+    orphans = 0.0
     cores = len(os.sched_getaffinity(0))
     # clock_getcpuclockid(3): the process-wide CPU clock of another process, without /proc.
     cpu_clock = (~child << 3) | 2
@@ -72,9 +74,10 @@ def watch(
         if pid == child:
             break
         if pid:  # an orphan of the script, which process 1 reaps
+            orphans += usage.ru_utime + usage.ru_stime
             continue
         now = time.monotonic()
-        cpu_left = cpu_limit - time.clock_gettime(cpu_clock)
+        cpu_left = cpu_limit - orphans - time.clock_gettime(cpu_clock)
         wall_left = begin + wall_limit - now
         if cpu_left <= 0 or wall_left <= 0:
             limit = "cpu" if cpu_left <= 0 else "wall"
@@ -92,8 +95,21 @@ def watch(
         os.kill(everyone, _signal.SIGKILL)
     except ProcessLookupError:
         pass
-    cpu = usage.ru_utime + usage.ru_stime
+    cpu = usage.ru_utime + usage.ru_stime + orphans + reap_orphans()
+    if cpu >= cpu_limit and not limit:
+        limit = "cpu"
     return limit, wait_status, cpu, usage.ru_maxrss, wall
+
+
+def reap_orphans() -> float:
+    """Wait for the processes that the script left; return their CPU seconds."""
+    seconds = 0.0
+    while True:
+        try:
+            _, _, usage = os.wait4(-1, 0)
+        except ChildProcessError:
+            return seconds
+        seconds += usage.ru_utime + usage.ru_stime
 
 
 def exit_without_host() -> None:
@@ -105,15 +121,20 @@ def exit_without_host() -> None:
         pass
 
 
-def _limit_resources(request: dict[str, object]) -> None:
-    """Set resource limits if no jail has set them."""
+def _limit_resources(request: dict[str, object], *, isolated: bool) -> None:
+    """Set the resource limits that no jail has set."""
     import resource
 
-    for which, key in (
-        (resource.RLIMIT_AS, "memory"),
-        (resource.RLIMIT_CPU, "cpu_backstop"),
-        (resource.RLIMIT_FSIZE, "file_bytes"),
-    ):
+    limits = (
+        []
+        if isolated
+        else [
+            (resource.RLIMIT_AS, "memory"),
+            (resource.RLIMIT_CPU, "cpu_backstop"),
+            (resource.RLIMIT_FSIZE, "file_bytes"),
+        ]
+    )
+    for which, key in (*limits, (SIGPENDING, "signals")):
         most = request[key]
         assert isinstance(most, int)
         resource.setrlimit(which, (most, most))
@@ -122,7 +143,7 @@ def _limit_resources(request: dict[str, object]) -> None:
 
 def _take_over(stderr_fd: int, files_fd: int, signal_mask: object) -> None:
     """Prepare the child: empty its stdin, set its stderr, close all other descriptors."""
-    os.setpgid(0, 0)
+    os.setsid()  # else it could join the supervisor's process group
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(stderr_fd, 2)

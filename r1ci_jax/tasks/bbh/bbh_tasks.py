@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any, Final, override
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import json_reader
 from r1ci_jax.tasks import answers, published_files, published_task
 from r1ci_jax.tasks.base import Example, Verdict
-from r1ci_jax.tasks.bbh import bbh_files
+from r1ci_jax.tasks.bbh import bbh_files, bbh_flaws
 from r1ci_jax.tasks.bbh.bbh_rules import RULES, option_key
 from r1ci_jax.tasks.published_task import Contents, Dropped, Item
 
@@ -37,6 +38,7 @@ class BigBenchHard(published_task.PublishedTask):
         self.kind = published.kind
         self._rule = RULES[published.rule]
         self.answer_format = self._rule.answer_format
+        self.marks_matter = published.rule == "brackets"
 
     @override
     def read(self, data: pathlib.Path) -> Contents:
@@ -65,6 +67,9 @@ class BigBenchHard(published_task.PublishedTask):
         # An option's target is its letter; a target in words means that the list was split wrongly.
         if self._rule.answer(target, options) is None or (options and target[0] != "("):
             raise ValueError(f"its target {target!r} is not {self.answer_format.partition(':')[0]}")
+        answer = options[ord(target[1]) - ord("A")] if options else target
+        if (reason := bbh_flaws.flaw(self.file, question, answer)) is not None:
+            raise ValueError(reason)
         return Item(
             number=number,
             question=f"{question}\n\n{self._rule.sentence}",
@@ -124,8 +129,8 @@ def remotes() -> Iterator[published_files.Remote]:
 
 def _parse_records(file: str, content: bytes) -> list[Any]:
     try:
-        rows = json.loads(content)["examples"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        rows = json_reader.parse(content, file)["examples"]
+    except (ValueError, KeyError, TypeError):
         rows = None
     if not isinstance(rows, list):
         raise UserError(

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any, Final, override
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import json_reader
 from r1ci_jax.tasks import answers, published_files, published_task
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.math import equality, extraction
@@ -229,8 +230,8 @@ def _parse_records(content: bytes, name: str) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = json_reader.parse(line, name)
+        except json_reader.JsonError:
             row = None
         if not isinstance(row, dict):
             raise UserError(

@@ -26,9 +26,10 @@ class DatasetChoice:
     say: str = ""
     """An additional sentence after the question, where the original leaves the form open."""
     rule: str = "text"
-    """A key of `gym_scoring.RULES`, or `package`: the package's scorer gives 1.0."""
+    """A key of `gym_rules.RULES`, or `package`: the package's scorer gives 1.0."""
     shape: str = ""
-    """The pattern of the whole answer, with rule `package`; all other answers are wrong."""
+    """The pattern of the whole answer; all other answers are wrong. The rules `package`,
+    `countdown` and `polynomial` need one."""
     most: int = 400
     """Longest answer in characters."""
     ladder: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
@@ -91,7 +92,7 @@ EXPRESSION: Final = (
     r"(?!.*\*\*[^+\-*/()]*\*\*)(?!.*\*\*\s*\([^()]*\*\*)(?!.*\*\*\s*\(?[-+ ]*[0-9]{3})"
     rf"(?:(?:{_NAMES})(?![0-9A-Za-z_])|[0-9]+(?:\.[0-9]+)?(?![.0-9A-Za-z_])|[-+*/() ])+"
 )
-"""A formula that sympy may parse. It is one line, and only functions in it can be called."""
+"""A formula that sympy may compute with, on one line."""
 POLYNOMIAL: Final = (
     r"(?:[xyz](?![0-9A-Za-z_])|[0-9]+(?![.0-9A-Za-z_])|\*\*[0-9]{1,2}(?![0-9]| *\*\*)"
     r"|(?<!\*)\*(?!\*)|[-+ ])+"

@@ -18,7 +18,7 @@ import random
 import sys
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 SIZE = 2**62
 """The size of virtual datasets, which serve any index below it."""
@@ -87,9 +87,29 @@ def _key(key: Any) -> str:
     return key if isinstance(key, str) else json.dumps(plain(key))
 
 
+_DAY = datetime.datetime(2025, 1, 1)
+"""The day on which questions are made."""
+
+
+class _FixedDate(datetime.date):
+    """The date type for a module that asks for today."""
+
+    @classmethod
+    def today(cls) -> Self:
+        """Return the same day always."""
+        return cls(_DAY.year, _DAY.month, _DAY.day)
+
+
 def package() -> Any:
     """Import the package's registry by name, since a module next to this file has the same name."""
-    return importlib.import_module("reasoning_gym.factory")
+    registry = importlib.import_module("reasoning_gym.factory")
+    # One data set draws times of today, and reads times as those of today. Only its module gets
+    # these replacements.
+    names = vars(importlib.import_module("reasoning_gym.arithmetic.time_intervals"))
+    parse = importlib.import_module("dateutil.parser").parse
+    names["date"] = _FixedDate
+    names["parser"] = types.SimpleNamespace(parse=functools.partial(parse, default=_DAY))
+    return registry
 
 
 @functools.lru_cache(maxsize=32)

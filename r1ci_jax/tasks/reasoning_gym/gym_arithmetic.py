@@ -17,7 +17,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         kind="execution",
         why="one right number",
         form="a hexadecimal number like -0x1f",
-        rule="package",
+        rule="hexadecimal",
         shape="-?0x[0-9a-fA-F]+",
         ladder={"difficulty": (1, 2, 3, 4, 6)},
     ),

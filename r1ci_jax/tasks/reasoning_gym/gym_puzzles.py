@@ -118,7 +118,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         why="the scorer evaluates the expression, so every solution is right",
         form="an arithmetic expression",
         say="Use every number exactly once, and no operators but +, -, * and /.",
-        rule="package",
+        rule="countdown",
         shape=r"(?!.*(?:\*\s*\*|/\s*/))[0-9+*/() -]+",
         ladder={
             **grow("numbers", 3, 4, 4, 5, 6),
@@ -302,7 +302,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         kind="reasoning",
         why="one solution in 200 of 200",
         form="a sentence in the form that the question names",
-        rule="package",
+        rule="statements",
         shape="[A-Za-z ,.]+",
         ladder={
             "n_people": (2, 3, 4, 5, 6),

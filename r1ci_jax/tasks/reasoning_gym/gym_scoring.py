@@ -1,12 +1,10 @@
-"""Scoring of Reasoning-Gym answers, and the child process that generates the questions.
+"""Scoring by the package's own scorers, and the child process that generates the questions.
 
-Most answers are scored here, by comparing values with the stored gold. Where several answers are
-right, the package's own scorer decides. Some of its scorers pass the answer to `eval` or sympy, so
-they run in the jail.
+Most answers are scored by `gym_rules`. Where the package decides, its scorer runs in the jail.
 
-Three checks protect the machine from a hostile answer, in this order: its length; the shape of the
-task's answers, so that names, attributes and calls other than the listed ones never reach
-`eval`; the sandbox (`jail_scoring` describes the remaining risk).
+Four checks protect the machine and the score from a hostile answer, in this order: its length; the
+shape of the task's answers; the sandbox; and a process in which no text can become code, so what
+evaluates an answer never runs it: antiderivatives are read by `integrals`.
 """
 
 import atexit
@@ -14,33 +12,38 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks.jail_scoring import SCORING_JAIL, ScoringJail
+from r1ci_jax.tasks.jail_scoring import NO_CODE_FROM_TEXT, SCORING_JAIL, ScoringJail
 
 GENERATE_SECONDS: Final = 120.0
 """Wall time for importing the package, or for building a dataset and generating an entry."""
-PROGRAM: Final = """
+_INTEGRALS: Final = ("simple_integration", "intermediate_integration")
+"""Data sets whose scorers in the package evaluate the answer; `integrals` replaces them."""
+PROGRAM: Final = f"""
+{Path(__file__).with_name("integrals.py").read_text(encoding="utf-8")}
 from reasoning_gym.factory import create_dataset
-# In the order of the policy's warm-up, which keeps what this returns.
-dataset = create_dataset(request["dataset"], seed=0, size=1, **json.loads(request["config"]))
-number = dataset.score_answer(answer=request["answer"], entry=request["entry"])
+{NO_CODE_FROM_TEXT}
+entry, answer = request["entry"], request["answer"]
+if request["dataset"] in {_INTEGRALS!r}:
+    number = integral_score(answer, entry["metadata"]["variable"], entry["metadata"]["integrand"])
+else:
+    # In the order of the policy's warm-up, which keeps what this returns.
+    dataset = create_dataset(request["dataset"], seed=0, size=1, **json.loads(request["config"]))
+    number = dataset.score_answer(answer=answer, entry=entry)
 """
 """A program whose `request` is a job's fields."""
 CURE: Final = (
     "with a network, remove the directory that "
     "`python -m r1ci_jax.sandbox.install.prepare_jail` names and run that again"
 )
-_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _WORKER = Path(__file__).with_name("generator_process.py")
 
 
@@ -191,70 +194,3 @@ class JailScorer:
         if jobs:
             self._jail.require("reasoning_gym", CURE)
         return self._jail.numbers(PROGRAM, [dataclasses.asdict(job) for job in jobs])
-
-
-# ---- rules that need no child ------------------------------------------------------------------
-
-
-def lines(text: str) -> list[str]:
-    """Return the text's non-blank lines, with single blanks between their words."""
-    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-
-
-def same_text(gold: str, answer: str, entry: dict[str, Any]) -> bool:
-    """Compare the texts up to white space."""
-    del entry
-    return lines(answer) == lines(gold)
-
-
-def numbers(text: str) -> list[Decimal] | None:
-    """Parse numbers separated by blanks or commas, bracketed and quoted or not, or return None."""
-    text = text.strip()
-    if (text[:1], text[-1:]) == ("[", "]"):
-        text = text[1:-1]
-    parts = [part.strip().strip("'\"") for part in re.split(r"\s*,\s*|\s+", text.strip())]
-    if not all(_NUMBER.fullmatch(part) for part in parts):
-        return None
-    return [Decimal(part) for part in parts]
-
-
-def same_numbers(gold: str, answer: str, entry: dict[str, Any]) -> bool:
-    """Compare as numbers: 17.0 is 17."""
-    del entry
-    found = numbers(answer)
-    return found is not None and found == numbers(gold)
-
-
-def same_json(gold: str, answer: str, entry: dict[str, Any]) -> bool:
-    """Compare as JSON values of the same types."""
-    del entry
-    try:
-        found = json.loads(answer)
-    except (ValueError, RecursionError):
-        return False
-    return json.dumps(found) == json.dumps(json.loads(gold))
-
-
-def survo(gold: str, answer: str, entry: dict[str, Any]) -> bool:
-    """Accept any filling that obeys the stated rules; the package accepts its own alone."""
-    del gold
-    rows = [numbers(line) for line in lines(answer)]
-    puzzle: list[list[int]] = entry["metadata"]["puzzle"]
-    if None in rows or [len(row or ()) for row in rows] != [len(row) for row in puzzle]:
-        return False
-    grid = cast(list[list[Decimal]], rows)
-    cells = [(given, grid[y][x]) for y, row in enumerate(puzzle) for x, given in enumerate(row)]
-    filled = sorted(found for given, found in cells if given == 0)
-    kept = all(found == given for given, found in cells if given != 0)
-    sums = all(sum(line[:-1]) == line[-1] for line in (*grid, *zip(*grid, strict=True)))
-    candidates = [int(number) for number in entry["metadata"]["candidate_numbers"]]
-    return kept and sums and filled == sorted(candidates)
-
-
-RULES: Final[dict[str, Callable[[str, str, dict[str, Any]], bool]]] = {
-    "text": same_text,
-    "numbers": same_numbers,
-    "json": same_json,
-    "survo": survo,
-}
-"""Rules by name: each scores the answer from the gold, the answer and the stored entry."""

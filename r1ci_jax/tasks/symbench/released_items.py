@@ -6,12 +6,12 @@ A folder contains `<task>.jsonl`, one item per line, or the release's own layout
 
 import dataclasses
 import importlib
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any, Final
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import json_reader
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Task
 from r1ci_jax.tasks.symbench.symbench_task import SymbenchTask
@@ -65,16 +65,28 @@ def read_items(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
     """Yield question and solution of each item, as published."""
     lines = folder / f"{name}.jsonl"
     if lines.is_file():
-        for line in lines.read_text().splitlines():
-            row = json.loads(line)
+        for number, line in enumerate(_read_text(lines).split("\n"), start=1):
+            if not line.strip():
+                continue
+            row = json_reader.parse(line, f"{lines}, line {number}")
+            if not isinstance(row, dict) or not isinstance(row.get("question", ""), str):
+                raise UserError(f"line {number} of {lines} is no item; is the file complete?")
             yield row.get("question", ""), row.get("solution", row)
         return
     for place in sorted(folder.glob(f"{name}*/**/sample_*")):
         question = _first(place, _QUESTIONS)
         solution = _first(place, _SOLUTIONS) or next(iter(sorted(place.glob("*.json"))), None)
-        text = solution.read_text() if solution else "null"
-        parsed = json.loads(text) if solution and solution.suffix == ".json" else text
-        yield question.read_text() if question else "", parsed
+        text = _read_text(solution) if solution else "null"
+        is_json = solution is not None and solution.suffix == ".json"
+        parsed = json_reader.parse(text, solution) if is_json else text
+        yield _read_text(question) if question else "", parsed
+
+
+def _read_text(path: pathlib.Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; is the folder complete?") from error
 
 
 def _first(folder: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path | None:

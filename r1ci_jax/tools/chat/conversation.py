@@ -53,7 +53,9 @@ def make_runner(
         dtype="bfloat16" if model.embed[...].dtype == jnp.bfloat16 else "float32",
     )
     table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
-    engine = Engine(model.config, sampler, table, eos_id=tokenizer.eos_id, seed=seed)
+    engine = Engine(
+        model.config, sampler, table, stop_token_ids=tokenizer.stop_token_ids, seed=seed
+    )
     runner = Runner(engine, sandbox, tokenizer, limits)
     runner.load(decoder_weights(model, model.config))
     runner.warm_up()
@@ -107,7 +109,8 @@ class Conversation:
             runner.score,
             self._observer,
         )
-        with contextlib.closing(scheduler.chunks()) as chunks:
+        with contextlib.closing(scheduler):
+            chunks = scheduler.chunks()
             while not is_stopped():
                 script: concurrent.futures.Future[Any] | None = episode.pending_result
                 if script is not None and not script.done():

@@ -13,26 +13,16 @@ from typing import Any, Protocol, TextIO, override
 from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.scheduler import Observer
 from r1ci_jax.rollout.trajectory import StopReason
+from r1ci_jax.runtime.terminal import escape_control
 from r1ci_jax.text.tokenizer import Tokenizer
 
 INTERRUPTED = "interrupted"
 """The reason of a stop that the user requested."""
 
-# The escaped characters are terminal controls (C1, and C0 without line feed and tab), controls of
-# the writing direction, invisible characters, and lone surrogates.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e0fff\ud800-\udfff]"
-)
 _CODE_OPENS = re.compile(r"```python[ \t]*\n\Z")
 _TAIL = 64
 """Characters remembered to recognize a mark that arrives in parts."""
 _CODE, _ANSWER, _FADED, _PLAIN = "\x1b[36m", "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
-
-
-def escape_control(text: str) -> str:
-    r"""Escape characters that could control a terminal, such as `\x1b`."""
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 class View(Observer, Protocol):
@@ -55,8 +45,8 @@ class _Characters:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text that is now complete, without the end mark."""
-        text_ids = [token for token in ids if token != self._tokenizer.eos_id]
+        """Return the text that is now complete, without stop tokens."""
+        text_ids = [token for token in ids if token not in self._tokenizer.stop_token_ids]
         return self._decoder.decode(self._tokenizer.decode_bytes(text_ids))
 
     def flush(self) -> str:

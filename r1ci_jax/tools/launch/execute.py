@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import terminal
 from r1ci_jax.tools.launch.job import Command, LaunchPlan
 
 POLL_SECONDS = 0.1
@@ -99,7 +100,7 @@ def _running(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 process_group=0,  # gcloud starts an ssh of its own, which must end with it
-                text=True,
+                encoding="utf-8",
                 errors="replace",
             )
             processes.append(process)
@@ -118,7 +119,7 @@ def _running(
 
 def _show(output: IO[str], label: str, stream: TextIO) -> None:
     for line in output:
-        print(f"{label}{line}", end="", file=stream, flush=True)
+        print(f"{label}{terminal.shown(line, stream)}", end="", file=stream, flush=True)
 
 
 def _end(processes: Sequence[subprocess.Popen[str]]) -> None:

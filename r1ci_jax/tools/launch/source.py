@@ -78,7 +78,11 @@ def _git(directory: Path, *arguments: str) -> str | None:
     """Output of a git command; None if it fails or git is missing."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(directory), *arguments], capture_output=True, text=True, check=False
+            ["git", "-C", str(directory), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # names of files are bytes
+            check=False,
         )
     except OSError:
         return None

@@ -62,6 +62,8 @@ class PartPlan:
     """Memory of one program, and the estimated time of its step."""
 
     part: str
+    arms: tuple[str, ...]
+    """Arms that the part is planned for, if not all of the experiment's alike."""
     step: str
     memory: Memory | None
     """None: the compiler refused it."""
@@ -71,6 +73,8 @@ class PartPlan:
     """Operations of one step, over all devices."""
     least_bytes: float
     """Bytes that one device must at least read and write in a step."""
+    num_copies: int
+    """Arrays on the devices that are as large as the embedding: copies of the weights."""
     compiled_bytes: float | None
     """Bytes that the compiler counts; None for trainers, whose loops hide them."""
     collectives: tuple[hlo.Collective, ...]
@@ -120,11 +124,25 @@ def make_plan(
         chosen = choose_mesh(config, len(devices))
     mesh = meshes.from_config(chosen, devices)
     experiment = dataclasses.replace(experiment, mesh=chosen)
-    setup = programs.Setup(experiment=experiment, config=config, mesh=mesh, is_training=is_training)
+    groups = programs.split_arms(experiment)
+    setups = [
+        programs.Setup(
+            experiment=experiment, config=config, mesh=mesh, grpo=grpo, is_training=is_training
+        )
+        for _, grpo in groups
+    ]
+    planned: list[PartPlan] = []
     # Sharding constraints inside the programs use the current mesh.
     with jax.set_mesh(mesh):
-        planned = tuple(_plan_part(name, setup, chip) for name in parts)
-    return Plan(topology=topology, devices=len(devices), experiment=experiment, parts=planned)
+        for name in parts:
+            if name == "grpo" and len(groups) > 1:
+                for (arms, _), setup in zip(groups, setups, strict=True):
+                    planned.append(_plan_part(name, setup, chip, arms))
+            else:
+                planned.append(_plan_part(name, setups[0], chip))
+    return Plan(
+        topology=topology, devices=len(devices), experiment=experiment, parts=tuple(planned)
+    )
 
 
 def topology_devices(topology: str) -> list[Any]:
@@ -156,13 +174,17 @@ def choose_mesh(config: Qwen2Config, devices: int) -> MeshConfig:
     return MeshConfig(fsdp=devices // tensor, tensor=tensor)
 
 
-def _plan_part(name: str, setup: programs.Setup, chip: tpu.Chip) -> PartPlan:
+def _plan_part(
+    name: str, setup: programs.Setup, chip: tpu.Chip, arms: tuple[str, ...] = ()
+) -> PartPlan:
     part = programs.PROGRAMS[name](setup)
     known: dict[str, Any] = {
         "part": name,
+        "arms": arms,
         "step": part.step,
         "flops": part.flops,
         "least_bytes": part.least_bytes,
+        "num_copies": part.num_copies(setup.config),
     }
     try:
         compiled = part.lower().compile()

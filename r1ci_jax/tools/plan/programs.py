@@ -15,12 +15,13 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from r1ci_jax.config import Experiment
+from r1ci_jax.config import Experiment, GrpoConfig
 from r1ci_jax.data import packing
 from r1ci_jax.model import lora, qwen2, sampler_weights
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import decode
 from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.sharding import placement
 from r1ci_jax.text import protocol
 from r1ci_jax.tools.plan import costs
 from r1ci_jax.tools.plan.hlo import Collective
@@ -39,6 +40,8 @@ class Setup:
     experiment: Experiment
     config: Qwen2Config
     mesh: Mesh
+    grpo: GrpoConfig
+    """Settings of the arm that is planned."""
     is_training: bool = True
     """A trainer's state is resident while the sampler runs."""
 
@@ -68,10 +71,40 @@ class Program:
     """Operations of one step, over all devices."""
     least_bytes: float
     """Bytes that one device must at least read and write in a step."""
-    resident_bytes: float = 0
-    """Bytes on each device that are no arguments but stay while the program runs."""
+    arguments: Any
+    """Shapes and shardings of the arrays that the program reads."""
+    resident: Any = ()
+    """Those of arrays that are no arguments but stay while the program runs."""
     training: TrainingCosts | None = None
     """Costs of a trainer, whose loops the compiler counts as one iteration; None: sampler."""
+
+    @property
+    def resident_bytes(self) -> float:
+        """Bytes of `resident` on each device."""
+        return device_bytes(self.resident)
+
+    def num_copies(self, config: Qwen2Config) -> int:
+        """Number of arrays on the devices that are as large as the embedding.
+
+        Weights, gradients, each moment, the reference and the sampler's weights have one each.
+        """
+        shape = (config.vocab_size, config.width)
+        leaves = jax.tree.leaves((self.arguments, self.resident))
+        return sum(leaf.shape == shape for leaf in leaves)
+
+
+def split_arms(experiment: Experiment) -> list[tuple[tuple[str, ...], GrpoConfig]]:
+    """Group the arms whose programs need the same memory: their names, and the first's settings.
+
+    The group that needs the most comes first, as far as settings tell: rows and a reference.
+    """
+    found: dict[tuple[bool, int, int], tuple[list[str], GrpoConfig]] = {}
+    for arm in experiment.arms:
+        grpo = experiment.grpo_of(arm)
+        key = (grpo.kl_coef > 0, grpo.microbatch_tokens, grpo.sequence_lengths[-1])
+        found.setdefault(key, ([], grpo))[0].append(arm.name)
+    ordered = sorted(found.items(), reverse=True)
+    return [(tuple(names), grpo) for _, (names, grpo) in ordered] or [((), experiment.grpo)]
 
 
 def decode_program(setup: Setup) -> Program:
@@ -90,12 +123,13 @@ def decode_program(setup: Setup) -> Program:
             table,
             config=config,
             steps=sampler.chunk_steps,
-            eos_id=setup.vocab_size - 1,
+            stop_token_ids=(setup.vocab_size - 1,),
         ),
         step=f"one token in each of {sampler.slots} slots of {sampler.cache_length}",
         flops=costs.decode_flops(config, sampler.slots, sampler.cache_length),
         least_bytes=_read_bytes(setup, weights) + device_bytes(slots.cache),
-        resident_bytes=_trainer_bytes(setup),
+        arguments=(slots, weights, table),
+        resident=_resident_trainer(setup),
     )
 
 
@@ -111,7 +145,8 @@ def prefill_program(setup: Setup) -> Program:
         step=f"{rows} rows of {tokens} tokens",
         flops=costs.prefill_flops(config, rows, tokens, sampler.cache_length),
         least_bytes=_read_bytes(setup, weights),
-        resident_bytes=_trainer_bytes(setup),
+        arguments=(slots, weights, inputs),
+        resident=_resident_trainer(setup),
     )
 
 
@@ -137,6 +172,7 @@ def sft_program(setup: Setup) -> Program:
         # Weights are read forward and backward; the optimizer reads and writes gradients, two
         # moments and weights. Activations are not counted.
         least_bytes=10 * device_bytes(trainer.state.params),
+        arguments=(trainer.state, batch, trainer.base),
         training=_training_costs(setup, shape, passes=settings.num_microbatches),
     )
 
@@ -147,7 +183,7 @@ def grpo_program(setup: Setup) -> Program:
     The reference's forward pass over the same rows is a program of its own, and smaller: its costs
     are counted here, and its weights are resident.
     """
-    settings = setup.experiment.grpo
+    settings = setup.grpo
     length = settings.sequence_lengths[-1]
     shape = rows, _ = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh)), length
     trainer = _trainer(setup)
@@ -182,8 +218,9 @@ def grpo_program(setup: Setup) -> Program:
         step=f"a microbatch of {rows} rows of {length} tokens",
         flops=(3 + references) * costs.forward_flops(setup.config, *shape),
         least_bytes=5 * device_bytes(params),
+        arguments=(total, params, trainer.base, batch),
         # Two moments, the reference, and the sampler's cache; its weights are freed meanwhile.
-        resident_bytes=device_bytes((trainer.state.opt_state, trainer.reference, slots)),
+        resident=(trainer.state.opt_state, trainer.reference, slots),
         training=_training_costs(setup, shape, passes=1, references=references),
     )
 
@@ -247,26 +284,25 @@ def _trainer(setup: Setup) -> _Trainer:
     graphdef, params = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0))))
     base = None
     if train.lora_rank:
-        base = _with_shardings(params, meshes.param_shardings(setup.mesh, params))
+        base = placement.abstract_params(params, setup.mesh)
         init = functools.partial(lora.init, config, train.lora_rank)
         params = jax.eval_shape(init, jax.random.key(0))
     settings = setup.experiment.sft
     tx = optimizer.make_optimizer(
         optimizer.constant_schedule(settings.lr), clip_norm=settings.clip_norm
     )
-    shapes = jax.eval_shape(functools.partial(train_state.init_state, tx=tx), params)
-    placed = _with_shardings(shapes, meshes.param_shardings(setup.mesh, shapes))
-    has_copy = base is None and setup.experiment.grpo.kl_coef > 0
+    placed = train_state.abstract_state(params, tx, setup.mesh)
+    has_copy = base is None and setup.grpo.kl_coef > 0
     policy = Policy(config, graphdef, setup.vocab_size, policies.resolve_attention(train, "tpu"))
     return _Trainer(placed, base, placed.params if has_copy else None, tx, policy)
 
 
-def _trainer_bytes(setup: Setup) -> float:
-    """Bytes that a GRPO trainer keeps per device during sampling: its state, the reference."""
+def _resident_trainer(setup: Setup) -> Any:
+    """Make shapes of what a GRPO trainer keeps during sampling: its state, the reference."""
     if not setup.is_training:
-        return 0.0
+        return ()
     trainer = _trainer(setup)
-    return device_bytes((trainer.state, trainer.base, trainer.reference))
+    return trainer.state, trainer.base, trainer.reference
 
 
 def _training_costs(

@@ -19,8 +19,13 @@ def make_report(plan: Plan) -> dict[str, Any]:
         "sampler_dtype": plan.experiment.sampler.dtype,
         "train": dataclasses.asdict(plan.experiment.train),
         "fits": plan.fits,
-        "parts": {part.part: _part_report(part, plan.experiment) for part in plan.parts},
+        "parts": {_title(part): _part_report(part, plan.experiment) for part in plan.parts},
     }
+
+
+def _title(part: PartPlan) -> str:
+    """Name a part; one that is planned several times names its arms too."""
+    return f"{part.part} of {', '.join(part.arms)}" if part.arms else part.part
 
 
 def _part_report(part: PartPlan, experiment: Experiment) -> dict[str, Any]:
@@ -30,6 +35,7 @@ def _part_report(part: PartPlan, experiment: Experiment) -> dict[str, Any]:
         "flops_per_step": part.flops,
         "least_bytes_per_step": part.least_bytes,
         "compiled_bytes_per_step": part.compiled_bytes,
+        "weight_copies": part.num_copies,
     }
     if part.memory is None or part.roofline is None:
         return {**described, "refusal": part.refusal, "advice": advice(part, experiment)}
@@ -110,7 +116,7 @@ def render_text(plan: Plan) -> str:
         f"{experiment.train.dtype}"
     ]
     for part in plan.parts:
-        lines += ["", f"{part.part}: {part.step}", *_part_lines(part, experiment)]
+        lines += ["", f"{_title(part)}: {part.step}", *_part_lines(part, experiment)]
     return "\n".join(lines)
 
 
@@ -128,6 +134,7 @@ def _part_lines(part: PartPlan, experiment: Experiment) -> list[str]:
         f"{_gb(abs(left))} {'left' if left >= 0 else 'too much'}",
         f"              arguments {_gb(memory.arguments)}, temporaries {_gb(memory.temporaries)}, "
         f"unaliased output {_gb(memory.unaliased_output)}, resident {_gb(memory.resident)}",
+        f"  copies      {part.num_copies} of the weights: parameters, and what has their shapes",
         f"  operations  {part.flops / 1e12:.3g} TFLOP per step, all devices",
         f"  bytes       {_gb(part.least_bytes)} per step and device at the least{counted}",
         f"  collectives {kinds or 'none'}; {moved / 1e6:.1f} MB per device",

@@ -16,16 +16,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r1ci_jax.curriculum import potential
 from r1ci_jax.evaluate import tables
 from r1ci_jax.runtime import atomic_files, metrics, run_dir
 from r1ci_jax.runtime.metrics import Record
 from r1ci_jax.runtime.progress import format_duration
+from r1ci_jax.tools.report import readable_text
 from r1ci_jax.tools.report.charts import Mark, Series, draw_line_chart
 
 MAX_TRAJECTORIES = 400
 """Trajectories in one page; of more, an even sample over the run."""
-MAX_TEXT = 20_000
-"""Characters of one text that the page keeps."""
+MAX_CELL = 2_000
+"""Characters of one table cell."""
 
 CHARTS = (
     ("SFT: loss on sampled tokens", "sft", "optim/loss", False),
@@ -61,22 +63,24 @@ def render_page(run: run_dir.RunDir) -> str:
     experiment = run.config["experiment"]
     models = tables.list_models(experiment)
     colors = {model: index % NUM_COLORS for index, model in enumerate(models)}
-    records = metrics.read(run.metrics_path)
+    records = metrics.read(run.metrics_path, required={"stage": str, "step": int})
     results = tables.read_run(run.path) if _has_results(run) else None
     logged = metrics.read(run.trajectories_path)
-    shown = [_truncate_texts(record) for record in sample_evenly(logged, MAX_TRAJECTORIES)]
+    shown = [
+        readable_text.shorten_record(record) for record in sample_evenly(logged, MAX_TRAJECTORIES)
+    ]
     script = _resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     text = string.Template(_resource("report.html")).substitute(
         policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         style=_resource("report.css"),
         script=script,
-        title=html.escape(experiment["name"]),
+        title=_e(experiment["name"]),
         facts=_facts(run),
         config=_config(run.config),
         results=_results(results, colors),
         curves=_curves(records, experiment, colors),
-        curriculum=_curriculum(metrics.read(run.potential_path)),
+        curriculum=_curriculum(metrics.read(run.potential_path, required=potential.RECORD_FIELDS)),
         stops=_stops(results),
         times=_times(records),
         count=f"{len(shown)} of {len(logged)} logged",
@@ -108,15 +112,6 @@ def _has_results(run: run_dir.RunDir) -> bool:
 
 def _resource(name: str) -> str:
     return importlib.resources.files("r1ci_jax.tools.report").joinpath(name).read_text("utf-8")
-
-
-def _truncate_texts(value: Any) -> Any:
-    """Cut over-long texts, and say so."""
-    if isinstance(value, str) and len(value) > MAX_TEXT:
-        return f"{value[:MAX_TEXT]}\n[… {len(value) - MAX_TEXT} more characters, see the .jsonl]"
-    if isinstance(value, dict):
-        return {key: _truncate_texts(inner) for key, inner in value.items()}
-    return [_truncate_texts(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _facts(run: run_dir.RunDir) -> str:
@@ -320,4 +315,4 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _e(text: object) -> str:
-    return html.escape(str(text), quote=True)
+    return html.escape(readable_text.make_readable(str(text), MAX_CELL), quote=True)

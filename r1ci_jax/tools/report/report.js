@@ -118,9 +118,16 @@ function sampledParts(text) {
 
 function prose(text) {
   const node = make("div", "prose");
-  text.split(/(<<<[\s\S]*?>>>)/).forEach((piece, index) => {
-    node.append(index % 2 ? make("span", "answer", piece) : piece);
-  });
+  let from = 0;
+  // No regular expression: many marks that never close would each search the whole text.
+  for (;;) {
+    const open = text.indexOf("<<<", from);
+    const close = open < 0 ? -1 : text.indexOf(">>>", open + 3);
+    if (close < 0) break;
+    node.append(text.slice(from, open), make("span", "answer", text.slice(open, close + 3)));
+    from = close + 3;
+  }
+  node.append(text.slice(from));
   return node;
 }
 

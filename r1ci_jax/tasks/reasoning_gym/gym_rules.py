@@ -1,0 +1,166 @@
+"""Rules that score a Reasoning-Gym answer here, from the gold, the answer and the stored entry."""
+
+import json
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final, cast
+
+from r1ci_jax.tasks import answers, expressions
+
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+_HEXADECIMAL = re.compile("-?0x[0-9a-fA-F]+")
+_VARIABLES: Final = "xyz"
+_STATEMENT = re.compile(r"([A-Z][a-z]+) is an? ([a-z]+)", re.IGNORECASE)
+_PAIR = re.compile(r"\s*([A-Z])\s*=\s*([0-9])\s*")
+
+
+def lines(text: str) -> list[str]:
+    """Return the text's non-blank lines, with single blanks between their words."""
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def same_text(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare the texts up to white space."""
+    del entry
+    return lines(answer) == lines(gold)
+
+
+def same_words(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare the words up to case and white space; none may be missing or added."""
+    del entry
+    return answer.casefold().split() == gold.casefold().split()
+
+
+def numbers(text: str) -> list[Decimal] | None:
+    """Parse numbers separated by blanks or commas, bracketed and quoted or not, or return None."""
+    text = text.strip()
+    if (text[:1], text[-1:]) == ("[", "]"):
+        text = text[1:-1]
+    parts = [part.strip().strip("'\"") for part in re.split(r"\s*,\s*|\s+", text.strip())]
+    if not all(_NUMBER.fullmatch(part) for part in parts):
+        return None
+    return [Decimal(part) for part in parts]
+
+
+def same_numbers(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare as numbers: 17.0 is 17."""
+    del entry
+    found = numbers(answer)
+    return found is not None and found == numbers(gold)
+
+
+def same_json(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare as JSON values of the same types."""
+    del entry
+    found = answers.json_value(answer, limit=len(answer))
+    return found is not None and json.dumps(found) == json.dumps(json.loads(gold))
+
+
+def same_hexadecimal(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare as hexadecimal numbers: 0x0F is 0xf."""
+    del entry
+    found = _HEXADECIMAL.fullmatch(answer)
+    return found is not None and int(answer, 16) == int(gold, 16)
+
+
+def survo(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Accept any filling that obeys the stated rules; the package accepts its own alone."""
+    del gold
+    rows = [numbers(line) for line in lines(answer)]
+    puzzle: list[list[int]] = entry["metadata"]["puzzle"]
+    if None in rows or [len(row or ()) for row in rows] != [len(row) for row in puzzle]:
+        return False
+    grid = cast(list[list[Decimal]], rows)
+    cells = [(given, grid[y][x]) for y, row in enumerate(puzzle) for x, given in enumerate(row)]
+    filled = sorted(found for given, found in cells if given == 0)
+    kept = all(found == given for given, found in cells if given != 0)
+    sums = all(sum(line[:-1]) == line[-1] for line in (*grid, *zip(*grid, strict=True)))
+    candidates = [int(number) for number in entry["metadata"]["candidate_numbers"]]
+    return kept and sums and filled == sorted(candidates)
+
+
+def countdown(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Accept any formula of the numbers, each used once, whose exact value is the target."""
+    del gold
+    tree = expressions.parse(answer)
+    if tree is None or expressions.arithmetic_value(tree) != entry["metadata"]["target"]:
+        return False
+    return sorted(expressions.numbers(tree)) == sorted(entry["metadata"]["numbers"])
+
+
+def same_polynomial(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare as polynomials with whole coefficients."""
+    del entry
+    trees = [expressions.parse(text, limit=len(text)) for text in (gold, answer)]
+    found = [tree and expressions.polynomial(tree, _VARIABLES) for tree in trees]
+    return found[0] is not None and found[0] == found[1]
+
+
+def coloring(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Accept any map of all vertices, and no others, to colors that differ along the edges."""
+    del gold
+    puzzle = entry["metadata"]["puzzle"]
+    found = answers.json_value(answer, limit=len(answer))
+    if not isinstance(found, dict) or set(found) != set(map(str, puzzle["vertices"])):
+        return False
+    if not all(type(color) is int and color in puzzle["color_options"] for color in found.values()):
+        return False
+    return all(found[str(one)] != found[str(other)] for one, other in puzzle["edges"])
+
+
+def same_statements(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare what is said of each person; every one is named once, in any order."""
+    del entry
+    said, expected = _statements(answer), _statements(gold)
+    return said is not None and expected is not None and sorted(said) == sorted(expected)
+
+
+def _statements(text: str) -> list[tuple[str, str]] | None:
+    parts = re.split(r"\s*,\s*(?:and\s+)?|\s+and\s+", text.strip().removesuffix("."))
+    found = [_STATEMENT.fullmatch(" ".join(part.split())) for part in parts]
+    known = [(match[1].casefold(), match[2].casefold()) for match in found if match is not None]
+    return known if len(known) == len(found) else None
+
+
+def same_lists(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare as JSON lists of lists, in any order; none may be missing, added or repeated."""
+    del entry
+    found = answers.json_value(answer, limit=len(answer))
+    if not isinstance(found, list) or not all(isinstance(each, list) for each in found):
+        return False
+    return sorted(map(json.dumps, found)) == sorted(map(json.dumps, json.loads(gold)))
+
+
+def cryptarithm(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Accept any mapping of all letters to different digits that makes the sum right."""
+    del gold
+    found = [_PAIR.fullmatch(part) for part in answer.split(",")]
+    pairs = [(match[1], match[2]) for match in found if match is not None]
+    digits = dict(pairs)
+    metadata = entry["metadata"]
+    if len(pairs) < len(found) or len(digits) < len(pairs) or set(digits) != {*metadata["letters"]}:
+        return False
+    words = [*metadata["words_letters"], metadata["result_letters"]]
+    spelled = ["".join(digits[letter] for letter in word) for word in words]
+    if any(len(number) > 1 and number[0] == "0" for number in spelled):
+        return False
+    *summands, total = map(int, spelled)
+    return len(set(digits.values())) == len(digits) and sum(summands) == total
+
+
+RULES: Final[dict[str, Callable[[str, str, dict[str, Any]], bool]]] = {
+    "text": same_text,
+    "words": same_words,
+    "numbers": same_numbers,
+    "json": same_json,
+    "hexadecimal": same_hexadecimal,
+    "survo": survo,
+    "countdown": countdown,
+    "polynomial": same_polynomial,
+    "coloring": coloring,
+    "statements": same_statements,
+    "lists": same_lists,
+    "cryptarithm": cryptarithm,
+}
+"""Rules by name: each scores the answer from the gold, the answer and the stored entry."""
