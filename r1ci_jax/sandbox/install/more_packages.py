@@ -52,7 +52,10 @@ def pins(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in jail_python.MORE_PACKAGES:
             known = ", ".join(sorted(jail_python.MORE_PACKAGES))
-            raise UserError(f"no package {name!r} for the jail (known: {known})")
+            raise UserError(
+                f"no package {name!r} for the jail (known: {known}); add its pinned wheels to "
+                "MORE_PACKAGES in r1ci_jax/sandbox/host/jail_python.py"
+            )
     return sorted({pin for name in names for pin in jail_python.MORE_PACKAGES[name]})
 
 
