@@ -22,26 +22,32 @@ many groups are complete as a batch has, with half as many more in flight. Unfin
 continue in the next step.
 
 `--sandbox` runs the scripts in the real sandbox and measures tokens per second and waiting time.
+
+`--late SECONDS` measures what one slow script costs the others: the first script of a batch takes
+that many seconds, all others none. A thread delays it, and the clock is that on the wall.
 """
 
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import json
 import math
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, override
+from unittest import mock
 
 import alternate
 import scripted
 
 from r1ci_jax.config import SamplerConfig, TurnLimits
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents
+from r1ci_jax.rollout import agents, host_ownership
 from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.episode import Request
 from r1ci_jax.rollout.trajectory import RolloutId
@@ -68,7 +74,7 @@ class Setting:
     per_slot: int
     chunk_steps: int
     lag: int
-    """Chunks between a stop and the entry of its observation (`sampler.observation_lag`)."""
+    """Chunks that a tool stands for where `partial` ends a step (`sampler.observation_lag`)."""
     seeds: int = 3
     """Number of batches, each with its own random numbers."""
 
@@ -96,6 +102,8 @@ class SteppedEngine(Engine):
         """Host's clock in decode steps."""
         self.decoded_steps = 0
         """The device ran this many steps."""
+        self.held: list[Held] = []
+        """Results that are not there yet."""
         self._device_free = 0
         self._dispatched: list[int] = []
         self.prefilled_tokens = self.copied_tokens = 0
@@ -112,7 +120,7 @@ class SteppedEngine(Engine):
         steps = max((len(row.tokens) for row in emitted), default=0)
         self.decoded_steps += steps
         self._device_free = max(self._device_free, self._dispatched.pop(0)) + steps
-        self.now = max(self.now, self._device_free)
+        self.wait_until(self._device_free)
         return emitted
 
     @override
@@ -122,22 +130,45 @@ class SteppedEngine(Engine):
         super().abandon()
 
     def wait_until(self, step: int) -> None:
-        """Let the host wait for something other than the device."""
+        """Let the host wait until this step; results that are due by then are there."""
         self.now = max(self.now, step)
+        due = [held for held in self.held if held.ready <= self.now]
+        self.held = [held for held in self.held if held.ready > self.now]
+        for held in due:
+            if not held.cancelled():
+                held.set_result(RESULT)
+
+    @contextlib.contextmanager
+    def keeps_time(self) -> Iterator[None]:
+        """Let the runner's waits for scripts move this clock instead of taking time."""
+
+        def ready(futures: Sequence[Any]) -> list[int]:
+            return [future.ready for future in futures if not future.done()]
+
+        with mock.patch.multiple(
+            host_ownership,
+            wait_for_any=lambda futures, _: self.wait_until(min(ready(futures), default=0)),
+            wait_for_all=lambda futures: self.wait_until(max(ready(futures), default=0)),
+        ):
+            yield
 
 
-class _Held(concurrent.futures.Future[ExecResult]):
+RESULT = ExecResult(status=Status.OK, stdout="499500\n", stderr="", exit_code=0)
+
+
+class Held(concurrent.futures.Future[ExecResult]):
     """Result that is available from a given step on."""
 
     def __init__(self, engine: SteppedEngine, ready: int) -> None:
+        """Add it to the engine's."""
         super().__init__()
-        self._engine, self._ready = engine, ready
-        result = ExecResult(status=Status.OK, stdout="499500\n", stderr="", exit_code=0)
-        self.set_result(result)
+        self.ready = ready
+        self._engine = engine
+        engine.held.append(self)
 
     @override
     def result(self, timeout: float | None = None) -> ExecResult:
-        self._engine.wait_until(self._ready)
+        self._engine.wait_until(self.ready)
         return super().result(timeout)
 
 
@@ -150,7 +181,31 @@ class StandIn:
 
     def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
         """Submit like `Sandbox.submit`."""
-        return _Held(self._engine, self._engine.now + self._steps)
+        return Held(self._engine, self._engine.now + self._steps)
+
+
+class OneLate:
+    """Stand-in for the sandbox whose first script takes some seconds, and all others none."""
+
+    def __init__(self, seconds: float) -> None:
+        """Delay the first script by `seconds`."""
+        self._seconds: float | None = seconds
+        self.ended: float | None = None
+        """Time at which the first script ended."""
+
+    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
+        """Submit like `Sandbox.submit`."""
+        future: concurrent.futures.Future[ExecResult] = concurrent.futures.Future()
+        if self._seconds is None:
+            future.set_result(RESULT)
+        else:
+            threading.Timer(self._seconds, self._end, (future,)).start()
+            self._seconds = None
+        return future
+
+    def _end(self, future: concurrent.futures.Future[ExecResult]) -> None:
+        self.ended = time.monotonic()
+        future.set_result(RESULT)
 
 
 class World:
@@ -341,7 +396,8 @@ def simulated(world: World) -> dict[str, Any]:
             # The runner uses only `submit` of its sandbox.
             box: Any = StandIn(engine, setting.tool_steps)
             began = time.monotonic()
-            made[name], sampled, _ = loop(world, box, seed)
+            with engine.keeps_time():
+                made[name], sampled, _ = loop(world, box, seed)
             sums[name] += collections.Counter(
                 seconds=time.monotonic() - began,  # type: ignore[arg-type]  # a sum of floats
                 tokens=sampled,
@@ -395,16 +451,54 @@ def with_sandbox(world: World, workers: int) -> dict[str, Any]:
     return report
 
 
-def measure(setting: Setting, sandbox: bool) -> dict[str, Any]:
+def with_late_script(world: World, late: float) -> dict[str, Any]:
+    """Run a batch without and with one late script; check that both sample equal tokens."""
+    report: dict[str, Any] = {}
+    made = {}
+    for name, seconds in (("instant", 0.0), ("late", late)):
+        box: Any = OneLate(seconds)
+        runner, times = world.runner(box), list[tuple[float, int]]()
+        world.engine.load(world.weights)
+        began = time.monotonic()
+        made[name] = runner.run(
+            world.requests(0), on_done=lambda done, to=times: to.append((time.monotonic(), done))
+        )
+        took = time.monotonic() - began
+        instants = [began, *(when for when, _ in times)]
+        others = [when for when, done in times if done >= len(made[name]) - 1]
+        report |= {
+            f"trajectories_{name}": len(made[name]),
+            f"seconds_{name}": took,
+            f"seconds_of_others_{name}": others[0] - began,
+            f"longest_seconds_without_chunk_{name}": max(
+                after - before for before, after in itertools.pairwise(instants)
+            ),
+            f"done_when_script_ended_{name}": max(
+                (done for when, done in times if when <= (box.ended or math.inf)), default=0
+            ),
+            f"waited_seconds_{name}": runner.waited_seconds,
+            f"slot_waited_fraction_{name}": runner.slot_waited_seconds / took,
+        }
+    if made["instant"] != made["late"]:
+        raise AssertionError("a late script changed what was sampled")
+    return report
+
+
+def measure(setting: Setting, *, sandbox: bool, late: float | None) -> dict[str, Any]:
     """Return the report of one chunk length."""
     world = World(setting)
-    figures = with_sandbox(world, workers=2) if sandbox else simulated(world)
+    if late is not None:
+        figures = with_late_script(world, late)
+    else:
+        figures = with_sandbox(world, workers=2) if sandbox else simulated(world)
     return {"setting": dataclasses.asdict(setting), **figures}
 
 
 def table(reports: Sequence[Mapping[str, Any]]) -> str:
     """Format the reports with a column per chunk length."""
-    lines = ["".ljust(40) + "".join(f"{'chunk':>7} {r['setting']['chunk']:<4}" for r in reports)]
+    lines = [
+        "".ljust(40) + "".join(f"{'chunk':>7} {r['setting']['chunk_steps']:<4}" for r in reports)
+    ]
     for key in list(reports[0])[1:]:
         lines.append(key.ljust(40) + "".join(f"{r[key]:>12.3f}" for r in reports))
     return "\n".join(lines)
@@ -415,6 +509,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--sandbox", action="store_true", help="real scripts in the real sandbox")
+    parser.add_argument("--late", type=float, metavar="SECONDS", help="one script takes so long")
     parser.add_argument("--chunk", type=int, nargs="+", default=[32], help="before scaling")
     parser.add_argument("--lag", type=int, help="chunks; default: as many as a tool takes")
     parser.add_argument("--slots", type=int, default=32)
@@ -436,7 +531,7 @@ def main() -> int:
                 seeds=args.seeds,
             )
             alternate.say(f"{setting}")
-            reports.append(measure(setting, args.sandbox))
+            reports.append(measure(setting, sandbox=args.sandbox, late=args.late))
     except UserError as error:
         print(f"benchmarks/rollout.py: {error}", file=sys.stderr)
         return 2

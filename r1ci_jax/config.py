@@ -146,9 +146,9 @@ class SamplerConfig(Checked, section="sampler"):
     prefill_rows: Count = 16
     """Rows of one prefill call."""
     observation_lag: Count = 1
-    """Chunks that the other slots decode between the end of a turn and the entry of its
-    observation. A script should take about as long: a shorter lag waits for it, a longer one leaves
-    its slot idle."""
+    """Chunks of decoding that a script stands for where grpo.max_staleness counts where a step ends
+    (it must not depend on time). A script should take about as long: with another value a step
+    samples more that is dropped. Nothing else depends on it."""
     dtype: Dtype = "float32"
     """Type of weights, activations and of a cache that is not quantized."""
     weight_quantization: Quantization = "none"
@@ -172,7 +172,7 @@ class SamplingParams(Checked, section="eval.sampling"):
     temperature: NonNegative = 1.0
     """Divisor of the logits; 0 takes the most likely token."""
     top_k: Natural = 0
-    """Top-k filter in tokens (ties are kept); 0 disables it."""
+    """Top-k filter in tokens (of equally likely ones those with the smaller ids); 0 disables it."""
     top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
     """Nucleus filter: keeps the fewest most likely tokens whose probabilities reach this sum."""
     min_p: Fraction = 0.0
@@ -279,6 +279,8 @@ class PotentialConfig(Checked, section="potential"):
     chance_corrected: bool = False
     """True: Π is that of p' = max(0, (p - c) / (1 - c)), where c is what a constant answer scores
     on the task's GRPO questions, so that guessing alone has no potential. False: the paper's."""
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """The same as in grpo, of the scripts of a block of questions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -335,6 +337,9 @@ class GrpoConfig(Checked, section="grpo"):
     """True: the exact trajectories of each step are kept in the run's rollouts/<arm>/."""
     replay_rollouts: str = ""
     """Directory rollouts/ of such a run: it is trained on, without sampler and interpreter."""
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """Largest fraction of a step's scripts about which the sandbox may give no verdict (their
+    trajectories are left out); with more (and at least four) the run stops. 1: it never does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -384,6 +389,8 @@ class EvalConfig(Checked, section="eval"):
     sampling: SamplingParams = SamplingParams(temperature=0.6)
     samples_per_question: Count = 1
     """Trajectories per held-out question."""
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """The same as in grpo, of the scripts of a block of questions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -424,8 +431,7 @@ class Experiment(Checked):
     seed: Seed = 0
     """Seed of weights, batches and sampling: a repetition of the training changes it alone."""
     data_seed: Seed = 0
-    """Seed of the questions, their splits and the scripted teacher's demonstrations. Demonstrations
-    made elsewhere fit every `seed` with this one."""
+    """Seed of questions, splits and demonstrations; those made elsewhere fit every `seed` with it."""
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig
     demonstrations: DemonstrationConfig = DemonstrationConfig()
@@ -445,7 +451,9 @@ class Experiment(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(
-            re.fullmatch(r"\.*[^./\s\0][^/\0\n]*", self.name) is not None,
+            re.fullmatch(r"\.*[^./\s][^/]*", self.name) is not None
+            and self.name.isprintable()
+            and len(self.name.encode()) <= 200,
             f"name {self.name!r} cannot be a directory under runs/; use letters, digits and dashes",
         )
         names = [arm.name for arm in self.arms]
@@ -454,11 +462,11 @@ class Experiment(Checked):
         for arm in self.arms:
             self._check_grpo(self.grpo_of(arm), "" if arm.grpo is None else f" of arm {arm.name}")
         self._check_grpo(self.grpo, "")
-        longest = self.limits.max_new_tokens
+        longest, room = self.limits.max_new_tokens, self.sampler.cache_length
         _require(
-            self.sampler.cache_length > longest,
-            f"sampler.cache_length = {self.sampler.cache_length} has no room for a prompt and "
-            f"limits.max_new_tokens = {longest}; raise the one or lower the other",
+            room > longest,
+            f"sampler.cache_length = {room} has no room for a prompt and limits.max_new_tokens = "
+            f"{longest}; raise the one or lower the other",
         )
         num_shards = self.mesh.num_batch_shards
         microbatch = self.sft.batch_size // self.sft.num_microbatches
@@ -467,11 +475,8 @@ class Experiment(Checked):
             ("sft.batch_size", self.sft.batch_size),
             ("sft.batch_size / sft.num_microbatches", microbatch),
         ):
-            _require(
-                rows % num_shards == 0,
-                f"{name} = {rows} is not a multiple of "
-                f"mesh.slices x mesh.data x mesh.fsdp = {num_shards}",
-            )
+            shards = f"mesh.slices x mesh.data x mesh.fsdp = {num_shards}"
+            _require(rows % num_shards == 0, f"{name} = {rows} is not a multiple of {shards}")
 
     def _check_grpo(self, grpo: GrpoConfig, owner: str) -> None:
         _require(

@@ -208,7 +208,7 @@ def _check_overrides(experiment: Experiment, overrides: Sequence[str]) -> list[s
         is_tuple = typing.get_origin(fields[key]) is tuple
         arguments.append(f"{PREFIX}{key}" if is_tuple or not equals else f"{PREFIX}{key}={value}")
         if is_tuple and value[:1] in ("(", "["):
-            plain = value.strip("()[], ")
+            plain = value.strip("()[], ").replace(" ", "")
             raise UserError(f"{flag}={value} has brackets; write {flag}={plain}, without them")
         if is_tuple and equals:
             arguments += [part for part in value.split(",") if part]

@@ -1,4 +1,4 @@
-"""`r1ci sandbox` has the commands doctor, exec, bench and soak."""
+"""`r1ci sandbox` has the commands doctor, setup, exec, bench and soak."""
 
 import argparse
 import dataclasses
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import terminal
 from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, SandboxConfig, Status
+from r1ci_jax.sandbox.host.jail_python import MORE_PACKAGES, PACKAGES_TREE
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
-from r1ci_jax.sandbox.install import doctor
+from r1ci_jax.sandbox.install import doctor, more_packages, prepare_jail
 
 if TYPE_CHECKING:  # the class is private to argparse
     from argparse import _SubParsersAction
@@ -31,6 +32,15 @@ def add_commands(subparsers: "Subparsers") -> None:
     doctor_parser = commands.add_parser("doctor", help="check that this machine can run jails")
     doctor_parser.add_argument("--json", action="store_true", help="print one JSON object")
     doctor_parser.set_defaults(run=run_doctor)
+    setup_parser = commands.add_parser("setup", help="make the Python of the jails")
+    setup_parser.add_argument(
+        "--packages",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"also {', '.join(MORE_PACKAGES)}, for --policy {PACKAGES_TREE}",
+    )
+    setup_parser.set_defaults(run=run_setup)
     add_exec(commands)
     add_bench(commands)
     add_soak(commands)
@@ -108,6 +118,15 @@ def run_doctor(arguments: argparse.Namespace) -> int:
         for check in checks:
             print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<11} {check.detail}")
     return 0 if ok else 1
+
+
+def run_setup(arguments: argparse.Namespace) -> int:
+    """Prepare the jail's Python, and add packages to it."""
+    if arguments.packages:
+        more_packages.add(arguments.packages)
+    else:
+        prepare_jail.prepare()
+    return 0
 
 
 def run_exec(arguments: argparse.Namespace) -> int:

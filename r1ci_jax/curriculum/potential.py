@@ -12,17 +12,18 @@ no potential, and Π is 1 halfway between guessing and knowing.
 """
 
 import collections
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from r1ci_jax.config import PotentialConfig, SamplingParams
 from r1ci_jax.data import stats
 from r1ci_jax.data.datasets import GradedExample
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents
+from r1ci_jax.rollout import agents, sandbox_faults
 from r1ci_jax.rollout.runner import Request, Runner
-from r1ci_jax.rollout.trajectory import RolloutId
+from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
 
@@ -84,8 +85,8 @@ def measure(
 ) -> list[GradedExample]:
     """Measure every question that `path` (potential.jsonl) does not hold yet; return all, graded.
 
-    Blocks are measured completely, even if an interrupted run has left a part of one: the same
-    requests run together give the same answers, bit for bit.
+    Blocks are measured completely, even if an interrupted run has left a part of one, and the next
+    ones fill the slots that a block leaves free.
 
     Args:
         runner: Holds the model to be measured.
@@ -95,18 +96,27 @@ def measure(
         on_done: Called with the number of measured questions.
 
     Raises:
-        UserError: The interpreter failed in every answer to some question.
+        UserError: The interpreter failed in every answer to a question, or too often in a block.
     """
     known: dict[str, float] = {
         record["example_id"]: record["p"] for record in metrics.read(path, required=RECORD_FIELDS)
     }
     chance = measure_chance(examples)
-    done = 0
-    with metrics.JsonlLog(path) as log:
-        for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK):
-            missing = [example for _, example in block if example.id not in known]
-            scores = _sample_scores(runner, block, config) if missing else {}
-            for example in missing:
+    blocks = _unfinished(examples, known)
+    done = len(examples) - sum(map(len, blocks))
+    if done:
+        on_done(done)
+    measured = runner.run_batches(_block_requests(block, config) for block in blocks)
+    with metrics.JsonlLog(path) as log, contextlib.closing(measured):
+        for block, trajectories in zip(blocks, measured, strict=True):
+            sandbox_faults.require_few(
+                trajectories,
+                config.max_sandbox_fault_fraction,
+                section="potential",
+                where=f"questions {block[0][0] + 1} to {block[-1][0] + 1}",
+            )
+            scores = _scores(trajectories)
+            for example in [example for _, example in block if example.id not in known]:
                 p = _fraction_correct(example, scores[example.id])
                 known[example.id] = p
                 graded = _grade(example, p, chance[example.task], config)
@@ -128,15 +138,27 @@ def measure(
     ]
 
 
-def _sample_scores(
-    runner: Runner, block: Sequence[tuple[int, Example]], config: PotentialConfig
-) -> dict[str, list[bool]]:
-    """Return the scores of each question's answers, except those that the sandbox lost."""
-    scores: dict[str, list[bool]] = {example.id: [] for _, example in block}
-    requests = [
+def _unfinished(
+    examples: Sequence[Example], known: Collection[str]
+) -> list[tuple[tuple[int, Example], ...]]:
+    """Return the blocks that have a question which was not measured yet."""
+    return [
+        block
+        for block in itertools.batched(enumerate(examples), QUESTIONS_PER_BLOCK)
+        if any(example.id not in known for _, example in block)
+    ]
+
+
+def _block_requests(block: Sequence[tuple[int, Example]], config: PotentialConfig) -> list[Request]:
+    return [
         request for number, example in block for request in _make_requests(number, example, config)
     ]
-    for trajectory in runner.run(requests):
+
+
+def _scores(trajectories: Iterable[Trajectory]) -> dict[str, list[bool]]:
+    """Return the scores of each question's answers, except those that the sandbox lost."""
+    scores: dict[str, list[bool]] = collections.defaultdict(list)
+    for trajectory in trajectories:
         if trajectory.is_valid:
             scores[trajectory.example_id].append(trajectory.correct)
     return scores

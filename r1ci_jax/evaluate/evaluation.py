@@ -1,6 +1,7 @@
 """Accuracy on held-out questions, measured block by block and kept question by question."""
 
 import collections
+import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from r1ci_jax.config import EvalConfig
 from r1ci_jax.data import stats
-from r1ci_jax.rollout import agents
+from r1ci_jax.rollout import agents, sandbox_faults
 from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.runtime import metrics
@@ -16,7 +17,7 @@ from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 
 TRAJECTORIES_PER_SLOT = 16
-"""Each slot samples about this many trajectories per block: at its end, few of them stand idle."""
+"""Each slot samples about this many trajectories per block; a block is kept at its end."""
 
 
 def questions_per_block(config: EvalConfig, slots: int) -> int:
@@ -38,7 +39,7 @@ def evaluate(
     """Answer, as the code agent, every question that `path` (evaluation.jsonl) does not hold yet.
 
     Blocks are evaluated completely, even if an interrupted run has left a part of one: the same
-    requests run together give the same answers, bit for bit.
+    requests give the same answers, bit for bit. The runner does not wait between two blocks.
 
     Args:
         runner: Holds the model.
@@ -49,26 +50,38 @@ def evaluate(
         block_size: Number of questions of a block; the last one may have fewer.
         on_done: Called with the number of finished trajectories.
         on_block: Called with a block's number, from 1, and its trajectories, before they are kept.
+
+    Raises:
+        SandboxFaults: The sandbox failed in too many scripts of a block.
     """
     known = set(read(path, model))
-    finished = 0
-    with metrics.JsonlLog(path) as log:
-        blocks = itertools.batched(enumerate(examples), block_size)
-        for block_number, block in enumerate(blocks, start=1):
-            missing = [example for _, example in block if example.id not in known]
-            if missing:
-                trajectories = runner.run(
-                    _make_requests(block, config),
-                    on_done=lambda done, before=finished: on_done(before + done),
-                )
-                on_block(block_number, trajectories)
-                by_question: dict[str, list[Trajectory]] = collections.defaultdict(list)
-                for trajectory in trajectories:
-                    by_question[trajectory.example_id].append(trajectory)
-                for example in missing:
-                    log.append(question_record(model, example, by_question[example.id]))
-            finished += len(block) * config.samples_per_question
-            on_done(finished)
+    blocks = [
+        (number, block)
+        for number, block in enumerate(itertools.batched(enumerate(examples), block_size), start=1)
+        if any(example.id not in known for _, example in block)
+    ]
+    asked = sum(len(block) for _, block in blocks)
+    before = (len(examples) - asked) * config.samples_per_question
+    if before:
+        on_done(before)
+    answered = runner.run_batches(
+        (_make_requests(block, config) for _, block in blocks),
+        on_done=lambda done: on_done(before + done),
+    )
+    with metrics.JsonlLog(path) as log, contextlib.closing(answered):
+        for (number, block), trajectories in zip(blocks, answered, strict=True):
+            sandbox_faults.require_few(
+                trajectories,
+                config.max_sandbox_fault_fraction,
+                section="eval",
+                where=f"questions {block[0][0] + 1} to {block[-1][0] + 1}",
+            )
+            on_block(number, trajectories)
+            by_question: dict[str, list[Trajectory]] = collections.defaultdict(list)
+            for trajectory in trajectories:
+                by_question[trajectory.example_id].append(trajectory)
+            for example in [example for _, example in block if example.id not in known]:
+                log.append(question_record(model, example, by_question[example.id]))
 
 
 def _make_requests(block: Sequence[tuple[int, Example]], config: EvalConfig) -> list[Request]:

@@ -105,10 +105,16 @@ class Runner(TrajectorySource):
             scheduler.collect_scores(episodes)
         return [episode.trajectory for episode in episodes if episode.trajectory is not None]
 
-    def run_batches(self, batches: Iterable[Sequence[Request]]) -> Generator[list[Trajectory]]:
+    def run_batches(
+        self,
+        batches: Iterable[Sequence[Request]],
+        *,
+        on_done: Callable[[int], None] | None = None,
+    ) -> Generator[list[Trajectory]]:
         """Sample batch by batch, and yield the trajectories of each in the order of its requests.
 
-        Requests of later batches fill the slots that the last ones of a batch leave free.
+        Requests of later batches fill the slots that the last ones of a batch leave free. `on_done`
+        is called with the number of finished trajectories after every chunk.
 
         Raises:
             UserError: A prompt does not fit into the cache.
@@ -121,7 +127,9 @@ class Runner(TrajectorySource):
                 yield from started[-1]
 
         with self._scheduler(episodes()) as scheduler:
-            for _ in itertools.chain(scheduler.chunks(), (None,)):
+            for num_done in itertools.chain(scheduler.chunks(), (None,)):
+                if on_done is not None and num_done is not None:
+                    on_done(num_done)
                 while started and all(episode.is_done for episode in started[0]):
                     batch = started.popleft()
                     scheduler.collect_scores(batch)

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from r1ci_jax.rollout import sandbox_faults
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.sandbox import Status
 from r1ci_jax.text.tokenizer import Tokenizer
@@ -15,7 +16,7 @@ TIMEOUTS = (Status.TIMEOUT_CPU, Status.TIMEOUT_WALL)
 def compute_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Compute means over a batch, under the names of docs/metrics.md.
 
-    Of a trajectory whose interpreter failed, only the stop reason counts.
+    Of a trajectory whose interpreter failed, only the stop reason and the fault count.
     """
     valid = [trajectory for trajectory in trajectories if trajectory.is_valid]
     results = [call.result for trajectory in valid for call in trajectory.code_calls]
@@ -26,6 +27,7 @@ def compute_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "tool/used_fraction": _mean([bool(trajectory.code_calls) for trajectory in valid]),
         "tool/error_rate": _mean([result.status is not Status.OK for result in results]),
         "tool/timeout_rate": _mean([result.status in TIMEOUTS for result in results]),
+        "tool/sandbox_fault_rate": sandbox_faults.fault_fraction(trajectories),
         "len/tokens": _mean([sum(trajectory.sampled) for trajectory in valid]),
         "len/turns": _mean([trajectory.num_turns for trajectory in valid]),
     }

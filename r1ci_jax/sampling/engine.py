@@ -21,6 +21,7 @@ from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from r1ci_jax.config import SamplerConfig, SamplingParams
+from r1ci_jax.errors import UserError
 from r1ci_jax.model import quantization, qwen2, sampler_weights
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import decode, stop_automaton, token_sampling
@@ -171,8 +172,20 @@ class Engine:
         self._chunks.append(chunk)
 
     def collect(self) -> list[SlotOutput]:
-        """Wait for the oldest dispatched chunk; return the output of each slot, in slot order."""
+        """Wait for the oldest dispatched chunk; return the output of each slot, in slot order.
+
+        Raises:
+            UserError: The model's logits were not finite: a token chosen by them means nothing.
+        """
         chunk = jax.device_get(self._chunks.popleft())
+        is_sampled_SE = np.arange(chunk.logprobs_SE.shape[1]) < chunk.count_S[:, None]
+        # One NaN or infinite logit makes the log-probability of the chosen token NaN.
+        if not np.isfinite(chunk.logprobs_SE[is_sampled_SE]).all():
+            raise UserError(
+                f"the model's logits are not finite, so nothing can be sampled in "
+                f"{self.sampler.dtype}: its weights hold NaN or infinite values, or are too large "
+                "for that format; use another checkpoint or float32"
+            )
         return [
             SlotOutput(
                 slot=slot,

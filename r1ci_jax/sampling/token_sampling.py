@@ -1,9 +1,9 @@
 """Sample one token per slot, with temperature, top-k, top-p and min-p per slot.
 
 Nothing is sorted, and no noise over the vocabulary is generated. Top-k, top-p and min-p each keep
-all logits from a threshold up. Bisection over the float's bits finds this threshold; it is exact,
-takes 32 passes, and runs only when a slot requests a filter. Inverting the cumulative sum at one
-uniform number then gives the token.
+the logits from a threshold up. Bisection over the float's bits finds this threshold; it is exact,
+takes 32 passes, and runs only when a slot requests a filter. Of tokens on the threshold the first
+are kept, as many as needed. Inverting the cumulative sum at one uniform number gives the token.
 
 Axes: S slots, V vocabulary, M blocks of b entries each.
 """
@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 from r1ci_jax.config import SamplingParams
 
+_SUM_ROUNDING = 1e-6
+"""A sum of probabilities is reached if it is this close: float32 sums in any order differ by it."""
 BLOCK = 256
 """A block of the two-level search has this many vocabulary entries."""
 
@@ -57,7 +59,7 @@ def sample(
     weights_SV = jax.lax.cond(
         filtered_S.any(),
         lambda: jnp.where(
-            ~filtered_S[:, None] | (logits_SV >= threshold(logits_SV, weights_SV, params)[:, None]),
+            ~filtered_S[:, None] | keep_mask(logits_SV, weights_SV, params),
             weights_SV,
             0.0,
         ),
@@ -112,23 +114,44 @@ def _first_above(cdf_SX: jax.Array, target_S: jax.Array) -> jax.Array:
     return jnp.minimum(count_S, cdf_SX.shape[-1] - 1)
 
 
-def threshold(logits_SV: jax.Array, weights_SV: jax.Array, params: SamplingArrays) -> jax.Array:
-    """Find the smallest logit that each slot's filters keep; weights_SV is exp of the logits."""
+def keep_mask(logits_SV: jax.Array, weights_SV: jax.Array, params: SamplingArrays) -> jax.Array:
+    """Mark the tokens that each slot's filters keep; weights_SV is exp of the logits.
+
+    Of tokens that are equally likely at the border, those with the smaller ids are kept, as many
+    as the filter admits.
+    """
     vocab = logits_SV.shape[-1]
     top_k_S = jnp.where(params.top_k_S > 0, jnp.minimum(params.top_k_S, vocab), vocab)
     by_count_S = _highest(logits_SV, lambda cut_S: (logits_SV >= cut_S[:, None]).sum(-1) >= top_k_S)
+    above_S = (logits_SV > by_count_S[:, None]).sum(-1)
+    keep_SV = _cut(logits_SV, jnp.ones_like(logits_SV, bool), by_count_S, top_k_S - above_S)
 
-    def mass_from(cut_S: jax.Array) -> jax.Array:
-        return jnp.where(logits_SV >= cut_S[:, None], weights_SV, 0.0).sum(-1)
+    def mass(where_SV: jax.Array) -> jax.Array:
+        return jnp.where(where_SV & keep_SV, weights_SV, 0.0).sum(-1)
 
-    wanted_S = params.top_p_S * mass_from(by_count_S)
-    by_mass_S = _highest(
-        logits_SV,
-        lambda cut_S: mass_from(jnp.maximum(cut_S, by_count_S)) >= wanted_S,
-    )
+    wanted_S = (params.top_p_S - _SUM_ROUNDING) * mass(keep_SV)
+    by_mass_S = _highest(logits_SV, lambda cut_S: mass(logits_SV >= cut_S[:, None]) >= wanted_S)
     by_mass_S = jnp.where(params.top_p_S < 1, by_mass_S, -jnp.inf)
+    missing_S = wanted_S - mass(logits_SV > by_mass_S[:, None])
+    each_S = jnp.exp(by_mass_S - logits_SV.max(-1))
+    needed_S = jnp.ceil(missing_S / jnp.maximum(each_S, jnp.finfo(jnp.float32).tiny))
+    needed_S = jnp.clip(needed_S, 1, vocab).astype(jnp.int32)
+    keep_SV = _cut(logits_SV, keep_SV, by_mass_S, needed_S)
     by_ratio_S = logits_SV.max(-1) + jnp.log(params.min_p_S)
-    return jnp.maximum(jnp.maximum(by_count_S, by_mass_S), by_ratio_S)
+    return keep_SV & (logits_SV >= by_ratio_S[:, None])
+
+
+def _cut(
+    logits_SV: jax.Array, keep_SV: jax.Array, border_S: jax.Array, count_S: jax.Array
+) -> jax.Array:
+    """Keep what lies above the border, and of what lies on it the first `count_S`."""
+    is_border_SV = keep_SV & (logits_SV == border_S[:, None])
+    keep_SV = keep_SV & (logits_SV >= border_S[:, None])
+    return jax.lax.cond(
+        (is_border_SV.sum(-1) > count_S).any(),
+        lambda: keep_SV & ~(is_border_SV & (jnp.cumsum(is_border_SV, -1) > count_S[:, None])),
+        lambda: keep_SV,
+    )
 
 
 def _highest(logits_SV: jax.Array, holds: Callable[[jax.Array], jax.Array]) -> jax.Array:

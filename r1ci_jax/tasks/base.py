@@ -2,10 +2,14 @@
 
 import abc
 import dataclasses
+import functools
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from r1ci_jax.tasks import answer_forms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,11 @@ class Verdict:
 
 
 class Task(abc.ABC):
-    """One kind of question. It is stateless: methods use nothing but their arguments."""
+    """One kind of question. It is stateless: methods use nothing but their arguments.
+
+    A subclass defines `score` for answers without marks around them: those of `answer_forms` are
+    tried where the answer as it stands is wrong.
+    """
 
     name: str
     suite: str
@@ -47,6 +55,14 @@ class Task(abc.ABC):
     difficulties: tuple[int, ...] = (1, 2, 3, 4, 5)
     many_answers: bool = False
     """True where a question has right answers that differ from the stored one."""
+    marks_matter: bool = False
+    """True where brackets, stars or quotes are what an answer consists of, so none is removed."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let the subclass's `score` accept the forms of an answer."""
+        super().__init_subclass__(**options)
+        if "score" in cls.__dict__:
+            cls.score = _accept_forms(cls.score)  # type: ignore  # called in the same way
 
     @abc.abstractmethod
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
@@ -60,6 +76,10 @@ class Task(abc.ABC):
         """Score many answers; a task that scores in the jail does so in parallel."""
         return [self.score(example, text) for example, text in pairs]
 
+    def forms(self, example: Example, answer_text: str) -> list[str]:
+        """Return the other forms of an answer that count; see `answer_forms`."""
+        return [] if self.marks_matter else answer_forms.forms(answer_text, example.answer)
+
     def count(self) -> int | None:
         """Return the number of questions of a seed at one difficulty; None means no limit."""
         return None
@@ -70,6 +90,21 @@ class Task(abc.ABC):
             return None
         answer = json.loads(example.answer)
         return answer if isinstance(answer, str) else json.dumps(answer)
+
+
+_Score = Callable[[Any, Example, str], Verdict]
+
+
+def _accept_forms(score: _Score) -> _Score:
+    @functools.wraps(score)
+    def accepting(self: Task, example: Example, answer_text: str) -> Verdict:
+        verdict = score(self, example, answer_text)
+        if verdict.correct:
+            return verdict
+        others = (score(self, example, form) for form in self.forms(example, answer_text))
+        return next((other for other in others if other.correct), verdict)
+
+    return accepting
 
 
 def example_rng(task: str, seed: int, difficulty: int, index: int) -> random.Random:

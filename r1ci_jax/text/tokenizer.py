@@ -184,8 +184,16 @@ def load(path_or_hub_id: str) -> Tokenizer:
     config = _read_json(config_path) if config_path.is_file() else _config()
     template_path = directory / _TEMPLATE_FILE
     if template_path.is_file():
-        config["chat_template"] = template_path.read_text(encoding="utf-8")
-    return Tokenizer(definition, config, stop_tokens.read(directory), directory)
+        config["chat_template"] = _read_text(template_path)
+    try:
+        return Tokenizer(definition, config, stop_tokens.read(directory), directory)
+    except UserError:
+        raise
+    except Exception as error:  # The library raises this very class for a malformed definition.
+        raise UserError(
+            f"{directory / _DEFINITION_FILE} is no tokenizer definition ({type(error).__name__}: "
+            f"{str(error)[:100]!r}); fetch the tokenizer again"
+        ) from error
 
 
 def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -289,6 +297,13 @@ def _fetch(hub_id: str) -> Path:
             f"({reason}); name a directory that holds {_DEFINITION_FILE}"
         ) from error
     return Path(definition).parent
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; fetch the tokenizer again") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import jax
 from etils import epath
 
 from r1ci_jax.errors import Resume, UserError
+from r1ci_jax.rollout.sandbox_faults import SandboxFaults
 from r1ci_jax.runtime import hosts, preemption
 from r1ci_jax.train import checkpoint_dir
 from r1ci_jax.train.checkpoint_dir import UnusableCheckpointError, abstract
@@ -165,13 +166,23 @@ class CheckpointManager:
     def save_on_preemption(
         self, name: str, step: int, tree: PyTree, metadata: Metadata, metric: float | None
     ) -> Iterator[None]:
-        """Guard work that a preemption abandons: the `step` steps before it are saved first."""
-        try:
-            yield
-        except Resume:
+        """Guard work that a preemption or a sandbox that fails abandons.
+
+        The `step` steps before it are saved first.
+        """
+
+        def save() -> None:
             if step > 0:
                 self.save(step, tree, metadata, metric=metric)
                 self.wait()
+
+        try:
+            yield
+        except SandboxFaults:  # on every host: all have the same results
+            save()
+            raise
+        except Resume:
+            save()
             raise preemption.preempted_error(after=f"{name} step {step}") from None
 
     def wait(self) -> None:

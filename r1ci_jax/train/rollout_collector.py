@@ -11,7 +11,7 @@ from typing import Any
 
 from r1ci_jax.config import GrpoConfig, SamplingParams
 from r1ci_jax.data import batching
-from r1ci_jax.rollout import agents, serialize
+from r1ci_jax.rollout import agents, sandbox_faults, serialize
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.rollout.trajectory_source import TrajectorySource
@@ -52,7 +52,11 @@ class RolloutCollector:
         self._partial = [serialize.episode_from_json(saved) for saved in state["partial_rollouts"]]
 
     def collect(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
-        """Return the groups to train on, in the order of their rollout ids, and metrics."""
+        """Return the groups to train on, in the order of their rollout ids, and metrics.
+
+        Raises:
+            SandboxFaults: The sandbox failed in too many of the step's scripts.
+        """
         source = self._source
         began, waited = time.monotonic(), source.waited_seconds
         slot_waited = source.slot_waited_seconds
@@ -65,6 +69,12 @@ class RolloutCollector:
         first_steps |= {episode.group_id: episode.first_step for episode in self._partial}
         trajectories = self._run(requests, step)
         seconds = time.monotonic() - began
+        sandbox_faults.require_few(
+            trajectories,
+            self._config.max_sandbox_fault_fraction,
+            section="grpo",
+            where=f"GRPO step {step + 1}",
+        )
         staleness = [step - first_steps[each.rollout_id.group_id] for each in trajectories]
         staleness_metrics = {
             "group/staleness_mean": sum(staleness) / len(staleness),

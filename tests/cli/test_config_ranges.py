@@ -150,6 +150,10 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
         "grpo.sequence_lengths end at 128; the last must be at least sampler.cache_length = 256",
     ),
     "a name with a slash": (lambda: Experiment(name="../x", dataset=TASKS), "cannot be a dir"),
+    "no name": (lambda: Experiment(name="", dataset=TASKS), "cannot be a dir"),
+    "a name of dots": (lambda: Experiment(name="..", dataset=TASKS), "cannot be a dir"),
+    "a surrogate": (lambda: Experiment(name="\udcff", dataset=TASKS), "cannot be a dir"),
+    "a long name": (lambda: Experiment(name="é" * 101, dataset=TASKS), "cannot be a dir"),
     "an order": (
         lambda: Arm(name="grpo_x", order="random"),  # pyright: ignore[reportArgumentType]
         "arm.order must be one of curriculum, uniform, not 'random'",

@@ -1,6 +1,7 @@
 """Potential and groups by hand, and a measurement that survives interruption."""
 
-from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from r1ci_jax.curriculum import potential
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request
-from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
 from r1ci_jax.runtime import metrics
+from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 
 CONFIG = PotentialConfig()
@@ -32,11 +34,11 @@ class CountingRunner:
         self.breaks_at = breaks_at
         self.requests: list[Request] = []
 
-    def run(
-        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
-    ) -> list[Trajectory]:
-        made = [self._answer(request) for request in requests]
-        return made
+    def run_batches(
+        self, batches: Iterable[Sequence[Request]], *, on_done: Callable[[int], None] | None = None
+    ) -> Generator[list[Trajectory]]:
+        for batch in batches:
+            yield [self._answer(request) for request in batch]
 
     def _answer(self, request: Request) -> Trajectory:
         self.requests.append(request)
@@ -238,3 +240,26 @@ def test_chance_at_its_ends() -> None:
     questions = [example(0, "1"), example(1, "2"), example(2, "1"), example(3, "")]
     assert potential.measure_chance(questions) == {"toy_letters": 0.5}
     assert potential.measure_chance([example(0, "")]) == {"toy_letters": 0.0}
+
+
+def test_a_sandbox_that_fails_too_often_ends_the_measurement(tmp_path: Path) -> None:
+    """Blocks of 32 questions: the first works, then every script is lost."""
+    path = tmp_path / "potential.jsonl"
+    lost = ExecResult(status=Status.INFRA_ERROR, detail="the fork server ended")
+
+    class Breaking(CountingRunner):
+        def _answer(self, request: Request) -> Trajectory:
+            found = super()._answer(request)
+            if request.rollout_id.group_id < 32 or request.rollout_id.sample_index > 0:
+                return found
+            call = CodeCall(code="print(1)\n", result=lost)
+            return dataclasses.replace(found, code_calls=(call,), stop=StopReason.SANDBOX_FAULT)
+
+    correct = {f"q{number}": number % 21 for number in range(64)}
+    with pytest.raises(UserError, match="questions 33 to 64: the sandbox failed in 32 of 32"):
+        measure(Breaking(correct), 64, path)
+    assert [record["example_id"] for record in metrics.read(path)] == [f"q{n}" for n in range(32)]
+    resumed = CountingRunner(correct)
+    seen: list[int] = []
+    measure(resumed, 64, path, seen)
+    assert seen == [32, 64] and len(resumed.requests) == 32 * 20

@@ -93,7 +93,7 @@ def test_demonstrations_of_a_file_run_again_in_the_jail(
     assert "R1CI_NSJAIL" in capsys.readouterr().err.splitlines()[-1]
     words = [word.replace("/other", "/unsafe") for word in words]
     assert main(["data", *words, "--config.sandbox.unsafe=True"]) == 0
-    assert UNSAFE_WARNING in capsys.readouterr().err
+    assert UNSAFE_WARNING in " ".join(capsys.readouterr().err.split())
 
 
 def test_questions_only_and_errors(

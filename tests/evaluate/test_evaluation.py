@@ -1,13 +1,14 @@
 """Evaluation: who is asked what, and the rows of results.jsonl by hand."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from r1ci_jax.config import EvalConfig, SamplingParams
+from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation
 from r1ci_jax.rollout.runner import Request
 from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
@@ -50,16 +51,16 @@ class Listener:
         self.breaks_at = breaks_at
         self.requests: list[Request] = []
 
-    def run(
-        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
-    ) -> list[Trajectory]:
-        asked = list(requests)
-        self.requests += asked
-        if any(request.example.id == self.breaks_at for request in asked):
-            raise KeyboardInterrupt
+    def run_batches(
+        self, batches: Iterable[Sequence[Request]], *, on_done: Callable[[int], None] | None = None
+    ) -> Generator[list[Trajectory]]:
         assert on_done is not None
-        on_done(len(asked))
-        return [self._answer(request) for request in asked]
+        for batch in batches:
+            self.requests += batch
+            if any(request.example.id == self.breaks_at for request in batch):
+                raise KeyboardInterrupt
+            on_done(len(self.requests))
+            yield [self._answer(request) for request in batch]
 
     def _answer(self, request: Request) -> Trajectory:
         number, sample = request.rollout_id
@@ -100,7 +101,7 @@ def test_every_question_is_asked_as_often_as_configured(tmp_path: Path) -> None:
     listener, done, blocks = Listener(), list[int](), list[int]()
     asked = [example(number) for number in range(6)]
     evaluate(listener, asked, tmp_path / "evaluation.jsonl", done=done, blocks=blocks)
-    assert done == [8, 8, 12, 12] and blocks == [1, 2]
+    assert done == [8, 12] and blocks == [1, 2]
     assert [request.example.id for request in listener.requests] == [
         each.id for each in asked for _ in range(2)
     ]
@@ -202,3 +203,18 @@ def test_a_task_whose_interpreter_always_failed_has_no_answers() -> None:
     (row,) = make_records([lost], [asked])
     assert (row["n"], row["correct"], row["accuracy"], row["void"]) == (0, 0, 0.0, 1)
     assert row["stops"] == {"sandbox_fault": 1} and row["difficulty"] == {}
+
+
+def test_a_sandbox_that_fails_too_often_ends_the_evaluation(tmp_path: Path) -> None:
+    lost = ExecResult(status=Status.SETUP_ERROR, detail="no jail")
+
+    class Breaking(Listener):
+        def run_batches(self, *words: Any, **options: Any) -> Generator[list[Trajectory]]:
+            for found in super().run_batches(*words, **options):
+                call = CodeCall(code="print(1)\n", result=lost)
+                yield [dataclasses.replace(each, code_calls=(call,)) for each in found]
+
+    listener = Breaking()
+    with pytest.raises(UserError, match="questions 1 to 4: the sandbox failed in 8 of 8"):
+        evaluate(listener, [example(number) for number in range(6)], tmp_path / "evaluation.jsonl")
+    assert len(listener.requests) == 8  # the rest is not asked

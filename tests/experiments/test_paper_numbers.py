@@ -85,6 +85,7 @@ def test_the_table_says_what_is_unsure_of_a_number(tmp_path: Path) -> None:
     table = table_main.build([tables.read_run(_run(tmp_path / "r", "14b"))])
     assert "untrained 44.1: value sure, label not" in table.note and "All Text" in table.note
     assert "SFT 63.1: may have been computed" in table.note
+    assert table.note.endswith(paper_numbers.OTHER_TASKS)
 
 
 def test_command_prints_one_json_object_and_writes_markdown(

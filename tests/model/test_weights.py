@@ -330,11 +330,6 @@ def test_harmless_settings_load(checkpoint):
     assert weights.load_pretrained(checkpoint).config == CONFIG
 
 
-def test_a_tied_checkpoint_may_carry_its_head(checkpoint):
-    edit_config(checkpoint, tie_word_embeddings=True)
-    assert weights.load_pretrained(checkpoint).lm_head is None
-
-
 def test_places_that_are_no_checkpoint(tmp_path: pathlib.Path, checkpoint):
     for place, message in (
         (tmp_path / "absent", "does not exist"),

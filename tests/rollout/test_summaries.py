@@ -59,6 +59,7 @@ def test_statistics_are_means_over_what_the_interpreter_did_not_spoil() -> None:
             "tool/used_fraction": 2 / 3,
             "tool/error_rate": 2 / 4,
             "tool/timeout_rate": 1 / 4,
+            "tool/sandbox_fault_rate": 1 / 5,
             "len/tokens": (3 + 3 + 4) / 3,
             "len/turns": (4 + 2 + 1) / 3,
             "stop/answer": 2 / 4,

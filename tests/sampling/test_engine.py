@@ -15,6 +15,7 @@ import pytest
 from flax import nnx
 
 from r1ci_jax.config import SamplerConfig, SamplingParams
+from r1ci_jax.errors import UserError
 from r1ci_jax.model import qwen2
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, SlotInput
@@ -388,3 +389,16 @@ def test_a_chunk_that_is_dispatched_ahead_is_the_same(make_engine) -> None:
         ahead.dispatch()
         assert ahead.collect() == plain.decode()
     assert ahead.collect() == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_are_an_error(
+    make_engine: Callable[..., Engine], model: qwen2.Qwen2, value: float, temperature: float
+) -> None:
+    engine = make_engine()
+    held = nnx.jit(lambda model: qwen2.decoder_weights(model, CONFIG))(model)
+    engine.load(held._replace(norm_D=held.norm_D.at[0].set(value)))
+    engine.feed([feed(0, prompt_of(0), sampling=SamplingParams(temperature=temperature))])
+    with pytest.raises(UserError, match="logits are not finite"):
+        engine.decode()

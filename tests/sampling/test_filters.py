@@ -18,13 +18,13 @@ def kept(logits_V: np.ndarray, how: SamplingParams) -> np.ndarray:
     scaled_V = logits_V.astype(np.float64) / how.temperature
     keep_V = np.ones(len(scaled_V), bool)
     if how.top_k:
-        keep_V &= scaled_V >= np.sort(scaled_V)[::-1][min(how.top_k, len(scaled_V)) - 1]
+        keep_V[np.argsort(-scaled_V, kind="stable")[how.top_k :]] = False
     weights_V = np.where(keep_V, np.exp(scaled_V - scaled_V.max()), 0.0)
     if how.top_p < 1:
         probabilities_V = weights_V / weights_V.sum()
         order = np.argsort(-probabilities_V, kind="stable")
-        needed = int(np.searchsorted(np.cumsum(probabilities_V[order]), how.top_p - 1e-7)) + 1
-        keep_V &= probabilities_V >= probabilities_V[order[needed - 1]]
+        needed = int(np.searchsorted(np.cumsum(probabilities_V[order]), how.top_p - 1e-6)) + 1
+        keep_V[order[needed:]] = False
     return keep_V & (np.exp(scaled_V - scaled_V.max()) >= how.min_p * (1 - 1e-6))
 
 
@@ -42,13 +42,13 @@ def draws(
     return np.asarray(token_S), np.asarray(logprob_S)
 
 
-def threshold_mask(logits_V: np.ndarray, how: SamplingParams) -> np.ndarray:
+def keep_mask(logits_V: np.ndarray, how: SamplingParams) -> np.ndarray:
     logits_SV = jnp.asarray(logits_V, jnp.float32)[None] / how.temperature
     weights_SV = jnp.exp(logits_SV - logits_SV.max())
-    cut_S = jax.jit(token_sampling.threshold)(
+    keep_SV = jax.jit(token_sampling.keep_mask)(
         logits_SV, weights_SV, token_sampling.SamplingArrays.from_params([how])
     )
-    return np.asarray(logits_SV[0] >= cut_S[0])
+    return np.asarray(keep_SV[0])
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,43 @@ def test_draws_and_log_probabilities_are_those_of_what_is_kept(how: SamplingPara
     ties=strategies.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_threshold_equals_sorting(
+def test_the_mask_equals_sorting(
     seed: int, top_k: int, top_p: float, min_p: float, ties: bool
 ) -> None:
     logits_V = np.random.default_rng(seed).normal(size=VOCAB) * 3
     logits_V = np.round(logits_V if not ties else logits_V.round(), 4).astype(np.float32)
     how = SamplingParams(top_k=top_k, top_p=top_p, min_p=min_p)
-    np.testing.assert_array_equal(threshold_mask(logits_V, how), kept(logits_V, how))
+    np.testing.assert_array_equal(keep_mask(logits_V, how), kept(logits_V, how))
+
+
+HALF_LOG = float(np.log(0.75))
+
+
+@pytest.mark.parametrize(
+    ("logits_V", "how", "expected"),
+    [
+        ([0.0] * 4, {"top_p": 0.5}, [0, 1]),
+        ([0.0] * 4, {"top_p": 0.51}, [0, 1, 2]),
+        ([0.0] * 4, {"top_p": 0.01}, [0]),
+        ([HALF_LOG, 0.0, HALF_LOG], {"top_p": 0.7}, [0, 1]),  # .3, .4, .3
+        ([HALF_LOG, 0.0, HALF_LOG], {"top_p": 0.4}, [1]),
+        ([HALF_LOG, 0.0, HALF_LOG], {"top_p": 0.71}, [0, 1, 2]),
+        ([0.0] * 4, {"top_k": 3}, [0, 1, 2]),
+        ([0.0, 1.0, 0.0, 0.0], {"top_k": 2}, [0, 1]),
+        # Three remain of four, and two of these reach half of what remains.
+        ([0.0] * 4, {"top_k": 3, "top_p": 0.5}, [0, 1]),
+        ([0.0] * 4, {"min_p": 1.0}, [0, 1, 2, 3]),
+        ([-np.inf, 0.0, 0.0, -np.inf], {"top_p": 0.9}, [1, 2]),
+    ],
+)
+def test_ties_by_hand(logits_V: list[float], how: dict[str, float], expected: list[int]) -> None:
+    sampling = SamplingParams(**how)  # type: ignore[arg-type]  # floats for ints, too
+    assert np.flatnonzero(keep_mask(np.asarray(logits_V), sampling)).tolist() == expected
+    token_S, logprob_S = draws(np.asarray(logits_V), sampling)
+    assert set(token_S) == set(expected)
+    weights_V = np.exp(np.asarray(logits_V))[expected]
+    logprobs = dict(zip(expected, np.log(weights_V / weights_V.sum()), strict=True))
+    np.testing.assert_allclose(logprob_S, [logprobs[token] for token in token_S], atol=2e-6)
 
 
 def test_rows_keep_their_own_settings_in_one_call() -> None:

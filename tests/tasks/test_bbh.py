@@ -132,11 +132,11 @@ def test_options(name: str, shared_data: pathlib.Path) -> None:
         for place, option in enumerate(options):
             letter = chr(ord("A") + place)
             assert example.question.count(f"\n({letter}) {option}") == 1
-            for text in (f"({letter})", letter, option, f"  {option.upper()} "):
+            marked = (f"({letter}).", f"**({letter})**", f"{letter}.")
+            for text in (f"({letter})", letter, option, f"  {option.upper()} ", *marked):
                 assert correct(task, example, text) == (f"({letter})" == right), (example, text)
             for text in (
                 f"[{letter}]",
-                f"{letter}.",
                 f"({letter}",
                 f"({letter}) {option}",
                 f"{option}!",
@@ -255,7 +255,7 @@ def test_labels_agree_with_an_independent_derivation(file: str, shared_data: pat
 @pytest.mark.parametrize(
     ("name", "row", "right", "wrong"),
     [
-        ("bbh_navigate", ("Back?", "Yes"), ["Yes", "yes", " YES "], ["Y", "No", "Yes.", "- Yes"]),
+        ("bbh_navigate", ("Back?", "Yes"), ["Yes", "yes", " YES "], ["Y", "No", "Yes!", "- Yes"]),
         ("bbh_web_of_lies", ("Q", "No"), ["No", "no"], ["Not", "false", "no no"]),
         ("bbh_boolean_expressions", ("Q is", "True"), ["True", "true"], ["1", "yes", "not False"]),
         ("bbh_formal_fallacies", ("Q", "valid"), ["valid", "Valid"], ["invalid", "is valid"]),

@@ -73,8 +73,8 @@ def test_dropped_over_all(shared_data: pathlib.Path) -> None:
     [
         (
             -9867630.0,
-            ["-9867630", "-9867630.0", " -9867630 ", "-9.86763e6", "-9867639"],
-            ["9867630", "-9,867,630", "$-9867630", "-9867630 dollars", "-9867650", "-9867630 -1"],
+            ["-9867630", "-9867630.0", " -9867630 ", "-9.86763e6", "-9867639", "-9,867,630"],
+            ["9867630", "-98,67,630", "$-9867630", "-9867630 dollars", "-9867650", "-9867630 -1"],
         ),
         (14053029.666666666, ["14053029.666666666", "14053029.67", "14053030"], ["14053050"]),
         (3.509e-07, ["3.509e-07", "0.0000003509"], ["0", "3.5e-7", "1e-6"]),
@@ -180,6 +180,29 @@ def test_forms(expected: str, right: list[str], wrong: list[str]) -> None:
     assert [text for text in right if not found[text].correct] == []
     assert [text for text in wrong if found[text].correct] == []
     assert all(len(verdict.reason) < 120 for verdict in found.values())
+
+
+@pytest.mark.parametrize(
+    ("expected", "right", "wrong"),
+    [
+        (
+            "\\sqrt{3}",
+            ["3**0.5", "3 ** .5", "3**(1/2)", "3^0.5"],
+            ["3**0.51", "3**1/2", "1.7320508"],
+        ),
+        ("\\frac{1}{2}", ["2**-1", "2**(-1)", "2^-1", "0.5"], ["2**1", "2**-2", "-2"]),
+        ("8\\sqrt{2}", ["8*2**0.5", "8*sqrt(2)", "2**3.5"], ["8*2**5", "82**0.5", "2**3.4"]),
+        ("\\sqrt{1/n}", ["1/\\sqrt{n}", "n**-0.5", "1/sqrt(n)"], ["\\sqrt{n}", "-1/\\sqrt{n}"]),
+        ("|x|", ["|x|", "\\sqrt{x^2}"], ["x", "-x"]),
+        ("1024", ["2**10", "2^10", "2^{10}"], ["2**1", "20"]),
+    ],
+)
+def test_plain_notation(expected: str, right: list[str], wrong: list[str]) -> None:
+    def is_right(text: str) -> bool:
+        return extraction.score_answer(expected, text, equality.are_equal).correct
+
+    assert [text for text in right if not is_right(text)] == []
+    assert [text for text in wrong if is_right(text)] == []
 
 
 def test_hostile_answers_never_reach_the_parser() -> None:

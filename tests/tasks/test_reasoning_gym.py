@@ -390,7 +390,11 @@ class Day(datetime.date):
     @classmethod
     def today(cls):
         return cls.fromisoformat(sys.argv[1])
-datetime.date = Day
+class Moment(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromisoformat(sys.argv[1])
+datetime.date, datetime.datetime = Day, Moment
 sys.path.insert(0, sys.argv[2])
 import generator_process
 config = json.dumps({"task_types": ["time", "time_seconds", "time_ms", "date"]})

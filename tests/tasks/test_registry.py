@@ -133,3 +133,32 @@ def test_the_check_passes(name: str) -> None:
     task = registry.get(name)
     report = check._check_task(task, 7, 60, check.digest(check.sample_examples(task, 7, 60)))
     assert report.is_passed, report
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"question": 5}', "null", '{"question": "\\ud8'])
+def test_a_broken_release_is_one_line(tmp_path: pathlib.Path, line: str) -> None:
+    (tmp_path / "pooling.jsonl").write_text(line)
+    with pytest.raises(UserError, match=r"pooling\.jsonl") as caught:
+        released_items.score_released(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+DEEP_OR_HALF = (
+    *("[" * 5000 + "]" * 5000, "[" * 150 + "]" * 150, '{"a":' * 900 + "1" + "}" * 900),
+    *("(" * 190 + "1" + ")" * 190, "-" * 390 + "1", "\ud800", "**\udfff**.", '["\ud800"]'),
+    *('{"0": "\ud800"}', "$\ud800$", "[NaN]", "\ud83d" * 300, "\N{MINUS SIGN}" * 50, "\x00"),
+)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in registry.names() if not n.startswith(("bbh_", "gsm", "math"))]
+)
+def test_deep_answers_and_half_surrogates_are_wrong(
+    name: str, shared_data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R1CI_DATA", str(shared_data))
+    task = registry.get(name)
+    example = task.generate(0, 1, task.difficulties[0])
+    verdicts = task.score_all([(example, text) for text in DEEP_OR_HALF])
+    assert not any(verdict.correct for verdict in verdicts)
+    assert all(verdict.reason.isprintable() for verdict in verdicts)

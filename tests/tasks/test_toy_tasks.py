@@ -108,7 +108,7 @@ def test_wrong_and_hostile_answers_score_wrong(name: str) -> None:
     ("name", "right", "wrong"),
     [
         ("toy_arithmetic", [" {}\n", "{}.0", "+{}"], ["{}.5", "{},", "={}"]),
-        ("toy_letters", ["\t{} "], ["'{}'"]),
+        ("toy_letters", ["\t{} ", "'{}'", "**{}**."], ["'{}", "{}' or '", "{}!"]),
         ("toy_base_conversion", ["00{}", " {}\n"], ["{}.0", "-{}", "0b{}"]),
     ],
 )

@@ -197,3 +197,30 @@ def test_wrong_input_is_one_clear_line(toy: tokenizer.Tokenizer, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         toy.save(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("definition", "part"),
+    [
+        ("[" * 100_000, "cannot read"),
+        ('{"a": "\\ud800', "cannot read"),
+        ("[]", "no JSON object"),
+        ("{}", "byte-level"),
+        ('{"model": {"type": "BPE"}, "decoder": {"type": "ByteLevel"}}', "no tokenizer definition"),
+    ],
+)
+def test_a_broken_definition_is_one_line(tmp_path: Path, definition: str, part: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(definition)
+    with pytest.raises(UserError, match=part) as caught:
+        tokenizer.load(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_half_of_a_surrogate_pair_in_a_token_is_one_line(tmp_path: Path) -> None:
+    tokenizer.train_byte_bpe(["ab"], 300).save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    definition = json.loads(path.read_text())
+    definition["added_tokens"][0]["content"] = "\ud800"
+    path.write_text(json.dumps(definition))
+    with pytest.raises(UserError, match=r"tokenizer"):
+        tokenizer.load(str(tmp_path))

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from r1ci_jax.errors import Resume
+from r1ci_jax.rollout.sandbox_faults import SandboxFaults
+from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
 from r1ci_jax.runtime import metrics, preemption
 from r1ci_jax.sampling.engine import Engine
+from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.train.checkpoint import CheckpointManager
 from r1ci_jax.train.policy import Params, Policy
 from r1ci_jax.train.rollout_collector import RolloutCollector
@@ -118,3 +121,36 @@ def test_before_the_first_step_there_is_nothing_to_save(
         tiny_training.train(tiny_policy, tiny_params, runner, tmp_path)
     assert rows(tmp_path) == []
     assert not (tmp_path / "checkpoints").exists()
+
+
+class Breaking(RecordingRunner):
+    """A runner whose sandbox is broken from the second step on."""
+
+    def run(self, *words: Any, **options: Any) -> list[Trajectory]:
+        found = super().run(*words, **options)
+        if len(self.recorded) == 1:
+            return found
+        lost = ExecResult(status=Status.INFRA_ERROR, detail="the fork server ended")
+        call = CodeCall(code="print(1)\n", result=lost)
+        return [
+            dataclasses.replace(each, code_calls=(call,), stop=StopReason.SANDBOX_FAULT)
+            for each in found
+        ]
+
+
+def test_a_broken_sandbox_stops_the_training_and_the_steps_before_are_kept(
+    tiny_policy: Policy,
+    tiny_params: Params,
+    runner: RecordingRunner,
+    tmp_path: Path,
+) -> None:
+    whole = tiny_training.train(tiny_policy, tiny_params, runner, tmp_path / "whole")
+    place = tmp_path / "stopped"
+    broken = Breaking(runner.engine, runner.sandbox, runner.tokenizer, runner.limits)
+    with pytest.raises(SandboxFaults, match="GRPO step 2: the sandbox failed in 8 of 8 scripts"):
+        tiny_training.train(tiny_policy, tiny_params, broken, place)
+    assert [row["step"] for row in rows(place)] == [1]
+    # No checkpoint was due: the step before the fault was saved for it.
+    assert_equal(tiny_training.train(tiny_policy, tiny_params, runner, place), whole)
+    assert len(runner.recorded) == 5 + 4
+    assert rows(place) == rows(tmp_path / "whole")

@@ -40,6 +40,7 @@ class Entry:
     """An entry locates one tensor in a file."""
 
     path: Path
+    name: str
     dtype: np.dtype
     shape: tuple[int, ...]
     offset: int
@@ -84,11 +85,23 @@ def read_header(path: Path) -> dict[str, Entry]:
     try:
         described = json_reader.parse(header, path)
         described.pop("__metadata__", None)
-        return {
+        entries = {
             name: _entry(path, name, info, 8 + length, size) for name, info in described.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _require_tiling(entries, 8 + length, size)
+        return entries
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} has a damaged safetensors header; download it again") from error
+
+
+def _require_tiling(entries: Mapping[str, Entry], start: int, end: int) -> None:
+    """Require that the tensors share no byte and leave none out, as the format demands."""
+    for entry in sorted(entries.values(), key=lambda entry: (entry.offset, nbytes(entry))):
+        if entry.offset != start:
+            raise ValueError("tensors overlap or leave bytes out")
+        start += nbytes(entry)
+    if start != end:
+        raise ValueError("bytes after the last tensor")
 
 
 def _entry(path: Path, name: str, info: dict, data_start: int, file_size: int) -> Entry:
@@ -108,11 +121,15 @@ def _entry(path: Path, name: str, info: dict, data_start: int, file_size: int) -
             f"{path} is truncated: tensor {name} ends at byte {data_start + end} of {file_size}; "
             "download it again"
         )
-    return Entry(path=path, dtype=dtype, shape=shape, offset=data_start + begin)
+    return Entry(path=path, name=name, dtype=dtype, shape=shape, offset=data_start + begin)
 
 
 def read_rows(entry: Entry, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield [start, stop) of the first axis as (index, block); each block is overwritten."""
+    """Yield [start, stop) of the first axis as (index, block); each block is overwritten.
+
+    Raises:
+        UserError: A value is NaN or infinite: it would make every logit NaN.
+    """
     row_shape = entry.shape[1:]
     row_bytes = math.prod(row_shape) * entry.dtype.itemsize
     rows = max(1, min(stop - start, _BLOCK_BYTES // max(row_bytes, 1)))
@@ -123,6 +140,12 @@ def read_rows(entry: Entry, start: int, stop: int) -> Iterator[tuple[int, np.nda
         for row in range(start, stop, rows):
             count = min(rows, stop - row)
             _read_exactly(file, memoryview(raw)[: count * row_bytes], entry.path)
+            if not np.isfinite(buffer[:count]).all():
+                raise UserError(
+                    f"{entry.path}: tensor {entry.name} holds NaN or infinite values; download the "
+                    "checkpoint again, or save it anew in a wider number format than "
+                    f"{NAMES[entry.dtype]}"
+                )
             yield row, buffer[:count]
 
 
@@ -158,7 +181,7 @@ def write_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
         os.fsync(file.fileno())
 
 
-def nbytes(tensor: Tensor) -> int:
+def nbytes(tensor: "Tensor | Entry") -> int:
     """Return the number of bytes of a tensor in the file."""
     return math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
 

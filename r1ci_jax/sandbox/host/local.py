@@ -44,6 +44,13 @@ def local_backend(config: SandboxConfig, python: JailPython | None = None) -> Lo
         return _cold_pool(config, None, jail_python.this_python(), chosen)
     nsjail = nsjail_binary.find_nsjail()
     python = dataclasses.replace(python or jail_python.find(), tree=chosen.tree)
+    loaded = () if config.backend == "cold" else chosen.preload
+    lacks = jail_python.missing(python, loaded)
+    if lacks or (chosen.tree == jail_python.PACKAGES_TREE and not python.root.is_dir()):
+        raise UserError(
+            f"the policy {chosen.name} needs {', '.join(lacks) or 'further packages'} in the jail; "
+            f"run `r1ci sandbox setup --packages {' '.join(jail_python.MORE_PACKAGES)}`"
+        )
     if not python.root.is_dir():
         raise UserError(
             f"the sandbox's Python in {python.directory} has no {chosen.tree!r}, which the policy "

@@ -2,7 +2,8 @@
 
 The command copies the running interpreter, with its standard library and the shared libraries it
 needs, into a directory that becomes the read-only `/` of every jail. It installs numpy and sympy
-there and compiles everything to bytecode, because nothing can be written later. It adds a second
+there, removes the host's paths, and compiles everything to bytecode, because nothing can be written
+later. It adds a second
 tree of hard links with the scorers' packages, which scripts must not see. It tests both trees by
 scripts in real jails, and only then gives the directory its final name. A second call finds the
 result and does nothing.
@@ -28,6 +29,7 @@ from typing import Final
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.api import Sandbox
 from r1ci_jax.sandbox.host import jail_python, nsjail_binary
+from r1ci_jax.sandbox.install import host_paths
 from r1ci_jax.sandbox.result import Status
 from r1ci_jax.sandbox.settings import Limits, SandboxConfig
 
@@ -35,14 +37,15 @@ VERSION: Final = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 NOT_COPIED: Final = (
     "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages",
     "dist-packages", "config-*", "EXTERNALLY-MANAGED", "_tkinter.*", "_test*.so", "_ctypes_test.*",
-    "_xxtestfuzz.*", "xxlimited*", "xxsubtype.*", "nis.*", "ossaudiodev.*", "*.opt-?.pyc",
+    "_xxtestfuzz.*", "xxlimited*", "xxsubtype.*", "nis.*", "ossaudiodev.*", "__pycache__",
 )  # fmt: skip
 DIRECTORIES: Final = (
     "scratch", "script", "proc", "cgroup", "dev", "usr", "lib", "lib64", "python/bin", "python/lib",
 )  # fmt: skip
 HEARTBEAT_SECONDS: Final = 10.0
 PROOF: Final = """
-import numpy, sympy
+import numpy, platform, sympy, sys
+assert platform.python_version_tuple()[:2] == tuple(map(str, sys.version_info[:2]))
 assert numpy.linalg.inv(numpy.eye(3) * 2)[0, 0] == 0.5
 x = sympy.symbols("x")
 print(numpy.__version__, sympy.__version__, sympy.solve(x**2 - 4, x))
@@ -111,7 +114,7 @@ def prepare() -> jail_python.JailPython:
             print(f"sandbox Python ready: {directory}")
             return python
     target = jail_python.build_directory()
-    with _exclusive(target):
+    with exclusive(target):
         if python := jail_python.read(target):
             print(f"sandbox Python ready: {target}")
             return python
@@ -139,7 +142,7 @@ def prepare() -> jail_python.JailPython:
 
 
 @contextlib.contextmanager
-def _exclusive(target: pathlib.Path) -> Iterator[None]:
+def exclusive(target: pathlib.Path) -> Iterator[None]:
     """Hold a lock that admits one builder at a time."""
     try:
         if not target.parent.exists():
@@ -177,9 +180,11 @@ def build(directory: pathlib.Path) -> None:
     (library / "dist-packages").symlink_to("site-packages")
     with step("copying shared libraries"):
         copy_shared_libraries(root)
+    with step("removing the paths of this host"):
+        host_paths.remove(root, own_paths(directory))
     with step("compiling to bytecode"):
         compile_all(library)
-    _open_to_all(root)
+    open_to_all(root)
     add_grading(root, directory / "grading")
     python = jail_python.JailPython(
         directory=directory,
@@ -190,6 +195,11 @@ def build(directory: pathlib.Path) -> None:
         prove(python, "default", PROOF)
         prove(python, "grader", GRADING_PROOF)
     jail_python.write_stamp(directory, python)
+
+
+def own_paths(building: pathlib.Path) -> dict[str, str]:
+    """Return the paths of this host that no file of a tree may contain."""
+    return host_paths.of_this_host((building, jail_python.build_directory()))
 
 
 def add_grading(root: pathlib.Path, grading: pathlib.Path) -> None:
@@ -215,8 +225,9 @@ def add_grading(root: pathlib.Path, grading: pathlib.Path) -> None:
             )
         for name in jail_python.STAND_INS:
             (library / "site-packages" / f"{name}.py").write_text(STAND_IN)
-        compile_all(library)  # modules with bytecode are skipped
-        _open_to_all(grading)
+        host_paths.remove(grading, own_paths(grading.parent))
+        compile_all(library)
+        open_to_all(grading)
 
 
 @contextlib.contextmanager
@@ -251,7 +262,7 @@ def lay_out(root: pathlib.Path) -> None:
 
 
 def copy_interpreter(home: pathlib.Path) -> None:
-    """Copy executable and standard library with their times, which keep bytecode valid."""
+    """Copy executable and standard library, without bytecode, which contains the host's paths."""
     executable = pathlib.Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     shutil.copy2(executable, home / "bin" / VERSION)
     for name in ("python3", "python"):
@@ -280,7 +291,8 @@ def install_packages(packages: pathlib.Path, wanted: Sequence[str]) -> None:
         raise UserError(f"pip could not install {' '.join(wanted)}: {lines[-1]}; check the network")
     for tests in sorted(packages.glob("**/tests")):
         shutil.rmtree(tests)
-    shutil.rmtree(packages / "bin", ignore_errors=True)
+    for unused in ("bin", "share"):
+        shutil.rmtree(packages / unused, ignore_errors=True)
 
 
 def copy_shared_libraries(root: pathlib.Path) -> None:
@@ -313,16 +325,25 @@ def _place(source: pathlib.Path, destination: pathlib.Path) -> None:
 
 
 def compile_all(library: pathlib.Path) -> None:
-    """Compile every module to bytecode; templates that are not valid Python may fail."""
-    command = [sys.executable, "-m", "compileall", "-q", "-j", str(min(8, os.cpu_count() or 1))]
-    # The bytecode names the path inside the jail.
-    paths = ["-s", str(library), "-p", f"/python/lib/{VERSION}", str(library)]
-    subprocess.run(
-        [*command, *paths], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+    """Compile each module that has no bytecode; templates that are not valid Python may fail.
+
+    The bytecode names the path inside the jail, and Python does not compare it with the source.
+    """
+    missing = (
+        path
+        for path in sorted(library.glob("**/*.py"))
+        if not pathlib.Path(importlib.util.cache_from_source(path)).exists()
     )
+    command = [sys.executable, "-m", "compileall", "-q", "-j", str(min(8, os.cpu_count() or 1))]
+    command += ["-s", str(library), "-p", f"/python/lib/{VERSION}"]
+    command += ["--invalidation-mode", "unchecked-hash", "-i", "-"]
+    subprocess.run(
+        command, input="\n".join(map(str, missing)), text=True, check=False,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
-def _open_to_all(root: pathlib.Path) -> None:
+def open_to_all(root: pathlib.Path) -> None:
     """Make everything readable for the jail's user nobody, whatever the umask was."""
     for directory, _, files in os.walk(root):
         os.chmod(directory, 0o755)

@@ -38,6 +38,7 @@ class BigBenchHard(published_task.PublishedTask):
         self.kind = published.kind
         self._rule = RULES[published.rule]
         self.answer_format = self._rule.answer_format
+        self.marks_matter = published.rule == "brackets"
 
     @override
     def read(self, data: pathlib.Path) -> Contents:

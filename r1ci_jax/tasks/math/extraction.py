@@ -34,8 +34,10 @@ _UNIT = re.compile(r"(?:\s*\\(?:text|mbox|textrm|mathrm)\s*\{[^{}]*\}(?:\^\{?[23
 _DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?|°")
 _NAMED = re.compile(r"[A-Za-z]{1,3}\s*=\s*(?=[^=]*$)(?![^=]*(?<![\\A-Za-z])[A-Za-z](?![A-Za-z]))")
 _WORDS = re.compile(r"\\?[A-Za-z]+")
-_TOWER = re.compile(r"\^(?:\{[^{}]*|\([^()]*|\\?[A-Za-z0-9]+ ?)\^|\^[{(]?-?[0-9]{4,}")
+_TOWER = re.compile(r"\^(?:\{[^{}]*\}?|\([^()]*\)?|\\?[A-Za-z0-9]+ ?)\^|\^[{(]?-?[0-9]{4,}")
 """Powers that are never intended and that would keep the checker busy."""
+_PLAIN_POWER = re.compile(r"\^(-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?![0-9.])|\([-+0-9./ ]+\))")
+"""A power in plain notation, whose exponent LaTeX would end after one character."""
 _ROUNDED = re.compile(r"\.[0-9]{7,}")
 """A decimal with so many places next to other signs is only an approximation of the value."""
 _TWO_NUMBERS = re.compile(r"[0-9.] +[0-9.]")
@@ -109,8 +111,18 @@ def canonicalize(text: str) -> str:
         return ""
     text = _SPACING.sub("", text).replace("\\left", "").replace("\\right", "")
     text = re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", text).replace("\N{MINUS SIGN}", "-")
-    text = _PLAIN_NAME.sub(r"\\\1 ", text.replace("π", "\\pi ").replace("**", "^"))
+    text = text.replace("π", "\\pi ")
+    text = _PLAIN_POWER.sub(_braced_exponent, re.sub(r" *\*\* *", "^", text))
+    text = _PLAIN_NAME.sub(r"\\\1 ", text)
     return _IDLE_BLANK.sub("", " ".join(text.split()))
+
+
+def _braced_exponent(power: re.Match[str]) -> str:
+    """Write the exponent in braces, and one with decimal places exactly, as a quotient."""
+    exponent = power[1].removeprefix("(").removesuffix(")")
+    if "." in exponent and "/" not in exponent and (value := read_number(exponent)) is not None:
+        exponent = f"{value.numerator}/{value.denominator}"
+    return "^{" + exponent + "}"
 
 
 def unwrap(text: str) -> str:

@@ -87,20 +87,28 @@ def _key(key: Any) -> str:
     return key if isinstance(key, str) else json.dumps(plain(key))
 
 
+_DAY = datetime.datetime(2025, 1, 1)
+"""The day on which questions are made."""
+
+
 class _FixedDate(datetime.date):
-    """The date type of a module that asks for today, whose questions must not depend on it."""
+    """The date type for a module that asks for today."""
 
     @classmethod
     def today(cls) -> Self:
         """Return the same day always."""
-        return cls(2025, 1, 1)
+        return cls(_DAY.year, _DAY.month, _DAY.day)
 
 
 def package() -> Any:
     """Import the package's registry by name, since a module next to this file has the same name."""
     registry = importlib.import_module("reasoning_gym.factory")
-    # One data set draws times of today. Only that module sees the other type.
-    vars(importlib.import_module("reasoning_gym.arithmetic.time_intervals"))["date"] = _FixedDate
+    # One data set draws times of today, and reads times as those of today. Only its module gets
+    # these replacements.
+    names = vars(importlib.import_module("reasoning_gym.arithmetic.time_intervals"))
+    parse = importlib.import_module("dateutil.parser").parse
+    names["date"] = _FixedDate
+    names["parser"] = types.SimpleNamespace(parse=functools.partial(parse, default=_DAY))
     return registry
 
 

@@ -86,10 +86,24 @@ class ReasoningGym(base.Task):
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        return self.score_all([(example, answer_text)])[0]
+        return self._score_strictly([(example, answer_text)])[0]
 
     @override
     def score_all(self, pairs: Sequence[tuple[Example, str]]) -> list[Verdict]:
+        verdicts = self._score_strictly(pairs)
+        others = [
+            (i, (pairs[i][0], form))
+            for i, verdict in enumerate(verdicts)
+            if not verdict.correct
+            for form in self.forms(*pairs[i])
+        ]
+        found = self._score_strictly([pair for _, pair in others])
+        for (i, _), verdict in zip(others, found, strict=True):
+            if verdict.correct:
+                verdicts[i] = verdict
+        return verdicts
+
+    def _score_strictly(self, pairs: Sequence[tuple[Example, str]]) -> list[Verdict]:
         verdicts = [self._without_package(example, text) for example, text in pairs]
         waiting = [i for i, verdict in enumerate(verdicts) if verdict is None]
         scores = self._judge.scores([self._job(*pairs[i]) for i in waiting])

@@ -65,10 +65,12 @@ def read_items(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
     """Yield question and solution of each item, as published."""
     lines = folder / f"{name}.jsonl"
     if lines.is_file():
-        for number, line in enumerate(_read_text(lines).splitlines(), start=1):
+        for number, line in enumerate(_read_text(lines).split("\n"), start=1):
+            if not line.strip():
+                continue
             row = json_reader.parse(line, f"{lines}, line {number}")
-            if not isinstance(row, dict):
-                raise UserError(f"{lines}, line {number} is not a JSON object; repair it")
+            if not isinstance(row, dict) or not isinstance(row.get("question", ""), str):
+                raise UserError(f"line {number} of {lines} is no item; is the file complete?")
             yield row.get("question", ""), row.get("solution", row)
         return
     for place in sorted(folder.glob(f"{name}*/**/sample_*")):
@@ -83,8 +85,8 @@ def read_items(folder: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
 def _read_text(path: pathlib.Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 ({error.reason}); convert it") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; is the folder complete?") from error
 
 
 def _first(folder: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path | None:

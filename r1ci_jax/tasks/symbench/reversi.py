@@ -71,6 +71,7 @@ class Reversi(symbench_task.SymbenchTask):
     """Play a few given moves of Reversi and write down the grid."""
 
     name = "reversi"
+    marks_matter = True
     kind = "execution"
     answer_format = "all cells row by row, each 0, 1 or *, separated by commas"
 

@@ -63,7 +63,7 @@ def test_right_forms(text: str) -> None:
         ("[6, /, 2, +, 7, ]", "not a list"),
         ("[[6, /, 2, +, 7]]", "not a list"),
         ("[6, ÷, 2, +, 7]", "not a list"),
-        ("(6, /, 2, +, 7)", "not a list"),
+        ("(6, /, 2, +, 7]", "not a list"),
         ("[06, /, 2, +, 7]", "not a list"),
     ],
 )

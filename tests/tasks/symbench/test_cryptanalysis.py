@@ -117,7 +117,7 @@ def test_no_guess_is_needless(examples: list[Example]) -> None:
 def test_near_misses_are_wrong(examples: list[Example]) -> None:
     for example in examples:
         text = gold(example)
-        forms = (f'"{text}"', " ".join(text), json.dumps(list(text)), text.lower(), text[::-1])
+        forms = (f'"{text}', " ".join(text), json.dumps(list(text)), text.lower(), text[::-1])
         near = (text[1:], f"{text}A", text[0] + text[0] + text[2:])
         tried = [line.split(":")[0] for line in example.question.splitlines() if ": digits" in line]
         assert tried and not any(TASK.score(example, t).correct for t in (*forms, *near, *tried))

@@ -111,7 +111,7 @@ def test_right_tours(text: str) -> None:
         "[down, right, right, 'up]",
         "[down, right, right, up]\n[down, right, right, up]",
         "[down, right, right, up] or up",
-        "[down, right, right, up].",
+        "[down, right, right, up];",
         "down -> right -> right -> up",
     ],
 )

@@ -50,7 +50,7 @@ def test_right_answers(text: str) -> None:
         "3, [2, 4, 6]",
         "3",
         "Positions: [2, 4, 6]",
-        "Count: 3, Positions: [2, 4, 6].",
+        "Count: 3, Positions: [2, 4, 6];",
         "Count: 3, Positions: [2, 4, 6]\nCount: 2, Positions: [2, 4]",
         "The answer is Count: 3, Positions: [2, 4, 6]",
     ],

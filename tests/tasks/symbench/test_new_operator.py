@@ -136,7 +136,7 @@ ITEM = "Let a and b be numbers. Define a#b to be (a + b)/b.\nCalculate {}.\nRetu
         ("8#4", "3\n3", False),
         ("8#4", "[3]", False),
         ("8#4", "= 3", False),
-        ("8#4", "3.", False),
+        ("8#4", "3.", True),
         ("8#4", "3/0", False),
         ("8#4", "2+1", False),
         ("5#6", "11/6", True),

@@ -87,7 +87,7 @@ def by_hand(kind: str) -> Example:
         ("max", "16 20 16 16", False),
         ("max", "[[16,20],[16,16]]", False),
         ("max", "16,20,16,16\n16", False),
-        ("max", "16,20,16,16.", False),
+        ("max", "16,20,16,16.", True),
         ("max", "16,20,16,16,", False),
         ("max", "'16','20','16','16'", False),
         ("max", "16,20,16,1.6e1", False),

@@ -128,7 +128,7 @@ def test_forms_of_an_answer() -> None:
     for text in (
         "BC",
         "b c",
-        "bc.",
+        "bc!",
         "bc bc",
         "bc\nbc",
         "bc or b",
