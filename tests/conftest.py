@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.load import PATIENCE
+
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
@@ -44,7 +46,7 @@ def run_on_devices() -> Callable[[int, str], str]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -99,9 +99,8 @@ def measure(
     Raises:
         UserError: The interpreter failed in every answer to a question, or too often in a block.
     """
-    known: dict[str, float] = {
-        record["example_id"]: record["p"] for record in metrics.read(path, required=RECORD_FIELDS)
-    }
+    records = metrics.read(path, required=RECORD_FIELDS)
+    known: dict[str, float] = {record["example_id"]: record["p"] for record in records}
     chance = measure_chance(examples)
     blocks = _unfinished(examples, known)
     done = len(examples) - sum(map(len, blocks))

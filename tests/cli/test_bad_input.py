@@ -16,6 +16,7 @@ from r1ci_jax.model import qwen2
 from r1ci_jax.model.hf import weights
 from r1ci_jax.text import prompts
 from r1ci_jax.text import tokenizer as tokenizers
+from tests.load import PATIENCE
 
 EXPERIMENT = """
 from r1ci_jax.config import *
@@ -209,7 +210,7 @@ def test_a_full_disk(size: str) -> None:
     unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "-r"]
     script = DISK.format(size=size, r1ci=f"{sys.executable} -m r1ci_jax")
     done = subprocess.run(
-        [*unshare, "sh", "-c", script], capture_output=True, text=True, timeout=300
+        [*unshare, "sh", "-c", script], capture_output=True, text=True, timeout=PATIENCE
     )
     if done.returncode == 99 or "unshare" in done.stderr[:10]:
         pytest.skip(f"NO SMALL DISK can be mounted here: {done.stderr.strip()}")

@@ -24,6 +24,7 @@ from r1ci_jax.model.hf import weights
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import checkpoint
+from tests.load import PATIENCE
 from tests.rollout.conftest import World
 from tests.rollout.scripts import CODE, CODE_TEXT, CODE_THEN_ANSWER, ENDLESS
 
@@ -151,7 +152,7 @@ class Terminal:
 
     def wait_for(self, *patterns: str) -> str:
         """The first pattern that what comes next matches."""
-        fresh, deadline = "", time.monotonic() + 120
+        fresh, deadline = "", time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if select.select([self._main], [], [], 1)[0]:
                 fresh += os.read(self._main, 4096).decode("utf-8", "replace")
@@ -188,6 +189,6 @@ def test_ctrl_c_stops_the_answer_and_not_the_programme(scripted) -> None:
                 break
         assert interrupted and answered_after and "│ ok!" in terminal.seen
         terminal.type("/quit\n")
-        assert terminal.process.wait(60) == 0
+        assert terminal.process.wait(PATIENCE) == 0
     finally:
         terminal.close()

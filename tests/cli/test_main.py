@@ -5,7 +5,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable
 
@@ -136,18 +135,15 @@ def test_stage_help_lists_every_knob(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("words", [["--help"], ["tasks", "list"], ["sandbox", "--help"]])
-def test_light_commands_start_fast_and_without_jax(words: list[str]) -> None:
+def test_light_commands_start_without_jax(words: list[str]) -> None:
     script = (
         "import sys; from r1ci_jax.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         "sys.exit(77 if 'jax' in sys.modules else 0)"
     )
-    began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # 0.1 s on an idle core; the bound leaves room for a machine that is busy with other tests.
-    assert time.monotonic() - began < 5
 
 
 def test_reader_that_goes_away_is_no_error() -> None:

@@ -35,3 +35,11 @@ def test_without_any_question_every_stage_reads_all_groups() -> None:
 def test_uniform_training_spends_the_same_steps_on_all_questions() -> None:
     (stage,) = stages.uniform_stages(STEPS)
     assert (stage.split, stage.steps) == (CUMULATIVE[3].split, 100)
+
+
+def test_the_last_step_of_a_stage_belongs_to_it() -> None:
+    plan = stages.curriculum_stages((2, 3), {1: 9, 2: 9})
+    found = [stages.curriculum_state(plan, done) for done in range(6)]
+    assert [(each["stage"], each["step"]) for each in found] == [
+        (1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (2, 3),
+    ]  # fmt: skip

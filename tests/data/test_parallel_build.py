@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import override
 
@@ -17,6 +16,7 @@ from r1ci_jax.data import datasets, question_splits, question_workers
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import base, registry
 from r1ci_jax.tasks.base import Example, Task, Verdict
+from tests.load import PATIENCE, wait_until
 
 
 def _files(directory: Path) -> dict[str, bytes]:
@@ -98,29 +98,21 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path: Path, ending: signal
         [*command, str(killed), "2"], env=environment, stderr=subprocess.DEVNULL
     )
     try:
-        _wait(lambda: len(datasets.task_names(killed)) == 3)
+        wait_until(lambda: len(datasets.task_names(killed)) == 3)
         drawing_processes = _children(build.pid)
         kept = _files(killed / "r1ci_tasks" / "toy_sorting")
         before = (killed / "r1ci_tasks" / "toy_sorting").stat().st_mtime_ns
     finally:
         build.send_signal(ending)
-        build.wait(timeout=60)  # although what is being drawn never ends
+        build.wait(timeout=PATIENCE)  # although what is being drawn never ends
     assert len(drawing_processes) >= 2
-    _wait(lambda: not any(_alive(pid) for pid in drawing_processes))
+    wait_until(lambda: not any(_alive(pid) for pid in drawing_processes))
     assert not datasets.is_built(killed, "r1ci_tasks", "held")
     (tmp_path / "hold").unlink()
     subprocess.run([*command, str(killed), "2", str(whole), "1"], env=environment, check=True)
     assert _files(killed) == _files(whole)
     assert _files(killed / "r1ci_tasks" / "toy_sorting") == kept
     assert (killed / "r1ci_tasks" / "toy_sorting").stat().st_mtime_ns == before
-
-
-def _wait(condition: collections.abc.Callable[[], bool]) -> None:
-    for _ in range(3_000):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("waited a minute in vain")
 
 
 def _children(pid: int) -> list[int]:

@@ -17,6 +17,7 @@ from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks import registry
 from r1ci_jax.tools import tpu
 from r1ci_jax.tools.launch import checks
+from tests.load import PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = {"3b": r1ci_3b, "7b": r1ci_7b, "14b": r1ci_14b}
@@ -133,7 +134,7 @@ def test_the_recipe_runs_from_data_to_report(tmp_path: pathlib.Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

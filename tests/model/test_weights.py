@@ -25,6 +25,7 @@ from r1ci_jax.model import presets, qwen2
 from r1ci_jax.model.hf import safetensors_file, weights
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import checkpoint as checkpoint_files
+from tests.load import PATIENCE
 
 GOLDEN = ("untied_gqa", "tied_mqa", "sharded_bf16")
 CONFIG = qwen2.Qwen2Config(
@@ -161,7 +162,11 @@ jax.block_until_ready(model.embed[...])
 print(before, peak())
 """
     done = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", source],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     before, peak = map(int, done.stdout.split())

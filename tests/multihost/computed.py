@@ -25,6 +25,7 @@ from r1ci_jax.sharding import placement
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import grpo_step, optimizer, sft, train_state
 from r1ci_jax.train.policy import Policy, Weights
+from tests.load import PATIENCE
 from tests.rollout.conftest import CONFIG as SCRIPTED
 from tests.rollout.conftest import World
 from tests.rollout.scripts import MIXED, ragged
@@ -72,7 +73,7 @@ class Late:
     def _run(self, code: str) -> None:
         assert self._held is not None
         # A stall fails the test, and does not hang it.
-        self.is_stalled = not self._released.wait(120.0)
+        self.is_stalled = not self._released.wait(PATIENCE)
         self._held.set_result(self._box.submit(code).result())
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from tests.conftest import ROOT
+from tests.load import PATIENCE
 
 SILENCE = 8.0
 """Seconds after which a host counts as lost; the machine may be busy."""
@@ -41,7 +42,7 @@ class Host:
     def last_line(self) -> str:
         return self.said.splitlines()[-1]
 
-    def wait(self, seconds: float = 300.0) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         return self.process.wait(seconds)
 
 

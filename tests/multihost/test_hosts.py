@@ -14,7 +14,7 @@ def ended(start_hosts: Start, how: str) -> list[Host]:
     """Three hosts that have ended."""
     found = start_hosts("tests.multihost.endings", how, hosts=3, devices=1)
     for host in found:
-        host.wait(60)
+        host.wait()
     return found
 
 

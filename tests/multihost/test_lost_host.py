@@ -11,6 +11,7 @@ import pytest
 
 from r1ci_jax.errors import RESUME_EXIT_STATUS
 from r1ci_jax.runtime import metrics
+from tests.load import PATIENCE
 from tests.multihost.conftest import SILENCE, Host, Start
 from tests.pipeline import test_kill
 from tests.pipeline.test_kill import TRAININGS, final, rows, timeless
@@ -26,13 +27,13 @@ EXPERIMENT = (
 
 def kill_at(hosts: Sequence[Host], workdir: pathlib.Path, stage: str, step: int) -> None:
     """Kill the second host as soon as this step is logged; the first one ends by itself."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE
     while not any(row["step"] >= step for row in rows(workdir, stage)):
         assert all(host.process.poll() is None for host in hosts), [host.said for host in hosts]
         assert time.monotonic() < deadline, f"{stage} {step} was never reached"
         time.sleep(0.01)
     hosts[1].process.send_signal(signal.SIGKILL)
-    assert hosts[0].wait(SILENCE + 30) == RESUME_EXIT_STATUS, hosts[0].said
+    assert hosts[0].wait() == RESUME_EXIT_STATUS, hosts[0].said
     assert hosts[0].last_line == (
         f"r1ci: host 1 is lost: no heartbeat for {SILENCE:g} s; "
         "the same command on all hosts resumes"

@@ -25,6 +25,7 @@ from r1ci_jax.cli import experiment_file as experiments
 from r1ci_jax.cli.main import RESUME_EXIT_STATUS
 from r1ci_jax.runtime import metrics
 from r1ci_jax.train import checkpoint, policy
+from tests.load import PATIENCE
 
 KILLS = int(os.environ.get("R1CI_KILLS", "2"))
 
@@ -111,7 +112,7 @@ class Run:
 
     def wait_for_work(self) -> None:
         """Until its first stage starts, or it has ended with only its report left."""
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + PATIENCE
         while ": start" not in self.said and self.process.poll() is None:
             assert time.monotonic() < deadline, "no stage ever started"
             time.sleep(0.01)
@@ -123,7 +124,7 @@ class Run:
         return self.process.returncode is not None
 
     def finish(self) -> None:
-        assert self.wait(600) and self.process.returncode == 0, self.said
+        assert self.wait(PATIENCE) and self.process.returncode == 0, self.said
 
 
 def rows(workdir: Path, stage: str | None = None) -> list[dict[str, Any]]:
@@ -151,7 +152,7 @@ def final(file: Path, workdir: Path, model: str) -> list[np.ndarray]:
 def stop(run: Run, workdir: Path, how: signal.Signals) -> None:
     """Stop it now; what SIGTERM promised is kept."""
     run.process.send_signal(how)
-    assert run.wait(120), "it went on"
+    assert run.wait(PATIENCE), "it went on"
     status = run.process.returncode
     if how == signal.SIGKILL or status == 0:  # it had just done its last stage
         assert status in (-signal.SIGKILL, 0), run.said

@@ -6,10 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
+
+from tests.load import PATIENCE, wait_until
 
 ROOT = pathlib.Path(__file__).parents[2]
 BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
@@ -33,7 +34,7 @@ def find_python(folder: pathlib.Path, path: str, **extra: str) -> subprocess.Com
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -134,7 +135,7 @@ class Tree:
         """Run the set-up; returns its status, which programs it called, and its error line."""
         (self.root / "calls").unlink(missing_ok=True)
         process = self.start()
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
         calls = self.root / "calls"
         return process.returncode, calls.read_text().split() if calls.exists() else [], errors
 
@@ -158,9 +159,7 @@ FULL = [
 
 def test_a_second_call_does_nothing(tree: Tree) -> None:
     assert tree.set_up() == (0, FULL, "")
-    begin = time.monotonic()
     assert tree.set_up() == (0, [], "")
-    assert time.monotonic() - begin < 2.0
 
 
 def change_a_pin(root: pathlib.Path) -> None:
@@ -208,7 +207,7 @@ def test_without_a_compiler_all_but_one_suite_is_there(tree: Tree) -> None:
     (tree.root / "no-compiler").touch()
     (tree.root / ".cache").mkdir()
     process = tree.start()
-    said, errors = process.communicate(timeout=60)
+    said, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert "WITHOUT the 84 Reasoning-Gym tasks" in said + errors
     assert "apt-get install gcc" in said + errors
@@ -222,12 +221,9 @@ def test_after_an_interruption_the_environment_is_built_anew(
     (tree.root / "pip-hangs").touch()
     calls = tree.root / "calls"
     with tree.start() as process:
-        deadline = time.monotonic() + 30
-        while "pip" not in (calls.read_text() if calls.exists() else ""):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: calls.exists() and "pip" in calls.read_text())
         process.send_signal(kill)
-        assert process.wait(timeout=10) != 0
+        assert process.wait(timeout=PATIENCE) != 0
     (tree.root / "pip-hangs").unlink()
     if kill == signal.SIGKILL:
         end_orphaned_step(tree.root)

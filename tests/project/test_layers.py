@@ -5,6 +5,8 @@ import sys
 
 import grimp
 
+from tests.load import PATIENCE
+
 ROOT = pathlib.Path(__file__).parents[2]
 LINT_IMPORTS = pathlib.Path(sys.executable).with_name("lint-imports")
 
@@ -16,7 +18,7 @@ def run(command: list[str | pathlib.Path], root: pathlib.Path) -> subprocess.Com
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 

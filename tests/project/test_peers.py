@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from r1ci_jax.errors import UserError
+from tests.load import PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[2]
 BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
@@ -111,7 +112,7 @@ def install(checkout: pathlib.Path, *names: str, **env: str) -> subprocess.Compl
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 

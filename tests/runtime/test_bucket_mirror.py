@@ -15,6 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, bucket_mirror, metrics, run_dir
+from tests.load import wait_until
 
 EXPERIMENT = Experiment(name="tiny", dataset=DatasetConfig(tasks=("toy_gcd_lcm",)))
 
@@ -192,11 +193,7 @@ def test_copies_are_made_during_the_run(tmp_path: Path) -> None:
     kept.pull()
     kept.start()
     (local / "metrics.jsonl").write_text("{}\n")
-    waiting = bucket_mirror.threading.Event()
-    for _ in range(500):
-        if (there / "metrics.jsonl").exists():
-            break
-        waiting.wait(0.01)
+    wait_until((there / "metrics.jsonl").exists)
     assert json.loads((there / "metrics.jsonl").read_text()) == {}
     kept.close()
 

@@ -10,6 +10,7 @@ import pytest
 
 from r1ci_jax.errors import RESUME_EXIT_STATUS
 from r1ci_jax.runtime.heartbeat import Heartbeat
+from tests.load import wait_until
 
 PAUSE = 0.1
 """Seconds between two signs of life."""
@@ -65,9 +66,7 @@ def parting(lifeline: Heartbeat) -> threading.Thread:
 def test_the_last_word_of_a_lost_host_is_no_sign_of_life(store: Store, lifeline: Watched) -> None:
     thread = parting(lifeline)
     store.other_speaks()  # said before it died, read after the error
-    deadline = time.monotonic() + 60
-    while lifeline.end is None and time.monotonic() < deadline:
-        time.sleep(PAUSE / 10)
+    wait_until(lambda: lifeline.end is not None)
     assert lifeline.end is not None and thread.is_alive()
     assert lifeline.end[0] == RESUME_EXIT_STATUS and "host 1 is lost" in lifeline.end[1]
     while thread.is_alive():  # lets the thread go

@@ -9,6 +9,7 @@ import pytest
 
 from r1ci_jax.errors import Resume
 from r1ci_jax.runtime import preemption
+from tests.load import PATIENCE
 
 
 def test_the_first_sigterm_only_asks(capfd):
@@ -39,7 +40,9 @@ with preemption.handle_sigterm():
     os.kill(os.getpid(), signal.SIGTERM)
     print("survived", flush=True)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (done.stdout, done.returncode) == ("asked True\n", -signal.SIGTERM)
 
 

@@ -113,7 +113,7 @@ def test_lock_dies_with_its_process(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib, time; from r1ci_jax.runtime import run_dir;"
         "handle = run_dir._lock(pathlib.Path(sys.argv[1])); print('held', flush=True);"
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE

@@ -15,6 +15,7 @@ from r1ci_jax.tasks import jail_scoring
 from r1ci_jax.tasks.jail_scoring import NO_CODE_FROM_TEXT, SCORING_JAIL, ScoringJail
 from r1ci_jax.tasks.math import equality
 from r1ci_jax.tasks.reasoning_gym.gym_scoring import JailScorer, Job
+from tests.load import PATIENCE
 
 MARK = pathlib.Path("/tmp/r1ci_jailed_was_here")
 EVALUATE = "number = 1.0 if eval(request) == 42 else 0.0"
@@ -61,7 +62,7 @@ def test_hostile_text_is_wrong_and_reaches_neither_the_host_nor_other_answers() 
 def test_two_seconds_are_the_most() -> None:
     limits = jail_policy.read(jail_scoring.POLICY).limits
     assert limits.cpu_seconds <= limits.wall_seconds < 2
-    assert SCORING_JAIL.numbers("import time; time.sleep(60); number = 1.0", [0]) == [None]
+    assert SCORING_JAIL.numbers("import time; time.sleep(600); number = 1.0", [0]) == [None]
 
 
 def test_the_shape_check_missing_a_scorer_still_gives_nothing_to_a_liar() -> None:
@@ -189,7 +190,7 @@ def test_a_forked_process_opens_its_own_and_leaves_its_parents_alone() -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.stdout, done.stderr) == ("[4.0]\n", "")

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import time
 from typing import Any
 
 import pyarrow
@@ -15,6 +14,7 @@ from r1ci_jax.tasks.base import Example
 from r1ci_jax.tasks.jail_scoring import ScoringJail
 from r1ci_jax.tasks.math import equality, extraction, math_tasks
 from r1ci_jax.tasks.math.math_tasks import HubFile, HubTask
+from tests.load import at_most
 
 SAMPLE = {"gsm_hard": 330, "math_geometry": 218, "math_counting_and_probability": 193}
 """Items of the released sample; every one is usable."""
@@ -225,11 +225,10 @@ def test_hostile_answers_never_reach_the_parser() -> None:
         "\x00",
         "७\\sqrt{3}",
     )
-    start = time.perf_counter()
-    for expected in ("10\\sqrt{3}", "7", "(1,2)", "Evelyn"):
-        for text in hostile:
-            assert not extraction.score_answer(expected, text, forbidden).correct
-    assert time.perf_counter() - start < 1
+    with at_most(cpu_seconds=20.0):
+        for expected in ("10\\sqrt{3}", "7", "(1,2)", "Evelyn"):
+            for text in hostile:
+                assert not extraction.score_answer(expected, text, forbidden).correct
 
 
 def test_unusable_rows_are_dropped(tmp_path: pathlib.Path) -> None:

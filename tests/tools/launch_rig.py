@@ -4,13 +4,17 @@ The programs note how they were called and really carry out what they are told, 
 each worker's disk. Two things are stood in for on a worker: the set-up's downloads, and r1ci.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+
+from tests.load import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +61,8 @@ start=$(wc -l <"$HOME/starts")
 status=$(sed -n "${start}p" "$HOME/statuses" 2>/dev/null)
 if [ "$status" = hang ]; then
     trap 'echo saved >"$HOME/saved"; exit 75' TERM
-    while :; do sleep 1; done
+    : >"$HOME/trapped"
+    while kill -0 "$LAUNCH_OWNER" 2>/dev/null; do sleep 1; done  # not longer than the tests
 fi
 if [ -n "$PROBE_SCRIPT" ] && [ "${status:-0}" = 0 ]; then "$PROBE_PYTHON" "$PROBE_SCRIPT" "$@"; fi
 exit "${status:-0}"
@@ -150,6 +155,15 @@ time.sleep(0.05)
 """
 
 
+def end_workers(folder: Path) -> None:
+    """End every process that a launch of this folder has left, also when a test was aborted."""
+    mark = b"LAUNCH_RIG=" + os.fsencode(folder) + b"\0"
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+            if mark in (place / "environ").read_bytes():
+                os.kill(int(place.name), signal.SIGKILL)
+
+
 class Rig:
     """The checkout, and what became of it."""
 
@@ -160,6 +174,7 @@ class Rig:
             **os.environ,
             "PATH": f"{folder / 'bin'}:{folder / 'tools'}",
             "LAUNCH_RIG": str(folder),
+            "LAUNCH_OWNER": str(os.getpid()),
             "LAUNCH_SLICES": "1",
             "LAUNCH_HOSTS": "4",
             "PYTHONPATH": str(ROOT),
@@ -222,7 +237,7 @@ class Rig:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
 

@@ -4,13 +4,14 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from r1ci_jax.runtime import run_dir
+from tests.load import PATIENCE, wait_until
+from tests.tools import launch_rig
 from tests.tools.launch_rig import Rig
 
 # Replaces training: the first process writes a run directory.
@@ -29,10 +30,11 @@ HOSTS = ("me@one", "two")
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Rig:
+def rig(tmp_path: Path) -> Iterator[Rig]:
     made = Rig(tmp_path)
     (tmp_path / "probe_run.py").write_text(PROBE)
-    return made
+    yield made
+    launch_rig.end_workers(tmp_path)  # a test that failed may leave a run that never ends
 
 
 def by_ssh(rig: Rig, *words: str) -> tuple[str, ...]:
@@ -44,13 +46,6 @@ def by_ssh(rig: Rig, *words: str) -> tuple[str, ...]:
 
 QUEUED = ("experiments/probe.py", "--tpu=v5p-32", "--workdir=gs://a-bucket/probe")
 XPK = (*QUEUED, "--via=xpk", "--cluster=c")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_ssh_ships_starts_and_collects(rig: Rig) -> None:
@@ -120,8 +115,8 @@ def test_worker_that_fails_ends_the_launch_and_stops_the_others(rig: Rig) -> Non
     last = done.stderr.splitlines()[-1]
     assert last.startswith("r1ci: step 7 of 7 failed with exit status 3: ssh") and "two" in last
     assert "the command failed with exit status 3" in done.stderr
-    until(lambda: (rig.worker("me@one") / "saved").exists())
-    until(lambda: (rig.worker("me@one") / "r1ci/probe-0/.job/status").exists())
+    wait_until(lambda: (rig.worker("me@one") / "saved").exists())
+    wait_until(lambda: (rig.worker("me@one") / "r1ci/probe-0/.job/status").exists())
     assert len(rig.starts("me@one")) == 1, "what was told to stop is not started again"
 
 
@@ -136,9 +131,9 @@ def test_run_outlives_the_launch_that_was_interrupted(rig: Rig) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: bool(rig.starts("me@one")) and len(rig.calls()) >= 10)
+    wait_until(lambda: (rig.worker("me@one") / "trapped").exists() and len(rig.calls()) >= 10)
     launch.send_signal(signal.SIGINT)
-    _, errors = launch.communicate(timeout=60)
+    _, errors = launch.communicate(timeout=PATIENCE)
     assert launch.returncode == 130 and "Follow the log again." in errors
     job = rig.worker("me@one") / "r1ci/probe-0"
     assert not (job / ".job/status").exists()
@@ -155,7 +150,7 @@ def test_run_outlives_the_launch_that_was_interrupted(rig: Rig) -> None:
 
 
 def test_number_of_a_job_that_is_somebody_elses_now_is_left_alone(rig: Rig) -> None:
-    other = subprocess.Popen(["/bin/sleep", "60"])
+    other = subprocess.Popen(["/bin/sleep", "600"], env=rig.environment)
     state = rig.worker("two") / "r1ci/probe-1/.job"
     state.mkdir(parents=True)
     (state / "pid").write_text(f"{other.pid}\n")
@@ -234,8 +229,7 @@ def test_signal_of_kubernetes_reaches_the_command(rig: Rig) -> None:
         cwd=app,
         env={**rig.environment, "HOME": str(rig.worker("pod"))},
     )
-    until(lambda: bool(rig.starts("pod")))
-    time.sleep(0.3)  # until the command has its trap
+    wait_until((rig.worker("pod") / "trapped").exists)
     pod.terminate()
-    assert pod.wait(timeout=30) == 75
+    assert pod.wait(timeout=PATIENCE) == 75
     assert (rig.worker("pod") / "saved").exists()

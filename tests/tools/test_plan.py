@@ -19,6 +19,7 @@ from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tools import tpu
 from r1ci_jax.tools.plan import costs, estimate, hlo, programs, summary
+from tests.load import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 TINY = Qwen2Config(
@@ -283,7 +284,7 @@ def run_plan(*words: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -18,6 +18,7 @@ from flax import nnx
 from r1ci_jax.errors import UserError
 from r1ci_jax.train import checkpoint, checkpoint_dir, optimizer, train_state
 from r1ci_jax.train.checkpoint import CheckpointManager
+from tests.load import PATIENCE, at_most
 
 METADATA = {"seed": 7, "data": {"position": [1, 2], "name": "größe"}, "curriculum": None}
 
@@ -119,7 +120,7 @@ def test_params_are_replaced_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["params"]
 
 
-def test_a_save_of_a_million_parameters_is_fast(tmp_path):
+def test_a_save_of_a_million_parameters_takes_little_processor_time(tmp_path):
     state = train_state.init_state(
         {f"layer{i}": jnp.ones((64, 512)) for i in range(32)},
         optimizer.make_optimizer(optimizer.constant_schedule(0.1), clip_norm=1.0),
@@ -127,14 +128,10 @@ def test_a_save_of_a_million_parameters_is_fast(tmp_path):
     with CheckpointManager(tmp_path) as checkpoints:
         checkpoints.save(0, state, {})
         checkpoints.wait()
-        seconds = []
         for step in (1, 2, 3):
-            start = time.monotonic()
-            checkpoints.save(step, state, {})
-            checkpoints.wait()
-            seconds.append(time.monotonic() - start)
-    # 0.07 s on an idle core; the bound leaves room for a busy one.
-    assert min(seconds) < 2.0
+            with at_most(cpu_seconds=10.0):  # less than a tenth of a second, if nothing is amiss
+                checkpoints.save(step, state, {})
+                checkpoints.wait()
 
 
 def test_restore_in_a_new_process_onto_another_mesh(tmp_path):
@@ -171,7 +168,7 @@ def test_restore_in_a_new_process_onto_another_mesh(tmp_path):
         JAX_NUM_CPU_DEVICES="8",
         PYTHONWARNINGS="error",
     )
-    _, errors = child.communicate(timeout=120)
+    _, errors = child.communicate(timeout=PATIENCE)
     assert child.returncode == 0, errors
     # And back onto one device.
     with CheckpointManager(tmp_path) as checkpoints:
@@ -216,7 +213,7 @@ def test_kill_at_any_moment_leaves_a_whole_step(tmp_path):
                 break
         time.sleep(delay)
         child.send_signal(signal.SIGKILL)
-        _, errors = child.communicate(timeout=60)
+        _, errors = child.communicate(timeout=PATIENCE)
         assert child.returncode == -signal.SIGKILL, errors
     with CheckpointManager(tmp_path) as checkpoints:
         last = checkpoints.latest()
@@ -281,7 +278,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(tmp_path)
         """,
         str(tmp_path),
     )
-    output, errors = child.communicate(timeout=120)
+    output, errors = child.communicate(timeout=PATIENCE)
     assert child.returncode == 0, errors
     message, steps = output.splitlines()
     assert message.startswith(f"checkpoint {tmp_path / '2'} cannot be written: ")

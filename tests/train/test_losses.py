@@ -244,3 +244,15 @@ def test_a_batch_without_any_sampled_token_is_finite():
     metrics = losses.grpo_metrics(sums, kl_coef=0.01)
     assert float(loss) == 0.0
     assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_a_single_sampled_token_has_the_whole_weight() -> None:
+    mask_BT = jnp.array([[False, True, False], [False, False, False], [True, True, False]])
+    expected_BT = [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
+    np.testing.assert_array_equal(losses.token_weights(mask_BT), expected_BT)
+
+
+def test_a_step_of_one_trajectory_is_divided_by_one() -> None:
+    one = losses.GrpoSums(*(jnp.float32(0.0) for _ in losses.GrpoSums._fields))
+    one = one._replace(surrogate=jnp.float32(0.5), sequences=jnp.float32(1.0))
+    assert losses.grpo_metrics(one, kl_coef=0.0)["surrogate"] == 0.5

@@ -1,9 +1,9 @@
 """Directories that hold a model in another form than a whole Hugging Face checkpoint."""
 
-import json
 from pathlib import Path
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import json_reader
 
 _FORMATS = (
     (
@@ -45,8 +45,8 @@ def require_no_adapter(directory: Path) -> None:
 
 def _base_name(adapter_config: Path) -> str:
     try:
-        found = json.loads(adapter_config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = json_reader.read(adapter_config)
+    except (OSError, json_reader.JsonError):
         return " (adapter_config.json cannot be read)"
     base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
     return f" {base.splitlines()[0]}" if isinstance(base, str) and base.strip() else ""
