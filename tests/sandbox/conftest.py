@@ -9,12 +9,14 @@ import pytest
 
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, Session, Status
 
+PATIENCE = 120.0
+"""Seconds after which an event that never came counts as a stall, however busy the machine."""
 POLICY = SandboxConfig.from_policy("default").limits
 # The policy's own, but for what a test would wait long to meet.
 LIMITS = dataclasses.replace(
     POLICY,
     cpu_seconds=2.0,
-    wall_seconds=10.0,
+    wall_seconds=60.0,
     output_bytes=POLICY.output_bytes // 4,
     processes=POLICY.processes // 2,
     file_bytes=POLICY.file_bytes // 4,
@@ -51,7 +53,7 @@ def policy_limits() -> Limits:
 @pytest.fixture(scope="session")
 def patient() -> Limits:
     """Room for scripts that import much on a busy machine."""
-    return dataclasses.replace(LIMITS, cpu_seconds=20.0, wall_seconds=60.0)
+    return dataclasses.replace(LIMITS, cpu_seconds=20.0, wall_seconds=120.0)
 
 
 TRY = """
@@ -92,7 +94,7 @@ def descendants() -> Callable[[int], set[int]]:
     return _descendants
 
 
-def _eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+def _eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -15,7 +15,7 @@ def collected(box: Sandbox, code: str, *names: str) -> ExecResult:
     begin = time.monotonic()
     result = box.run("import os\n" + code, collect=names)
     assert result.status not in SANDBOX_FAULTS and result.attempt == 1, result
-    assert time.monotonic() - begin < 8, "whatever lies there, it is passed by"
+    assert time.monotonic() - begin < 60, "whatever lies there, it is passed by"
     return result
 
 
@@ -182,5 +182,5 @@ time.sleep(0.2)
     for _ in range(3):
         begin = time.monotonic()
         result = collected(box, code, "f")
-        assert result.status is Status.OK and time.monotonic() - begin < 4, result
+        assert result.status is Status.OK and time.monotonic() - begin < 60, result
         assert result.files in ({"f": b"x"}, {}), "it may do without its own files"

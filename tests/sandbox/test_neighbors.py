@@ -28,7 +28,7 @@ def call(number, *arguments):
 @pytest.fixture(scope="module")
 def fork_servers() -> Sandbox:
     """Two fork servers, for what only they have in common."""
-    return Sandbox(SandboxConfig(workers=2, limits=Limits(cpu_seconds=4.0, wall_seconds=20.0)))
+    return Sandbox(SandboxConfig(workers=2, limits=Limits(cpu_seconds=4.0, wall_seconds=120.0)))
 
 
 def on_every_worker(box: Sandbox, code: str) -> list[ExecResult]:
@@ -221,7 +221,7 @@ def test_a_session_that_ran_between_its_cells_has_ended(
     """Without control groups nothing freezes it: here it is continued from outside."""
     nsjail, python = nsjail_binary.find_nsjail(), jail_python.find()
     worker = Worker(nsjail, python, jail_policy.read("default"), 0, None)
-    limits = Limits(wall_seconds=60.0)
+    limits = Limits(wall_seconds=120.0)
     try:
         before = descendants(os.getpid())
         number = worker.open(limits)
@@ -335,3 +335,14 @@ def test_a_policy_that_has_gone_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> N
     result = worker.run("print(1)", Limits())
     worker.close()
     assert result.status is Status.INFRA_ERROR and "/none" in result.detail
+
+
+def test_a_defect_in_a_workers_thread_ends_the_waiting_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def defect(self: Worker) -> None:
+        raise ValueError("a defect of our own")
+
+    monkeypatch.setattr(Worker, "start", defect)
+    with pytest.raises((ValueError, RuntimeError)):
+        Sandbox(SandboxConfig(workers=1))

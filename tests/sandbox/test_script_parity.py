@@ -77,7 +77,7 @@ def plain(name: str) -> tuple[str, str, int]:
         work.mkdir()
         done = subprocess.run(
             [sys.executable, str(path)], stdin=subprocess.DEVNULL, capture_output=True, cwd=work,
-            env={**environment, "HOME": str(work), "TMPDIR": str(work)}, check=False, timeout=100,
+            env={**environment, "HOME": str(work), "TMPDIR": str(work)}, check=False, timeout=600,
         )  # fmt: skip
         out, err = (as_in_jail(part.decode(), str(path)) for part in (done.stdout, done.stderr))
         return out, err, done.returncode

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -157,9 +156,9 @@ def test_paths_with_odd_characters_survive_rendering(tmp_path: pathlib.Path) -> 
 def test_prepare_is_idempotent_and_respects_what_is_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begin = time.monotonic()
+    made = jail_python.find().root.stat().st_mtime_ns
     assert prepare_jail.main([]) == 0 and prepare_jail.main(["--check-binary"]) == 0
-    assert time.monotonic() - begin < 2
+    assert jail_python.find().root.stat().st_mtime_ns == made
     assert "sandbox Python ready" in capsys.readouterr().out
     (tmp_path / "mine").write_text("precious")
     monkeypatch.setenv("R1CI_JAIL_PREFIX", str(tmp_path))
@@ -202,7 +201,7 @@ def test_exec_shows_output_and_verdict(
     shown = capsys.readouterr()
     assert shown.out == "out\n" and shown.err.startswith("err\n[exit_nonzero; exit 3; cpu ")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"while True: pass")))
-    assert command("exec", "-", "--json", "--cpu-seconds", "0.2") == 1
+    assert command("exec", "-", "--json", "--cpu-seconds", "0.2", "--wall-seconds", "120") == 1
     assert json.loads(capsys.readouterr().out)["status"] == "timeout_cpu"
     with pytest.raises(UserError, match="cannot read /nonexistent"):
         command("exec", "/nonexistent")

@@ -121,7 +121,7 @@ def test_the_census_sees_what_is_left(tmp_path: pathlib.Path) -> None:
     (tmp_path / "folder").rmdir()
     began = time.monotonic()
     assert before.wait_until_stable(tmp_path, 10.0).growth(before) == {}
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 def test_temporary_files_go_to_a_place_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
