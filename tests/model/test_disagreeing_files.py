@@ -290,7 +290,7 @@ def adapter_beside_a_model(directory: pathlib.Path) -> None:
         (only("model_index.json"), "pipeline of several models"),
         (only("notes.txt"), "is it a Hugging Face checkpoint?"),
         (lambda d: (d / "config.json").write_text('{"experiment": {}}'), "is a run directory"),
-        (lambda d: (d / "config.json").write_text("[" * 100_000), "not valid JSON"),
+        (lambda d: (d / "config.json").write_text("[" * 100_000), "nested more than 100 levels"),
         (overlap, "damaged safetensors header"),
     ],
 )

@@ -280,7 +280,7 @@ BAD = {
     ),
     "index of an absent tensor": (index_of_absent_tensor, "names tensors its files do not hold"),
     "damaged index": (write("model.safetensors.index.json", "{}"), "it has no weight_map"),
-    "config of nonsense": (write("config.json", "{"), "not valid JSON"),
+    "config of nonsense": (write("config.json", "{"), "is not JSON"),
     "config that is a list": (write("config.json", "[]"), "not a JSON object"),
     "another family": (config(model_type="mistral"), "model_type is 'mistral'; only Qwen-2"),
     "no family": (config(model_type=...), "model_type is None"),

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,27 @@ def record_runs(monkeypatch: pytest.MonkeyPatch) -> list[Sampled]:
         )
         return found
 
+    run_batches = Runner.run_batches
+
+    def noted_batches(
+        runner: Runner, batches: Iterable[Sequence[Request]], **settings: Any
+    ) -> Generator[list[Trajectory]]:
+        asked = [list(batch) for batch in batches]
+        requests, found = list(itertools.chain(*asked)), list[Trajectory]()
+        for made in run_batches(runner, asked, **settings):
+            found += made
+            yield made
+        recorded.append(
+            Sampled(
+                {request.agent.name for request in requests},
+                {request.sampling.temperature for request in requests},
+                runner.turn_penalty_after,
+                found,
+            )
+        )
+
     monkeypatch.setattr(Runner, "run", noted)
+    monkeypatch.setattr(Runner, "run_batches", noted_batches)
     return recorded
 
 
@@ -135,10 +156,12 @@ def score(policy: Policy, params: Params, tokens_BT: jax.Array, *, temperature: 
 
 def mismatch(directory: RunDir, model: str, sampled: Sampled) -> float:
     """Largest difference between the recorded log-probabilities and those by a model's weights."""
-    policy, params, _ = policies.load(EXPERIMENT, directory.tokenizer)
-    if model != "untrained":
+    policy, _ = policies.load(EXPERIMENT, directory.tokenizer)
+    if model == "untrained":
+        params = policies.load_untrained(EXPERIMENT, policy)
+    else:
         path = directory.checkpoints / model / "final"
-        params, _ = checkpoint.load_params(path, checkpoint.abstract(params))
+        params, _ = checkpoint.load_params(path, policy.abstract_params)
     tokens_BT = np.zeros((8, 192), np.int32)
     for row, one in enumerate(sampled.trajectories):
         tokens_BT[row, : len(one.tokens)] = one.tokens

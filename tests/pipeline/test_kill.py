@@ -20,9 +20,12 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from r1ci_jax.cli import experiment_file as experiments
 from r1ci_jax.cli.main import RESUME_EXIT_STATUS
+from r1ci_jax.data import batching
+from r1ci_jax.evaluate import evaluation
 from r1ci_jax.runtime import metrics
 from r1ci_jax.train import checkpoint, policy
 from tests.load import PATIENCE
@@ -144,7 +147,12 @@ def untimed_trajectories(workdir: Path) -> list[dict[str, Any]]:
 
 
 def final(file: Path, workdir: Path, model: str) -> list[np.ndarray]:
-    shapes = policy.load(experiments.load(str(file)), workdir / "tokenizer").policy.abstract_params
+    with pytest.MonkeyPatch.context() as patched:  # what the file replaces is put back
+        patched.setattr(batching.Batches, "__next__", batching.Batches.__next__)
+        patched.setattr(metrics.MetricsWriter, "write", metrics.MetricsWriter.write)
+        patched.setattr(evaluation, "TRAJECTORIES_PER_SLOT", evaluation.TRAJECTORIES_PER_SLOT)
+        experiment = experiments.load(str(file))
+    shapes = policy.load(experiment, workdir / "tokenizer").policy.abstract_params
     loaded, _ = checkpoint.load_params(workdir / "checkpoints" / model / "final", shapes)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(loaded)]
 

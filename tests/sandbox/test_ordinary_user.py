@@ -37,7 +37,8 @@ def place() -> Iterator[pathlib.Path]:
         for name in ("r1ci_jax", "sandboxes"):
             shutil.copytree(REPOSITORY / name, directory / name, ignore=ignore)
         (directory / "tests/sandbox").mkdir(parents=True)
-        shutil.copy(REPOSITORY / "tests/conftest.py", directory / "tests")
+        for name in ("conftest.py", "load.py"):
+            shutil.copy(REPOSITORY / "tests" / name, directory / "tests")
         shutil.copy(REPOSITORY / "pyproject.toml", directory)
         for name in ("conftest.py", *FILES):
             shutil.copy(REPOSITORY / "tests/sandbox" / name, directory / "tests/sandbox")
