@@ -331,7 +331,7 @@ class Worker:
                         for stream in streams.values():
                             stream.drain()
                         return report
-                    begin = time.monotonic()
+                    begin = time.monotonic() - report["started"]
                 if not said_stop and any(stream.overflow for stream in capped):
                     said_stop = True
                     self._server.control.send(b'{"op": "kill"}')

@@ -31,7 +31,7 @@ LONGEST_WAIT = 0.5
 SHORTEST_WAIT = 0.005
 """Bounds of the time between two readings of the CPU clock."""
 ALONE_SECONDS = 0.2
-"""Before this time, only the CPU clock of a script's first process is read."""
+"""After this time, the host is told that a script runs, and the clocks of all processes are read."""
 IDLE_SECONDS = 0.05
 """CPU time between two cells that ends a session: it found a way to run while it is stopped."""
 MESSAGE_BYTES = 1 << 16
@@ -129,7 +129,6 @@ class Server:
             os.close(fd)
         self.output_fds = next_fds
         begin, cpu_before = time.monotonic(), child.cpu_seconds()
-        self.send({"started": True})
         child.open_gate(request["size"])
         # Fork the next script's child while this script runs.
         self.ready, self.ready_limits = self.fork(request["limits"], next_fds), request["limits"]
@@ -323,8 +322,13 @@ class Server:
                 events.register(fd, select.POLLIN)
         seen = Watched()
         said = b""
+        announced = request["op"] != "run"
         while True:
             seen.wall = time.monotonic() - begin
+            if not announced and seen.wall >= ALONE_SECONDS:
+                # Most scripts end before, and so cost the host no second message.
+                announced = True
+                self.send({"started": seen.wall})
             clock = child.cpu_seconds if seen.wall < ALONE_SECONDS else child.all_cpu_seconds
             try:
                 seen.cpu = clock() - cpu_before
@@ -335,6 +339,8 @@ class Server:
                 seen.limit = "cpu" if cpu_left <= 0 else "wall"
                 return seen
             pause = min(LONGEST_WAIT, wall_left, max(cpu_left / self.cores, SHORTEST_WAIT))
+            if not announced:
+                pause = min(pause, max(ALONE_SECONDS - seen.wall, SHORTEST_WAIT))
             for fd, _ in events.poll(max(1, pause * 1000)):
                 if fd == child.done_fd:
                     heard = os.read(fd, 4096)
