@@ -31,7 +31,7 @@ LONGEST_WAIT = 0.5
 SHORTEST_WAIT = 0.005
 """Bounds of the time between two readings of the CPU clock."""
 ALONE_SECONDS = 0.2
-"""After this time, the host is told that a script runs, and the clocks of all processes are read."""
+"""After this time the host is told that a script runs, and the clocks of all processes count."""
 IDLE_SECONDS = 0.05
 """CPU time between two cells that ends a session: it found a way to run while it is stopped."""
 MESSAGE_BYTES = 1 << 16
