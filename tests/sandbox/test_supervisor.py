@@ -62,12 +62,12 @@ time.sleep(0.5); print("running", flush=True); time.sleep(60)
         finally:
             host.kill()
     assert len(jailed) >= 4, "nsjail, its process 1, the script and its child"
-    assert eventually(lambda: not any(alive(pid) for pid in jailed))
+    assert eventually(lambda: not any(alive(pid) for pid in jailed), 2.0)
 
 
 def worker_of_a_new_process(before: set[int], descendants: Descendants) -> int:
     """The child of this process below which a process has appeared since."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         time.sleep(0.05)
         try:
@@ -100,7 +100,7 @@ def test_p10_a_worker_that_is_always_lost_is_a_fault(
     """Never a time-out, never a reward of zero: the status says that there is no verdict."""
     stop = threading.Event()
     known = descendants(os.getpid())
-    limits = dataclasses.replace(box.config.limits, wall_seconds=120.0)
+    limits = dataclasses.replace(box.config.limits, wall_seconds=20.0)
     future = box.submit("import time; time.sleep(15)", limits)
 
     def kill_whatever_runs() -> None:
@@ -118,7 +118,7 @@ def test_p10_a_worker_that_is_always_lost_is_a_fault(
         stop.set()
         killer.join()
     assert result.status is Status.INFRA_ERROR and result.attempt >= 2 and result.detail
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 20
     while box.run("print(1)").status is not Status.OK:
         assert time.monotonic() < deadline
 
@@ -137,7 +137,7 @@ def test_close_ends_what_runs_and_drops_what_waits(box: Sandbox, eventually: Eve
     begin = time.monotonic()
     own.close()
     own.close()
-    assert time.monotonic() - begin < 60
+    assert time.monotonic() - begin < 5
     assert first.result().status is Status.INFRA_ERROR and second.cancelled()
     assert eventually(lambda: own_children() <= outside)
 
