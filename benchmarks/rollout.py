@@ -36,13 +36,13 @@ import itertools
 import json
 import math
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, override
 from unittest import mock
 
 import alternate
+import late_script
 import scripted
 
 from r1ci_jax.config import SamplerConfig, TurnLimits
@@ -53,7 +53,7 @@ from r1ci_jax.rollout.episode import Request
 from r1ci_jax.rollout.trajectory import RolloutId
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, SlotInput, SlotOutput
-from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig, Status
+from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chatml, protocol
 
@@ -136,7 +136,7 @@ class SteppedEngine(Engine):
         self.held = [held for held in self.held if held.ready > self.now]
         for held in due:
             if not held.cancelled():
-                held.set_result(RESULT)
+                held.set_result(scripted.RESULT)
 
     @contextlib.contextmanager
     def keeps_time(self) -> Iterator[None]:
@@ -151,9 +151,6 @@ class SteppedEngine(Engine):
             wait_for_all=lambda futures: self.wait_until(max(ready(futures), default=0)),
         ):
             yield
-
-
-RESULT = ExecResult(status=Status.OK, stdout="499500\n", stderr="", exit_code=0)
 
 
 class Held(concurrent.futures.Future[ExecResult]):
@@ -182,30 +179,6 @@ class StandIn:
     def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
         """Submit like `Sandbox.submit`."""
         return Held(self._engine, self._engine.now + self._steps)
-
-
-class OneLate:
-    """Stand-in for the sandbox whose first script takes some seconds, and all others none."""
-
-    def __init__(self, seconds: float) -> None:
-        """Delay the first script by `seconds`."""
-        self._seconds: float | None = seconds
-        self.ended: float | None = None
-        """Time at which the first script ended."""
-
-    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
-        """Submit like `Sandbox.submit`."""
-        future: concurrent.futures.Future[ExecResult] = concurrent.futures.Future()
-        if self._seconds is None:
-            future.set_result(RESULT)
-        else:
-            threading.Timer(self._seconds, self._end, (future,)).start()
-            self._seconds = None
-        return future
-
-    def _end(self, future: concurrent.futures.Future[ExecResult]) -> None:
-        self.ended = time.monotonic()
-        future.set_result(RESULT)
 
 
 class World:
@@ -451,44 +424,11 @@ def with_sandbox(world: World, workers: int) -> dict[str, Any]:
     return report
 
 
-def with_late_script(world: World, late: float) -> dict[str, Any]:
-    """Run a batch without and with one late script; check that both sample equal tokens."""
-    report: dict[str, Any] = {}
-    made = {}
-    for name, seconds in (("instant", 0.0), ("late", late)):
-        box: Any = OneLate(seconds)
-        runner, times = world.runner(box), list[tuple[float, int]]()
-        world.engine.load(world.weights)
-        began = time.monotonic()
-        made[name] = runner.run(
-            world.requests(0), on_done=lambda done, to=times: to.append((time.monotonic(), done))
-        )
-        took = time.monotonic() - began
-        instants = [began, *(when for when, _ in times)]
-        others = [when for when, done in times if done >= len(made[name]) - 1]
-        report |= {
-            f"trajectories_{name}": len(made[name]),
-            f"seconds_{name}": took,
-            f"seconds_of_others_{name}": others[0] - began,
-            f"longest_seconds_without_chunk_{name}": max(
-                after - before for before, after in itertools.pairwise(instants)
-            ),
-            f"done_when_script_ended_{name}": max(
-                (done for when, done in times if when <= (box.ended or math.inf)), default=0
-            ),
-            f"waited_seconds_{name}": runner.waited_seconds,
-            f"slot_waited_fraction_{name}": runner.slot_waited_seconds / took,
-        }
-    if made["instant"] != made["late"]:
-        raise AssertionError("a late script changed what was sampled")
-    return report
-
-
 def measure(setting: Setting, *, sandbox: bool, late: float | None) -> dict[str, Any]:
     """Return the report of one chunk length."""
     world = World(setting)
     if late is not None:
-        figures = with_late_script(world, late)
+        figures = late_script.measure(world, late)
     else:
         figures = with_sandbox(world, workers=2) if sandbox else simulated(world)
     return {"setting": dataclasses.asdict(setting), **figures}

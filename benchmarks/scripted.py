@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from r1ci_jax.model import qwen2
+from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
 
@@ -29,6 +30,8 @@ SCRIPTS = (
     "import numpy as np; print(np.arange(9).reshape(3, 3) @ np.eye(3))",
 )
 """The policy runs these scripts, equally often."""
+RESULT = ExecResult(status=Status.OK, stdout="499500\n", stderr="", exit_code=0)
+"""Result of the first of them, for stand-ins of the sandbox."""
 CERTAIN = 30.0
 """The logits of the tokens that may follow exceed all others by this much."""
 

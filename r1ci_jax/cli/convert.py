@@ -91,11 +91,12 @@ def _end_texts(directory: Path, checkpoint: Path, tokenizer: "Tokenizer") -> dic
 
     A base model's files name `<|endoftext|>`, and training has taught `<|im_end|>`.
     """
+    from r1ci_jax.runtime import json_reader
     from r1ci_jax.text import stop_tokens
     from r1ci_jax.text.tokenizer import MESSAGE_END
 
     path = checkpoint / stop_tokens.GENERATION_FILE
-    generation = stop_tokens.read_object(path) if path.is_file() else {}
+    generation = json_reader.load_object(path, stop_tokens.REMEDY) if path.is_file() else {}
     others = [index for index in tokenizer.stop_token_ids if index != tokenizer.eos_id]
     generation |= {
         "eos_token_id": [tokenizer.eos_id, *others],  # the first is the one that training taught
@@ -104,7 +105,7 @@ def _end_texts(directory: Path, checkpoint: Path, tokenizer: "Tokenizer") -> dic
     texts = {stop_tokens.GENERATION_FILE: _json_text(generation)}
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (directory / name).is_file():
-            described = stop_tokens.read_object(directory / name)
+            described = json_reader.load_object(directory / name, stop_tokens.REMEDY)
             texts[name] = _json_text(described | {"eos_token": MESSAGE_END})
     return texts
 

@@ -72,6 +72,24 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
+def load_object(path: Path, remedy: str) -> dict[str, Any]:
+    """Parse the JSON object in a file that the user can replace.
+
+    Args:
+        path: The file.
+        remedy: Advice to the user, such as "fetch the checkpoint again".
+
+    Raises:
+        UserError: The file cannot be read, or holds no JSON object.
+    """
+    try:
+        return read_object(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; {remedy}") from error
+    except JsonError as error:
+        raise UserError(f"{error}, or {remedy}") from error
+
+
 def _too_deep(source: object) -> JsonError:
     return JsonError(f"{source} is nested more than {MAX_DEPTH} levels deep; flatten it")
 

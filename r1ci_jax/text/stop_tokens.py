@@ -13,6 +13,8 @@ from r1ci_jax.runtime import json_reader
 
 GENERATION_FILE = "generation_config.json"
 _MODEL_FILE = "config.json"
+REMEDY = "fetch the checkpoint again"
+"""Advice where a file of a checkpoint is damaged."""
 _KEY = "eos_token_id"
 
 
@@ -25,18 +27,8 @@ def read(directory: Path) -> tuple[int, ...]:
     for name in (GENERATION_FILE, _MODEL_FILE):
         path = directory / name
         if path.is_file():
-            return _parse(read_object(path).get(_KEY), path)
+            return _parse(json_reader.load_object(path, REMEDY).get(_KEY), path)
     return ()
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Parse a file that holds a JSON object."""
-    try:
-        return json_reader.read_object(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error}; fetch the checkpoint again") from error
-    except json_reader.JsonError as error:
-        raise UserError(f"{error}, or fetch the checkpoint again") from error
 
 
 def require_known(ids: tuple[int, ...], vocab_size: int, source: object) -> None:

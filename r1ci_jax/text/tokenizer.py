@@ -307,11 +307,4 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json_reader.read_object(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}; fetch the tokenizer again"
-        ) from error
-    except json_reader.JsonError as error:
-        raise UserError(f"cannot read {path}: {error}, or fetch the tokenizer again") from error
+    return json_reader.load_object(path, "fetch the tokenizer again")

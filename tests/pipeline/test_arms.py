@@ -109,11 +109,9 @@ class Sampled:
 def record_runs(monkeypatch: pytest.MonkeyPatch) -> list[Sampled]:
     """Note from now on what every runner samples."""
     recorded: list[Sampled] = []
-    run = Runner.run
+    run, run_batches = Runner.run, Runner.run_batches
 
-    def noted(runner: Runner, requests: Iterable[Request], **settings: Any) -> list[Trajectory]:
-        requests = list(requests)
-        found = run(runner, requests, **settings)
+    def note(runner: Runner, requests: list[Request], found: list[Trajectory]) -> None:
         recorded.append(
             Sampled(
                 {request.agent.name for request in requests},
@@ -122,26 +120,21 @@ def record_runs(monkeypatch: pytest.MonkeyPatch) -> list[Sampled]:
                 found,
             )
         )
-        return found
 
-    run_batches = Runner.run_batches
+    def noted(runner: Runner, requests: Iterable[Request], **settings: Any) -> list[Trajectory]:
+        asked = list(requests)
+        found = run(runner, asked, **settings)
+        note(runner, asked, found)
+        return found
 
     def noted_batches(
         runner: Runner, batches: Iterable[Sequence[Request]], **settings: Any
     ) -> Generator[list[Trajectory]]:
-        asked = [list(batch) for batch in batches]
-        requests, found = list(itertools.chain(*asked)), list[Trajectory]()
+        asked, found = [list(batch) for batch in batches], list[Trajectory]()
         for made in run_batches(runner, asked, **settings):
             found += made
             yield made
-        recorded.append(
-            Sampled(
-                {request.agent.name for request in requests},
-                {request.sampling.temperature for request in requests},
-                runner.turn_penalty_after,
-                found,
-            )
-        )
+        note(runner, list(itertools.chain(*asked)), found)
 
     monkeypatch.setattr(Runner, "run", noted)
     monkeypatch.setattr(Runner, "run_batches", noted_batches)

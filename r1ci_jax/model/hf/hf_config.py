@@ -33,15 +33,10 @@ _DEFAULT_POSITIONS = {"qwen2": 32768, "llama": 2048}
 def read_json(directory: Path) -> dict[str, Any]:
     """Parse the config.json of a checkpoint directory."""
     path = directory / "config.json"
-    try:
-        raw = json_reader.read_object(path)
-    except FileNotFoundError as error:
+    if not path.exists():
         found = other_formats.describe(directory) or "is it a Hugging Face checkpoint?"
-        raise UserError(f"{directory} has no config.json; {found}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except json_reader.JsonError as error:
-        raise UserError(f"{error}, or download it again") from error
+        raise UserError(f"{directory} has no config.json; {found}")
+    raw = json_reader.load_object(path, "download it again")
     if "model_type" not in raw and "experiment" in raw:
         raise UserError(
             f"{directory} is a run directory; `r1ci weights export` writes one of its models as a "

@@ -233,9 +233,15 @@ class ColdJail:
             env=environment,
             cwd=None if self._nsjail else self._scratch,
         )
-        if self._groups is not None:  # long before it has read its configuration
-            with contextlib.suppress(ProcessLookupError):
+        try:
+            if self._groups is not None:  # long before it has read its configuration
                 self._groups.hold(process.pid)
+        except ProcessLookupError:
+            pass  # it has ended already
+        except OSError:
+            process.kill()
+            process.wait()
+            raise
         return process
 
     def _config(self, limits: Limits) -> int:
