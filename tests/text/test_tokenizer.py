@@ -202,8 +202,8 @@ def test_wrong_input_is_one_clear_line(toy: tokenizer.Tokenizer, tmp_path: Path)
 @pytest.mark.parametrize(
     ("definition", "part"),
     [
-        ("[" * 100_000, "cannot read"),
-        ('{"a": "\\ud800', "cannot read"),
+        ("[" * 100_000, "nested more than 100 levels"),
+        ('{"a": "\\ud800', "is not JSON"),
         ("[]", "not a JSON object"),
         ("{}", "byte-level"),
         ('{"model": {"type": "BPE"}, "decoder": {"type": "ByteLevel"}}', "damaged"),
