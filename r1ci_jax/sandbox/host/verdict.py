@@ -122,8 +122,7 @@ def _ending(report: Report, overflow: bool, memory_kills: int, limits: Limits) -
         return {"status": Status.EXCEPTION if report.exception else Status.OK}
     if code == 0:
         return {"status": Status.OK, "exit_code": 0}
-    # Python exits with 120 when it could not write what was printed, whatever else happened.
-    raised = code in (1, 120) and report.exception
+    raised = code == 1 and report.exception
     return {"status": Status.EXCEPTION if raised else Status.EXIT_NONZERO, "exit_code": code}
 
 

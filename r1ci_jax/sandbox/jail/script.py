@@ -219,7 +219,7 @@ def finish(code: int) -> int:
         except BaseException as error:
             ignored("threading._shutdown", error)
     atexit._run_exitfuncs()
-    written = flush()
+    failed = flush()
     for name in ("stdin", "stdout", "stderr"):
         setattr(sys, name, getattr(sys, f"__{name}__", None))
     for name in ("last_exc", "last_type", "last_value", "last_traceback"):
@@ -228,12 +228,14 @@ def finish(code: int) -> int:
     sys.modules.pop("__main__", None)
     gc.collect()
     flush(quiet=True)
-    return code if written else 120
+    # Where not even its traceback could be written, the status of the exception stays.
+    told = not (code and len(failed) == 2)
+    return 120 if failed and told else code
 
 
-def flush(*, quiet: bool = False) -> bool:
-    """Flush stdout and stderr; return False when text could not be written."""
-    written = True
+def flush(*, quiet: bool = False) -> list[str]:
+    """Flush stdout and stderr; return the names of those whose text could not be written."""
+    failed = []
     for name in ("stdout", "stderr"):
         file = getattr(sys, name, None)
         try:
@@ -244,10 +246,10 @@ def flush(*, quiet: bool = False) -> bool:
             if file is not None and not closed:
                 file.flush()
         except BaseException as error:
-            written = False
+            failed.append(name)
             if name == "stdout" and not quiet:
                 ignored(file, error)
-    return written
+    return failed
 
 
 def ignored(where: object, error: BaseException) -> None:
