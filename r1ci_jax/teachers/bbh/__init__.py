@@ -1,0 +1,1 @@
+"""Teachers of the BIG-Bench-Hard tasks."""

@@ -1,0 +1,1 @@
+"""Teachers of the Reasoning-Gym tasks."""
