@@ -86,17 +86,21 @@ def _write(
     pool: MaybeInt8, new_RTKH: jax.Array, positions_RT: jax.Array, pages_RJ: jax.Array
 ) -> MaybeInt8:
     """Scatter each token's heads to its page; drop what is padding."""
-    _, num_pages, width, *_ = pool.shape
-    page_of_RT = jnp.take_along_axis(
+    kv_heads, num_pages, width, *_ = pool.shape
+    page_RT = jnp.take_along_axis(
         pages_RJ, positions_RT // width, axis=1, mode="fill", fill_value=num_pages
     )
-    # Negative numbers would count from the end.
-    page_of_RT = jnp.where(page_of_RT < 0, num_pages, page_of_RT)
+    is_own_RT = (page_RT >= 0) & (page_RT < num_pages)
+    # The heads' rows of the pool as one axis: a scatter of whole rows keeps the pool's layout.
+    row_KRT = jnp.arange(kv_heads)[:, None, None] * (num_pages * width) + (
+        page_RT * width + positions_RT % width
+    )[None]
+    row_KRT = jnp.where(is_own_RT[None], row_KRT, kv_heads * num_pages * width)
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:
-        # Two index arrays beside each other keep the heads axis in front.
+        rows = old.reshape(kv_heads * num_pages * width, *old.shape[3:])
         new = jnp.moveaxis(new.astype(old.dtype), 2, 0)
-        return old.at[:, page_of_RT, positions_RT % width].set(new, mode="drop")
+        return rows.at[row_KRT].set(new, mode="drop").reshape(old.shape)
 
     if isinstance(pool, quantization.Int8):
         return jax.tree.map(put, pool, quantization.quantize(new_RTKH, (3,)))
@@ -105,7 +109,15 @@ def _write(
 
 def _read(pool: MaybeInt8, page_R: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Read one page of every row, [K, R, W, H]; int8 values are returned in `dtype`."""
-    read = jax.tree.map(lambda x: x.at[:, page_R].get(mode="clip"), pool)
+    kv_heads, num_pages, *_ = pool.shape
+    page_R = jnp.clip(page_R, 0, num_pages - 1)
+    page_KR = jnp.arange(kv_heads)[:, None] * num_pages + page_R[None, :]
+
+    def take(pages: jax.Array) -> jax.Array:
+        flat = pages.reshape(kv_heads * num_pages, *pages.shape[2:])
+        return flat.at[page_KR].get(mode="promise_in_bounds")
+
+    read = jax.tree.map(take, pool)
     return (
         quantization.dequantize(read, (3,), dtype) if isinstance(read, quantization.Int8) else read
     )

@@ -15,13 +15,14 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from r1ci_jax.config import Experiment, GrpoConfig
+from r1ci_jax.config import Experiment, GrpoConfig, SamplerConfig
 from r1ci_jax.data import packing
 from r1ci_jax.model import lora, qwen2, sampler_weights
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import decode
+from r1ci_jax.sampling.page_table import CacheLayout
 from r1ci_jax.sharding import mesh as meshes
-from r1ci_jax.sharding import placement
+from r1ci_jax.sharding import placement, rules
 from r1ci_jax.text import protocol
 from r1ci_jax.tools.plan import costs
 from r1ci_jax.tools.plan.hlo import Collective
@@ -31,6 +32,9 @@ from r1ci_jax.train.policy import Policy, Weights
 
 QWEN_TOKENS = 151_665
 """Vocabulary of Qwen2.5's tokenizer; the embedding has more rows."""
+
+FILLED = 0.25
+"""Share of the longest trajectory that slots hold on average, by which a step's costs are given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,43 +114,63 @@ def split_arms(experiment: Experiment) -> list[tuple[tuple[str, ...], GrpoConfig
 def decode_program(setup: Setup) -> Program:
     """Make the program of a decode chunk; a step is one token in every slot."""
     sampler, config = setup.experiment.sampler, setup.config
-    slots, weights, programs = _sampler(setup)
+    slots, weights, programs, layout = _sampler(setup)
     states = len(protocol.stop_machine().stop_A)
     table: Any = decode.StopTable(
         next_state_AV=_replicated(setup.mesh, (states, setup.vocab_size), jnp.int16),
         stop_A=_replicated(setup.mesh, (states,), jnp.int8),
     )
+    pages_SJ = _replicated(setup.mesh, (sampler.slots, layout.pages_per_row), jnp.int32)
     return Program(
         lower=lambda: programs.decode_chunk.lower(
             slots,
             weights,
             table,
+            pages_SJ,
             config=config,
             steps=sampler.chunk_steps,
+            length=sampler.cache_length,
             stop_token_ids=(setup.vocab_size - 1,),
         ),
-        step=f"one token in each of {sampler.slots} slots of {sampler.cache_length}",
-        flops=costs.decode_flops(config, sampler.slots, sampler.cache_length),
-        least_bytes=_read_bytes(setup, weights) + device_bytes(slots.cache),
+        step=f"one token in each of {sampler.slots} slots, {FILLED:.0%} of "
+        f"{sampler.cache_length} tokens filled",
+        flops=costs.decode_flops(config, sampler.slots, FILLED * sampler.cache_length),
+        least_bytes=_read_bytes(setup, weights)
+        + device_bytes(slots.cache) * _filled_share(sampler, layout),
         arguments=(slots, weights, table),
         resident=_resident_trainer(setup),
     )
 
 
+def _filled_share(sampler: SamplerConfig, layout: CacheLayout) -> float:
+    """Return the share of the cache's pages that a step reads: those that hold tokens."""
+    held = sampler.slots * FILLED * sampler.cache_length
+    return min(1.0, held / (layout.num_pages * layout.page_length))
+
+
 def prefill_program(setup: Setup) -> Program:
-    """Make the program of a prefill call of the largest bucket."""
+    """Make the program of one layer of a prefill call of the largest bucket."""
     sampler, config = setup.experiment.sampler, setup.config
-    slots, weights, programs = _sampler(setup)
-    rows, tokens = sampler.prefill_rows, sampler.prefill_buckets[-1]
-    shapes = (rows, tokens), (rows, tokens), (rows,)
-    inputs = [_replicated(setup.mesh, shape, jnp.int32) for shape in shapes]
+    slots, weights, programs, layout = _sampler(setup)
+    rows, tokens = layout.shards * layout.prefill_rows_per_shard, sampler.prefill_buckets[-1]
+    positions_IT = _replicated(setup.mesh, (rows, tokens), jnp.int32)
+    pages_IJ = _replicated(setup.mesh, (rows, layout.pages_per_row), jnp.int32)
+    x_ITD = jax.ShapeDtypeStruct(
+        (rows, tokens, config.width),
+        jnp.dtype(sampler.dtype),
+        sharding=NamedSharding(setup.mesh, rules.spec("slots")),
+    )
+    layer = weights.layers[0]
+    others = slots._replace(cache=slots.cache[1:]), weights._replace(layers=weights.layers[1:])
     return Program(
-        lower=lambda: programs.write_tokens.lower(slots, weights, *inputs, config=config),
-        step=f"{rows} rows of {tokens} tokens",
-        flops=costs.prefill_flops(config, rows, tokens, sampler.cache_length),
-        least_bytes=_read_bytes(setup, weights),
-        arguments=(slots, weights, inputs),
-        resident=_resident_trainer(setup),
+        lower=lambda: programs.write_layer.lower(
+            slots.cache[0], x_ITD, layer, positions_IT, pages_IJ, config=config
+        ),
+        step=f"one of {config.layers} layers, {rows} rows of {tokens} tokens",
+        flops=costs.prefill_flops(config, rows, tokens, tokens / 2) / config.layers,
+        least_bytes=device_bytes(layer),
+        arguments=(slots.cache[0], x_ITD, layer),
+        resident=(others, _resident_trainer(setup)),
     )
 
 
@@ -187,7 +211,6 @@ def grpo_program(setup: Setup) -> Program:
     length = settings.sequence_lengths[-1]
     shape = rows, _ = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh)), length
     trainer = _trainer(setup)
-    slots, _, _ = _sampler(setup)
     batch = grpo_step.Microbatch(
         tokens_BT=_rows(setup.mesh, shape, jnp.int32),
         sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
@@ -219,8 +242,8 @@ def grpo_program(setup: Setup) -> Program:
         flops=(3 + references) * costs.forward_flops(setup.config, *shape),
         least_bytes=5 * device_bytes(params),
         arguments=(total, params, trainer.base, batch),
-        # Two moments, the reference, and the sampler's cache; its weights are freed meanwhile.
-        resident=(trainer.state.opt_state, trainer.reference, slots),
+        # Two moments and the reference; the sampler's weights and its cache are freed meanwhile.
+        resident=(trainer.state.opt_state, trainer.reference),
         training=_training_costs(setup, shape, passes=1, references=references),
     )
 
@@ -243,15 +266,19 @@ def device_bytes(tree: Any) -> float:
     return sum(map(one, jax.tree.leaves(tree)))
 
 
-def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, decode.Programs]:
-    """Make sharded shapes of the sampler's state and weights, and its programs."""
+def _sampler(
+    setup: Setup,
+) -> tuple[decode.SlotState, qwen2.DecoderWeights, decode.Programs, CacheLayout]:
+    """Make sharded shapes of the sampler's state and weights, its programs, and its pages."""
     sampler, mesh, config = setup.experiment.sampler, setup.mesh, setup.config
+    layout = CacheLayout.of(sampler, meshes.num_batch_shards(mesh))
     slots = jax.eval_shape(
         functools.partial(
             decode.init_slots,
             config,
             sampler.slots,
-            sampler.cache_length,
+            layout.num_pages,
+            layout.page_length,
             sampler.dtype,
             sampler.cache_quantization,
         )
@@ -266,6 +293,7 @@ def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, deco
         _with_shardings(slots, shardings),
         _with_shardings(weights, sampler_weights.shardings(mesh, weights)),
         decode.compile_programs(mesh, shardings),
+        layout,
     )
 
 
