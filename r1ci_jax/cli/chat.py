@@ -108,12 +108,12 @@ def _open(
 
     print(f"r1ci: loading {args.path}", file=sys.stderr)
     if run is None:
-        model, tokenizer = load_model.load_published(args.path, args.dtype)
+        model = load_model.load_published(args.path, args.dtype)
         instructions = "" if args.bare else prompts.INSTRUCTIONS["code_agent"]
         context = min(_CONTEXT, model.config.max_positions)
         limits = TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION)
     else:
-        model, tokenizer = load_model.load_from_run(run, args.model, args.dtype)
+        model = load_model.load_sampler_from_run(run, args.model, args.dtype)
         experiment = run.config["experiment"]
         is_pretrained = experiment["model"]["checkpoint"]
         has_instructions = is_pretrained and not args.bare
@@ -135,11 +135,11 @@ def _open(
             max_observation_tokens=limits.max_observation_tokens,
         )
     print("r1ci: compiling; /help lists the commands", file=sys.stderr)
-    runner = chat.make_runner(model, tokenizer, sandbox, limits, context=context, seed=args.seed)
+    runner = chat.make_runner(model, sandbox, limits, context=context, seed=args.seed)
     if args.json:
-        view: View = chat_view.JsonView(sys.stdout, tokenizer)
+        view: View = chat_view.JsonView(sys.stdout, model.tokenizer)
     else:
-        view = chat_view.TextView(sys.stdout, tokenizer, use_color=sys.stdout.isatty())
+        view = chat_view.TextView(sys.stdout, model.tokenizer, use_color=sys.stdout.isatty())
     return chat.Conversation(runner, sampling, view, instructions=instructions), view
 
 
