@@ -106,7 +106,7 @@ class SteppedEngine(Engine):
         """Results that are not there yet."""
         self._device_free = 0
         self._dispatched: list[int] = []
-        self.prefilled_tokens = self.copied_tokens = 0
+        self.prefilled_tokens = self.shared_tokens = 0
 
     @override
     def dispatch(self) -> None:
@@ -377,7 +377,7 @@ def simulated(world: World) -> dict[str, Any]:
                 steps=engine.now,
                 decoded_steps=engine.decoded_steps,
                 prefilled_tokens=engine.prefilled_tokens,
-                copied_prompt_tokens=engine.copied_tokens,
+                shared_prompt_tokens=engine.shared_tokens,
             )
         if made["ours"] != made["lockstep"]:
             raise AssertionError("the two loops made different tokens and cannot be compared")

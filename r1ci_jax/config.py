@@ -138,7 +138,12 @@ class SamplerConfig(Checked, section="sampler"):
     slots: Count = 64
     """Trajectories decoded together."""
     cache_length: Count = 256
-    """Length of a cache row in tokens: prompt, completion and observations."""
+    """Longest trajectory in tokens: prompt, completion and observations."""
+    cache_tokens: Natural = 0
+    """Memory of the cache in tokens, which the trajectories share as they grow; when it is short,
+    the youngest gives up its own and is computed again later. 0: full rows for all slots."""
+    page_length: Count = 64
+    """Tokens of a page, the unit in which a trajectory takes memory."""
     chunk_steps: Count = 16
     """Decode steps per device call."""
     prefill_buckets: Ascending = (16, 32, 64, 128)

@@ -52,8 +52,10 @@ class Episode:
     num_answers: int = 0
 
     slot: int = -1
+    age: int = 0
+    """Number of the episodes that entered a slot before it."""
     num_cached_tokens: int = 0
-    """Number of first tokens that the cache row of `slot` holds already; the episode then continues
+    """Number of first tokens that the pages of `slot` hold already; the episode then continues
     in that slot. 0: it enters any slot."""
     began: float = dataclasses.field(default_factory=time.monotonic)
     """Time at which it entered its slot."""

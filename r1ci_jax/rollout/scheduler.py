@@ -3,12 +3,18 @@
 While the device decodes a chunk, the host reads the one before it, lets the agents decide and
 starts scripts; so neither waits for the other, and what follows from a stop in one chunk enters
 before the next chunk but one. Nobody waits for another's script: an episode whose script runs stays
-in its cache row, the others decode on, and whatever is ready before a chunk enters with it. So the
-order of events depends on time, and the tokens do not: each is a function of the weights, the
-tokens before it and the episode's own random numbers (docs/adr/0017).
+in its slot, the others decode on, and whatever is ready before a chunk enters with it. So the order
+of events depends on time, and the tokens do not: each is a function of the weights, the tokens
+before it and the episode's own random numbers (docs/adr/0017).
+
+When the cache has too few pages for the next chunk, the youngest of the decoding episodes gives up
+its own. It waits in front of all that have not entered yet, and is then computed again from its
+tokens. The oldest one never gives up anything to others, so all of them end (docs/adr/0018).
 """
 
 import concurrent.futures
+import heapq
+import itertools
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from typing import Protocol
@@ -18,7 +24,7 @@ from r1ci_jax.rollout import agents, host_ownership, partial_rollouts
 from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
 from r1ci_jax.runtime import preemption
-from r1ci_jax.sampling.engine import Engine, SlotInput, SlotOutput
+from r1ci_jax.sampling.engine import Engine, SlotOutput
 from r1ci_jax.sandbox import ExecResult, Sandbox
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS
 from r1ci_jax.text import chatml, protocol
@@ -82,12 +88,15 @@ class RolloutScheduler:
         self._clip_ids = tokenizer.encode(protocol.CLIP_MARK)
         self._queue = iter(episodes)
         self._next_episode = next(self._queue, None)
-        """The first episode that is in no slot yet."""
+        """The first episode that has not been in a slot yet."""
+        self._preempted: list[tuple[int, Episode]] = []
+        """Heap of the episodes that gave up their slot, by age."""
+        self._ages = itertools.count()
+        self.num_preempted = 0
+        """How often an episode gave up its slot."""
         self._episodes: dict[int, Episode] = {}
         """The episode in each slot."""
         self._free = list(range(engine.sampler.slots))
-        self._inputs: list[SlotInput] = []
-        """Inputs that enter the slots before the next chunk."""
         self._dispatched: list[dict[int, Episode]] = []
         """The episode in each slot, for each chunk that is dispatched and not read."""
         self._num_done = 0
@@ -97,7 +106,7 @@ class RolloutScheduler:
 
     def chunks(self) -> Generator[int]:
         """Decode chunk by chunk until all episodes are done; yields how many are."""
-        while self._next_episode or self._episodes:
+        while self._next_episode or self._preempted or self._episodes:
             preemption.raise_if_preempted()
             self._step()
             yield self._num_done
@@ -136,44 +145,102 @@ class RolloutScheduler:
 
     def _step(self) -> None:
         """Dispatch one chunk, then handle every stop in the one before it."""
+        self._read_results(self._waiting())
+        self._grow()
         self._fill_free_slots()
-        self._resume_ready()
-        self._engine.feed(self._inputs)
-        self._inputs.clear()
+        self._wait_if_idle()
+        self._engine.flush()
         self._engine.dispatch()
         self._dispatched.append(dict(self._episodes))
         if len(self._dispatched) > 1:
             episodes = self._dispatched.pop(0)
             for output in self._engine.collect():
-                self._consume(episodes[output.slot], output)
+                if (episode := episodes.get(output.slot)) is not None:
+                    self._consume(episode, output)
             self._expire()
 
+    # --- Slots and memory ---
+
     def _fill_free_slots(self) -> None:
-        """Put the next episodes into the free slots, lowest slot first."""
+        """Put the next episodes into free slots, lowest slot first, while there is memory."""
         self._free.sort(reverse=True)
-        while self._free and (episode := self._next_episode) is not None:
+        while self._free and (episode := self._peek()) is not None:
+            # The lowest slot of each part of the mesh stands for all that share its memory.
+            lowest = {self._engine.shard_of(slot): slot for slot in self._free}
+            slots = [episode.slot] if episode.num_cached_tokens else sorted(lowest.values())
+            slot = next((slot for slot in slots if self._enters(episode, slot)), None)
+            if slot is None:
+                return
+            self._free.remove(slot)
+            self._episodes[slot] = episode
+            self._pop()
+
+    def _peek(self) -> Episode | None:
+        """Return the episode that enters next: of those that gave up their slot, the oldest."""
+        return self._preempted[0][1] if self._preempted else self._next_episode
+
+    def _pop(self) -> None:
+        """Remove the episode that `_peek` returned from those that wait for a slot."""
+        if self._preempted:
+            heapq.heappop(self._preempted)
+        elif self._next_episode is not None:
+            self._next_episode.age = next(self._ages)
+            self._next_episode.began = time.monotonic()
             self._next_episode = next(self._queue, None)
-            if episode.num_cached_tokens:
-                self._free.remove(episode.slot)
-            else:
-                episode.slot = self._free.pop()
-            episode.began = time.monotonic()
-            self._episodes[episode.slot] = episode
-            count = len(episode.tokens) - episode.num_cached_tokens
-            self._inputs.append(episode.slot_input(count, self._limits))
+
+    def _enters(self, episode: Episode, slot: int) -> bool:
+        """Stage the episode for a free slot, unless others would soon have to make room for it."""
+        episode.slot = slot
+        count = len(episode.tokens) - episode.num_cached_tokens
+        # One page for each that will need one soon.
+        spare = self._engine.num_growing(slot)
+        return self._engine.stage(episode.slot_input(count, self._limits), spare=spare)
+
+    def _resume(self, episode: Episode, count: int) -> None:
+        """Let the episode's slot read the last `count` tokens and decode on."""
+        while not self._engine.stage(episode.slot_input(count, self._limits)):
+            if not self._preempt_youngest(episode):
+                return
+
+    def _grow(self) -> None:
+        """See to it that all decoding slots have memory for the next chunk."""
+        while (slot := self._engine.grow()) is not None:
+            self._preempt_youngest(self._episodes[slot])
+
+    def _preempt_youngest(self, needy: Episode) -> bool:
+        """Preempt the youngest decoding episode in whose memory `needy` lies.
+
+        Returns False if that is `needy` itself.
+        """
+        engine = self._engine
+        shard = engine.shard_of(needy.slot)
+        others = [
+            episode
+            for slot, episode in self._episodes.items()
+            if engine.shard_of(slot) == shard and engine.is_decoding(slot)
+        ]
+        youngest = max([needy, *others], key=lambda episode: episode.age)
+        self._engine.preempt(youngest.slot)
+        del self._episodes[youngest.slot]
+        self._free.append(youngest.slot)
+        for episodes in self._dispatched:  # what it samples meanwhile, it will sample again
+            episodes.pop(youngest.slot, None)
+        youngest.num_cached_tokens = 0
+        heapq.heappush(self._preempted, (youngest.age, youngest))
+        self.num_preempted += 1
+        return youngest is not needy
 
     # --- Tools ---
 
-    def _resume_ready(self) -> None:
-        """Resume the episodes whose results are there; wait for one if nothing else is to do."""
+    def _wait_if_idle(self) -> None:
+        """If all episodes in slots wait for tools, wait for the first result."""
         waiting = self._waiting()
-        if not waiting:
+        if not waiting or len(waiting) < len(self._episodes):
             return
-        if len(waiting) == len(self._episodes):
-            began, limit = time.monotonic(), self._limits.max_wall_seconds
-            left = None if limit is None else limit - max(each.seconds for each in waiting)
-            host_ownership.wait_for_any([each.pending_result for each in waiting], left)
-            self.waited_seconds += time.monotonic() - began
+        began, limit = time.monotonic(), self._limits.max_wall_seconds
+        left = None if limit is None else limit - max(each.seconds for each in waiting)
+        host_ownership.wait_for_any([each.pending_result for each in waiting], left)
+        self.waited_seconds += time.monotonic() - began
         self._read_results(waiting)
 
     def _waiting(self) -> list[Episode]:
@@ -224,7 +291,7 @@ class RolloutScheduler:
             return
         episode.append_context(ids)
         # The token before the observation was pending: it enters the cache together with it.
-        self._inputs.append(episode.slot_input(len(ids) + 1, self._limits))
+        self._resume(episode, len(ids) + 1)
 
     # --- The policy's turns ---
 
@@ -312,6 +379,7 @@ class RolloutScheduler:
         episode.is_done = True
         del self._episodes[episode.slot]
         self._free.append(episode.slot)
+        self._engine.retire([episode.slot])
 
     def _is_local(self, episode: Episode) -> bool:
         """True if this host runs the episode's tools and scores its answer."""

@@ -1,15 +1,17 @@
 """The jitted functions of the slot sampler sample tokens, decode chunks and write to slots.
 
-A slot has one cache row. Its newest token is *pending*: known, but not yet in the cache. The loop
-therefore handles a prompt, an observation and a sampled token alike: it feeds the pending token at
+A slot has a row of pages of the cache. Its newest token is *pending*: known, but not yet in the
+cache. The loop therefore handles a prompt, an observation and a sampled token alike: it feeds the pending token at
 its position and gets the logits of the next one. This module does not know the meaning of tokens. A
 slot pauses when the automaton that runs over its tokens enters a stop state, when it samples
-one of `stop_token_ids`, or when its budget or its cache row is used up.
+one of `stop_token_ids`, or when its budget is used up or its row is full. The host says which pages
+a slot has (page_table.py), and hands them out before they are needed.
 
 Axes: sharding/axes.py.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
 from r1ci_jax.config import Quantization, SamplingParams
-from r1ci_jax.model import kv_cache, qwen2
+from r1ci_jax.model import kv_cache, paged_attention, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import token_sampling
 from r1ci_jax.sharding import mesh as meshes
@@ -29,7 +31,7 @@ class SlotState(NamedTuple):
     """State of the slots on the device; donated to every call and replaced by its result."""
 
     cache: kv_cache.Cache
-    """Keys and values, a pair [S, K, C, H] per layer."""
+    """Keys and values, a pair [K, U, W, H] per layer."""
     pending_S: jax.Array
     """The newest token of a slot is not yet in the cache."""
     position_S: jax.Array
@@ -68,12 +70,17 @@ class DecodedChunk(NamedTuple):
 
 
 def init_slots(
-    config: Qwen2Config, slots: int, length: int, dtype: DTypeLike, storage: Quantization = "none"
+    config: Qwen2Config,
+    slots: int,
+    pages: int,
+    page_length: int,
+    dtype: DTypeLike,
+    storage: Quantization = "none",
 ) -> SlotState:
-    """Create empty, inactive slots."""
+    """Create empty, inactive slots and a cache of so many pages."""
     zeros_S = jnp.zeros((slots,), jnp.int32)
     return SlotState(
-        cache=kv_cache.init_cache(config, slots, length, dtype, storage),
+        cache=kv_cache.init_cache(config, pages, page_length, dtype, storage),
         pending_S=zeros_S,
         position_S=jnp.zeros_like(zeros_S),
         automaton_S=jnp.zeros_like(zeros_S),
@@ -88,19 +95,30 @@ def decode_chunk(
     state: SlotState,
     weights: qwen2.DecoderWeights,
     table: StopTable,
+    pages_SJ: jax.Array,
     *,
     config: Qwen2Config,
     steps: int,
+    length: int,
     stop_token_ids: tuple[int, ...],
 ) -> tuple[SlotState, DecodedChunk]:
-    """Decode up to `steps` tokens in every active slot; stop early when no slot is active."""
+    """Decode up to `steps` tokens in every active slot; stop early when no slot is active.
+
+    `pages_SJ` has pages for all that an active slot can write. A row is full at `length` tokens.
+    """
     slots = state.pending_S.shape[0]
 
     def step(carry):
         step_index, state, tokens_ES, logprobs_ES, count_S = carry
         active_S = state.active_S
         state, token_S, logprob_S = _step(
-            state, weights, table, config=config, stop_token_ids=stop_token_ids
+            state,
+            weights,
+            table,
+            pages_SJ,
+            config=config,
+            length=length,
+            stop_token_ids=stop_token_ids,
         )
         # A slot that is active now was active in all earlier steps; its next column is step_index.
         tokens_ES = tokens_ES.at[step_index].set(jnp.where(active_S, token_S, 0))
@@ -134,8 +152,10 @@ def _step(
     state: SlotState,
     weights: qwen2.DecoderWeights,
     table: StopTable,
+    pages_SJ: jax.Array,
     *,
     config: Qwen2Config,
+    length: int,
     stop_token_ids: tuple[int, ...],
 ) -> tuple[SlotState, jax.Array, jax.Array]:
     """Feed each active slot's pending token; also return sampled tokens and log-probabilities.
@@ -143,10 +163,12 @@ def _step(
     The values returned for the other slots are meaningless, and the state of those is unchanged.
     """
     active_S = state.active_S
-    length = state.cache[0][0].shape[2]
     vocab = table.next_state_AV.shape[1]
-    feed_S1 = jnp.where(active_S, state.position_S, length)[:, None]
-    x_S1D, cache = kv_cache.extend(config, weights, state.cache, state.pending_S[:, None], feed_S1)
+    capacity = pages_SJ.shape[1] * state.cache[0][0].shape[2]
+    feed_S1 = jnp.where(active_S, state.position_S, capacity)[:, None]
+    x_S1D, cache = kv_cache.extend(
+        config, weights, state.cache, state.pending_S[:, None], feed_S1, pages_SJ
+    )
     # Checkpoints have more embeddings than the tokenizer has tokens; the rest is never sampled.
     logits_SV = kv_cache.logits(config, weights, x_S1D[:, 0])[:, :vocab]
     position_S = state.position_S + 1
@@ -174,43 +196,39 @@ def _step(
     return state, token_S, logprob_S
 
 
-def write_tokens(
-    state: SlotState,
-    weights: qwen2.DecoderWeights,
-    tokens_IT: jax.Array,
+def write_layer(
+    pair: paged_attention.Pair,
+    x_ITD: jax.Array,
+    weights: qwen2.LayerWeights,
     positions_IT: jax.Array,
-    slots_I: jax.Array,
+    pages_IJ: jax.Array,
     *,
     config: Qwen2Config,
-) -> SlotState:
-    """Write tokens to the cache rows of some slots; entries at position C are padding."""
-    _, cache = kv_cache.extend(config, weights, state.cache, tokens_IT, positions_IT, slots_I)
-    return state._replace(cache=cache)
+) -> tuple[jax.Array, paged_attention.Pair]:
+    """Write the tokens of a prefill to one layer's cache; also return the next layer's input.
 
-
-def copy_cache_rows(
-    state: SlotState, source_I: jax.Array, target_I: jax.Array, *, length: int
-) -> SlotState:
-    """Copy the first `length` cache positions of some slots to others.
-
-    Padding is at the end and has target S.
+    A prefill calls it once per layer: all layers share one program, which compiles in a fraction of
+    the time that a program of all layers takes.
     """
-    slots = state.pending_S.shape[0]
+    return kv_cache.extend_layer(config, weights, pair, x_ITD, positions_IT, pages_IJ)
 
-    def copy_row(row: jax.Array, cache: kv_cache.Cache) -> kv_cache.Cache:
-        # Use an array of one index: if the mesh shards the slots, a scalar index would gather all
-        # slots, while an array gathers this cache row alone.
+
+def copy_pages(cache: kv_cache.Cache, source_I: jax.Array, target_I: jax.Array) -> kv_cache.Cache:
+    """Copy pages of the cache to others. Padding is at the end and has target U."""
+    num_pages = cache[0][0].shape[1]
+
+    def copy_page(row: jax.Array, cache: kv_cache.Cache) -> kv_cache.Cache:
+        # Use an array of one index: if the mesh shards the pages, a scalar index would gather all
+        # pages, while an array gathers this page alone.
         source_1, target_1 = source_I[row][None], target_I[row][None]
 
-        def copy(cache_SKCH: jax.Array) -> jax.Array:
-            head_1KTH = cache_SKCH[source_1, :, :length]
-            return cache_SKCH.at[target_1, :, :length].set(head_1KTH, mode="drop")
+        def copy(cache_KUWH: jax.Array) -> jax.Array:
+            return cache_KUWH.at[:, target_1].set(cache_KUWH[:, source_1], mode="drop")
 
         return jax.tree.map(copy, cache)
 
-    # Copy one by one: copying all at once would need memory for all cache rows of every layer.
-    cache = jax.lax.fori_loop(0, (target_I < slots).sum(), copy_row, state.cache)
-    return state._replace(cache=cache)
+    # Copy one by one: copying all at once would need memory for all pages of every layer.
+    return jax.lax.fori_loop(0, (target_I < num_pages).sum(), copy_page, cache)
 
 
 def deactivate(state: SlotState, slot_S: jax.Array) -> SlotState:
@@ -261,21 +279,24 @@ class Programs(NamedTuple):
     """The functions above, jitted for slots of one sharding."""
 
     decode_chunk: Any
-    write_tokens: Any
-    copy_cache_rows: Any
+    embed: Any
+    write_layer: Any
+    copy_pages: Any
     deactivate: Any
     activate: Any
 
 
 def state_shardings(mesh: Mesh, state: SlotState) -> SlotState:
-    """Return shardings with slots over slice, data and fsdp, and heads over tensor."""
-    axes = ("slots", "kv_heads", "cache", "head_dim")
+    """Return shardings with slots and pages over slice, data and fsdp, and heads over tensor."""
 
-    def sharding(leaf: jax.Array) -> NamedSharding:
-        table = rules.SAMPLING_AXES
-        return meshes.array_sharding(mesh, "sampler", axes[: leaf.ndim], leaf.shape, table)
+    def sharding(axes: tuple[str, ...]) -> Callable[[jax.Array], NamedSharding]:
+        return lambda leaf: meshes.array_sharding(
+            mesh, "sampler", axes[: leaf.ndim], leaf.shape, rules.SAMPLING_AXES
+        )
 
-    return jax.tree.map(sharding, state)
+    pages = sharding(("kv_heads", "pages", "page", "head_dim"))
+    slots = jax.tree.map(sharding(("slots",)), state._replace(cache=()))
+    return slots._replace(cache=jax.tree.map(pages, state.cache))
 
 
 @functools.lru_cache(maxsize=8)
@@ -286,19 +307,25 @@ def compile_programs(mesh: Mesh, shardings: SlotState) -> Programs:
     differ from the donated argument, which would cause a copy of the cache and a recompilation.
     """
     chunk = NamedSharding(mesh, jax.P())  # every host reads all of it
+    rows = NamedSharding(mesh, rules.spec("slots"))
 
-    def jit(function: Any, out_shardings: Any, static: tuple[str, ...] = ()) -> Any:
+    def jit(
+        function: Any, out_shardings: Any, donated: tuple[str, ...], static: tuple[str, ...] = ()
+    ) -> Any:
         return jax.jit(
             function,
             static_argnames=static,
-            donate_argnames=("state",),
+            donate_argnames=donated,
             out_shardings=out_shardings,
         )
 
+    state = ("state",)
+    chunk_statics = ("config", "steps", "length", "stop_token_ids")
     return Programs(
-        decode_chunk=jit(decode_chunk, (shardings, chunk), ("config", "steps", "stop_token_ids")),
-        write_tokens=jit(write_tokens, shardings, ("config",)),
-        copy_cache_rows=jit(copy_cache_rows, shardings, ("length",)),
-        deactivate=jit(deactivate, shardings),
-        activate=jit(activate, shardings),
+        decode_chunk=jit(decode_chunk, (shardings, chunk), state, chunk_statics),
+        embed=jit(kv_cache.embed, rows, (), ("dtype",)),
+        write_layer=jit(write_layer, (rows, shardings.cache[0]), ("pair", "x_ITD"), ("config",)),
+        copy_pages=jit(copy_pages, shardings.cache, ("cache",)),
+        deactivate=jit(deactivate, shardings, state),
+        activate=jit(activate, shardings, state),
     )

@@ -4,14 +4,16 @@ The engine holds the device state and the policy's weights in decoder layout. Th
 engine, handles pauses and decides when a trajectory enters a free slot. All shapes come from the
 configuration, so nothing is recompiled after the first use of each bucket.
 
-A prompt that is already in the cache, in any slot, is copied from there and not computed again. The
-members of a group share one prefill, whenever they enter.
+A prompt that is already in the cache is not computed again: the members of a group share its pages,
+whenever they enter. Slots take pages as they grow, and the caller decides which trajectory is to
+give up its own when there are too few.
 """
 
 import collections
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,6 +27,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.model import quantization, qwen2, sampler_weights
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import decode, stop_automaton, token_sampling
+from r1ci_jax.sampling.page_table import CacheLayout, PageCopy
 from r1ci_jax.sharding import mesh as meshes
 
 
@@ -61,6 +64,26 @@ class SlotOutput:
     """The automaton's reason for a pause; 0 if there is none."""
 
 
+@dataclasses.dataclass(kw_only=True, eq=False)
+class _Decoding:
+    """What the host knows of a slot that decodes."""
+
+    position: int
+    """Position of the pending token when the last chunk that was read began or ended."""
+    end: int
+    """No token is fed at this position or a later one."""
+    in_flight: int = 0
+    """Chunks that are dispatched and not read."""
+
+
+class _Chunk(NamedTuple):
+    """A chunk that is dispatched and not yet read."""
+
+    decoded: decode.DecodedChunk
+    slots: dict[int, _Decoding]
+    """The slots that could decode in it."""
+
+
 class Engine:
     """The engine owns the slots on the device. It is not thread-safe and has one caller."""
 
@@ -76,81 +99,174 @@ class Engine:
         """Create empty slots, without weights, on the current mesh.
 
         Sampling one of `stop_token_ids` pauses a slot, as a stop state of `table` does.
+
+        Raises:
+            UserError: The mesh does not divide the slots, or the cache is smaller than a row.
         """
         assert table.next_state_AV.shape[1] <= config.vocab_size, "more tokens than embeddings"
         mesh = meshes.current()
-        config = self.config = sampler_weights.with_replicated_kv_heads(mesh, config)
+        self.config = sampler_weights.with_replicated_kv_heads(mesh, config)
         self.sampler = sampler
         self._stop_token_ids = tuple(stop_token_ids)
         self._host_table = table
-        self._table = decode.StopTable(
-            next_state_AV=jnp.asarray(table.next_state_AV), stop_A=jnp.asarray(table.stop_A)
-        )
         self._run_key = jax.random.key(seed)
         self._weights: qwen2.DecoderWeights | None = None
-        self._state, self._table, self._programs = _initialize(
-            lambda: decode.init_slots(
-                config,
-                sampler.slots,
-                sampler.cache_length,
-                jnp.dtype(sampler.dtype),
-                sampler.cache_quantization,
+        self._layout = CacheLayout.of(sampler, meshes.num_batch_shards(mesh))
+        self._pages = self._layout.page_table(sampler.slots)
+        make = functools.partial(_empty_slots, self.config, sampler, self._layout)
+        shardings = decode.state_shardings(mesh, jax.eval_shape(make))
+        # Each device creates its own shard: no single device could hold the full cache.
+        self._make_state = jax.jit(make, out_shardings=shardings)
+        self._state: decode.SlotState = self._make_state()
+        self._programs = decode.compile_programs(mesh, shardings)
+        self._whole = NamedSharding(mesh, jax.P())
+        self._table = meshes.device_put_global(
+            decode.StopTable(
+                next_state_AV=jnp.asarray(table.next_state_AV), stop_A=jnp.asarray(table.stop_A)
             ),
-            self._table,
+            self._whole,
         )
-        self._prompts: dict[int, tuple[int, ...]] = {}
-        """Each slot's cache row starts with this prompt, computed with the current weights."""
-        self._chunks: collections.deque[decode.DecodedChunk] = collections.deque()
+        self._staged: list[SlotInput] = []
+        """Inputs that have pages and that the device has not been given."""
+        self._copies: list[PageCopy] = []
+        self._shared: set[int] = set()
+        """Slots of staged inputs whose prompt is in the cache already."""
+        self._decoding: dict[int, _Decoding] = {}
+        self._chunks: collections.deque[_Chunk] = collections.deque()
         """Chunks that are dispatched and not yet read, oldest first."""
         self.prefilled_tokens = 0
         """Prefill has computed this many tokens since the engine was created."""
-        self.copied_tokens = 0
-        """Number of prompt tokens that were copied instead."""
+        self.shared_tokens = 0
+        """Number of prompt tokens that were in the cache already."""
 
     def load(self, weights: qwen2.DecoderWeights) -> None:
-        """Sample from these weights from now on; the cache is unchanged."""
+        """Sample from these weights from now on; the rows of the cache stay as they are."""
         is_int8 = isinstance(weights.embed_VD, quantization.Int8)
         assert is_int8 == (self.sampler.weight_quantization == "int8"), (
             "weights of another sampler.weight_quantization"
         )
+        if self._weights is None and jax.tree.leaves(self._state)[0].is_deleted():
+            self._state = self._make_state()
         self._weights = weights
-        self._prompts.clear()
+        self._pages.forget_prompts()
 
     def unload(self) -> None:
-        """Release the weights; the cache is unchanged."""
+        """Release the memory of the weights and the cache; no row survives."""
+        self.abandon()
         self._weights = None
+        self._pages = self._layout.page_table(self.sampler.slots)
+        jax.tree.map(lambda array: array.delete(), self._state)
 
     def warm_up(self) -> None:
         """Compile every shape in use; no slot may be decoding, and no slot is changed."""
-        assert not jnp.any(self._state.active_S), "warm up before feeding tokens"
+        assert not self._decoding, "warm up before feeding tokens"
         for bucket in self.sampler.prefill_buckets:
-            self._write(_pad((), bucket, self.sampler))
-        for length in self._copy_lengths():
-            self._copy((), length)
+            self._write(bucket, ())
+        self._copy_pages([])
         self._activate(())
         self.cancel(())
         self.decode()
 
+    # --- Inputs ---
+
     def feed(self, inputs: Sequence[SlotInput]) -> None:
-        """Prefill the given slots and start decoding; a slot needs space for one more token."""
-        if not inputs:
+        """Prefill the given slots and start decoding; there must be memory for all of them."""
+        for each in inputs:
+            assert self.stage(each), "no memory for an input"
+        self.flush()
+
+    def stage(self, given: SlotInput, *, spare: int = 0) -> bool:
+        """Give a slot pages for an input and for one chunk; `flush` hands it to the device.
+
+        The row needs space for one more token. An input at position 0 starts a new row. It enters
+        only if `spare` more pages are free than it needs. Returns False if memory is short; the
+        slot has no new pages then.
+        """
+        last = given.position + len(given.tokens) - 1
+        assert last < self.sampler.cache_length - 1, "no room in a slot"
+        end = min(last + given.budget, self.sampler.cache_length - 1)
+        num_tokens = min(last + self.sampler.chunk_steps, end)
+        if given.position:
+            if not self._pages.grow(given.slot, num_tokens):
+                return False
+        else:
+            prompt = given.tokens[:-1]
+            is_known = self._pages.has_prompt(prompt)
+            copies = self._pages.start(given.slot, num_tokens, prompt, spare=spare)
+            if copies is None:
+                return False
+            self._copies += copies
+            if is_known:
+                self._shared.add(given.slot)
+                self.shared_tokens += len(prompt)
+            if given.num_turn_tokens == 0:
+                self._pages.keep_prompt(given.slot, prompt)
+        self._decoding[given.slot] = _Decoding(position=last, end=end)
+        self._staged.append(given)
+        return True
+
+    def flush(self) -> None:
+        """Prefill what is staged, and start decoding in its slots."""
+        if not self._staged:
             return
-        room = self.sampler.cache_length - 1
-        assert all(feed.position + len(feed.tokens) <= room for feed in inputs), "no room in a slot"
-        copies, late_copies, rest = self._share_prompts(inputs)
-        self._copy_prompts(copies)
+        rest = [each for each in self._staged if each.slot not in self._shared]
         longest_piece = self.sampler.prefill_buckets[-1]
         for first in range(0, max((len(f.tokens) for f in rest), default=1) - 1, longest_piece):
             pieces = [
-                (feed.slot, feed.tokens[first:-1][:longest_piece], feed.position + first)
-                for feed in rest
-                if len(feed.tokens) - 1 > first
+                (each.slot, each.tokens[first:-1][:longest_piece], each.position + first)
+                for each in rest
+                if len(each.tokens) - 1 > first
             ]
-            for rows in _prefill_calls(pieces, self.sampler):
-                self._write(rows)
-        self._copy_prompts(late_copies)
-        self.prefilled_tokens += sum(len(feed.tokens) - 1 for feed in rest)
-        self._activate(inputs)
+            for bucket, rows in self._prefill_calls(pieces):
+                self._write(bucket, rows)
+        # A prompt that is shared may have been computed just now.
+        for copies in itertools.batched(self._copies, self.sampler.prefill_rows):
+            self._copy_pages(copies)
+        self._pages.unpin()
+        self.prefilled_tokens += sum(len(each.tokens) - 1 for each in rest)
+        self._activate(self._staged)
+        self._staged, self._copies, self._shared = [], [], set()
+
+    # --- Memory ---
+
+    def grow(self) -> int | None:
+        """Give every decoding slot pages for the next chunk.
+
+        Returns the first slot for which there are too few, else None. `preempt` then makes room.
+        """
+        for slot, decoding in sorted(self._decoding.items()):
+            steps = (decoding.in_flight + 1) * self.sampler.chunk_steps
+            if not self._pages.grow(slot, min(decoding.position + steps, decoding.end)):
+                return slot
+        return None
+
+    def preempt(self, slot: int) -> None:
+        """Take a decoding slot's pages; the caller feeds it again from position 0 later."""
+        assert all(each.slot != slot for each in self._staged), "flush() the slot's input first"
+        self.cancel([slot])
+        self._pages.release(slot)
+
+    def retire(self, slots: Sequence[int]) -> None:
+        """Note that the trajectories of these slots have ended: their pages may be given up."""
+        self._pages.retire(slots)
+
+    def shard_of(self, slot: int) -> int:
+        """Return the part of the mesh that the slot lies in: it shares memory with others there."""
+        return self._pages.shard_of(slot)
+
+    def is_decoding(self, slot: int) -> bool:
+        """True if the slot has begun to decode, and not paused as far as the host has read."""
+        return slot in self._decoding and all(each.slot != slot for each in self._staged)
+
+    def num_growing(self, slot: int) -> int:
+        """Number of decoding slots that will need more of this slot's memory."""
+        return sum(
+            self.shard_of(slot) == self.shard_of(other)
+            and not self._pages.holds(other, decoding.end)
+            for other, decoding in self._decoding.items()
+        )
+
+    # --- Decoding ---
 
     def decode(self) -> list[SlotOutput]:
         """Decode one chunk and return the output of each slot, in slot order."""
@@ -161,15 +277,21 @@ class Engine:
     def dispatch(self) -> None:
         """Dispatch the decoding of one chunk to the device without waiting for it."""
         assert self._weights is not None, "load() weights before anything else"
-        self._state, chunk = self._programs.decode_chunk(
+        assert not self._staged, "flush() what is staged"
+        assert self.grow() is None, "preempt() until every slot can grow"
+        self._state, decoded = self._programs.decode_chunk(
             self._state,
             self._weights,
             self._table,
+            meshes.device_put_global(self._pages.table.copy(), self._whole),
             config=self.config,
             steps=self.sampler.chunk_steps,
+            length=self.sampler.cache_length,
             stop_token_ids=self._stop_token_ids,
         )
-        self._chunks.append(chunk)
+        for decoding in self._decoding.values():
+            decoding.in_flight += 1
+        self._chunks.append(_Chunk(decoded, dict(self._decoding)))
 
     def collect(self) -> list[SlotOutput]:
         """Wait for the oldest dispatched chunk; return the output of each slot, in slot order.
@@ -177,7 +299,8 @@ class Engine:
         Raises:
             UserError: The model's logits were not finite: a token chosen by them means nothing.
         """
-        chunk = jax.device_get(self._chunks.popleft())
+        decoded, slots = self._chunks.popleft()
+        chunk = jax.device_get(decoded)
         is_sampled_SE = np.arange(chunk.logprobs_SE.shape[1]) < chunk.count_S[:, None]
         # One NaN or infinite logit makes the log-probability of the chosen token NaN.
         if not np.isfinite(chunk.logprobs_SE[is_sampled_SE]).all():
@@ -186,7 +309,7 @@ class Engine:
                 f"{self.sampler.dtype}: its weights hold NaN or infinite values, or are too large "
                 "for that format; use another checkpoint or float32"
             )
-        return [
+        outputs = [
             SlotOutput(
                 slot=slot,
                 tokens=tuple(chunk.tokens_SE[slot, :count].tolist()),
@@ -197,76 +320,93 @@ class Engine:
             for slot, count in enumerate(chunk.count_S.tolist())
             if count  # an active slot samples at least one token
         ]
+        for output in outputs:
+            decoding = slots[output.slot]
+            decoding.position += len(output.tokens)
+            decoding.in_flight -= 1
+            if output.is_paused and self._decoding.get(output.slot) is decoding:
+                del self._decoding[output.slot]
+        return outputs
 
     def cancel(self, slots: Sequence[int]) -> None:
         """Stop decoding in these slots, from the next chunk on."""
+        for slot in slots:
+            self._decoding.pop(slot, None)
         padded = [*slots, *[self.sampler.slots] * (self.sampler.slots - len(slots))]
         self._state = self._programs.deactivate(self._state, jnp.asarray(padded, jnp.int32))
 
     def abandon(self) -> None:
         """Stop decoding in all slots and discard the dispatched chunks."""
-        self.cancel(range(self.sampler.slots))
+        if self._staged:
+            self._staged, self._copies, self._shared = [], [], set()
+            self._pages.unpin()
+            self._pages.forget_prompts()  # some were to be computed
+        slots = range(self.sampler.slots)
+        self.cancel(slots)
         self._chunks.clear()
+        self.retire(slots)
 
-    def _share_prompts(
-        self, inputs: Sequence[SlotInput]
-    ) -> tuple[list["_PromptCopy"], list["_PromptCopy"], list[SlotInput]]:
-        """Split into copies of cached prompts, copies of prompts prefilled now, and the rest.
+    # --- Calls of the device ---
 
-        A slot that already holds its own prompt, from a finished member, needs no copy or prefill.
+    def _prefill_calls(
+        self, pieces: Sequence["_PrefillPiece"]
+    ) -> list[tuple[int, tuple["_PrefillPiece | None", ...]]]:
+        """Group the pieces by the smallest bucket that fits; return each call's bucket and rows.
+
+        A row lies in the shard of its slot's pages: the calls' rows are those of the first shard,
+        then those of the second, and so on.
         """
-        fresh = [feed for feed in inputs if feed.position == 0]
-        targets = {feed.slot for feed in fresh}
-        holders = {prompt: slot for slot, prompt in self._prompts.items() if slot not in targets}
-        leaders: dict[tuple[int, ...], int] = {}
-        copies: list[_PromptCopy] = []
-        late: list[_PromptCopy] = []
-        spared: set[int] = set()
-        for feed in fresh:
-            prompt = feed.tokens[:-1]
-            if self._prompts.get(feed.slot) == prompt:
-                leaders.setdefault(prompt, feed.slot)
-            elif prompt in holders:
-                copies.append(_PromptCopy(prompt, holders[prompt], feed.slot))
-            elif prompt in leaders:
-                late.append(_PromptCopy(prompt, leaders[prompt], feed.slot))
-            else:
-                leaders[prompt] = feed.slot
-                self._prompts[feed.slot] = prompt
-                continue
-            self._prompts[feed.slot] = prompt
-            spared.add(feed.slot)
-            self.copied_tokens += len(prompt)
-        return copies, late, [feed for feed in inputs if feed.slot not in spared]
+        buckets = self.sampler.prefill_buckets
+        shards = range(self._layout.shards)
+        grouped: dict[int, list[list[_PrefillPiece]]] = {b: [[] for _ in shards] for b in buckets}
+        for piece in pieces:
+            bucket = next(bucket for bucket in buckets if len(piece[1]) <= bucket)
+            grouped[bucket][self._pages.shard_of(piece[0])].append(piece)
+        calls = []
+        for bucket, waiting in grouped.items():
+            per_shard = self._layout.prefill_rows_per_shard
+            for first in range(0, max(map(len, waiting)), per_shard):
+                rows: list[_PrefillPiece | None] = []
+                for members in waiting:
+                    chosen = members[first : first + per_shard]
+                    rows += [*chosen, *[None] * (per_shard - len(chosen))]
+                calls.append((bucket, tuple(rows)))
+        return calls
 
-    def _copy_lengths(self) -> tuple[int, ...]:
-        return (*self.sampler.prefill_buckets, self.sampler.cache_length)
-
-    def _copy_prompts(self, copies: Sequence["_PromptCopy"]) -> None:
-        """Copy the prompts; copies of the same padded length share a call."""
-        lengths = self._copy_lengths()
-        grouped: dict[int, list[_PromptCopy]] = {length: [] for length in lengths}
-        for copy in copies:
-            grouped[next(length for length in lengths if len(copy.prompt) <= length)].append(copy)
-        for length, waiting in grouped.items():
-            for members in itertools.batched(waiting, self.sampler.prefill_rows):
-                self._copy(members, length)
-
-    def _copy(self, members: Sequence["_PromptCopy"], length: int) -> None:
-        padding = self.sampler.prefill_rows - len(members)
-        source_I = np.asarray([m.source for m in members] + [0] * padding, np.int32)
-        target_I = np.asarray(
-            [m.target for m in members] + [self.sampler.slots] * padding, np.int32
-        )
-        self._state = self._programs.copy_cache_rows(
-            self._state, jnp.asarray(source_I), jnp.asarray(target_I), length=length
-        )
-
-    def _write(self, rows: "_PrefillCall") -> None:
+    def _write(self, bucket: int, rows: Sequence["_PrefillPiece | None"]) -> None:
+        """Write tokens to the cache, layer by layer; rows that are None or missing are padding."""
         assert self._weights is not None, "load() weights before anything else"
-        self._state = self._programs.write_tokens(
-            self._state, self._weights, *map(jnp.asarray, rows), config=self.config
+        shape = (self._layout.shards * self._layout.prefill_rows_per_shard, bucket)
+        tokens_IT = np.zeros(shape, np.int32)
+        positions_IT = np.full(shape, self._layout.row_length, np.int32)
+        pages_IJ = np.full((shape[0], self._layout.pages_per_row), self._layout.num_pages, np.int32)
+        for row, piece in enumerate(rows):
+            if piece is not None:
+                slot, tokens, position = piece
+                tokens_IT[row, : len(tokens)] = tokens
+                positions_IT[row, : len(tokens)] = np.arange(position, position + len(tokens))
+                pages_IJ[row] = self._pages.table[slot]
+        inputs = meshes.device_put_global((tokens_IT, positions_IT, pages_IJ), self._whole)
+        tokens, positions, pages = inputs
+        weights, programs = self._weights, self._programs
+        x_ITD = programs.embed(weights.embed_VD, tokens, dtype=weights.norm_D.dtype)
+        cache = []
+        for layer, pair in zip(weights.layers, self._state.cache, strict=True):
+            x_ITD, pair = programs.write_layer(
+                pair, x_ITD, layer, positions, pages, config=self.config
+            )
+            cache.append(pair)
+        self._state = self._state._replace(cache=tuple(cache))
+
+    def _copy_pages(self, copies: Sequence[PageCopy]) -> None:
+        padding = self.sampler.prefill_rows - len(copies)
+        num_pages = self._layout.num_pages
+        source_I = np.asarray([each.source for each in copies] + [0] * padding, np.int32)
+        target_I = np.asarray([each.target for each in copies] + [num_pages] * padding, np.int32)
+        cache = self._programs.copy_pages(
+            self._state.cache, *meshes.device_put_global((source_I, target_I), self._whole)
         )
+        self._state = self._state._replace(cache=cache)
 
     def _state_after(self, slot_input: SlotInput) -> int:
         """Return the state of the pause automaton after the tokens of the current turn."""
@@ -298,57 +438,18 @@ class Engine:
         self._state = self._programs.activate(self._state, entry)
 
 
-def _initialize(
-    make: Callable[[], decode.SlotState], table: decode.StopTable
-) -> tuple[decode.SlotState, decode.StopTable, decode.Programs]:
-    """Create the slots and the stop table on the mesh, and compile the programs for them."""
-    mesh = meshes.current()
-    wanted = decode.state_shardings(mesh, jax.eval_shape(make))
-    # Each device creates its own shard: no single device could hold the full cache.
-    state = jax.jit(make, out_shardings=wanted)()
-    table = meshes.device_put_global(table, NamedSharding(mesh, jax.P()))
-    return state, table, decode.compile_programs(mesh, wanted)
-
-
-class _PromptCopy(NamedTuple):
-    """A prompt copy reads a prompt from the cache row of another slot."""
-
-    prompt: tuple[int, ...]
-    source: int
-    target: int
+def _empty_slots(
+    config: Qwen2Config, sampler: SamplerConfig, layout: CacheLayout
+) -> decode.SlotState:
+    return decode.init_slots(
+        config,
+        sampler.slots,
+        layout.num_pages,
+        layout.page_length,
+        jnp.dtype(sampler.dtype),
+        sampler.cache_quantization,
+    )
 
 
 type _PrefillPiece = tuple[int, tuple[int, ...], int]
 """(slot, tokens, position of the first)."""
-
-
-class _PrefillCall(NamedTuple):
-    """A padded prefill call has the arguments of `decode.write_tokens`, in order."""
-
-    tokens_IT: np.ndarray
-    positions_IT: np.ndarray
-    slots_I: np.ndarray
-
-
-def _prefill_calls(pieces: Sequence[_PrefillPiece], sampler: SamplerConfig) -> list[_PrefillCall]:
-    """Group the pieces by the smallest bucket that fits, with `prefill_rows` per call."""
-    grouped: dict[int, list[_PrefillPiece]] = {bucket: [] for bucket in sampler.prefill_buckets}
-    for piece in pieces:
-        grouped[next(bucket for bucket in grouped if len(piece[1]) <= bucket)].append(piece)
-    return [
-        _pad(members, bucket, sampler)
-        for bucket, waiting in grouped.items()
-        for members in itertools.batched(waiting, sampler.prefill_rows)
-    ]
-
-
-def _pad(members: Sequence[_PrefillPiece], bucket: int, sampler: SamplerConfig) -> _PrefillCall:
-    """Pad the rows of one bucket; tokens at position `cache_length` are padding."""
-    tokens_IT = np.zeros((sampler.prefill_rows, bucket), np.int32)
-    positions_IT = np.full_like(tokens_IT, sampler.cache_length)
-    slots_I = np.zeros((sampler.prefill_rows,), np.int32)
-    for row, (slot, tokens, position) in enumerate(members):
-        tokens_IT[row, : len(tokens)] = tokens
-        positions_IT[row, : len(tokens)] = np.arange(position, position + len(tokens))
-        slots_I[row] = slot
-    return _PrefillCall(tokens_IT, positions_IT, slots_I)

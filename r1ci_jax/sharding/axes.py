@@ -9,6 +9,7 @@ G  query heads per KV head    L  layers                     S  sampler slots
 P  prompts of a batch         R  rollouts per prompt        A  states of an automaton
 E  decode steps of a chunk    I  rows of one prefill call   X  positions of a logits chunk
 O  outputs of a matmul        M  blocks of a search         b  entries of a block
+U  pages of the cache         W  positions of a page        J  pages of a row
 
 1 and 2 are axes of that size.
 """

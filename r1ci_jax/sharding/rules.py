@@ -19,7 +19,8 @@ AXES: Mapping[str, MeshAxes] = {
     "time": None,
     "slots": BATCH,
     "prefill_rows": BATCH,
-    "cache": None,
+    "pages": BATCH,
+    "page": None,
     "layers": None,
     "vocab": "tensor",
     "width": "fsdp",
@@ -37,9 +38,9 @@ SAMPLING_AXES: Mapping[str, MeshAxes] = {**AXES, "width": None}
 """Axes of the sampler. A token reads every weight, so a width sharded over fsdp would be gathered
 for every token. All other axes are sharded as in training."""
 
-REPLICATE_IF_INDIVISIBLE = frozenset({"kv_heads", "prefill_rows"})
+REPLICATE_IF_INDIVISIBLE = frozenset({"kv_heads"})
 """Axes that are replicated if the mesh does not divide them: key/value heads are few, and a mesh
-is chosen for the query heads; a prefill has at most as many rows as there are prompts."""
+is chosen for the query heads."""
 
 # Map path suffixes to logical axes; suffixes also match moments ("0/mu/layers/q").
 PARAMETERS: Mapping[str, tuple[str, ...]] = {

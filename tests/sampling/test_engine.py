@@ -38,7 +38,12 @@ CONFIG = qwen2.Qwen2Config(
     rope_theta=1e4,
 )
 SAMPLER = SamplerConfig(
-    slots=3, cache_length=64, chunk_steps=7, prefill_buckets=(4, 16), prefill_rows=2
+    slots=3,
+    cache_length=64,
+    page_length=8,
+    chunk_steps=7,
+    prefill_buckets=(4, 16),
+    prefill_rows=2,
 )
 
 
@@ -337,20 +342,20 @@ def test_members_of_a_group_share_one_prefill_whenever_they_enter(make_engine) -
         for member in range(5)
     }
     engine.feed([feed(slot, prompt, rollout_id=(0, slot)) for slot in (0, 1)])
-    assert (engine.prefilled_tokens, engine.copied_tokens) == (11, 11)
+    assert (engine.prefilled_tokens, engine.shared_tokens) == (11, 11)
     assert until_paused(engine, 0) == expected[0]
     # Into its own slot again, and into one beside a busy one.
     engine.feed([feed(0, prompt, rollout_id=(0, 2)), feed(3, prompt, rollout_id=(0, 3))])
-    assert (engine.prefilled_tokens, engine.copied_tokens) == (11, 33)
+    assert (engine.prefilled_tokens, engine.shared_tokens) == (11, 33)
     assert until_paused(engine, 3) == expected[3]
     while engine.decode():
         pass
     engine.feed([feed(slot, prompt_of(2, 12), rollout_id=(1, slot)) for slot in (0, 1, 3)])
-    assert (engine.prefilled_tokens, engine.copied_tokens) == (22, 55)
+    assert (engine.prefilled_tokens, engine.shared_tokens) == (22, 55)
     while engine.decode():
         pass
     engine.feed([feed(4, prompt, rollout_id=(0, 4))])
-    assert (engine.prefilled_tokens, engine.copied_tokens) == (33, 55)
+    assert (engine.prefilled_tokens, engine.shared_tokens) == (22, 66)
     assert until_paused(engine, 4) == expected[4]
 
 
@@ -377,7 +382,7 @@ def test_new_weights_forget_the_prompts_of_the_old_ones(make_engine, model) -> N
     engine.feed([feed(0, prompt_of(1, 12))])
     engine.load(nnx.jit(lambda model: qwen2.decoder_weights(model, CONFIG))(model))
     engine.feed([feed(1, prompt_of(1, 12))])
-    assert engine.copied_tokens == 0
+    assert engine.shared_tokens == 0
 
 
 def test_a_chunk_that_is_dispatched_ahead_is_the_same(make_engine) -> None:

@@ -110,7 +110,7 @@ def run(sizes, batches=False):
             ragged(engine)
         engine.load(sampler_weights.from_trainer_params(given, CONFIG, mesh=mesh))
         k_SKCH = engine._state.cache[0][0]
-        return {"found": found, "resumes": resumes, "copied": engine.copied_tokens,
+        return {"found": found, "resumes": resumes, "copied": engine.shared_tokens,
                 "shard": k_SKCH.addressable_shards[0].data.shape, "compiled": len(compiled)}
 
 sizes = SIZES
