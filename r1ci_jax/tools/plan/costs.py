@@ -34,11 +34,9 @@ def decode_flops(config: Qwen2Config, slots: int, length: int) -> float:
     return slots * (config.layers * layer + 2 * config.width * config.vocab_size)
 
 
-def prefill_flops(config: Qwen2Config, rows: int, tokens: int, length: int) -> float:
-    """Operations of one prefill call; the last layer computes only keys and values."""
-    layer = 2 * layer_parameters(config) + attention_flops(config, length)
-    last = 4 * config.width * config.kv_heads * config.head_dim
-    return rows * tokens * ((config.layers - 1) * layer + last)
+def prefill_layer_flops(config: Qwen2Config, rows: int, tokens: int, length: int) -> float:
+    """Operations of one layer of a prefill call; attention runs over the full cache row."""
+    return rows * tokens * (2 * layer_parameters(config) + attention_flops(config, length))
 
 
 def forward_flops(config: Qwen2Config, rows: int, tokens: int) -> float:
