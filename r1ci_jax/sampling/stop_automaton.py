@@ -50,25 +50,25 @@ def token_table(machine: ByteAutomaton, token_bytes: Sequence[bytes]) -> TokenTa
     assert (machine.next_state_AX[stops] == stops[:, None]).all(), "a stop state can be left"
 
     # Most bytes behave alike in every state. Tokens whose bytes do are run once: "words" here.
-    next_state_AK, kind_X = np.unique(machine.next_state_AX, axis=1, return_inverse=True)
-    kinds = kind_X.reshape(-1).astype(np.uint8).tobytes()
+    next_by_kind, kind_of_byte = np.unique(machine.next_state_AX, axis=1, return_inverse=True)
+    kinds = kind_of_byte.reshape(-1).astype(np.uint8).tobytes()
     word_of: dict[bytes, int] = {}
     word_V = [word_of.setdefault(data.translate(kinds), len(word_of)) for data in token_bytes]
 
     # Sort longest first, so that the words with a byte at some position are a leading slice.
     words = sorted(word_of, key=len, reverse=True)
-    lengths_W = np.array([len(word) for word in words], np.int64)
-    starts_W = np.cumsum(lengths_W) - lengths_W
+    lengths = np.array([len(word) for word in words], np.int64)
+    starts = np.cumsum(lengths) - lengths
     flat_kinds = np.frombuffer(b"".join(words), np.uint8)
 
-    next_state_KA = np.ascontiguousarray(next_state_AK.T)
-    state_WA = np.tile(np.arange(states, dtype=np.int16), (len(words), 1))
-    for position in range(lengths_W.max(initial=0)):
-        running = int(np.count_nonzero(lengths_W > position))
-        kind_W = flat_kinds[starts_W[:running] + position]
-        state_WA[:running] = next_state_KA[kind_W[:, None], state_WA[:running]]
+    kind_next = np.ascontiguousarray(next_by_kind.T)
+    word_states = np.tile(np.arange(states, dtype=np.int16), (len(words), 1))
+    for position in range(lengths.max(initial=0)):
+        running = int(np.count_nonzero(lengths > position))
+        kinds_here = flat_kinds[starts[:running] + position]
+        word_states[:running] = kind_next[kinds_here[:, None], word_states[:running]]
 
     row_of_word = np.empty(len(words), np.int64)
     row_of_word[[word_of[word] for word in words]] = np.arange(len(words))
-    next_state_AV = np.take(np.ascontiguousarray(state_WA.T), row_of_word[word_V], axis=1)
+    next_state_AV = np.take(np.ascontiguousarray(word_states.T), row_of_word[word_V], axis=1)
     return TokenTable(next_state_AV=next_state_AV, stop_A=machine.stop_A, start=machine.start)

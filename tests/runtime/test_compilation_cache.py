@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,29 @@ for _ in range(40):
     writers = [subprocess.Popen([sys.executable, "-c", source, str(n)]) for n in range(3)]
     assert [writer.wait(PATIENCE) for writer in writers] == [0, 0, 0]
     assert [path.name for path in tmp_path.iterdir()] == ["key.program"]
+
+
+def test_a_killed_writer_leaves_whole_entries(tmp_path: Path) -> None:
+    source = f"""
+import pathlib
+from r1ci_jax.runtime.compilation_cache import ProgramStore
+store = ProgramStore(pathlib.Path({str(tmp_path)!r}))
+print("ready", flush=True)
+while True:
+    for number in range(5):
+        store.put(f"key{{number}}", bytes([number]) * 5_000_000)
+"""
+    store = compilation_cache.ProgramStore(tmp_path)
+    for attempt in range(3):
+        command = [sys.executable, "-c", source]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+            time.sleep(0.05 + 0.02 * attempt)
+            writer.kill()
+        names = {path.name for path in tmp_path.glob("*.program")}
+        found = [store.get(f"key{number}") for number in range(5)]
+        assert all(found[n] == bytes([n]) * 5_000_000 for n in range(5) if found[n] is not None)
+        assert sum(each is not None for each in found) == len(names) > 0
 
 
 def test_a_full_disk_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -338,7 +338,7 @@ def libtpu() -> None:
 
 SMALL = (
     "--config.sampler.slots=16", "--config.sampler.cache_length=128",
-    "--config.sampler.prefill_buckets=64",
+    "--config.sampler.prefill_buckets=64", "--config.limits.max_new_tokens=64",
 )  # fmt: skip
 
 
@@ -355,6 +355,10 @@ def test_decode_and_prefill_of_a_tiny_model_compile_for_a_topology() -> None:
     assert part["least_bytes_per_step"] > cache
     # Arguments and temporaries without a second cache: it was donated.
     assert part["hbm"]["unaliased_output"] < cache
+    # Cache, control values of the slots, table of pages: nothing else is copied per step.
+    held = part["held_bytes"]
+    assert cache <= held["cache"] < 1.1 * cache and "optimizer" not in held
+    assert sum(held.values()) <= part["hbm"]["arguments"]  # small arrays are padded
     # Two sums over the heads' and the feed-forward's parts in each layer.
     sums = [c["count"] for c in part["collectives"] if c["kind"] == "all-reduce"]
     assert sum(sums) >= 2 * config.layers
