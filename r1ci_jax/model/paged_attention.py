@@ -8,7 +8,7 @@ position changes neither the sums nor the maximum, not even in the last bit: a r
 depend on how many pages the other rows have.
 
 Axes: R rows, T new tokens, N query heads = K key/value heads x G, H head width, U pages, W
-positions of a page, J pages of a row.
+positions of a page, J pages of a row, Q queries of a key/value head (G x T).
 """
 
 import functools
@@ -92,9 +92,10 @@ def _write(
     )
     is_own_RT = (page_RT >= 0) & (page_RT < num_pages)
     # The heads' rows of the pool as one axis: a scatter of whole rows keeps the pool's layout.
-    row_KRT = jnp.arange(kv_heads)[:, None, None] * (num_pages * width) + (
-        page_RT * width + positions_RT % width
-    )[None]
+    row_KRT = (
+        jnp.arange(kv_heads)[:, None, None] * (num_pages * width)
+        + (page_RT * width + positions_RT % width)[None]
+    )
     row_KRT = jnp.where(is_own_RT[None], row_KRT, kv_heads * num_pages * width)
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:

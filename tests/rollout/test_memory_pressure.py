@@ -67,5 +67,5 @@ def test_partial_rollouts_in_too_little_memory(world, stand_in) -> None:
 
 
 def test_memory_of_less_than_a_row_is_refused(world, stand_in) -> None:
-    with pytest.raises(UserError, match="cache_tokens = 152 .* set it to 160 at least"):
+    with pytest.raises(UserError, match=r"cache_tokens = 152 .* set it to 160 at least"):
         world.runner(MIXED, stand_in(echo), **PAGED, cache_tokens=152)

@@ -46,7 +46,8 @@ with jax.set_mesh(mesh):
     weights.save_pretrained(loaded, root / "together")
     held = jax.jit(lambda s: qwen2.decoder_weights(s, config))(cut)
     positions_BT = jnp.broadcast_to(jnp.arange(9)[None], (8, 9))
-    cache, pages_RJ = kv_cache.init_cache(config, 24, 4, jnp.float32), kv_cache.contiguous_pages(8, 3)
+    cache = kv_cache.init_cache(config, 24, 4, jnp.float32)
+    pages_RJ = kv_cache.contiguous_pages(8, 3)
     x_BTD, _ = jax.jit(lambda *a: kv_cache.extend(config, *a))(
         held, cache, batch_BT, positions_BT, pages_RJ
     )

@@ -34,10 +34,9 @@ def decode_flops(config: Qwen2Config, slots: int, length: float) -> float:
     return slots * (config.layers * layer + 2 * config.width * config.vocab_size)
 
 
-def prefill_flops(config: Qwen2Config, rows: int, tokens: int, length: float) -> float:
-    """Operations of one prefill call; a token attends to `length` others on average."""
-    layer = 2 * layer_parameters(config) + attention_flops(config, length)
-    return rows * tokens * config.layers * layer
+def prefill_layer_flops(config: Qwen2Config, rows: int, tokens: int, length: float) -> float:
+    """Operations of one layer of a prefill call; a token attends to `length` others on average."""
+    return rows * tokens * (2 * layer_parameters(config) + attention_flops(config, length))
 
 
 def forward_flops(config: Qwen2Config, rows: int, tokens: int) -> float:
