@@ -11,11 +11,8 @@ Axes: R rows, T new tokens, N query heads = K key/value heads x G, H head width,
 positions of a page, J pages of a row, Q queries of a key/value head (G x T).
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, Mesh
 from jax.typing import DTypeLike
 
 from r1ci_jax.model import attention, quantization
@@ -53,7 +50,7 @@ def extend(
     heads = jax.P(rules.BATCH, None, "tensor")
     rows = jax.P(rules.BATCH)
     return jax.shard_map(
-        functools.partial(_extend_shard, mesh),
+        _extend_shard,
         mesh=mesh,
         in_specs=(pool, heads, new, new, rows, rows),
         out_specs=(heads, pool),
@@ -61,12 +58,17 @@ def extend(
     )(pair, q_RTNH, k_RTKH, v_RTKH, positions_RT, pages_RJ)
 
 
-def _extend_shard(mesh: Mesh | AbstractMesh, pair: Pair, *arrays: jax.Array):
+def _extend_shard(
+    pair: Pair,
+    q_RTNH: jax.Array,
+    k_RTKH: jax.Array,
+    v_RTKH: jax.Array,
+    positions_RT: jax.Array,
+    pages_RJ: jax.Array,
+) -> tuple[jax.Array, Pair]:
     """Extend the rows of one shard, whose pages are numbered from 0 there."""
-    *arrays, pages_RJ = arrays
     first = jax.lax.axis_index(rules.BATCH) * pair[0].shape[1]
-    del mesh
-    return _extend_local(pair, *arrays, pages_RJ - first)
+    return _extend_local(pair, q_RTNH, k_RTKH, v_RTKH, positions_RT, pages_RJ - first)
 
 
 def _extend_local(

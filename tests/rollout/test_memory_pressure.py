@@ -31,7 +31,7 @@ def test_too_little_memory_changes_no_trajectory(world, stand_in, cache_tokens: 
     expected = world.runner(MIXED, stand_in(echo), **PAGED).run(ragged(24))
     runner = world.runner(MIXED, stand_in(echo), **PAGED, cache_tokens=cache_tokens)
     assert_equal(runner.run(ragged(24)), expected)
-    assert runner.num_preempted > 0 or cache_tokens == 2 * ROW
+    assert runner.num_evicted > 0 or cache_tokens == 2 * ROW
 
 
 def test_scripts_that_are_late_and_too_little_memory(world, stand_in) -> None:
@@ -41,10 +41,10 @@ def test_scripts_that_are_late_and_too_little_memory(world, stand_in) -> None:
         assert_equal(runner.run(ragged(20)), expected)
 
 
-def test_enough_memory_for_all_preempts_nobody(world, stand_in) -> None:
+def test_enough_memory_for_all_evicts_nobody(world, stand_in) -> None:
     runner = world.runner(MIXED, stand_in(echo), **PAGED, cache_tokens=6 * ROW)
     runner.run(ragged(24))
-    assert runner.num_preempted == 0
+    assert runner.num_evicted == 0
 
 
 def test_partial_rollouts_in_too_little_memory(world, stand_in) -> None:
@@ -62,7 +62,7 @@ def test_partial_rollouts_in_too_little_memory(world, stand_in) -> None:
             max_staleness=2 if step < 2 else 0,
         )
         found += trained
-    assert partial == [] and runner.num_preempted > 0
+    assert partial == [] and runner.num_evicted > 0
     assert_equal(sorted(found, key=lambda each: each.rollout_id), expected)
 
 
