@@ -291,7 +291,7 @@ def _printed(rest: str) -> tuple[str | None, str]:
     if fence is None:
         return None, rest.removeprefix("\n")
     output, mark, after = stripped.removeprefix(fence).partition("```")
-    return (output, after) if mark else (None, rest)
+    return (output, after.lstrip("\n")) if mark else (None, rest)
 
 
 # --- Comparing outputs ---

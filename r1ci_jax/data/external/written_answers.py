@@ -3,7 +3,7 @@ r"""Other ways to mark an answer, written as `<<<answer>>>`: `\boxed{}`, `<answe
 import re
 from typing import Final
 
-_BOXED: Final = re.compile(r"(?:\$\$?|\\\(|\\\[)?\s*\\boxed\s*\{")
+_BOXED: Final = re.compile(r"(?:(?:\$\$?|\\\(|\\\[)\s*)?\\boxed\s*\{")
 _LAST_LINE: Final = re.compile(
     r"^[*#\s>]{0,8}(?:the )?(?:final )?answer(?: is)?\s{0,4}[:=]?\s{0,4}\**\s{0,4}[:=]?"
     r"(?P<answer>[^\n]+)$",
