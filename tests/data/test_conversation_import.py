@@ -34,7 +34,8 @@ def question(number: int, text: str, answer: str, *, task: str = "toy_base_conve
 SHOWN = question(1, "Write 271 in base 8.", "417")
 SECOND = question(2, "Write 64 in base 8.", "100")
 HELD_OUT = question(3, "Write 65 in base 8.", "101")
-QUESTIONS = Questions({"sft": [SHOWN, SECOND], "grpo": [], "eval": [HELD_OUT]})
+LONG = question(4, "Write 1000000 in base 8.", "3641100")
+QUESTIONS = Questions({"sft": [SHOWN, SECOND, LONG], "grpo": [], "eval": [HELD_OUT]})
 CODE = "print(oct(271)[2:])"
 
 
@@ -147,6 +148,11 @@ def ask(text: str, **rest: Any) -> Record:
     return {"messages": [HEAD | {"content": text}, LAST], **rest}
 
 
+def ask_long(text: str) -> Record:
+    """A record that answers the question with the long answer."""
+    return {"messages": [HEAD | {"content": LONG.question}, {"role": "assistant", "content": text}]}
+
+
 def use(arguments: Any, name: str = "python") -> Record:
     return {"messages": [HEAD, call(arguments, name), OUTPUT, LAST]}
 
@@ -154,6 +160,8 @@ def use(arguments: Any, name: str = "python") -> Record:
 RANDOM = "```python\nimport os\nprint(os.urandom(9))\n```\nIt is <<<417>>>"
 NINE = "".join(f"```python\nprint({n})\n```\n" for n in range(9))
 BOTH = f"{SHOWN.question}\n{SECOND.question}"
+
+KNOWN = f"```python\nprint('{10**6:o}')\n```\nSo <<<{10**6:o}>>>"
 
 FAULTS: dict[str, tuple[Any, Rejection]] = {
     "not an object": (7, Rejection.UNREADABLE),
@@ -184,6 +192,7 @@ FAULTS: dict[str, tuple[Any, Rejection]] = {
     "control characters": (talk(("assistant", "\x1b]0;owned\x07 <<<417>>>")), Rejection.CONTROL),
     "too long": (talk(("assistant", "la " * 40_000 + "<<<417>>>")), Rejection.TOO_LONG),
     "many scripts": (talk(("assistant", f"{NINE}<<<417>>>")), Rejection.MANY_SCRIPTS),
+    "a known answer": (ask_long(KNOWN), Rejection.KNOWN_ANSWER),
     "other fences": (
         talk(("assistant", "```text\nhm\n```\nIt is <<<417>>>")),
         Rejection.BAD_FORMAT,
@@ -240,6 +249,15 @@ def test_failing_scripts_and_wrong_first_answers_are_read_and_not_learned(
     assert (first.agent, second.agent) == ("code_agent", "codesteer")
     for kept in (first, second):
         assert [s.sampled for s in kept.segments] == [False, False, True, False, True]
+
+
+def test_a_check_of_what_words_have_found_is_kept(
+    interpreter: Interpreter, tmp_path: pathlib.Path
+) -> None:
+    check = (
+        "By powers of 8 I find 3641100.\n```python\nprint(0o3641100 == 10**6)\n```\n<<<3641100>>>"
+    )
+    assert len(bring(tmp_path, interpreter, [ask_long(check)]).demonstrations) == 1
 
 
 def test_a_script_alone_answers_by_what_it_prints(

@@ -32,6 +32,8 @@ from r1ci_jax.text.protocol import Stop
 
 MAX_CHARACTERS: Final = 100_000
 """Characters of a trajectory that are looked at; no model reads more of a demonstration."""
+_TELLING: Final = 4
+"""Characters of an answer with a digit that stands in a script not by chance."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -54,6 +56,7 @@ class Rejection(enum.StrEnum):
     NO_ANSWER = "it has no answer"
     BAD_FORMAT = "fences or answer marks are left over"
     WRONG = "the answer is wrong"
+    KNOWN_ANSWER = "a script holds the answer that it was to find"
     CUT_OFF = "an answer was cut off at the limit of its tokens"
     DECLINED = "the endpoint declined to answer"
     ENDPOINT_FAILED = "the endpoint failed too often"
@@ -168,6 +171,8 @@ def demonstration(
         return Rejection.NO_ANSWER
     if not registry.get(example.task).score(example, answer).correct:
         return Rejection.WRONG
+    if _knows_answer(example, turns, answer):
+        return Rejection.KNOWN_ANSWER
     segments[-1] = learned_segment(segments[-1].text)
     return Demonstration(
         example_id=example.id,
@@ -211,6 +216,27 @@ def _segments(example: Example, turn: Turn) -> list[Segment]:
     is_right = answer is not None and registry.get(example.task).score(example, answer).correct
     said = learned_segment(turn.text) if is_right else masked_segment(turn.text)
     return [said, user_segment(turn.reply)]
+
+
+def _knows_answer(example: Example, turns: Sequence[Turn], answer: str) -> bool:
+    """Return True if a script holds the answer, and nothing before it does.
+
+    It would teach to print what one knows already. Short answers stand in scripts by chance, and
+    words such as "valid" because the question wants them.
+    """
+    is_telling = len(answer) >= _TELLING and any(letter.isdigit() for letter in answer)
+    if not is_telling and len(answer) < 5 * _TELLING:
+        return False
+    before = example.question
+    for turn in turns:
+        code = turn.code or ""
+        if answer in before:
+            return False
+        if answer in code:
+            return answer not in turn.text.replace(code, "")
+        before += turn.text
+        before += "" if turn.result is None else turn.result.stdout
+    return False
 
 
 def _format_problem(turns: Sequence[Turn]) -> Rejection | None:
