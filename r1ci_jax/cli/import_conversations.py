@@ -44,7 +44,7 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(run=_import, takes_overrides=True)
 
 
-def add_tokenizer(parser: argparse.ArgumentParser) -> None:
+def add_tokenizer(parser: argparse._ActionsContainer) -> None:
     """Add the option that leaves out what is too long to train on."""
     parser.add_argument(
         "--tokenizer",
