@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from r1ci_jax.cli import experiment_file as experiments
 from r1ci_jax.cli import import_conversations
@@ -107,23 +108,45 @@ def teach(
     """
     if args.model is None:
         raise UserError(f"--teacher {args.teacher} needs --model")
-    instructions = build.instructions(experiment)
     directory.mkdir(parents=True, exist_ok=True)
-    if args.teacher == "endpoint":
-        from r1ci_jax.data.external.endpoint_client import EndpointClient
-        from r1ci_jax.data.external.endpoint_teacher import EndpointTeacher
+    taught = _ask_endpoint if args.teacher == "endpoint" else _sample_model
+    return taught(args, experiment, examples, sandbox, collected, directory, report)
 
-        client = EndpointClient(endpoint_config(args), directory)
-        try:
-            teacher = EndpointTeacher(
-                client=client,
-                sandbox=sandbox,
-                max_scripts=experiment.limits.max_code_calls,
-                instructions=instructions,
-            )
-            return teacher.teach(examples, collected, report=report)
-        finally:
-            client.close()
+
+def _ask_endpoint(
+    args: argparse.Namespace,
+    experiment: Experiment,
+    examples: Sequence[Example],
+    sandbox: Sandbox,
+    collected: Selection,
+    directory: Path,
+    report: Report | None,
+) -> Made:
+    from r1ci_jax.data.external.endpoint_client import EndpointClient
+    from r1ci_jax.data.external.endpoint_teacher import EndpointTeacher
+
+    client = EndpointClient(endpoint_config(args), directory)
+    try:
+        teacher = EndpointTeacher(
+            client=client,
+            sandbox=sandbox,
+            max_scripts=experiment.limits.max_code_calls,
+            instructions=build.instructions(experiment),
+        )
+        return teacher.teach(examples, collected, report=report)
+    finally:
+        client.close()
+
+
+def _sample_model(
+    args: argparse.Namespace,
+    experiment: Experiment,
+    examples: Sequence[Example],
+    sandbox: Sandbox,
+    collected: Selection,
+    directory: Path,
+    report: Report | None,
+) -> Made:
     # Import only now: the sandbox's fork servers are not children of a process with JAX's threads.
     import jax
 
@@ -136,13 +159,13 @@ def teach(
             args.model, experiment, sandbox, seed=experiment.data_seed
         )
         name = "".join(c if c.isalnum() or c in "-._" else "_" for c in args.model)[-100:]
-        sampled = model_teacher.ModelTeacher(
+        teacher = model_teacher.ModelTeacher(
             runner=runner,
             config=config,
             path=directory / f"samples_{name}.jsonl",
-            instructions=instructions,
+            instructions=build.instructions(experiment),
         )
-        return sampled.teach(examples, collected, report=report)
+        return teacher.teach(examples, collected, report=report)
 
 
 def synthesize(args: argparse.Namespace) -> int:
@@ -187,9 +210,9 @@ def _report_to(bar: Progress) -> Report:
     return report
 
 
-def _shared(args: argparse.Namespace) -> dict[str, object]:
+def _shared(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that both teachers have."""
-    given: dict[str, object] = {}
+    given: dict[str, Any] = {}
     if args.samples is not None:
         given["samples_per_question"] = args.samples
     if args.temperatures is not None:
