@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ci_jax.cli import experiment_file as experiments
+from r1ci_jax.cli import import_conversations
 from r1ci_jax.config import Experiment
 from r1ci_jax.data import build, datasets, question_splits, question_workers, stats
 from r1ci_jax.errors import UserError
@@ -25,7 +26,7 @@ from r1ci_jax.text import tokenizer as tokenizers
 
 def add_commands(subparsers: Any) -> None:
     """Add `data` and its subcommands."""
-    parser = subparsers.add_parser("data", help="datasets: build, fetch, stats")
+    parser = subparsers.add_parser("data", help="datasets: build, fetch, import, stats")
     commands = parser.add_subparsers(dest="data_command", metavar="COMMAND")
 
     build_parser = commands.add_parser(
@@ -63,6 +64,8 @@ def add_commands(subparsers: Any) -> None:
         help="count tokens with this one (default: the experiment's)",
     )
     show.set_defaults(run=_stats)
+
+    import_conversations.add_command(commands)
 
     for command in (build_parser, fetch, show):
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
