@@ -29,7 +29,7 @@ def read_options(question: str) -> dict[str, str]:
     return found
 
 
-def match(pattern: str | re.Pattern[str], text: str) -> re.Match[str]:
+def match(pattern: str, text: str) -> re.Match[str]:
     """Match the whole text.
 
     Raises:
