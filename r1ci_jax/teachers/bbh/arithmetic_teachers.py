@@ -202,9 +202,7 @@ class MultistepArithmetic(Teacher[TwoGroups]):
 
     @override
     def parse(self, question: str) -> TwoGroups:
-        found = match(
-            r"\(\(([-+*\d ]+)\) ([-+*]) \(([-+*\d ]+)\)\) =", read_body(question)
-        )
+        found = match(r"\(\(([-+*\d ]+)\) ([-+*]) \(([-+*\d ]+)\)\) =", read_body(question))
         return TwoGroups(left=found[1], operator=found[2], right=found[3])
 
     @override

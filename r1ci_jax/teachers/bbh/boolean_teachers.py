@@ -327,9 +327,7 @@ def _drop_brackets(tokens: list[str]) -> list[str]:
 
 
 def _apply_not(tokens: list[str]) -> list[str]:
-    text = re.sub(
-        r"not (True|False)", lambda m: str(m[1] == "False"), " ".join(tokens)
-    )
+    text = re.sub(r"not (True|False)", lambda m: str(m[1] == "False"), " ".join(tokens))
     return text.split()
 
 

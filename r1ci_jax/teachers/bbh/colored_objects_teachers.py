@@ -20,9 +20,7 @@ from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
 _NUMBERS: Final = "zero one two three four five six seven eight nine ten eleven twelve".split()
 _NUMBERS_TO: Final = (*_NUMBERS, "thirteen", "fourteen", "fifteen", "sixteen")
-_SCENE: Final = (
-    r"On the \w+, (?:there is|there are|I see|you see) (?:[^:,.]*: )?(.+?)\. (.+)"
-)
+_SCENE: Final = r"On the \w+, (?:there is|there are|I see|you see) (?:[^:,.]*: )?(.+?)\. (.+)"
 _THINGS: Final = "(?:things|items|objects)"
 _THING: Final = "(?:thing|item|object)"
 _QUESTIONS: Final[dict[str, str]] = {
@@ -138,7 +136,11 @@ class ColoredObjects(Teacher[Scene]):
         if form == "sentence" and data.kind not in _COUNTED:
             header = re.sub(r"numbers = .*\n", "", header)
         return write(
-            rng, words, header + self._place(data, by_form[form]).lstrip("\n"), self._values(data), scripts.NAMES
+            rng,
+            words,
+            header + self._place(data, by_form[form]).lstrip("\n"),
+            self._values(data),
+            scripts.NAMES,
         )
 
     def _place(self, data: Scene, template: str) -> str:
@@ -165,9 +167,7 @@ class ColoredObjects(Teacher[Scene]):
     @override
     def small_case(self, data: Scene, rng: random.Random) -> Step | None:
         if data.kind in _COUNTED:
-            return write(
-                rng, scripts.TABLE_WORDS, scripts.TABLE, self._values(data), scripts.NAMES
-            )
+            return write(rng, scripts.TABLE_WORDS, scripts.TABLE, self._values(data), scripts.NAMES)
         if data.kind in ("is", "what"):
             return None
         return write(rng, scripts.LIST_WORDS, scripts.LIST, self._values(data), scripts.NAMES)

@@ -176,9 +176,7 @@ class WebOfLies(Teacher[Web]):
             known = who
         if not claims or known != found[4]:
             raise UnreadableQuestionError("the last speaker is not the one asked about")
-        return Web(
-            start=found[1], known=found[2] != "lies", claims=tuple(claims), asked=found[4]
-        )
+        return Web(start=found[1], known=found[2] != "lies", claims=tuple(claims), asked=found[4])
 
     def _values(self, data: Web) -> dict[str, object]:
         rows = [f"({quote(a)}, {quote(b)}, {said})" for a, b, said in data.claims]
@@ -206,8 +204,11 @@ class WebOfLies(Teacher[Web]):
         if form == "parity":
             names = [f"# {who} says of {other}" for who, other, _ in data.claims]
             verbs = [verb_of(said) for _, _, said in data.claims]
-            rows = zip([f"# {data.start} by the question", *names],
-                       [verb_of(data.known), *verbs], strict=True)
+            rows = zip(
+                [f"# {data.start} by the question", *names],
+                [verb_of(data.known), *verbs],
+                strict=True,
+            )
             listed = "[\n" + "\n".join(f"    {quote(v)},  {c}" for c, v in rows) + "\n]"
             return write(rng, words, template, self._values(data) | {"verbs": listed}, _NAMES)
         return write(rng, words, template, self._values(data), _NAMES)

@@ -203,9 +203,7 @@ class Navigate(Teacher[Walk]):
             if sentence == "Always face forward.":
                 continue
             turn = re.fullmatch(r"Turn (left|right|around)\.", sentence)
-            step = re.fullmatch(
-                r"Take (\d+) steps?(?: (forward|backward|left|right))?\.", sentence
-            )
+            step = re.fullmatch(r"Take (\d+) steps?(?: (forward|backward|left|right))?\.", sentence)
             if turn is not None:
                 moves.append(("turn", turn[1], 0))
             elif step is not None:
