@@ -235,7 +235,7 @@ class LightPuzzles(Teacher[Panel]):
         for r, row in enumerate(data.rows, start=1):
             columns = [c for c in range(1, len(row) + 1) if (r, c) in switched]
             after = [str(int(x) ^ ((r, c) in switched)) for c, x in enumerate(row, start=1)]
-            which = f"column{'s' * (len(columns) > 1)} {join_words([*map(str, columns)])}"
+            which = f"column{'s' * (len(columns) > 1)} {', '.join(map(str, columns))}"
             flips = f"flip {which}" if columns else "no flip"
             lines.append(f"Row {r}: {row}, {flips}, gives {''.join(after)}.")
             result += after

@@ -192,11 +192,7 @@ class Pooling(Teacher[Window]):
             if data.average
             else "must occur in its window, with nothing larger beside it"
         )
-        words = (
-            f"Each value of the answer {ask}. I test all of them, and their number.",
-            f"I check the list value by value: it {ask}.",
-        )
-        return make_step(rng, words, code)
+        return Step(words=f"Each value of the answer {ask}. I test them all.", code=code)
 
     @override
     def small_case(self, data: Window, rng: random.Random) -> Step | None:
@@ -218,8 +214,7 @@ class Pooling(Teacher[Window]):
         words = (
             f"First the top row of places only: which windows does a stride of {data.stride} give, "
             "and what stands in them?",
-            f"I look at the places of the {data.size} x {data.size} window along the upper edge "
-            "before I do the whole grid.",
+            f"I look at the {data.size} x {data.size} windows along the upper edge first.",
         )
         return make_step(rng, words, code)
 
@@ -263,12 +258,9 @@ class Pooling(Teacher[Window]):
                 working = f"sum {sum(cells)}, divided by 4: " if data.average else "largest "
                 lines.append(f"Row {top}, column {left}: {shown}; {working}{value}.")
                 values.append(value)
-        opening = rng.choice(
-            (
-                f"The {data.describe()} of {len(data.rows)} rows has {len(data.starts)} places a "
-                "row. With rows and columns counted from 0, the windows are:",
-                "I list the four numbers of each window, by its upper left cell (counted from 0):",
-            )
+        opening = (
+            f"For {data.describe()}, these are the four numbers of each window, by the row and "
+            "column of its upper left cell, counted from 0:"
         )
         return "\n".join((opening, *lines)), ",".join(values)
 
@@ -460,11 +452,7 @@ class MatrixTransformation(Teacher[Moves]):
         given = self._given(data, "matrix", "", rng)
         show = 'print(",".join(entry for row in $m for entry in row))'
         code = script(f"$given\n{body}\n{show}", given=given, m="matrix")
-        words = (
-            f"I do {data.describe()} with zip and reversed lists.",
-            f"What is wanted: {data.describe()}. I use zip(*matrix) for it.",
-        )
-        return make_step(rng, words, code)
+        return Step(words=f"I do {data.describe()} with zip and reversed lists.", code=code)
 
     @override
     def in_words(self, data: Moves, rng: random.Random) -> tuple[str, str] | None:
@@ -499,19 +487,14 @@ _EXPLAINED = {
 
 def _transform(rows: list[list[str]], step: str) -> list[list[str]]:
     columns = [list(column) for column in zip(*rows, strict=True)]
-    match step:
-        case "clockwise":
-            return [column[::-1] for column in columns]
-        case "anticlockwise":
-            return columns[::-1]
-        case "transpose":
-            return columns
-        case "top_bottom":
-            return rows[::-1]
-        case "left_right":
-            return [row[::-1] for row in rows]
-        case _:
-            return [row[::-1] for row in rows[::-1]]
+    return {
+        "clockwise": [column[::-1] for column in columns],
+        "anticlockwise": columns[::-1],
+        "transpose": columns,
+        "top_bottom": rows[::-1],
+        "left_right": [row[::-1] for row in rows],
+        "half": [row[::-1] for row in rows[::-1]],
+    }[step]
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (Pooling(), MatrixTransformation())
