@@ -1,0 +1,79 @@
+"""Reading of Reasoning-Gym questions and wording of scripts: literals, names that vary, phrases."""
+
+import random
+import re
+import string
+import textwrap
+from collections.abc import Sequence
+
+from r1ci_jax.teachers.teacher import Step, UnreadableQuestionError
+
+Matrix = tuple[tuple[int, ...], ...]
+
+_SMALL = 30
+"""The most cells of a matrix that is written as a list of lists."""
+
+
+def read(pattern: str, question: str) -> re.Match[str]:
+    """Search the question for the pattern, in which a point also stands for a line feed.
+
+    Raises:
+        UnreadableQuestionError: It is not there.
+    """
+    found = re.search(pattern, question, re.DOTALL)
+    if found is None:
+        raise UnreadableQuestionError(question[:200])
+    return found
+
+
+def read_matrix(text: str) -> Matrix:
+    """Read rows of whole numbers, one row a line.
+
+    Raises:
+        UnreadableQuestionError: The text is not a matrix.
+    """
+    lines = [line.split() for line in text.strip().splitlines()]
+    cells = [cell for line in lines for cell in line]
+    if len({len(line) for line in lines}) != 1 or not all(map(str.isdigit, cells)):
+        raise UnreadableQuestionError(text[:200])
+    return tuple(tuple(map(int, line)) for line in lines)
+
+
+def matrix_literal(rows: Matrix, name: str, rng: random.Random) -> str:
+    """Return statements that bind `name` to the matrix as a list of lists."""
+    if sum(map(len, rows)) <= _SMALL and rng.random() < 0.7:
+        body = "".join(f"    {list(row)},\n" for row in rows)
+        return f"{name} = [\n{body}]"
+    digits = all(0 <= cell <= 9 for row in rows for cell in row)
+    if digits and (sum(map(len, rows)) > 3 * _SMALL or rng.random() < 0.5):
+        body = "\n".join("".join(map(str, row)) for row in rows)
+        return (
+            f'text = """\n{body}\n"""\n{name} = [[int(c) for c in line] for line in text.split()]'
+        )
+    body = "\n".join(" ".join(map(str, row)) for row in rows)
+    split = "[list(map(int, line.split())) for line in text.splitlines()]"
+    return f'text = """{body}"""\n{name} = {split}'
+
+
+def script(template: str, /, **parts: object) -> str:
+    """Fill `$name` in the template and remove its indentation and the blank lines around it."""
+    text = textwrap.dedent(template).strip("\n").rstrip()
+    return string.Template(text).substitute({name: str(part) for name, part in parts.items()})
+
+
+def pick(rng: random.Random, /, **choices: Sequence[str]) -> dict[str, str]:
+    """Choose one of the spellings of each name, never the same for two of them."""
+    chosen: dict[str, str] = {}
+    for name, options in choices.items():
+        chosen[name] = rng.choice([each for each in options if each not in chosen.values()])
+    return chosen
+
+
+def step(rng: random.Random, words: Sequence[str], code: str) -> Step:
+    """Return the step with one of the phrasings."""
+    return Step(words=rng.choice(words), code=code)
+
+
+def sentence(*parts: str) -> str:
+    """Join sentences by blanks, leaving out empty ones."""
+    return " ".join(part for part in parts if part)
