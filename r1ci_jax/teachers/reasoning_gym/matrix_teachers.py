@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import re
+from collections.abc import Sequence
 from typing import Any, override
 
 from r1ci_jax.teachers.reasoning_gym.script_wording import (
@@ -68,10 +69,8 @@ class RotateMatrix(Teacher[Rotation]):
         opening = rng.choice(
             (
                 f"{data.degrees} degrees clockwise are {turns} quarter turns, in effect {rest}.",
-                f"The {_size(data.rows)} matrix has to be turned by {data.degrees} degrees; full "
-                f"turns of 360 degrees change nothing, so only {data.degrees} mod 360 matters.",
-                f"I have to rotate a {_size(data.rows)} matrix by {data.degrees} degrees clockwise, "
-                "a multiple of 90.",
+                f"Full turns of 360 degrees change nothing, so {data.degrees} mod 360 matters.",
+                f"I have to rotate a {_size(data.rows)} matrix by {data.degrees} degrees.",
             )
         )
         return step(rng, (sentence(opening, _ROTATION_WORDS[form]),), code)
@@ -173,7 +172,7 @@ class SpiralMatrix(Teacher[Matrix]):
     """Lists the elements of a matrix in spiral order."""
 
     task = "rg_spiral_matrix"
-    forms = ("four_bounds", "peel_and_turn", "walk_and_turn", "layers")
+    forms = ("four_bounds", "peel_and_turn", "walk_and_turn")
 
     @override
     def parse(self, question: str) -> Matrix:
@@ -273,27 +272,11 @@ for _ in range(rows * cols):
     if not (0 <= nr < rows and 0 <= nc < cols) or (nr, nc) in seen:
         dr, dc = dc, -dr  # turn right
     r, c = r + dr, c + dc""",
-    "layers": """n, width = len($grid), len($grid[0])
-
-
-def layer(k):
-    last_row, last_col = n - 1 - k, width - 1 - k
-    if k == last_row:
-        return $grid[k][k:last_col + 1]
-    if k == last_col:
-        return [$grid[r][k] for r in range(k, last_row + 1)]
-    side = $grid[k][k:last_col] + [$grid[r][last_col] for r in range(k, last_row)]
-    side += [$grid[last_row][c] for c in range(last_col, k, -1)]
-    return side + [$grid[r][k] for r in range(last_row, k, -1)]
-
-
-$out = [x for k in range((min(n, width) + 1) // 2) for x in layer(k)]""",
 }
 _SPIRAL_WORDS = {
     "four_bounds": "I keep four bounds that move inwards after every round.",
     "peel_and_turn": "I take the top row off and turn the rest counterclockwise, to the end.",
     "walk_and_turn": "I walk cell by cell and turn right at the border or at a visited cell.",
-    "layers": "Each layer is a frame whose four sides I list in order.",
 }
 
 
@@ -345,7 +328,7 @@ class ManipulateMatrix(Teacher[Operations]):
                 continue
             note = f"  # {each[0].lower()}{each[1:]}" if commented else ""
             table = _NUMPY if form == "numpy" else _LISTS
-            line = script(table[kind], m=name, **dict(zip("abcd", arguments, strict=False)))
+            line = _line(table[kind], name, arguments)
             calls.append(f"{line}{note}")
         for body in kinds.values():
             lines += ["", "", *body]
@@ -356,12 +339,12 @@ class ManipulateMatrix(Teacher[Operations]):
             (
                 f"The {_size(data.rows)} matrix goes through {count} operations in order.",
                 f"{count} operations change the {_size(data.rows)} matrix one after the other.",
-                f"I apply the {count} listed operations to the {_size(data.rows)} matrix in exactly "
-                "the order given.",
+                f"In the given order I apply {count} operations to the {_size(data.rows)} matrix.",
             )
         )
         method = rng.choice(_OPERATION_WORDS[form])
-        hints = [hint for key, hint in _HINTS.items() if key in map(_kind, data.instructions)]
+        used = {_operation(each)[0] for each in data.instructions}
+        hints = [hint for key, hint in _HINTS.items() if key in used]
         return step(rng, (sentence(opening, method, *hints[:1]),), "\n".join(lines))
 
     @override
@@ -375,7 +358,7 @@ class ManipulateMatrix(Teacher[Operations]):
             kind, arguments = _operation(each)
             if kind != "identity":
                 line = _LISTS[swapped.get(kind, kind)]
-                lines.append(script(line, m="m", **dict(zip("abcd", arguments, strict=False))))
+                lines.append(_line(line, "m", arguments))
         lines.append("for row in m:\n    print(*row)")
         words = (
             "Every operation is a line with slices; a horizontal mirror swaps left and right.",
@@ -394,13 +377,12 @@ class ManipulateMatrix(Teacher[Operations]):
         lines += [
             f'print("{_SHAPES[kind]}:", {_LISTS[kind][5:].replace("$m", "m")})' for kind in kinds
         ]
-        code = "\n".join(script(line, m="m", a=90) for line in lines)
         words = (
             "Directions are easy to mix up, so I first look at the turns and mirrors of this "
             "question on a small matrix.",
             "A 2 x 3 sample shows whether my formulas turn and mirror the right way.",
         )
-        return step(rng, words, code)
+        return step(rng, words, "\n".join(lines))
 
 
 _PATTERNS = {
@@ -424,7 +406,7 @@ _LISTS = {
     "antitranspose": "$m = [list(r)[::-1] for r in zip(*$m)][::-1]",
     "replace": "$m = [[$b if x == $a else x for x in row] for row in $m]",
     "zero_multiples": "$m = [[0 if x % $a == 0 else x for x in row] for row in $m]",
-    "crop": "$m = [row[$c - 1:$d] for row in $m[$a - 1:$b]]",
+    "crop": "$m = [row[$c0:$d] for row in $m[$a0:$b]]",
     "drop_rows": "$m = [row for i, row in enumerate($m, 1) if i % $a]",
     "drop_columns": "$m = [[x for j, x in enumerate(row, 1) if j % $a] for row in $m]",
 }
@@ -436,7 +418,7 @@ _NUMPY = {
     "antitranspose": "$m = np.rot90($m, 2).T",
     "replace": "$m = np.where($m == $a, $b, $m)",
     "zero_multiples": "$m = np.where($m % $a == 0, 0, $m)",
-    "crop": "$m = $m[$a - 1:$b, $c - 1:$d]",
+    "crop": "$m = $m[$a0:$b, $c0:$d]",
     "drop_rows": "$m = $m[np.arange(1, $m.shape[0] + 1) % $a != 0]",
     "drop_columns": "$m = $m[:, np.arange(1, $m.shape[1] + 1) % $a != 0]",
 }
@@ -476,15 +458,19 @@ _HINTS = {
 }
 
 
-def _kind(instruction: str) -> str:
-    return _operation(instruction)[0]
-
-
 def _operation(instruction: str) -> tuple[str, tuple[int, ...]]:
     for kind, pattern in _PATTERNS.items():
         if found := re.fullmatch(pattern, instruction):
             return kind, tuple(map(int, found.groups()))
     raise UnreadableQuestionError(instruction)
+
+
+def _line(template: str, name: str, arguments: Sequence[int | str]) -> str:
+    values: dict[str, object] = {}
+    for letter, value in zip("abcd", arguments, strict=False):
+        values |= {letter: value}
+        values |= {f"{letter}0": value - 1 if isinstance(value, int) else f"{value} - 1"}
+    return script(template, m=name, **values)
 
 
 def _function(kind: str) -> list[str]:
@@ -494,7 +480,7 @@ def _function(kind: str) -> list[str]:
     if kind == "rotate":
         turn = "        m = [list(row) for row in zip(*m[::-1])]"
         return [head, "    for _ in range(degrees // 90 % 4):", turn, "    return m"]
-    body = script(_LISTS[kind], m="m", **dict(zip("abcd", names, strict=False)))
+    body = _line(_LISTS[kind], "m", names)
     return [head, f"    return {body.removeprefix('m = ')}"]
 
 

@@ -12,6 +12,8 @@ Matrix = tuple[tuple[int, ...], ...]
 
 _SMALL = 30
 """The most cells of a matrix that is written as a list of lists."""
+_FEW_ROWS = 9
+"""The most rows that are written on lines of their own, where they are words of digits."""
 
 
 def read(pattern: str, question: str) -> re.Match[str]:
@@ -45,10 +47,13 @@ def matrix_literal(rows: Matrix, name: str, rng: random.Random) -> str:
         body = "".join(f"    {list(row)},\n" for row in rows)
         return f"{name} = [\n{body}]"
     digits = all(0 <= cell <= 9 for row in rows for cell in row)
-    if digits and (sum(map(len, rows)) > 3 * _SMALL or rng.random() < 0.5):
-        body = "\n".join("".join(map(str, row)) for row in rows)
+    if digits and (sum(map(len, rows)) > 2 * _SMALL or rng.random() < 0.5):
+        words = ["".join(map(str, row)) for row in rows]
+        per_line = 1 if len(rows) <= _FEW_ROWS else 4
+        lines = [words[start : start + per_line] for start in range(0, len(words), per_line)]
+        body = "\n".join(map(" ".join, lines))
         return (
-            f'text = """\n{body}\n"""\n{name} = [[int(c) for c in line] for line in text.split()]'
+            f'text = """\n{body}\n"""\n{name} = [[int(c) for c in word] for word in text.split()]'
         )
     body = "\n".join(" ".join(map(str, row)) for row in rows)
     split = "[list(map(int, line.split())) for line in text.splitlines()]"
