@@ -1,12 +1,14 @@
 """Reading of Reasoning-Gym questions and wording of scripts: literals, names that vary, phrases."""
 
+import abc
 import random
 import re
 import string
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, override
 
-from r1ci_jax.teachers.teacher import Step, UnreadableQuestionError
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
 Matrix = tuple[tuple[int, ...], ...]
 
@@ -82,3 +84,61 @@ def step(rng: random.Random, words: Sequence[str], code: str) -> Step:
 def sentence(*parts: str) -> str:
     """Join sentences by blanks, leaving out empty ones."""
     return " ".join(part for part in parts if part)
+
+
+Pattern = tuple[Sequence[str], str]
+"""Phrasings of the words, and the template of a script."""
+
+
+class TemplateTeacher[D](Teacher[D]):
+    """Fills templates with the data; a step has an opening, the form's method and its script."""
+
+    names: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Spellings of the variables `$name` in the templates."""
+    scripts: ClassVar[Mapping[str, str]]
+    """The template of each form."""
+    methods: ClassVar[Mapping[str, str]]
+    """A sentence about each form, which follows the opening."""
+    checking: ClassVar[Pattern | None] = None
+    exploring: ClassVar[Pattern | None] = None
+    slip: ClassVar[Pattern | None] = None
+
+    @abc.abstractmethod
+    def values(self, data: D, rng: random.Random) -> Mapping[str, object]:
+        """Return the literals that stand for `$name` in words and scripts."""
+
+    @abc.abstractmethod
+    def openings(self, data: D) -> Sequence[str]:
+        """Return phrasings of the problem that name its data."""
+
+    def answer_values(self, data: D, answer: str) -> Mapping[str, object]:
+        """Return the literals of the check."""
+        del data
+        return {"answer": repr(answer)}
+
+    @override
+    def step(self, data: D, form: str, rng: random.Random) -> Step:
+        words = [sentence(each, self.methods[form]) for each in self.openings(data)]
+        return self._fill(data, (words, self.scripts[form]), {}, rng)
+
+    @override
+    def check(self, data: D, answer: str, rng: random.Random) -> Step | None:
+        if self.checking is None:
+            return None
+        return self._fill(data, self.checking, self.answer_values(data, answer), rng)
+
+    @override
+    def small_case(self, data: D, rng: random.Random) -> Step | None:
+        return None if self.exploring is None else self._fill(data, self.exploring, {}, rng)
+
+    @override
+    def first_attempt(self, data: D, rng: random.Random) -> Step | None:
+        return None if self.slip is None else self._fill(data, self.slip, {}, rng)
+
+    def _fill(
+        self, data: D, pattern: Pattern, more: Mapping[str, object], rng: random.Random
+    ) -> Step:
+        names = pick(rng, **self.names)
+        parts = {**self.values(data, rng), **more, **names}
+        words, template = pattern
+        return Step(words=script(rng.choice(words), **parts), code=script(template, **parts))
