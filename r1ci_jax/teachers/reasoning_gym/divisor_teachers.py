@@ -201,8 +201,7 @@ class GreatestCommonDivisor(TemplateTeacher[Numbers]):
     methods: ClassVar = {
         "math": "math.gcd takes them all at once.",
         "euclid": "Euclid's algorithm folds over the list, since gcd(a, b, c) = gcd(gcd(a, b), c).",
-            step = f"Euclid on {first} and {other}: {lines}; it ends at {common}."
-            pieces.append(step)
+        "divisors": "It is a divisor of the smallest; I take the largest that divides all.",
         "prime_powers": "It is the product of the prime powers that all factorizations share.",
     }
     checking = (
