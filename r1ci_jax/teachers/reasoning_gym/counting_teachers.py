@@ -92,7 +92,7 @@ class Dice(TemplateTeacher[tuple[tuple[int, ...], int]]):
     methods: ClassVar = {
         "convolution": "I build the distribution of the sum die by die.",
         "recursion": "A recursion over the dice tracks what is missing, with exact fractions.",
-        "polynomial": "The product of x + x^2 + ... + x^s over the dice has the counts of each sum.",
+        "polynomial": "The product of x + ... + x^s over the dice has the count of each sum.",
         "table": "A table of the number of ways per sum, renewed for each die, gives the fraction.",
     }
     slip = (
