@@ -33,6 +33,7 @@ COMMANDS = {
     "chat": ("r1ci_jax.cli.chat", "talk to a model, with the interpreter live"),
     "tasks": ("r1ci_jax.cli.tasks", "the task registry: list, show, sample, check"),
     "data": ("r1ci_jax.cli.data", "datasets: build, fetch, import, stats"),
+    "synth": ("r1ci_jax.cli.synth", "demonstrations by a teacher: scripts per task, a model, ..."),
     "sandbox": ("r1ci_jax.cli.sandbox", "the interpreter jail: doctor, setup, exec, bench, soak"),
     "weights": ("r1ci_jax.cli.convert", "Hugging Face safetensors: import, export"),
     "report": ("r1ci_jax.cli.report", "one static HTML file about a run"),

@@ -61,7 +61,7 @@ def attempt_all(teacher: Teacher[Any], examples: list[Example], sandbox: Sandbox
     """Let the teacher answer the questions in all the ways that it has."""
     with concurrent.futures.ThreadPoolExecutor(sandbox.config.workers) as pool:
         numbered = list(enumerate(examples))
-        return list(pool.map(lambda item: _attempt(teacher, *item, sandbox), numbered))
+        return list(pool.map(lambda item: _attempt(teacher, item[0], item[1], sandbox), numbered))
 
 
 def _attempt(teacher: Teacher[Any], number: int, example: Example, sandbox: Sandbox) -> Attempt:

@@ -60,6 +60,9 @@ class Rejection(enum.StrEnum):
     CUT_OFF = "an answer was cut off at the limit of its tokens"
     DECLINED = "the endpoint declined to answer"
     ENDPOINT_FAILED = "the endpoint failed too often"
+    OTHER_FORM = "the question has a form that its teacher does not know"
+    FAILED = "a script failed that was to work"
+    REFUTED = "a script refutes the answer"
     DUPLICATE = "another one of the task has the same scripts"
     ENOUGH = "the task has enough"
 
@@ -218,14 +221,19 @@ def _segments(example: Example, turn: Turn) -> list[Segment]:
     return [said, user_segment(turn.reply)]
 
 
+def is_telling(answer: str) -> bool:
+    """Return True if the answer stands in a text by chance only rarely."""
+    has_digit = any(letter.isdigit() for letter in answer)
+    return len(answer) >= (_TELLING if has_digit else 5 * _TELLING)
+
+
 def _knows_answer(example: Example, turns: Sequence[Turn], answer: str) -> bool:
     """Return True if a script holds the answer, and nothing before it does.
 
     It would teach to print what one knows already. Short answers stand in scripts by chance, and
     words such as "valid" because the question wants them.
     """
-    is_telling = len(answer) >= _TELLING and any(letter.isdigit() for letter in answer)
-    if not is_telling and len(answer) < 5 * _TELLING:
+    if not is_telling(answer):
         return False
     before = example.question
     for turn in turns:
