@@ -24,8 +24,8 @@ experiments/paper_numbers.py. What no source says had to be chosen. The choices,
                     old policy are recomputed, because the sampler rounds
     uniform         the paper's "w/o curriculum" is trained too, for its row of Table 3
 
-The paper's demonstrations came from GPT-4o; ours come from a scripted teacher per task, half
-of the Code Agent's in several turns. Tasks without a teacher are left out of supervised fine-tuning.
+The paper's demonstrations came from GPT-4o; ours come from a scripted teacher per task, half of the
+Code Agent's in several turns. Tasks without a teacher are left out of supervised fine-tuning.
 `--config.demonstrations.path=FILE.jsonl` takes others (docs/demonstrations.md).
 """
 

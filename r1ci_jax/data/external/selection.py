@@ -125,7 +125,7 @@ class Selection:
         if reason is not None:
             self.rejected[reason] += 1
         elif isinstance(offered, Demonstration):
-            self._seen.add(_identity(offered))
+            self._seen.add(identity(offered))
             self.per_task[offered.task] += 1
             self.demonstrations.append(offered)
         return reason
@@ -141,7 +141,7 @@ class Selection:
     def _problem(self, demonstration: Demonstration) -> Rejection | None:
         if self._fits is not None and not self._fits(demonstration):
             return Rejection.TOO_LONG
-        if _identity(demonstration) in self._seen:
+        if identity(demonstration) in self._seen:
             return Rejection.DUPLICATE
         return Rejection.ENOUGH if self.is_full(demonstration.task) else None
 
@@ -266,7 +266,7 @@ def _format_problem(turns: Sequence[Turn]) -> Rejection | None:
     return None
 
 
-def _identity(demonstration: Demonstration) -> tuple[str, ...]:
+def identity(demonstration: Demonstration) -> tuple[str, ...]:
     """Return what makes two demonstrations the same: the scripts, or else the words."""
     texts = [segment.text for segment in demonstration.segments if segment.role == "assistant"]
     scripts = [code for text in texts if (code := protocol.last_code(text)) is not None]

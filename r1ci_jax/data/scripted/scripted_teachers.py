@@ -258,7 +258,13 @@ def _read(path: Path, mark: str) -> list[Offer] | None:
     """Read the offers of a finished task; None if it is not finished, or with other settings."""
     if not path.exists():
         return None
-    head, *lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    if json.loads(head)["mark"] != mark:
-        return None
+    with path.open(encoding="utf-8") as file:
+        if json.loads(file.readline())["mark"] != mark:
+            return None
+    return read_offers(path)
+
+
+def read_offers(path: Path) -> list[Offer]:
+    """Read the offers in the file of a finished task."""
+    _, *lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     return [_decode(json.loads(line)) for line in lines]
