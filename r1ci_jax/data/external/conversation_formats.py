@@ -22,6 +22,7 @@ from r1ci_jax.runtime import json_reader
 Format = Literal["auto", "openai", "sharegpt", "llama-factory"]
 FORMATS: Final[tuple[Format, ...]] = ("auto", "openai", "sharegpt", "llama-factory")
 MAX_RECORD_BYTES: Final = 4 << 20
+MAX_MESSAGE_CHARACTERS: Final = 100_000
 
 Speaker = Literal["system", "user", "assistant", "script", "output"]
 _SPEAKERS: Final[Mapping[str, Speaker]] = {
@@ -38,6 +39,10 @@ _IDS: Final = ("example_id", "id", "question_id")
 
 class FormError(ValueError):
     """A record has none of the known forms."""
+
+
+class LongTextError(ValueError):
+    """A message is longer than any that is read."""
 
 
 class OtherToolError(ValueError):
@@ -95,6 +100,7 @@ def parse(record: Any, form: Format = "auto") -> Conversation:
 
     Raises:
         FormError: It does not have the form.
+        LongTextError: A message is too long.
         OtherToolError: It calls another tool than an interpreter.
     """
     if not isinstance(record, dict):
@@ -272,6 +278,8 @@ def _speaker(role: Any) -> Speaker:
 
 
 def _lines(text: str) -> str:
+    if len(text) > MAX_MESSAGE_CHARACTERS:
+        raise LongTextError
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -148,9 +148,10 @@ class EndpointClient:
         """Send a request until it is answered."""
         reason = ""
         for attempt in range(self.config.max_retries + 1):
-            if self._stopped.is_set():
-                raise StoppedError
             number = self.ledger.reserve(*self._bounds(body))
+            if self._stopped.is_set():
+                self.ledger.charge(number, (0, 0))
+                raise StoppedError
             usage: tuple[int, int] | None = None
             try:
                 answer = self._send(body)
