@@ -18,7 +18,7 @@ from tests.data.chat_server import Body, ChatServer, Reply
 from tests.load import PATIENCE
 
 EXPERIMENT = """
-from r1ci_jax.config import DatasetConfig, DemonstrationConfig, Experiment, ModelConfig, SftConfig
+from r1ci_jax.config import DatasetConfig, Experiment, ModelConfig, SftConfig
 from r1ci_jax.config import TurnLimits
 
 def get_config(variant=""):
@@ -29,7 +29,8 @@ def get_config(variant=""):
             tasks=("toy_base_conversion", "toy_gcd_lcm"), difficulties=(1,),
             sft_per_task=12, grpo_per_task=4, eval_per_task=4,
         ),
-        sft=SftConfig(epochs=2, batch_size=8),
+        sft=SftConfig(epochs=1, batch_size=8),
+        limits=TurnLimits(max_new_tokens=40, max_observation_tokens=40),
     )
 """
 
@@ -176,7 +177,7 @@ def test_a_model_of_ours_teaches(
     run_directory = tmp_path / "run"
     assert main(["sft", experiment, "--workdir", str(run_directory)]) == 0
     capsys.readouterr()
-    words = ("--model", str(run_directory), "--samples", "2", "--temperatures", "0.6,1.2")
+    words = ("--model", str(run_directory), "--samples", "2", "--temperatures", "0.6,1")
     shown = run(capsys, experiment, "model", tmp_path / "taught", *words)
     assert shown["kept"] + sum(shown["rejected"].values()) >= 24
     assert run(capsys, experiment, "model", tmp_path / "taught", *words) == shown
