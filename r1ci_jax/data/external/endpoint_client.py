@@ -39,10 +39,10 @@ Message = Mapping[str, str]
 class EndpointFailedError(Exception):
     """One request failed, and repeating it did not help or would not."""
 
-    def __init__(self, reason: str, *, is_own: bool = False) -> None:
-        """`is_own`: the endpoint does not take this request; others it may."""
+    def __init__(self, reason: str, *, is_request_specific: bool = False) -> None:
+        """`is_request_specific`: the endpoint does not take this request; others it may."""
         super().__init__(reason)
-        self.is_own = is_own
+        self.is_request_specific = is_request_specific
 
 
 class StoppedError(Exception):
@@ -223,7 +223,7 @@ class EndpointClient:
             )
         if status in _TRANSIENT or status >= 500:
             return _TryAgainError(told, is_free=True, wait=_asked_wait(error.response.headers))
-        return EndpointFailedError(told, is_own=True)
+        return EndpointFailedError(told, is_request_specific=True)
 
     def _read(self, data: bytes) -> Answer:
         """Read the body of an answer field by field."""
@@ -264,7 +264,7 @@ class EndpointClient:
 
         Requests that are not taken count until one is: there may be many long questions in a row.
         """
-        if error.is_own and self._has_answered:
+        if error.is_request_specific and self._has_answered:
             return
         with self._lock:
             self._failures += 1
