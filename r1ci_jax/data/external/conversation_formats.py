@@ -79,10 +79,10 @@ def read_records(path: Path) -> Iterator[tuple[int, Any]]:
         with path.open("rb") as file:
             head = file.read(64).lstrip()
             file.seek(0)
-            if head.startswith(b"["):
-                records = json_reader.parse(file.read(), path)
+            if head.startswith(b"[") and (records := _whole(file.read())) is not None:
                 yield from enumerate(records, start=1)
                 return
+            file.seek(0)
             number = 0
             while line := file.readline(MAX_RECORD_BYTES):
                 number += 1
@@ -103,6 +103,8 @@ def parse(record: Any, form: Format = "auto") -> Conversation:
         LongTextError: A message is too long.
         OtherToolError: It calls another tool than an interpreter.
     """
+    if isinstance(record, list):
+        record = {"messages": record}
     if not isinstance(record, dict):
         raise FormError("no JSON object")
     found = _form(record)
@@ -120,6 +122,15 @@ def parse(record: Any, form: Format = "auto") -> Conversation:
         raise FormError("no user's message with an answer")
     ids = tuple(record[name] for name in _IDS if isinstance(record.get(name), str))
     return Conversation(ids=ids, question=parts[0].text, parts=tuple(parts[1:]))
+
+
+def _whole(data: bytes) -> list[Any] | None:
+    """Return the records of a file that is one list; None if its lines are lists."""
+    value = _parse(data)
+    if not isinstance(value, list):
+        return None
+    is_conversation = all(isinstance(each, dict) and {"role", "from"} & {*each} for each in value)
+    return [value] if value and is_conversation else value
 
 
 def _parse(line: bytes) -> Any:
