@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,9 @@ def _sample_model(
         runner = model_teacher.open_runner(
             args.model, experiment, sandbox, seed=experiment.data_seed
         )
-        name = "".join(c if c.isalnum() or c in "-._" else "_" for c in args.model)[-100:]
+        # Samples of other settings are never taken for these.
+        settings = (args.model, experiment.limits, experiment.sampler, experiment.data_seed, config)
+        name = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
         teacher = model_teacher.ModelTeacher(
             runner=runner,
             config=config,

@@ -1,11 +1,15 @@
 """Conversations of others: every form gives the same demonstration, and nothing is believed."""
 
 import collections
+import concurrent.futures
 import json
 import pathlib
+import tempfile
 from collections.abc import Callable
 from typing import Any, cast
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from r1ci_jax.config import DatasetConfig
@@ -16,6 +20,7 @@ from r1ci_jax.data.external.conversation_import import Questions
 from r1ci_jax.data.external.selection import Made, Rejection, Selection
 from r1ci_jax.data.scripted_teacher import Interpreter
 from r1ci_jax.errors import UserError
+from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 
 Record = dict[str, Any]
@@ -222,6 +227,16 @@ def test_the_same_scripts_count_once_and_a_task_has_enough(
     assert made.rejected == {Rejection.DUPLICATE: 1, Rejection.ENOUGH: 1}
 
 
+def test_bare_lists_of_messages_are_conversations(
+    interpreter: Interpreter, tmp_path: pathlib.Path
+) -> None:
+    bare = FORMS["openai, fences"]["messages"]
+    for records in ([bare], [bare, FORMS["openai, fences"]]):
+        made = bring(tmp_path, interpreter, records)
+        assert len(made.demonstrations) == 1
+        assert sum(made.rejected.values()) == len(records) - 1  # the same again
+
+
 def test_failing_scripts_and_wrong_first_answers_are_read_and_not_learned(
     interpreter: Interpreter, tmp_path: pathlib.Path
 ) -> None:
@@ -326,3 +341,55 @@ def test_the_scripted_teachers_own_come_back_as_they_were(
         assert kept.segments == expected[kept.example_id]
     kinds = collections.Counter(each.kind for each in made.demonstrations)
     assert set(kinds) == {"direct", "code", "repair", "several"}
+
+
+PIECES = (
+    *("<<<", "417", ">>>", "```python\n", "```\n", "\n", "print(417)", "```output\n", "$", " "),
+    *("<tool_call>", "</tool_call>", CALL, "\\boxed{", "}", "<answer>", "</answer>", "Answer: "),
+    *("\u2028", "é", "\x00", "<tool_response>", "</tool_response>"),
+)
+TEXT = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
+ODD = st.recursive(
+    st.one_of(TEXT, st.none(), st.integers(), st.booleans()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(("role", "content", "name", "arguments", "code")), inner),
+    ),
+    max_leaves=6,
+)
+ROLE = st.sampled_from(("assistant", "assistant", "tool", "user", "system"))
+MESSAGE = st.fixed_dictionaries(
+    {"role": ROLE, "content": st.one_of(TEXT, TEXT, TEXT, ODD)},
+    optional={"tool_calls": st.one_of(ODD, st.lists(st.fixed_dictionaries({"function": ODD})))},
+)
+RECORD = st.one_of(
+    st.lists(MESSAGE, max_size=5).map(lambda messages: {"messages": [HEAD, *messages]}),
+    st.tuples(TEXT, ODD).map(
+        lambda pair: {"instruction": SHOWN.question, "output": pair[0], "history": pair[1]}
+    ),
+    ODD,
+)
+
+
+class Instant:
+    """Stands in for the sandbox, which is not what is tested here."""
+
+    def submit(self, code: str) -> concurrent.futures.Future[ExecResult]:
+        future: concurrent.futures.Future[ExecResult] = concurrent.futures.Future()
+        future.set_result(ExecResult(status=Status.OK, stdout="417" if "print" in code else ""))
+        return future
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(st.lists(RECORD, max_size=4))
+def test_whatever_a_file_holds_what_is_kept_passes_every_check(records: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        directory = pathlib.Path(folder)
+        made = bring(directory, Instant(), [{}, *records])
+        assert len(made.demonstrations) + sum(made.rejected.values()) == 1 + len(records)
+        if made.demonstrations:
+            path = str(directory / "made.jsonl")
+            selection.write(pathlib.Path(path), made.demonstrations)
+            found = external_demonstrations.read(path, DatasetConfig(tasks=(SHOWN.task,)))
+            external_demonstrations.validate_against(path, found, [SHOWN])
+            external_demonstrations.validate_by_execution(path, found, Instant())

@@ -4,6 +4,9 @@ import argparse
 import json
 import pathlib
 import re
+import subprocess
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -12,9 +15,10 @@ from r1ci_jax.cli import other_teachers
 from r1ci_jax.cli.main import main
 from r1ci_jax.errors import UserError
 from tests.data.chat_server import Body, ChatServer, Reply
+from tests.load import PATIENCE
 
 EXPERIMENT = """
-from r1ci_jax.config import DatasetConfig, DemonstrationConfig, Experiment, ModelConfig, SftConfig
+from r1ci_jax.config import DatasetConfig, Experiment, ModelConfig, SftConfig
 from r1ci_jax.config import TurnLimits
 
 def get_config(variant=""):
@@ -25,7 +29,8 @@ def get_config(variant=""):
             tasks=("toy_base_conversion", "toy_gcd_lcm"), difficulties=(1,),
             sft_per_task=12, grpo_per_task=4, eval_per_task=4,
         ),
-        sft=SftConfig(epochs=2, batch_size=8),
+        sft=SftConfig(epochs=1, batch_size=8),
+        limits=TurnLimits(max_new_tokens=40, max_observation_tokens=40),
     )
 """
 
@@ -53,6 +58,65 @@ def run(
     return json.loads(capsys.readouterr().out)
 
 
+def dividing(body: Body, _: int) -> Reply:
+    """Solves questions of number bases with a script, and no others."""
+    found = re.search(r"Write (\d+) in base (\d+)", body["messages"][0]["content"])
+    if found is None:
+        return Reply("<<<0>>>")
+    if len(body["messages"]) > 1:
+        return Reply(f"<<<{body['messages'][-1]['content'].splitlines()[-1]}>>>")
+    number, base = found.groups()
+    return Reply(
+        f"Divide again and again.\n```python\nnumber, digits = {number}, ''\nwhile number:\n"
+        f"    digits = str(number % {base}) + digits\n    number //= {base}\nprint(digits)\n```"
+    )
+
+
+KILLED = """
+import argparse, pathlib, sys
+from r1ci_jax.cli import other_teachers
+
+parser = argparse.ArgumentParser()
+other_teachers.add_arguments(parser)
+args = parser.parse_args(sys.argv[4:])
+args.experiment, args.teacher, args.workdir = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+args.overrides, args.out, args.json = [], None, True
+other_teachers.synthesize(args)
+"""
+
+
+def test_a_killed_endpoint_run_pays_for_no_answer_twice(
+    experiment: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openai", reason="THE PACKAGE openai IS MISSING: endpoints are not tested")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    reached = threading.Event()
+
+    def slowly(body: Body, number: int) -> Reply:
+        if number == 15:
+            reached.set()
+        reply = dividing(body, number)
+        reply.seconds = 0.02 if number < 15 else 0.2
+        return reply
+
+    with ChatServer(slowly) as server:
+        words = [
+            *("--model", "teacher", "--url", server.url, "--key-variable", ""),
+            *("--samples", "1", "--token-budget", "100000", "--concurrency", "2"),
+        ]
+        command = [sys.executable, "-c", KILLED, experiment, "endpoint"]
+        with subprocess.Popen([*command, str(tmp_path / "killed"), *words]) as process:
+            assert reached.wait(PATIENCE)
+            process.kill()
+        begun = len(server.requests)
+        subprocess.run([*command, str(tmp_path / "killed"), *words], check=True, timeout=PATIENCE)
+        # 12 questions of two requests, 12 of one; those in flight when it was killed are lost.
+        assert begun < 36 <= len(server.requests) <= 36 + 2
+        subprocess.run([*command, str(tmp_path / "whole"), *words], check=True, timeout=PATIENCE)
+    made = [tmp_path / name / "made_by_endpoint.jsonl" for name in ("killed", "whole")]
+    assert made[0].read_bytes() == made[1].read_bytes() and made[0].stat().st_size
+
+
 def test_an_endpoint_teaches_and_what_it_made_is_trained_on(
     experiment: str,
     tmp_path: pathlib.Path,
@@ -62,20 +126,7 @@ def test_an_endpoint_teaches_and_what_it_made_is_trained_on(
     pytest.importorskip("openai", reason="THE PACKAGE openai IS MISSING: endpoints are not tested")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
-    def policy(body: Body, _: int) -> Reply:
-        first = body["messages"][0]["content"]
-        found = re.search(r"Write (\d+) in base (\d+)", first)
-        if found is None:
-            return Reply("<<<0>>>")
-        if len(body["messages"]) > 1:
-            return Reply(f"<<<{body['messages'][-1]['content'].splitlines()[-1]}>>>")
-        number, base = found.groups()
-        return Reply(
-            f"Divide again and again.\n```python\nnumber, digits = {number}, ''\nwhile number:\n"
-            f"    digits = str(number % {base}) + digits\n    number //= {base}\nprint(digits)\n```"
-        )
-
-    with ChatServer(policy) as server:
+    with ChatServer(dividing) as server:
         words = [
             *("--model", "teacher", "--url", server.url, "--key-variable", ""),
             *("--samples", "2", "--token-budget", "1000000", "--temperatures", "0.5,1"),
@@ -126,7 +177,7 @@ def test_a_model_of_ours_teaches(
     run_directory = tmp_path / "run"
     assert main(["sft", experiment, "--workdir", str(run_directory)]) == 0
     capsys.readouterr()
-    words = ("--model", str(run_directory), "--samples", "2", "--temperatures", "0.6,1.2")
+    words = ("--model", str(run_directory), "--samples", "2", "--temperatures", "0.6,1")
     shown = run(capsys, experiment, "model", tmp_path / "taught", *words)
     assert shown["kept"] + sum(shown["rejected"].values()) >= 24
     assert run(capsys, experiment, "model", tmp_path / "taught", *words) == shown

@@ -22,6 +22,7 @@ from r1ci_jax.runtime import json_reader
 Format = Literal["auto", "openai", "sharegpt", "llama-factory"]
 FORMATS: Final[tuple[Format, ...]] = ("auto", "openai", "sharegpt", "llama-factory")
 MAX_RECORD_BYTES: Final = 4 << 20
+MAX_MESSAGE_CHARACTERS: Final = 100_000
 
 Speaker = Literal["system", "user", "assistant", "script", "output"]
 _SPEAKERS: Final[Mapping[str, Speaker]] = {
@@ -38,6 +39,10 @@ _IDS: Final = ("example_id", "id", "question_id")
 
 class FormError(ValueError):
     """A record has none of the known forms."""
+
+
+class LongTextError(ValueError):
+    """A message is longer than any that is read."""
 
 
 class OtherToolError(ValueError):
@@ -74,10 +79,10 @@ def read_records(path: Path) -> Iterator[tuple[int, Any]]:
         with path.open("rb") as file:
             head = file.read(64).lstrip()
             file.seek(0)
-            if head.startswith(b"["):
-                records = json_reader.parse(file.read(), path)
+            if head.startswith(b"[") and (records := _whole(file.read())) is not None:
                 yield from enumerate(records, start=1)
                 return
+            file.seek(0)
             number = 0
             while line := file.readline(MAX_RECORD_BYTES):
                 number += 1
@@ -95,8 +100,11 @@ def parse(record: Any, form: Format = "auto") -> Conversation:
 
     Raises:
         FormError: It does not have the form.
+        LongTextError: A message is too long.
         OtherToolError: It calls another tool than an interpreter.
     """
+    if isinstance(record, list):
+        record = {"messages": record}
     if not isinstance(record, dict):
         raise FormError("no JSON object")
     found = _form(record)
@@ -114,6 +122,15 @@ def parse(record: Any, form: Format = "auto") -> Conversation:
         raise FormError("no user's message with an answer")
     ids = tuple(record[name] for name in _IDS if isinstance(record.get(name), str))
     return Conversation(ids=ids, question=parts[0].text, parts=tuple(parts[1:]))
+
+
+def _whole(data: bytes) -> list[Any] | None:
+    """Return the records of a file that is one list; None if its lines are lists."""
+    value = _parse(data)
+    if not isinstance(value, list):
+        return None
+    is_conversation = all(isinstance(each, dict) and {"role", "from"} & {*each} for each in value)
+    return [value] if value and is_conversation else value
 
 
 def _parse(line: bytes) -> Any:
@@ -272,6 +289,8 @@ def _speaker(role: Any) -> Speaker:
 
 
 def _lines(text: str) -> str:
+    if len(text) > MAX_MESSAGE_CHARACTERS:
+        raise LongTextError
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -148,6 +148,8 @@ def _draft(
         drafts = draft_turns(conversation)
     except conversation_formats.FormError:
         return Rejection.UNREADABLE
+    except conversation_formats.LongTextError:
+        return Rejection.TOO_LONG
     except conversation_formats.OtherToolError:
         return Rejection.OTHER_TOOL
     except RejectedError as error:

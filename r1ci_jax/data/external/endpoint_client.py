@@ -27,7 +27,7 @@ _MESSAGE_TOKENS: Final = 16
 """At most so many tokens are added to each message by a chat template."""
 _TRANSIENT: Final = frozenset({408, 409, 425, 429})
 """Statuses after which a request is repeated; those from 500 on are too."""
-_FATAL: Final = frozenset({401, 403, 404})
+_FATAL: Final = frozenset({401, 402, 404})
 """Statuses that every other request would have too."""
 _SHOWN: Final = 200
 _SECRET: Final = 12
@@ -37,7 +37,12 @@ Message = Mapping[str, str]
 
 
 class EndpointFailedError(Exception):
-    """One request failed, and repeating it did not help."""
+    """One request failed, and repeating it did not help or would not."""
+
+    def __init__(self, reason: str, *, is_request_specific: bool = False) -> None:
+        """`is_request_specific`: the endpoint does not take this request; others it may."""
+        super().__init__(reason)
+        self.is_request_specific = is_request_specific
 
 
 class StoppedError(Exception):
@@ -81,6 +86,7 @@ class EndpointClient:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._stopped = threading.Event()
         self._failures = 0
+        self._has_answered = False
         self._lock = threading.Lock()
         self._client = _connect(config, key)
         self.ledger = RequestLedger(directory / "requests.jsonl", config)
@@ -114,6 +120,7 @@ class EndpointClient:
         body = self._body(messages, temperature)
         path = self._path(body, sample)
         if path.exists():
+            self._has_answered = True
             return _stored(path)
         try:
             answer = self._ask(body)
@@ -121,7 +128,7 @@ class EndpointClient:
             self._note_failure(error)
             raise
         with self._lock:
-            self._failures = 0
+            self._failures, self._has_answered = 0, True
         path.parent.mkdir(exist_ok=True)
         stored = {"request": body, "sample": sample, "answer": dataclasses.asdict(answer)}
         atomic_files.write_json(path, stored)
@@ -148,9 +155,10 @@ class EndpointClient:
         """Send a request until it is answered."""
         reason = ""
         for attempt in range(self.config.max_retries + 1):
-            if self._stopped.is_set():
-                raise StoppedError
             number = self.ledger.reserve(*self._bounds(body))
+            if self._stopped.is_set():
+                self.ledger.charge(number, (0, 0))
+                raise StoppedError
             usage: tuple[int, int] | None = None
             try:
                 answer = self._send(body)
@@ -215,7 +223,7 @@ class EndpointClient:
             )
         if status in _TRANSIENT or status >= 500:
             return _TryAgainError(told, is_free=True, wait=_asked_wait(error.response.headers))
-        return EndpointFailedError(told)
+        return EndpointFailedError(told, is_request_specific=True)
 
     def _read(self, data: bytes) -> Answer:
         """Read the body of an answer field by field."""
@@ -252,7 +260,12 @@ class EndpointClient:
         return text.replace(self._secret, "[key]") if self._secret else text
 
     def _note_failure(self, error: EndpointFailedError) -> None:
-        """Count failures in a row; when all fail, something is wrong that will not pass."""
+        """Count failures in a row; when all fail, something is wrong that will not pass.
+
+        Requests that are not taken count until one is: there may be many long questions in a row.
+        """
+        if error.is_request_specific and self._has_answered:
+            return
         with self._lock:
             self._failures += 1
             is_down = self._failures >= max(self.config.concurrency, 3)
