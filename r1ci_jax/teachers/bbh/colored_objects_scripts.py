@@ -89,8 +89,8 @@ print($color)
     "next": (
         (
             "I find the $reference in the row of $size and look at its neighbor to the $side.",
-            "The row is given from left to right: directly to the $side of the $reference means one "
-            "place $further.",
+            "The row is given from left to right: directly to the $side of the $reference means "
+            "one place $further.",
         ),
         {
             "tuples": """

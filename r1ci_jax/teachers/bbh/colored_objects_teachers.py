@@ -18,7 +18,21 @@ from r1ci_jax.teachers.bbh.bbh_phrases import (
 )
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
-_NUMBERS: Final = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_NUMBERS: Final = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 _NUMBERS_TO: Final = (*_NUMBERS, "thirteen", "fourteen", "fifteen", "sixteen")
 _SCENE: Final = r"On the \w+, (?:there is|there are|I see|you see) (?:[^:,.]*: )?(.+?)\. (.+)"
 _THINGS: Final = "(?:things|items|objects)"
@@ -129,9 +143,9 @@ class ColoredObjects(Teacher[Scene]):
             header = f"counts = [{counts}]\n" + header
             if data.kind == "neither":
                 header = header.replace("names = $all_names\n", "")
-        elif form == "lists" and ("reference" in data.parts and _color(data.parts["reference"])):
-            header = header.replace("names = $all_names\n", "")
-        elif form == "lists" and data.kind == "end":
+        elif (
+            form == "lists" and ("reference" in data.parts and _color(data.parts["reference"]))
+        ) or (form == "lists" and data.kind == "end"):
             header = header.replace("names = $all_names\n", "")
         if form == "sentence" and data.kind not in _COUNTED:
             header = re.sub(r"numbers = .*\n", "", header)

@@ -13,8 +13,9 @@ NAMES: Final = {
 DYCK: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "stack": (
         (
-            "A stack holds the brackets that are still open: of the $count given symbols an opening "
-            "one is pushed and a closing one pops its partner. What remains is closed in reverse.",
+            "A stack holds the brackets that are still open: of the $count given symbols an "
+            "opening one is pushed and a closing one pops its partner. What remains is closed in "
+            "reverse.",
             "I push the closer that each opening bracket needs and pop it when it comes; the rest "
             "of the stack, last in first out, completes the sequence.",
             "Brackets nest, so a stack fits. After the $count symbols it tells what is missing.",

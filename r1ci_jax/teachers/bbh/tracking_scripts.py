@@ -75,8 +75,8 @@ print($letter_of[final])
         (
             "I turn it round and record for every one of the $size starting items who owns it; a "
             "swap renames the two owners.",
-            "Instead of people I follow the items: each of the $count swaps exchanges the owners of "
-            "two items. The one owned by $asked at the end is asked for.",
+            "Instead of people I follow the items: each of the $count swaps exchanges the owners "
+            "of two items. The one owned by $asked at the end is asked for.",
         ),
         """
 owner_of = {item: person for person, item in $start.items()}

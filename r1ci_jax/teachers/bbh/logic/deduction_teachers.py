@@ -6,7 +6,6 @@ import random
 import re
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh import deduction_scripts as scripts
 from r1ci_jax.teachers.bbh.bbh_phrases import (
     list_literal,
     match,
@@ -16,6 +15,7 @@ from r1ci_jax.teachers.bbh.bbh_phrases import (
     wrap_items,
     write,
 )
+from r1ci_jax.teachers.bbh.logic import deduction_scripts as scripts
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
 _ORDINALS: Final = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
