@@ -178,8 +178,11 @@ class DateUnderstanding(Teacher[DateQuestion]):
         asked = rng.choice(
             ("Asked for is the date", "I need the date", "The question wants the date")
         )
-        words = f"{data.today.reason} {asked} {data.asked}. {rng.choice(method)}"
-        return Step(words=words.replace("$", "$$"), code=code)
+        wanted = f"{asked} {data.asked}."
+        if not data.shift[1]:
+            wanted = "The question wants this very day as MM/DD/YYYY."
+        words = f"{data.today.reason} {wanted} {rng.choice(method)}"
+        return Step(words=words, code=code)
 
     def _script(self, data: DateQuestion, target: str, *, ordinals: bool) -> str:
         shifts = (data.today.shift, data.shift)

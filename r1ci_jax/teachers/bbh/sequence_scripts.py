@@ -116,7 +116,7 @@ print(whole == "")
 """
 
 DYCK_DEPTH_WORDS: Final = (
-    "First how many brackets of each kind are open at the end.",
+    "First how many brackets of each kind open and how many close.",
     "I count for each kind how many of the $count symbols open and close.",
 )
 DYCK_DEPTH: Final = """

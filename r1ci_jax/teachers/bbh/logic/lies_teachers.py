@@ -59,9 +59,10 @@ from itertools import product
 
 people = $people
 $claims = $rows
+stated = $known  # of $start
 for values in product([True, False], repeat=len(people)):
     $truthful = dict(zip(people, values))
-    if $truthful["$start"] != $known:
+    if $truthful["$start"] != stated:
         continue
     if all($truthful[$who] == ($truthful[$other] == said) for $who, $other, said in $claims):
         print("Yes" if $truthful["$asked"] else "No")
