@@ -239,12 +239,14 @@ class BooleanExpressions(Teacher[Expression]):
                 return write(rng, words, _BOOLEAN_STACK, values, _NAMES)
 
     def _direct(self, data: Expression, rng: random.Random) -> Step:
-        setups = [f"$value = {data.text}"]
+        setups = [f'$expression = "{data.text}"\n$value = eval($expression)']
         parts = split_or(data.tokens)
         if len(parts) > 1:
-            terms = ", ".join(parts)
-            setups.append(f"terms = [{terms}]  # what stands between the outer `or`s")
-            setups[-1] += "\n$value = any(terms)"
+            terms = ", ".join(f'"{part}"' for part in parts)
+            setups.append(
+                f"terms = [{terms}]  # what stands between the outer `or`s\n"
+                "$value = any(eval(term) for term in terms)"
+            )
         setup = rng.choice(setups)
         words = (
             "The question states Python's own precedence, so the expression can be evaluated as it "
