@@ -10,8 +10,7 @@ from r1ci_jax.teachers.teacher import Step, Teacher
 
 _NAMES: Final = {
     "tokens": ("tokens", "symbols", "parts"),
-    "left": ("left", "first", "a", "left_group"),
-    "right": ("right", "second", "b", "right_group"),
+    "left right": ("left right", "first second", "a b", "left_group right_group"),
     "value": ("value", "result", "total", "number"),
 }
 

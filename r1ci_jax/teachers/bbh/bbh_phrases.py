@@ -49,9 +49,12 @@ def write(
 ) -> Step:
     """Fill one of the phrases and the script's template.
 
-    `$key` stands for a value or for one of the names to choose from.
+    `$key` stands for a value or for one of the names to choose from; names that belong together
+    are chosen together (`"x y"` from `"east north"`).
     """
-    chosen = {key: rng.choice(list(choices)) for key, choices in (names or {}).items()}
+    chosen: dict[str, str] = {}
+    for keys, choices in (names or {}).items():
+        chosen |= zip(keys.split(), rng.choice(list(choices)).split(), strict=True)
     table = {key: str(value) for key, value in values.items()} | chosen
     said = string.Template(rng.choice(list(words))).substitute(table)
     code = string.Template(template.strip("\n")).substitute(table)
@@ -77,6 +80,13 @@ def quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def text_literal(lines: Sequence[str]) -> str:
+    """Write a long string as several literals in brackets, a short one as it is."""
+    if len(lines) == 1:
+        return quote(lines[0])
+    return "(\n    " + "\n    ".join(quote(line) for line in lines) + "\n)"
+
+
 def list_literal(items: Sequence[str]) -> str:
     """Write a list of strings."""
     return wrap_items([quote(item) for item in items], "[", "]")
@@ -90,3 +100,8 @@ def dict_literal(table: Mapping[str, str]) -> str:
 def enumerate_words(items: Sequence[str], last: str = "and") -> str:
     """Join items as a sentence does: `a, b and c`."""
     return f" {last} ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
+
+
+def count_noun(n: int, noun: str) -> str:
+    """Write a number with its noun: `1 clue`, `3 clues`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

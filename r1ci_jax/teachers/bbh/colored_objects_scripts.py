@@ -15,9 +15,7 @@ DATA: Final[dict[str, str]] = {
     "lists": "colors = $colors\nnames = $all_names\n",
     "sentence": """import re
 
-sentence = (
-    $text
-)
+sentence = $text
 numbers = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 entries = re.findall(r"(\\w+) (\\w+) ([^,]+?)(?:, and |, | and |$$)", sentence)
 """,
@@ -89,8 +87,8 @@ print($color)
     "next": (
         (
             "I find the $reference in the row of $size and look at its neighbor to the $side.",
-            "The row is given from left to right: directly to the $side of the $reference means one "
-            "place $further.",
+            "The row is given from left to right: directly to the $side of the $reference means "
+            "one place $further.",
         ),
         {
             "tuples": """

@@ -13,12 +13,27 @@ from r1ci_jax.teachers.bbh.bbh_phrases import (
     quote,
     read_body,
     read_options,
+    text_literal,
     wrap_items,
     write,
 )
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
-_NUMBERS: Final = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_NUMBERS: Final = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 _NUMBERS_TO: Final = (*_NUMBERS, "thirteen", "fourteen", "fifteen", "sixteen")
 _SCENE: Final = r"On the \w+, (?:there is|there are|I see|you see) (?:[^:,.]*: )?(.+?)\. (.+)"
 _THINGS: Final = "(?:things|items|objects)"
@@ -112,7 +127,7 @@ class ColoredObjects(Teacher[Scene]):
             "pairs": wrap_items(rows, "[", "]"),
             "colors": list_literal([color for _, color, _ in data.entries]),
             "all_names": list_literal([name for _, _, name in data.entries]),
-            "text": "\n    ".join(quote(line) for line in _fold(data.text)),
+            "text": text_literal(_fold(data.text)),
             "size": len(data.entries),
             "end": "first" if side == "left" else "last",
             "end_index": 0 if side == "left" else -1,
@@ -129,9 +144,9 @@ class ColoredObjects(Teacher[Scene]):
             header = f"counts = [{counts}]\n" + header
             if data.kind == "neither":
                 header = header.replace("names = $all_names\n", "")
-        elif form == "lists" and ("reference" in data.parts and _color(data.parts["reference"])):
-            header = header.replace("names = $all_names\n", "")
-        elif form == "lists" and data.kind == "end":
+        elif (
+            form == "lists" and ("reference" in data.parts and _color(data.parts["reference"]))
+        ) or (form == "lists" and data.kind == "end"):
             header = header.replace("names = $all_names\n", "")
         if form == "sentence" and data.kind not in _COUNTED:
             header = re.sub(r"numbers = .*\n", "", header)
@@ -219,8 +234,9 @@ class ColoredObjects(Teacher[Scene]):
         total = sum(n for n, _, _ in kept)
         listed = ", ".join(f"{n} {c} {name}" for n, c, name in kept) or "nothing"
         opening = rng.choice(("These entries count:", "What is asked for, entry by entry:"))
-        sums = " + ".join(str(n) for n, _, _ in kept) or "0"
-        return f"{opening} {listed}. {sums} = {total}.", _NUMBERS_TO[total]
+        sums = " + ".join(str(n) for n, _, _ in kept)
+        added = f"{sums} = {total}." if len(kept) > 1 else f"That makes {total}."
+        return f"{opening} {listed}. {added}", _NUMBERS_TO[total]
 
     @override
     def wrong_answer(self, data: Scene, answer: str, rng: random.Random) -> str | None:

@@ -8,8 +8,21 @@ from typing import Final
 
 from r1ci_jax.teachers.teacher import UnreadableQuestionError
 
-_MONTHS: Final = "jan feb mar apr may jun jul aug sep oct nov dec".split()
-_WEEKDAYS: Final = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_MONTHS: Final = [
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
+]
+_WEEKDAYS: Final = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _ORDINALS: Final = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5}
 _NUMBERS: Final = {"one": 1, "two": 2, "three": 3, "five": 5, "ten": 10}
 
@@ -353,12 +366,13 @@ _SPECIAL: Final[tuple[tuple[str, Callable[[re.Match[str]], Today]], ...]] = (
         _football,
     ),
     (
-        r"Jane got her job in (?P<year>\d+)\. Today is her (?P<n>\d+)-year work anniversary\. .+ on "
-        r"(?P<month>\w+) (?P<day>\d+), her second day .+",
+        r"Jane got her job in (?P<year>\d+)\. Today is her (?P<n>\d+)-year work anniversary\. .+ "
+        r"on (?P<month>\w+) (?P<day>\d+), her second day .+",
         _second_day,
     ),
     (
-        r"Jane thought today is (?P<a>[\d/]+), but today is in fact (?P<month>\w+) (?P<day>\d+), .+",
+        r"Jane thought today is (?P<a>[\d/]+), but today is in fact (?P<month>\w+) "
+        r"(?P<day>\d+), .+",
         _in_fact,
     ),
     (r"In the US, Thanksgiving .+ Today is the US Thanksgiving of (?P<year>\d+)\.", _thanksgiving),

@@ -90,13 +90,13 @@ class DateQuestion:
     """What is known of today, and which date is asked for."""
 
     today: Today
-    asked: str
+    subject: str
     options: dict[str, str]
 
     @property
     def shift(self) -> Shift:
         """The way from today to the date that is asked for."""
-        return _ASKED[self.asked]
+        return _ASKED[self.subject]
 
     def dates(self) -> tuple[datetime.date, datetime.date]:
         """Return today and the date that is asked for."""
@@ -134,7 +134,7 @@ class DateUnderstanding(Teacher[DateQuestion]):
             today = read_today(found[1])
         except ValueError as error:
             raise UnreadableQuestionError(f"no date in {found[1]!r}") from error
-        data = DateQuestion(today=today, asked=found[2], options=read_options(question))
+        data = DateQuestion(today=today, subject=found[2], options=read_options(question))
         if f"{data.dates()[1]:{_FORMAT}}" not in data.options.values():
             raise UnreadableQuestionError("what the question says contradicts all of its options")
         return data
@@ -178,8 +178,11 @@ class DateUnderstanding(Teacher[DateQuestion]):
         asked = rng.choice(
             ("Asked for is the date", "I need the date", "The question wants the date")
         )
-        words = f"{data.today.reason} {asked} {data.asked}. {rng.choice(method)}"
-        return Step(words=words.replace("$", "$$"), code=code)
+        wanted = f"{asked} {data.subject}."
+        if not data.shift[1]:
+            wanted = "The question wants this very day as MM/DD/YYYY."
+        words = f"{data.today.reason} {wanted} {rng.choice(method)}"
+        return Step(words=words, code=code)
 
     def _script(self, data: DateQuestion, target: str, *, ordinals: bool) -> str:
         shifts = (data.today.shift, data.shift)
@@ -249,7 +252,7 @@ class DateUnderstanding(Teacher[DateQuestion]):
             "today_args": _args(today),
             "asked_days": n,
             "asked_months": n,
-            "asked": data.asked,
+            "asked": data.subject,
         }
         words = (
             "I measure the distance between $answer and today; it must be that of the question: "
@@ -262,7 +265,7 @@ class DateUnderstanding(Teacher[DateQuestion]):
     def small_case(self, data: DateQuestion, rng: random.Random) -> Step | None:
         if not data.today.shift[1]:
             return None
-        without = dataclasses.replace(data, asked="today")
+        without = dataclasses.replace(data, subject="today")
         code = self._script(without, "today", ordinals=False)
         code = code.replace(f'print(today.strftime("{_FORMAT}"))', 'print("today:", today)')
         code = code.replace("\ntoday = today", "")
@@ -275,7 +278,7 @@ class DateUnderstanding(Teacher[DateQuestion]):
     @override
     def first_attempt(self, data: DateQuestion, rng: random.Random) -> Step:
         code = self._script(data, "answer", ordinals=False)
-        words = f"{data.today.reason} From there I go to the date {data.asked}."
+        words = f"{data.today.reason} From there I go to the date {data.subject}."
         return Step(words=words, code=code.replace(_FORMAT, "%d/%m/%y"))
 
     @override
@@ -284,7 +287,7 @@ class DateUnderstanding(Teacher[DateQuestion]):
         opening = rng.choice(("So it is", "That makes today", "Today is therefore"))
         told = f"{data.today.reason} {opening} {today:{_FORMAT}}."
         if data.shift[1]:
-            told += f" The date {data.asked} is {target:{_FORMAT}}."
+            told += f" The date {data.subject} is {target:{_FORMAT}}."
         return told, self.answer(data, f"{target:{_FORMAT}}")
 
     @override

@@ -6,7 +6,14 @@ import random
 import re
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import match, quote, read_body, read_options, write
+from r1ci_jax.teachers.bbh.bbh_phrases import (
+    count_noun,
+    match,
+    read_body,
+    read_options,
+    text_literal,
+    write,
+)
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
 _NAMES_OF_SIDES: Final = {
@@ -29,9 +36,7 @@ _NUMBER_NAMES: Final = (
 _READ: Final = """
 import re
 
-$path = (
-    $literal
-)
+$path = $literal
 $sides = set()
 $position = None
 for command, x, y in re.findall(r"([ML]) (-?[\\d.]+),(-?[\\d.]+)", $path):
@@ -44,9 +49,7 @@ for command, x, y in re.findall(r"([ML]) (-?[\\d.]+),(-?[\\d.]+)", $path):
 _POINTS: Final = """
 import re
 
-$path = (
-    $literal
-)
+$path = $literal
 corners = []
 for x, y in re.findall(r"(-?[\\d.]+),(-?[\\d.]+)", $path):
     point = (float(x), float(y))
@@ -113,9 +116,7 @@ _ARCS: Final[dict[str, str]] = {
     "count sides": """
 import re
 
-$path = (
-    $literal
-)
+$path = $literal
 lines = len(re.findall("L", $path))
 arcs = len(re.findall("A", $path))
 # Two radii and an arc bound a sector; arcs alone form the whole $round.
@@ -124,9 +125,7 @@ print("sector" if lines == 2 and arcs == 1 else "$round")
     "corners": """
 from collections import Counter
 
-$path = (
-    $literal
-)
+$path = $literal
 commands = Counter(ch for ch in $path if ch.isalpha())
 if commands["A"] and not commands["L"]:
     print("$round")
@@ -134,9 +133,7 @@ elif commands["A"] == 1 and commands["L"] == 2:
     print("sector")
 """,
     "turns": """
-$path = (
-    $literal
-)
+$path = $literal
 drawn = "".join(ch for ch in $path if ch in "LA")
 # Around the outline, where it is begun does not matter.
 shapes = {"AA": "$round", "LLA": "sector", "LAL": "sector", "ALL": "sector"}
@@ -249,9 +246,7 @@ _LIST_WORDS: Final = (
 _SLIP: Final = """
 import re
 
-$path = (
-    $literal
-)
+$path = $literal
 points = re.findall(r"[ML] (-?[\\d.]+),(-?[\\d.]+)", $path)
 name = $quad_table
 print(name[len(points)])
@@ -303,7 +298,7 @@ class GeometricShapes(Teacher[Path]):
     def _values(self, data: Path) -> dict[str, object]:
         pieces = re.findall(r"(?:[MLA][^MLA]*){1,4}", data.text)
         return {
-            "literal": "\n    ".join(quote(piece) for piece in pieces),
+            "literal": text_literal(pieces),
             "commands": len(re.findall("[MLA]", data.text)),
             "round": "ellipse" if "ellipse" in data.options.values() else "circle",
             "table": _NUMBER_NAMES,
@@ -345,7 +340,8 @@ class GeometricShapes(Teacher[Path]):
             name = "sector" if lines else str(self._values(data)["round"])
             shape = "two straight radii and an arc" if lines else "arcs alone, which close"
             return (
-                f"The path has {lines} straight lines (L) and {arcs} elliptical arcs (A): {shape}.",
+                f"The path has {count_noun(lines, 'straight line')} (L) and "
+                f"{count_noun(arcs, 'elliptical arc')} (A): {shape}.",
                 name,
             )
         sides = len(data.sides())

@@ -11,8 +11,7 @@ from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 _TURNS: Final = {"left": 1, "around": 2, "right": 3}
 _SIDES: Final = {"forward": 0, "left": 1, "backward": 2, "right": 3}
 _NAMES: Final = {
-    "x": ("x", "east", "across"),
-    "y": ("y", "north", "ahead"),
+    "x y": ("x y", "east north", "across ahead"),
     "moves": ("moves", "walk", "steps", "instructions"),
     "position": ("position", "place", "here", "location"),
     "heading": ("heading", "facing", "direction"),

@@ -10,6 +10,7 @@ from r1ci_jax.teachers.bbh.bbh_phrases import (
     match,
     quote,
     read_body,
+    text_literal,
     wrap_items,
     write,
 )
@@ -18,7 +19,21 @@ from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 NUMBERS: Final = {
     word: n
     for n, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve".split()
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+        ]
     )
 } | {"a": 1, "an": 1}
 
@@ -76,9 +91,7 @@ print(total)
         """
 import re
 
-text = (
-    $text
-)
+text = $text
 numbers = {"a": 1, "an": 1, $words}
 $wanted = $written
 total = 0
@@ -224,7 +237,7 @@ class ObjectCounting(Teacher[Inventory]):
             "by_kind": wrap_items(
                 [f"({quote(e.name)}, {quote(e.kind)}, {e.count})" for e in entries], "[", "]"
             ),
-            "text": "\n    ".join(quote(line) for line in _fold(data.text)),
+            "text": text_literal(_fold(data.text)),
             "words": ", ".join(f'"{word}": {NUMBERS[word]}' for word in words),
         }
 

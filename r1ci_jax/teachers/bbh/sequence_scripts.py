@@ -13,8 +13,9 @@ NAMES: Final = {
 DYCK: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "stack": (
         (
-            "A stack holds the brackets that are still open: of the $count given symbols an opening "
-            "one is pushed and a closing one pops its partner. What remains is closed in reverse.",
+            "A stack holds the brackets that are still open: of the $count given symbols an "
+            "opening one is pushed and a closing one pops its partner. What remains is closed in "
+            "reverse.",
             "I push the closer that each opening bracket needs and pop it when it comes; the rest "
             "of the stack, last in first out, completes the sequence.",
             "Brackets nest, so a stack fits. After the $count symbols it tells what is missing.",
@@ -115,7 +116,7 @@ print(whole == "")
 """
 
 DYCK_DEPTH_WORDS: Final = (
-    "First how many brackets of each kind are open at the end.",
+    "First how many brackets of each kind open and how many close.",
     "I count for each kind how many of the $count symbols open and close.",
 )
 DYCK_DEPTH: Final = """

@@ -5,8 +5,7 @@ from typing import Final
 NAMES: Final = {
     "has": ("has", "holds", "now", "state"),
     "moves": ("swaps", "trades", "exchanges"),
-    "a": ("a", "first", "one", "left"),
-    "b": ("b", "second", "other", "right"),
+    "a b": ("a b", "first second", "one other", "left right"),
     "letter_of": ("letter_of", "options", "letters"),
 }
 
@@ -75,11 +74,12 @@ print($letter_of[final])
         (
             "I turn it round and record for every one of the $size starting items who owns it; a "
             "swap renames the two owners.",
-            "Instead of people I follow the items: each of the $count swaps exchanges the owners of "
-            "two items. The one owned by $asked at the end is asked for.",
+            "Instead of people I follow the items: each of the $count swaps exchanges the owners "
+            "of two items. The one owned by $asked at the end is asked for.",
         ),
         """
-owner_of = {item: person for person, item in $start.items()}
+start = $start
+owner_of = {item: person for person, item in start.items()}
 for $a, $b in $swaps:
     rename = {$a: $b, $b: $a}
     owner_of = {item: rename.get(who, who) for item, who in owner_of.items()}

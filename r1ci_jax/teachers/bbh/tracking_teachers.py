@@ -37,7 +37,7 @@ class Shuffle:
 
     start: dict[str, str]
     swaps: tuple[tuple[str, str], ...]
-    asked: str
+    subject: str
     options: dict[str, str]
     noun: str
     """What is swapped, as the question calls it: `books`, `positions`."""
@@ -74,7 +74,7 @@ def read_shuffle(question: str) -> Shuffle:
     return Shuffle(
         start={name: canonical[held.casefold()] for name, held in start.items()},
         swaps=tuple((a, b) for a, b, _ in swaps),
-        asked=asked[1],
+        subject=asked[1],
         options=options,
         noun=swaps[0][2],
     )
@@ -97,7 +97,7 @@ class Tracking(Teacher[Shuffle]):
             "people": list_literal(list(data.start)),
             "held": list_literal(list(data.start.values())),
             "options": dict_literal({text: letter for letter, text in data.options.items()}),
-            "asked": data.asked,
+            "asked": data.subject,
             "count": len(data.swaps),
             "size": len(data.start),
             "noun": data.noun,
@@ -124,7 +124,7 @@ class Tracking(Teacher[Shuffle]):
 
     @override
     def first_attempt(self, data: Shuffle, rng: random.Random) -> Step | None:
-        if data.states()[-1][data.asked] == self._overwritten(data)[data.asked]:
+        if data.states()[-1][data.subject] == self._overwritten(data)[data.subject]:
             return None
         return write(rng, scripts.SLIP_WORDS, scripts.SLIP, self._values(data), scripts.NAMES)
 
@@ -150,13 +150,13 @@ class Tracking(Teacher[Shuffle]):
                 f"from {start}.",
             )
         )
-        held = states[-1][data.asked]
-        last = f"So at the end {data.asked} has {held}, which is option {data.option(held)}."
+        held = states[-1][data.subject]
+        last = f"So at the end {data.subject} has {held}, which is option {data.option(held)}."
         return "\n".join([opening, *lines, last]), data.option(held)
 
     @override
     def wrong_answer(self, data: Shuffle, answer: str, rng: random.Random) -> str | None:
-        guesses = [data.start[data.asked], data.states()[-2][data.asked], *data.start.values()]
+        guesses = [data.start[data.subject], data.states()[-2][data.subject], *data.start.values()]
         letters = [data.option(held) for held in guesses]
         return next(letter for letter in letters if letter.strip("()") != answer.strip("()"))
 

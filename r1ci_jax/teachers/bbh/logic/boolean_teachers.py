@@ -208,15 +208,14 @@ class BooleanExpressions(Teacher[Expression]):
 
     @override
     def step(self, data: Expression, form: str, rng: random.Random) -> Step:
-        nots, brackets = data.tokens.count("not"), data.tokens.count("(")
-        values = {"literal": f'"{data.text}"', "nots": nots, "brackets": brackets}
+        values = {"literal": f'"{data.text}"', "tokens_in": len(data.tokens)}
         match form:
             case "direct":
                 return self._direct(data, rng)
             case "recursive descent":
                 words = (
                     "`or` binds loosest, then `and`, then `not`. One function for each of these "
-                    "levels reads the $nots negations and $brackets bracketed parts correctly.",
+                    "levels reads the $tokens_in words and brackets correctly.",
                     "I parse the expression by recursive descent: an or-level made of and-levels "
                     "made of negated atoms, where a bracket starts again at the or-level.",
                     "A small recursive parser respects the precedence: not, then and, then or.",
@@ -234,25 +233,27 @@ class BooleanExpressions(Teacher[Expression]):
                 words = (
                     "Two stacks, one of values and one of operators, evaluate an infix expression; "
                     "the ranks say that not precedes and, and and precedes or.",
-                    "Dijkstra's shunting-yard method handles the $brackets brackets and the "
-                    "precedence of not, and, or in one pass over the tokens.",
+                    "Dijkstra's shunting-yard method reads the $tokens_in words and brackets "
+                    "in the precedence of not, and, or in one pass over the tokens.",
                 )
                 return write(rng, words, _BOOLEAN_STACK, values, _NAMES)
 
     def _direct(self, data: Expression, rng: random.Random) -> Step:
-        setups = [f"$value = {data.text}"]
+        setups = [f'$expression = "{data.text}"\n$value = eval($expression)']
         parts = split_or(data.tokens)
         if len(parts) > 1:
-            terms = ", ".join(parts)
-            setups.append(f"terms = [{terms}]  # what stands between the outer `or`s")
-            setups[-1] += "\n$value = any(terms)"
+            terms = ", ".join(f'"{part}"' for part in parts)
+            setups.append(
+                f"terms = [{terms}]  # what stands between the outer `or`s\n"
+                "$value = any(eval(term) for term in terms)"
+            )
         setup = rng.choice(setups)
         words = (
             "The question states Python's own precedence, so the expression can be evaluated as it "
             "stands.",
             "This is already a Python expression: not, then and, then or. I let Python evaluate "
             "it.",
-            f"With {data.tokens.count('not')} negations it is easy to slip by hand; Python uses "
+            f"With {len(data.tokens)} words and brackets it is easy to slip by hand; Python uses "
             "the same precedence as the question.",
         )
         if "any(" in setup:

@@ -7,9 +7,13 @@ from typing import Final, Literal
 from r1ci_jax.teachers.teacher import UnreadableQuestionError
 
 _DEGREE: Final = "(?:rare|frequent|infrequent|occasional|regular|loyal|close) "
-_CONSUMES: Final = rf"(?:{_DEGREE})?(?:consumer|user|purchaser|buyer|owner) of (?:an? )?.+?\b(?:soap|shampoo)\b"
+_CONSUMES: Final = (
+    rf"(?:{_DEGREE})?(?:consumer|user|purchaser|buyer|owner) of (?:an? )?"
+    r".+?\b(?:soap|shampoo)\b"
+)
 _END: Final = (
-    r"(?=,? (?:and(?! [A-Z])|or|nor|is|who|that|while|without|but|yet)\b|, (?![A-Z0-9])|[.]? ?$|\.[ a-z]|;)"
+    r"(?=,? (?:and(?! [A-Z])|or|nor|is|who|that|while|without|but|yet)\b"
+    r"|, (?![A-Z0-9])|[.]? ?$|\.[ a-z]|;)"
 )
 _OTHERS: Final = (
     "(?:ingredient|ex-fan|ex-supporter|fan|supporter|admirer|backer|critic|devotee|expert|follower"
@@ -19,8 +23,8 @@ _CLOSING: Final = rf"{_OTHERS} (?:the )?.+?{_END}"
 _RELATIVE: Final = rf"(?:{_DEGREE})?(?!none|one|premise|first)[a-z-]+ of [A-Z]\w+\b"
 _PREDICATE: Final = re.compile(rf"(?:\ban? )?\b({_CONSUMES}|{_CLOSING}|{_RELATIVE})")
 _LEAD: Final = re.compile(
-    r"^(?:(?:first|second|third|fourth|fifth)(?: of all|ly)?(?: premise)?|next|plus|moreover|finally"
-    r"|moving on|now|to (?:begin|start) with|last|lastly)[,:] ?",
+    r"^(?:(?:first|second|third|fourth|fifth)(?: of all|ly)?(?: premise)?|next|plus|moreover"
+    r"|finally|moving on|now|to (?:begin|start) with|last|lastly)[,:] ?",
     re.IGNORECASE,
 )
 _THUS: Final = re.compile(
@@ -137,7 +141,7 @@ def _read_clause(text: str) -> tuple[Quantity, Formula]:
         quantity, formula = _read_clause(found[1])
         opposite: dict[Quantity, Quantity] = {"all": "some", "some": "all", "one": "one"}
         return opposite[quantity], negate(formula)
-    if (found := re.fullmatch(r"if (?:someone|something|somebody) is (.+?), then .+? is (.+)", text)):
+    if found := re.fullmatch(r"if (?:someone|something|somebody) is (.+?), then .+? is (.+)", text):
         return "all", _implies(_describe(found[1]), _describe(found[2]))
     if (found := re.fullmatch(r"(?:nobody|nothing|no one) is (.+)", text)) is not None:
         return "all", negate(_describe(found[1]))
@@ -146,7 +150,11 @@ def _read_clause(text: str) -> tuple[Quantity, Formula]:
         return "all", _implies(_describe(found[1]), _describe(found[2]))
     if (found := re.fullmatch(r"(not every|every|each|no|some) (.+)", text)) is not None:
         return _quantified(found[1], found[2])
-    exists = r"there (?:is|exists) (?:(?:somebody|someone|something)|an? (P\d+)|(P\d+)) (?:who|that|which) is (.+)"
+    exists = (
+        r"there (?:is|exists) "
+        r"(?:(?:somebody|someone|something)|an? (P\d+)|(P\d+))"
+        r" (?:who|that|which) is (.+)"
+    )
     if (found := re.fullmatch(exists, text)) is not None:
         kind = found[1] or found[2]
         formula = _describe(found[3])
@@ -159,7 +167,9 @@ def _read_clause(text: str) -> tuple[Quantity, Formula]:
         return "all", _implies(_describe(found[1]), _describe(found[2]))
     if (found := re.fullmatch(r"there is no (P\d+) (?:who|that) is (.+)", text)) is not None:
         return _quantified("no", f"{found[1]} is {found[2]}")
-    if (found := re.fullmatch(r"(?:(?!P\d).)+? is (.+)", text)) is not None and " is " not in found[1]:
+    if (found := re.fullmatch(r"(?:(?!P\d).)+? is (.+)", text)) is not None and " is " not in found[
+        1
+    ]:
         return "one", _describe(found[1])
     raise UnreadableQuestionError(f"an unknown statement: {text!r}")
 

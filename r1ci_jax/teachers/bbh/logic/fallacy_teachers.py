@@ -2,11 +2,12 @@
 
 import itertools
 import random
+import re
 from collections.abc import Sequence
 from typing import Any, Final, override
 
 from r1ci_jax.teachers.bbh.bbh_phrases import read_body, write
-from r1ci_jax.teachers.bbh.syllogism_parsing import (
+from r1ci_jax.teachers.bbh.logic.syllogism_parsing import (
     Argument,
     Formula,
     Statement,
@@ -102,7 +103,7 @@ for rule in [
 $lambdas
 ]:
     rows = [row for row in rows if rule(*row)]
-    print(len(rows), "combinations left")
+    print("combinations left:", len(rows))
 """
 
 _SLIP_WORDS: Final = (
@@ -147,22 +148,37 @@ print((count == 0) == (claimed == "valid"))
 _NAMES: Final = {"counter": ("counterexamples", "refutations", "exceptions", "against")}
 
 
-def _python(formula: Formula, inner: bool = False) -> str:
+def _flatten(formula: Formula) -> Formula:
+    """Join `a and (b and c)` to `a and b and c`; the same with `or`."""
+    if formula[0] not in ("and", "or"):
+        return formula
+    parts: list[Formula] = []
+    for part in formula[1:]:
+        assert isinstance(part, tuple)
+        flat = _flatten(part)
+        if flat[0] == formula[0]:
+            parts += [inner for inner in flat[1:] if isinstance(inner, tuple)]
+        else:
+            parts.append(flat)
+    return (formula[0], *parts)
+
+
+def _python(formula: Formula, *, inner: bool = False) -> str:
     """Write a formula as Python."""
-    match formula:
+    match _flatten(formula):
         case ("is", str(letter)):
             return letter
         case ("not", tuple(part)):
             return f"not {_python(part, inner=True)}"
         case (word, *parts):
             joined = f" {word} ".join(_python(p, inner=True) for p in parts if isinstance(p, tuple))
-            return f"({joined})" if inner else joined
+            return f"({joined})" if inner and len(parts) > 1 else joined
         case _:
             raise AssertionError(formula)
 
 
 def _sympy(formula: Formula) -> str:
-    match formula:
+    match _flatten(formula):
         case ("is", str(letter)):
             return letter
         case (word, *parts):
@@ -192,13 +208,22 @@ def _relevant(data: Argument) -> list[Statement] | None:
 
 def is_valid(data: Argument) -> bool:
     """Return whether no combination meets the premises and not the conclusion."""
+    return all(holds(data.conclusion.formula, true) for true in _permitted(data))
+
+
+def _rows(data: Argument) -> list[dict[str, bool]]:
+    """Return all combinations of the properties."""
     letters = [chr(ord("a") + k) for k in range(len(data.predicates))]
+    return [
+        dict(zip(letters, values, strict=True))
+        for values in itertools.product((False, True), repeat=len(letters))
+    ]
+
+
+def _permitted(data: Argument) -> list[dict[str, bool]]:
+    """Return the combinations that the premises permit."""
     premises = [p.formula for p in _relevant(data) or data.premises]
-    for values in itertools.product((False, True), repeat=len(letters)):
-        true = dict(zip(letters, values, strict=True))
-        if all(holds(p, true) for p in premises) and not holds(data.conclusion.formula, true):
-            return False
-    return True
+    return [true for true in _rows(data) if all(holds(p, true) for p in premises)]
 
 
 class FormalFallacies(Teacher[Argument]):
@@ -223,12 +248,12 @@ class FormalFallacies(Teacher[Argument]):
                 f"# {letter}: {name}" for letter, name in zip(letters, data.predicates, strict=True)
             ),
             "scope": scope.get(data.conclusion.quantity, "the one who is named"),
-            "premises": _lines(premises, 8),
+            "premises": "\n".join(f"        {_python(p.formula)},  # {_told(p)}" for p in premises),
             "premises_deep": _lines(premises, 8),
             "lambdas": "\n".join(
                 f"    lambda {', '.join(letters)}: {_python(p.formula)}," for p in premises
             ),
-            "symbolic": "\n".join(f"    {_sympy(p.formula)}," for p in premises),
+            "symbolic": "\n".join(f"    {_sympy(p.formula)},  # {_told(p)}" for p in premises),
             "conclusion": _python(data.conclusion.formula),
             "symbolic_conclusion": _sympy(data.conclusion.formula),
             "denied": _python(negate(data.conclusion.formula)),
@@ -248,8 +273,8 @@ class FormalFallacies(Teacher[Argument]):
         if quantity == "some":
             return rng.choice(
                 (
-                    "If the conclusion that somebody is so were false, nobody would be so, not "
-                    "even the one the premises speak of. ",
+                    "If the conclusion were false, nobody would be as it says, not even the one "
+                    "the premises speak of. ",
                     "The premises present one example; the question is whether it must also be an "
                     "example of the conclusion. ",
                 )
@@ -272,11 +297,42 @@ class FormalFallacies(Teacher[Argument]):
     def first_attempt(self, data: Argument, rng: random.Random) -> Step | None:
         if is_valid(data):
             return None
+        formulas = [p.formula for p in _relevant(data) or data.premises]
+        if not any(holds(("and", *formulas, data.conclusion.formula), t) for t in _rows(data)):
+            return None
         return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
+
+    @override
+    def in_words(self, data: Argument, rng: random.Random) -> tuple[str, str] | None:
+        permitted = _permitted(data)
+        if len(permitted) > 4 or not permitted:
+            return None
+        legend = "; ".join(
+            f"{chr(ord('a') + k)} for {name}" for k, name in enumerate(data.predicates)
+        )
+        lines = []
+        for true in permitted:
+            told = ", ".join(letter if yes else f"not {letter}" for letter, yes in true.items())
+            fits = "holds" if holds(data.conclusion.formula, true) else "fails"
+            lines.append(f"{told}: the conclusion {fits}.")
+        opening = rng.choice(
+            (
+                "The premises permit only these combinations.",
+                "Going through the combinations, the premises leave these.",
+            )
+        )
+        text = f"I write {legend}. {self._reading(data, rng)}{opening}\n" + "\n".join(lines)
+        return text, "valid" if is_valid(data) else "invalid"
 
     @override
     def wrong_answer(self, data: Argument, answer: str, rng: random.Random) -> str:
         return "invalid" if answer == "valid" else "valid"
+
+
+def _told(statement: Statement) -> str:
+    """Return the statement with its letters, in a few words."""
+    text = re.sub(r"P(\d+)", lambda found: chr(ord("a") + int(found[1])), statement.words)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _lines(premises: Sequence[Statement], indent: int) -> str:

@@ -6,8 +6,8 @@ import random
 import re
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh import deduction_scripts as scripts
 from r1ci_jax.teachers.bbh.bbh_phrases import (
+    count_noun,
     list_literal,
     match,
     quote,
@@ -16,6 +16,7 @@ from r1ci_jax.teachers.bbh.bbh_phrases import (
     wrap_items,
     write,
 )
+from r1ci_jax.teachers.bbh.logic import deduction_scripts as scripts
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
 _ORDINALS: Final = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
@@ -146,8 +147,8 @@ class LogicalDeduction(Teacher[Clues]):
             "size": len(data.items),
             "direction": data.direction,
             "place_text": data.place_text,
-            "orderings": len(data.before),
-            "placings": len(data.fixed),
+            "orderings": count_noun(len(data.before), "comparison"),
+            "placings": count_noun(len(data.fixed), "stated place"),
         }
 
     def _conditions(self, data: Clues, table: str) -> list[str]:
@@ -196,7 +197,7 @@ class LogicalDeduction(Teacher[Clues]):
         free = {item: set(range(1, size + 1)) for item in data.items}
         for item, k in data.fixed.items():
             free[item] = {k}
-        lines = [f"{item} has place {k}, as stated." for item, k in data.fixed.items()]
+        lines = [f"{item}: place {k}, as stated." for item, k in data.fixed.items()]
         placed = set(data.fixed)
         while len(placed) < size:
             _narrow(free, data.before)
@@ -211,7 +212,7 @@ class LogicalDeduction(Teacher[Clues]):
                 free[item] = {k}
                 reason = "nothing else can stand there"
             placed.add(item)
-            lines.append(f"{item} has place {min(free[item])}: {reason}.")
+            lines.append(f"{item}: place {min(free[item])}, since {reason}.")
         order = sorted(data.items, key=lambda item: min(free[item]))
         opening = rng.choice(
             (

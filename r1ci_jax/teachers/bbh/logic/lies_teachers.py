@@ -59,9 +59,10 @@ from itertools import product
 
 people = $people
 $claims = $rows
+stated = $known  # of $start
 for values in product([True, False], repeat=len(people)):
     $truthful = dict(zip(people, values))
-    if $truthful["$start"] != $known:
+    if $truthful["$start"] != stated:
         continue
     if all($truthful[$who] == ($truthful[$other] == said) for $who, $other, said in $claims):
         print("Yes" if $truthful["$asked"] else "No")
@@ -136,7 +137,7 @@ class Web:
     start: str
     known: bool
     claims: tuple[tuple[str, str, bool], ...]
-    asked: str
+    subject: str
 
     @property
     def people(self) -> list[str]:
@@ -176,7 +177,7 @@ class WebOfLies(Teacher[Web]):
             known = who
         if not claims or known != found[4]:
             raise UnreadableQuestionError("the last speaker is not the one asked about")
-        return Web(start=found[1], known=found[2] != "lies", claims=tuple(claims), asked=found[4])
+        return Web(start=found[1], known=found[2] != "lies", claims=tuple(claims), subject=found[4])
 
     def _values(self, data: Web) -> dict[str, object]:
         rows = [f"({quote(a)}, {quote(b)}, {said})" for a, b, said in data.claims]
@@ -187,7 +188,7 @@ class WebOfLies(Teacher[Web]):
         return {
             "start": data.start,
             "known": data.known,
-            "asked": data.asked,
+            "asked": data.subject,
             "size": len(data.people),
             "people": wrap_items([quote(name) for name in data.people], "[", "]"),
             "rows": wrap_items(rows, "[", "]"),
@@ -226,7 +227,7 @@ class WebOfLies(Teacher[Web]):
     def first_attempt(self, data: Web, rng: random.Random) -> Step | None:
         said = {other: flag for _, other, flag in data.claims}
         before, last = data.claims[-1][1], data.claims[-1][2]
-        if (said[before] == last) == data.states()[data.asked]:
+        if (said[before] == last) == data.states()[data.subject]:
             return None
         return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
 
@@ -243,11 +244,11 @@ class WebOfLies(Teacher[Web]):
             )
         opening = rng.choice(
             (
-                f"I follow the chain from {data.start} to {data.asked}.",
+                f"I follow the chain from {data.start} to {data.subject}.",
                 "Each claim can be judged as soon as the person it is about is settled.",
             )
         )
-        return "\n".join([opening, *lines]), "Yes" if truthful[data.asked] else "No"
+        return "\n".join([opening, *lines]), "Yes" if truthful[data.subject] else "No"
 
     @override
     def wrong_answer(self, data: Web, answer: str, rng: random.Random) -> str:

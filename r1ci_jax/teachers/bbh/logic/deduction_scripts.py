@@ -15,7 +15,7 @@ FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
             "Seven objects have only 5040 orders, so I test all of them. Places are numbered "
             "$direction; place $place is asked for.",
             "I number the places 1 to $size $direction and search all permutations for the one "
-            "that meets the $orderings comparisons and $placings stated places.",
+            "that meets the $orderings and $placings.",
             "Brute force is enough: every permutation gives each object a place, and the clues are "
             "comparisons of places.",
         ),
@@ -40,8 +40,10 @@ for $order in permutations(items):
         ),
         """
 items = $items
-$pairs = $before  # the first comes before the second
-$known = $fixed  # places from 1, $direction
+# The first of each pair comes before the second.
+$pairs = $before
+# Places from 1, $direction.
+$known = $fixed
 
 
 def fill($order):
@@ -62,14 +64,16 @@ print(fill([])[$index])
     ),
     "insertion": (
         (
-            "I insert the objects one by one everywhere the $orderings comparisons permit, and "
+            "I insert the objects one by one everywhere the $orderings permit, and "
             "keep the complete orders with the stated places.",
             "Growing partial orders: each new object is put in all positions that no comparison "
-            "forbids. The $placings stated places decide at the end.",
+            "forbids. The $placings decide at the end.",
         ),
         """
-$pairs = $before  # the first comes before the second
-$known = $fixed  # places from 1, $direction
+# The first of each pair comes before the second.
+$pairs = $before
+# Places from 1, $direction.
+$known = $fixed
 
 
 def fits($order):
@@ -91,7 +95,7 @@ for $order in orders:
         (
             "Each clue becomes a small function of the places, which run $direction. The one order "
             "that satisfies all of them answers the question.",
-            "I write the $orderings comparisons and $placings stated places as a list of tests and "
+            "I write the $orderings and $placings as a list of tests and "
             "filter the permutations with it.",
         ),
         """
