@@ -32,32 +32,39 @@ _DATA: Final = """
 """
 _NEAREST: Final = """
         $pairs = []
-        for $colour, places in $boxes.items():
+        for $color, places in $boxes.items():
             while places:
-                box, target = min(((b, t) for b in places for t in $targets[$colour]),
+                box, target = min(((b, t) for b in places for t in $targets[$color]),
                                   key=lambda pair: $gap(*pair))
                 places.remove(box)
-                $targets[$colour].remove(target)
-                $pairs.append(($colour, box, target))
+                $targets[$color].remove(target)
+                $pairs.append(($color, box, target))
 """
 _FORMS: Final = {
-    "one_after_another": _NEAREST
-    + """
-        for $colour, (r, c), target in $pairs:
-            while (r, c) != target:
-                here = r, c
-                if r != target[0]:
-                    r += 1 if target[0] > r else -1
-                else:
-                    c += 1 if target[1] > c else -1
-                print(f"{here[0]},{here[1]} {$colour} {r},{c}")
-            print(f"{r},{c} {$colour} target")
+    "one_after_another": """
+        from itertools import permutations
+
+        $boxes = $box_places
+        $targets = $target_places
+        for $color, places in $boxes.items():
+            best = min(permutations($targets[$color]), key=lambda order: sum(
+                abs(r - x) + abs(c - y) for (r, c), (x, y) in zip(places, order)))
+            for (r, c), (x, y) in zip(places, best):
+                while (r, c) != (x, y):
+                    start = f"{r},{c} {$color}"
+                    if r != x:
+                        r += 1 if x > r else -1
+                    else:
+                        c += 1 if y > c else -1
+                    print(f"{start} {r},{c}")
+                print(f"{r},{c} {$color} target")
     """,
-    "rounds": _NEAREST
+    "rounds": _DATA
+    + _NEAREST
     + """
         while $pairs:
             actions, later = {}, []
-            for $colour, (r, c), target in sorted($pairs, key=lambda p: -$gap(p[1], p[2])):
+            for $color, (r, c), target in sorted($pairs, key=lambda p: -$gap(p[1], p[2])):
                 after = (r, c)
                 if (r, c) not in actions:  # the agent of this square is still free
                     if r != target[0]:
@@ -65,24 +72,24 @@ _FORMS: Final = {
                     elif c != target[1]:
                         after = (r, c + (1 if target[1] > c else -1))
                     end = "target" if after == (r, c) else f"{after[0]},{after[1]}"
-                    actions[r, c] = f"{r},{c} {$colour} {end}"
+                    actions[r, c] = f"{r},{c} {$color} {end}"
                     if end == "target":
                         continue
-                later.append(($colour, after, target))
+                later.append(($color, after, target))
             print("; ".join(actions.values()))
             $pairs = later
     """,
-    "assignment": """
-        from itertools import permutations
-
+    "assignment": "        from itertools import permutations\n"
+    + _DATA
+    + """
         $pairs = []
-        for $colour, places in $boxes.items():
-            best = min(permutations($targets[$colour], len(places)),
+        for $color, places in $boxes.items():
+            best = min(permutations($targets[$color], len(places)),
                        key=lambda order: sum(map($gap, places, order)))
-            $pairs += [($colour, b, t) for b, t in zip(places, best)]
+            $pairs += [($color, b, t) for b, t in zip(places, best)]
 
         steps = {}
-        for $colour, (r, c), target in $pairs:
+        for $color, (r, c), target in $pairs:
             time = 0
             while True:
                 nr, nc = r, c
@@ -93,7 +100,7 @@ _FORMS: Final = {
                 while (r, c) in steps.setdefault(time, {}):
                     time += 1  # the agent is busy, the box waits
                 done = (r, c) == target
-                steps[time][r, c] = f"{r},{c} {$colour} " + ("target" if done else f"{nr},{nc}")
+                steps[time][r, c] = f"{r},{c} {$color} " + ("target" if done else f"{nr},{nc}")
                 if done:
                     break
                 r, c, time = nr, nc, time + 1
@@ -103,8 +110,8 @@ _FORMS: Final = {
     """,
 }
 _WORDS: Final = {
-    "one_after_another": "Each box goes to the nearest target of its color, and since the limit "
-    "allows it, one box after the other.",
+    "one_after_another": "Each color gets the pairing with the least way in all, and the boxes go "
+    "one after the other.",
     "rounds": "Each box gets the nearest target of its color; then in every step each agent that "
     "has a box acts, farthest boxes first.",
     "assignment": "For every color I choose the pairing with the least way in all and let a box "
@@ -148,7 +155,7 @@ class BoxNet(Teacher[Field]):
             targets="targets goals target_places",
             pairs="pairs jobs errands",
             gap="gap distance length",
-            colour="colour color name",
+            color="color name hue",
         )
         return names | {
             "box_places": str(data.boxes).replace("'", '"'),
@@ -163,19 +170,18 @@ class BoxNet(Teacher[Field]):
         count = sum(map(len, data.boxes.values()))
         opening = phrase(
             rng,
-            f"{count} boxes on a {data.rows} by {data.columns} field are to reach targets of their "
-            f"color within {data.limit} steps.",
-            f"A plan for {count} boxes in {len(data.boxes)} colors is needed, of at most "
+            f"{count} boxes on a {data.rows} by {data.columns} field have at most "
             f"{data.limit} steps.",
+            f"{count} boxes in {len(data.boxes)} colors, at most {data.limit} steps.",
         )
         short = phrase(
             rng,
-            "The script prints the actions in short (square, color, where to).",
-            "I print square, color and destination of each action, with squares counted from 0.",
+            "The script prints square, color and destination of each action.",
+            "Actions are printed in short, as square, color and destination.",
         )
         return Step(
             words=f"{opening} {_WORDS[form]} {short}",
-            code=fill((_DATA + _FORMS[form]).rstrip(" "), **self._fields(data, rng)),
+            code=fill(_FORMS[form].rstrip(" "), **self._fields(data, rng)),
         )
 
     @override
@@ -194,22 +200,22 @@ class BoxNet(Teacher[Field]):
             for step in plan:
                 arrived = []
                 for action in step.split("; "):
-                    here, $colour, end = action.split()
+                    here, $color, end = action.split()
                     here = tuple(map(int, here.split(",")))
-                    legal = legal and here in $boxes[$colour]
+                    legal = legal and here in $boxes[$color]
                     if not legal:
                         break
-                    $boxes[$colour].remove(here)
+                    $boxes[$color].remove(here)
                     if end == "target":
-                        legal = here in $targets[$colour]
+                        legal = here in $targets[$color]
                         if legal:
-                            $targets[$colour].remove(here)
+                            $targets[$color].remove(here)
                     else:
                         r, c = map(int, end.split(","))
                         legal = abs(r - here[0]) + abs(c - here[1]) == 1
-                        arrived.append(($colour, (r, c)))
-                for $colour, place in arrived:
-                    $boxes[$colour].append(place)
+                        arrived.append(($color, (r, c)))
+                for $color, place in arrived:
+                    $boxes[$color].append(place)
             print(legal and not any($boxes.values()))
         """
         claim = "\n".join(f'    "{_shorten(step)}",' for step in json.loads(answer))
@@ -228,9 +234,9 @@ class BoxNet(Teacher[Field]):
         code = """
             $boxes = $box_places
             $targets = $target_places
-            for $colour in $boxes:
-                print($colour, [[abs(a - c) + abs(b - d) for c, d in $targets[$colour]]
-                                for a, b in $boxes[$colour]])
+            for $color in $boxes:
+                for a, b in $boxes[$color]:
+                    print($color, [abs(a - c) + abs(b - d) for c, d in $targets[$color]])
         """
         return Step(
             words=phrase(

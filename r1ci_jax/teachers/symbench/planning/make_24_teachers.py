@@ -155,7 +155,7 @@ class Game24(Teacher[Numbers]):
         opening = phrase(
             rng,
             f"{listed} have to be joined to {data.target}, each used once, in any order.",
-            f"Is there a formula of {listed} with the value {data.target}? A search decides it.",
+            f"Which formula of {listed} has the value {data.target}? A search finds one.",
             f"With {count} numbers ({listed}) all formulas can be searched for {data.target}.",
         )
         return Step(
