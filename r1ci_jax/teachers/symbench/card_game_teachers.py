@@ -191,8 +191,8 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         results = [result for _, result in data.rounds]
         opening = phrase(
             rng,
-            f"The {len(data.rounds)} rounds ended with {join_words(results)}; I look for cards of the "
-            "opponent, all different, that give this.",
+            f"The {len(data.rounds)} rounds ended with {join_words(results)}; I look "
+            "for different cards of the opponent that give this.",
             f"The opponent played {len(data.rounds)} of {len(data.cards)} cards, each at most "
             "once, and every result must come out.",
             f"My cards {join_words([own for own, _ in data.rounds])} and their results restrict "

@@ -30,16 +30,6 @@ _DATA: Final = """
         def $gap(a, b):
             return abs(a[0] - b[0]) + abs(a[1] - b[1])
 """
-_NEAREST: Final = """
-        $pairs = []
-        for $color, places in $boxes.items():
-            while places:
-                box, target = min(((b, t) for b in places for t in $targets[$color]),
-                                  key=lambda pair: $gap(*pair))
-                places.remove(box)
-                $targets[$color].remove(target)
-                $pairs.append(($color, box, target))
-"""
 _FORMS: Final = {
     "one_after_another": """
         from itertools import permutations
@@ -59,23 +49,30 @@ _FORMS: Final = {
                     print(f"{start} {r},{c}")
                 print(f"{r},{c} {$color} target")
     """,
-    "rounds": _DATA
-    + _NEAREST
-    + """
+    "rounds": """
+        $boxes = $box_places
+        $targets = $target_places
+        $pairs = []
+        for $color, places in $boxes.items():
+            while places:
+                box, target = min(((b, t) for b in places for t in $targets[$color]),
+                                  key=lambda p: abs(p[0][0] - p[1][0]) + abs(p[0][1] - p[1][1]))
+                places.remove(box)
+                $targets[$color].remove(target)
+                $pairs.append(($color, box, target))
+
         while $pairs:
             actions, later = {}, []
-            for $color, (r, c), target in sorted($pairs, key=lambda p: -$gap(p[1], p[2])):
-                after = (r, c)
-                if (r, c) not in actions:  # the agent of this square is still free
-                    if r != target[0]:
-                        after = (r + (1 if target[0] > r else -1), c)
-                    elif c != target[1]:
-                        after = (r, c + (1 if target[1] > c else -1))
-                    end = "target" if after == (r, c) else f"{after[0]},{after[1]}"
-                    actions[r, c] = f"{r},{c} {$color} {end}"
-                    if end == "target":
-                        continue
-                later.append(($color, after, target))
+            for $color, (r, c), (x, y) in $pairs:
+                if (r, c) in actions:  # the agent of this square is busy
+                    later.append(($color, (r, c), (x, y)))
+                    continue
+                end = (r + (x > r) - (x < r), c) if r != x else (r, c + (y > c) - (y < c))
+                goes_on = end != (r, c)
+                shown = f"{end[0]},{end[1]}" if goes_on else "target"
+                actions[r, c] = f"{r},{c} {$color} {shown}"
+                if goes_on:
+                    later.append(($color, end, (x, y)))
             print("; ".join(actions.values()))
             $pairs = later
     """,
@@ -113,7 +110,7 @@ _WORDS: Final = {
     "one_after_another": "Each color gets the pairing with the least way in all, and the boxes go "
     "one after the other.",
     "rounds": "Each box gets the nearest target of its color; then in every step each agent that "
-    "has a box acts, farthest boxes first.",
+    "has a box acts.",
     "assignment": "For every color I choose the pairing with the least way in all and let a box "
     "wait where its agent is busy.",
 }
