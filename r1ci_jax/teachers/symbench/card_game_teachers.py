@@ -82,8 +82,10 @@ _ROUND_FORMS: Final = {
         print("[" + ", ".join($search([])) + "]")
     """,
     "product": """
-        $options = [[card for card in $cards if $outcome(mine, card) == result]
-                    for mine, result in $rounds]
+        $options = [
+            [card for card in $cards if $outcome(mine, card) == result]
+            for mine, result in $rounds
+        ]
         # One option a round, no card twice.
         fitting = (choice for choice in product(*$options) if len(set(choice)) == len(choice))
         $hand = next(fitting)
@@ -189,8 +191,8 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         results = [result for _, result in data.rounds]
         opening = phrase(
             rng,
-            f"For {len(data.rounds)} rounds with the results {join_words(results)} the opponent's "
-            f"cards are sought, none of them twice.",
+            f"The {len(data.rounds)} rounds ended with {join_words(results)}; I look "
+            "for different cards of the opponent that give this.",
             f"The opponent played {len(data.rounds)} of {len(data.cards)} cards, each at most "
             "once, and every result must come out.",
             f"My cards {join_words([own for own, _ in data.rounds])} and their results restrict "

@@ -95,8 +95,6 @@ class Letters(Teacher[Occurrences]):
     @override
     def step(self, data: Occurrences, form: str, rng: random.Random) -> Step:
         names = _letter_names(rng)
-        if names["i"] == names["places"]:
-            names["i"] = "k"
         size = len(data.word)
         opening = phrase(
             rng,

@@ -14,8 +14,11 @@ def fill(template: str, **values: object) -> str:
 
 
 def choose_names(rng: random.Random, **options: str) -> dict[str, str]:
-    """Choose one of the names, separated by blanks, for every placeholder."""
-    return {name: rng.choice(choices.split()) for name, choices in options.items()}
+    """Choose one of the names, separated by blanks, for every placeholder; all are different."""
+    chosen: dict[str, str] = {}
+    for name, choices in options.items():
+        chosen[name] = rng.choice([c for c in choices.split() if c not in chosen.values()])
+    return chosen
 
 
 def phrase(rng: random.Random, *options: str) -> str:

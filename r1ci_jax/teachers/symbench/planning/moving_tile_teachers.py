@@ -48,7 +48,7 @@ _TILE_FORMS: Final = {
             else:
                 continue  # another value, or outside
             here = ahead
-        print([[cells[$r, $c] for $c in range(1, $side + 1)] for $r in range(1, $side + 1)])
+        print([[cells[$r, $c] for $c in range(1, $end)] for $r in range(1, $end)])
     """,
     "numpy": """
         import numpy as np
@@ -170,6 +170,7 @@ class Tile2048(Teacher[TilePath]):
             "column": data.column,
             "moves": data.moves,
             "side": len(data.grid),
+            "end": len(data.grid) + 1,
         }
         return names | values
 
@@ -276,10 +277,12 @@ class Tile2048(Teacher[TilePath]):
             name = _STEP_NAMES[visit.move]
             place = f"row {visit.row}, column {visit.column}"
             if not visit.moved:
-                met = "the edge" if visit.ahead is None else f"a {visit.ahead}"
+                met = "the edge" if visit.ahead is None else f"tile {visit.ahead}"
                 lines.append(f"{name}: {met} blocks it")
             elif visit.ahead:
-                lines.append(f"{name}: it merges with a {visit.ahead} to {visit.value} in {place}")
+                lines.append(
+                    f"{name}: it merges with tile {visit.ahead} to {visit.value} in {place}"
+                )
             else:
                 lines.append(f"{name}: to {place}")
         value = data.grid[data.row - 1][data.column - 1]
