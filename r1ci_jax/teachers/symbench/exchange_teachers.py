@@ -165,7 +165,7 @@ class _Exchange(Teacher[Trade]):
     def _parts(self, data: Trade, rng: random.Random) -> dict[str, str]:
         names = pick(
             rng,
-            held=("held", "stock", "amounts_now") if rng.random() < 0.5 else ("have", "supply"),
+            held=("held", "stock", "inventory") if rng.random() < 0.5 else ("have", "supply"),
             methods=("methods", "rules", "exchanges"),
             taken=("taken", "needs", "paid"),
             added=("added", "gives", "received"),
@@ -303,7 +303,7 @@ class _Exchange(Teacher[Trade]):
         opening = rng.choice(
             (
                 f"I follow the {self.noun}s in order and note what is there after each use:",
-                f"Going round through the {self.noun}s, with the amounts after each one that is used:",
+                f"Going round through the {self.noun}s, with what is there after each:",
             )
         )
         answer = self._write(list(turns[-1][2].values()))
