@@ -246,10 +246,10 @@ class LogicPuzzle(Teacher[Choice]):
         )
         keep = f"if max(new) <= {limit}:\n                {following}" if sums else following
         by_sum = f"sum(each[2]) - {share} * len(each[0])"
+        text = text_block("text", [" ".join(map(str, row)) for row in data.rows])
         return {
             **names,
-            "given": f"{text_block('text', [' '.join(map(str, row)) for row in data.rows])}\n{grid} = "
-            "[list(map(int, line.split())) for line in text.splitlines()]",
+            "given": f"{text}\n{grid} = [list(map(int, line.split())) for line in text.splitlines()]",
             "wanted": data.count,
             "most": data.limit,
             "fixed": data.first,

@@ -148,7 +148,7 @@ _DOMAINS = """
 _FILTER = """
     from itertools import permutations
 
-    $order_list = [dict(zip($jars, p)) for p in permutations(range(1, $count + 1))]
+    $order_list = [dict(zip($jars, p)) for p in permutations(range(1, $beyond))]
     $rules = [
         $lambdas
     ]
@@ -214,7 +214,7 @@ class PermutationsAndCombinations(Teacher[Row]):
             order_list=("orders", "candidates", "left"),
             jars_name=("jars", "labels"),
         )
-        parts: dict[str, object] = {**names, "jars": quote(data.jars), "count": len(data.jars)}
+        parts: dict[str, object] = {**names, "jars": quote(data.jars), "beyond": len(data.jars) + 1}
         place = names["place"]
         if form == "all_orders":
             tests = "\n        and ".join(data.tests(place))
@@ -261,7 +261,7 @@ class PermutationsAndCombinations(Teacher[Row]):
             """
             from itertools import permutations
 
-            rows = [dict(zip($jars, p)) for p in permutations(range(1, $n + 1))]
+            rows = [dict(zip($jars, p)) for p in permutations(range(1, $beyond))]
             print("all:", len(rows))
             rules = [
                 $lambdas
@@ -271,7 +271,7 @@ class PermutationsAndCombinations(Teacher[Row]):
                 print("after rule", number, "left:", len(rows))
             """,
             jars=quote(data.jars),
-            n=len(data.jars),
+            beyond=len(data.jars) + 1,
             lambdas="\n    ".join(lambdas),
         )
         words = (
