@@ -57,6 +57,7 @@ class Choice:
         return f"no row or column sums to more than {self.limit}"
 
 
+_SPLIT = "[list(map(int, line.split())) for line in text.splitlines()]"
 _SUM_SEARCH = """
     $given
     $count, $limit, first = $wanted, $most, $fixed
@@ -249,7 +250,7 @@ class LogicPuzzle(Teacher[Choice]):
         text = text_block("text", [" ".join(map(str, row)) for row in data.rows])
         return {
             **names,
-            "given": f"{text}\n{grid} = [list(map(int, line.split())) for line in text.splitlines()]",
+            "given": f"{text}\n{grid} = {_SPLIT}",
             "wanted": data.count,
             "most": data.limit,
             "fixed": data.first,

@@ -191,17 +191,15 @@ class StatisticalCounting(Teacher[Runs]):
 
             $given
 
-            for letter, group in groupby($text[:$cut]):
-                length = len(list(group))
-                print(letter * length, "counts" if length >= $rules[letter][0] else "too short")
+            print(*(letter + str(len(list(group))) for letter, group in groupby($text)))
+            print("needed:", *(f"{letter}{rule[0]}" for letter, rule in $rules.items()))
             """,
-            cut=max(6, len(data.text) // 4),
             **parts,
         )
         words = (
-            "I look at the runs at the beginning of the string first, to see how the shortest "
-            "lengths work out.",
-            f"Before adding up points I cut the beginning of {data.text[:6]}... into runs.",
+            "I look at the runs first, written as letter and length, beside the lengths that "
+            f"the {len(data.rules)} rules need.",
+            f"Before adding up points I cut {data.text[:5]}... into runs.",
         )
         return make_step(rng, words, code)
 

@@ -212,8 +212,7 @@ class Pooling(Teacher[Window]):
             **self._parts(data, rng),
         )
         words = (
-            f"First the top row of places only: which windows does a stride of {data.stride} give, "
-            "and what stands in them?",
+            f"First the top row of places only: which windows does a stride of {data.stride} give?",
             f"I look at the {data.size} x {data.size} windows along the upper edge first.",
         )
         return make_step(rng, words, code)

@@ -25,7 +25,7 @@ class Sudoku:
     rows: tuple[str, ...]
 
     @property
-    def empty(self) -> int:
+    def blanks(self) -> int:
         """Return the number of empty cells."""
         return "".join(self.rows).count(".")
 
@@ -205,7 +205,7 @@ class StandardSudoku(Teacher[Sudoku]):
         names = pick(rng, grid=("grid", "board", "sudoku"), solve=("solve", "search", "fill"))
         given = self._given(data, names["grid"])
         code = script(_SUDOKU_SCRIPTS[form], given=given, **names)
-        words = [text.format(n=data.empty) for text in _SUDOKU_WORDS[form]]
+        words = [text.format(n=data.blanks) for text in _SUDOKU_WORDS[form]]
         return make_step(rng, words, code)
 
     @override
@@ -228,7 +228,7 @@ class StandardSudoku(Teacher[Sudoku]):
         )
         words = (
             "I check the 27 rows, columns and boxes of the result, and that no given digit has "
-            f"changed while {data.empty} cells were filled.",
+            f"changed while {data.blanks} cells were filled.",
             "Does every row, column and box hold the digits 1 to 9, and are the given digits "
             "still in their places?",
         )
@@ -237,7 +237,7 @@ class StandardSudoku(Teacher[Sudoku]):
     @override
     def first_attempt(self, data: Sudoku, rng: random.Random) -> Step | None:
         # The boxes are forgotten, and no choice is taken back.
-        if data.empty < _MANY:
+        if data.blanks < _MANY:
             return None
         code = script(
             """
@@ -253,7 +253,7 @@ class StandardSudoku(Teacher[Sudoku]):
             given=self._given(data, "grid"),
         )
         words = (
-            f"I fill the {data.empty} empty cells one after another with a digit that is free.",
+            f"I fill the {data.blanks} empty cells one after another with a digit that is free.",
             "For each empty cell I take the smallest digit that its row and column allow.",
         )
         return make_step(rng, words, code)
