@@ -99,8 +99,8 @@ _RUN_WORDS = {
         "enough: {rules}.",
     ),
     "regex": (
-        "A greedy pattern such as A{{2,}} matches a whole run, so counting the matches per letter "
-        "is enough: {rules}.",
+        "A greedy pattern such as {example} takes a whole run, so I count matches per letter, "
+        "where {rules}.",
         "For each of the {n} letters a regular expression finds the runs that are long enough.",
     ),
     "scan": (
@@ -152,7 +152,9 @@ class StatisticalCounting(Teacher[Runs]):
         rules = join_words(
             [f"{n} or more {letter} earn {points}" for letter, (n, points) in data.rules.items()]
         )
-        words = [text.format(rules=rules, n=len(data.rules)) for text in _RUN_WORDS[form]]
+        letter, (shortest, _) = next(iter(data.rules.items()))
+        texts = {"rules": rules, "n": len(data.rules), "example": f"{letter}{{{shortest},}}"}
+        words = [text.format(**texts) for text in _RUN_WORDS[form]]
         return make_step(rng, words, code)
 
     @override

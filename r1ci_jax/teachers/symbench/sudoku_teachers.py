@@ -198,7 +198,8 @@ class StandardSudoku(Teacher[Sudoku]):
         return Sudoku(rows=tuple(line.replace(" ", "") for line in lines))
 
     def _given(self, data: Sudoku, name: str) -> str:
-        return f"{text_block('text', data.rows)}\n{name} = [list(row) for row in text.split()]"
+        bands = [" ".join(data.rows[start : start + 3]) for start in (0, 3, 6)]
+        return f"{text_block('text', bands)}\n{name} = [list(row) for row in text.split()]"
 
     @override
     def step(self, data: Sudoku, form: str, rng: random.Random) -> Step:
