@@ -161,11 +161,12 @@ class _Exchange(Teacher[Trade]):
     """What stands between the numbers of the answer."""
     unit: str
     noun: str
+    article: str
 
     def _parts(self, data: Trade, rng: random.Random) -> dict[str, str]:
         names = pick(
             rng,
-            held=("held", "stock", "amounts_now") if rng.random() < 0.5 else ("have", "supply"),
+            held=("held", "stock", "inventory") if rng.random() < 0.5 else ("have", "supply"),
             methods=("methods", "rules", "exchanges"),
             taken=("taken", "needs", "paid"),
             added=("added", "gives", "received"),
@@ -176,15 +177,16 @@ class _Exchange(Teacher[Trade]):
         )
         held = names["held"]
         uses = f"min({held}[x] // n for x, n in {names['taken']}.items())"
+        once = f"all({held}[x] >= n for x, n in {names['taken']}.items())"
         return names | {
             "given": f"{held} = {_literal(data.start)}\n{names['methods']} = [\n{lines}]",
             "turn": "while" if self.repeated else "if",
-            "uses": uses if self.repeated else f"min(1, {uses[4:-1].join(('min(', ')'))})",
+            "uses": uses if self.repeated else f"int({once})",
             "uses_comment": "as often as the scarcest part allows"
             if self.repeated
             else "once if everything is there, else not at all",
             "shown": self._show(f"{held}.values()"),
-            "printed": self._show("amounts.tolist()"),
+            "printed": "*amounts" if self.separator == " " else "amounts.tolist()",
         }
 
     def _show(self, values: str) -> str:
@@ -303,7 +305,7 @@ class _Exchange(Teacher[Trade]):
         opening = rng.choice(
             (
                 f"I follow the {self.noun}s in order and note what is there after each use:",
-                f"Going round through the {self.noun}s, with the amounts after each one that is used:",
+                f"Going round through the {self.noun}s, with what is there after each:",
             )
         )
         answer = self._write(list(turns[-1][2].values()))
@@ -338,6 +340,7 @@ class StringSynthesis(_Exchange):
     separator = " "
     unit = ""
     noun = "method"
+    article = "a"
 
     @override
     def parse(self, question: str) -> Trade:
@@ -356,6 +359,7 @@ class SynthesisDecomposition(_Exchange):
     separator = ", "
     unit = "units of "
     noun = "exchange"
+    article = "an"
 
     @override
     def parse(self, question: str) -> Trade:

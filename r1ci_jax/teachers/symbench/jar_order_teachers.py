@@ -148,7 +148,7 @@ _DOMAINS = """
 _FILTER = """
     from itertools import permutations
 
-    $order_list = [dict(zip($jars, p)) for p in permutations(range(1, $count + 1))]
+    $order_list = [dict(zip($jars, p)) for p in permutations(range(1, $beyond))]
     $rules = [
         $lambdas
     ]
@@ -214,13 +214,15 @@ class PermutationsAndCombinations(Teacher[Row]):
             order_list=("orders", "candidates", "left"),
             jars_name=("jars", "labels"),
         )
-        parts: dict[str, object] = {**names, "jars": quote(data.jars), "count": len(data.jars)}
+        parts: dict[str, object] = {**names, "jars": quote(data.jars), "beyond": len(data.jars) + 1}
         place = names["place"]
         if form == "all_orders":
             tests = "\n        and ".join(data.tests(place))
             code = script(_ALL_ORDERS, conditions=tests, **parts)
         elif form == "backtracking":
-            code = script(_BACKTRACKING, tuples=list_rows(names["rules"], data.tuples()), **parts)
+            code = script(
+                _BACKTRACKING, tuples=list_rows(names["rules"], _paired(data.tuples())), **parts
+            )
         elif form == "domains":
             code = script(_DOMAINS, **parts, **_domain_parts(data, place))
         else:
@@ -259,7 +261,7 @@ class PermutationsAndCombinations(Teacher[Row]):
             """
             from itertools import permutations
 
-            rows = [dict(zip($jars, p)) for p in permutations(range(1, $n + 1))]
+            rows = [dict(zip($jars, p)) for p in permutations(range(1, $beyond))]
             print("all:", len(rows))
             rules = [
                 $lambdas
@@ -269,7 +271,7 @@ class PermutationsAndCombinations(Teacher[Row]):
                 print("after rule", number, "left:", len(rows))
             """,
             jars=quote(data.jars),
-            n=len(data.jars),
+            beyond=len(data.jars) + 1,
             lambdas="\n    ".join(lambdas),
         )
         words = (
@@ -304,7 +306,7 @@ class PermutationsAndCombinations(Teacher[Row]):
             conditions="\n        and ".join(tests),
         )
         words = (
-            f"I try the orders of the {len(data.jars)} jars until all {len(data.rules)} rules hold.",
+            f"I try all orders of {len(data.jars)} jars until the {len(data.rules)} rules hold.",
             f"Brute force over the permutations of {data.jars}, with the rules as conditions.",
         )
         return make_step(rng, words, code)
@@ -313,7 +315,7 @@ class PermutationsAndCombinations(Teacher[Row]):
     def wrong_answer(self, data: Row, answer: str, rng: random.Random) -> str | None:
         jars = answer.split(",")
         for i in rng.sample(range(len(jars) - 1), len(jars) - 1):
-            swapped = jars[:i] + [jars[i + 1], jars[i]] + jars[i + 2 :]
+            swapped = [*jars[:i], jars[i + 1], jars[i], *jars[i + 2 :]]
             if not data.holds("".join(swapped)):
                 return ",".join(swapped)
         return None
@@ -331,6 +333,11 @@ def _domain_parts(data: Row, place: str) -> dict[str, str]:
         else:
             pairs.append(f'("{a}", "{b}", lambda: {test}),')
     return {"unary": "\n".join(unary), "lambdas": "\n    ".join(pairs)}
+
+
+def _paired(texts: list[str]) -> list[str]:
+    """Put two items on each line."""
+    return [", ".join(texts[start : start + 2]) for start in range(0, len(texts), 2)]
 
 
 def _shifted(data: Row) -> str | None:

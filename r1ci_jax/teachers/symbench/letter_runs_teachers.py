@@ -99,8 +99,8 @@ _RUN_WORDS = {
         "enough: {rules}.",
     ),
     "regex": (
-        "A greedy pattern such as A{{2,}} matches a whole run, so counting the matches per letter "
-        "is enough: {rules}.",
+        "A greedy pattern such as {example} takes a whole run, so I count matches per letter, "
+        "where {rules}.",
         "For each of the {n} letters a regular expression finds the runs that are long enough.",
     ),
     "scan": (
@@ -152,7 +152,9 @@ class StatisticalCounting(Teacher[Runs]):
         rules = join_words(
             [f"{n} or more {letter} earn {points}" for letter, (n, points) in data.rules.items()]
         )
-        words = [text.format(rules=rules, n=len(data.rules)) for text in _RUN_WORDS[form]]
+        letter, (shortest, _) = next(iter(data.rules.items()))
+        texts = {"rules": rules, "n": len(data.rules), "example": f"{letter}{{{shortest},}}"}
+        words = [text.format(**texts) for text in _RUN_WORDS[form]]
         return make_step(rng, words, code)
 
     @override
@@ -191,17 +193,15 @@ class StatisticalCounting(Teacher[Runs]):
 
             $given
 
-            for letter, group in groupby($text[:$cut]):
-                length = len(list(group))
-                print(letter * length, "counts" if length >= $rules[letter][0] else "too short")
+            print(*(letter + str(len(list(group))) for letter, group in groupby($text)))
+            print("needed:", *(f"{letter}{rule[0]}" for letter, rule in $rules.items()))
             """,
-            cut=max(6, len(data.text) // 4),
             **parts,
         )
         words = (
-            "I look at the runs at the beginning of the string first, to see how the shortest "
-            "lengths work out.",
-            f"Before adding up points I cut the beginning of {data.text[:6]}... into runs.",
+            "I look at the runs first, written as letter and length, beside the lengths that "
+            f"the {len(data.rules)} rules need.",
+            f"Before adding up points I cut {data.text[:5]}... into runs.",
         )
         return make_step(rng, words, code)
 

@@ -223,10 +223,11 @@ class LightPuzzles(Teacher[Panel]):
         odd = [name for name in data.buttons if data.presses.count(name) % 2]
         if len(data.rows) > 4 or not odd:
             return None
-        opening = (
-            f"Of the presses {', '.join(data.presses)}, two of the same button cancel out, so "
-            f"{join_words(odd)} {'remains' if len(odd) == 1 else 'remain'}."
-        )
+        order = ", ".join(data.presses)
+        opening = f"The presses {order} are of different buttons, so each counts."
+        if len(odd) < len(data.presses):
+            remain = f"{join_words(odd)} {'remains' if len(odd) == 1 else 'remain'}"
+            opening = f"Of the presses {order}, two of the same button cancel out, so {remain}."
         switched: set[Cell] = set()
         for name in odd:
             switched ^= set(data.buttons[name])
@@ -242,7 +243,7 @@ class LightPuzzles(Teacher[Panel]):
         middle = rng.choice(
             (
                 "A light changes if an odd number of these buttons reaches it. Row by row:",
-                "Lights wired to two of them stay; the others wired to one change:",
+                "Lights wired to both stay as they are, those wired to one of them change:",
             )
             if len(odd) == 2
             else ("I flip, row by row, the lights reached an odd number of times:",)

@@ -212,8 +212,7 @@ class Pooling(Teacher[Window]):
             **self._parts(data, rng),
         )
         words = (
-            f"First the top row of places only: which windows does a stride of {data.stride} give, "
-            "and what stands in them?",
+            f"First the top row of places only: which windows does a stride of {data.stride} give?",
             f"I look at the {data.size} x {data.size} windows along the upper edge first.",
         )
         return make_step(rng, words, code)
@@ -429,16 +428,17 @@ class MatrixTransformation(Teacher[Moves]):
 
     @override
     def small_case(self, data: Moves, rng: random.Random) -> Step:
-        body = script(self._body(data, "lists"), m="tiny")
-        code = f'tiny = [list("AB"), list("CD"), list("EF")]\n{body}\nfor row in tiny:\n    '
+        corner = [f"list({quote(''.join(row[:2]))})" for row in data.rows[:3]]
+        body = script(self._body(data, "lists"), m="corner")
+        given = f"corner = [{', '.join(corner)}]"
         words = (
-            f"I try the steps ({data.describe()}) on a matrix of 3 rows and 2 columns first, where "
-            "I can see whether the direction is right.",
-            "A matrix with the rows A B, C D, E F shows quickly whether I have the directions of "
-            f"{data.describe()} right.",
+            f"I try {data.describe()} on the upper left corner of the matrix first ({len(corner)} "
+            "rows, 2 columns), where I can see whether the direction is right.",
+            f"The upper left corner alone shows quickly whether my code for {data.describe()} does "
+            "what it should.",
         )
-        sizes = f"print({len(data.rows)}, {len(data.rows[0])})  # rows and columns of the real one"
-        return make_step(rng, words, f"{code}print(*row)\n{sizes}")
+        code = f"{given}\n{body}\nfor row in corner:\n    print(*row)"
+        return make_step(rng, words, code)
 
     @override
     def first_attempt(self, data: Moves, rng: random.Random) -> Step | None:
@@ -452,7 +452,7 @@ class MatrixTransformation(Teacher[Moves]):
         given = self._given(data, "matrix", "", rng)
         show = 'print(",".join(entry for row in $m for entry in row))'
         code = script(f"$given\n{body}\n{show}", given=given, m="matrix")
-        return Step(words=f"I do {data.describe()} with zip and reversed lists.", code=code)
+        return Step(words=f"With zip and reversed lists: {data.describe()}.", code=code)
 
     @override
     def in_words(self, data: Moves, rng: random.Random) -> tuple[str, str] | None:
