@@ -1,6 +1,7 @@
-"""Reading of Reasoning-Gym questions and wording of scripts: literals, names that vary, phrases."""
+"""A teacher that fills templates: reading of questions, literals, names that vary, phrases."""
 
 import abc
+import json
 import random
 import re
 import string
@@ -114,7 +115,7 @@ class TemplateTeacher[D](Teacher[D]):
     def answer_values(self, data: D, answer: str) -> Mapping[str, object]:
         """Return the literals of the check."""
         del data
-        return {"answer": repr(answer)}
+        return {"answer": json.dumps(answer)}
 
     @override
     def step(self, data: D, form: str, rng: random.Random) -> Step:
