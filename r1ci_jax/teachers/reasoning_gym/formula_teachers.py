@@ -1,4 +1,4 @@
-"""Teachers of formulas: integer, decimal, bitwise and complex arithmetic, polynomials, integrals."""
+"""Teachers of formulas: integer, decimal and bitwise arithmetic, and the count of bits."""
 
 import ast
 import random
@@ -107,13 +107,6 @@ class BasicArithmetic(Calculation):
         "sympy": "sympy evaluates it exactly.",
         "integer_division": "Divisions come out even here, so // keeps whole numbers.",
     }
-    slip = (
-        (
-            "I let Python evaluate the line as it stands.",
-            "The expression can be typed in directly.",
-        ),
-        "$result = $data\nprint($result / 1)",
-    )
 
     @override
     def parse(self, question: str) -> str:

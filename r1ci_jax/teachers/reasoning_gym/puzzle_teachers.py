@@ -123,7 +123,7 @@ class TokenSystem(TemplateTeacher[str]):
     def openings(self, data: str) -> Sequence[str]:
         count = len(data.split())
         return (
-            f"The program has {count} tokens; like tokens that face each other vanish, unlike swap.",
+            f"Of {count} tokens, like ones that face each other vanish and unlike ones swap.",
             f"I run {count} tokens through the four rules until no two face each other.",
             f"The program starts with {data[:5]} and has {count} tokens.",
         )
@@ -227,7 +227,7 @@ class BinaryAlternation(TemplateTeacher[str]):
         if abs(zeros - ones) <= 1:
             return None
         words = (
-            f"There are {zeros} zeros and {ones} ones. An alternating string has counts that differ "
+            f"There are {zeros} zeros and {ones} ones. In an alternating string they differ "
             "by at most 1, and swaps do not change counts, so it is impossible."
         )
         return words, "-1"
@@ -345,8 +345,9 @@ class GraphColor(TemplateTeacher[Graph]):
 
         $edges = $links
         $color = json.loads('$answer')
-        allowed = set($color) == {str(v) for v in range($n)} and set($color.values()) <= set($palette)
-        print(allowed and all($color[str(a)] != $color[str(b)] for a, b in $edges))
+        complete = set($color) == {str(v) for v in range($n)}
+        allowed = set($color.values()) <= set($palette)
+        print(complete and allowed and all($color[str(a)] != $color[str(b)] for a, b in $edges))
         """,
     )
     slip = (
