@@ -187,7 +187,7 @@ class BinaryAlternation(TemplateTeacher[str]):
             """,
     }
     methods: ClassVar = {
-        "mismatches": "If the counts differ by more than 1 it fails, else mismatches come in pairs.",
+        "mismatches": "Counts may differ by 1 at most; then mismatches come in pairs.",
         "even_places": "Each wrong character at an even place needs one swap with an odd place.",
         "xor": "I compare with the patterns 0101... and 1010... that have as many ones.",
         "both_targets": "For each target with equal counts, swaps are the zeros where a 1 belongs.",
@@ -227,7 +227,7 @@ class BinaryAlternation(TemplateTeacher[str]):
         if abs(zeros - ones) <= 1:
             return None
         words = (
-            f"There are {zeros} zeros and {ones} ones. In an alternating string they differ "
+            f"There are {zeros} zeros and {ones} ones. Alternating ones differ "
             "by at most 1, and swaps do not change counts, so it is impossible."
         )
         return words, "-1"
