@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, override
 
-from r1ci_jax.teachers.reasoning_gym.script_wording import (
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import (
     Matrix,
     matrix_literal,
     pick,
@@ -16,7 +17,6 @@ from r1ci_jax.teachers.reasoning_gym.script_wording import (
     sentence,
     step,
 )
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
 _GRIDS = ("matrix", "grid", "table", "m")
 _RESULTS = ("rotated", "result", "turned", "out")

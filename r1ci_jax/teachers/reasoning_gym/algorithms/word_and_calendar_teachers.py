@@ -7,20 +7,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, override
 
-from r1ci_jax.teachers.reasoning_gym.script_wording import TemplateTeacher, read
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
 
 _COMMON: Final = (
-    "THE OF AND TO IN IS IT THAT WAS FOR ON ARE AS WITH HIS THEY AT BE THIS HAVE FROM OR HAD BY "
-    "NOT BUT WHAT ALL WERE WE WHEN YOUR CAN SAID THERE AN EACH WHICH SHE DO HOW THEIR IF WILL UP ABOUT "
-    "OUT MANY THEN THEM THESE SO SOME HER WOULD MAKE LIKE HIM INTO HAS MORE NO COULD THAN BEEN WHO "
+    "THE OF AND TO IN IS IT THAT WAS FOR ON ARE AS WITH HIS THEY AT BE THIS HAVE FROM OR HAD "
+    "BY NOT BUT WHAT ALL WERE WE WHEN YOUR CAN SAID AN EACH WHICH SHE DO HOW THEIR IF WILL UP "
+    "OUT MANY THEN THEM THESE SO SOME HER WOULD MAKE LIKE HIM HAS MORE NO COULD THAN BEEN WHO "
     "ITS NOW MY MADE OVER DID DOWN ONLY WAY ANY MAY VERY AFTER MOST KNOW MUST YOU HE ONE US ME OWN "
     "NEW WORK GUTENBERG PROJECT TERMS ELECTRONIC COPY OTHER THROUGH UPON SMITH FRANCIS"
 )
 _FREQUENCIES: Final = dict(
     zip(
         "ETAOINSHRDLCUMWFGYPBVKJXQZ",
-        map(float, "12 9 8 7.5 7 6.7 6.3 6 6 4 4 3 3 2 2 2 2 2 2 1.5 1 .8 .2 .15 .1 .1".split()),
+        (12, 9, 8, 8, 7, 7, 6, 6, 6, 4, 4, 3, 3, *[2] * 6, 1.5, 1, 0.8, 0.2, 0.15, 0.1, 0.1),
         strict=True,
     )
 )
@@ -72,8 +72,8 @@ class CaesarCipher(TemplateTeacher[str]):
             import string
 
             $cipher = "$data"
-            common = set(\"\"\"THE OF AND TO A IN IS IT YOU THAT HE WAS FOR ON ARE WITH AS I HIS BE
-            AT THIS HAVE FROM OR HAD BY NOT BUT WHAT ALL WERE WE WHEN YOUR CAN THERE AN WHICH THEIR IF
+            common = set(\"\"\"THE OF AND TO A IN IS IT YOU THAT HE WAS FOR ON ARE AS I HIS BE
+            AT WITH THIS HAVE FROM OR BY NOT BUT WHAT ALL WERE WE WHEN YOUR CAN AN WHICH THEIR IF
             WILL ANY OTHER THEM SO HER HIM HAS NO WHO MY MAY\"\"\".split())
             letters = string.ascii_uppercase
             ranking = []

@@ -5,7 +5,8 @@ import json
 import random
 from typing import Any, override
 
-from r1ci_jax.teachers.reasoning_gym.script_wording import (
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import (
     Matrix,
     matrix_literal,
     pick,
@@ -15,7 +16,6 @@ from r1ci_jax.teachers.reasoning_gym.script_wording import (
     sentence,
     step,
 )
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
 _GRIDS = ("grid", "matrix", "cells", "board", "g")
 _ROW_COLUMN = {"x": ("r", "i", "row"), "y": ("c", "j", "col")}

@@ -1,4 +1,4 @@
-"""Teachers of letters and lists in order: ransom notes, reversals, palindromes and sorting."""
+"""Teachers of letters and lists in order: ransom notes, reversals and sorting."""
 
 import collections
 import dataclasses
@@ -7,8 +7,16 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
-from r1ci_jax.teachers.reasoning_gym.script_wording import TemplateTeacher, read, script
 from r1ci_jax.teachers.teacher import Teacher
+from r1ci_jax.teachers.template_teacher import TemplateTeacher, read, script, sentence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """Numbers as they are written, and their order."""
+
+    numbers: tuple[str, ...]
+    falling: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -304,8 +312,144 @@ class WordSequenceReversal(TemplateTeacher[tuple[str, ...]]):
         return None if len(words) < 3 else ", ".join(words[:at] + words[at + 1 :])
 
 
+class NumberSorting(TemplateTeacher[Numbers]):
+    """Sorts decimal numbers."""
+
+    task = "rg_number_sorting"
+    forms = ("sorted_floats", "decimals", "insertion", "selection", "heap")
+    names: ClassVar = {
+        "numbers": ("numbers", "values", "nums", "data"),
+        "out": ("ordered", "result", "arranged"),
+    }
+    scripts: ClassVar = {
+        "sorted_floats": """
+            $numbers = $data
+            $out = sorted($numbers$reverse)
+            print([f"{x:g}" for x in $out])
+            """,
+        "decimals": """
+            from decimal import Decimal
+
+            $numbers = "$listed".split(", ")
+            $out = sorted($numbers, key=Decimal$reverse)
+            print($out)
+            """,
+        "insertion": """
+            $numbers = $data
+            $out = []
+            for x in $numbers:
+                place = 0
+                while place < len($out) and $out[place] $before x:
+                    place += 1
+                $out.insert(place, x)
+            print([str(x) for x in $out])
+            """,
+        "selection": """
+            $numbers = $data
+            $out = []
+            while $numbers:
+                x = $extreme($numbers)
+                $numbers.remove(x)
+                $out.append(f"{x:g}")
+            print($out)
+            """,
+        "heap": """
+            import heapq
+
+            $numbers = $data
+            $out = heapq.$heap(len($numbers), $numbers)
+            print([str(x) for x in $out])
+            """,
+    }
+    methods: ClassVar = {
+        "sorted_floats": "Python's sorted does it; the list has to hold strings.",
+        "decimals": "I keep the strings as given and compare them as Decimals.",
+        "insertion": "Insertion sort puts each one in its place among those before it.",
+        "selection": "I take out the next extreme number again and again.",
+        "heap": "heapq returns all of them in this order.",
+    }
+    checking = (
+        (
+            "Neighbors must be in the asked order and no number may be lost or changed.",
+            "I test each pair of neighbors, and that the same $count numbers are there.",
+        ),
+        """
+        given = $data
+        $out = [float(x) for x in $answer]
+        in_order = all(a $not_after b for a, b in zip($out, $out[1:]))
+        print(in_order and sorted($out) == sorted(given))
+        """,
+    )
+    slip = (
+        (
+            "I sort the list of strings and print it.",
+            "The answer is a list of strings, so I sort the strings.",
+        ),
+        """
+        $numbers = "$listed".split(", ")
+        print(sorted($numbers$reverse))
+        """,
+    )
+
+    @override
+    def parse(self, question: str) -> Numbers:
+        found = read(r"Sort these numbers in (ascending|descending) order: ([-\d., ]+)", question)
+        return Numbers(numbers=tuple(found[2].strip().split(", ")), falling=found[1][0] == "d")
+
+    @override
+    def values(self, data: Numbers, rng: random.Random) -> Mapping[str, object]:
+        falling = data.falling
+        return {
+            "data": f"[{', '.join(data.numbers)}]",
+            "listed": ", ".join(data.numbers),
+            "count": len(data.numbers),
+            "reverse": ", reverse=True" if falling else "",
+            "before": ">=" if falling else "<=",
+            "not_after": ">=" if falling else "<=",
+            "extreme": "max" if falling else "min",
+            "heap": "nlargest" if falling else "nsmallest",
+        }
+
+    @override
+    def openings(self, data: Numbers) -> Sequence[str]:
+        count, order = len(data.numbers), "descending" if data.falling else "ascending"
+        first = "largest" if data.falling else "smallest"
+        return (
+            f"The {count} numbers have to stand in {order} order, the {first} first.",
+            f"{order.capitalize()} order of {count} numbers, some of them negative, is asked.",
+            f"I sort {count} numbers, from {data.numbers[0]} to {data.numbers[-1]} as listed, in "
+            f"{order} order.",
+        )
+
+    @override
+    def answer_values(self, data: Numbers, answer: str) -> Mapping[str, object]:
+        return {"answer": answer}
+
+    @override
+    def in_words(self, data: Numbers, rng: random.Random) -> tuple[str, str] | None:
+        if len(data.numbers) > 6:
+            return None
+        rising = sorted(data.numbers, key=float)
+        below = [each for each in rising if each.startswith("-")]
+        above = [each for each in rising if not each.startswith("-")]
+        if data.falling:
+            below, above = below[::-1], above[::-1]
+        negative = f"The negative ones in order are {', '.join(below)}." if below else ""
+        positive = f"The others in order are {', '.join(above)}." if above else ""
+        order = above + below if data.falling else below + above
+        parts = (positive, negative) if data.falling else (negative, positive)
+        return sentence(self.openings(data)[0], *parts), str(order)
+
+    @override
+    def wrong_answer(self, data: Numbers, answer: str, rng: random.Random) -> str | None:
+        by_text = sorted(data.numbers, reverse=data.falling)
+        right = sorted(data.numbers, key=float, reverse=data.falling)
+        return None if by_text == right else str(by_text)
+
+
 TEACHERS: tuple[Teacher[Any], ...] = (
     RansomNote(),
     SpellBackward(),
     WordSequenceReversal(),
+    NumberSorting(),
 )
