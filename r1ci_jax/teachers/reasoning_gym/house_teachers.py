@@ -79,14 +79,14 @@ class ZebraPuzzle(TemplateTeacher[Street]):
         $clues = [
         $texts
         ]
-        # Dictionaries from a word to its house; a clue counts as soon as all its words are placed.
+        # Each world maps words to houses; a clue counts as soon as all its words are placed.
         worlds = [{}]
         for group in $groups:
             orders = list(permutations(range(1, $n + 1)))
             worlds = [w | dict(zip(group, order)) for w in worlds for order in orders]
             for clue in $clues:
                 code = compile(clue, "clue", "eval")
-                if set(code.co_names) - {"abs"} <= set(worlds[0] if worlds else ()):
+                if set(code.co_names) - {"abs"} <= set(worlds[0]):
                     worlds = [w for w in worlds if eval(code, {}, w)]
         for $at in worlds:
             print(next(name for name in $groups[0] if $at[name] == $which))
@@ -112,9 +112,8 @@ class ZebraPuzzle(TemplateTeacher[Street]):
         """,
     }
     methods: ClassVar = {
-        "backtracking": "I place one feature after the other and drop a placement as soon as a clue "
-        "fails.",
-        "product": "Each clue is an expression in house numbers; worlds that break one are dropped.",
+        "backtracking": "I place feature by feature and drop a placement once a clue fails.",
+        "product": "Clues are expressions in house numbers; worlds that break one are dropped.",
         "filtering": "All placements of a feature extend those so far, and the clues filter them.",
     }
 
@@ -122,8 +121,10 @@ class ZebraPuzzle(TemplateTeacher[Street]):
     def parse(self, question: str) -> Street:
         size = int(read(r"There are (\d+) houses", question)[1])
         groups = tuple(
-            tuple(_word(each) for each in listed.split(", "))
-            for listed in re.findall(r"^ - [^:\n]+: (.+)$", question, re.MULTILINE)
+            tuple(
+                ("child_" if "child" in kind else "") + _word(each) for each in listed.split(", ")
+            )
+            for kind, listed in re.findall(r"^ - ([^:\n]+): (.+)$", question, re.MULTILINE)
         )
         words = [word for group in groups for word in group]
         if len(set(words)) != len(words) or any(len(group) != size for group in groups):
@@ -153,7 +154,7 @@ class ZebraPuzzle(TemplateTeacher[Street]):
     @override
     def openings(self, data: Street) -> Sequence[str]:
         return (
-            f"{data.size} houses with {len(data.groups)} features and {len(data.conditions)} clues.",
+            f"{data.size} houses, {len(data.groups)} features, {len(data.conditions)} clues.",
             f"I number the houses 1 to {data.size} and write the {len(data.conditions)} clues as "
             "tests.",
             f"Who lives in house {data.house} follows from {len(data.conditions)} clues.",
@@ -173,6 +174,8 @@ def _word(text: str) -> str:
 
 
 def _condition(clue: str, words: Sequence[str]) -> str:
+    # A child may have the name of a person.
+    clue = re.sub(r"(?i)the person's child is named|the person who is the mother of", "child", clue)
     for pattern, template in _RELATIONS:
         found = re.fullmatch(pattern, clue)
         if found:
@@ -187,6 +190,8 @@ def _side(text: str, words: Sequence[str]) -> str | None:
     if text in _ORDINALS:
         return str(_ORDINALS.index(text) + 1)
     spoken = _word(text)
+    if spoken.startswith("child_"):
+        return spoken if spoken in words else None
     for word in sorted(words, key=len, reverse=True):
         stem = word[:-1] if word.endswith("s") else word
         if re.search(rf"(^|_){stem}", spoken):
