@@ -161,9 +161,9 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
         "logarithm": "The logarithm splits into power of ten and digits; the sign is separate.",
     }
     slip = (
-        ("I compute $number to the power $exp and write it with two figures after the point.",),
+        ("I compute $number to the power $exp with three figures.",),
         """
-        print(f"{-abs($number)**abs($exp):.1e}")
+        print(f"{$number**$exp:.2e}")
         """,
     )
 
@@ -186,6 +186,12 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
             f"The whole number {base} is raised to {power}, sign included.",
             f"I evaluate ({base}) ** ({power}) to three significant figures.",
         )
+
+    @override
+    def first_attempt(self, data: tuple[str, int], rng: random.Random) -> Step | None:
+        # Python's minus binds less than the power.
+        slips = data[0].startswith("-") and data[1] % 2 == 0
+        return super().first_attempt(data, rng) if slips else None
 
     @override
     def wrong_answer(self, data: tuple[str, int], answer: str, rng: random.Random) -> str:
