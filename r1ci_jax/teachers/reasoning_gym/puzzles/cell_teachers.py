@@ -1,4 +1,4 @@
-"""Teachers of tables to fill: Kakurasu, small Sudoku, Survo, patterns of a modulus."""
+"""Teachers of tables to fill: Kakurasu and small Sudoku."""
 
 import random
 import re
