@@ -52,6 +52,7 @@ setup(
             "libtpu"
         ],  # the TPU compiler alone; `pip install jax[tpu]` names the fitting release
         "cuda": ["jax[cuda13]>=0.11"],
+        "endpoint": ["openai>=3.57"],  # a teacher behind an OpenAI-compatible endpoint
         "gcs": ["gcsfs"],  # runs kept in a bucket: --workdir gs://bucket/runs/name
         "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
         "tensorboard": ["tensorboardX"],

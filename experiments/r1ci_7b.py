@@ -4,9 +4,8 @@ Question   Does the curriculum by improvement potential raise the mean over 37 t
            on above supervised fine-tuning, and above training without it? (Table 3, row 7b)
 Command    r1ci plan experiments/r1ci_7b.py --topology v5p:2x2x2
            r1ci launch experiments/r1ci_7b.py --tpu v5p-16 \
-             --workdir gs://BUCKET/runs/r1ci-7b \
-             --config.demonstrations.path=gs://BUCKET/demonstrations.jsonl
-Needs      8 chips (v5p-16), and demonstrations of one's own (docs/demonstrations.md)
+             --workdir gs://BUCKET/runs/r1ci-7b
+Needs      8 chips (v5p-16); scripted teachers demonstrate (docs/demonstrations.md)
 Expect     not known yet: nobody has run it on such a machine. The paper's row, as far as it is
            known, is in experiments/paper_numbers.py
 Variants   :toy  the same recipe with a toy model on one CPU, two steps of each training

@@ -24,8 +24,9 @@ experiments/paper_numbers.py. What no source says had to be chosen. The choices,
                     old policy are recomputed, because the sampler rounds
     uniform         the paper's "w/o curriculum" is trained too, for its row of Table 3
 
-The demonstrations are the paper's largest gap: they came from GPT-4o. A run needs its own, in
-`--config.demonstrations.path=FILE.jsonl` (docs/demonstrations.md).
+The paper's demonstrations came from GPT-4o; ours come from a scripted teacher per task, half of the
+Code Agent's in several turns. Tasks without a teacher are left out of supervised fine-tuning.
+`--config.demonstrations.path=FILE.jsonl` takes others (docs/demonstrations.md).
 """
 
 import dataclasses
@@ -82,6 +83,7 @@ def get_config(
             checkpoint=checkpoint, architecture=checkpoint.rpartition("/")[2].lower()
         ),
         dataset=tasks.DATASET,
+        demonstrations=tasks.DEMONSTRATIONS,
         mesh=mesh,
         # 60 s per script (S3 S5, A), on nodes of 64 cores (S3 S4 S5, A).
         sandbox=SandboxConfig(limits=Limits(cpu_seconds=60.0, wall_seconds=60.0), workers=64),

@@ -9,13 +9,20 @@ Expect     107 training tasks with 70 questions for supervised fine-tuning (the 
            test tasks with 200 for evaluation. Published tasks have fewer where there are fewer
 Variants   :offline  the 114 tasks that are generated from a seed and need no download
 
-This file is for data: the scripted teacher knows the toy tasks only, so `r1ci run` on it ends at
-the demonstrations. Other experiments take `QUESTIONS` from here.
+This file is for data: `r1ci synth experiments/tasks.py:offline` adds the demonstrations of the
+scripted teachers. Other experiments take `DATASET` and `DEMONSTRATIONS` from here.
 """
 
 import dataclasses
 
-from r1ci_jax.config import DatasetConfig, Experiment, GrpoConfig, ModelConfig, SamplerConfig
+from r1ci_jax.config import (
+    DatasetConfig,
+    DemonstrationConfig,
+    Experiment,
+    GrpoConfig,
+    ModelConfig,
+    SamplerConfig,
+)
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.published_task import PublishedTask
 
@@ -33,6 +40,10 @@ DATASET = DatasetConfig(
     eval_per_task=200,
 )
 
+DEMONSTRATIONS = DemonstrationConfig(skip_untaught=True, multi_turn=0.5)
+"""Tasks without a scripted teacher are left out of supervised fine-tuning. Half of the Code Agent's
+trajectories have several turns or change from words to code, which the paper prefers too."""
+
 
 def get_config(variant: str = "") -> Experiment:
     """All tasks, or those that need no download."""
@@ -40,6 +51,7 @@ def get_config(variant: str = "") -> Experiment:
         name="tasks",
         model=ModelConfig(checkpoint="Qwen/Qwen2.5-3B-Instruct"),
         dataset=DATASET,
+        demonstrations=DEMONSTRATIONS,
         sampler=SamplerConfig(cache_length=8192, prefill_buckets=(128, 512, 2048)),
         grpo=GrpoConfig(sequence_lengths=(2048, 8192)),
     )

@@ -8,6 +8,7 @@ import dataclasses
 import re
 from typing import Annotated, Literal
 
+from r1ci_jax.demonstration_config import DemonstrationConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import (
     Checked,
@@ -82,53 +83,6 @@ class DatasetConfig(Checked, section="dataset"):
     """Questions per task for reinforcement learning, disjoint from the supervised ones."""
     eval_per_task: Count = 40
     """Held-out questions per task."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DemonstrationConfig(Checked, section="demonstrations"):
-    """Source of the demonstrations for supervised fine-tuning.
-
-    The numbers are weights of the scripted teacher's mixture: they need not sum to one. The
-    scripted teacher knows the toy tasks.
-    """
-
-    path: str = ""
-    """File of JSON lines, or its URL, with demonstrations made elsewhere (docs/demonstrations.md).
-    Empty: the scripted teacher writes them."""
-    reexecute: bool = True
-    """True: every script of `path` runs again, and must print what the file says that it printed.
-    False: the file is believed, for scripts whose output depends on the machine or the time."""
-    code_agent: NonNegative = 0.7
-    """Weight of demonstrations with a free choice of text and code."""
-    all_text: NonNegative = 0.1
-    """Weight of demonstrations that are instructed to answer without code."""
-    all_code: NonNegative = 0.1
-    """Weight of demonstrations that are instructed to answer with code."""
-    codesteer: NonNegative = 0.1
-    """Weight of demonstrations with a first answer, then the request to check it with code."""
-    code: NonNegative = 0.55
-    """Weight among code_agent: one script, then the answer."""
-    repair: NonNegative = 0.10
-    """Weight among code_agent: a script that raises (shown, not learned), then its repair."""
-    check: NonNegative = 0.10
-    """Weight among code_agent: a script, a second one that checks the result, then the answer."""
-    direct: NonNegative = 0.25
-    """Weight among code_agent: the answer without any script."""
-    wrong_first: Fraction = 0.5
-    """Fraction of codesteer whose first answer is wrong (shown, not learned)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require(
-            self.code_agent + self.all_text + self.all_code + self.codesteer > 0,
-            "demonstrations.code_agent, all_text, all_code and codesteer are all zero; "
-            "give one of them a weight",
-        )
-        _require(
-            self.code_agent == 0 or self.code + self.repair + self.check + self.direct > 0,
-            "demonstrations.code, repair, check and direct are all zero; give one of them a "
-            "weight, or set demonstrations.code_agent to zero too",
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -424,6 +378,7 @@ class MeshConfig(Checked, section="mesh"):
 
 
 _SANDBOX = SandboxConfig()
+_DEMONSTRATIONS = DemonstrationConfig()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -440,7 +395,7 @@ class Experiment(Checked):
     """Seed of questions, splits and demonstrations; those made elsewhere fit any `seed` with it."""
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig
-    demonstrations: DemonstrationConfig = DemonstrationConfig()
+    demonstrations: DemonstrationConfig = _DEMONSTRATIONS
     mesh: MeshConfig = MeshConfig()
     sandbox: SandboxConfig = _SANDBOX
     sampler: SamplerConfig = SamplerConfig()

@@ -5,13 +5,22 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from r1ci_jax.cli import experiment_file as experiments
+from r1ci_jax.cli import import_conversations
 from r1ci_jax.config import Experiment
-from r1ci_jax.data import build, datasets, question_splits, question_workers, stats
+from r1ci_jax.data import (
+    build,
+    datasets,
+    demonstration_stats,
+    question_splits,
+    question_workers,
+    stats,
+)
+from r1ci_jax.data.scripted import coverage
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import progress, run_dir
 from r1ci_jax.runtime.progress import Progress
@@ -25,7 +34,7 @@ from r1ci_jax.text import tokenizer as tokenizers
 
 def add_commands(subparsers: Any) -> None:
     """Add `data` and its subcommands."""
-    parser = subparsers.add_parser("data", help="datasets: build, fetch, stats")
+    parser = subparsers.add_parser("data", help="datasets: build, fetch, import, stats")
     commands = parser.add_subparsers(dest="data_command", metavar="COMMAND")
 
     build_parser = commands.add_parser(
@@ -62,7 +71,14 @@ def add_commands(subparsers: Any) -> None:
         metavar="DIR_OR_HUB_ID",
         help="count tokens with this one (default: the experiment's)",
     )
+    show.add_argument(
+        "--teachers",
+        action="store_true",
+        help="Markdown: what each scripted teacher has, and what came of it here: docs/teachers.md",
+    )
     show.set_defaults(run=_stats)
+
+    import_conversations.add_command(commands)
 
     for command in (build_parser, fetch, show):
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -142,6 +158,9 @@ def _stats(args: argparse.Namespace) -> int:
         raise UserError(f"{args.where} holds no datasets; build them first (r1ci data build EXP)")
     tokenizer = args.tokenizer or _own_tokenizer(data_dir.parent)
     count = _counter(tokenizer) if tokenizer else None
+    if args.teachers:
+        print(coverage.render_markdown(data_dir.parent / "demonstrations", count or len), end="")
+        return 0
     rows, owners = [], stats.Owners()
     with Progress("stats", len(names), unit="tasks") as bar:
         for done, name in enumerate(names, start=1):
@@ -154,12 +173,19 @@ def _stats(args: argparse.Namespace) -> int:
             bar.update(done)
     written = datasets.is_built(data_dir, "r1ci_trajectories")
     kinds = stats.demonstration_counts(datasets.load_trajectories(data_dir)) if written else {}
+    shown = (
+        demonstration_stats.by_task(datasets.load_trajectories(data_dir), count or len)
+        if written
+        else []
+    )
     if args.json:
         tasks = [dataclasses.asdict(row) for row in rows]
         facts = {"tasks": tasks, "in_two_splits": owners.shared(), "demonstrations": kinds}
+        facts["demonstrations_by_task"] = [dataclasses.asdict(row) for row in shown]
         print(json.dumps(facts | {"tokenizer": tokenizer}))
     else:
         _print(rows, owners.shared(), kinds, tokenizer)
+        _print_demonstrations(shown)
     return 0
 
 
@@ -204,3 +230,23 @@ def _print(
     )
     for kind, count in kinds.items():
         print(f"{kind:<36}{count:>6}")
+
+
+def _print_demonstrations(rows: Sequence[demonstration_stats.DemonstrationStats]) -> None:
+    if not rows:
+        return
+    print(
+        f"{'demonstrations':<36}{'count':>6}{'kinds':>6}{'turns':>7}{'median':>8}{'max':>7}"
+        f"{'failed':>8}{'repeated':>10}"
+    )
+    for row in rows:
+        print(
+            f"{row.task:<36}{row.count:>6}{len(row.strategies):>6}{row.mean_turns:>7}"
+            f"{row.median_length:>8}{row.max_length:>7}{row.failed_fraction:>8.1%}"
+            f"{row.duplicates:>10}"
+        )
+    scripts, failed = sum(r.scripts for r in rows), sum(r.failed_scripts for r in rows)
+    print(
+        f"{sum(row.count for row in rows)} demonstrations of {len(rows)} tasks; "
+        f"{failed} of {scripts} scripts failed"
+    )

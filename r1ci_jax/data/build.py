@@ -1,10 +1,16 @@
 """Build the data of a run: the questions of every task, then the demonstrations."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from r1ci_jax.config import Experiment
 from r1ci_jax.data import datasets, external_demonstrations, scripted_teacher
+from r1ci_jax.data.demonstration_source import DemonstrationSource
+from r1ci_jax.data.demonstrations import Demonstration
+from r1ci_jax.data.external.selection import Made, Selection
+from r1ci_jax.data.scripted import taught_tasks
+from r1ci_jax.data.scripted.scripted_teachers import ScriptedTeachers
 from r1ci_jax.text import prompts
 
 
@@ -23,7 +29,7 @@ def require_demonstrations(experiment: Experiment) -> None:
     if path := experiment.demonstrations.path:
         external_demonstrations.read(path, experiment.dataset)
     else:
-        scripted_teacher.require_teacher(experiment.dataset.tasks)
+        taught_tasks.untaught(experiment)
 
 
 def build_questions(
@@ -55,20 +61,49 @@ def build_demonstrations(
     """
     if datasets.is_built(data_dir, "r1ci_trajectories"):
         return
-    examples = datasets.load_examples(data_dir, experiment.dataset.tasks, "sft")
     if path := experiment.demonstrations.path:
+        examples = datasets.load_examples(data_dir, experiment.dataset.tasks, "sft")
         found = external_demonstrations.read(path, experiment.dataset)
         external_demonstrations.validate_against(path, found, examples)
         if experiment.demonstrations.reexecute:
             external_demonstrations.validate_by_execution(path, found, sandbox, report=report)
-        rows = list(found.values())
+        rows: Sequence[Demonstration] = list(found.values())
     else:
-        rows = scripted_teacher.write_demonstrations(
-            examples,
-            sandbox,
-            seed=experiment.data_seed,
-            mix=experiment.demonstrations,
-            instructions=instructions(experiment),
-            report=report,
-        )
+        rows = write_scripted(experiment, data_dir, sandbox, report=report).demonstrations
     datasets.build_trajectories(rows, data_dir=data_dir)
+
+
+def write_scripted(
+    experiment: Experiment,
+    data_dir: Path,
+    sandbox: scripted_teacher.Interpreter,
+    *,
+    report: scripted_teacher.Report | None = None,
+) -> Made:
+    """Let the scripted teachers answer the sft split; finished tasks are kept beside the data.
+
+    Raises:
+        UserError: No task has a teacher, or the sandbox failed.
+    """
+    untaught = taught_tasks.untaught(experiment)
+    names = [name for name in experiment.dataset.tasks if name not in untaught]
+    toy = [name for name in names if taught_tasks.is_toy(name)]
+    made = scripted_teacher.write_demonstrations(
+        datasets.load_examples(data_dir, toy, "sft"),
+        sandbox,
+        seed=experiment.data_seed,
+        mix=experiment.demonstrations,
+        instructions=instructions(experiment),
+        report=report,
+    )
+    others = [name for name in names if name not in toy]
+    source: DemonstrationSource = ScriptedTeachers(
+        sandbox=sandbox,
+        seed=experiment.data_seed,
+        mix=experiment.demonstrations,
+        instructions=instructions(experiment),
+        directory=data_dir.parent / "demonstrations",
+    )
+    examples = list(datasets.load_examples(data_dir, others, "sft"))
+    taught = source.teach(examples, Selection(experiment.dataset.sft_per_task), report=report)
+    return dataclasses.replace(taught, demonstrations=[*made, *taught.demonstrations])

@@ -7,7 +7,6 @@ compares what it prints. docs/demonstrations.md describes the format.
 """
 
 import collections
-import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -21,7 +20,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import json_reader
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import protocol
+from r1ci_jax.text import first_stop, protocol
 from r1ci_jax.text.protocol import Stop
 
 _FIELDS: Final[Mapping[str, type]] = {
@@ -237,28 +236,5 @@ def _check_turns(segments: Sequence[Segment]) -> None:
     next_roles = [*(segment.role for segment in segments[1::2]), ""]
     for turn, (segment, role) in enumerate(zip(segments[::2], next_roles, strict=True)):
         mark, description = _ENDS[role]
-        if _pause(segment.text) != (mark, len(_bytes(segment.text))):
+        if first_stop.find(segment.text) != (mark, len(first_stop.encoded(segment.text))):
             raise UserError(f"segment {2 * turn + 1} must end, and pause first, at {description}")
-
-
-@functools.cache
-def _machine() -> tuple[list[list[int]], list[int], int]:
-    """Return the automaton that ends sampling, as lists, which are faster to step through."""
-    machine = protocol.stop_machine()
-    return machine.next_state_AX.tolist(), machine.stop_A.tolist(), machine.start
-
-
-def _bytes(text: str) -> bytes:
-    """Return the bytes that the tokenizer sees: half of a surrogate pair has none of its own."""
-    return text.encode("utf-8", "replace")
-
-
-def _pause(text: str) -> tuple[Stop, int]:
-    """Return the reason and the byte count at which sampling would first have stopped."""
-    next_state, stops, state = _machine()
-    data = _bytes(text)
-    for size, byte in enumerate(data, start=1):
-        state = next_state[state][byte]
-        if stops[state]:
-            return Stop(stops[state]), size
-    return Stop.NONE, len(data)

@@ -89,22 +89,6 @@ def write_demonstrations(
     return [demonstration for demonstration in written_out if demonstration.correct]
 
 
-def require_teacher(tasks: Sequence[str]) -> None:
-    """Check that all training tasks have a scripted teacher.
-
-    Raises:
-        UserError: A task has none.
-    """
-    found = (registry.get(name) for name in tasks)
-    untaught = [t.name for t in found if t.split != "test" and not isinstance(t, ToyTask)]
-    if untaught:
-        raise UserError(
-            f"{len(untaught)} of the tasks have no scripted teacher ({untaught[0]} is one): give "
-            "demonstrations by --config.demonstrations.path=FILE.jsonl, which "
-            "docs/demonstrations.md describes"
-        )
-
-
 def _weights(mix: DemonstrationConfig) -> dict[tuple[Agent, str], float]:
     """Return the weight of each (agent, kind)."""
     kinds = {kind: getattr(mix, kind) for kind in ("code", "repair", "check", "direct")}

@@ -361,7 +361,7 @@ class Engine:
         """Return the pages of all slots, [S, J]; None if each has its own and no other."""
         if self._layout.has_whole_rows(self.sampler.slots):
             return None
-        return meshes.device_put_global(jnp.asarray(self._pages.table), self._whole)
+        return meshes.device_put_global(jnp.asarray(self._pages.table.copy()), self._whole)
 
     def _prefill_calls(
         self, pieces: Sequence["_PrefillPiece"]

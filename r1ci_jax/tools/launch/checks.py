@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from r1ci_jax.config import Experiment, MeshConfig
-from r1ci_jax.data import scripted_teacher
+from r1ci_jax.data.scripted import taught_tasks
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime.bucket_mirror import is_url
 from r1ci_jax.tasks import registry
@@ -128,7 +128,7 @@ def demonstrations_problem(experiment: Experiment, *, shared_disk: bool) -> str 
     path = experiment.demonstrations.path
     if not path:
         try:
-            scripted_teacher.require_teacher(experiment.dataset.tasks)
+            taught_tasks.untaught(experiment)
         except UserError as error:
             return str(error)
     elif not is_url(path) and not (shared_disk and path.startswith("/")):

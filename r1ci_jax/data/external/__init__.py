@@ -1,0 +1,1 @@
+"""Demonstrations from others: an endpoint that is asked, conversations that are imported."""

@@ -1,0 +1,270 @@
+"""The scripted teachers of the real suite as one source of demonstrations, task by task.
+
+Each finished task is one file in the run directory, written whole: a killed run goes on with the
+next task. What is written depends on the questions, the seed and the settings, and not on the
+number of scripts that run at a time.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from r1ci_jax.data.demonstrations import Demonstration, Segment
+from r1ci_jax.data.external.selection import Made, Rejection, Selection
+from r1ci_jax.data.scripted import strategies, writing
+from r1ci_jax.data.scripted.writing import Plan, RejectedError, Writing
+from r1ci_jax.data.scripted_teacher import Interpreter
+from r1ci_jax.demonstration_config import DemonstrationConfig
+from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import atomic_files
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult
+from r1ci_jax.tasks import registry
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.teachers import teacher_catalogue
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.text import prompts, protocol
+
+Offer = Demonstration | Rejection
+
+_IN_FLIGHT: Final = 64
+"""Trajectories that are written at a time: their scripts wait in the sandbox's queue."""
+_PHRASINGS: Final = 12
+"""How often a script is written anew that another question of the task has already."""
+_FAULTS: Final = 3
+"""How often a script runs whose jail was lost."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScriptedTeachers:
+    """Writes one demonstration for each question; a `DemonstrationSource`."""
+
+    sandbox: Interpreter
+    seed: int
+    mix: DemonstrationConfig = dataclasses.field(default_factory=DemonstrationConfig)
+    instructions: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: prompts.NO_INSTRUCTIONS
+    )
+    directory: Path | None = None
+    """Keeps the finished tasks; None: nothing is kept."""
+
+    def teach(
+        self,
+        examples: Sequence[Example],
+        collected: Selection,
+        *,
+        report: Callable[[int, int], None] | None = None,
+    ) -> Made:
+        """Offer a demonstration of each question, in the order of the questions.
+
+        Raises:
+            UserError: A task has no teacher, or the sandbox failed.
+        """
+        by_task: dict[str, list[Example]] = {}
+        for example in examples:
+            by_task.setdefault(example.task, []).append(example)
+        done = 0
+        for task, own in by_task.items():
+            for offered in self._task(task, own):
+                collected.offer(offered)
+            done += len(own)
+            if report is not None:
+                report(done, len(examples))
+        return collected.made()
+
+    def _task(self, task: str, examples: Sequence[Example]) -> list[Offer]:
+        """Read the offers of a finished task, or write them."""
+        teacher = teacher_catalogue.by_task().get(task)
+        if teacher is None:
+            raise UserError(f"{task} has no scripted teacher")
+        if self.directory is None:
+            return self._write(teacher, examples)
+        path, mark = self.directory / f"{task}.jsonl", self._mark(examples)
+        offers = _read(path, mark)
+        if offers is None:
+            offers = self._write(teacher, examples)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lines = [json.dumps({"mark": mark}), *(json.dumps(_encode(each)) for each in offers)]
+            atomic_files.write_atomic(path, "".join(f"{line}\n" for line in lines))
+        return offers
+
+    def _mark(self, examples: Sequence[Example]) -> str:
+        """Return a digest of all that a task's demonstrations depend on."""
+        facts = [
+            teacher_catalogue.source_digest(),
+            self.seed,
+            dict(self.instructions),
+            dataclasses.asdict(self.mix),
+            [(example.id, example.question) for example in examples],
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _write(self, teacher: Teacher[Any], examples: Sequence[Example]) -> list[Offer]:
+        planned = self._plan(teacher, examples)
+        offers = _run([_writing(plan) for plan in planned], self.sandbox)
+        return _score(examples, offers)
+
+    def _plan(self, teacher: Teacher[Any], examples: Sequence[Example]) -> list[Plan | Rejection]:
+        """Choose a strategy, a form and the first scripts for every question."""
+        data: list[Any] = []
+        for example in examples:
+            try:
+                data.append(teacher.parse(example.question))
+            except UnreadableQuestionError:
+                data.append(Rejection.OTHER_FORM)
+        rng = random.Random(f"strategies {teacher.task} {self.seed}")
+        chosen = strategies.assign(
+            [
+                set[strategies.Kind]()
+                if isinstance(each, Rejection)
+                else strategies.available(teacher, each)
+                for each in data
+            ],
+            strategies.weights(self.mix),
+            rng,
+        )
+        begin = rng.randrange(len(teacher.forms))
+        seen: set[str] = set()
+        planned: list[Plan | Rejection] = []
+        for number, (example, each, strategy) in enumerate(
+            zip(examples, data, chosen, strict=True)
+        ):
+            if isinstance(each, Rejection):
+                planned.append(each)
+            else:
+                planned.append(self._one(teacher, example, each, strategy, begin + number, seen))
+        return planned
+
+    def _one(
+        self,
+        teacher: Teacher[Any],
+        example: Example,
+        data: Any,
+        strategy: strategies.Strategy,
+        number: int,
+        seen: set[str],
+    ) -> Plan | Rejection:
+        for phrasing in range(_PHRASINGS):
+            seed = f"{example.id} {self.seed} {phrasing}"
+            rng = random.Random(seed)
+            form = teacher.forms[(number + phrasing // 4) % len(teacher.forms)]
+            step = teacher.step(data, form, rng)
+            first: Step | None = None
+            if strategy[1] == "two_stage":
+                first = teacher.small_case(data, rng)
+            elif strategy[1] == "second_attempt":
+                first = teacher.first_attempt(data, rng)
+            scripts = {step.code, *([first.code] if first else [])}
+            if scripts & seen:
+                continue
+            seen |= scripts
+            if first is None and strategy[1] in ("two_stage", "second_attempt"):
+                strategy = ("code_agent", "code")
+            return Plan(
+                example=example,
+                teacher=teacher,
+                data=data,
+                strategy=strategy,
+                step=step,
+                first=first,
+                words_first=rng.random() < self.mix.words_first,
+                seed=f"turns {seed}",
+                instructions=self.instructions,
+            )
+        return Rejection.DUPLICATE
+
+
+def _writing(planned: Plan | Rejection) -> Writing[Offer]:
+    """Write a demonstration; what it is not to be is its reason."""
+    if isinstance(planned, Rejection):
+        return planned
+    try:
+        return (yield from writing.write(planned))
+    except RejectedError as error:
+        return error.reason
+
+
+def _run(writings: Sequence[Writing[Offer]], sandbox: Interpreter) -> list[Offer]:
+    """Advance all of them, a few at a time, each as soon as its script has run."""
+    offers: dict[int, Offer] = {}
+    running: dict[concurrent.futures.Future[ExecResult], tuple[int, str, int]] = {}
+    waiting = list(reversed(range(len(writings))))
+
+    def advance(number: int, result: ExecResult | None) -> None:
+        try:
+            code = next(writings[number]) if result is None else writings[number].send(result)
+        except StopIteration as stop:
+            offers[number] = stop.value
+        else:
+            running[sandbox.submit(code)] = (number, code, 1)
+
+    try:
+        while waiting or running:
+            while waiting and len(running) < _IN_FLIGHT:
+                advance(waiting.pop(), None)
+            ready, _ = concurrent.futures.wait(
+                running, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            for future in ready:
+                number, code, runs = running.pop(future)
+                result = future.result()
+                if result.status not in SANDBOX_FAULTS:
+                    advance(number, result)
+                elif runs < _FAULTS:
+                    running[sandbox.submit(code)] = (number, code, runs + 1)
+                else:
+                    raise UserError(
+                        f"the sandbox failed on a demonstration ({result.status}); "
+                        "run r1ci sandbox doctor"
+                    )
+    finally:
+        for future in running:
+            future.cancel()
+    return [offers[number] for number in range(len(writings))]
+
+
+def _score(examples: Sequence[Example], offers: Sequence[Offer]) -> list[Offer]:
+    """Replace what is answered wrongly by its reason."""
+    pairs = [
+        (example, protocol.final_answer(offered.segments[-1].text) or "")
+        for example, offered in zip(examples, offers, strict=True)
+        if isinstance(offered, Demonstration)
+    ]
+    verdicts = iter(registry.get(examples[0].task).score_all(pairs))
+    return [
+        offered if isinstance(offered, Rejection) or next(verdicts).correct else Rejection.WRONG
+        for offered in offers
+    ]
+
+
+def _encode(offered: Offer) -> dict[str, Any]:
+    if isinstance(offered, Rejection):
+        return {"rejected": offered.name}
+    return dataclasses.asdict(offered)
+
+
+def _decode(record: dict[str, Any]) -> Offer:
+    if "rejected" in record:
+        return Rejection[record["rejected"]]
+    segments = tuple(Segment(**segment) for segment in record.pop("segments"))
+    return Demonstration(**record, segments=segments)
+
+
+def _read(path: Path, mark: str) -> list[Offer] | None:
+    """Read the offers of a finished task; None if it is not finished, or with other settings."""
+    if not path.exists():
+        return None
+    with path.open(encoding="utf-8") as file:
+        if json.loads(file.readline())["mark"] != mark:
+            return None
+    return read_offers(path)
+
+
+def read_offers(path: Path) -> list[Offer]:
+    """Read the offers in the file of a finished task."""
+    _, *lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [_decode(json.loads(line)) for line in lines]

@@ -1,0 +1,269 @@
+"""The teacher of reasoning_about_colored_objects."""
+
+import dataclasses
+import random
+import re
+from collections.abc import Callable
+from typing import Any, Final, override
+
+from r1ci_jax.teachers.bbh import colored_objects_scripts as scripts
+from r1ci_jax.teachers.bbh.bbh_phrases import (
+    list_literal,
+    match,
+    quote,
+    read_body,
+    read_options,
+    text_literal,
+    wrap_items,
+    write,
+)
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+
+_NUMBERS: Final = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+_NUMBERS_TO: Final = (*_NUMBERS, "thirteen", "fourteen", "fifteen", "sixteen")
+_SCENE: Final = r"On the \w+, (?:there is|there are|I see|you see) (?:[^:,.]*: )?(.+?)\. (.+)"
+_THINGS: Final = "(?:things|items|objects)"
+_THING: Final = "(?:thing|item|object)"
+_QUESTIONS: Final[dict[str, str]] = {
+    "is": r"Is the (?P<thing>.+) (?P<asked>\w+)\?",
+    "what": r"What color is the (?P<thing>.+)\?",
+    "end": rf"What is the color of the (?P<side>left|right)-most {_THING}\?",
+    "next": rf"What is the color of the {_THING} directly to the (?P<side>left|right) of the "
+    r"(?P<reference>.+)\?",
+    "furthest": rf"What is the color of the {_THING} furthest from the (?P<reference>.+)\?",
+    "side": rf"How many non-(?P<asked>\w+) {_THINGS} do you see to the (?P<side>left|right) of the "
+    r"(?P<reference>.+)\?",
+    "neither": rf"How many {_THINGS} are neither (?P<asked>\w+) nor (?P<asked_too>\w+)\?",
+    "remove color": rf"If I remove all the (?P<asked>\w+) {_THINGS} from the \w+, how many "
+    r"(?P<things>.+) remain on it\?",
+    "remove thing": rf"If I remove all the (?P<things>.+) from the \w+, how many (?P<asked>\w+) "
+    rf"{_THINGS} remain on it\?",
+}
+_COUNTED: Final = frozenset(("neither", "remove thing", "remove color"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scene:
+    """The things that are seen, and the question about them."""
+
+    text: str
+    entries: tuple[tuple[int, str, str], ...]
+    """Of every entry: how many, the color, the name in the singular."""
+    kind: str
+    parts: dict[str, str]
+    options: dict[str, str]
+
+    def refers(self) -> Callable[[str, str], bool]:
+        """Return the test for the thing that the question starts from."""
+        reference = self.parts["reference"]
+        if (found := re.fullmatch(rf"(\w+) {_THING}", reference)) is not None:
+            return lambda color, name: color == found[1]
+        return lambda color, name: name == reference
+
+
+def _singular(name: str) -> str:
+    if " of " in name:
+        return re.sub(r"^(\w+?)s of ", r"\1 of ", name)
+    return re.sub(r"leashes$", "leash", name).removesuffix("s")
+
+
+def _number(word: str) -> int:
+    if word in ("a", "an"):
+        return 1
+    if word not in _NUMBERS:
+        raise UnreadableQuestionError(f"{word!r} is no number")
+    return _NUMBERS.index(word)
+
+
+class ColoredObjects(Teacher[Scene]):
+    """Answers nine kinds of questions about colored things."""
+
+    task = "bbh_reasoning_about_colored_objects"
+    forms = ("tuples", "lists", "sentence")
+
+    @override
+    def parse(self, question: str) -> Scene:
+        found = match(_SCENE, read_body(question))
+        entries = []
+        for entry in re.split(r", and |, | and ", found[1]):
+            number, color, name = match(r"(\w+) (\w+) (.+)", entry).groups()
+            count = _number(number)
+            entries.append((count, color, name if count == 1 else _singular(name)))
+        for kind, pattern in _QUESTIONS.items():
+            if (asked := re.fullmatch(pattern, found[2])) is not None:
+                return Scene(
+                    text=found[1],
+                    entries=tuple(entries),
+                    kind=kind,
+                    parts=asked.groupdict(),
+                    options=read_options(question),
+                )
+        raise UnreadableQuestionError(f"another kind of question: {found[2]!r}")
+
+    def _values(self, data: Scene) -> dict[str, object]:
+        parts = dict(data.parts)
+        if "things" in parts:
+            parts["thing"] = _singular(parts["things"])
+        side = parts.get("side", "left")
+        if data.kind in _COUNTED:
+            rows = [f"({n}, {quote(c)}, {quote(name)})" for n, c, name in data.entries]
+        else:
+            rows = [f"({quote(c)}, {quote(name)})" for _, c, name in data.entries]
+        values: dict[str, object] = {
+            "pairs": wrap_items(rows, "[", "]"),
+            "colors": list_literal([color for _, color, _ in data.entries]),
+            "all_names": list_literal([name for _, _, name in data.entries]),
+            "text": text_literal(_fold(data.text)),
+            "size": len(data.entries),
+            "end": "first" if side == "left" else "last",
+            "end_index": 0 if side == "left" else -1,
+            "further": "before it" if side == "left" else "after it",
+        }
+        return values | parts
+
+    @override
+    def step(self, data: Scene, form: str, rng: random.Random) -> Step:
+        words, by_form = scripts.SCRIPTS[data.kind]
+        header = scripts.DATA[form]
+        if form == "lists" and data.kind in _COUNTED:
+            counts = ", ".join(str(n) for n, _, _ in data.entries)
+            header = f"counts = [{counts}]\n" + header
+            if data.kind == "neither":
+                header = header.replace("names = $all_names\n", "")
+        elif (
+            form == "lists" and ("reference" in data.parts and _color(data.parts["reference"]))
+        ) or (form == "lists" and data.kind == "end"):
+            header = header.replace("names = $all_names\n", "")
+        if form == "sentence" and data.kind not in _COUNTED:
+            header = re.sub(r"numbers = .*\n", "", header)
+        return write(
+            rng,
+            words,
+            header + self._place(data, by_form[form]).lstrip("\n"),
+            self._values(data),
+            scripts.NAMES,
+        )
+
+    def _place(self, data: Scene, template: str) -> str:
+        """Fill in how the script finds the thing that the question starts from."""
+        reference = data.parts.get("reference", "")
+        color = _color(reference)
+        is_reference = f'$color == "{color}"' if color else f'$name == "{reference}"'
+        index = f'colors.index("{color}")' if color else f'names.index("{reference}")'
+        left = data.parts.get("side") == "left"
+        return (
+            template.replace("$is_reference", is_reference)
+            .replace("$index_reference", index)
+            .replace("$step", "- 1" if left else "+ 1")
+            .replace("$slice", ":$place" if left else "$place + 1 :")
+        )
+
+    @override
+    def answer(self, data: Scene, printed: str) -> str:
+        text = printed.strip()
+        if text.isdigit() and int(text) < len(_NUMBERS_TO):
+            return _NUMBERS_TO[int(text)]
+        return text
+
+    @override
+    def small_case(self, data: Scene, rng: random.Random) -> Step | None:
+        if data.kind in _COUNTED:
+            return write(rng, scripts.TABLE_WORDS, scripts.TABLE, self._values(data), scripts.NAMES)
+        if data.kind in ("is", "what"):
+            return None
+        return write(rng, scripts.LIST_WORDS, scripts.LIST, self._values(data), scripts.NAMES)
+
+    @override
+    def in_words(self, data: Scene, rng: random.Random) -> tuple[str, str] | None:
+        if data.kind in _COUNTED:
+            return self._count_in_words(data, rng)
+        row = [(color, name) for _, color, name in data.entries]
+        listed = ", ".join(f"{k} {color} {name}" for k, (color, name) in enumerate(row, 1))
+        opening = rng.choice(("From left to right:", "The things in their order:")) + f" {listed}."
+        parts = data.parts
+        if data.kind in ("is", "what"):
+            color = next((c for c, name in row if name == parts["thing"]), "")
+            told = f"The {parts['thing']} is {color}."
+            if data.kind == "what":
+                return told, color
+            return f"{told} The question is whether it is {parts['asked']}.", (
+                "yes" if color == parts["asked"] else "no"
+            )
+        if data.kind == "end":
+            color = row[0 if parts["side"] == "left" else -1][0]
+            return f"{opening} The {parts['side']}-most is {color}.", color
+        refers = data.refers()
+        place = next(k for k, (color, name) in enumerate(row) if refers(color, name))
+        left = parts.get("side") == "left"
+        opening += f" The {parts['reference']} is number {place + 1}."
+        if data.kind == "next":
+            color, name = row[place - 1 if left else place + 1]
+            return f"{opening} Directly to the {parts['side']} is the {color} {name}.", color
+        if data.kind == "furthest":
+            k = max(range(len(row)), key=lambda k: abs(k - place))
+            distance = abs(k - place)
+            return f"{opening} Number {k + 1} is {distance} away, more than any other.", row[k][0]
+        part = row[:place] if left else row[place + 1 :]
+        kept = [f"{c} {name}" for c, name in part if c != parts["asked"]]
+        told = f"To its {parts['side']} and not {parts['asked']}: {', '.join(kept) or 'nothing'}."
+        return f"{opening} {told}", _NUMBERS_TO[len(kept)]
+
+    def _count_in_words(self, data: Scene, rng: random.Random) -> tuple[str, str]:
+        parts = data.parts
+        thing = _singular(parts.get("things", ""))
+        keep: dict[str, Callable[[str, str], bool]] = {
+            "neither": lambda c, _: c not in (parts["asked"], parts.get("asked_too")),
+            "remove color": lambda c, name: c != parts["asked"] and name == thing,
+            "remove thing": lambda c, name: c == parts["asked"] and name != thing,
+        }
+        kept = [entry for entry in data.entries if keep[data.kind](entry[1], entry[2])]
+        total = sum(n for n, _, _ in kept)
+        listed = ", ".join(f"{n} {c} {name}" for n, c, name in kept) or "nothing"
+        opening = rng.choice(("These entries count:", "What is asked for, entry by entry:"))
+        sums = " + ".join(str(n) for n, _, _ in kept)
+        added = f"{sums} = {total}." if len(kept) > 1 else f"That makes {total}."
+        return f"{opening} {listed}. {added}", _NUMBERS_TO[total]
+
+    @override
+    def wrong_answer(self, data: Scene, answer: str, rng: random.Random) -> str | None:
+        if answer in ("yes", "no"):
+            return "no" if answer == "yes" else "yes"
+        if answer in _NUMBERS_TO:
+            others = [word for word in data.options.values() if word in _NUMBERS_TO]
+            place = others.index(answer) if answer in others else 0
+            return others[place + 1] if place + 1 < len(others) else others[place - 1]
+        colors = [color for _, color, _ in data.entries]
+        return next((color for color in colors if color != answer), None)
+
+
+def _color(reference: str) -> str | None:
+    """Return the color in `red item`; None where the thing is named."""
+    found = re.fullmatch(rf"(\w+) {_THING}", reference)
+    return found[1] if found is not None else None
+
+
+def _fold(text: str) -> list[str]:
+    """Break a list into lines after commas; each line but the last ends with a blank."""
+    lines = [""]
+    for part in re.split(r"(?<=, )", text):
+        if len(lines[-1]) + len(part) > 80:
+            lines.append("")
+        lines[-1] += part
+    return lines
+
+
+TEACHERS: tuple[Teacher[Any], ...] = (ColoredObjects(),)

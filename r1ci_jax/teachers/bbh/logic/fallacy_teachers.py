@@ -1,0 +1,342 @@
+"""The teacher of formal_fallacies: whether premises force a conclusion."""
+
+import itertools
+import random
+import re
+from collections.abc import Sequence
+from typing import Any, Final, override
+
+from r1ci_jax.teachers.bbh.bbh_phrases import read_body, write
+from r1ci_jax.teachers.bbh.logic.syllogism_parsing import (
+    Argument,
+    Formula,
+    Statement,
+    holds,
+    negate,
+    read_argument,
+)
+from r1ci_jax.teachers.teacher import Step, Teacher
+
+_FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "truth table": (
+        (
+            "What $scope can be like is decided by $n properties, so there are 2**$n kinds. The "
+            "argument is invalid exactly if some kind meets the premises and not the conclusion.",
+            "I search the truth table of the $n properties for a counterexample: all premises "
+            "true, the conclusion false.",
+        ),
+        """
+from itertools import product
+
+$legend
+
+
+def premises($letters):
+    return all([
+$premises
+    ])
+
+
+def conclusion($letters):
+    return $conclusion
+
+
+$counter = [row for row in product([False, True], repeat=$n)
+            if premises(*row) and not conclusion(*row)]
+print("invalid" if $counter else "valid")
+""",
+    ),
+    "sympy": (
+        (
+            "With $n properties as symbols, the argument is valid if the premises together with "
+            "the negated conclusion cannot be satisfied; sympy decides that.",
+            "I write the statements as formulas about $scope and ask sympy whether premises and "
+            "negated conclusion contradict each other.",
+        ),
+        """
+from sympy import symbols
+from sympy.logic.boolalg import And, Not, Or
+from sympy.logic.inference import satisfiable
+
+$legend
+$letters = symbols("$letters")
+premises = [
+$symbolic
+]
+conclusion = $symbolic_conclusion
+$counter = satisfiable(And(*premises, Not(conclusion)))
+print("invalid" if $counter else "valid")
+""",
+    ),
+    "elimination": (
+        (
+            "I start from all 2**$n combinations of the $n properties and strike out what each "
+            "premise forbids; the conclusion has to hold in all that is left.",
+            "Every premise removes combinations of the $n properties. The argument is valid if "
+            "what remains always has the conclusion.",
+        ),
+        """
+$legend
+remaining = []
+for code in range(2 ** $n):
+    $letters = (bool(code >> k & 1) for k in range($n))
+    rules = [
+$premises_deep
+    ]
+    if all(rules):
+        remaining.append($conclusion)
+print("valid" if all(remaining) else "invalid")
+""",
+    ),
+}
+
+_LIST_WORDS: Final = (
+    "First which combinations of the $n properties the premises permit.",
+    "I count what every premise leaves of the 2**$n combinations.",
+)
+_LIST: Final = """
+from itertools import product
+
+$legend
+rows = list(product([False, True], repeat=$n))
+for rule in [
+$lambdas
+]:
+    rows = [row for row in rows if rule(*row)]
+    print("combinations left:", len(rows))
+"""
+
+_SLIP_WORDS: Final = (
+    "I look for a combination of the $n properties that has premises and conclusion together.",
+    "The argument should be valid if its $count statements fit together.",
+)
+_SLIP: Final = """
+from itertools import product
+
+$legend
+found = False
+for $letters in product([False, True], repeat=$n):
+    if all([
+$premises_deep
+        $conclusion,
+    ]):
+        found = True
+print("valid" if found else "invalid")
+"""
+
+_CHECK_WORDS: Final = (
+    "I go through the combinations by nested choices and count the counterexamples; $answer "
+    "means that there $must.",
+    "A count of the counterexamples must agree with $answer.",
+)
+_CHECK: Final = """
+from itertools import product
+
+$legend
+rules = [
+$lambdas
+]
+refute = lambda $letters: $denied
+count = sum(
+    refute(*row) and all(rule(*row) for rule in rules)
+    for row in product([False, True], repeat=$n)
+)
+claimed = "$answer"
+print((count == 0) == (claimed == "valid"))
+"""
+
+_NAMES: Final = {"counter": ("counterexamples", "refutations", "exceptions", "against")}
+
+
+def _flatten(formula: Formula) -> Formula:
+    """Join `a and (b and c)` to `a and b and c`; the same with `or`."""
+    if formula[0] not in ("and", "or"):
+        return formula
+    parts: list[Formula] = []
+    for part in formula[1:]:
+        assert isinstance(part, tuple)
+        flat = _flatten(part)
+        if flat[0] == formula[0]:
+            parts += [inner for inner in flat[1:] if isinstance(inner, tuple)]
+        else:
+            parts.append(flat)
+    return (formula[0], *parts)
+
+
+def _python(formula: Formula, *, inner: bool = False) -> str:
+    """Write a formula as Python."""
+    match _flatten(formula):
+        case ("is", str(letter)):
+            return letter
+        case ("not", tuple(part)):
+            return f"not {_python(part, inner=True)}"
+        case (word, *parts):
+            joined = f" {word} ".join(_python(p, inner=True) for p in parts if isinstance(p, tuple))
+            return f"({joined})" if inner and len(parts) > 1 else joined
+        case _:
+            raise AssertionError(formula)
+
+
+def _sympy(formula: Formula) -> str:
+    match _flatten(formula):
+        case ("is", str(letter)):
+            return letter
+        case (word, *parts):
+            name = str(word).capitalize()
+            return f"{name}({', '.join(_sympy(p) for p in parts if isinstance(p, tuple))})"
+        case _:
+            raise AssertionError(formula)
+
+
+def _relevant(data: Argument) -> list[Statement] | None:
+    """Return the premises of which a counterexample consists; None without one to ask about.
+
+    A conclusion on somebody is refuted by a world where nobody is so: then the one of whom the
+    premises tell is not so either. A conclusion on everybody is refuted by anybody.
+    """
+    general = [p for p in data.premises if p.quantity == "all"]
+    named = [p for p in data.premises if p.quantity == "one"]
+    some = [p for p in data.premises if p.quantity == "some"]
+    if data.conclusion.quantity == "all":
+        return general
+    if data.conclusion.quantity == "one":
+        return [*general, *named]
+    if len(some) + bool(named) > 1:
+        return None
+    return [*general, *named, *some]
+
+
+def is_valid(data: Argument) -> bool:
+    """Return whether no combination meets the premises and not the conclusion."""
+    return all(holds(data.conclusion.formula, true) for true in _permitted(data))
+
+
+def _rows(data: Argument) -> list[dict[str, bool]]:
+    """Return all combinations of the properties."""
+    letters = [chr(ord("a") + k) for k in range(len(data.predicates))]
+    return [
+        dict(zip(letters, values, strict=True))
+        for values in itertools.product((False, True), repeat=len(letters))
+    ]
+
+
+def _permitted(data: Argument) -> list[dict[str, bool]]:
+    """Return the combinations that the premises permit."""
+    premises = [p.formula for p in _relevant(data) or data.premises]
+    return [true for true in _rows(data) if all(holds(p, true) for p in premises)]
+
+
+class FormalFallacies(Teacher[Argument]):
+    """Looks for a counterexample."""
+
+    task = "bbh_formal_fallacies"
+    forms = tuple(_FORMS)
+
+    @override
+    def parse(self, question: str) -> Argument:
+        text = read_body(question).partition("\nIs the argument, given")[0]
+        return read_argument(text)
+
+    def _values(self, data: Argument) -> dict[str, object]:
+        premises = _relevant(data) or list(data.premises)
+        letters = [chr(ord("a") + k) for k in range(len(data.predicates))]
+        scope = {"all": "anybody or anything", "some": "the one that the premises tell of"}
+        return {
+            "n": len(letters),
+            "letters": ", ".join(letters),
+            "legend": "\n".join(
+                f"# {letter}: {name}" for letter, name in zip(letters, data.predicates, strict=True)
+            ),
+            "scope": scope.get(data.conclusion.quantity, "the one who is named"),
+            "premises": "\n".join(f"        {_python(p.formula)},  # {_told(p)}" for p in premises),
+            "premises_deep": _lines(premises, 8),
+            "lambdas": "\n".join(
+                f"    lambda {', '.join(letters)}: {_python(p.formula)}," for p in premises
+            ),
+            "symbolic": "\n".join(f"    {_sympy(p.formula)},  # {_told(p)}" for p in premises),
+            "conclusion": _python(data.conclusion.formula),
+            "symbolic_conclusion": _sympy(data.conclusion.formula),
+            "denied": _python(negate(data.conclusion.formula)),
+            "count": len(premises) + 1,
+        }
+
+    @override
+    def step(self, data: Argument, form: str, rng: random.Random) -> Step:
+        words, template = _FORMS[form]
+        step = write(rng, words, template, self._values(data), _NAMES)
+        return Step(words=self._reading(data, rng) + step.words, code=step.code)
+
+    def _reading(self, data: Argument, rng: random.Random) -> str:
+        """Say which premises the counterexample is about."""
+        left_out = len(data.premises) - len(_relevant(data) or data.premises)
+        quantity = data.conclusion.quantity
+        if quantity == "some":
+            return rng.choice(
+                (
+                    "If the conclusion were false, nobody would be as it says, not even the one "
+                    "the premises speak of. ",
+                    "The premises present one example; the question is whether it must also be an "
+                    "example of the conclusion. ",
+                )
+            )
+        if left_out and quantity == "all":
+            return "The conclusion is about all, for which only the general premises help. "
+        return ""
+
+    @override
+    def check(self, data: Argument, answer: str, rng: random.Random) -> Step:
+        must = "is none" if answer == "valid" else "is at least one"
+        values = self._values(data) | {"answer": answer, "must": must}
+        return write(rng, _CHECK_WORDS, _CHECK, values, _NAMES)
+
+    @override
+    def small_case(self, data: Argument, rng: random.Random) -> Step:
+        return write(rng, _LIST_WORDS, _LIST, self._values(data), _NAMES)
+
+    @override
+    def first_attempt(self, data: Argument, rng: random.Random) -> Step | None:
+        if is_valid(data):
+            return None
+        formulas = [p.formula for p in _relevant(data) or data.premises]
+        if not any(holds(("and", *formulas, data.conclusion.formula), t) for t in _rows(data)):
+            return None
+        return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
+
+    @override
+    def in_words(self, data: Argument, rng: random.Random) -> tuple[str, str] | None:
+        permitted = _permitted(data)
+        if len(permitted) > 4 or not permitted:
+            return None
+        legend = "; ".join(
+            f"{chr(ord('a') + k)} for {name}" for k, name in enumerate(data.predicates)
+        )
+        lines = []
+        for true in permitted:
+            told = ", ".join(letter if yes else f"not {letter}" for letter, yes in true.items())
+            fits = "holds" if holds(data.conclusion.formula, true) else "fails"
+            lines.append(f"{told}: the conclusion {fits}.")
+        opening = rng.choice(
+            (
+                "The premises permit only these combinations.",
+                "Going through the combinations, the premises leave these.",
+            )
+        )
+        text = f"I write {legend}. {self._reading(data, rng)}{opening}\n" + "\n".join(lines)
+        return text, "valid" if is_valid(data) else "invalid"
+
+    @override
+    def wrong_answer(self, data: Argument, answer: str, rng: random.Random) -> str:
+        return "invalid" if answer == "valid" else "valid"
+
+
+def _told(statement: Statement) -> str:
+    """Return the statement with its letters, in a few words."""
+    text = re.sub(r"P(\d+)", lambda found: chr(ord("a") + int(found[1])), statement.words)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _lines(premises: Sequence[Statement], indent: int) -> str:
+    return "\n".join(" " * indent + _python(p.formula) + "," for p in premises)
+
+
+TEACHERS: tuple[Teacher[Any], ...] = (FormalFallacies(),)

@@ -1,0 +1,288 @@
+"""The teacher of navigate: whether a walk ends where it began."""
+
+import dataclasses
+import random
+import re
+from typing import Any, Final, override
+
+from r1ci_jax.teachers.bbh.bbh_phrases import match, quote, read_body, wrap_items, write
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+
+_TURNS: Final = {"left": 1, "around": 2, "right": 3}
+_SIDES: Final = {"forward": 0, "left": 1, "backward": 2, "right": 3}
+_NAMES: Final = {
+    "x y": ("x y", "east north", "across ahead"),
+    "moves": ("moves", "walk", "steps", "instructions"),
+    "position": ("position", "place", "here", "location"),
+    "heading": ("heading", "facing", "direction"),
+    "count": ("n", "count", "paces"),
+}
+
+_FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "complex numbers": (
+        (
+            "Positions are complex numbers here: a left turn multiplies the heading by 1j, and the "
+            "walk of $number_of instructions closes if the sum of all steps is 0.",
+            "In the complex plane, turning left is multiplication by 1j. I add up the $paces paces "
+            "and compare with the start.",
+        ),
+        """
+$moves = $rows
+turn = {"left": 1j, "around": -1, "right": -1j}
+side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
+$position, $heading = 0, 1j
+for action, where, $count in $moves:
+    if action == "turn":
+        $heading *= turn[where]
+    else:
+        $position += $count * $heading * side[where]
+print("Yes" if $position == 0 else "No")
+""",
+    ),
+    "grid": (
+        (
+            "I walk on a grid with four compass directions and compare the last square with the "
+            "first. There are $number_of instructions.",
+            "A simulation on integer coordinates: the heading is 0 to 3 clockwise, and a step to a "
+            "side is a step in a shifted direction.",
+        ),
+        """
+# Directions clockwise, starting with the one that I face.
+offsets = [(0, 1), (1, 0), (0, -1), (-1, 0)]
+clockwise = {"forward": 0, "right": 1, "backward": 2, "around": 2, "left": 3}
+$x = $y = $heading = 0
+for action, where, $count in $rows:
+    if action == "turn":
+        $heading = ($heading + clockwise[where]) % 4
+    else:
+        dx, dy = offsets[($heading + clockwise[where]) % 4]
+        $x += $count * dx
+        $y += $count * dy
+print("Yes" if ($x, $y) == (0, 0) else "No")
+""",
+    ),
+    "read the sentences": (
+        (
+            "I let the script read the instructions as they are written and track position and "
+            "heading.",
+            "The sentences have a fixed form, so regular expressions can parse them; then it is "
+            "vector addition of the $paces paces.",
+        ),
+        """
+import re
+
+text = \"\"\"$text\"\"\"
+$x, $y = 0, 0
+dx, dy = 0, 1
+for turn, $count, side in re.findall(r"Turn (\\w+)|Take (\\d+) steps?(?: (\\w+))?", text):
+    if turn == "left":
+        dx, dy = -dy, dx
+    elif turn == "right":
+        dx, dy = dy, -dx
+    elif turn == "around":
+        dx, dy = -dx, -dy
+    else:
+        ways = {"backward": (-dx, -dy), "left": (-dy, dx), "right": (dy, -dx)}
+        to_x, to_y = ways.get(side, (dx, dy))  # forward where no side is named
+        $x += int($count) * to_x
+        $y += int($count) * to_y
+print("Yes" if $x == $y == 0 else "No")
+""",
+    ),
+    "balance": (
+        (
+            "I return only if the paces in opposite directions cancel. So I add up how far I go in "
+            "each of the four directions.",
+            "Totals for each of the four directions suffice: front against back, left against "
+            "right.",
+        ),
+        """
+from collections import Counter
+
+totals = Counter()
+quarter = {"forward": 0, "left": 1, "backward": 2, "around": 2, "right": 3}
+$heading = 0  # quarter turns to the left
+for action, where, $count in $rows:
+    if action == "turn":
+        $heading += quarter[where]
+    else:
+        totals[($heading + quarter[where]) % 4] += $count
+print("Yes" if totals[0] == totals[2] and totals[1] == totals[3] else "No")
+""",
+    ),
+}
+
+_CHECK_WORDS: Final = (
+    "I walk the instructions backwards from the start: whoever returns in one direction returns in "
+    "the other as well.",
+    "The reversed walk must agree with the answer $answer.",
+)
+_CHECK: Final = """
+claimed = $claimed
+$position, $heading = 0, 1
+turn = {"left": 1j, "around": -1, "right": -1j}
+side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
+for action, where, $count in reversed($rows):
+    if action == "turn":
+        $heading /= turn[where]
+    else:
+        $position -= $count * $heading * side[where]
+print(($position == 0) == claimed)
+"""
+
+_TRAIL_WORDS: Final = (
+    "First the places that the walk comes through.",
+    "I print the position after each of the $number_of instructions.",
+)
+_TRAIL: Final = """
+turn = {"left": 1j, "around": -1, "right": -1j}
+side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
+$position, $heading = 0, 1j
+for action, where, $count in $rows:
+    if action == "turn":
+        $heading *= turn[where]
+    else:
+        $position += $count * $heading * side[where]
+    print(action, where, "->", (int($position.real), int($position.imag)))
+"""
+
+_SLIP_WORDS: Final = (
+    "The paces along one line: forward counts as plus, backward as minus, turning around changes "
+    "the sign.",
+    "I keep a single signed distance over the $number_of instructions.",
+)
+_SLIP: Final = """
+distance, sign = 0, 1
+for action, where, $count in $rows:
+    if where == "around":
+        sign = -sign
+    elif action == "step":
+        distance += -sign * $count if where in ("backward", "right") else sign * $count
+print("Yes" if distance == 0 else "No")
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Walk:
+    """The instructions: (`turn` or `step`, the direction, the number of steps)."""
+
+    text: str
+    moves: tuple[tuple[str, str, int], ...]
+
+    def position(self) -> tuple[int, int]:
+        """Return how far to the right of the start and before it the walk ends."""
+        return self.trail()[-1]
+
+    def trail(self) -> list[tuple[int, int]]:
+        """Return the position after every instruction."""
+        place, heading, places = 0j, 1j, [(0, 0)]
+        for action, where, count in self.moves:
+            if action == "turn":
+                heading *= 1j ** _TURNS[where]
+            else:
+                place += count * heading * 1j ** _SIDES[where]
+            places.append((round(place.real), round(place.imag)))
+        return places
+
+
+class Navigate(Teacher[Walk]):
+    """Follows the instructions."""
+
+    task = "bbh_navigate"
+    forms = tuple(_FORMS)
+
+    @override
+    def parse(self, question: str) -> Walk:
+        found = match(
+            r"If you follow these instructions, do you return to the starting point\? (.+)",
+            read_body(question),
+        )
+        moves: list[tuple[str, str, int]] = []
+        for sentence in re.split(r"(?<=\.) ", found[1]):
+            if sentence == "Always face forward.":
+                continue
+            turn = re.fullmatch(r"Turn (left|right|around)\.", sentence)
+            step = re.fullmatch(r"Take (\d+) steps?(?: (forward|backward|left|right))?\.", sentence)
+            if turn is not None:
+                moves.append(("turn", turn[1], 0))
+            elif step is not None:
+                moves.append(("step", step[2] or "forward", int(step[1])))
+            else:
+                raise UnreadableQuestionError(f"an unknown instruction: {sentence!r}")
+        return Walk(text=found[1], moves=tuple(moves))
+
+    def _values(self, data: Walk) -> dict[str, object]:
+        rows = [f"({quote(a)}, {quote(b)}, {n})" for a, b, n in data.moves]
+        return {
+            "rows": wrap_items(rows, "[", "]"),
+            "text": "\n".join(_fold(data.text)),
+            "number_of": len(data.moves),
+            "paces": sum(n for _, _, n in data.moves),
+        }
+
+    @override
+    def step(self, data: Walk, form: str, rng: random.Random) -> Step:
+        words, template = _FORMS[form]
+        return write(rng, words, template, self._values(data), _NAMES)
+
+    @override
+    def check(self, data: Walk, answer: str, rng: random.Random) -> Step:
+        values = self._values(data) | {"answer": answer, "claimed": answer == "Yes"}
+        return write(rng, _CHECK_WORDS, _CHECK, values, _NAMES)
+
+    @override
+    def small_case(self, data: Walk, rng: random.Random) -> Step:
+        return write(rng, _TRAIL_WORDS, _TRAIL, self._values(data), _NAMES)
+
+    @override
+    def first_attempt(self, data: Walk, rng: random.Random) -> Step | None:
+        distance, sign = 0, 1
+        for action, where, count in data.moves:
+            if where == "around":
+                sign = -sign
+            elif action == "step":
+                distance += sign * (-count if where in ("backward", "right") else count)
+        if (distance == 0) == (data.position() == (0, 0)):
+            return None
+        return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
+
+    @override
+    def in_words(self, data: Walk, rng: random.Random) -> tuple[str, str]:
+        lines = []
+        heading = 0
+        compass = ("north", "west", "south", "east")
+        for (action, where, count), place in zip(data.moves, data.trail()[1:], strict=True):
+            if action == "turn":
+                heading = (heading + _TURNS[where]) % 4
+                lines.append(f"Turn {where}: now I face {compass[heading]}.")
+            else:
+                way = compass[(heading + _SIDES[where]) % 4]
+                lines.append(f"{count} {way}: I am at {place}.")
+        opening = rng.choice(
+            (
+                "I start at (0, 0) and face north; the first coordinate grows to the east.",
+                "Let north be where I look at first, and (east, north) my position from (0, 0).",
+            )
+        )
+        home = data.position() == (0, 0)
+        last = f"The end is {data.position()}, " + (
+            "the start." if home else "which is not the start."
+        )
+        return "\n".join([opening, *lines, last]), "Yes" if home else "No"
+
+    @override
+    def wrong_answer(self, data: Walk, answer: str, rng: random.Random) -> str:
+        return "No" if answer == "Yes" else "Yes"
+
+
+def _fold(text: str) -> list[str]:
+    """Break a text into lines after sentences."""
+    lines = [""]
+    for sentence in re.split(r"(?<=\.) ", text):
+        if lines[-1] and len(lines[-1]) + len(sentence) > 80:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {sentence}".strip()
+    return lines
+
+
+TEACHERS: tuple[Teacher[Any], ...] = (Navigate(),)

@@ -1,0 +1,190 @@
+"""Teachers of dyck_languages and word_sorting."""
+
+import dataclasses
+import random
+from typing import Any, Final, override
+
+from r1ci_jax.teachers.bbh import sequence_scripts as scripts
+from r1ci_jax.teachers.bbh.bbh_phrases import list_literal, match, quote, read_body, write
+from r1ci_jax.teachers.teacher import Step, Teacher
+
+_PARTNER: Final = {"(": ")", "[": "]", "{": "}", "<": ">"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Brackets:
+    """The brackets that are given."""
+
+    given: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Words:
+    """The words to sort, in the order of the question."""
+
+    words: tuple[str, ...]
+
+
+def open_brackets(given: tuple[str, ...]) -> list[str]:
+    """Return the brackets that are still open, in order."""
+    stack: list[str] = []
+    for bracket in given:
+        if bracket in _PARTNER:
+            stack.append(bracket)
+        elif stack:
+            stack.pop()
+    return stack
+
+
+class DyckLanguages(Teacher[Brackets]):
+    """Closes the brackets that are still open."""
+
+    task = "bbh_dyck_languages"
+    forms = ("stack", "cancel pairs", "append closers", "recursion")
+
+    @override
+    def parse(self, question: str) -> Brackets:
+        found = match(
+            r"Complete the rest of the sequence, making sure that the parentheses are closed "
+            r"properly\. Input: ([\[\](){}<> ]+)",
+            read_body(question),
+        )
+        return Brackets(given=tuple(found[1].split()))
+
+    @override
+    def step(self, data: Brackets, form: str, rng: random.Random) -> Step:
+        words, template = scripts.DYCK[form]
+        return write(rng, words, template, self._values(data), scripts.NAMES)
+
+    def _values(self, data: Brackets) -> dict[str, object]:
+        return {"given": " ".join(data.given), "count": len(data.given)}
+
+    @override
+    def check(self, data: Brackets, answer: str, rng: random.Random) -> Step:
+        values = self._values(data) | {"answer": answer}
+        return write(rng, scripts.DYCK_CHECK_WORDS, scripts.DYCK_CHECK, values, scripts.NAMES)
+
+    @override
+    def small_case(self, data: Brackets, rng: random.Random) -> Step:
+        values = self._values(data)
+        return write(rng, scripts.DYCK_DEPTH_WORDS, scripts.DYCK_DEPTH, values, scripts.NAMES)
+
+    @override
+    def first_attempt(self, data: Brackets, rng: random.Random) -> Step | None:
+        still = open_brackets(data.given)
+        if still == still[::-1]:
+            return None
+        values = self._values(data)
+        return write(rng, scripts.DYCK_SLIP_WORDS, scripts.DYCK_SLIP, values, scripts.NAMES)
+
+    @override
+    def in_words(self, data: Brackets, rng: random.Random) -> tuple[str, str] | None:
+        if len(data.given) > 24:
+            return None
+        stack: list[str] = []
+        lines = []
+        for bracket in data.given:
+            if bracket in _PARTNER:
+                stack.append(bracket)
+                lines.append(f"{bracket} opens; open: {' '.join(stack)}")
+            else:
+                stack.pop()
+                lines.append(f"{bracket} closes; open: {' '.join(stack) or 'none'}")
+        answer = " ".join(_PARTNER[bracket] for bracket in reversed(stack))
+        opening = rng.choice(
+            (
+                "I follow the brackets from left to right and keep those that are still open.",
+                "Reading left to right, with the list of open brackets after each one:",
+            )
+        )
+        closing = (
+            f"Open at the end: {' '.join(stack)}. They are closed from the last one to the first."
+        )
+        return "\n".join([opening, *lines, closing]), answer
+
+    @override
+    def wrong_answer(self, data: Brackets, answer: str, rng: random.Random) -> str:
+        reversed_order = answer.split()[::-1]
+        if reversed_order != answer.split():
+            return " ".join(reversed_order)
+        return f"{answer} {answer.split()[0]}"
+
+
+class WordSorting(Teacher[Words]):
+    """Sorts words alphabetically."""
+
+    task = "bbh_word_sorting"
+    forms = ("sorted", "binary insertion", "merge sort", "selection", "heap")
+
+    @override
+    def parse(self, question: str) -> Words:
+        found = match(r"Sort the following words alphabetically: List: (.+)", read_body(question))
+        return Words(words=tuple(found[1].split()))
+
+    @override
+    def step(self, data: Words, form: str, rng: random.Random) -> Step:
+        said, template = scripts.SORTING[form]
+        return write(rng, said, template, self._values(data), scripts.NAMES)
+
+    def _values(self, data: Words) -> dict[str, object]:
+        given = data.words
+        return {
+            "given": list_literal(given),
+            "count": len(given),
+            "first": given[0],
+            "last": given[-1],
+        }
+
+    @override
+    def check(self, data: Words, answer: str, rng: random.Random) -> Step:
+        values = self._values(data) | {"answer": quote(answer)}
+        return write(rng, scripts.SORT_CHECK_WORDS, scripts.SORT_CHECK, values, scripts.NAMES)
+
+    @override
+    def small_case(self, data: Words, rng: random.Random) -> Step:
+        values = self._values(data)
+        return write(rng, scripts.SORT_GROUPS_WORDS, scripts.SORT_GROUPS, values, scripts.NAMES)
+
+    @override
+    def first_attempt(self, data: Words, rng: random.Random) -> Step | None:
+        if sorted(data.words, key=lambda word: word[0]) == sorted(data.words):
+            return None
+        values = self._values(data)
+        return write(rng, scripts.SORT_SLIP_WORDS, scripts.SORT_SLIP, values, scripts.NAMES)
+
+    @override
+    def in_words(self, data: Words, rng: random.Random) -> tuple[str, str] | None:
+        if len(data.words) > 10:
+            return None
+        groups: dict[str, list[str]] = {}
+        for word in data.words:
+            groups.setdefault(word[0], []).append(word)
+        lines = []
+        for letter in sorted(groups):
+            here = sorted(groups[letter])
+            if len(here) == 1:
+                lines.append(f"{letter}: {here[0]}")
+            else:
+                lines.append(f"{letter}: {', '.join(groups[letter])}; in order {', '.join(here)}")
+        opening = rng.choice(
+            (
+                f"I group the {len(data.words)} words by their first letter and order each group "
+                "by the later letters.",
+                f"First letters decide most of the {len(data.words)} words; where they agree, the "
+                "next letter does.",
+            )
+        )
+        return "\n".join([opening, *lines]), " ".join(sorted(data.words))
+
+    @override
+    def wrong_answer(self, data: Words, answer: str, rng: random.Random) -> str | None:
+        words = answer.split()
+        places = [n for n in range(len(words) - 1) if words[n] != words[n + 1]]
+        if not places:
+            return None
+        n = rng.choice(places)
+        words[n], words[n + 1] = words[n + 1], words[n]
+        return " ".join(words)
+
+
+TEACHERS: tuple[Teacher[Any], ...] = (DyckLanguages(), WordSorting())

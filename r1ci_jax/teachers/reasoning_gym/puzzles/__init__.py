@@ -1,0 +1,1 @@
+"""Teachers of the puzzles of Reasoning-Gym: searches, tables, statements, machines."""

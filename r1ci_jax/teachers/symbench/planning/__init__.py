@@ -1,0 +1,1 @@
+"""Teachers of the SymBench tasks that move things on boards and in stacks."""

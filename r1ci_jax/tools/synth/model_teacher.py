@@ -1,0 +1,283 @@
+"""A model as the teacher: rejection sampling with our own sampler and interpreter.
+
+Round by round every open question gets one more trajectory, at the round's temperature. The correct
+ones are kept; a question is open until it has enough, or its task has.
+"""
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, cast
+
+from flax import nnx
+
+from r1ci_jax.config import Experiment, SamplingParams
+from r1ci_jax.data.demonstrations import AGENTS, Agent, Demonstration, Segment
+from r1ci_jax.data.external import scripts, selection
+from r1ci_jax.data.external.selection import Made, Rejection, Selection, Turn
+from r1ci_jax.errors import UserError
+from r1ci_jax.evaluate import evaluation
+from r1ci_jax.model import sampler_weights
+from r1ci_jax.ranges import Checked, Count, Entries, Positive, Range
+from r1ci_jax.rollout import agents
+from r1ci_jax.rollout.runner import Request, Runner
+from r1ci_jax.rollout.trajectory import RolloutId, StopReason, Trajectory
+from r1ci_jax.runtime import metrics
+from r1ci_jax.runtime.run_dir import RunDir
+from r1ci_jax.sampling import stop_automaton
+from r1ci_jax.sampling.engine import Engine
+from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import first_stop, prompts, protocol
+from r1ci_jax.text.protocol import Stop
+from r1ci_jax.text.tokenizer import Tokenizer
+from r1ci_jax.train import load_model
+
+_CUT_OFF: Final = frozenset(
+    (StopReason.MAX_TOKENS, StopReason.MAX_TURN_TOKENS, StopReason.CONTEXT_FULL)
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelTeacherConfig(Checked, section="teacher"):
+    """How a model is sampled."""
+
+    samples_per_question: Count = 8
+    """Trajectories to a question at most."""
+    keep_per_question: Count = 1
+    """Correct, distinct trajectories that are kept of a question."""
+    temperatures: Annotated[tuple[Positive, ...], Entries()] = (0.6, 0.8, 1.0, 1.2)
+    """Temperature of the i-th trajectory to a question, in a cycle."""
+    top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
+    """Nucleus filter."""
+    agents: Annotated[tuple[str, ...], Entries(order="distinct")] = ("code_agent",)
+    """Ways of answering, by question in a cycle."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if unknown := sorted({*self.agents} - {*AGENTS}):
+            raise UserError(f"teacher.agents has {unknown[0]!r}; choose from {', '.join(AGENTS)}")
+
+    def agent(self, number: int) -> Agent:
+        """Return the way in which a question is answered."""
+        return cast(Agent, self.agents[number % len(self.agents)])
+
+    def sampling(self, sample: int) -> SamplingParams:
+        """Return the distribution of the trajectory of this number."""
+        temperature = self.temperatures[sample % len(self.temperatures)]
+        return SamplingParams(temperature=temperature, top_p=self.top_p)
+
+
+def open_runner(name: str, experiment: Experiment, sandbox: Sandbox, *, seed: int) -> Runner:
+    """Load a model and return a runner with the experiment's sampler and limits.
+
+    Args:
+        name: A run directory, a Hugging Face directory or hub id, or a preset.
+        experiment: Its sampler and limits are used.
+        sandbox: Runs the scripts.
+        seed: The seed of all trajectories.
+
+    Raises:
+        UserError: There is no such model.
+    """
+    dtype = experiment.sampler.dtype
+    instructions: Mapping[str, str] = prompts.INSTRUCTIONS
+    if RunDir.is_at(Path(name)):
+        run = RunDir.view(Path(name))
+        model, tokenizer = load_model.load_from_run(run, None, dtype)
+        if not run.config["experiment"]["model"]["checkpoint"]:
+            instructions = prompts.NO_INSTRUCTIONS
+    else:
+        model, tokenizer = load_model.load_published(name, dtype)
+    engine = Engine(
+        model.config,
+        experiment.sampler,
+        stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes()),
+        stop_token_ids=tokenizer.stop_token_ids,
+        seed=seed,
+    )
+    runner = Runner(engine, sandbox, tokenizer, experiment.limits, instructions=instructions)
+    weights = sampler_weights.from_trainer_params(
+        nnx.state(model),
+        model.config,
+        dtype=dtype,
+        quantization=experiment.sampler.weight_quantization,
+    )
+    runner.load(weights)
+    return runner
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelTeacher:
+    """Samples trajectories from a model, and keeps the correct ones."""
+
+    runner: Runner
+    config: ModelTeacherConfig
+    path: Path
+    """File of what each trajectory came to; an interrupted run continues from it."""
+    instructions: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: prompts.NO_INSTRUCTIONS
+    )
+    """Instructions of the policy that is to learn, by agent; the runner has the teacher's."""
+
+    def teach(
+        self,
+        examples: Sequence[Example],
+        collected: Selection,
+        *,
+        report: Callable[[int, int], None] | None = None,
+    ) -> Made:
+        """Sample trajectories to all examples, round by round.
+
+        `report` is called with the number of trajectories sampled, and the most there can be.
+
+        Raises:
+            UserError: A question does not fit into the cache.
+        """
+        total = len(examples) * self.config.samples_per_question
+        kept = collections.Counter[str]()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with metrics.JsonlLog(self.path) as log:
+            for sample in range(self.config.samples_per_question):
+                open_questions = [
+                    (number, example)
+                    for number, example in enumerate(examples)
+                    if kept[example.id] < self.config.keep_per_question
+                    and not collected.is_full(example.task)
+                ]
+                begun = sample * len(examples)
+                for example, offered in self._round(sample, open_questions, log):
+                    begun += 1
+                    if collected.offer(offered) is None:
+                        kept[example.id] += 1
+                    if report is not None:
+                        report(begun, total)
+        return collected.made()
+
+    def _round(
+        self, sample: int, questions: Sequence[tuple[int, Example]], log: metrics.JsonlLog
+    ) -> Iterator[tuple[Example, Demonstration | Rejection]]:
+        """Yield one trajectory of each question in order, those on disk without sampling."""
+        known = self._known(sample)
+        size = max(evaluation.TRAJECTORIES_PER_SLOT * self.runner.sampler.slots, 1)
+        blocks = list(itertools.batched(questions, size))
+        missing = [any(example.id not in known for _, example in block) for block in blocks]
+        sampled = self.runner.run_batches(
+            self._requests(sample, block)
+            for block, is_missing in zip(blocks, missing, strict=True)
+            if is_missing
+        )
+        for block, is_missing in zip(blocks, missing, strict=True):
+            offers = self._offers([e for _, e in block], next(sampled)) if is_missing else ()
+            for (_, example), offered in zip(block, offers, strict=False):
+                if example.id not in known:
+                    known[example.id] = offered
+                    log.append(_record(sample, example, offered))
+            for _, example in block:
+                yield example, known[example.id]
+
+    def _requests(self, sample: int, block: Sequence[tuple[int, Example]]) -> list[Request]:
+        return [
+            Request(
+                example=example,
+                agent=agents.get(self.config.agent(number)),
+                rollout_id=RolloutId(number, sample),
+                sampling=self.config.sampling(sample),
+            )
+            for number, example in block
+        ]
+
+    def _offers(
+        self, examples: Sequence[Example], trajectories: Sequence[Trajectory]
+    ) -> list[Demonstration | Rejection]:
+        offers = [
+            demonstrate(example, trajectory, self.runner.tokenizer, self.instructions)
+            for example, trajectory in zip(examples, trajectories, strict=True)
+        ]
+        made = [each for each in offers if isinstance(each, Demonstration)]
+        unsteady = scripts.unsteady(made, self.runner.sandbox)
+        places = itertools.count()
+        return [
+            Rejection.UNSTEADY
+            if isinstance(each, Demonstration) and next(places) in unsteady
+            else each
+            for each in offers
+        ]
+
+    def _known(self, sample: int) -> dict[str, Demonstration | Rejection]:
+        """Return what an interrupted run has written of a round."""
+        fields = {"sample": int, "example_id": str}
+        records = metrics.read(self.path, required=fields)
+        return {
+            record["example_id"]: _offered(record)
+            for record in records
+            if record["sample"] == sample
+        }
+
+
+def demonstrate(
+    example: Example,
+    trajectory: Trajectory,
+    tokenizer: Tokenizer,
+    instructions: Mapping[str, str],
+) -> Demonstration | Rejection:
+    """Make a demonstration of a trajectory, or say why it is none."""
+    if not trajectory.is_valid:
+        return Rejection.SANDBOX_FAULT
+    calls = iter(trajectory.code_calls)
+    texts = _turn_texts(trajectory, tokenizer)
+    turns: list[Turn] = []
+    for number, text in enumerate(texts, start=1):
+        # The token that closes a fence may hold the line feed behind it.
+        said, stop, _ = first_stop.split_turn(text)
+        if stop is Stop.NONE:
+            is_cut = trajectory.stop in _CUT_OFF
+            return Rejection.CUT_OFF if is_cut else Rejection.NO_ANSWER
+        result = None
+        if stop is Stop.CODE:
+            call = next(calls, None)
+            if call is None:
+                is_many = trajectory.stop is StopReason.MAX_CODE_CALLS
+                return Rejection.MANY_SCRIPTS if is_many else Rejection.UNFINISHED_TURN
+            result = call.result
+        is_sent_back = stop is Stop.ANSWER and number < len(texts)
+        reply = prompts.CHECK_MESSAGE if is_sent_back else ""
+        turns.append(Turn(text=said, result=result, reply=reply))
+    agent = cast(Agent, trajectory.agent)
+    return selection.demonstration(example, turns, agent=agent, instructions=instructions)
+
+
+def _turn_texts(trajectory: Trajectory, tokenizer: Tokenizer) -> list[str]:
+    """Return the texts that the model wrote, one per turn."""
+    pairs = zip(trajectory.tokens, trajectory.sampled, strict=True)
+    return [
+        tokenizer.decode([t for t, _ in members if t not in tokenizer.stop_token_ids])
+        for sampled, members in itertools.groupby(pairs, key=lambda pair: pair[1])
+        if sampled
+    ]
+
+
+def _record(sample: int, example: Example, offered: Demonstration | Rejection) -> dict[str, Any]:
+    is_kept = isinstance(offered, Demonstration)
+    return {
+        "sample": sample,
+        "example_id": example.id,
+        "rejection": None if is_kept else offered.name,
+        "demonstration": dataclasses.asdict(offered) if is_kept else None,
+    }
+
+
+def _offered(record: Mapping[str, Any]) -> Demonstration | Rejection:
+    try:
+        if record["rejection"] is not None:
+            return Rejection[record["rejection"]]
+        raw = record["demonstration"]
+        segments = tuple(Segment(**segment) for segment in raw["segments"])
+        return Demonstration(**{**raw, "segments": segments})
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"a record of sample {record['sample']} to {record['example_id']} is of another "
+            "version; delete the file and sample again"
+        ) from error
