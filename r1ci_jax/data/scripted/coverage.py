@@ -34,8 +34,8 @@ def _head() -> Iterator[str]:
     yield "# The scripted teachers"
     yield ""
     yield (
-        "Made by `r1ci data stats RUN --teachers > docs/teachers.md` after `r1ci synth EXP`; a test "
-        "compares tasks, forms and strategies."
+        "Made by `r1ci data stats RUN --teachers > docs/teachers.md` after `r1ci synth EXP`; a "
+        "test compares tasks, forms and strategies."
     )
     yield ""
     yield (
