@@ -127,7 +127,8 @@ def test_shares_follow_the_weights_and_what_lacks_goes_to_the_rest() -> None:
     assert sum(table.values()) == pytest.approx(1)
     several = sum(weight for (_, kind), weight in table.items() if kind in MULTI_TURN)
     assert several == pytest.approx(0.7 * 0.6)
-    every = {kind for _, kind in table}
+    every: set[Kind] = set()
+    every.update(kind for _, kind in table)
     chosen = strategies.assign([every] * 1000, table, random.Random(0))
     counts = collections.Counter(chosen)
     assert all(abs(counts[s] - 1000 * weight) <= 2 for s, weight in table.items())
