@@ -5,11 +5,6 @@
 # make peers  what the benchmarks are compared with: torch (under Python 3.11) and google-tunix
 # make clean  remove what was installed or cached; runs/ stays
 
-# JAX's persistent compilation cache stays off: it writes its entries in place, so a killed process
-# (which the tests and the resume feature ask for) could leave a cut entry for the next one to trip
-# over, and its CPU code is not safe to share between machines. To use it all the same, set
-# JAX_COMPILATION_CACHE_DIR yourself.
-
 BIN := .venv/bin
 JOBS ?= 2
 

@@ -76,11 +76,12 @@ def scored(
     config = model.config
     kept = sampler_weights.from_trainer_params(model, config, quantization=storages[0])
     cache = kv_cache.init_cache(config, len(tokens_IT), LENGTH, jnp.float32, storages[1])
+    pages_RJ = kv_cache.contiguous_pages(len(tokens_IT), 1)
 
     @jax.jit
     def score(kept: Any, cache: kv_cache.Cache, tokens_IT: jax.Array) -> jax.Array:
         positions_IT = jnp.broadcast_to(jnp.arange(tokens_IT.shape[1])[None], tokens_IT.shape)
-        x_RTD, _ = kv_cache.extend(config, kept, cache, tokens_IT, positions_IT)
+        x_RTD, _ = kv_cache.extend(config, kept, cache, tokens_IT, positions_IT, pages_RJ)
         return jax.nn.log_softmax(kv_cache.logits(config, kept, x_RTD))
 
     logprobs_RTV = np.asarray(score(kept, cache, jnp.asarray(tokens_IT)))

@@ -23,6 +23,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # laws are about numbers, the same on every
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # [B] + [B, T] is a bug, not a broadcast
 os.environ.pop("JAX_NUM_CPU_DEVICES", None)
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # a cache would hide a compilation from its count
+os.environ["R1CI_COMPILATION_CACHE"] = "off"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that needs the network is not a test
 
 

@@ -1,7 +1,9 @@
 """`r1ci chat MODEL` starts a conversation with a model and a live interpreter."""
 
 import argparse
+import concurrent.futures
 import contextlib
+import importlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -84,11 +86,19 @@ def _run(args: argparse.Namespace) -> int:
     experiment = {} if run is None else run.config["experiment"]
     with terminal.reading_stdin():
         pass  # a closed one is reported before anything is loaded
-    # Start before JAX, so that the fork servers are not children of a process with threads.
-    with Sandbox(_sandbox_config(experiment)) as sandbox:
+    with concurrent.futures.ThreadPoolExecutor(1) as background:
+        # The fork server, a process of its own, starts as long as JAX takes to be imported.
+        background.submit(_import_model_code)
+        opened = Sandbox(_sandbox_config(experiment))
+    with opened as sandbox:
         conversation, view = _open(args, run, sandbox, sampling)
         conversation.reset(args.system)
         return _talk(conversation, view, is_json=args.json)
+
+
+def _import_model_code() -> None:
+    for name in ("tools.chat.conversation", "tools.chat.view", "train.load_model"):
+        importlib.import_module(f"r1ci_jax.{name}")
 
 
 def _sandbox_config(experiment: dict[str, Any]) -> SandboxConfig:
@@ -102,18 +112,20 @@ def _open(
     args: argparse.Namespace, run: RunDir | None, sandbox: Sandbox, sampling: SamplingParams
 ) -> tuple["Conversation", "View"]:
     """Load the model; by default answers may be as long as in its training."""
+    from r1ci_jax.runtime import compilation_cache
     from r1ci_jax.tools.chat import conversation as chat
     from r1ci_jax.tools.chat import view as chat_view
     from r1ci_jax.train import load_model
 
+    compilation_cache.enable()
     print(f"r1ci: loading {args.path}", file=sys.stderr)
     if run is None:
-        model, tokenizer = load_model.load_published(args.path, args.dtype)
+        model = load_model.load_published(args.path, args.dtype)
         instructions = "" if args.bare else prompts.INSTRUCTIONS["code_agent"]
         context = min(_CONTEXT, model.config.max_positions)
         limits = TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION)
     else:
-        model, tokenizer = load_model.load_from_run(run, args.model, args.dtype)
+        model = load_model.load_sampler_from_run(run, args.model, args.dtype)
         experiment = run.config["experiment"]
         is_pretrained = experiment["model"]["checkpoint"]
         has_instructions = is_pretrained and not args.bare
@@ -135,11 +147,11 @@ def _open(
             max_observation_tokens=limits.max_observation_tokens,
         )
     print("r1ci: compiling; /help lists the commands", file=sys.stderr)
-    runner = chat.make_runner(model, tokenizer, sandbox, limits, context=context, seed=args.seed)
+    runner = chat.make_runner(model, sandbox, limits, context=context, seed=args.seed)
     if args.json:
-        view: View = chat_view.JsonView(sys.stdout, tokenizer)
+        view: View = chat_view.JsonView(sys.stdout, model.tokenizer)
     else:
-        view = chat_view.TextView(sys.stdout, tokenizer, use_color=sys.stdout.isatty())
+        view = chat_view.TextView(sys.stdout, model.tokenizer, use_color=sys.stdout.isatty())
     return chat.Conversation(runner, sampling, view, instructions=instructions), view
 
 

@@ -86,7 +86,9 @@ def _run_stages(
         import jax
 
         from r1ci_jax import pipeline
+        from r1ci_jax.runtime import compilation_cache
 
+        compilation_cache.enable()
         directory.record_environment(
             devices=sorted({device.device_kind for device in jax.devices()})
         )

@@ -8,14 +8,11 @@ position changes neither the sums nor the maximum, not even in the last bit: a r
 depend on how many pages the other rows have.
 
 Axes: R rows, T new tokens, N query heads = K key/value heads x G, H head width, U pages, W
-positions of a page, J pages of a row.
+positions of a page, J pages of a row, Q queries of a key/value head (G x T).
 """
-
-import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, Mesh
 from jax.typing import DTypeLike
 
 from r1ci_jax.model import attention, quantization
@@ -53,7 +50,7 @@ def extend(
     heads = jax.P(rules.BATCH, None, "tensor")
     rows = jax.P(rules.BATCH)
     return jax.shard_map(
-        functools.partial(_extend_shard, mesh),
+        _extend_shard,
         mesh=mesh,
         in_specs=(pool, heads, new, new, rows, rows),
         out_specs=(heads, pool),
@@ -61,12 +58,17 @@ def extend(
     )(pair, q_RTNH, k_RTKH, v_RTKH, positions_RT, pages_RJ)
 
 
-def _extend_shard(mesh: Mesh | AbstractMesh, pair: Pair, *arrays: jax.Array):
+def _extend_shard(
+    pair: Pair,
+    q_RTNH: jax.Array,
+    k_RTKH: jax.Array,
+    v_RTKH: jax.Array,
+    positions_RT: jax.Array,
+    pages_RJ: jax.Array,
+) -> tuple[jax.Array, Pair]:
     """Extend the rows of one shard, whose pages are numbered from 0 there."""
-    *arrays, pages_RJ = arrays
     first = jax.lax.axis_index(rules.BATCH) * pair[0].shape[1]
-    del mesh
-    return _extend_local(pair, *arrays, pages_RJ - first)
+    return _extend_local(pair, q_RTNH, k_RTKH, v_RTKH, positions_RT, pages_RJ - first)
 
 
 def _extend_local(
@@ -86,17 +88,22 @@ def _write(
     pool: MaybeInt8, new_RTKH: jax.Array, positions_RT: jax.Array, pages_RJ: jax.Array
 ) -> MaybeInt8:
     """Scatter each token's heads to its page; drop what is padding."""
-    _, num_pages, width, *_ = pool.shape
-    page_of_RT = jnp.take_along_axis(
+    kv_heads, num_pages, width, *_ = pool.shape
+    page_RT = jnp.take_along_axis(
         pages_RJ, positions_RT // width, axis=1, mode="fill", fill_value=num_pages
     )
-    # Negative numbers would count from the end.
-    page_of_RT = jnp.where(page_of_RT < 0, num_pages, page_of_RT)
+    is_own_RT = (page_RT >= 0) & (page_RT < num_pages)
+    # The heads' rows of the pool as one axis: a scatter of whole rows keeps the pool's layout.
+    row_KRT = (
+        jnp.arange(kv_heads)[:, None, None] * (num_pages * width)
+        + (page_RT * width + positions_RT % width)[None]
+    )
+    row_KRT = jnp.where(is_own_RT[None], row_KRT, kv_heads * num_pages * width)
 
     def put(old: jax.Array, new: jax.Array) -> jax.Array:
-        # Two index arrays beside each other keep the heads axis in front.
+        rows = old.reshape(kv_heads * num_pages * width, *old.shape[3:])
         new = jnp.moveaxis(new.astype(old.dtype), 2, 0)
-        return old.at[:, page_of_RT, positions_RT % width].set(new, mode="drop")
+        return rows.at[row_KRT].set(new, mode="drop").reshape(old.shape)
 
     if isinstance(pool, quantization.Int8):
         return jax.tree.map(put, pool, quantization.quantize(new_RTKH, (3,)))
@@ -105,7 +112,15 @@ def _write(
 
 def _read(pool: MaybeInt8, page_R: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Read one page of every row, [K, R, W, H]; int8 values are returned in `dtype`."""
-    read = jax.tree.map(lambda x: x.at[:, page_R].get(mode="clip"), pool)
+    kv_heads, num_pages, *_ = pool.shape
+    page_R = jnp.clip(page_R, 0, num_pages - 1)
+    page_KR = jnp.arange(kv_heads)[:, None] * num_pages + page_R[None, :]
+
+    def take(pages: jax.Array) -> jax.Array:
+        flat = pages.reshape(kv_heads * num_pages, *pages.shape[2:])
+        return flat.at[page_KR].get(mode="promise_in_bounds")
+
+    read = jax.tree.map(take, pool)
     return (
         quantization.dequantize(read, (3,), dtype) if isinstance(read, quantization.Int8) else read
     )

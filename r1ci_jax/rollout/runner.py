@@ -46,6 +46,7 @@ class Runner(TrajectorySource):
         self.instructions = instructions
         self.turn_penalty_after = turn_penalty_after
         self.waited_seconds = self.slot_waited_seconds = 0.0
+        self.num_evicted = 0
         num_clip_tokens = len(tokenizer.encode(protocol.CLIP_MARK))
         if limits.max_observation_tokens < num_clip_tokens + 2:
             raise UserError(
@@ -216,6 +217,7 @@ class Runner(TrajectorySource):
             scheduler.close()
             self.waited_seconds += scheduler.waited_seconds
             self.slot_waited_seconds += scheduler.slot_waited_seconds
+            self.num_evicted += scheduler.num_evicted
 
     def new_episode(self, request: Request, *, first_step: int = 0) -> Episode:
         """Return an episode that is its prompt, with room for at least one sampled token."""

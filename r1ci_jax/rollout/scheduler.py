@@ -89,10 +89,10 @@ class RolloutScheduler:
         self._queue = iter(episodes)
         self._next_episode = next(self._queue, None)
         """The first episode that has not been in a slot yet."""
-        self._preempted: list[tuple[int, Episode]] = []
+        self._evicted: list[tuple[int, Episode]] = []
         """Heap of the episodes that gave up their slot, by age."""
         self._ages = itertools.count()
-        self.num_preempted = 0
+        self.num_evicted = 0
         """How often an episode gave up its slot."""
         self._episodes: dict[int, Episode] = {}
         """The episode in each slot."""
@@ -106,7 +106,7 @@ class RolloutScheduler:
 
     def chunks(self) -> Generator[int]:
         """Decode chunk by chunk until all episodes are done; yields how many are."""
-        while self._next_episode or self._preempted or self._episodes:
+        while self._next_episode or self._evicted or self._episodes:
             preemption.raise_if_preempted()
             self._step()
             yield self._num_done
@@ -177,12 +177,12 @@ class RolloutScheduler:
 
     def _peek(self) -> Episode | None:
         """Return the episode that enters next: of those that gave up their slot, the oldest."""
-        return self._preempted[0][1] if self._preempted else self._next_episode
+        return self._evicted[0][1] if self._evicted else self._next_episode
 
     def _pop(self) -> None:
         """Remove the episode that `_peek` returned from those that wait for a slot."""
-        if self._preempted:
-            heapq.heappop(self._preempted)
+        if self._evicted:
+            heapq.heappop(self._evicted)
         elif self._next_episode is not None:
             self._next_episode.age = next(self._ages)
             self._next_episode.began = time.monotonic()
@@ -199,16 +199,16 @@ class RolloutScheduler:
     def _resume(self, episode: Episode, count: int) -> None:
         """Let the episode's slot read the last `count` tokens and decode on."""
         while not self._engine.stage(episode.slot_input(count, self._limits)):
-            if not self._preempt_youngest(episode):
+            if not self._evict_youngest(episode):
                 return
 
     def _grow(self) -> None:
         """See to it that all decoding slots have memory for the next chunk."""
         while (slot := self._engine.grow()) is not None:
-            self._preempt_youngest(self._episodes[slot])
+            self._evict_youngest(self._episodes[slot])
 
-    def _preempt_youngest(self, needy: Episode) -> bool:
-        """Preempt the youngest decoding episode in whose memory `needy` lies.
+    def _evict_youngest(self, needy: Episode) -> bool:
+        """Evict the youngest decoding episode in whose memory `needy` lies.
 
         Returns False if that is `needy` itself.
         """
@@ -220,14 +220,14 @@ class RolloutScheduler:
             if engine.shard_of(slot) == shard and engine.is_decoding(slot)
         ]
         youngest = max([needy, *others], key=lambda episode: episode.age)
-        self._engine.preempt(youngest.slot)
+        self._engine.evict(youngest.slot)
         del self._episodes[youngest.slot]
         self._free.append(youngest.slot)
         for episodes in self._dispatched:  # what it samples meanwhile, it will sample again
             episodes.pop(youngest.slot, None)
         youngest.num_cached_tokens = 0
-        heapq.heappush(self._preempted, (youngest.age, youngest))
-        self.num_preempted += 1
+        heapq.heappush(self._evicted, (youngest.age, youngest))
+        self.num_evicted += 1
         return youngest is not needy
 
     # --- Tools ---

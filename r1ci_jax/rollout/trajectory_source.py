@@ -23,6 +23,8 @@ class TrajectorySource(Protocol):
     """Time that all slots stood still for tools, since the source was made."""
     slot_waited_seconds: float = 0.0
     """Time that a slot stood still for tools, the mean over slots."""
+    num_evicted: int = 0
+    """How often a trajectory gave up its cache and was computed again, since it was made."""
 
     def weights_loaded(
         self,

@@ -1,11 +1,11 @@
 """The jitted functions of the slot sampler sample tokens, decode chunks and write to slots.
 
 A slot has a row of pages of the cache. Its newest token is *pending*: known, but not yet in the
-cache. The loop therefore handles a prompt, an observation and a sampled token alike: it feeds the pending token at
-its position and gets the logits of the next one. This module does not know the meaning of tokens. A
-slot pauses when the automaton that runs over its tokens enters a stop state, when it samples
-one of `stop_token_ids`, or when its budget is used up or its row is full. The host says which pages
-a slot has (page_table.py), and hands them out before they are needed.
+cache. The loop therefore handles a prompt, an observation and a sampled token alike: it feeds the
+pending token at its position and gets the logits of the next one. This module does not know the
+meaning of tokens. A slot pauses when the automaton that runs over its tokens enters a stop state,
+when it samples one of `stop_token_ids`, or when its budget is used up or its row is full. The host
+says which pages a slot has (page_table.py), and hands them out before they are needed.
 
 Axes: sharding/axes.py.
 """

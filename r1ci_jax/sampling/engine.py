@@ -232,7 +232,7 @@ class Engine:
     def grow(self) -> int | None:
         """Give every decoding slot pages for the next chunk.
 
-        Returns the first slot for which there are too few, else None. `preempt` then makes room.
+        Returns the first slot for which there are too few, else None. `evict` then makes room.
         """
         for slot, decoding in sorted(self._decoding.items()):
             steps = (decoding.in_flight + 1) * self.sampler.chunk_steps
@@ -240,7 +240,7 @@ class Engine:
                 return slot
         return None
 
-    def preempt(self, slot: int) -> None:
+    def evict(self, slot: int) -> None:
         """Take a decoding slot's pages; the caller feeds it again from position 0 later."""
         assert all(each.slot != slot for each in self._staged), "flush() the slot's input first"
         self.cancel([slot])
@@ -278,7 +278,7 @@ class Engine:
         """Dispatch the decoding of one chunk to the device without waiting for it."""
         assert self._weights is not None, "load() weights before anything else"
         assert not self._staged, "flush() what is staged"
-        assert self.grow() is None, "preempt() until every slot can grow"
+        assert self.grow() is None, "evict() until every slot can grow"
         self._state, decoded = self._programs.decode_chunk(
             self._state,
             self._weights,

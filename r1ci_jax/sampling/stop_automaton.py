@@ -49,19 +49,26 @@ def token_table(machine: ByteAutomaton, token_bytes: Sequence[bytes]) -> TokenTa
     stops = np.flatnonzero(machine.stop_A)
     assert (machine.next_state_AX[stops] == stops[:, None]).all(), "a stop state can be left"
 
-    # Sort longest first, so that the tokens with a byte at some position are a leading slice.
-    lengths_V = np.array([len(data) for data in token_bytes], np.int64)
-    order_V = np.argsort(-lengths_V, kind="stable")
-    starts_V = np.cumsum(lengths_V) - lengths_V
-    flat_bytes = np.frombuffer(b"".join(token_bytes), np.uint8)
+    # Most bytes behave alike in every state. Tokens whose bytes do are run once: "words" here.
+    next_by_kind, kind_of_byte = np.unique(machine.next_state_AX, axis=1, return_inverse=True)
+    kinds = kind_of_byte.reshape(-1).astype(np.uint8).tobytes()
+    word_of: dict[bytes, int] = {}
+    word_V = [word_of.setdefault(data.translate(kinds), len(word_of)) for data in token_bytes]
 
-    next_state_XA = np.ascontiguousarray(machine.next_state_AX.T)
-    state_VA = np.tile(np.arange(states, dtype=np.int16), (len(token_bytes), 1))
-    for position in range(lengths_V.max(initial=0)):
-        running = int(np.count_nonzero(lengths_V > position))
-        bytes_V = flat_bytes[starts_V[order_V[:running]] + position]
-        state_VA[:running] = next_state_XA[bytes_V[:, None], state_VA[:running]]
+    # Sort longest first, so that the words with a byte at some position are a leading slice.
+    words = sorted(word_of, key=len, reverse=True)
+    lengths = np.array([len(word) for word in words], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    flat_kinds = np.frombuffer(b"".join(words), np.uint8)
 
-    next_state_AV = np.empty((states, len(token_bytes)), np.int16)
-    next_state_AV[:, order_V] = state_VA.T
+    kind_next = np.ascontiguousarray(next_by_kind.T)
+    word_states = np.tile(np.arange(states, dtype=np.int16), (len(words), 1))
+    for position in range(lengths.max(initial=0)):
+        running = int(np.count_nonzero(lengths > position))
+        kinds_here = flat_kinds[starts[:running] + position]
+        word_states[:running] = kind_next[kinds_here[:, None], word_states[:running]]
+
+    row_of_word = np.empty(len(words), np.int64)
+    row_of_word[[word_of[word] for word in words]] = np.arange(len(words))
+    next_state_AV = np.take(np.ascontiguousarray(word_states.T), row_of_word[word_V], axis=1)
     return TokenTable(next_state_AV=next_state_AV, stop_A=machine.stop_A, start=machine.start)

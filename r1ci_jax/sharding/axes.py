@@ -10,6 +10,7 @@ P  prompts of a batch         R  rollouts per prompt        A  states of an auto
 E  decode steps of a chunk    I  rows of one prefill call   X  positions of a logits chunk
 O  outputs of a matmul        M  blocks of a search         b  entries of a block
 U  pages of the cache         W  positions of a page        J  pages of a row
+Q  queries of a key/value head: G x T
 
 1 and 2 are axes of that size.
 """

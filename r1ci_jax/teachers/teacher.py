@@ -1,8 +1,8 @@
 """The contract of a scripted teacher.
 
 A teacher reads the text of a question and nothing else, as the policy does: this package imports
-nothing of `r1ci_jax.tasks`, and no method is given the answer. What a teacher says after a script is
-derived from what the script printed.
+nothing of `r1ci_jax.tasks`, and no method is given the answer. What a teacher says after a script
+is derived from what the script printed.
 """
 
 import abc

@@ -10,6 +10,7 @@ tokenizer does not normalize.
 """
 
 import copy
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -94,9 +95,10 @@ class Tokenizer:
             "truncation": None,
             "padding": None,
         }
-        marked = bare | {"added_tokens": definition.get("added_tokens", [])}
-        self._encoder, self._marking_encoder = _encoder(bare), _encoder(marked)
-        added = {entry["content"]: entry["id"] for entry in marked["added_tokens"]}
+        added_tokens = definition.get("added_tokens", [])
+        self._encoder = _encoder(bare)
+        self._marked = bare | {"added_tokens": added_tokens}
+        added = {entry["content"]: entry["id"] for entry in added_tokens}
         self.marks = tuple(added)
         for content in (PAD, MESSAGE_START, MESSAGE_END):
             if content not in added:
@@ -106,7 +108,7 @@ class Tokenizer:
         self.pad_id = added[PAD]
         self.im_start_id = added[MESSAGE_START]
         self.eos_id = added[MESSAGE_END]
-        vocab = self._encoder.get_vocab()
+        vocab = definition["model"]["vocab"]
         self._bytes = _bytes_of_ids(vocab, added)
         self.vocab_size = len(self._bytes)
         stop_tokens.require_known(stop_token_ids, self.vocab_size, source)
@@ -128,6 +130,11 @@ class Tokenizer:
         changed = copy.copy(self)
         changed.stop_token_ids = tuple(sorted({*self.stop_token_ids, *ids}))
         return changed
+
+    @functools.cached_property
+    def _marking_encoder(self) -> tokenizers.Tokenizer:
+        """Encoder for rendered conversations; few commands need it, and it is slow to build."""
+        return _encoder(self._marked)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text, never an added token, whatever the text spells."""
@@ -272,15 +279,16 @@ def _byte_of_character() -> dict[str, int]:
 
 
 def _bytes_of_ids(vocab: dict[str, int], added: dict[str, int]) -> list[bytes]:
-    byte_of = _byte_of_character()
+    alphabet = {ord(character): chr(byte) for character, byte in _byte_of_character().items()}
+    outside = dict.fromkeys(set(range(256)) - alphabet.keys(), "\uffff")
+    latin1 = str.maketrans(alphabet | outside)
     table = [b""] * (1 + max(*vocab.values(), *added.values()))
     for token, index in vocab.items():
-        # A special token listed among the ordinary ones may use characters outside the alphabet.
-        table[index] = (
-            bytes(byte_of[character] for character in token)
-            if all(character in byte_of for character in token)
-            else token.encode("utf-8")
-        )
+        try:
+            table[index] = token.translate(latin1).encode("latin-1")
+        except UnicodeEncodeError:
+            # A special token among the ordinary ones may use characters outside the alphabet.
+            table[index] = token.encode("utf-8")
     for content, index in added.items():
         table[index] = content.encode("utf-8")
     return table

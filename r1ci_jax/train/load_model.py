@@ -1,6 +1,8 @@
 """Load a model by the name that a user gives: one of a run, or a published checkpoint."""
 
+import concurrent.futures
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from flax import nnx
@@ -8,9 +10,9 @@ from jax.typing import DTypeLike
 
 from r1ci_jax.config import Experiment, ModelConfig
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import presets
+from r1ci_jax.model import presets, sampler_weights
 from r1ci_jax.model.hf import hf_config, hub, weights
-from r1ci_jax.model.qwen2 import Qwen2, Qwen2Config
+from r1ci_jax.model.qwen2 import DecoderWeights, Qwen2, Qwen2Config
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
@@ -62,21 +64,40 @@ def tokenizer_path(run: RunDir) -> str:
     return source["tokenizer"] or source["checkpoint"] or str(run.path / "tokenizer")
 
 
-def load_published(name: str, dtype: DTypeLike = "float32") -> tuple[Qwen2, Tokenizer]:
+class SamplerModel(NamedTuple):
+    """A model to sample from: its weights are in the sampler's layout alone."""
+
+    config: Qwen2Config
+    weights: DecoderWeights
+    tokenizer: Tokenizer
+
+
+def load_sampler_from_run(
+    run: RunDir, name: str | None = None, dtype: DTypeLike = "float32"
+) -> SamplerModel:
+    """Load a trained model of a run to sample from it; see `load_from_run`."""
+    model, tokenizer = load_from_run(run, name, dtype)
+    decoder = sampler_weights.from_trainer_params(model, model.config)
+    return SamplerModel(model.config, decoder, tokenizer)
+
+
+def load_published(name: str, dtype: DTypeLike = "float32") -> SamplerModel:
     """Load a Hugging Face directory, a hub id, or the published model of a preset's name.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
     directory = hub.resolve(name if Path(name).is_dir() else _hub_id(name))
-    model = weights.load_pretrained(directory, dtype)
-    tokenizer = tokenizers.load(str(directory))
-    if tokenizer.vocab_size > model.config.vocab_size:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(tokenizers.load, str(directory))  # while the weights are read
+        config, decoder = weights.load_decoder_weights(directory, dtype)
+        tokenizer = loading.result()
+    if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
             f"the tokenizer in {directory} has {tokenizer.vocab_size} tokens, the model only "
-            f"{model.config.vocab_size} embeddings; fetch the checkpoint again"
+            f"{config.vocab_size} embeddings; fetch the checkpoint again"
         )
-    return model, tokenizer
+    return SamplerModel(config, decoder, tokenizer)
 
 
 def _hub_id(name: str) -> str:

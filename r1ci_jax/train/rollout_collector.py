@@ -59,7 +59,7 @@ class RolloutCollector:
         """
         source = self._source
         began, waited = time.monotonic(), source.waited_seconds
-        slot_waited = source.slot_waited_seconds
+        slot_waited, evicted = source.slot_waited_seconds, source.num_evicted
         requests = [
             request
             for number in self._start_requests(step)
@@ -89,6 +89,7 @@ class RolloutCollector:
             "time/rollout": seconds,
             "time/sandbox": source.waited_seconds - waited,
             "time/sandbox_fraction": (source.slot_waited_seconds - slot_waited) / seconds,
+            "rollout/evicted": source.num_evicted - evicted,
             "rate/tokens_per_second": sampled / seconds,
         }
 

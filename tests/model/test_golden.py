@@ -104,9 +104,11 @@ def test_greedy_tokens_through_the_cache(shared_data: pathlib.Path, name: str):
     # The cache has no padding: left-padded prompts start at position 0, the padding is dropped.
     positions_IT = jnp.where(mask_RT, qwen2.default_positions(mask_RT, None), length)
 
+    pages_RJ = kv_cache.contiguous_pages(rows, 1)
+
     @functools.partial(jax.jit, donate_argnums=1)
     def step(held, cache, tokens_IT, positions_IT):
-        x_RTD, cache = kv_cache.extend(config, held, cache, tokens_IT, positions_IT)
+        x_RTD, cache = kv_cache.extend(config, held, cache, tokens_IT, positions_IT, pages_RJ)
         logits_RV = kv_cache.logits(config, held, x_RTD[:, -1])
         return jnp.argmax(logits_RV, axis=-1).astype(tokens_IT.dtype), cache
 

@@ -81,42 +81,79 @@ def close(a, b, atol: float = 2e-4):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("in_order", [True, False])
-def test_cached_equals_uncached_in_random_chunks_and_slots(seed: int, in_order: bool):
+@pytest.mark.parametrize("page_length", [1, 4, 5, 16])
+def test_cached_equals_uncached_in_random_chunks_and_pages(seed: int, page_length: int):
     rng = np.random.default_rng(seed)
     rows, tokens, length = 3, 12, 16
-    tokens_IT = random_tokens(rows, tokens, seed=seed)
-    want_RTD = forward()(tokens_IT)
-    slots = 3 if in_order else 5
-    slots_R = None if in_order else jnp.asarray(rng.permutation(slots)[:rows])
-    # What a slot held before must not matter: fill the cache with another sequence's leavings.
+    tokens_RT = random_tokens(rows, tokens, seed=seed)
+    want_RTD = forward()(tokens_RT)
+    pages_per_row = -(-length // page_length)
+    num_pages = rows * pages_per_row + 3
+    pages_RJ = rng.permutation(num_pages)[: rows * pages_per_row].reshape(rows, pages_per_row)
+    # What a page held before must not matter: fill the cache with another sequence's leavings.
     cache = jax.tree.map(
         lambda x: jnp.full(x.shape, 7.0, x.dtype),
-        kv_cache.init_cache(TINY, slots, length, jnp.float32),
+        kv_cache.init_cache(TINY, num_pages, page_length, jnp.float32),
     )
     held = qwen2.decoder_weights(tiny(), TINY)
     cuts = [0, *sorted(rng.choice(np.arange(1, tokens), 3, replace=False)), tokens]
     for start, stop in itertools.pairwise(cuts):
         # All pieces come padded to one length; what is padded must write nothing.
         rest = tokens - (stop - start)
-        piece_RT = jnp.pad(tokens_IT[:, start:stop], ((0, 0), (0, rest)))
-        columns_T = jnp.concatenate([jnp.arange(start, stop), jnp.full(rest, length)])
-        positions_IT = jnp.broadcast_to(columns_T[None], piece_RT.shape)
-        x_RTD, cache = extend()(held, cache, piece_RT, positions_IT, slots_R)
+        piece_RT = jnp.pad(tokens_RT[:, start:stop], ((0, 0), (0, rest)))
+        padding = jnp.full(rest, pages_per_row * page_length)
+        columns_T = jnp.concatenate([jnp.arange(start, stop), padding])
+        positions_RT = jnp.broadcast_to(columns_T[None], piece_RT.shape)
+        x_RTD, cache = extend()(held, cache, piece_RT, positions_RT, jnp.asarray(pages_RJ))
         close(x_RTD[:, : stop - start], want_RTD[:, start:stop])
-    used = range(rows) if slots_R is None else np.asarray(slots_R)
-    for k_SKCH, v_SKCH in cache:
-        for array in (np.asarray(k_SKCH), np.asarray(v_SKCH)):
-            assert (array[list(used), :, tokens:] == 7.0).all()
-            assert (np.delete(array, list(used), axis=0) == 7.0).all()
+    for array in map(np.asarray, jax.tree.leaves(cache)):
+        in_rows = array[:, pages_RJ].reshape(TINY.kv_heads, rows, -1, TINY.head_dim)
+        assert (in_rows[:, :, tokens:] == 7.0).all()
+        assert (np.delete(array, pages_RJ.ravel(), axis=1) == 7.0).all()
+
+
+def test_rows_that_share_a_page_and_rows_without_one():
+    # The first page of both rows is page 2; the second row owns nothing at its second page.
+    tokens_RT = jnp.tile(random_tokens(1, 4), (2, 1))
+    pages_RJ = jnp.asarray([[2, 0], [2, 3]])
+    held = qwen2.decoder_weights(tiny(), TINY)
+    cache = kv_cache.init_cache(TINY, 3, 4, jnp.float32)
+    positions_RT = jnp.broadcast_to(jnp.arange(4)[None], (2, 4))
+    shared_RTD, cache = extend()(held, cache, tokens_RT, positions_RT, pages_RJ)
+    close(shared_RTD, forward()(tokens_RT))
+    before = jax.tree.map(np.asarray, cache)
+    more_RT = random_tokens(2, 1, seed=1)
+    x_RTD, cache = extend()(held, cache, more_RT, jnp.full((2, 1), 4), pages_RJ)
+    want_RTD = forward()(jnp.concatenate([tokens_RT, more_RT], axis=1))
+    close(x_RTD[0, 0], want_RTD[0, 4])
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(cache), strict=True):
+        np.testing.assert_array_equal(old[:, 1:], np.asarray(new)[:, 1:])
+
+
+def test_no_bit_depends_on_how_long_the_other_rows_are():
+    held = qwen2.decoder_weights(tiny(), TINY)
+    found = []
+    for length in (3, 9, 30):
+        tokens_RT = jnp.stack([random_tokens(32, seed=1), random_tokens(32, seed=2)])
+        cache = kv_cache.init_cache(TINY, 16, 4, jnp.float32)
+        # The second row is longer, and its padding writes nothing.
+        ends_R1 = jnp.asarray([[3], [length]])
+        at_RT = jnp.broadcast_to(jnp.arange(32)[None], (2, 32))
+        positions_RT = jnp.where(at_RT < ends_R1, at_RT, 32)
+        pages_RJ = kv_cache.contiguous_pages(2, 8)
+        _, cache = extend()(held, cache, tokens_RT, positions_RT, pages_RJ)
+        x_RTD, _ = extend()(held, cache, tokens_RT[:, :1], ends_R1, pages_RJ)
+        found.append(np.asarray(x_RTD[0]))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
 
 
 def test_cached_logits_equal_the_model():
     tokens_IT = random_tokens(2, 6)
     held = qwen2.decoder_weights(tiny(), TINY)
-    cache = kv_cache.init_cache(TINY, 2, 8, jnp.float32)
+    cache, pages_RJ = kv_cache.init_cache(TINY, 4, 4, jnp.float32), kv_cache.contiguous_pages(2, 2)
     positions_IT = jnp.broadcast_to(jnp.arange(6)[None], (2, 6))
-    x_RTD, _ = extend()(held, cache, tokens_IT, positions_IT)
+    x_RTD, _ = extend()(held, cache, tokens_IT, positions_IT, pages_RJ)
     want_RTV = nnx.jit(qwen2.Qwen2.__call__)(tiny(), tokens_IT)
     close(kv_cache.logits(TINY, held, x_RTD), want_RTV, atol=1e-3)
 
@@ -136,10 +173,10 @@ def test_bfloat16_runs_cached_and_uncached_alike(dtype):
     model = nnx.jit(lambda: qwen2.Qwen2(TINY, rngs=nnx.Rngs(0), dtype=dtype))()
     tokens_IT = random_tokens(2, 7)
     held = qwen2.decoder_weights(model, TINY)
-    cache = kv_cache.init_cache(TINY, 2, 8, dtype)
+    cache, pages_RJ = kv_cache.init_cache(TINY, 4, 4, dtype), kv_cache.contiguous_pages(2, 2)
     positions_IT = jnp.broadcast_to(jnp.arange(7)[None], (2, 7))
-    _, cache = extend()(held, cache, tokens_IT[:, :6], positions_IT[:, :6])
-    x_RTD, _ = extend()(held, cache, tokens_IT[:, 6:], positions_IT[:, 6:])
+    _, cache = extend()(held, cache, tokens_IT[:, :6], positions_IT[:, :6], pages_RJ)
+    x_RTD, _ = extend()(held, cache, tokens_IT[:, 6:], positions_IT[:, 6:], pages_RJ)
     assert x_RTD.dtype == dtype
     logits_RTV = nnx.jit(qwen2.Qwen2.__call__)(model, tokens_IT)
     assert logits_RTV.dtype == jnp.float32
@@ -148,24 +185,21 @@ def test_bfloat16_runs_cached_and_uncached_alike(dtype):
 
 
 def test_no_token_sees_a_later_one():
-    graphdef, state = nnx.split(tiny())
-    tokens_BT = jnp.arange(8)[None]  # distinct, so that a row of the embedding is a position
+    tokens_BT = random_tokens(1, 8)
+    held = qwen2.decoder_weights(tiny(), TINY)
 
-    def activations(embed_VD):
-        values = nnx.to_pure_dict(state) | {"embed": embed_VD}
-        held = qwen2.decoder_weights(values, TINY)
-        filled = jax.tree.map(lambda x: x, state)
-        nnx.replace_by_pure_dict(filled, values)
-        full_TD = nnx.merge(graphdef, filled).hidden_and_lm_head(tokens_BT)[0][0]
-        cache = kv_cache.init_cache(TINY, 1, 10, jnp.float32)
-        cached_RTD, _ = kv_cache.extend(TINY, held, cache, tokens_BT, tokens_BT)
-        return jnp.stack([full_TD, cached_RTD[0]]).sum(axis=-1)
+    def activations(tokens_BT: jax.Array) -> list[np.ndarray]:
+        cache, pages_RJ = kv_cache.init_cache(TINY, 3, 4, jnp.float32), jnp.asarray([[2, 0, 1]])
+        positions_BT = jnp.arange(8)[None]
+        cached_RTD, _ = extend()(held, cache, tokens_BT, positions_BT, pages_RJ)
+        return [np.asarray(forward()(tokens_BT)[0]), np.asarray(cached_RTD[0])]
 
-    jacobian_2TVD = jax.jit(jax.jacrev(activations))(tiny().embed[...])
-    for jacobian_TVD in np.asarray(jacobian_2TVD):
-        reach_TT = np.abs(jacobian_TVD[:, :8]).max(axis=-1)
-        assert (reach_TT[np.triu_indices(8, k=1)] == 0).all()
-        assert (reach_TT[np.tril_indices(8)] > 0).all()
+    before = activations(tokens_BT)
+    for changed in range(8):
+        other_BT = tokens_BT.at[0, changed].add(1)
+        for old_TD, new_TD in zip(before, activations(other_BT), strict=True):
+            differs_T = (old_TD != new_TD).any(axis=-1)
+            assert not differs_T[:changed].any() and differs_T[changed:].all()
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -1,5 +1,6 @@
 """Checkpoints: bit-exact there and back, streamed, and one clear line for each bad one."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -21,8 +23,8 @@ from flax import nnx
 
 from r1ci_jax.cli import main as cli
 from r1ci_jax.errors import UserError
-from r1ci_jax.model import presets, qwen2
-from r1ci_jax.model.hf import safetensors_file, weights
+from r1ci_jax.model import presets, qwen2, sampler_weights
+from r1ci_jax.model.hf import parameter_reader, safetensors_file, weights
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import checkpoint as checkpoint_files
 from tests.load import PATIENCE
@@ -105,6 +107,46 @@ def test_blocks_and_slices_reassemble(checkpoint, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(model.layers.gate[...][1], gate.T)
     o = layer["model.layers.1.self_attn.o_proj.weight"]
     np.testing.assert_array_equal(model.layers.o[...][1].reshape(32, 32), o.T)
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "bfloat16"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_sampler_layout_is_that_of_the_converted_model(tmp_path, dtype, tied):
+    config = dataclasses.replace(CONFIG, tied=tied, layers=3)
+    stored = qwen2.Qwen2(config, rngs=nnx.Rngs(0), dtype=jnp.bfloat16)
+    weights.save_pretrained(stored, tmp_path / "model")
+    model = weights.load_pretrained(tmp_path / "model", dtype)
+    want = sampler_weights.from_trainer_params(model, config)
+    found_config, found = weights.load_decoder_weights(tmp_path / "model", dtype)
+    assert found_config == config
+    assert jax.tree.structure(found) == jax.tree.structure(want)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True):
+        assert ours.dtype == theirs.dtype
+        assert ours.sharding.is_equivalent_to(theirs.sharding, ours.ndim)
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_threads_and_tiles_reassemble(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """Parts of a vocabulary that no number divides, on more threads than there are processors."""
+    config = dataclasses.replace(CONFIG, vocab_size=61, tied=False)
+    weights.save_pretrained(qwen2.Qwen2(config, rngs=nnx.Rngs(0)), tmp_path / "model")
+    want = safetensors.numpy.load_file(tmp_path / "model" / "model.safetensors")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(7))
+    monkeypatch.setattr(parameter_reader, "_TILE_ROWS", 5)
+    monkeypatch.setattr(safetensors_file, "_BLOCK_BYTES", 1000)
+    _, found = weights.load_decoder_weights(tmp_path / "model")
+    np.testing.assert_array_equal(found.embed_VD, want["model.embed_tokens.weight"])
+    np.testing.assert_array_equal(found.lm_head_DV, want["lm_head.weight"].T)
+    down = want["model.layers.1.mlp.down_proj.weight"]
+    np.testing.assert_array_equal(found.layers[1].down_FD, down.T)
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+def test_every_number_of_two_bytes_is_finite_or_refused(dtype):
+    numbers = np.arange(1 << 16).astype(np.uint16).view(dtype)
+    want = np.isfinite(numbers.astype(np.float32))
+    found = [safetensors_file._all_finite(number[None]) for number in numbers]
+    np.testing.assert_array_equal(found, want)
 
 
 def test_dtypes_are_cast_when_asked(checkpoint):

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-COPIES = {"decode": [4, 5], "grpo": [4, 5], "sft": [3]}
+COPIES = {
+    **{"decode": [4, 5], "grpo": [4, 5], "sft": [3]},
+    **{"decode, cache": [2], "grpo, cache": [0], "sft, cache": [0]},
+}
 """Parameters and two moments; for GRPO also gradients or the sampler's weights, and with a KL term
-the reference."""
+the reference. The cache, keys and values of one layer, is there while there is sampling."""
 
 
 @pytest.mark.parametrize("devices", [1, 2])

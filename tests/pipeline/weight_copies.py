@@ -26,6 +26,7 @@ from r1ci_jax.config import (
 from r1ci_jax.model import presets, qwen2
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sampling.engine import Engine
+from r1ci_jax.sampling.page_table import CacheLayout
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
@@ -88,6 +89,13 @@ def count_copies() -> int:
     return len(found)
 
 
+def count_cache(sampler: SamplerConfig) -> int:
+    """Number of arrays that are as large as one layer's keys or values of all pages."""
+    layout = CacheLayout.of(sampler, meshes.num_batch_shards(meshes.current()))
+    shape = (SIZES.kv_heads, layout.num_pages, layout.page_length, SIZES.head_dim)
+    return sum(each.shape == shape and not each.is_deleted() for each in jax.live_arrays())
+
+
 def run(workdir: Path, mesh: MeshConfig) -> tuple[Counts, Counts]:
     """Train SFT and both arms; return the counts that were found, and those of the plan."""
     presets.PRESETS["micro"] = SIZES  # type: ignore[index]  # a plain dict
@@ -99,6 +107,7 @@ def run(workdir: Path, mesh: MeshConfig) -> tuple[Counts, Counts]:
         def call(*args: Any, **settings: Any) -> Any:
             if stage == at_stage:
                 found[part].add(count_copies())
+                found[f"{part}, cache"].add(count_cache(experiment.sampler))
             return function(*args, **settings)
 
         return call
@@ -116,7 +125,11 @@ def run(workdir: Path, mesh: MeshConfig) -> tuple[Counts, Counts]:
             experiment=experiment, config=SIZES, mesh=meshes.from_config(mesh), grpo=grpo
         )
         for part in ("sft", "grpo", "decode"):
-            planned[part].add(programs.PROGRAMS[part](setup).num_copies(SIZES))
+            program = programs.PROGRAMS[part](setup)
+            planned[part].add(program.num_copies(SIZES))
+            held = {**program.arguments, **program.resident}
+            cache = getattr(held.get(programs.CACHE), "cache", ())
+            planned[f"{part}, cache"].add(len(jax.tree.leaves(cache)))
     return _sorted(found), _sorted(planned)
 
 

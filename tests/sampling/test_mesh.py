@@ -29,7 +29,7 @@ from r1ci_jax.sharding import mesh as meshes
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=64, layers=2, query_heads=8, kv_heads=2,
                            head_dim=8, mlp_width=96, rope_theta=1e4)
-SAMPLER = SamplerConfig(slots=8, cache_length=48, chunk_steps=6,
+SAMPLER = SamplerConfig(slots=8, cache_length=48, page_length=16, chunk_steps=6,
                         prefill_buckets=(8,), prefill_rows=2)
 VOCAB, EOS = 300, 299
 next_state_AV = np.zeros((2, VOCAB), np.int16)
@@ -109,9 +109,9 @@ def run(sizes, batches=False):
         if batches:
             ragged(engine)
         engine.load(sampler_weights.from_trainer_params(given, CONFIG, mesh=mesh))
-        k_SKCH = engine._state.cache[0][0]
+        k_KUWH = engine._state.cache[0][0]
         return {"found": found, "resumes": resumes, "copied": engine.shared_tokens,
-                "shard": k_SKCH.addressable_shards[0].data.shape, "compiled": len(compiled)}
+                "shard": k_KUWH.addressable_shards[0].data.shape, "compiled": len(compiled)}
 
 sizes = SIZES
 print(json.dumps([run(None), *(run(each, batches=each == (2, 2, 2)) for each in sizes)]))
@@ -144,9 +144,9 @@ def test_tokens_are_equal_on_every_mesh(rolled: list[Any]) -> None:
 
 def test_slots_and_heads_are_cut_and_few_heads_repeated(rolled: list[Any]) -> None:
     one, *others = (tuple(report["shard"]) for report in rolled)
-    assert one == (8, 2, 48, 8)
+    assert one == (2, 24, 16, 8)
     # Two key/value heads on four or eight parts of the tensor axis: one a device.
-    assert others == [(1, 2, 48, 8), (2, 1, 48, 8), (8, 1, 48, 8), (4, 1, 48, 8)]
+    assert others == [(2, 3, 16, 8), (1, 6, 16, 8), (1, 24, 16, 8), (1, 12, 16, 8)]
 
 
 def test_nothing_compiles_after_the_warm_up(rolled: list[Any]) -> None:
@@ -164,7 +164,7 @@ from r1ci_jax.sharding import mesh as meshes
 
 CONFIG = qwen2.Qwen2Config(vocab_size=10752, width=256, layers=4, query_heads=8, kv_heads=2,
                            head_dim=32, mlp_width=1344)
-SLOTS, LENGTH, VOCAB = 16, 512, 10661
+SLOTS, LENGTH, PAGE, VOCAB = 16, 512, 64, 10661
 
 def size(tree):
     return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize
@@ -180,7 +180,8 @@ def measure(sizes, **storage):
         params = place(params, meshes.param_shardings(mesh, params))
         weights = sampler_weights.weight_shapes(params, config)
         weights = place(weights, sampler_weights.shardings(mesh, weights))
-        state = jax.eval_shape(lambda: decode.init_slots(config, SLOTS, LENGTH, jnp.float32))
+        state = jax.eval_shape(lambda: decode.init_slots(
+            config, SLOTS, SLOTS * LENGTH // PAGE, PAGE, jnp.float32))
         wanted = decode.state_shardings(mesh, state)
         state, programs = place(state, wanted), decode.compile_programs(mesh, wanted)
         whole = jax.NamedSharding(mesh, jax.P())
@@ -189,8 +190,9 @@ def measure(sizes, **storage):
             jax.ShapeDtypeStruct((8,), jnp.int8, sharding=whole))
         rows = jax.ShapeDtypeStruct((8,), jnp.int32)
         chunk = programs.decode_chunk.lower(
-            state, weights, table, config=config, steps=16, stop_token_ids=(5,)).compile()
-        copy = programs.copy_cache_rows.lower(state, rows, rows, length=LENGTH).compile()
+            state, weights, table, jax.ShapeDtypeStruct((SLOTS, LENGTH // PAGE), jnp.int32),
+            config=config, steps=16, length=LENGTH, stop_token_ids=(5,)).compile()
+        copy = programs.copy_pages.lower(state.cache, rows, rows).compile()
         found = {"cache": size(state.cache), "weights": size(weights)}
         for name, program in (("chunk", chunk), ("copy", copy)):
             memory = program.memory_analysis()

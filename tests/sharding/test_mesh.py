@@ -46,8 +46,11 @@ with jax.set_mesh(mesh):
     weights.save_pretrained(loaded, root / "together")
     held = jax.jit(lambda s: qwen2.decoder_weights(s, config))(cut)
     positions_BT = jnp.broadcast_to(jnp.arange(9)[None], (8, 9))
-    cache = kv_cache.init_cache(config, 8, 12, jnp.float32)
-    x_BTD, _ = jax.jit(lambda *a: kv_cache.extend(config, *a))(held, cache, batch_BT, positions_BT)
+    cache = kv_cache.init_cache(config, 24, 4, jnp.float32)
+    pages_RJ = kv_cache.contiguous_pages(8, 3)
+    x_BTD, _ = jax.jit(lambda *a: kv_cache.extend(config, *a))(
+        held, cache, batch_BT, positions_BT, pages_RJ
+    )
     stepwise = kv_cache.logits(config, held, x_BTD)
 
 np.testing.assert_allclose(together, alone, atol=1e-5)

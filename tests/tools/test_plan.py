@@ -40,9 +40,8 @@ def test_operations_of_a_decode_step() -> None:
 
 
 def test_operations_of_a_prefill_call() -> None:
-    # The last layer gives keys and values alone: two products 10 x 12.
-    expected = 2 * 4 * (2 * (3240 + 96 * 7) + 2 * 2 * 120)
-    assert costs.prefill_flops(TINY, rows=2, tokens=4, length=7) == expected
+    expected = 2 * 4 * (3240 + 96 * 7)
+    assert costs.prefill_layer_flops(TINY, rows=2, tokens=4, length=7) == expected
 
 
 def test_operations_of_a_forward_pass_see_half_of_the_row() -> None:
@@ -144,6 +143,7 @@ def test_advice_names_settings_that_the_experiment_has_left(
     experiment = Experiment(name="t", dataset=DatasetConfig(tasks=("toy_letters",)), **changes)
     large = estimate.PartPlan(
         part=part, arms=(), step="", memory=None, refusal="", flops=1.0, least_bytes=1.0,
+        held_bytes={},
         num_copies=1, compiled_bytes=None, collectives=(), roofline=None,
     )  # fmt: skip
     suggested = summary.advice(large, experiment)
@@ -177,6 +177,24 @@ def test_copies_of_the_weights_by_hand(kl_coef: float, copies: tuple[int, ...]) 
     assert copies == tuple(
         programs.PROGRAMS[part](setup).num_copies(TINY) for part in ("sft", "grpo", "decode")
     )
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.1])
+def test_what_the_devices_hold_in_each_phase(kl_coef: float) -> None:
+    """During an update nothing of the sampler is left but the table of its automaton."""
+    grpo = GrpoConfig(kl_coef=kl_coef)
+    experiment = Experiment(name="t", dataset=DatasetConfig(tasks=("toy_letters",)), grpo=grpo)
+    setup = programs.Setup(experiment=experiment, config=TINY, mesh=meshes.one_device(), grpo=grpo)
+    held = {part: make(setup).held_bytes for part, make in programs.PROGRAMS.items()}
+    trainer = {"parameters", "optimizer"} | ({"reference"} if kl_coef else set())
+    sampler = {"sampler weights", "cache", "stop table", "inputs"}
+    assert held["sft"].keys() == {"parameters", "optimizer", "inputs"}
+    assert held["grpo"].keys() == trainer | {"gradients", "stop table", "inputs"}
+    assert held["decode"].keys() == held["prefill"].keys() == trainer | sampler
+    for name in trainer | sampler - {"inputs"}:  # a prefill holds what a decode step does
+        assert held["decode"][name] == held["prefill"][name]
+    assert held["decode"]["optimizer"] == 2 * held["decode"]["parameters"] + 8  # counts
+    assert held["grpo"]["gradients"] >= held["grpo"]["parameters"] == held["sft"]["parameters"]
 
 
 def test_bandwidth_per_axis() -> None:
@@ -320,7 +338,7 @@ def libtpu() -> None:
 
 SMALL = (
     "--config.sampler.slots=16", "--config.sampler.cache_length=128",
-    "--config.sampler.prefill_buckets=64",
+    "--config.sampler.prefill_buckets=64", "--config.limits.max_new_tokens=64",
 )  # fmt: skip
 
 
@@ -337,6 +355,10 @@ def test_decode_and_prefill_of_a_tiny_model_compile_for_a_topology() -> None:
     assert part["least_bytes_per_step"] > cache
     # Arguments and temporaries without a second cache: it was donated.
     assert part["hbm"]["unaliased_output"] < cache
+    # Cache, control values of the slots, table of pages: nothing else is copied per step.
+    held = part["held_bytes"]
+    assert cache <= held["cache"] < 1.1 * cache and "optimizer" not in held
+    assert sum(held.values()) <= part["hbm"]["arguments"]  # small arrays are padded
     # Two sums over the heads' and the feed-forward's parts in each layer.
     sums = [c["count"] for c in part["collectives"] if c["kind"] == "all-reduce"]
     assert sum(sums) >= 2 * config.layers

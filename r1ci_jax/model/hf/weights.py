@@ -1,11 +1,12 @@
 """Weights in Hugging Face safetensors, in and out.
 
-One table (TABLE) names every parameter in both layouts. In Hugging Face files each parameter is a
-matrix or a vector; here, layers are stacked on a leading axis and heads have separate axes.
+`parameter_table.TABLE` names every parameter in both layouts. In Hugging Face files each parameter
+is a matrix or a vector; here, layers are stacked on a leading axis and heads have separate axes.
 
 Loading fills one buffer per parameter, block by block from the file, and passes it to JAX, which on
-a CPU adopts it without a copy: the peak is the model plus a block. With a mesh set
-(`jax.set_mesh`), each device's shard is read separately.
+a CPU adopts it without a copy: the peak is the model plus a block for each thread. A number is cast
+once, on its way from the block to the buffer. With a mesh set (`jax.set_mesh`), each device's shard
+is read separately.
 """
 
 import dataclasses
@@ -25,8 +26,16 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.model.hf import hf_config, hub, other_formats, safetensors_file
-from r1ci_jax.model.qwen2 import Qwen2, Qwen2Config
+from r1ci_jax.model import sampler_weights
+from r1ci_jax.model.hf import hf_config, hub, other_formats, parameter_reader, safetensors_file
+from r1ci_jax.model.hf.parameter_table import BY_PATH, TABLE, Rule
+from r1ci_jax.model.qwen2 import (
+    LAYER_NAMES,
+    DecoderWeights,
+    LayerWeights,
+    Qwen2,
+    Qwen2Config,
+)
 from r1ci_jax.sharding import mesh as meshes
 
 SHARD_BYTES = 5 * 10**9
@@ -35,38 +44,6 @@ SHARD_BYTES = 5 * 10**9
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _HEAD = "lm_head.weight"
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """A rule names one parameter in both layouts."""
-
-    ours: str
-    theirs: str
-    """The name contains `{layer}` for a parameter that every layer has."""
-    inputs: int = 0
-    """Number of leading axes here, the layer axis aside, that are the input of a linear map; its
-    matrix is [outputs, inputs] in the file. 0: no linear map, stored in our order."""
-
-
-TABLE = (
-    Rule("embed", "model.embed_tokens.weight"),
-    Rule("layers/norm1", "model.layers.{layer}.input_layernorm.weight"),
-    Rule("layers/q", "model.layers.{layer}.self_attn.q_proj.weight", inputs=1),
-    Rule("layers/q_bias", "model.layers.{layer}.self_attn.q_proj.bias"),
-    Rule("layers/k", "model.layers.{layer}.self_attn.k_proj.weight", inputs=1),
-    Rule("layers/k_bias", "model.layers.{layer}.self_attn.k_proj.bias"),
-    Rule("layers/v", "model.layers.{layer}.self_attn.v_proj.weight", inputs=1),
-    Rule("layers/v_bias", "model.layers.{layer}.self_attn.v_proj.bias"),
-    Rule("layers/o", "model.layers.{layer}.self_attn.o_proj.weight", inputs=2),
-    Rule("layers/norm2", "model.layers.{layer}.post_attention_layernorm.weight"),
-    Rule("layers/gate", "model.layers.{layer}.mlp.gate_proj.weight", inputs=1),
-    Rule("layers/up", "model.layers.{layer}.mlp.up_proj.weight", inputs=1),
-    Rule("layers/down", "model.layers.{layer}.mlp.down_proj.weight", inputs=1),
-    Rule("norm", "model.norm.weight"),
-    Rule("lm_head", "lm_head.weight", inputs=1),
-)  # fmt: skip
-_BY_PATH = {rule.ours: rule for rule in TABLE}
 
 
 class Checkpoint(NamedTuple):
@@ -105,23 +82,77 @@ def load_pretrained(path_or_hub_id: str | Path, dtype: DTypeLike | None = jnp.fl
         UserError: The checkpoint is missing, damaged or unsupported.
     """
     directory, config, entries = open_checkpoint(path_or_hub_id)
-    own = {entries[name].dtype for name in expected_shapes(config)}
-    widest = own.pop() if len(own) == 1 else np.float32  # no number of a mixed one is rounded
-    dtype = np.dtype(widest if dtype is None else dtype)
-    abstract = nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0), dtype=dtype))
-    graphdef, state = nnx.split(abstract)
+    graphdef, state = nnx.split(_abstract_model(config, _chosen_dtype(config, entries, dtype)))
     mesh = meshes.current()
 
     def load(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         name = parameter_path(path)
         sharding = meshes.parameter_sharding(mesh, name, leaf.shape)
         sources = [entries[theirs] for theirs in hf_names(config, name)]
-        with safetensors_file.reading(directory):
-            return jax.make_array_from_callback(
-                leaf.shape, sharding, lambda index: _read(name, leaf, index, sources)
-            )
+        is_stacked = name.startswith("layers/")
+        return parameter_reader.load_array(
+            BY_PATH[name], leaf, sharding, sources, is_stacked=is_stacked
+        )
 
-    return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(load, state))
+    with safetensors_file.reading(directory):
+        return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(load, state))
+
+
+def load_decoder_weights(
+    path_or_hub_id: str | Path, dtype: DTypeLike | None = jnp.float32
+) -> tuple[Qwen2Config, DecoderWeights]:
+    """Read a checkpoint into the sampler's layout, without a trainer's parameters in between.
+
+    Raises:
+        UserError: The checkpoint is missing, damaged or unsupported.
+    """
+    directory, config, entries = open_checkpoint(path_or_hub_id)
+    mesh = meshes.current()
+    assert sampler_weights.with_replicated_kv_heads(mesh, config) == config, (
+        "the mesh repeats key/value heads; use load_pretrained"
+    )
+    model = _abstract_model(config, _chosen_dtype(config, entries, dtype))
+    shapes = sampler_weights.weight_shapes(model, config)
+    shardings = sampler_weights.shardings(mesh, shapes)
+
+    def load(ours: str, leaf: Any, sharding: Any, layer: int = 0) -> jax.Array | None:
+        if leaf is None:
+            return None
+        source = entries[hf_names(config, ours)[layer]]
+        return parameter_reader.load_array(BY_PATH[ours], leaf, sharding, [source])
+
+    def load_of_layer(place: tuple[int, int]) -> jax.Array | None:
+        layer, field = place
+        leaf, sharding = shapes.layers[layer][field], shardings.layers[layer][field]
+        return load(f"layers/{LAYER_NAMES[field]}", leaf, sharding, layer)
+
+    fields = range(len(LAYER_NAMES))
+    with safetensors_file.reading(directory):
+        embed_VD = load("embed", shapes.embed_VD, shardings.embed_VD)
+        lm_head_DV = load("lm_head", shapes.lm_head_DV, shardings.lm_head_DV)
+        norm_D = load("norm", shapes.norm_D, shardings.norm_D)
+        places = [(layer, field) for layer in range(config.layers) for field in fields]
+        arrays = dict(zip(places, parameter_reader.in_parallel(load_of_layer, places), strict=True))
+    assert embed_VD is not None and norm_D is not None, "every model has both"
+    layers = tuple(
+        LayerWeights(*(arrays[layer, field] for field in fields)) for layer in range(config.layers)
+    )
+    return config, DecoderWeights(embed_VD, layers, norm_D, lm_head_DV)
+
+
+def _abstract_model(config: Qwen2Config, dtype: DTypeLike) -> Qwen2:
+    return nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0), dtype=dtype))
+
+
+def _chosen_dtype(
+    config: Qwen2Config,
+    entries: Mapping[str, safetensors_file.Entry],
+    dtype: DTypeLike | None,
+) -> np.dtype:
+    """Return `dtype`, or for None the checkpoint's."""
+    own = {entries[name].dtype for name in expected_shapes(config)}
+    widest = own.pop() if len(own) == 1 else np.float32  # no number of a mixed one is rounded
+    return np.dtype(widest if dtype is None else dtype)
 
 
 def save_pretrained(
@@ -224,7 +255,7 @@ def parameter_path(path: tuple) -> str:
 
 def hf_names(config: Qwen2Config, path: str) -> list[str]:
     """Return the Hugging Face names of one parameter: one per layer, or a single name."""
-    theirs = _BY_PATH[path].theirs
+    theirs = BY_PATH[path].theirs
     layers = range(config.layers) if path.startswith("layers/") else range(1)
     return [theirs.format(layer=layer) for layer in layers]
 
@@ -243,7 +274,7 @@ def expected_shapes(config: Qwen2Config) -> dict[str, tuple[int, ...]]:
     for path, leaf in jax.tree_util.tree_flatten_with_path(nnx.state(model))[0]:
         name = parameter_path(path)
         own = leaf.shape[1:] if name.startswith("layers/") else leaf.shape
-        shape = _matrix_shape(_BY_PATH[name], own)
+        shape = _matrix_shape(BY_PATH[name], own)
         shapes |= dict.fromkeys(hf_names(config, name), shape)
     return shapes
 
@@ -278,80 +309,6 @@ def _check(
         )
 
 
-def _read(
-    name: str,
-    leaf: jax.ShapeDtypeStruct,
-    index: tuple[slice, ...] | None,
-    sources: list[safetensors_file.Entry],
-) -> np.ndarray:
-    """Read the slice `index` of one parameter from its tensors in the files."""
-    rule = _BY_PATH[name]
-    assert index is not None, "every device has a part"
-    bounds = [part.indices(size)[:2] for part, size in zip(index, leaf.shape, strict=True)]
-    out = _aligned(tuple(stop - start for start, stop in bounds), leaf.dtype)
-    if not name.startswith("layers/"):
-        _read_tensor(rule, sources[0], leaf.shape, bounds, out)
-        _require_in_range(sources[0], out)
-        return out
-    for row, layer in enumerate(range(*bounds[0])):
-        _read_tensor(rule, sources[layer], leaf.shape[1:], bounds[1:], out[row])
-        _require_in_range(sources[layer], out[row])
-    return out
-
-
-def _require_in_range(source: safetensors_file.Entry, out: np.ndarray) -> None:
-    """Refuse finite values that another dtype than the file's cannot hold."""
-    if source.dtype != out.dtype and not np.isfinite(out).all():
-        raise UserError(
-            f"{source.path}: tensor {source.name} has values too large for {out.dtype}; "
-            "choose float32"
-        )
-
-
-def _read_tensor(
-    rule: Rule,
-    source: safetensors_file.Entry,
-    shape: tuple[int, ...],
-    bounds: list[tuple[int, int]],
-    out: np.ndarray,
-) -> None:
-    """Fill `out` with the slice `bounds` of one tensor that has `shape` here."""
-    if not rule.inputs:
-        rest = math.prod(shape[1:])
-        if rule.ours == "embed":
-            for row, block in safetensors_file.read_rows(source, *bounds[0]):
-                first = row - bounds[0][0]
-                out[first : first + len(block)] = block[:, slice(*bounds[1])]
-            return
-        start, stop = bounds[0]
-        assert all(b == (0, size) for b, size in zip(bounds[1:], shape[1:], strict=True))
-        flat = out.reshape(-1)
-        for row, block in safetensors_file.read_rows(source, start * rest, stop * rest):
-            flat[row - start * rest :][: len(block)] = block
-        return
-    (col_start, col_stop) = _flat_range(shape[: rule.inputs], bounds[: rule.inputs])
-    (row_start, row_stop) = _flat_range(shape[rule.inputs :], bounds[rule.inputs :])
-    matrix = out.reshape(col_stop - col_start, row_stop - row_start)
-    for row, block in safetensors_file.read_rows(source, row_start, row_stop):
-        first = row - row_start
-        matrix[:, first : first + len(block)] = block[:, col_start:col_stop].T
-
-
-def _flat_range(shape: tuple[int, ...], bounds: list[tuple[int, int]]) -> tuple[int, int]:
-    """Return the flattened range of a group of axes; only its first axis may be sliced."""
-    assert all(b == (0, size) for b, size in zip(bounds[1:], shape[1:], strict=True))
-    rest = math.prod(shape[1:])
-    return bounds[0][0] * rest, bounds[0][1] * rest
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Allocate an uninitialized array that JAX's CPU backend adopts without copying."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.empty(size + 64, np.uint8)
-    offset = -raw.ctypes.data % 64
-    return raw[offset : offset + size].view(dtype).reshape(shape)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Outgoing:
     """An outgoing tensor of the file is taken from its parameter only when it is written."""
@@ -376,7 +333,7 @@ def _outgoing(model: Qwen2) -> dict[str, _Outgoing]:
     leaves = jax.tree_util.tree_flatten_with_path(nnx.state(model, nnx.Param))[0]
     for path, parameter in leaves:
         name = parameter_path(path)
-        rule, stacked = _BY_PATH[name], name.startswith("layers/")
+        rule, stacked = BY_PATH[name], name.startswith("layers/")
         shape = _matrix_shape(rule, parameter.shape[1:] if stacked else parameter.shape)
         for layer, theirs in enumerate(hf_names(model.config, name)):
             index = layer if stacked else None

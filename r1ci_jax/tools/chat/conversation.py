@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from r1ci_jax.config import SamplerConfig, SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
-from r1ci_jax.model.qwen2 import Qwen2, decoder_weights
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.runner import Runner
@@ -25,7 +24,7 @@ from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chatml, protocol
-from r1ci_jax.text.tokenizer import Tokenizer
+from r1ci_jax.train.load_model import SamplerModel
 
 CHUNK_STEPS = 4
 """Decode steps per device call; the number is small so that tokens appear when sampled."""
@@ -35,8 +34,7 @@ _BUCKETS = (16, 64, 256)
 
 
 def make_runner(
-    model: Qwen2,
-    tokenizer: Tokenizer,
+    model: SamplerModel,
     sandbox: Sandbox,
     limits: TurnLimits,
     *,
@@ -50,14 +48,15 @@ def make_runner(
         chunk_steps=CHUNK_STEPS,
         prefill_buckets=tuple(size for size in _BUCKETS if size <= context) or (context,),
         prefill_rows=1,
-        dtype="bfloat16" if model.embed[...].dtype == jnp.bfloat16 else "float32",
+        dtype="bfloat16" if model.weights.norm_D.dtype == jnp.bfloat16 else "float32",
     )
+    tokenizer = model.tokenizer
     table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
     engine = Engine(
         model.config, sampler, table, stop_token_ids=tokenizer.stop_token_ids, seed=seed
     )
     runner = Runner(engine, sandbox, tokenizer, limits)
-    runner.load(decoder_weights(model, model.config))
+    runner.load(model.weights)
     runner.warm_up()
     return runner
 

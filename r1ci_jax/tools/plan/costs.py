@@ -28,17 +28,15 @@ def attention_flops(config: Qwen2Config, keys: float) -> float:
     return 4 * config.query_heads * config.head_dim * keys
 
 
-def decode_flops(config: Qwen2Config, slots: int, length: int) -> float:
-    """Operations of one step of all slots; attention runs over the full cache row."""
+def decode_flops(config: Qwen2Config, slots: int, length: float) -> float:
+    """Operations of one step of all slots, whose rows hold `length` tokens on average."""
     layer = 2 * layer_parameters(config) + attention_flops(config, length)
     return slots * (config.layers * layer + 2 * config.width * config.vocab_size)
 
 
-def prefill_flops(config: Qwen2Config, rows: int, tokens: int, length: int) -> float:
-    """Operations of one prefill call; the last layer computes only keys and values."""
-    layer = 2 * layer_parameters(config) + attention_flops(config, length)
-    last = 4 * config.width * config.kv_heads * config.head_dim
-    return rows * tokens * ((config.layers - 1) * layer + last)
+def prefill_layer_flops(config: Qwen2Config, rows: int, tokens: int, length: float) -> float:
+    """Operations of one layer of a prefill call; a token attends to `length` others on average."""
+    return rows * tokens * (2 * layer_parameters(config) + attention_flops(config, length))
 
 
 def forward_flops(config: Qwen2Config, rows: int, tokens: int) -> float:

@@ -10,7 +10,7 @@ import dataclasses
 import importlib.util
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -73,6 +73,8 @@ class PartPlan:
     """Operations of one step, over all devices."""
     least_bytes: float
     """Bytes that one device must at least read and write in a step."""
+    held_bytes: Mapping[str, float]
+    """Bytes on one device while the program runs, by what holds them; temporaries aside."""
     num_copies: int
     """Arrays on the devices that are as large as the embedding: copies of the weights."""
     compiled_bytes: float | None
@@ -184,6 +186,7 @@ def _plan_part(
         "step": part.step,
         "flops": part.flops,
         "least_bytes": part.least_bytes,
+        "held_bytes": part.held_bytes,
         "num_copies": part.num_copies(setup.config),
     }
     try:

@@ -4,6 +4,7 @@ Each is the jitted function that the run itself calls, with shapes in place of a
 a function `(Setup) -> Program` in PROGRAMS.
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -15,11 +16,12 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from r1ci_jax.config import Experiment, GrpoConfig
+from r1ci_jax.config import Experiment, GrpoConfig, SamplerConfig
 from r1ci_jax.data import packing
 from r1ci_jax.model import lora, qwen2, sampler_weights
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import decode
+from r1ci_jax.sampling.page_table import CacheLayout
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
 from r1ci_jax.text import protocol
@@ -29,8 +31,15 @@ from r1ci_jax.train import grpo_step, losses, optimizer, sft, train_state
 from r1ci_jax.train import policy as policies
 from r1ci_jax.train.policy import Policy, Weights
 
+PARAMETERS, OPTIMIZER, GRADIENTS = "parameters", "optimizer", "gradients"
+BASE, REFERENCE, INPUTS = "frozen parameters", "reference", "inputs"
+SAMPLER, CACHE, TABLE = "sampler weights", "cache", "stop table"
+
 QWEN_TOKENS = 151_665
 """Vocabulary of Qwen2.5's tokenizer; the embedding has more rows."""
+
+FILLED = 0.25
+"""Share of the longest trajectory that slots hold on average, by which a step's costs are given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,9 +80,9 @@ class Program:
     """Operations of one step, over all devices."""
     least_bytes: float
     """Bytes that one device must at least read and write in a step."""
-    arguments: Any
-    """Shapes and shardings of the arrays that the program reads."""
-    resident: Any = ()
+    arguments: Mapping[str, Any]
+    """Shapes and shardings of the arrays that the program reads, by what they are."""
+    resident: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     """Those of arrays that are no arguments but stay while the program runs."""
     training: TrainingCosts | None = None
     """Costs of a trainer, whose loops the compiler counts as one iteration; None: sampler."""
@@ -82,6 +91,15 @@ class Program:
     def resident_bytes(self) -> float:
         """Bytes of `resident` on each device."""
         return device_bytes(self.resident)
+
+    @property
+    def held_bytes(self) -> dict[str, float]:
+        """Bytes on each device while the program runs, by what holds them; temporaries aside."""
+        held: dict[str, float] = collections.defaultdict(float)
+        for named in (self.arguments, self.resident):
+            for name, tree in named.items():
+                held[name] += device_bytes(tree)
+        return {name: size for name, size in held.items() if size}
 
     def num_copies(self, config: Qwen2Config) -> int:
         """Number of arrays on the devices that are as large as the embedding.
@@ -110,43 +128,63 @@ def split_arms(experiment: Experiment) -> list[tuple[tuple[str, ...], GrpoConfig
 def decode_program(setup: Setup) -> Program:
     """Make the program of a decode chunk; a step is one token in every slot."""
     sampler, config = setup.experiment.sampler, setup.config
-    slots, weights, programs = _sampler(setup)
-    states = len(protocol.stop_machine().stop_A)
-    table: Any = decode.StopTable(
-        next_state_AV=_replicated(setup.mesh, (states, setup.vocab_size), jnp.int16),
-        stop_A=_replicated(setup.mesh, (states,), jnp.int8),
-    )
+    layout, slots, weights, programs = _sampler(setup)
+    table = _stop_table(setup)
+    pages = _replicated(setup.mesh, (sampler.slots, layout.pages_per_row), jnp.int32)
     return Program(
         lower=lambda: programs.decode_chunk.lower(
             slots,
             weights,
             table,
+            pages,
             config=config,
             steps=sampler.chunk_steps,
+            length=sampler.cache_length,
             stop_token_ids=(setup.vocab_size - 1,),
         ),
-        step=f"one token in each of {sampler.slots} slots of {sampler.cache_length}",
-        flops=costs.decode_flops(config, sampler.slots, sampler.cache_length),
-        least_bytes=_read_bytes(setup, weights) + device_bytes(slots.cache),
-        arguments=(slots, weights, table),
+        step=f"one token in each of {sampler.slots} slots, {FILLED:.0%} of "
+        f"{sampler.cache_length} tokens filled",
+        flops=costs.decode_flops(config, sampler.slots, FILLED * sampler.cache_length),
+        least_bytes=_read_bytes(setup, weights)
+        + device_bytes(slots.cache) * _filled_share(sampler, layout),
+        arguments={CACHE: slots, SAMPLER: weights, INPUTS: pages, TABLE: table},
         resident=_resident_trainer(setup),
     )
 
 
+def _filled_share(sampler: SamplerConfig, layout: CacheLayout) -> float:
+    """Return the share of the cache's pages that a step reads: those that hold tokens."""
+    held = sampler.slots * FILLED * sampler.cache_length
+    return min(1.0, held / (layout.num_pages * layout.page_length))
+
+
 def prefill_program(setup: Setup) -> Program:
-    """Make the program of a prefill call of the largest bucket."""
+    """Make the program of one layer of a prefill call of the largest bucket."""
     sampler, config = setup.experiment.sampler, setup.config
-    slots, weights, programs = _sampler(setup)
-    rows, tokens = sampler.prefill_rows, sampler.prefill_buckets[-1]
-    shapes = (rows, tokens), (rows, tokens), (rows,)
-    inputs = [_replicated(setup.mesh, shape, jnp.int32) for shape in shapes]
+    layout, slots, weights, programs = _sampler(setup)
+    rows, tokens = layout.shards * layout.prefill_rows_per_shard, sampler.prefill_buckets[-1]
+    pair, layer = slots.cache[0], weights.layers[0]
+    dtype = weights.norm_D.dtype
+    inputs = (
+        _rows(setup.mesh, (rows, tokens, config.width), dtype),
+        _replicated(setup.mesh, (rows, tokens), jnp.int32),
+        _replicated(setup.mesh, (rows, layout.pages_per_row), jnp.int32),
+    )
+    x_ITD, positions, pages = inputs
     return Program(
-        lower=lambda: programs.write_tokens.lower(slots, weights, *inputs, config=config),
-        step=f"{rows} rows of {tokens} tokens",
-        flops=costs.prefill_flops(config, rows, tokens, sampler.cache_length),
-        least_bytes=_read_bytes(setup, weights),
-        arguments=(slots, weights, inputs),
-        resident=_resident_trainer(setup),
+        lower=lambda: programs.write_layer.lower(
+            pair, x_ITD, layer, positions, pages, config=config
+        ),
+        step=f"{rows} rows of {tokens} tokens in one of {config.layers} layers",
+        flops=costs.prefill_layer_flops(config, rows, tokens, tokens / 2),
+        least_bytes=device_bytes(layer),
+        arguments={CACHE: pair, SAMPLER: layer, INPUTS: inputs},
+        resident={
+            CACHE: slots._replace(cache=slots.cache[1:]),
+            SAMPLER: weights._replace(layers=weights.layers[1:]),
+            TABLE: _stop_table(setup),
+            **_resident_trainer(setup),
+        },
     )
 
 
@@ -172,7 +210,12 @@ def sft_program(setup: Setup) -> Program:
         # Weights are read forward and backward; the optimizer reads and writes gradients, two
         # moments and weights. Activations are not counted.
         least_bytes=10 * device_bytes(trainer.state.params),
-        arguments=(trainer.state, batch, trainer.base),
+        arguments={
+            PARAMETERS: trainer.state.params,
+            OPTIMIZER: trainer.state.opt_state,
+            BASE: trainer.base,
+            INPUTS: batch,
+        },
         training=_training_costs(setup, shape, passes=settings.num_microbatches),
     )
 
@@ -187,7 +230,6 @@ def grpo_program(setup: Setup) -> Program:
     length = settings.sequence_lengths[-1]
     shape = rows, _ = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh)), length
     trainer = _trainer(setup)
-    slots, _, _ = _sampler(setup)
     batch = grpo_step.Microbatch(
         tokens_BT=_rows(setup.mesh, shape, jnp.int32),
         sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
@@ -218,9 +260,13 @@ def grpo_program(setup: Setup) -> Program:
         step=f"a microbatch of {rows} rows of {length} tokens",
         flops=(3 + references) * costs.forward_flops(setup.config, *shape),
         least_bytes=5 * device_bytes(params),
-        arguments=(total, params, trainer.base, batch),
-        # Two moments, the reference, and the sampler's cache; its weights are freed meanwhile.
-        resident=(trainer.state.opt_state, trainer.reference, slots),
+        arguments={GRADIENTS: total, PARAMETERS: params, BASE: trainer.base, INPUTS: batch},
+        # The sampler's weights and its cache are freed meanwhile.
+        resident={
+            OPTIMIZER: trainer.state.opt_state,
+            REFERENCE: trainer.reference,
+            TABLE: _stop_table(setup),
+        },
         training=_training_costs(setup, shape, passes=1, references=references),
     )
 
@@ -243,15 +289,24 @@ def device_bytes(tree: Any) -> float:
     return sum(map(one, jax.tree.leaves(tree)))
 
 
-def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, decode.Programs]:
+class _Sampler(NamedTuple):
+    layout: CacheLayout
+    slots: decode.SlotState
+    weights: qwen2.DecoderWeights
+    programs: decode.Programs
+
+
+def _sampler(setup: Setup) -> _Sampler:
     """Make sharded shapes of the sampler's state and weights, and its programs."""
     sampler, mesh, config = setup.experiment.sampler, setup.mesh, setup.config
+    layout = CacheLayout.of(sampler, meshes.num_batch_shards(mesh))
     slots = jax.eval_shape(
         functools.partial(
             decode.init_slots,
             config,
             sampler.slots,
-            sampler.cache_length,
+            layout.num_pages,
+            layout.page_length,
             sampler.dtype,
             sampler.cache_quantization,
         )
@@ -262,10 +317,19 @@ def _sampler(setup: Setup) -> tuple[decode.SlotState, qwen2.DecoderWeights, deco
         model, config, dtype=sampler.dtype, quantization=sampler.weight_quantization
     )
     shardings = decode.state_shardings(mesh, slots)
-    return (
+    return _Sampler(
+        layout,
         _with_shardings(slots, shardings),
         _with_shardings(weights, sampler_weights.shardings(mesh, weights)),
         decode.compile_programs(mesh, shardings),
+    )
+
+
+def _stop_table(setup: Setup) -> Any:
+    states = len(protocol.stop_machine().stop_A)
+    return decode.StopTable(
+        next_state_AV=_replicated(setup.mesh, (states, setup.vocab_size), jnp.int16),
+        stop_A=_replicated(setup.mesh, (states,), jnp.int8),
     )
 
 
@@ -297,12 +361,17 @@ def _trainer(setup: Setup) -> _Trainer:
     return _Trainer(placed, base, placed.params if has_copy else None, tx, policy)
 
 
-def _resident_trainer(setup: Setup) -> Any:
+def _resident_trainer(setup: Setup) -> dict[str, Any]:
     """Make shapes of what a GRPO trainer keeps during sampling: its state, the reference."""
     if not setup.is_training:
-        return ()
+        return {}
     trainer = _trainer(setup)
-    return trainer.state, trainer.base, trainer.reference
+    return {
+        PARAMETERS: trainer.state.params,
+        OPTIMIZER: trainer.state.opt_state,
+        BASE: trainer.base,
+        REFERENCE: trainer.reference,
+    }
 
 
 def _training_costs(

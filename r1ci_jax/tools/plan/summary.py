@@ -36,6 +36,7 @@ def _part_report(part: PartPlan, experiment: Experiment) -> dict[str, Any]:
         "least_bytes_per_step": part.least_bytes,
         "compiled_bytes_per_step": part.compiled_bytes,
         "weight_copies": part.num_copies,
+        "held_bytes": dict(part.held_bytes),
     }
     if part.memory is None or part.roofline is None:
         return {**described, "refusal": part.refusal, "advice": advice(part, experiment)}
@@ -122,8 +123,10 @@ def render_text(plan: Plan) -> str:
 
 def _part_lines(part: PartPlan, experiment: Experiment) -> list[str]:
     memory, times = part.memory, part.roofline
+    held = ", ".join(f"{name} {_gb(size)}" for name, size in part.held_bytes.items())
     if memory is None or times is None:
-        return [f"  DOES NOT FIT: {part.refusal}", f"  {advice(part, experiment)}"]
+        refused = f"  DOES NOT FIT: {part.refusal}"
+        return [refused, f"  held        {held}", f"  {advice(part, experiment)}"]
     left = memory.limit - memory.needed
     verdict = "fits" if memory.fits else "DOES NOT FIT"
     counted = "" if part.compiled_bytes is None else f", {_gb(part.compiled_bytes)} as compiled"
@@ -134,6 +137,7 @@ def _part_lines(part: PartPlan, experiment: Experiment) -> list[str]:
         f"{_gb(abs(left))} {'left' if left >= 0 else 'too much'}",
         f"              arguments {_gb(memory.arguments)}, temporaries {_gb(memory.temporaries)}, "
         f"unaliased output {_gb(memory.unaliased_output)}, resident {_gb(memory.resident)}",
+        f"  held        {held}",
         f"  copies      {part.num_copies} of the weights: parameters, and what has their shapes",
         f"  operations  {part.flops / 1e12:.3g} TFLOP per step, all devices",
         f"  bytes       {_gb(part.least_bytes)} per step and device at the least{counted}",
