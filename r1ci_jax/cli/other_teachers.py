@@ -174,8 +174,8 @@ def _sample_model(
 def synthesize(args: argparse.Namespace) -> int:
     """Make demonstrations of an experiment's questions, and write them to `args.out`.
 
-    `args` has `experiment`, `overrides`, `teacher`, `workdir`, `out` and `json` beside the options
-    of `add_arguments`.
+    `args` has `experiment`, `overrides`, `teacher`, `jobs`, `workdir`, `out` and `json` beside the
+    options of `add_arguments`.
     """
     experiment = experiments.load(args.experiment, args.overrides)
     names = experiment.dataset.tasks
@@ -185,12 +185,14 @@ def synthesize(args: argparse.Namespace) -> int:
     with run_dir.RunDir.open(path, experiment):
         with Progress("questions", len(names), unit="tasks") as bar:
             build.build_questions(
-                experiment, path / "data", report=lambda done, _: bar.update(done)
+                experiment, path / "data", jobs=args.jobs, report=lambda done, _: bar.update(done)
             )
         examples = list(datasets.load_examples(path / "data", names, "sft"))
         if experiment.sandbox.unsafe:
             progress.warn(UNSAFE_WARNING)
-        with Sandbox(experiment.sandbox) as sandbox, Progress(args.teacher, unit="steps") as bar:
+        workers = args.jobs or experiment.sandbox.workers
+        config = dataclasses.replace(experiment.sandbox, workers=workers)
+        with Sandbox(config) as sandbox, Progress(args.teacher, unit="steps") as bar:
             made = teach(
                 args,
                 experiment,

@@ -1,6 +1,5 @@
 """The commands of the teachers that are not scripted, whole: real jail, real server, real model."""
 
-import argparse
 import json
 import pathlib
 import re
@@ -11,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from r1ci_jax.cli import other_teachers
 from r1ci_jax.cli.main import main
-from r1ci_jax.errors import UserError
 from tests.data.chat_server import Body, ChatServer, Reply
 from tests.load import PATIENCE
 
@@ -42,19 +39,15 @@ def experiment(tmp_path: pathlib.Path) -> str:
     return str(path)
 
 
-def arguments(experiment: str, teacher: str, workdir: pathlib.Path, *words: str) -> Any:
-    parser = argparse.ArgumentParser()
-    other_teachers.add_arguments(parser)
-    args = parser.parse_args(words)
-    args.experiment, args.overrides, args.teacher, args.workdir = experiment, [], teacher, workdir
-    args.out, args.json = workdir / "made.jsonl", True
-    return args
-
-
 def run(
-    capsys: pytest.CaptureFixture[str], experiment: str, teacher: str, *words: Any
+    capsys: pytest.CaptureFixture[str],
+    experiment: str,
+    teacher: str,
+    workdir: pathlib.Path,
+    *words: str,
 ) -> dict[str, Any]:
-    assert other_teachers.synthesize(arguments(experiment, teacher, *words)) == 0
+    out = ["--workdir", str(workdir), "--out", str(workdir / "made.jsonl"), "--json"]
+    assert main(["synth", experiment, "--teacher", teacher, *out, *words]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -70,19 +63,6 @@ def dividing(body: Body, _: int) -> Reply:
         f"Divide again and again.\n```python\nnumber, digits = {number}, ''\nwhile number:\n"
         f"    digits = str(number % {base}) + digits\n    number //= {base}\nprint(digits)\n```"
     )
-
-
-KILLED = """
-import argparse, pathlib, sys
-from r1ci_jax.cli import other_teachers
-
-parser = argparse.ArgumentParser()
-other_teachers.add_arguments(parser)
-args = parser.parse_args(sys.argv[4:])
-args.experiment, args.teacher, args.workdir = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
-args.overrides, args.out, args.json = [], None, True
-other_teachers.synthesize(args)
-"""
 
 
 def test_a_killed_endpoint_run_pays_for_no_answer_twice(
@@ -104,15 +84,19 @@ def test_a_killed_endpoint_run_pays_for_no_answer_twice(
             *("--model", "teacher", "--url", server.url, "--key-variable", ""),
             *("--samples", "1", "--token-budget", "100000", "--concurrency", "2"),
         ]
-        command = [sys.executable, "-c", KILLED, experiment, "endpoint"]
-        with subprocess.Popen([*command, str(tmp_path / "killed"), *words]) as process:
+        command = [sys.executable, "-m", "r1ci_jax", "synth", experiment, "--teacher", "endpoint"]
+        with subprocess.Popen([*command, "--workdir", str(tmp_path / "killed"), *words]) as process:
             assert reached.wait(PATIENCE)
             process.kill()
         begun = len(server.requests)
-        subprocess.run([*command, str(tmp_path / "killed"), *words], check=True, timeout=PATIENCE)
+        subprocess.run(
+            [*command, "--workdir", str(tmp_path / "killed"), *words], check=True, timeout=PATIENCE
+        )
         # 12 questions of two requests, 12 of one; those in flight when it was killed are lost.
         assert begun < 36 <= len(server.requests) <= 36 + 2
-        subprocess.run([*command, str(tmp_path / "whole"), *words], check=True, timeout=PATIENCE)
+        subprocess.run(
+            [*command, "--workdir", str(tmp_path / "whole"), *words], check=True, timeout=PATIENCE
+        )
     made = [tmp_path / name / "made_by_endpoint.jsonl" for name in ("killed", "whole")]
     assert made[0].read_bytes() == made[1].read_bytes() and made[0].stat().st_size
 
@@ -183,12 +167,15 @@ def test_a_model_of_ours_teaches(
     assert run(capsys, experiment, "model", tmp_path / "taught", *words) == shown
 
 
-def test_what_is_missing_is_named(experiment: str, tmp_path: pathlib.Path) -> None:
+def test_what_is_missing_is_named(
+    experiment: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = ["--workdir", str(tmp_path / "run")]
     for teacher, words, message in (
         ("endpoint", (), "--teacher endpoint needs --model"),
         ("endpoint", ("--model", "gpt-4o"), "no budget"),
         ("model", ("--model", "x", "--temperatures", "hot"), "--temperatures hot"),
         ("model", ("--model", "x", "--samples", "0"), "teacher.samples_per_question"),
     ):
-        with pytest.raises(UserError, match=re.escape(message)):
-            other_teachers.synthesize(arguments(experiment, teacher, tmp_path / "run", *words))
+        assert main(["synth", experiment, "--teacher", teacher, *workdir, *words]) == 2
+        assert message in capsys.readouterr().err
