@@ -217,7 +217,7 @@ class Integral(TemplateTeacher[str]):
             from sympy import integrate, sympify
 
             $f = sympify("$data")
-            ($var,) = $f.free_symbols or sympify("{$var}")
+            $var = sympify("$var")
             $F = integrate($f.expand(), $var)
             print($F, "+ C")
             """,
@@ -251,12 +251,11 @@ class Integral(TemplateTeacher[str]):
         """,
     )
     slip = (
-        ("I let sympy integrate it.",),
+        ("sympy's integrate takes the integrand and the variable.", "One call of sympy is enough."),
         """
-        from sympy import diff, sympify
+        from sympy import acos, asin, atan, cos, exp, integrate, log, sin, sqrt
 
-        $f = sympify("$data")
-        print(diff($f), "+ C")
+        print(integrate($data, $var), "+ C")
         """,
     )
 
