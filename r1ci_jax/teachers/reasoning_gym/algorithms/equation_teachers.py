@@ -412,7 +412,7 @@ class Cryptarithm(TemplateTeacher[Sum]):
         ("I put the digits in and test the sum, the digits and the leading letters.",),
         """
         $digits = dict(pair.split("=") for pair in "$answer".split(","))
-        numbers = ["".join($digits[c] for c in w) for w in [*$words, "$sum"]]
+        numbers = ["".join($digits[c] for c in w) for w in $words + ["$sum"]]
         different = len(set($digits.values())) == len($digits)
         print(different and all(n[0] != "0" for n in numbers)
               and sum(map(int, numbers[:-1])) == int(numbers[-1]))
