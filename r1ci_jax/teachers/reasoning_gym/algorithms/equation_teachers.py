@@ -210,7 +210,7 @@ class Integral(TemplateTeacher[str]):
             from sympy import *
 
             $var = symbols("$var")
-            $F = integrate($data, $var)
+            $F = integrate($exact, $var)
             print(f"{$F} + C")
             """,
         "named_steps": """
@@ -265,7 +265,9 @@ class Integral(TemplateTeacher[str]):
 
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {"data": data, "var": "X" if "X" in data else "x"}
+        # A fraction of two literals would become a float in Python.
+        exact = re.sub(r"(?<![\w*)])(\d+)/(\d+)", r"Rational(\1, \2)", data)
+        return {"data": data, "exact": exact, "var": "X" if "X" in data else "x"}
 
     @override
     def answer_values(self, data: str, answer: str) -> Mapping[str, object]:
