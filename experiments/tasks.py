@@ -40,7 +40,7 @@ DATASET = DatasetConfig(
     eval_per_task=200,
 )
 
-DEMONSTRATIONS = DemonstrationConfig(skip_untaught=True, multi_turn=0.5)
+DEMONSTRATIONS = DemonstrationConfig(allow_missing_teachers=True, multi_turn=0.5)
 """Tasks without a scripted teacher are left out of supervised fine-tuning. Half of the Code Agent's
 trajectories have several turns or change from words to code, which the paper prefers too."""
 

@@ -17,7 +17,7 @@ class DemonstrationConfig(Checked, section="demonstrations"):
     path: str = ""
     """File of JSON lines, or its URL, with demonstrations made elsewhere (docs/demonstrations.md).
     Empty: the scripted teachers write them."""
-    skip_untaught: bool = False
+    allow_missing_teachers: bool = False
     """True: training tasks without a scripted teacher are listed and left out of supervised
     fine-tuning. False: they are an error."""
     reexecute: bool = True

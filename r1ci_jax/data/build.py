@@ -29,7 +29,7 @@ def require_demonstrations(experiment: Experiment) -> None:
     if path := experiment.demonstrations.path:
         external_demonstrations.read(path, experiment.dataset)
     else:
-        taught_tasks.untaught(experiment)
+        taught_tasks.without_teacher(experiment)
 
 
 def build_questions(
@@ -85,8 +85,8 @@ def write_scripted(
     Raises:
         UserError: No task has a teacher, or the sandbox failed.
     """
-    untaught = taught_tasks.untaught(experiment)
-    names = [name for name in experiment.dataset.tasks if name not in untaught]
+    missing = taught_tasks.without_teacher(experiment)
+    names = [name for name in experiment.dataset.tasks if name not in missing]
     toy = [name for name in names if taught_tasks.is_toy(name)]
     made = scripted_teacher.write_demonstrations(
         datasets.load_examples(data_dir, toy, "sft"),

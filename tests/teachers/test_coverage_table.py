@@ -13,4 +13,4 @@ def test_the_table_is_current() -> None:
     rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
     assert set(rows) - {"task"} == set(teacher_catalogue.by_task())
     for suite in registry.PAPER_SUITES:
-        assert coverage.untaught_line(suite) in page
+        assert coverage.missing_line(suite) in page

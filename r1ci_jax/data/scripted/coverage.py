@@ -22,7 +22,7 @@ def row_head(task: str) -> str:
     return f"| {task} | {', '.join(teacher.forms)} | {extras} |"
 
 
-def untaught_line(suite: str) -> str:
+def missing_line(suite: str) -> str:
     """Return the line about the training tasks of a suite that have no teacher."""
     missing = [name for name in _trained(suite) if name not in teacher_catalogue.by_task()]
     taught = len(_trained(suite)) - len(missing)
@@ -34,8 +34,8 @@ def _head() -> Iterator[str]:
     yield "# The scripted teachers"
     yield ""
     yield (
-        "Made by `r1ci data stats RUN --teachers > docs/teachers.md` after `r1ci synth EXP`; a test "
-        "compares tasks, forms and strategies."
+        "Made by `r1ci data stats RUN --teachers > docs/teachers.md` after `r1ci synth EXP`; a "
+        "test compares tasks, forms and strategies."
     )
     yield ""
     yield (
@@ -49,7 +49,7 @@ def _head() -> Iterator[str]:
 
 def _tables(directory: Path, length: Callable[[str], int]) -> Iterator[str]:
     for suite in registry.PAPER_SUITES:
-        yield from ("", f"## {suite}", "", untaught_line(suite), "")
+        yield from ("", f"## {suite}", "", missing_line(suite), "")
         yield "| task | forms | methods | kept | turns | median | longest |"
         yield "|---|---|---|---:|---:|---:|---:|"
         for task in _trained(suite):

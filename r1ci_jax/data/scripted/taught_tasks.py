@@ -7,7 +7,7 @@ from r1ci_jax.tasks.toy.toy_task import ToyTask
 from r1ci_jax.teachers import teacher_catalogue
 
 
-def untaught(experiment: Experiment) -> list[str]:
+def without_teacher(experiment: Experiment) -> list[str]:
     """Return the training tasks that have no scripted teacher.
 
     Raises:
@@ -15,15 +15,19 @@ def untaught(experiment: Experiment) -> list[str]:
     """
     training = [n for n in experiment.dataset.tasks if registry.get(n).split != "test"]
     taught = {name for name in training if is_toy(name) or name in teacher_catalogue.by_task()}
-    untaught = [name for name in training if name not in taught]
-    if untaught and not (taught and experiment.demonstrations.skip_untaught):
+    missing = [name for name in training if name not in taught]
+    if missing and not (taught and experiment.demonstrations.allow_missing_teachers):
         raise UserError(
-            f"{len(untaught)} of the tasks have no scripted teacher ({untaught[0]} is one): give "
+            f"{len(missing)} of the tasks have no scripted teacher ({missing[0]} is one): give "
             "demonstrations by --config.demonstrations.path=FILE.jsonl, which "
             "docs/demonstrations.md describes"
-            + (", or leave them out: --config.demonstrations.skip_untaught=True" if taught else "")
+            + (
+                ", or leave them out: --config.demonstrations.allow_missing_teachers=True"
+                if taught
+                else ""
+            )
         )
-    return untaught
+    return missing
 
 
 def is_toy(name: str) -> bool:

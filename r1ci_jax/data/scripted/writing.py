@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 
@@ -50,6 +51,9 @@ _DOUBTS: Final = (
 _REFUTED: Final = ("The check fails, so I solve it properly.", "False: that answer is wrong.")
 _GUESSES: Final = ("", "My first guess: ", "At a glance: ", "Estimated without computing: ")
 _SLIPS_TRIED: Final = 3
+_PIECE: Final = re.compile(r"\d|[^\W\d_]{1,6}|[^\w\s]{1,2}|_|\n")
+"""About a token of a large vocabulary: a digit, a short word, two signs."""
+_MOST_PIECES: Final = 1_600
 
 
 class RejectedError(Exception):
@@ -85,6 +89,8 @@ class _Trajectory:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.segments: list[Segment] = []
+        self.solved = 0
+        """Number of segments up to the script that solves the question."""
         self.agent: Agent = plan.strategy[0]
         self.kind: Kind = plan.strategy[1]
 
@@ -109,6 +115,7 @@ class _Trajectory:
         words = step.words if self.plan.words_first and self.agent != "all_code" else ""
         step = Step(words=" ".join(filter(None, (before, words))), code=step.code)
         result = yield from self.run(step)
+        self.solved = len(self.segments) - 1
         return self.read(result)
 
     def read(self, result: ExecResult) -> str:
@@ -151,17 +158,26 @@ class _Trajectory:
 
 
 def write(plan: Plan) -> Writing[Demonstration]:
-    """Write the demonstration that the plan names, or `code` where its teacher lacks a part.
+    """Write the demonstration that the plan names, or `code` where a part is lacking or too long.
 
     Raises:
         RejectedError: It becomes none.
     """
-    trajectory = _Trajectory(plan)
+    made = yield from _write(_Trajectory(plan))
+    if _is_long(made) and made.kind != "code":
+        short = dataclasses.replace(plan, strategy=("code_agent", "code"), first=None)
+        made = yield from _write(_Trajectory(short))
+    if _is_long(made):
+        raise RejectedError(Rejection.TOO_LONG)
+    return made
+
+
+def _write(trajectory: _Trajectory) -> Writing[Demonstration]:
     match trajectory.kind:
         case "direct":
             return _direct(trajectory)
         case "switch" | "steered_right":
-            made = yield from _worked_in_words(trajectory)
+            return (yield from _worked_in_words(trajectory))
         case "steered_wrong":
             made = yield from _guessed(trajectory)
         case "repair":
@@ -170,7 +186,7 @@ def write(plan: Plan) -> Writing[Demonstration]:
             made = yield from _attempted_again(trajectory)
         case _:
             made = yield from _computed(trajectory)
-    if trajectory.kind not in ("switch", "steered_right") and _is_leaked(plan, made):
+    if _is_leaked(trajectory, made):
         raise RejectedError(Rejection.KNOWN_ANSWER)
     return made
 
@@ -262,6 +278,7 @@ def _repaired(trajectory: _Trajectory) -> Writing[Demonstration]:
             told = step.words if trajectory.plan.words_first else ""
             trajectory.say(Step(words=told, code=code), result, learned=False)
             repaired = yield from trajectory.run(Step(words=words, code=step.code))
+            trajectory.solved = len(trajectory.segments) - 1
             return trajectory.finish(trajectory.read(repaired))
     trajectory.kind = "code"
     return (yield from _computed(trajectory))
@@ -303,19 +320,26 @@ def _holds(result: ExecResult) -> bool:
     return result.status is Status.OK and result.stdout.strip().split("\n")[-1] == "True"
 
 
-def _is_leaked(plan: Plan, made: Demonstration) -> bool:
-    """Return True if the answer stands in the trajectory before a script had printed it."""
+def _is_leaked(trajectory: _Trajectory, made: Demonstration) -> bool:
+    """Return True if the answer stands in the trajectory before its script had computed it."""
     answer = (protocol.final_answer(made.segments[-1].text) or "").strip()
-    if not selection.is_telling(answer) or answer in plan.example.question:
+    if not selection.is_telling(answer) or answer in trajectory.plan.example.question:
         return False
-    for segment in made.segments[:-1]:
+    for segment in made.segments[: trajectory.solved]:
         if answer in segment.text:
             return segment.role != "observation"
     return False
 
 
+def _is_long(made: Demonstration) -> bool:
+    """Return True if the turns and outputs have more pieces than a demonstration should."""
+    return sum(len(_PIECE.findall(segment.text)) for segment in made.segments) > _MOST_PIECES
+
+
 def _marked(answer: str) -> str:
-    return f"<<<{answer}>>>"
+    """Put the answer between the marks; a blank keeps its own angle brackets apart from them."""
+    before, after = " " * answer.startswith("<"), " " * answer.endswith(">")
+    return f"<<<{before}{answer}{after}>>>"
 
 
 def _pauses(segments: Sequence[Segment]) -> bool:

@@ -128,7 +128,7 @@ def demonstrations_problem(experiment: Experiment, *, shared_disk: bool) -> str 
     path = experiment.demonstrations.path
     if not path:
         try:
-            taught_tasks.untaught(experiment)
+            taught_tasks.without_teacher(experiment)
         except UserError as error:
             return str(error)
     elif not is_url(path) and not (shared_disk and path.startswith("/")):

@@ -42,7 +42,7 @@ class CalendarArithmetic(TemplateTeacher[CalendarQuestion]):
     scripts: ClassVar = {}
     methods: ClassVar = {
         "datetime": "The datetime module knows the calendar.",
-        "arithmetic": "Arithmetic modulo 7 is enough.",
+        "arithmetic": "Weekdays repeat every 7 days, so remainders suffice.",
         "walk": "I walk through the days one by one.",
     }
 
@@ -101,18 +101,33 @@ class CalendarArithmetic(TemplateTeacher[CalendarQuestion]):
         one, last = (f"{_MONTHS[d.month - 1]} {d.day}" for d in (data.dates[0], data.dates[-1]))
         match data.kind:
             case "weekday":
-                return (f"The weekday of {one}, {data.dates[0].year} is asked.",)
+                year = data.dates[0].year
+                return (
+                    f"The weekday of {one}, {year} is asked.",
+                    f"On which day of the week was {one}, {year}?",
+                )
             case "offset":
-                way = "after" if data.offset > 0 else "before"
-                return (f"I need the weekday {abs(data.offset)} days {way} {one}.",)
+                way, away = "after" if data.offset > 0 else "before", abs(data.offset)
+                return (
+                    f"I need the weekday {away} days {way} {one}.",
+                    f"{away} days are {away // 7} weeks and {away % 7} days, counted from {one}.",
+                )
             case "first_day":
-                return (f"January 1 is a {_DAYS[data.weekday]}, and {one} is asked.",)
+                return (
+                    f"January 1 is a {_DAYS[data.weekday]}, and {one} is asked.",
+                    f"From a {_DAYS[data.weekday]}, January 1, I count on to {one}.",
+                )
             case "business":
                 return (
                     f"Mondays to Fridays from {one} to {last} are counted, both ends included.",
+                    f"Business days from {one} to {last} leave out Saturdays and Sundays.",
                 )
             case _:
-                return (f"I count each {_DAYS[data.weekday]} from {one} to {last}, ends included.",)
+                name = _DAYS[data.weekday]
+                return (
+                    f"I count each {name} from {one} to {last}, both ends included.",
+                    f"The range from {one} to {last} includes its ends; each {name} counts.",
+                )
 
     @override
     def step(self, data: CalendarQuestion, form: str, rng: random.Random) -> Step:

@@ -210,14 +210,14 @@ class Integral(TemplateTeacher[str]):
             from sympy import *
 
             $var = symbols("$var")
-            $F = integrate($data, $var)
+            $F = integrate($exact, $var)
             print(f"{$F} + C")
             """,
         "named_steps": """
             from sympy import integrate, sympify
 
             $f = sympify("$data")
-            ($var,) = $f.free_symbols or sympify("{$var}")
+            $var = sympify("$var")
             $F = integrate($f.expand(), $var)
             print($F, "+ C")
             """,
@@ -251,12 +251,11 @@ class Integral(TemplateTeacher[str]):
         """,
     )
     slip = (
-        ("I let sympy integrate it.",),
+        ("sympy's integrate takes the integrand and the variable.", "One call of sympy is enough."),
         """
-        from sympy import diff, sympify
+        from sympy import acos, asin, atan, cos, exp, integrate, log, sin, sqrt
 
-        $f = sympify("$data")
-        print(diff($f), "+ C")
+        print(integrate($data, $var), "+ C")
         """,
     )
 
@@ -266,7 +265,9 @@ class Integral(TemplateTeacher[str]):
 
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {"data": data, "var": "X" if "X" in data else "x"}
+        # A fraction of two literals would become a float in Python.
+        exact = re.sub(r"(?<![\w*)])(\d+)/(\d+)", r"Rational(\1, \2)", data)
+        return {"data": data, "exact": exact, "var": "X" if "X" in data else "x"}
 
     @override
     def answer_values(self, data: str, answer: str) -> Mapping[str, object]:
@@ -413,7 +414,7 @@ class Cryptarithm(TemplateTeacher[Sum]):
         ("I put the digits in and test the sum, the digits and the leading letters.",),
         """
         $digits = dict(pair.split("=") for pair in "$answer".split(","))
-        numbers = ["".join($digits[c] for c in w) for w in [*$words, "$sum"]]
+        numbers = ["".join($digits[c] for c in w) for w in $words + ["$sum"]]
         different = len(set($digits.values())) == len($digits)
         print(different and all(n[0] != "0" for n in numbers)
               and sum(map(int, numbers[:-1])) == int(numbers[-1]))

@@ -105,7 +105,7 @@ class BasicArithmetic(Calculation):
         "exact_fractions": "Fractions keep divisions exact.",
         "syntax_tree": "I walk over the syntax tree with exact fractions.",
         "sympy": "sympy evaluates it exactly.",
-        "integer_division": "Divisions come out even here, so // keeps whole numbers.",
+        "integer_division": "With // in place of / all values stay whole numbers.",
     }
 
     @override
@@ -216,12 +216,12 @@ class DecimalArithmetic(Calculation):
             from sympy import N, sympify
 
             $result = sympify("$data", rational=True)
-            print(f"{float(N($result, 12)):.9f}")
+            print(f"{float(N($result, 12)):.9f}".rstrip("0").rstrip("."))
             """,
         "syntax_tree": _WALK.replace(
             'print(evaluate(ast.parse($text, mode="eval").body))',
             '$result = evaluate(ast.parse($text, mode="eval").body)\n            '
-            'print(f"{float($result):.9f}")',
+            'print(f"{float($result):.9f}".rstrip("0").rstrip("."))',
         ).replace("Fraction(node.value)", "Fraction(str(node.value))"),
     }
     methods: ClassVar = {

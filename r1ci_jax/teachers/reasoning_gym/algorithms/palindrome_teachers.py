@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
-from r1ci_jax.teachers.teacher import Teacher
+from r1ci_jax.teachers.teacher import Step, Teacher
 from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
 
 
@@ -136,13 +136,17 @@ class PalindromeGeneration(TemplateTeacher[str]):
         )
 
     @override
+    def first_attempt(self, data: str, rng: random.Random) -> Step | None:
+        return super().first_attempt(data, rng) if len(data) % 2 else None
+
+    @override
     def in_words(self, data: str, rng: random.Random) -> tuple[str, str] | None:
         if len(data) > 9:
             return None
         counts = collections.Counter(data)
         half = "".join(letter * (n // 2) for letter, n in counts.items())
         middle = "".join(letter for letter, n in counts.items() if n % 2)
-        listed = ", ".join(f"{letter} {n} times" for letter, n in counts.items())
+        listed = ", ".join(f"{n} of {letter}" for letter, n in counts.items())
         center = f" {middle} is left for the middle." if middle else ""
         words = (
             f"The letters are {listed}. One of each pair, in front: {half}.{center} "

@@ -294,7 +294,7 @@ class GraphColor(TemplateTeacher[Graph]):
 
 
             def free(v, $color):
-                return set($palette) - {$color[u] for u in near[v] if u in $color}
+                return $allowed - {$color[u] for u in near[v] if u in $color}
 
 
             def solve($color):
@@ -346,7 +346,7 @@ class GraphColor(TemplateTeacher[Graph]):
         $edges = $links
         $color = json.loads('$answer')
         complete = set($color) == {str(v) for v in range($n)}
-        allowed = set($color.values()) <= set($palette)
+        allowed = set($color.values()) <= $allowed
         print(complete and allowed and all($color[str(a)] != $color[str(b)] for a, b in $edges))
         """,
     )
@@ -371,7 +371,12 @@ class GraphColor(TemplateTeacher[Graph]):
 
     @override
     def values(self, data: Graph, rng: random.Random) -> Mapping[str, object]:
-        return {"n": len(data.vertices), "links": list(data.edges), "palette": list(data.colors)}
+        return {
+            "n": len(data.vertices),
+            "links": list(data.edges),
+            "palette": list(data.colors),
+            "allowed": set(data.colors),
+        }
 
     @override
     def openings(self, data: Graph) -> Sequence[str]:

@@ -416,9 +416,8 @@ class NumberSorting(TemplateTeacher[Numbers]):
         first = "largest" if data.falling else "smallest"
         return (
             f"The {count} numbers have to stand in {order} order, the {first} first.",
-            f"{order.capitalize()} order of {count} numbers, some of them negative, is asked.",
-            f"I sort {count} numbers, from {data.numbers[0]} to {data.numbers[-1]} as listed, in "
-            f"{order} order.",
+            f"{order.capitalize()} order of {count} numbers is asked, compared by value.",
+            f"I sort {count} numbers, {data.numbers[0]} and those after it, in {order} order.",
         )
 
     @override

@@ -1,4 +1,4 @@
-"""Teachers of words and days: the Caesar cipher, anagrams and the calendar."""
+"""Teachers of letters that are moved: the Caesar cipher and anagrams."""
 
 import json
 import math
