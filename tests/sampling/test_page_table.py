@@ -79,7 +79,7 @@ def test_what_is_yet_to_be_copied_is_not_given_away() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_pages_are_one_owners_or_a_prompts(seed: int, shards: int) -> None:
     rng, table = random.Random(seed), make(slots=6, shards=shards, pages=9)
-    prompts = [tuple([number]) * rng.randint(1, 11) for number in range(3)]
+    prompts = [(number,) * rng.randint(1, 11) for number in range(3)]
     held = [()] * 6
     for _ in range(400):
         slot = rng.randrange(6)
