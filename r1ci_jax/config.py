@@ -96,8 +96,9 @@ class SamplerConfig(Checked, section="sampler"):
     cache_tokens: Natural = 0
     """Memory of the cache in tokens, which the trajectories share as they grow; when it is short,
     the youngest gives up its own and is computed again later. 0: full rows for all slots."""
-    page_length: Count = 64
-    """Tokens of a page, the unit in which a trajectory takes memory."""
+    page_length: Natural = 0
+    """Tokens of a page, the unit in which a trajectory takes memory. 0: 64, or whole rows where
+    `cache_length` is 512 at most and `cache_tokens` is 0."""
     chunk_steps: Count = 16
     """Decode steps per device call."""
     prefill_buckets: Ascending = (16, 32, 64, 128)

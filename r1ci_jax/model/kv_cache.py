@@ -52,13 +52,13 @@ def extend(
     cache: Cache,
     tokens_RT: jax.Array,
     positions_RT: jax.Array,
-    pages_RJ: jax.Array,
+    pages_RJ: jax.Array | None,
 ) -> tuple[jax.Array, Cache]:
     """Append tokens to rows and return normed activations [R, T, D] and the new cache.
 
-    Row r owns the pages `pages_RJ[r]`, in the order of its positions. A token attends to every
-    position of its row up to its own, so those must have been written. A position of J * W or more
-    is padding: it writes nothing, and its activations are meaningless.
+    Row r owns the pages `pages_RJ[r]`, in the order of its positions; None: page r alone. A token
+    attends to every position of its row up to its own, so those must have been written. A position
+    of J * W or more is padding: it writes nothing, and its activations are meaningless.
     """
     x_RTD = embed(weights.embed_VD, tokens_RT, weights.norm_D.dtype)
     new_cache = []
@@ -80,7 +80,7 @@ def extend_layer(
     pair: paged_attention.Pair,
     x_RTD: jax.Array,
     positions_RT: jax.Array,
-    pages_RJ: jax.Array,
+    pages_RJ: jax.Array | None,
 ) -> tuple[jax.Array, paged_attention.Pair]:
     """Apply one layer of `extend` to activations; return new ones and the layer's new pair."""
     rotary = attention.rotary_BTH(positions_RT, config.head_dim, config.rope_theta)

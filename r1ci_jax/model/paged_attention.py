@@ -30,13 +30,13 @@ def extend(
     k_RTKH: jax.Array,
     v_RTKH: jax.Array,
     positions_RT: jax.Array,
-    pages_RJ: jax.Array,
+    pages_RJ: jax.Array | None,
 ) -> tuple[jax.Array, Pair]:
     """Write new keys and values to the rows' pages, then attend to every position up to one's own.
 
-    A position of J * W or more is padding: it writes nothing and its output is meaningless. So does
-    a position whose page is U. On a mesh, a row's pages are in the shard of the pool that lies
-    where the row does.
+    `pages_RJ` is None if row r has page r alone, which is then read in place. A position of J * W
+    or more is padding: it writes nothing and its output is meaningless. So is a position whose page
+    is U. On a mesh, a row's pages are in the shard of the pool that lies where the row does.
 
     Returns:
         Values [R, T, N, H] and the updated pair.
@@ -49,13 +49,14 @@ def extend(
     new = jax.P(rules.BATCH, None, kv_heads)
     heads = jax.P(rules.BATCH, None, "tensor")
     rows = jax.P(rules.BATCH)
+    pages = () if pages_RJ is None else (pages_RJ,)
     return jax.shard_map(
         _extend_shard,
         mesh=mesh,
-        in_specs=(pool, heads, new, new, rows, rows),
+        in_specs=(pool, heads, new, new, rows, *[rows] * len(pages)),
         out_specs=(heads, pool),
         check_vma=False,
-    )(pair, q_RTNH, k_RTKH, v_RTKH, positions_RT, pages_RJ)
+    )(pair, q_RTNH, k_RTKH, v_RTKH, positions_RT, *pages)
 
 
 def _extend_shard(
@@ -64,11 +65,12 @@ def _extend_shard(
     k_RTKH: jax.Array,
     v_RTKH: jax.Array,
     positions_RT: jax.Array,
-    pages_RJ: jax.Array,
+    pages_RJ: jax.Array | None = None,
 ) -> tuple[jax.Array, Pair]:
     """Extend the rows of one shard, whose pages are numbered from 0 there."""
-    first = jax.lax.axis_index(rules.BATCH) * pair[0].shape[1]
-    return _extend_local(pair, q_RTNH, k_RTKH, v_RTKH, positions_RT, pages_RJ - first)
+    if pages_RJ is not None:
+        pages_RJ -= jax.lax.axis_index(rules.BATCH) * pair[0].shape[1]
+    return _extend_local(pair, q_RTNH, k_RTKH, v_RTKH, positions_RT, pages_RJ)
 
 
 def _extend_local(
@@ -77,10 +79,11 @@ def _extend_local(
     k_RTKH: jax.Array,
     v_RTKH: jax.Array,
     positions_RT: jax.Array,
-    pages_RJ: jax.Array,
+    pages_RJ: jax.Array | None,
 ) -> tuple[jax.Array, Pair]:
-    k_KUWH = _write(pair[0], k_RTKH, positions_RT, pages_RJ)
-    v_KUWH = _write(pair[1], v_RTKH, positions_RT, pages_RJ)
+    own_RJ = jnp.arange(len(q_RTNH))[:, None] if pages_RJ is None else pages_RJ
+    k_KUWH = _write(pair[0], k_RTKH, positions_RT, own_RJ)
+    v_KUWH = _write(pair[1], v_RTKH, positions_RT, own_RJ)
     return _attend(q_RTNH, (k_KUWH, v_KUWH), positions_RT, pages_RJ), (k_KUWH, v_KUWH)
 
 
@@ -110,8 +113,10 @@ def _write(
     return put(pool, new_RTKH)
 
 
-def _read(pool: MaybeInt8, page_R: jax.Array, dtype: DTypeLike) -> jax.Array:
+def _read(pool: MaybeInt8, page_R: jax.Array | None, dtype: DTypeLike) -> jax.Array:
     """Read one page of every row, [K, R, W, H]; int8 values are returned in `dtype`."""
+    if page_R is None:
+        return _values(pool, dtype)
     kv_heads, num_pages, *_ = pool.shape
     page_R = jnp.clip(page_R, 0, num_pages - 1)
     page_KR = jnp.arange(kv_heads)[:, None] * num_pages + page_R[None, :]
@@ -120,14 +125,17 @@ def _read(pool: MaybeInt8, page_R: jax.Array, dtype: DTypeLike) -> jax.Array:
         flat = pages.reshape(kv_heads * num_pages, *pages.shape[2:])
         return flat.at[page_KR].get(mode="promise_in_bounds")
 
-    read = jax.tree.map(take, pool)
+    return _values(jax.tree.map(take, pool), dtype)
+
+
+def _values(read: MaybeInt8, dtype: DTypeLike) -> jax.Array:
     return (
         quantization.dequantize(read, (3,), dtype) if isinstance(read, quantization.Int8) else read
     )
 
 
 def _attend(
-    q_RTNH: jax.Array, pair: Pair, positions_RT: jax.Array, pages_RJ: jax.Array
+    q_RTNH: jax.Array, pair: Pair, positions_RT: jax.Array, pages_RJ: jax.Array | None
 ) -> jax.Array:
     """Attend to the positions up to each token's own, with a running softmax in float32."""
     rows, tokens, query_heads, head_dim = q_RTNH.shape
@@ -137,12 +145,14 @@ def _attend(
     # One matmul per row and head: its rows are the queries of all groups.
     q_KRQH = q_KRGTH.reshape(kv_heads, rows, groups * tokens, head_dim)
     lowest = jnp.finfo(jnp.float32).min
-    capacity = pages_RJ.shape[1] * width
-    last = jnp.where(positions_RT < capacity, positions_RT, -1).max()
 
-    def visit(page: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]):
+    def visit(page: int | jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]):
         highest_KRQ, total_KRQ, mixed_KRQH = carry
-        page_R = jax.lax.dynamic_index_in_dim(pages_RJ, page, axis=1, keepdims=False)
+        page_R = (
+            None
+            if pages_RJ is None
+            else jax.lax.dynamic_index_in_dim(pages_RJ, page, axis=1, keepdims=False)
+        )
         k_KRWH, v_KRWH = (_read(pool, page_R, q_RTNH.dtype) for pool in pair)
         at_W = page * width + jnp.arange(width)
         visible_RTW = at_W[None, None, :] <= positions_RT[:, :, None]
@@ -166,7 +176,12 @@ def _attend(
         jnp.zeros(q_KRQH.shape[:3], jnp.float32),
         jnp.zeros(q_KRQH.shape, jnp.float32),
     )
-    _, total_KRQ, mixed_KRQH = jax.lax.fori_loop(0, last // width + 1, visit, start)
+    if pages_RJ is None:
+        _, total_KRQ, mixed_KRQH = visit(0, start)
+    else:
+        capacity = pages_RJ.shape[1] * width
+        last = jnp.where(positions_RT < capacity, positions_RT, -1).max()
+        _, total_KRQ, mixed_KRQH = jax.lax.fori_loop(0, last // width + 1, visit, start)
     # If no row has a token, no page was visited.
     mixed_KRQH = mixed_KRQH / jnp.maximum(total_KRQ, 1.0)[..., None]
     mixed_KRGTH = mixed_KRQH.reshape(kv_heads, rows, groups, tokens, head_dim)

@@ -95,7 +95,7 @@ def decode_chunk(
     state: SlotState,
     weights: qwen2.DecoderWeights,
     table: StopTable,
-    pages_SJ: jax.Array,
+    pages_SJ: jax.Array | None,
     *,
     config: Qwen2Config,
     steps: int,
@@ -104,7 +104,8 @@ def decode_chunk(
 ) -> tuple[SlotState, DecodedChunk]:
     """Decode up to `steps` tokens in every active slot; stop early when no slot is active.
 
-    `pages_SJ` has pages for all that an active slot can write. A row is full at `length` tokens.
+    `pages_SJ` has pages for all that an active slot can write; None: slot s has page s alone. A row
+    is full at `length` tokens.
     """
     slots = state.pending_S.shape[0]
 
@@ -152,7 +153,7 @@ def _step(
     state: SlotState,
     weights: qwen2.DecoderWeights,
     table: StopTable,
-    pages_SJ: jax.Array,
+    pages_SJ: jax.Array | None,
     *,
     config: Qwen2Config,
     length: int,
@@ -164,7 +165,7 @@ def _step(
     """
     active_S = state.active_S
     vocab = table.next_state_AV.shape[1]
-    capacity = pages_SJ.shape[1] * state.cache[0][0].shape[2]
+    capacity = state.cache[0][0].shape[2] * (1 if pages_SJ is None else pages_SJ.shape[1])
     feed_S1 = jnp.where(active_S, state.position_S, capacity)[:, None]
     x_S1D, cache = kv_cache.extend(
         config, weights, state.cache, state.pending_S[:, None], feed_S1, pages_SJ

@@ -176,6 +176,15 @@ class Engine:
         self.flush()
 
     def stage(self, given: SlotInput, *, spare: int = 0) -> bool:
+        """Take a slot's input if there is memory; see `_stage`."""
+        if self._stage(given, spare):
+            return True
+        if not self._copies:
+            return False
+        self.flush()  # what was to be copied held memory
+        return self._stage(given, spare)
+
+    def _stage(self, given: SlotInput, spare: int) -> bool:
         """Give a slot pages for an input and for one chunk; `flush` hands it to the device.
 
         The row needs space for one more token. An input at position 0 starts a new row. It enters
@@ -283,7 +292,7 @@ class Engine:
             self._state,
             self._weights,
             self._table,
-            meshes.device_put_global(self._pages.table.copy(), self._whole),
+            self._pages_argument(),
             config=self.config,
             steps=self.sampler.chunk_steps,
             length=self.sampler.cache_length,
@@ -347,6 +356,12 @@ class Engine:
         self.retire(slots)
 
     # --- Calls of the device ---
+
+    def _pages_argument(self) -> jax.Array | None:
+        """Return the pages of all slots, [S, J]; None if each has its own and no other."""
+        if self._layout.has_whole_rows(self.sampler.slots):
+            return None
+        return meshes.device_put_global(jnp.asarray(self._pages.table.copy()), self._whole)
 
     def _prefill_calls(
         self, pieces: Sequence["_PrefillPiece"]

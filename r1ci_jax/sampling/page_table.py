@@ -22,6 +22,12 @@ from r1ci_jax.errors import UserError
 
 type Prompt = tuple[int, ...]
 
+PAGE_LENGTH = 64
+"""Positions of a page, unless `sampler.page_length` says otherwise."""
+
+WHOLE_ROWS = 512
+"""Rows up to this long are one page each: looking pages up costs more than it saves there."""
+
 
 class PageCopy(NamedTuple):
     """The content of a page is copied to another."""
@@ -49,7 +55,9 @@ class CacheLayout:
         Raises:
             UserError: A shard's part is smaller than a row.
         """
-        width = min(sampler.page_length, sampler.cache_length)
+        is_short = sampler.cache_length <= WHOLE_ROWS and not sampler.cache_tokens
+        width = sampler.page_length or (sampler.cache_length if is_short else PAGE_LENGTH)
+        width = min(width, sampler.cache_length)
         pages_per_row = -(-sampler.cache_length // width)
         pages = sampler.cache_tokens // width or sampler.slots * pages_per_row
         if pages // shards < pages_per_row:
@@ -71,6 +79,10 @@ class CacheLayout:
         """Pages of all shards."""
         return self.shards * self.pages_per_shard
 
+    def has_whole_rows(self, slots: int) -> bool:
+        """True if slot s owns page s and no other, so that a step need not look pages up."""
+        return self.pages_per_row == 1 and self.num_pages == slots
+
     @property
     def row_length(self) -> int:
         """Positions of a row's table; a position of this or more is padding."""
@@ -84,6 +96,7 @@ class CacheLayout:
             pages_per_shard=self.pages_per_shard,
             pages_per_row=self.pages_per_row,
             page_length=self.page_length,
+            whole_rows=self.has_whole_rows(slots),
         )
 
 
@@ -91,12 +104,20 @@ class PageTable:
     """The pages of every slot, with reference counts."""
 
     def __init__(
-        self, *, slots: int, shards: int, pages_per_shard: int, pages_per_row: int, page_length: int
+        self,
+        *,
+        slots: int,
+        shards: int,
+        pages_per_shard: int,
+        pages_per_row: int,
+        page_length: int,
+        whole_rows: bool = False,
     ) -> None:
-        """All pages are free."""
+        """All pages are free. With `whole_rows`, slot s can have page s and no other."""
         assert slots % shards == 0, "shards have equally many slots"
         assert pages_per_shard >= pages_per_row, "a shard holds at least one full row"
         self.page_length = page_length
+        self._whole_rows = whole_rows
         self._slots_per_shard = slots // shards
         self._pages_per_shard = pages_per_shard
         self._rows: list[list[int]] = [[] for _ in range(slots)]
@@ -142,7 +163,7 @@ class PageTable:
         """Give the slot pages for so many positions; False, and nothing changes, if short."""
         self._idle.pop(slot, None)
         row = self._rows[slot]
-        pages = self._take(self.shard_of(slot), self.pages_for(num_tokens) - len(row))
+        pages = self._take(slot, self.pages_for(num_tokens) - len(row))
         if pages is None:
             return False
         row.extend(pages)
@@ -166,9 +187,11 @@ class PageTable:
         source = known[num_shared:] or next(
             (found[prompt] for found in self._prompts if prompt in found and not known), []
         )
+        if self._whole_rows and source == [slot]:
+            source = []  # it is there already
         # Used from here on, so that taking pages does not give up what the row needs.
         pinned, shared = self._use(source), self._use(known[:num_shared])
-        pages = self._take(shard, self.pages_for(num_tokens) - num_shared, spare)
+        pages = self._take(slot, self.pages_for(num_tokens) - num_shared, spare)
         if pages is None:
             self._drop(pinned)
             self._drop(shared)
@@ -216,11 +239,20 @@ class PageTable:
         self._rows[slot] = []
         self._show(slot)
 
-    def _take(self, shard: int, count: int, spare: int = 0) -> list[int] | None:
+    def _take(self, slot: int, count: int, spare: int = 0) -> list[int] | None:
         """Take free pages, after giving up what is not in use; None if fewer are left."""
         if count <= 0:
             return []
+        shard = self.shard_of(slot)
         free = self._free[shard]
+        if self._whole_rows:
+            known = self._prompts[shard]
+            for prompt in [prompt for prompt, pages in known.items() if pages == [slot]]:
+                self._drop(known.pop(prompt))
+            if self._num_uses[slot]:
+                return None
+            free.remove(slot)
+            return self._use([slot])
         while len(free) < count + spare and self._give_up_one(shard):
             pass
         if len(free) < count + spare:

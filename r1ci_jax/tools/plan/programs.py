@@ -130,7 +130,9 @@ def decode_program(setup: Setup) -> Program:
     sampler, config = setup.experiment.sampler, setup.config
     layout, slots, weights, programs = _sampler(setup)
     table = _stop_table(setup)
-    pages = _replicated(setup.mesh, (sampler.slots, layout.pages_per_row), jnp.int32)
+    pages = None
+    if not layout.has_whole_rows(sampler.slots):
+        pages = _replicated(setup.mesh, (sampler.slots, layout.pages_per_row), jnp.int32)
     return Program(
         lower=lambda: programs.decode_chunk.lower(
             slots,
