@@ -11,15 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
-from flax import nnx
-
 from r1ci_jax.config import Experiment, SamplingParams
 from r1ci_jax.data.demonstrations import AGENTS, Agent, Demonstration, Segment
 from r1ci_jax.data.external import scripts, selection
 from r1ci_jax.data.external.selection import Made, Rejection, Selection, Turn
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation
-from r1ci_jax.model import sampler_weights
 from r1ci_jax.ranges import Checked, Count, Entries, Positive, Range
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request, Runner
@@ -75,37 +72,32 @@ def open_runner(name: str, experiment: Experiment, sandbox: Sandbox, *, seed: in
 
     Args:
         name: A run directory, a Hugging Face directory or hub id, or a preset.
-        experiment: Its sampler and limits are used.
+        experiment: Its sampler and limits are used, with weights that are not quantized.
         sandbox: Runs the scripts.
         seed: The seed of all trajectories.
 
     Raises:
         UserError: There is no such model.
     """
-    dtype = experiment.sampler.dtype
+    sampler = dataclasses.replace(experiment.sampler, weight_quantization="none")
     instructions: Mapping[str, str] = prompts.INSTRUCTIONS
     if RunDir.is_at(Path(name)):
         run = RunDir.view(Path(name))
-        model, tokenizer = load_model.load_from_run(run, None, dtype)
+        model = load_model.load_sampler_from_run(run, None, sampler.dtype)
         if not run.config["experiment"]["model"]["checkpoint"]:
             instructions = prompts.NO_INSTRUCTIONS
     else:
-        model, tokenizer = load_model.load_published(name, dtype)
+        model = load_model.load_published(name, sampler.dtype)
+    tokenizer = model.tokenizer
     engine = Engine(
         model.config,
-        experiment.sampler,
+        sampler,
         stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes()),
         stop_token_ids=tokenizer.stop_token_ids,
         seed=seed,
     )
     runner = Runner(engine, sandbox, tokenizer, experiment.limits, instructions=instructions)
-    weights = sampler_weights.from_trainer_params(
-        nnx.state(model),
-        model.config,
-        dtype=dtype,
-        quantization=experiment.sampler.weight_quantization,
-    )
-    runner.load(weights)
+    runner.load(model.weights)
     return runner
 
 
