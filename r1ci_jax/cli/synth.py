@@ -64,9 +64,7 @@ def _scripted(args: argparse.Namespace) -> int:
         raise UserError(
             "demonstrations.path names a file already; leave it out to let teachers write"
         )
-    missing = taught_tasks.without_teacher(experiment)
-    if missing:
-        progress.warn(f"{len(missing)} tasks have no scripted teacher: {', '.join(missing)}")
+    taught_tasks.without_teacher(experiment)  # is refused before questions are generated
     names = experiment.dataset.tasks
     path = args.workdir or run_dir.default_path(experiment)
     out = args.out or path / "demonstrations.jsonl"

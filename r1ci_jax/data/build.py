@@ -11,6 +11,7 @@ from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.data.external.selection import Made, Selection
 from r1ci_jax.data.scripted import taught_tasks
 from r1ci_jax.data.scripted.scripted_teachers import ScriptedTeachers
+from r1ci_jax.runtime import progress
 from r1ci_jax.text import prompts
 
 
@@ -86,6 +87,8 @@ def write_scripted(
         UserError: No task has a teacher, or the sandbox failed.
     """
     missing = taught_tasks.without_teacher(experiment)
+    if missing:
+        progress.warn(f"{len(missing)} tasks have no scripted teacher: {', '.join(missing)}")
     names = [name for name in experiment.dataset.tasks if name not in missing]
     toy = [name for name in names if taught_tasks.is_toy(name)]
     made = scripted_teacher.write_demonstrations(

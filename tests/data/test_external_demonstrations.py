@@ -303,11 +303,20 @@ def test_a_run_takes_them_in_place_of_the_scripted_teachers(
     assert list(datasets.load_trajectories(tmp_path / "given")) == written[::-1]
 
 
-def test_nobody_shows_a_task_of_the_paper() -> None:
-    tasks = ("toy_letters", "game24", "reversi")
+def test_a_task_without_a_teacher_is_an_error_or_left_out() -> None:
+    tasks = ("toy_letters", "bbh_snarks", "reversi", "game24")
     experiment = Experiment(name="t", dataset=DatasetConfig(tasks=tasks))
     # Reversi is for testing: it needs no teacher.
-    with pytest.raises(UserError, match=r"1 of the tasks .* \(game24 is one\): give .*FILE.jsonl"):
+    with pytest.raises(
+        UserError, match=r"1 of the tasks .*\(bbh_snarks is one\): give .*FILE.jsonl"
+    ):
         build.require_demonstrations(experiment)
+    lenient = DemonstrationConfig(allow_missing_teachers=True)
+    build.require_demonstrations(dataclasses.replace(experiment, demonstrations=lenient))
+    alone = Experiment(
+        name="t", dataset=DatasetConfig(tasks=("bbh_snarks",)), demonstrations=lenient
+    )
+    with pytest.raises(UserError, match="1 of the tasks have no scripted teacher"):
+        build.require_demonstrations(alone)
     for taught in (("toy_letters",), ("toy_letters", "reversi")):
         build.require_demonstrations(Experiment(name="t", dataset=DatasetConfig(tasks=taught)))

@@ -16,7 +16,7 @@ from r1ci_jax.sandbox.result import ExecResult
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.teachers import teacher_catalogue
-from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
 SEED = 77
 LEVELS = (1, 2, 3)
@@ -58,7 +58,8 @@ def examples_of(task_name: str, count: int, levels: tuple[int, ...] = LEVELS) ->
 
 
 def attempt_all(teacher: Teacher[Any], examples: list[Example], sandbox: Sandbox) -> list[Attempt]:
-    """Let the teacher answer the questions in all the ways that it has."""
+    """Let the teacher answer the questions that it can read, in all the ways that it has."""
+    examples = [example for example in examples if _is_readable(teacher, example)]
     with concurrent.futures.ThreadPoolExecutor(sandbox.config.workers) as pool:
         numbered = list(enumerate(examples))
         return list(pool.map(lambda item: _attempt(teacher, item[0], item[1], sandbox), numbered))
@@ -98,6 +99,14 @@ def _attempt(teacher: Teacher[Any], number: int, example: Example, sandbox: Sand
     if made.in_words is not None:
         made.in_words_correct = task.score(example, made.in_words[1]).correct
     return made
+
+
+def _is_readable(teacher: Teacher[Any], example: Example) -> bool:
+    try:
+        teacher.parse(example.question)
+    except UnreadableQuestionError:
+        return False
+    return True
 
 
 def _is_correct(teacher: Teacher[Any], data: Any, example: Example, printed: str) -> bool:

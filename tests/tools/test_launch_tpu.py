@@ -137,7 +137,7 @@ def test_workers_must_find_demonstrations() -> None:
         )
 
     assert problem("toy_sorting") is None
-    assert "have no scripted teacher" in str(problem("toy_sorting", "game24"))
+    assert "have no scripted teacher" in str(problem("toy_sorting", "bbh_snarks"))
     assert problem("game24", path="gs://a-bucket/made.jsonl") is None
     assert problem("game24", path="/disk/made.jsonl", shared_disk=True) is None
     assert "copy it to gs://BUCKET" in str(problem("game24", path="/disk/made.jsonl"))
