@@ -1,5 +1,8 @@
 """`python benchmarks/decode.py [--json]` compares tokens per second with Hugging Face and tunix.
 
+`--capacity` compares our sampler with itself instead: rows of about 300 tokens in a cache for
+trajectories of 384, 1,536 and 4,096 tokens.
+
 The model has SmolLM2-135M's shape, random float32 weights, two cores, temperature 1 over the full
 vocabulary and no end of text. "Decode alone" counts every token after the first; the full call
 includes the prefill.
@@ -8,6 +11,7 @@ includes the prefill.
 import argparse
 import functools
 import json
+import statistics
 import sys
 import time
 from collections.abc import Mapping
@@ -23,13 +27,20 @@ PEERS = {
     "tunix": alternate.Peer(environment=".venv-peers-tunix", script="tunix_decode.py"),
 }
 PROMPT, NEW = 64, 64
+CAPACITIES = (384, 1536, 4096)
+"""Longest trajectory in tokens, of which the rows of `--capacity` use little."""
+LIVE_PROMPT, LIVE_NEW, LIVE_ROWS = 257, 64, 16
+"""A row of `--capacity`: the prefill computes all but the last token of its prompt."""
 FIGURES = {"": "decode_tokens_per_s", "call_": "call_tokens_per_s"}
 """Metric of an answer by the infix of the report's keys."""
 
 
 @functools.cache
-def engine(batch: int, prompt: int, new: int) -> Any:
-    """Create our engine with random weights, compiled for these sizes."""
+def engine(batch: int, prompt: int, new: int, capacity: int | None = None) -> Any:
+    """Create our engine with random weights, compiled for these sizes.
+
+    A row holds `capacity` tokens, or exactly the prompt and the new tokens.
+    """
     import jax
     import numpy as np
     import ours
@@ -48,7 +59,7 @@ def engine(batch: int, prompt: int, new: int) -> Any:
     )
     sampler = SamplerConfig(
         slots=batch,
-        cache_length=prompt + new,
+        cache_length=capacity or prompt + new,
         chunk_steps=new,
         prefill_buckets=(prompt,),
         prefill_rows=batch,
@@ -59,14 +70,14 @@ def engine(batch: int, prompt: int, new: int) -> Any:
     return built
 
 
-def ours(batch: int, prompt: int, new: int) -> dict[str, float]:
+def ours(batch: int, prompt: int, new: int, capacity: int | None = None) -> dict[str, float]:
     """Call our engine once on a batch of prompts until every token is sampled."""
     import jax
     import numpy as np
 
     from r1ci_jax.sampling.engine import SlotInput
 
-    built = engine(batch, prompt, new)
+    built = engine(batch, prompt, new, capacity)
     seed = time.time_ns() % 2**31
     prompts_BT = np.random.default_rng(seed).integers(1, SHAPES["smollm2"].vocab, (batch, prompt))
     began = time.perf_counter()
@@ -92,7 +103,29 @@ def ours(batch: int, prompt: int, new: int) -> dict[str, float]:
         "decode_tokens_per_s": batch * new / (ended - prefilled),
         "call_seconds": ended - began,
         "call_tokens_per_s": batch * new / (ended - began),
+        "prefill_tokens_per_s": batch * (prompt - 1) / (prefilled - began),
     }
+
+
+def measure_capacity(rounds: int) -> dict[str, Any]:
+    """Return medians by capacity, and the ratios of the largest to the smallest."""
+    report: dict[str, Any] = {"host": alternate.host(), "rows": LIVE_ROWS, "rounds": {}}
+    sizes = {"batch": LIVE_ROWS, "prompt": LIVE_PROMPT, "new": LIVE_NEW}
+    for capacity in CAPACITIES:
+        engine(**sizes, capacity=capacity)  # compiled before the first round
+        report["rounds"][str(capacity)] = []
+    for _ in range(rounds):
+        for capacity in CAPACITIES:
+            report["rounds"][str(capacity)].append(ours(**sizes, capacity=capacity))
+    for part in ("decode", "prefill"):
+        medians = [
+            statistics.median(each[f"{part}_tokens_per_s"] for each in answers)
+            for answers in report["rounds"].values()
+        ]
+        for capacity, median in zip(CAPACITIES, medians, strict=True):
+            report[f"{part}_tokens_per_s_capacity_{capacity}"] = median
+        report[f"ratio_capacity_{part}"] = medians[-1] / medians[0]
+    return report
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,9 +178,15 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--batch", type=int, nargs="+", default=[16, 64], metavar="B")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken")
+    parser.add_argument("--capacity", action="store_true", help="our sampler at three capacities")
     args = parser.parse_args()
     try:
         alternate.bind_to_cores()
+        if args.capacity:
+            report = measure_capacity(args.rounds)
+            shown = {key: value for key, value in report.items() if key not in ("rounds", "host")}
+            print(json.dumps(report if args.json else shown, indent=None if args.json else 2))
+            return 0
         report = measure(args.batch, args.rounds)
     except UserError as error:
         print(f"benchmarks/decode.py: {error}", file=sys.stderr)
