@@ -123,7 +123,7 @@ def test_every_fault_of_a_checkpoint_until_it_is_repaired(
         (("--config.sft.lr=high",), "--config.sft.lr"),
         (("--config.model.preset=huge",), "unknown model preset 'huge'; choose one of"),
         (("--config.model.tokenizer_vocab=513",), "the 512 embeddings of toy; lower it"),
-        (("--config.dataset.tasks=toy_letters,game24",), "(game24 is one): give demonstrations"),
+        (("--config.dataset.tasks=toy_letters,bbh_snarks",), "(bbh_snarks is one): give dem"),
         (("--config.demonstrations.path=no.jsonl",), "no.jsonl cannot be read"),
         (("--config.sampler.cache_length=32",), "longer than sampler.cache_length"),
         (("--config.mesh.data=2", "--config.sft.batch_size=4"), "choose positive sizes that"),
