@@ -183,7 +183,12 @@ def test_copies_of_the_weights_by_hand(kl_coef: float, copies: tuple[int, ...]) 
 def test_what_the_devices_hold_in_each_phase(kl_coef: float) -> None:
     """During an update nothing of the sampler is left but the table of its automaton."""
     grpo = GrpoConfig(kl_coef=kl_coef)
-    experiment = Experiment(name="t", dataset=DatasetConfig(tasks=("toy_letters",)), grpo=grpo)
+    experiment = Experiment(
+        name="t",
+        dataset=DatasetConfig(tasks=("toy_letters",)),
+        sampler=SamplerConfig(page_length=64),
+        grpo=grpo,
+    )
     setup = programs.Setup(experiment=experiment, config=TINY, mesh=meshes.one_device(), grpo=grpo)
     held = {part: make(setup).held_bytes for part, make in programs.PROGRAMS.items()}
     trainer = {"parameters", "optimizer"} | ({"reference"} if kl_coef else set())
