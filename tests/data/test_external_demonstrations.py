@@ -307,9 +307,7 @@ def test_a_task_without_a_teacher_is_an_error_or_left_out() -> None:
     tasks = ("toy_letters", "bbh_snarks", "reversi", "game24")
     experiment = Experiment(name="t", dataset=DatasetConfig(tasks=tasks))
     # Reversi is for testing: it needs no teacher.
-    with pytest.raises(
-        UserError, match=r"1 of the tasks .*\(bbh_snarks is one\): give .*jsonl"
-    ):
+    with pytest.raises(UserError, match=r"1 of the tasks .*\(bbh_snarks is one\): give .*jsonl"):
         build.require_demonstrations(experiment)
     lenient = DemonstrationConfig(allow_missing_teachers=True)
     build.require_demonstrations(dataclasses.replace(experiment, demonstrations=lenient))

@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from r1ci_jax.cli.main import main
-from r1ci_jax.config import Arm, DatasetConfig, Experiment, GrpoConfig, MeshConfig, TrainConfig
+from r1ci_jax.config import (
+    Arm,
+    DatasetConfig,
+    Experiment,
+    GrpoConfig,
+    MeshConfig,
+    SamplerConfig,
+    TrainConfig,
+)
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import presets
 from r1ci_jax.model.qwen2 import Qwen2Config
