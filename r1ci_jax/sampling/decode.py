@@ -69,7 +69,7 @@ class DecodedChunk(NamedTuple):
     """True for slots that have not paused."""
     stop_S: jax.Array
     """`StopTable.stop_A` of the automaton's state after the last token."""
-    passes: jax.Array
+    steps: jax.Array
     """Decode steps that were taken."""
 
 
@@ -138,25 +138,20 @@ def decode_chunk(
             stop_token_ids=stop_token_ids,
             num_guesses=num_guesses,
         )
-        is_emitted_ST = verified.is_emitted_ST
         at_ST = count_S[:, None] + jnp.arange(width)[None, :]
-        at_ST = jnp.where(is_emitted_ST, at_ST, steps * width)
+        at_ST = jnp.where(verified.is_emitted_ST, at_ST, steps * width)
         tokens_SE = tokens_SE.at[row_S1, at_ST].set(verified.tokens_ST, mode="drop")
         logprobs_SE = logprobs_SE.at[row_S1, at_ST].set(verified.logprobs_ST, mode="drop")
-        return step_index + 1, state, tokens_SE, logprobs_SE, count_S + is_emitted_ST.sum(axis=1)
+        count_S += verified.is_emitted_ST.sum(axis=1)
+        return step_index + 1, state, tokens_SE, logprobs_SE, count_S
 
     def continues(carry):
         step_index, state, *_ = carry
         return (step_index < steps) & state.active_S.any()
 
-    start = (
-        jnp.int32(0),
-        state,
-        jnp.zeros((slots, steps * width), jnp.int32),
-        jnp.zeros((slots, steps * width), jnp.float32),
-        jnp.zeros((slots,), jnp.int32),
-    )
-    passes, state, tokens_SE, logprobs_SE, count_S = jax.lax.while_loop(continues, step, start)
+    none_SE = jnp.zeros((slots, steps * width), jnp.int32)
+    start = (jnp.int32(0), state, none_SE, none_SE.astype(jnp.float32), none_SE[:, 0])
+    num_steps, state, tokens_SE, logprobs_SE, count_S = jax.lax.while_loop(continues, step, start)
     chunk = DecodedChunk(
         tokens_SE=tokens_SE,
         logprobs_SE=logprobs_SE,
@@ -164,7 +159,7 @@ def decode_chunk(
         # Copy, as the state is donated to the next call and the host may read the chunk later.
         active_S=jnp.copy(state.active_S),
         stop_S=table.stop_A[state.automaton_S],
-        passes=passes,
+        steps=num_steps,
     )
     return state, chunk
 

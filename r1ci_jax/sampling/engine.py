@@ -138,7 +138,7 @@ class Engine:
         self._decoding: dict[int, _Decoding] = {}
         self._chunks: collections.deque[_Chunk] = collections.deque()
         """Chunks that are dispatched and not yet read, oldest first."""
-        self.passes = 0
+        self.decode_steps = 0
         """Decode steps in all chunks that were read."""
         self.prefilled_tokens = 0
         """Prefill has computed this many tokens since the engine was created."""
@@ -317,7 +317,7 @@ class Engine:
         """
         decoded, slots = self._chunks.popleft()
         chunk = jax.device_get(decoded)
-        self.passes += int(chunk.passes)
+        self.decode_steps += int(chunk.steps)
         is_sampled_SE = np.arange(chunk.logprobs_SE.shape[1]) < chunk.count_S[:, None]
         # One NaN or infinite logit makes the log-probability of the chosen token NaN.
         if not np.isfinite(chunk.logprobs_SE[is_sampled_SE]).all():

@@ -1,4 +1,4 @@
-"""Speculation in whole rollouts: the same trajectories, in fewer passes."""
+"""Speculation in whole rollouts: the same trajectories, in fewer steps."""
 
 import pytest
 
@@ -9,12 +9,12 @@ CIRCLE = {"\n": "a", "a": "b", "b": "c", "c": "a"}
 """After the prompt, a policy that writes abcabc and never ends."""
 
 
-def test_verified_guesses_spare_passes(world) -> None:
+def test_verified_guesses_spare_steps(world) -> None:
     plain, guessing = world.runner(CIRCLE), world.runner(CIRCLE, speculative_tokens=3)
     requests = [request(0)]
     assert_equal(guessing.run(requests), plain.run(requests))
-    # The first circle cannot be guessed; after it, a pass yields up to four tokens.
-    assert guessing.engine.passes < 0.5 * plain.engine.passes
+    # The first circle cannot be guessed; after it, a step yields up to four tokens.
+    assert guessing.engine.decode_steps < 0.5 * plain.engine.decode_steps
 
 
 @pytest.mark.parametrize("memory", [{}, {**PAGED, "cache_tokens": ROW + 24}])
