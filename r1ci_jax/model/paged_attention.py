@@ -11,11 +11,13 @@ Axes: R rows, T new tokens, N query heads = K key/value heads x G, H head width,
 positions of a page, J pages of a row, Q queries of a key/value head (G x T).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from r1ci_jax.model import attention, quantization
+from r1ci_jax.model import attention, paged_attention_kernel, quantization
 from r1ci_jax.model.quantization import MaybeInt8
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
@@ -87,7 +89,34 @@ def _extend_local(
     own_RJ = jnp.arange(len(q_RTNH))[:, None] if pages_RJ is None else pages_RJ
     k_KUWH = _write(pair[0], k_RTKH, positions_RT, own_RJ)
     v_KUWH = _write(pair[1], v_RTKH, positions_RT, own_RJ)
-    return _attend(q_RTNH, (k_KUWH, v_KUWH), positions_RT, pages_RJ), (k_KUWH, v_KUWH)
+    new_pair = k_KUWH, v_KUWH
+    return _attend_by_platform(q_RTNH, new_pair, positions_RT, pages_RJ), new_pair
+
+
+def _attend_by_platform(
+    q_RTNH: jax.Array, pair: Pair, positions_RT: jax.Array, pages_RJ: jax.Array | None
+) -> jax.Array:
+    """Attend by the kernel where it can: on TPUs, with one bfloat16 token a row and wide heads."""
+    can_use_kernel = (
+        q_RTNH.shape[1] == 1
+        and q_RTNH.shape[3] % paged_attention_kernel.LANES == 0
+        and q_RTNH.dtype == jnp.bfloat16
+        and not isinstance(pair[0], quantization.Int8)
+    )
+    if pages_RJ is None or not can_use_kernel:
+        return _attend(q_RTNH, pair, positions_RT, pages_RJ)
+
+    def by_kernel(
+        q_RTNH: jax.Array, pair: Any, positions_RT: jax.Array, pages_RJ: jax.Array
+    ) -> jax.Array:
+        k_KUWH, v_KUWH = pair
+        return paged_attention_kernel.attend(
+            q_RTNH[:, 0], k_KUWH, v_KUWH, positions_RT[:, 0], pages_RJ
+        )[:, None]
+
+    return jax.lax.platform_dependent(
+        q_RTNH, pair, positions_RT, pages_RJ, tpu=by_kernel, default=_attend
+    )
 
 
 def _in_blocks(pair: Pair, pages_RJ: jax.Array) -> tuple[Pair, jax.Array]:
