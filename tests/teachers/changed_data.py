@@ -8,18 +8,8 @@ from typing import Final
 MOST: Final = 40
 """Copies of one script at most."""
 NUMBERS: Final = [
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
+    *("one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
 ]
 _PLACES: Final = 3
 """Places of one text that are changed, each in a copy of its own."""
