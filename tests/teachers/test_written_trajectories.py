@@ -44,7 +44,7 @@ EVEN = DemonstrationConfig(
 """Every strategy has the same weight, so that ten questions show all of them."""
 RECIPE = DemonstrationConfig(multi_turn=0.5)
 """The weights of the paper's experiments, for the bars of many questions."""
-OF_ALL_KINDS = ("2048", "letters", "bbh_web_of_lies", "rg_gcd", "rg_base_conversion")
+OF_ALL_KINDS = ("2048", "letters", "bbh_web_of_lies", "rg_gcd", "rg_leg_counting")
 
 
 def write(

@@ -16,8 +16,8 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import progress
 from r1ci_jax.text import tokenizer as tokenizers
 
-_PIECE: Final = re.compile(r"\d|[^\W\d_]{1,6}|[^\w\s]{1,2}|_|\n")
-"""About a token of a large vocabulary: a digit, a short word, two signs."""
+_PIECE: Final = re.compile(r"\d| (?=\d)|[^\W\d_]{1,6}|[^\w\s]{1,2}|_|\n")
+"""About a token of a large vocabulary: a digit, the blank before one, a short word, two signs."""
 _MARGIN: Final = 1.15
 """A long demonstration has fewer tokens of Qwen2.5 than this for each of its pieces."""
 

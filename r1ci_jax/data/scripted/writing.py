@@ -231,7 +231,10 @@ def _guessed(trajectory: _Trajectory) -> Writing[Demonstration]:
     plan = trajectory.plan
     answer = trajectory.read((yield plan.step.code))
     wrong = plan.teacher.wrong_answer(plan.data, answer, trajectory.rng)
-    if wrong is None or registry.get(plan.example.task).score(plan.example, wrong).correct:
+    # A guess with the right digits and a wrong sign would tell the answer.
+    is_telling = selection.is_telling(answer.strip()) and answer.strip() in (wrong or "")
+    is_right = wrong and registry.get(plan.example.task).score(plan.example, wrong).correct
+    if wrong is None or is_telling or is_right:
         trajectory.agent, trajectory.kind = "code_agent", "code"
         return (yield from _computed(trajectory))
     guess = masked_segment(trajectory.rng.choice(_GUESSES) + _marked(wrong))
