@@ -39,7 +39,7 @@ class Segment:
         return cls(text=text, role="observation", sampled=False)
 
     @classmethod
-    def asked(cls, text: str) -> Self:
+    def from_user(cls, text: str) -> Self:
         """Make a later user turn."""
         return cls(text=text, role="user", sampled=False)
 

@@ -170,10 +170,10 @@ def _assemble(
     if plan.kind == "steered_wrong":
         segments += [
             Segment.masked(_answer(plan.reference.wrong_answer)),
-            Segment.asked(prompts.CHECK_MESSAGE),
+            Segment.from_user(prompts.CHECK_MESSAGE),
         ]
     elif plan.kind == "steered_right":
-        segments += [Segment.learned(_answer(plan.gold)), Segment.asked(prompts.CHECK_MESSAGE)]
+        segments += [Segment.learned(_answer(plan.gold)), Segment.from_user(prompts.CHECK_MESSAGE)]
     sound = True
     for code in plan.scripts():
         result = results[code]

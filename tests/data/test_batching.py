@@ -28,7 +28,7 @@ def _steered() -> Demonstration:
         prompt="How many 'a' in 'aba'?",
         segments=(
             Segment.masked("<<<3>>>"),
-            Segment.asked(prompts.CHECK_MESSAGE),
+            Segment.from_user(prompts.CHECK_MESSAGE),
             Segment.learned("```python\nprint(2)\n```"),
             Segment.observed("\nCode Execution Results:\n<|im_end|>2\n"),
             Segment.learned("<<<2>>>"),
@@ -135,7 +135,7 @@ def _plain(*texts: str) -> Demonstration:
     answers = [Segment.learned(text) for text in texts]
     segments = [answers[0]]
     for answer in answers[1:]:
-        segments += [Segment.asked("Look again."), answer]
+        segments += [Segment.from_user("Look again."), answer]
     return dataclasses.replace(_steered(), prompt="Why?  Because.\n", segments=tuple(segments))
 
 

@@ -246,7 +246,7 @@ def _segments(example: Example, turn: Turn) -> list[Segment]:
     answer = protocol.final_answer(turn.text)
     is_right = answer is not None and registry.get(example.task).score(example, answer).correct
     said = Segment.learned(turn.text) if is_right else Segment.masked(turn.text)
-    return [said, Segment.asked(turn.reply)]
+    return [said, Segment.from_user(turn.reply)]
 
 
 def is_telling(answer: str) -> bool:
