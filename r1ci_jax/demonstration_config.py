@@ -52,7 +52,8 @@ class DemonstrationConfig(Checked, section="demonstrations"):
     written shorter, or rejected. They are the experiment's tokenizer's, or else estimated."""
     median_tokens: Count = 600
     """Length in tokens that half of a task's demonstrations may exceed: as many of the longest as
-    it takes are written again as code, with the teacher's shortest script."""
+    it takes are written again as code, with the teacher's shortest script (without words if need
+    be)."""
     words_first: Fraction = 0.7
     """Fraction of scripts that follow words; the others come at once."""
     own_mistake: Fraction = 0.5

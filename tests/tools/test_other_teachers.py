@@ -15,29 +15,13 @@ from r1ci_jax.cli.main import main
 from r1ci_jax.data import datasets
 from tests.data.chat_server import Body, ChatServer, Reply
 from tests.load import PATIENCE
-
-EXPERIMENT = """
-from r1ci_jax.config import DatasetConfig, Experiment, ModelConfig, SftConfig
-from r1ci_jax.config import TurnLimits
-
-def get_config(variant=""):
-    return Experiment(
-        name="tiny",
-        model=ModelConfig(preset="toy", tokenizer_vocab=400),
-        dataset=DatasetConfig(
-            tasks=("toy_base_conversion", "toy_gcd_lcm"), difficulties=(1,),
-            sft_per_task=12, grpo_per_task=4, eval_per_task=4,
-        ),
-        sft=SftConfig(epochs=1, batch_size=8),
-        limits=TurnLimits(max_new_tokens=40, max_observation_tokens=40),
-    )
-"""
+from tests.tools import tiny_experiment
 
 
 @pytest.fixture
 def experiment(tmp_path: pathlib.Path) -> str:
     path = tmp_path / "tiny.py"
-    path.write_text(EXPERIMENT)
+    path.write_text(tiny_experiment.source(("toy_base_conversion", "toy_gcd_lcm"), 12))
     return str(path)
 
 
@@ -51,6 +35,10 @@ def run(
     out = ["--workdir", str(workdir), "--out", str(workdir / "made.jsonl"), "--json"]
     assert main(["synth", experiment, "--teacher", teacher, *out, *words]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def address(server: ChatServer) -> tuple[str, ...]:
+    return ("--model", "teacher", "--url", server.url, "--key-variable", "")
 
 
 def dividing(body: Body, _: int) -> Reply:
@@ -83,7 +71,7 @@ def test_a_killed_endpoint_run_pays_for_no_answer_twice(
 
     with ChatServer(slowly) as server:
         words = [
-            *("--model", "teacher", "--url", server.url, "--key-variable", ""),
+            *address(server),
             *("--samples", "1", "--token-budget", "100000", "--concurrency", "2"),
         ]
         command = [sys.executable, "-m", "r1ci_jax", "synth", experiment, "--teacher", "endpoint"]
@@ -118,7 +106,7 @@ def test_an_interrupted_endpoint_run_waits_for_no_answer(
 
     with ChatServer(never) as server:
         words = [
-            *("--model", "teacher", "--url", server.url, "--key-variable", ""),
+            *address(server),
             *("--token-budget", "100000", "--workdir", str(tmp_path / "run")),
         ]
         command = [sys.executable, "-m", "r1ci_jax", "synth", experiment, "--teacher", "endpoint"]
@@ -140,7 +128,7 @@ def test_an_endpoint_teaches_and_what_it_made_is_trained_on(
 
     with ChatServer(dividing) as server:
         words = [
-            *("--model", "teacher", "--url", server.url, "--key-variable", ""),
+            *address(server),
             *("--samples", "2", "--token-budget", "1000000", "--temperatures", "0.5,1"),
         ]
         shown = run(capsys, experiment, "endpoint", tmp_path / "run", *words)

@@ -6,24 +6,11 @@ import sys
 import time
 
 from tests.load import PATIENCE
-
-EXPERIMENT = """
-from r1ci_jax.config import DatasetConfig, Experiment, ModelConfig
-
-def get_config(variant=""):
-    return Experiment(
-        name="tiny",
-        model=ModelConfig(preset="toy", tokenizer_vocab=400),
-        dataset=DatasetConfig(
-            tasks=("letters", "number_multiply"), difficulties=(1,),
-            sft_per_task=24, grpo_per_task=1, eval_per_task=1,
-        ),
-    )
-"""
+from tests.tools import tiny_experiment
 
 
 def test_a_killed_run_repeats_no_finished_task(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "tiny.py").write_text(EXPERIMENT)
+    (tmp_path / "tiny.py").write_text(tiny_experiment.source(("letters", "number_multiply"), 24))
     command = [sys.executable, "-m", "r1ci_jax", "synth", str(tmp_path / "tiny.py")]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     finished = killed / "demonstrations" / "letters.jsonl"

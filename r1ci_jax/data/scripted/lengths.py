@@ -2,8 +2,8 @@
 
 No demonstration is longer than `demonstrations.max_tokens`, and half of a task's are no longer than
 `demonstrations.median_tokens`: as many of the longest as it takes are written again as kind `code`
-with the teacher's shortest script. Where that is too long as well, the median stays what it is, and
-what exceeds the maximum is rejected.
+with the teacher's shortest script, and without words before it if that does not suffice. Where that
+is too long as well, the median stays what it is, and what exceeds the maximum is rejected.
 """
 
 import dataclasses

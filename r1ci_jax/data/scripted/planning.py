@@ -1,5 +1,6 @@
 """Plans of a task's demonstrations: strategy, form and first scripts, no script planned twice."""
 
+import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -74,8 +75,11 @@ class Planner:
                 return self._planned(number, strategy, step, first, rng)
         return Rejection.DUPLICATE
 
-    def shorter(self, number: int) -> Plan | Rejection:
-        """Plan it as kind `code`, with the shortest of the scripts that the teacher has for it."""
+    def shorter(self, number: int, *, has_words: bool) -> Plan | Rejection:
+        """Plan it as kind `code`, with the shortest of the scripts that the teacher has for it.
+
+        `has_words`: words may precede the script, as they do in other plans.
+        """
         data = self._data[number]
         if isinstance(data, Rejection):
             return data
@@ -89,7 +93,8 @@ class Planner:
         if self._owners.get(step.code, number) != number:
             return self.plan(number, kind="code")
         self._owners[step.code] = number
-        return self._planned(number, ("code_agent", "code"), step, None, rng)
+        planned = self._planned(number, ("code_agent", "code"), step, None, rng)
+        return planned if has_words else dataclasses.replace(planned, words_first=False)
 
     def _rng(self, number: int, phrasing: int) -> random.Random:
         return random.Random(f"{self._examples[number].id} {self._seed} {phrasing}")

@@ -5,6 +5,7 @@ next task. What is written depends on the questions, the seed and the settings, 
 number of scripts that run at a time.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -38,6 +39,8 @@ _IN_FLIGHT: Final = 64
 """Trajectories that are written at a time: their scripts wait in the sandbox's queue."""
 _REVISIONS: Final = 6
 """How often a task's demonstrations are looked through for repeated scripts and for lengths."""
+_SHORTENED: Final = 2
+"""How often one is written shorter: first with the shortest script, then without words too."""
 _FAULTS: Final = 3
 """How often a script runs whose jail was lost."""
 
@@ -95,6 +98,7 @@ class ScriptedTeachers(DemonstrationSource):
         """Return a digest of all that a task's demonstrations depend on."""
         facts = [
             teacher_catalogue.source_digest(),
+            teacher_catalogue.source_digest(Path(__file__).parent),
             self.seed,
             dict(self.instructions),
             dataclasses.asdict(self.mix),
@@ -109,7 +113,7 @@ class ScriptedTeachers(DemonstrationSource):
             teacher, examples, seed=self.seed, mix=self.mix, instructions=self.instructions
         )
         offers: dict[int, Offer] = {}
-        shortened: set[int] = set()
+        shortened: collections.Counter[int] = collections.Counter()
         planned = {number: planner.plan(number) for number in range(len(examples))}
         for revision in range(_REVISIONS):
             written = _run([_writing(plan) for plan in planned.values()], self.sandbox)
@@ -117,10 +121,12 @@ class ScriptedTeachers(DemonstrationSource):
             offers |= zip(planned, scored, strict=True)
             repeated = _repeated(offers)
             long = self._too_long(offers, shortened)
-            shortened |= {*long}
+            shortened.update(long)
             kind = None if revision < _REVISIONS // 2 else "code"
             planned = {number: planner.plan(number, kind=kind) for number in repeated}
-            planned |= {number: planner.shorter(number) for number in long}
+            planned |= {
+                number: planner.shorter(number, has_words=shortened[number] == 1) for number in long
+            }
             if not planned:
                 break
         for number in _repeated(offers):
@@ -137,9 +143,10 @@ class ScriptedTeachers(DemonstrationSource):
             if isinstance(offered, Demonstration)
         }
 
-    def _too_long(self, offers: Mapping[int, Offer], shortened: set[int]) -> list[int]:
+    def _too_long(self, offers: Mapping[int, Offer], shortened: Mapping[int, int]) -> list[int]:
         most, median = self.mix.max_tokens, self.mix.median_tokens
-        return lengths.too_long(self._lengths(offers), shortened, most=most, median=median)
+        done = {number for number, times in shortened.items() if times == _SHORTENED}
+        return lengths.too_long(self._lengths(offers), done, most=most, median=median)
 
 
 def _repeated(offers: Mapping[int, Offer]) -> list[int]:
