@@ -6,14 +6,7 @@ import random
 from typing import Any, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import (
-    pick,
-    read,
-    require,
-    script,
-    step,
-    text_block,
-)
+from r1ci_jax.teachers.template_teacher import pick, read, require, script, step, text_block
 
 _SMALL = 4
 """The most rows of a grid that is explored first, or tried greedily."""
