@@ -280,7 +280,11 @@ class Tile2048(Teacher[TilePath]):
             name = _STEP_NAMES[visit.move]
             place = f"row {visit.row}, column {visit.column}"
             if not visit.moved:
-                met = "the edge" if visit.ahead is None else f"a {visit.ahead}"
+                met = (
+                    "the edge"
+                    if visit.ahead is None
+                    else f"{'an' if visit.ahead == 8 else 'a'} {visit.ahead}"
+                )
                 lines.append(f"{name}, where {met} blocks it")
             elif visit.ahead:
                 lines.append(f"{name} to {place}, where it merges to {visit.value}")
