@@ -10,7 +10,11 @@ from r1ci_jax.teachers.bbh.bbh_phrases import read_body, write
 from r1ci_jax.teachers.bbh.logic.syllogism_parsing import (
     Argument,
     Formula,
+    Junction,
+    Negation,
+    Property,
     Statement,
+    all_of,
     holds,
     negate,
     read_argument,
@@ -150,42 +154,37 @@ _NAMES: Final = {"counter": ("counterexamples", "refutations", "exceptions", "ag
 
 def _flatten(formula: Formula) -> Formula:
     """Join `a and (b and c)` to `a and b and c`; the same with `or`."""
-    if formula[0] not in ("and", "or"):
+    if not isinstance(formula, Junction):
         return formula
-    parts: list[Formula] = []
-    for part in formula[1:]:
-        assert isinstance(part, tuple)
-        flat = _flatten(part)
-        if flat[0] == formula[0]:
-            parts += [inner for inner in flat[1:] if isinstance(inner, tuple)]
+    flat: list[Formula] = []
+    for part in map(_flatten, formula.formulas):
+        if isinstance(part, Junction) and part.word == formula.word:
+            flat += part.formulas
         else:
-            parts.append(flat)
-    return (formula[0], *parts)
+            flat.append(part)
+    return Junction(formula.word, tuple(flat))
 
 
 def _python(formula: Formula, *, inner: bool = False) -> str:
     """Write a formula as Python."""
     match _flatten(formula):
-        case ("is", str(letter)):
+        case Property(letter):
             return letter
-        case ("not", tuple(part)):
-            return f"not {_python(part, inner=True)}"
-        case (word, *parts):
-            joined = f" {word} ".join(_python(p, inner=True) for p in parts if isinstance(p, tuple))
+        case Negation(denied):
+            return f"not {_python(denied, inner=True)}"
+        case Junction(word, parts):
+            joined = f" {word} ".join(_python(part, inner=True) for part in parts)
             return f"({joined})" if inner and len(parts) > 1 else joined
-        case _:
-            raise AssertionError(formula)
 
 
 def _sympy(formula: Formula) -> str:
     match _flatten(formula):
-        case ("is", str(letter)):
+        case Property(letter):
             return letter
-        case (word, *parts):
-            name = str(word).capitalize()
-            return f"{name}({', '.join(_sympy(p) for p in parts if isinstance(p, tuple))})"
-        case _:
-            raise AssertionError(formula)
+        case Negation(denied):
+            return f"Not({_sympy(denied)})"
+        case Junction(word, parts):
+            return f"{word.capitalize()}({', '.join(map(_sympy, parts))})"
 
 
 def _relevant(data: Argument) -> list[Statement] | None:
@@ -298,7 +297,7 @@ class FormalFallacies(Teacher[Argument]):
         if is_valid(data):
             return None
         formulas = [p.formula for p in _relevant(data) or data.premises]
-        if not any(holds(("and", *formulas, data.conclusion.formula), t) for t in _rows(data)):
+        if not any(holds(all_of(*formulas, data.conclusion.formula), t) for t in _rows(data)):
             return None
         return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
 
