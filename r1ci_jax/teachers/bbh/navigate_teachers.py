@@ -5,8 +5,9 @@ import random
 import re
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import match, quote, read_body, wrap_items, write
+from r1ci_jax.teachers.bbh.bbh_phrases import fold, match, read_body
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import Pattern, PatternTeacher, quote, wrap_items
 
 _TURNS: Final = {"left": 1, "around": 2, "right": 3}
 _SIDES: Final = {"forward": 0, "left": 1, "backward": 2, "right": 3}
@@ -18,7 +19,7 @@ _NAMES: Final = {
     "count": ("n", "count", "paces"),
 }
 
-_FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+_FORMS: Final[dict[str, Pattern]] = {
     "complex numbers": (
         (
             "Positions are complex numbers here: a left turn multiplies the heading by 1j, and the "
@@ -185,11 +186,16 @@ class Walk:
         return places
 
 
-class Navigate(Teacher[Walk]):
+class Navigate(PatternTeacher[Walk]):
     """Follows the instructions."""
 
     task = "bbh_navigate"
     forms = tuple(_FORMS)
+    names = _NAMES
+    patterns = _FORMS
+    checking = (_CHECK_WORDS, _CHECK)
+    exploring = (_TRAIL_WORDS, _TRAIL)
+    slip = (_SLIP_WORDS, _SLIP)
 
     @override
     def parse(self, question: str) -> Walk:
@@ -211,28 +217,19 @@ class Navigate(Teacher[Walk]):
                 raise UnreadableQuestionError(f"an unknown instruction: {sentence!r}")
         return Walk(text=found[1], moves=tuple(moves))
 
-    def _values(self, data: Walk) -> dict[str, object]:
+    @override
+    def values(self, data: Walk, rng: random.Random) -> dict[str, object]:
         rows = [f"({quote(a)}, {quote(b)}, {n})" for a, b, n in data.moves]
         return {
             "rows": wrap_items(rows, "[", "]"),
-            "text": "\n".join(_fold(data.text)),
+            "text": "\n".join(line.strip() for line in fold(data.text, after=". ")),
             "number_of": len(data.moves),
             "paces": sum(n for _, _, n in data.moves),
         }
 
     @override
-    def step(self, data: Walk, form: str, rng: random.Random) -> Step:
-        words, template = _FORMS[form]
-        return write(rng, words, template, self._values(data), _NAMES)
-
-    @override
-    def check(self, data: Walk, answer: str, rng: random.Random) -> Step:
-        values = self._values(data) | {"answer": answer, "claimed": answer == "Yes"}
-        return write(rng, _CHECK_WORDS, _CHECK, values, _NAMES)
-
-    @override
-    def small_case(self, data: Walk, rng: random.Random) -> Step:
-        return write(rng, _TRAIL_WORDS, _TRAIL, self._values(data), _NAMES)
+    def answer_values(self, data: Walk, answer: str) -> dict[str, object]:
+        return {"answer": answer, "claimed": answer == "Yes"}
 
     @override
     def first_attempt(self, data: Walk, rng: random.Random) -> Step | None:
@@ -244,7 +241,7 @@ class Navigate(Teacher[Walk]):
                 distance += sign * (-count if where in ("backward", "right") else count)
         if (distance == 0) == (data.position() == (0, 0)):
             return None
-        return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
+        return super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: Walk, rng: random.Random) -> tuple[str, str]:
@@ -273,16 +270,6 @@ class Navigate(Teacher[Walk]):
     @override
     def wrong_answer(self, data: Walk, answer: str, rng: random.Random) -> str:
         return "No" if answer == "Yes" else "Yes"
-
-
-def _fold(text: str) -> list[str]:
-    """Break a text into lines after sentences."""
-    lines = [""]
-    for sentence in re.split(r"(?<=\.) ", text):
-        if lines[-1] and len(lines[-1]) + len(sentence) > 80:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {sentence}".strip()
-    return lines
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (Navigate(),)

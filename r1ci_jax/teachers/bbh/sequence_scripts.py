@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from r1ci_jax.teachers.template_teacher import Pattern
+
 NAMES: Final = {
     "stack": ("stack", "still_open", "pending", "opened"),
     "bracket": ("bracket", "symbol", "ch", "token"),
@@ -10,7 +12,7 @@ NAMES: Final = {
     "result": ("ordered", "result", "in_order", "arranged"),
 }
 
-DYCK: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+DYCK: Final[dict[str, Pattern]] = {
     "stack": (
         (
             "A stack holds the brackets that are still open: of the $count given symbols an "
@@ -140,7 +142,7 @@ for $bracket in "$given".split():
 print(*[$partner[$bracket] for $bracket in $stack])
 """
 
-SORTING: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+SORTING: Final[dict[str, Pattern]] = {
     "sorted": (
         (
             "All $count words are in lower case, so comparing strings by character codes is the "
@@ -235,7 +237,7 @@ SORT_CHECK: Final = """
 from collections import Counter
 
 $words = $given
-claimed = $answer.split()
+claimed = $answer
 same_words = Counter($words) == Counter(claimed)
 in_order = all(a <= b for a, b in zip(claimed, claimed[1:]))
 print(same_words and in_order)

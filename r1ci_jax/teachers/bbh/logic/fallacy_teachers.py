@@ -3,10 +3,10 @@
 import itertools
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import read_body, write
+from r1ci_jax.teachers.bbh.bbh_phrases import read_body
 from r1ci_jax.teachers.bbh.logic.syllogism_parsing import (
     Argument,
     Formula,
@@ -20,8 +20,9 @@ from r1ci_jax.teachers.bbh.logic.syllogism_parsing import (
     read_argument,
 )
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import Pattern, PatternTeacher
 
-_FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+_FORMS: Final[dict[str, Pattern]] = {
     "truth table": (
         (
             "What $scope can be like is decided by $n properties, so there are 2**$n kinds. The "
@@ -81,15 +82,15 @@ print("invalid" if $counter else "valid")
         ),
         """
 $legend
-remaining = []
+outcomes = []  # of the conclusion, where the premises hold
 for code in range(2 ** $n):
     $letters = (bool(code >> k & 1) for k in range($n))
     rules = [
-$premises_deep
+$premises
     ]
     if all(rules):
-        remaining.append($conclusion)
-print("valid" if all(remaining) else "invalid")
+        outcomes.append($conclusion)
+print("valid" if all(outcomes) else "invalid")
 """,
     ),
 }
@@ -103,9 +104,10 @@ from itertools import product
 
 $legend
 rows = list(product([False, True], repeat=$n))
-for rule in [
+rules = [
 $lambdas
-]:
+]
+for rule in rules:
     rows = [row for row in rows if rule(*row)]
     print("combinations left:", len(rows))
 """
@@ -121,7 +123,7 @@ $legend
 found = False
 for $letters in product([False, True], repeat=$n):
     if all([
-$premises_deep
+$premises
         $conclusion,
     ]):
         found = True
@@ -129,9 +131,8 @@ print("valid" if found else "invalid")
 """
 
 _CHECK_WORDS: Final = (
-    "I go through the combinations by nested choices and count the counterexamples; $answer "
-    "means that there $must.",
-    "A count of the counterexamples must agree with $answer.",
+    "I count the counterexamples among the 2**$n combinations; $answer means that there $must.",
+    "The number of counterexamples must agree with the verdict: $answer means that there $must.",
 )
 _CHECK: Final = """
 from itertools import product
@@ -140,9 +141,14 @@ $legend
 rules = [
 $lambdas
 ]
-refute = lambda $letters: $denied
+
+
+def refutes($letters):
+    return $denied
+
+
 count = sum(
-    refute(*row) and all(rule(*row) for rule in rules)
+    refutes(*row) and all(rule(*row) for rule in rules)
     for row in product([False, True], repeat=$n)
 )
 claimed = "$answer"
@@ -225,18 +231,24 @@ def _permitted(data: Argument) -> list[dict[str, bool]]:
     return [true for true in _rows(data) if all(holds(p, true) for p in premises)]
 
 
-class FormalFallacies(Teacher[Argument]):
+class FormalFallacies(PatternTeacher[Argument]):
     """Looks for a counterexample."""
 
     task = "bbh_formal_fallacies"
     forms = tuple(_FORMS)
+    names = _NAMES
+    patterns = _FORMS
+    checking = (_CHECK_WORDS, _CHECK)
+    exploring = (_LIST_WORDS, _LIST)
+    slip = (_SLIP_WORDS, _SLIP)
 
     @override
     def parse(self, question: str) -> Argument:
         text = read_body(question).partition("\nIs the argument, given")[0]
         return read_argument(text)
 
-    def _values(self, data: Argument) -> dict[str, object]:
+    @override
+    def values(self, data: Argument, rng: random.Random) -> dict[str, object]:
         premises = _relevant(data) or list(data.premises)
         letters = [chr(ord("a") + k) for k in range(len(data.predicates))]
         scope = {"all": "anybody or anything", "some": "the one that the premises tell of"}
@@ -248,7 +260,6 @@ class FormalFallacies(Teacher[Argument]):
             ),
             "scope": scope.get(data.conclusion.quantity, "the one who is named"),
             "premises": "\n".join(f"        {_python(p.formula)},  # {_told(p)}" for p in premises),
-            "premises_deep": _lines(premises, 8),
             "lambdas": "\n".join(
                 f"    lambda {', '.join(letters)}: {_python(p.formula)}," for p in premises
             ),
@@ -261,8 +272,7 @@ class FormalFallacies(Teacher[Argument]):
 
     @override
     def step(self, data: Argument, form: str, rng: random.Random) -> Step:
-        words, template = _FORMS[form]
-        step = write(rng, words, template, self._values(data), _NAMES)
+        step = super().step(data, form, rng)
         return Step(words=self._reading(data, rng) + step.words, code=step.code)
 
     def _reading(self, data: Argument, rng: random.Random) -> str:
@@ -283,14 +293,11 @@ class FormalFallacies(Teacher[Argument]):
         return ""
 
     @override
-    def check(self, data: Argument, answer: str, rng: random.Random) -> Step:
-        must = "is none" if answer == "valid" else "is at least one"
-        values = self._values(data) | {"answer": answer, "must": must}
-        return write(rng, _CHECK_WORDS, _CHECK, values, _NAMES)
-
-    @override
-    def small_case(self, data: Argument, rng: random.Random) -> Step:
-        return write(rng, _LIST_WORDS, _LIST, self._values(data), _NAMES)
+    def answer_values(self, data: Argument, answer: str) -> dict[str, object]:
+        return {
+            "answer": answer,
+            "must": "is none" if answer == "valid" else "is at least one",
+        }
 
     @override
     def first_attempt(self, data: Argument, rng: random.Random) -> Step | None:
@@ -299,25 +306,33 @@ class FormalFallacies(Teacher[Argument]):
         formulas = [p.formula for p in _relevant(data) or data.premises]
         if not any(holds(all_of(*formulas, data.conclusion.formula), t) for t in _rows(data)):
             return None
-        return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
+        return super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: Argument, rng: random.Random) -> tuple[str, str] | None:
         permitted = _permitted(data)
-        if len(permitted) > 4 or not permitted:
+        if len(permitted) > 4 or not permitted or len(data.predicates) > 4:
             return None
         legend = "; ".join(
             f"{chr(ord('a') + k)} for {name}" for k, name in enumerate(data.predicates)
         )
         lines = []
+        rows = _rows(data)
+        for premise in _relevant(data) or data.premises:
+            struck = [_shown(true) for true in rows if not holds(premise.formula, true)]
+            rows = [true for true in rows if holds(premise.formula, true)]
+            told = _lettered(premise).capitalize()
+            lines.append(f"{told}: this rules out {'; '.join(struck) or 'nothing more'}.")
+        asked = _lettered(data.conclusion)
+        lines.append(f"What is left, and whether the conclusion ({asked}) holds:")
         for true in permitted:
-            told = ", ".join(letter if yes else f"not {letter}" for letter, yes in true.items())
-            fits = "holds" if holds(data.conclusion.formula, true) else "fails"
-            lines.append(f"{told}: the conclusion {fits}.")
+            fits = "yes" if holds(data.conclusion.formula, true) else "no, a counterexample"
+            lines.append(f"{_shown(true)}: {fits}.")
         opening = rng.choice(
             (
-                "The premises permit only these combinations.",
-                "Going through the combinations, the premises leave these.",
+                f"Of the {2 ** len(data.predicates)} combinations I rule out what the premises "
+                "forbid.",
+                f"There are {2 ** len(data.predicates)} combinations; each premise forbids some.",
             )
         )
         text = f"I write {legend}. {self._reading(data, rng)}{opening}\n" + "\n".join(lines)
@@ -328,14 +343,20 @@ class FormalFallacies(Teacher[Argument]):
         return "invalid" if answer == "valid" else "valid"
 
 
+def _shown(true: Mapping[str, bool]) -> str:
+    """Write a combination such as `a, not b`."""
+    return ", ".join(letter if yes else f"not {letter}" for letter, yes in true.items())
+
+
+def _lettered(statement: Statement) -> str:
+    """Return the statement with its letters."""
+    return re.sub(r"P(\d+)", lambda found: chr(ord("a") + int(found[1])), statement.words)
+
+
 def _told(statement: Statement) -> str:
     """Return the statement with its letters, in a few words."""
-    text = re.sub(r"P(\d+)", lambda found: chr(ord("a") + int(found[1])), statement.words)
+    text = _lettered(statement)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _lines(premises: Sequence[Statement], indent: int) -> str:
-    return "\n".join(" " * indent + _python(p.formula) + "," for p in premises)
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (FormalFallacies(),)
