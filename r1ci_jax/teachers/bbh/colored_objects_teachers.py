@@ -221,13 +221,15 @@ class ColoredObjects(PatternTeacher[Scene]):
             return f"{opening} Number {k + 1} is {distance} away, more than any other.", row[k][0]
         kept = [f"{c} {name}" for c, name in data.part if c != parts["asked"]]
         told = f"To its {parts['side']} and not {parts['asked']}: {', '.join(kept) or 'nothing'}."
-        return f"{opening} {told}", NUMBER_WORDS[len(kept)]
+        return f"{opening} {told} That makes {len(kept)}.", NUMBER_WORDS[len(kept)]
 
     def _count_in_words(self, data: Scene, rng: random.Random) -> tuple[str, str]:
         kept = data.kept
         total = sum(n for n, _, _ in kept)
-        listed = ", ".join(f"{n} {c} {name}" for n, c, name in kept) or "nothing"
-        opening = rng.choice(("These entries count:", "What is asked for, entry by entry:"))
+        listed = ", ".join(f"{c} {name} {n}" for n, c, name in kept) or "none"
+        opening = rng.choice(
+            ("These entries count, with their numbers:", "What is asked for, entry by entry:")
+        )
         sums = " + ".join(str(n) for n, _, _ in kept)
         added = f"{sums} = {total}." if len(kept) > 1 else f"That makes {total}."
         return f"{opening} {listed}. {added}", NUMBER_WORDS[total]

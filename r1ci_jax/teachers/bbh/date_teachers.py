@@ -254,7 +254,7 @@ def _slips(data: DateQuestion) -> list[tuple[str, DateQuestion]]:
     return [
         (f"{today.reason} I take a month as 30 days and a year as 365.", rough),
         (
-            f"{today.reason} That day is the answer.",
+            f"{today.reason} I print this day.",
             dataclasses.replace(data, shift=_ASKED["today"]),
         ),
         (
@@ -264,10 +264,11 @@ def _slips(data: DateQuestion) -> list[tuple[str, DateQuestion]]:
     ]
 
 
-def _month_end(start: datetime.date, end: datetime.date) -> str:
-    """Tell the length of the month whose end lies between two dates at most a month apart."""
-    early, late = min(start, end), max(start, end)
-    if (early.year, early.month) == (late.year, late.month):
+def _month_end(day: datetime.date, shift: Shift) -> str:
+    """Tell the length of the month whose end lies on the way of at most a month of days."""
+    other = move(day, shift)
+    early, late = min(day, other), max(day, other)
+    if shift[0] == "months" or (early.year, early.month) == (late.year, late.month):
         return ""
     length = calendar.monthrange(early.year, early.month)[1]
     return f" {early:%B} {early.year} has {length} days."
@@ -384,9 +385,11 @@ class DateUnderstanding(Teacher[DateQuestion]):
         told = data.today.reason
         if data.today.shift[1]:
             opening = rng.choice(("So it is", "That makes today", "Today is therefore"))
-            told += f"{_month_end(data.today.known, today)} {opening} {today:{_FORMAT}}."
+            told += f"{_month_end(data.today.known, data.today.shift)} {opening} {today:{_FORMAT}}."
         if data.shift[1]:
-            told += f"{_month_end(today, target)} The date {data.subject} is {target:{_FORMAT}}."
+            told += (
+                f"{_month_end(today, data.shift)} The date {data.subject} is {target:{_FORMAT}}."
+            )
         elif not data.today.shift[1]:
             told += f" Written as MM/DD/YYYY this is {target:{_FORMAT}}."
         return told, self.answer(data, f"{target:{_FORMAT}}")

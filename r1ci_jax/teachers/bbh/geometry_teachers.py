@@ -306,7 +306,7 @@ class GeometricShapes(PatternTeacher[Path]):
             "commands": len(re.findall("[MLA]", data.text)),
             "round": data.round,
             "table": _NUMBER_NAMES,
-            "quad_table": _NUMBER_NAMES.replace("5:", '4: "kite", 5:'),
+            "quad_table": _NUMBER_NAMES.replace('1: "line"', '4: "kite"'),
         }
 
     @override

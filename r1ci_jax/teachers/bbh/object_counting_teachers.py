@@ -96,6 +96,86 @@ print(totals["$kind"])
     ),
 }
 
+_SUMS: Final[dict[str, Pattern]] = {
+    "set of names": (
+        (
+            "All $entries entries are $kinds, so I add up their numbers; an article counts as 1.",
+            "Everything in this list is asked for. I write down how many of each there are.",
+        ),
+        """
+$counts = $table
+print(sum($counts.values()))
+""",
+    ),
+    "labels": (
+        (
+            "I go through the $entries entries, all of them $kinds, and keep a running total.",
+            "There are only $kinds in the list, so the total runs over every entry.",
+        ),
+        """
+total = 0
+for $name, $n in $pairs:
+    total += $n
+print(total)
+""",
+    ),
+    "read the sentence": (
+        (
+            "The sentence can be read by a script: each entry is a number word or an article and a "
+            "name. All of the names are $kinds.",
+            "I split the list at its commas and turn the first word of each of the $entries "
+            "entries into a number.",
+        ),
+        """
+import re
+
+text = $text
+numbers = {"a": 1, "an": 1, $words}
+total = 0
+for entry in re.split(r",? and |, ", text):
+    number, $name = entry.split(" ", 1)
+    total += numbers[number]
+print(total)
+""",
+    ),
+    "totals per kind": (
+        (
+            "A Counter holds how often each of the $entries names occurs; its total is the number "
+            "of $kinds.",
+            "Every entry is one of the $kinds: a Counter of the numbers has a total.",
+        ),
+        """
+from collections import Counter
+
+$counts = Counter($table)
+print($counts.total())
+""",
+    ),
+}
+"""Where all entries are of the kind that is asked for."""
+
+_ONE_BY_ONE_WORDS: Final = (
+    "I write out every single one of the $kinds and count them: there must be $answer.",
+    "A list with one item for each thing must have the length $answer.",
+)
+_ONE_BY_ONE: Final = """
+$counts = $table
+single = []
+for $name, $n in $counts.items():
+    single += [$name] * $n
+print(len(single) == $answer)
+"""
+
+_SEVERAL_WORDS: Final = (
+    "First which of the $kinds are there more than once.",
+    "I print what the list has more than one of.",
+)
+_SEVERAL: Final = """
+for $name, $n in $pairs:
+    if $n > 1:
+        print($n, $name)
+"""
+
 _CHECK_WORDS: Final = (
     "From the other side: everything that is listed, less what is not among the $kinds, must "
     "be $answer.",
@@ -152,6 +232,11 @@ class Inventory:
         return [e for e in self.entries if e.kind == self.kind]
 
     @property
+    def uniform(self) -> bool:
+        """Whether all entries are of that kind."""
+        return len(self.wanted) == len(self.entries)
+
+    @property
     def kinds(self) -> str:
         """The kind in the plural."""
         return self.kind + "s"
@@ -183,7 +268,6 @@ class ObjectCounting(PatternTeacher[Inventory]):
     task = "bbh_object_counting"
     forms = tuple(_FORMS)
     names = _NAMES
-    patterns = _FORMS
     checking = (_CHECK_WORDS, _CHECK)
     exploring = (_TABLE_WORDS, _TABLE)
     slip = (_SLIP_WORDS, _SLIP)
@@ -196,6 +280,10 @@ class ObjectCounting(PatternTeacher[Inventory]):
         if found[2] not in _KINDS or not any(e.kind == found[2] for e in entries):
             raise UnreadableQuestionError(f"nothing of the kind {found[2]!r}")
         return Inventory(text=found[1], entries=entries, kind=found[2])
+
+    @override
+    def pattern(self, data: Inventory, form: str) -> Pattern:
+        return (_SUMS if data.uniform else _FORMS)[form]
 
     @override
     def values(self, data: Inventory, rng: random.Random) -> dict[str, object]:
@@ -211,6 +299,7 @@ class ObjectCounting(PatternTeacher[Inventory]):
             "kinds": data.kinds,
             "entries": len(entries),
             "table": wrap_items([f"{quote(e.name)}: {e.count}" for e in entries], "{", "}"),
+            "pairs": wrap_items([f"({quote(e.name)}, {e.count})" for e in entries], "[", "]"),
             "chosen": wrap_items([quote(e.name) for e in wanted], "{", "}"),
             "chosen_list": wrap_items([quote(e.name) for e in wanted], "[", "]"),
             "written": wrap_items([quote(e.written) for e in wanted], "{", "}"),
@@ -227,9 +316,18 @@ class ObjectCounting(PatternTeacher[Inventory]):
 
     @override
     def check(self, data: Inventory, answer: str, rng: random.Random) -> Step | None:
-        if len(data.wanted) == len(data.entries):
-            return None
+        if data.uniform:
+            single = (_ONE_BY_ONE_WORDS, _ONE_BY_ONE)
+            return self._fill(data, single, self.answer_values(data, answer), rng)
         return super().check(data, answer, rng)
+
+    @override
+    def small_case(self, data: Inventory, rng: random.Random) -> Step | None:
+        if not data.uniform:
+            return super().small_case(data, rng)
+        if all(entry.count == 1 for entry in data.entries):
+            return None
+        return self._fill(data, (_SEVERAL_WORDS, _SEVERAL), {}, rng)
 
     @override
     def answer_values(self, data: Inventory, answer: str) -> dict[str, object]:

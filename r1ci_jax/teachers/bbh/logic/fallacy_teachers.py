@@ -318,11 +318,15 @@ class FormalFallacies(PatternTeacher[Argument]):
         )
         lines = []
         rows = _rows(data)
-        for premise in _relevant(data) or data.premises:
-            struck = [_shown(true) for true in rows if not holds(premise.formula, true)]
+        premises = _relevant(data) or data.premises
+        # What is told of one individual leaves the fewest combinations.
+        for premise in sorted(premises, key=lambda each: each.quantity == "all"):
+            struck = [true for true in rows if not holds(premise.formula, true)]
             rows = [true for true in rows if holds(premise.formula, true)]
-            told = _lettered(premise).capitalize()
-            lines.append(f"{told}: this rules out {'; '.join(struck) or 'nothing more'}.")
+            told = _lettered(premise)
+            verb, shown = ("rules out", struck) if len(struck) <= len(rows) else ("leaves", rows)
+            listed = "; ".join(map(_shown, shown)) or "nothing more"
+            lines.append(f"{told[0].upper()}{told[1:]}: this {verb} {listed}.")
         asked = _lettered(data.conclusion)
         lines.append(f"What is left, and whether the conclusion ({asked}) holds:")
         for true in permitted:
