@@ -6,8 +6,9 @@ import re
 from typing import Any, Final, override
 
 from r1ci_jax.teachers.bbh.bbh_phrases import fold, match, read_body
+from r1ci_jax.teachers.bbh.yes_no_teacher import YesNoTeacher
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import Pattern, PatternTeacher, quote, wrap_items
+from r1ci_jax.teachers.template_teacher import Pattern, quote, wrap_items
 
 _TURNS: Final = {"left": 1, "around": 2, "right": 3}
 _SIDES: Final = {"forward": 0, "left": 1, "backward": 2, "right": 3}
@@ -120,10 +121,11 @@ _CHECK_WORDS: Final = (
 )
 _CHECK: Final = """
 claimed = $claimed
+$moves = $rows
 $position, $heading = 0, 1
 turn = {"left": 1j, "around": -1, "right": -1j}
 side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
-for action, where, $count in reversed($rows):
+for action, where, $count in reversed($moves):
     if action == "turn":
         $heading /= turn[where]
     else:
@@ -186,7 +188,7 @@ class Walk:
         return places
 
 
-class Navigate(PatternTeacher[Walk]):
+class Navigate(YesNoTeacher[Walk]):
     """Follows the instructions."""
 
     task = "bbh_navigate"
@@ -228,10 +230,6 @@ class Navigate(PatternTeacher[Walk]):
         }
 
     @override
-    def answer_values(self, data: Walk, answer: str) -> dict[str, object]:
-        return {"answer": answer, "claimed": answer == "Yes"}
-
-    @override
     def first_attempt(self, data: Walk, rng: random.Random) -> Step | None:
         distance, sign = 0, 1
         for action, where, count in data.moves:
@@ -266,10 +264,6 @@ class Navigate(PatternTeacher[Walk]):
             "the start." if home else "which is not the start."
         )
         return "\n".join([opening, *lines, last]), "Yes" if home else "No"
-
-    @override
-    def wrong_answer(self, data: Walk, answer: str, rng: random.Random) -> str:
-        return "No" if answer == "Yes" else "Yes"
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (Navigate(),)

@@ -5,9 +5,9 @@ import random
 from typing import Any, Final, override
 
 from r1ci_jax.teachers.bbh import sequence_scripts as scripts
-from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body
+from r1ci_jax.teachers.bbh.bbh_phrases import fold, match, read_body
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import PatternTeacher, list_literal
+from r1ci_jax.teachers.template_teacher import PatternTeacher, list_literal, text_literal
 
 _PARTNER: Final = {"(": ")", "[": "]", "{": "}", "<": ">"}
 
@@ -59,7 +59,8 @@ class DyckLanguages(PatternTeacher[Brackets]):
 
     @override
     def values(self, data: Brackets, rng: random.Random) -> dict[str, object]:
-        return {"given": " ".join(data.given), "count": len(data.given)}
+        given = text_literal(fold(" ".join(data.given), after=" "))
+        return {"given": given, "count": len(data.given)}
 
     @override
     def answer_values(self, data: Brackets, answer: str) -> dict[str, object]:
@@ -163,6 +164,8 @@ class WordSorting(PatternTeacher[Words]):
                 "next letter does.",
             )
         )
+        if len(groups) == len(data.words):
+            opening = f"The {len(data.words)} words begin with different letters, which decide."
         return "\n".join([opening, *lines]), " ".join(sorted(data.words))
 
     @override

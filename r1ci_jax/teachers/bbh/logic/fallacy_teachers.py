@@ -46,8 +46,10 @@ def conclusion($letters):
     return $conclusion
 
 
-$counter = [row for row in product([False, True], repeat=$n)
-            if premises(*row) and not conclusion(*row)]
+$counter = [
+    row for row in product([False, True], repeat=$n)
+    if premises(*row) and not conclusion(*row)
+]
 print("invalid" if $counter else "valid")
 """,
     ),

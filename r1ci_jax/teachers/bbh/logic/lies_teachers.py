@@ -6,12 +6,11 @@ import re
 from typing import Any, Final, override
 
 from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body
+from r1ci_jax.teachers.bbh.yes_no_teacher import YesNoTeacher
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 from r1ci_jax.teachers.template_teacher import (
     Pattern,
-    PatternTeacher,
     quote,
-    rows_literal,
     wrap_items,
 )
 
@@ -159,7 +158,7 @@ class Web:
         return truthful
 
 
-class WebOfLies(PatternTeacher[Web]):
+class WebOfLies(YesNoTeacher[Web]):
     """Decides whether the last person tells the truth."""
 
     task = "bbh_web_of_lies"
@@ -208,15 +207,11 @@ class WebOfLies(PatternTeacher[Web]):
             "people": wrap_items([quote(name) for name in data.people], "[", "]"),
             "rows": wrap_items(rows, "[", "]"),
             "table": wrap_items(table, "{", "}"),
-            "verbs": rows_literal(links),
+            "verbs": "[\n    " + "\n    ".join(links) + "\n]",
             "backwards": wrap_items(backwards, "[", "]"),
             "before": data.claims[-1][1],
             "last": data.claims[-1][2],
         }
-
-    @override
-    def answer_values(self, data: Web, answer: str) -> dict[str, object]:
-        return {"answer": answer, "claimed": answer == "Yes"}
 
     @override
     def first_attempt(self, data: Web, rng: random.Random) -> Step | None:
@@ -243,10 +238,6 @@ class WebOfLies(PatternTeacher[Web]):
             )
         )
         return "\n".join([opening, *lines]), "Yes" if truthful[data.subject] else "No"
-
-    @override
-    def wrong_answer(self, data: Web, answer: str, rng: random.Random) -> str:
-        return "No" if answer == "Yes" else "Yes"
 
 
 def verb_of(truthful: bool) -> str:
