@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import re
+from collections.abc import Mapping
 from typing import Any, Final, override
 
 from r1ci_jax.teachers.bbh.bbh_phrases import fold, match, read_body
@@ -149,12 +150,12 @@ for action, where, $count in $rows:
     print(action, where, "->", (int($position.real), int($position.imag)))
 """
 
-_SLIP_WORDS: Final = (
+_LINE_WORDS: Final = (
     "The paces along one line: forward counts as plus, backward as minus, turning around changes "
     "the sign.",
     "I keep a single signed distance over the $number_of instructions.",
 )
-_SLIP: Final = """
+_LINE: Final = """
 distance, sign = 0, 1
 for action, where, $count in $rows:
     if where == "around":
@@ -162,6 +163,38 @@ for action, where, $count in $rows:
     elif action == "step":
         distance += -sign * $count if where in ("backward", "right") else sign * $count
 print("Yes" if distance == 0 else "No")
+"""
+
+_QUARTERS_WORDS: Final = (
+    "Left and right turns change the heading by a quarter; I add up the $paces paces as vectors.",
+    "With complex numbers a turn is a factor 1j or -1j, and the $number_of instructions are a sum.",
+)
+_QUARTERS: Final = """
+turn = {"left": 1j, "right": -1j}
+side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
+$position, $heading = 0, 1j
+for action, where, $count in $rows:
+    if action == "turn":
+        $heading *= turn.get(where, 1)
+    else:
+        $position += $count * $heading * side[where]
+print("Yes" if $position == 0 else "No")
+"""
+
+_FACING_WORDS: Final = (
+    "I am back if position and heading are those of the beginning.",
+    "The walk is closed if it ends where it began, facing the same way, after $paces paces.",
+)
+_FACING: Final = """
+turn = {"left": 1j, "around": -1, "right": -1j}
+side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
+$position, $heading = 0, 1
+for action, where, $count in $rows:
+    if action == "turn":
+        $heading *= turn[where]
+    else:
+        $position += $count * $heading * side[where]
+print("Yes" if ($position, $heading) == (0, 1) else "No")
 """
 
 
@@ -176,16 +209,30 @@ class Walk:
         """Return how far to the right of the start and before it the walk ends."""
         return self.trail()[-1]
 
-    def trail(self) -> list[tuple[int, int]]:
-        """Return the position after every instruction."""
+    def trail(self, turns: Mapping[str, int] = _TURNS) -> list[tuple[int, int]]:
+        """Return the position after every instruction; turns are in quarters to the left."""
         place, heading, places = 0j, 1j, [(0, 0)]
         for action, where, count in self.moves:
             if action == "turn":
-                heading *= 1j ** _TURNS[where]
+                heading *= 1j ** turns[where]
             else:
                 place += count * heading * 1j ** _SIDES[where]
             places.append((round(place.real), round(place.imag)))
         return places
+
+    def is_turned(self) -> bool:
+        """Return True if the walk ends facing another way than it began."""
+        return sum(_TURNS[where] for action, where, _ in self.moves if action == "turn") % 4 != 0
+
+    def is_off_line(self) -> bool:
+        """Return True if the signed paces along a line do not add up to 0."""
+        distance, sign = 0, 1
+        for action, where, count in self.moves:
+            if where == "around":
+                sign = -sign
+            elif action == "step":
+                distance += sign * (-count if where in ("backward", "right") else count)
+        return distance != 0
 
 
 class Navigate(YesNoTeacher[Walk]):
@@ -197,7 +244,6 @@ class Navigate(YesNoTeacher[Walk]):
     patterns = _FORMS
     checking = (_CHECK_WORDS, _CHECK)
     exploring = (_TRAIL_WORDS, _TRAIL)
-    slip = (_SLIP_WORDS, _SLIP)
 
     @override
     def parse(self, question: str) -> Walk:
@@ -231,15 +277,16 @@ class Navigate(YesNoTeacher[Walk]):
 
     @override
     def first_attempt(self, data: Walk, rng: random.Random) -> Step | None:
-        distance, sign = 0, 1
-        for action, where, count in data.moves:
-            if where == "around":
-                sign = -sign
-            elif action == "step":
-                distance += sign * (-count if where in ("backward", "right") else count)
-        if (distance == 0) == (data.position() == (0, 0)):
-            return None
-        return super().first_attempt(data, rng)
+        home = data.position() == (0, 0)
+        quarters = data.trail({**_TURNS, "around": 0})[-1] == (0, 0)
+        slips: list[Pattern] = []
+        if quarters != home:
+            slips.append((_QUARTERS_WORDS, _QUARTERS))
+        if home and data.is_turned():
+            slips.append((_FACING_WORDS, _FACING))
+        if data.is_off_line() == home:
+            slips.append((_LINE_WORDS, _LINE))
+        return self._fill(data, rng.choice(slips), {}, rng) if slips else None
 
     @override
     def in_words(self, data: Walk, rng: random.Random) -> tuple[str, str]:

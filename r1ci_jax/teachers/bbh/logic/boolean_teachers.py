@@ -184,6 +184,15 @@ for token in $tokens:
 print($value)
 """
 
+_BOOLEAN_LOOSE_AND = """
+$expression = $literal
+$value = all(eval(part) for part in $expression.split(" and "))
+print($value)
+"""
+_LOOSE_AND_WORDS: Final = (
+    "All parts that `and` joins must be true.",
+    "I split the expression at each `and` and evaluate the parts.",
+)
 _TERMS_WORDS: Final = (
     "`or` binds loosest and parts the expression into $pieces_in terms; it is true if any of them "
     "is.",
@@ -310,9 +319,10 @@ class BooleanExpressions(PatternTeacher[Expression]):
 
     @override
     def first_attempt(self, data: Expression, rng: random.Random) -> Step | None:
-        if _left_to_right(data.tokens) == evaluate_boolean(data.tokens):
-            return None
-        return super().first_attempt(data, rng)
+        right = evaluate_boolean(data.tokens)
+        if "(" not in data.text and _with_loose_and(data.text) != right:
+            return self._fill(data, (_LOOSE_AND_WORDS, _BOOLEAN_LOOSE_AND), {}, rng)
+        return None if _left_to_right(data.tokens) == right else super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: Expression, rng: random.Random) -> tuple[str, str]:
@@ -379,6 +389,11 @@ def evaluate_boolean(tokens: list[str]) -> str:
     while len(tokens) > 1:
         tokens = simplify(tokens)
     return tokens[0]
+
+
+def _with_loose_and(text: str) -> str:
+    """Evaluate an expression without brackets as if `or` bound tighter than `and`."""
+    return str(all(evaluate_boolean(part.split()) == "True" for part in text.split(" and ")))
 
 
 def _left_to_right(tokens: list[str]) -> str:
