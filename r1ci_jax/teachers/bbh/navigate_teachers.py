@@ -21,15 +21,7 @@ _NAMES: Final = {
     "count": ("n", "count", "paces"),
 }
 
-_FORMS: Final[dict[str, Pattern]] = {
-    "complex numbers": (
-        (
-            "Positions are complex numbers here: a left turn multiplies the heading by 1j, and the "
-            "walk of $number_of instructions closes if the sum of all steps is 0.",
-            "In the complex plane, turning left is multiplication by 1j. I add up the $paces paces "
-            "and compare with the start.",
-        ),
-        """
+_WALK: Final = """
 $moves = $rows
 turn = {"left": 1j, "around": -1, "right": -1j}
 side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
@@ -38,7 +30,18 @@ for action, where, $count in $moves:
     if action == "turn":
         $heading *= turn[where]
     else:
-        $position += $count * $heading * side[where]
+        $position += $count * $heading * side[where]"""
+
+_FORMS: Final[dict[str, Pattern]] = {
+    "complex numbers": (
+        (
+            "Positions are complex numbers here: a left turn multiplies the heading by 1j, and the "
+            "walk of $number_of instructions closes if the sum of all steps is 0.",
+            "In the complex plane, turning left is multiplication by 1j. I add up the $paces paces "
+            "and compare with the start.",
+        ),
+        _WALK
+        + """
 print("Yes" if $position == 0 else "No")
 """,
     ),
@@ -138,17 +141,12 @@ _TRAIL_WORDS: Final = (
     "First the places that the walk comes through.",
     "I print the position after each of the $number_of instructions.",
 )
-_TRAIL: Final = """
-turn = {"left": 1j, "around": -1, "right": -1j}
-side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
-$position, $heading = 0, 1j
-for action, where, $count in $rows:
-    if action == "turn":
-        $heading *= turn[where]
-    else:
-        $position += $count * $heading * side[where]
+_TRAIL: Final = (
+    _WALK
+    + """
     print(action, where, "->", (int($position.real), int($position.imag)))
 """
+)
 
 _LINE_WORDS: Final = (
     "The paces along one line: forward counts as plus, backward as minus, turning around changes "
@@ -185,17 +183,12 @@ _FACING_WORDS: Final = (
     "I am back if position and heading are those of the beginning.",
     "The walk is closed if it ends where it began, facing the same way, after $paces paces.",
 )
-_FACING: Final = """
-turn = {"left": 1j, "around": -1, "right": -1j}
-side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
-$position, $heading = 0, 1
-for action, where, $count in $rows:
-    if action == "turn":
-        $heading *= turn[where]
-    else:
-        $position += $count * $heading * side[where]
-print("Yes" if ($position, $heading) == (0, 1) else "No")
+_FACING: Final = (
+    _WALK
+    + """
+print("Yes" if ($position, $heading) == (0, 1j) else "No")
 """
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
