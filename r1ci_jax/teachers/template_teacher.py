@@ -196,7 +196,7 @@ class PatternTeacher[D](Teacher[D]):
     def values(self, data: D, rng: random.Random) -> Mapping[str, object]:
         """Return the literals that stand for `$name` in words and scripts."""
 
-    def pattern(self, data: D, form: str) -> Pattern:
+    def pattern_of(self, data: D, form: str) -> Pattern:
         """Return the pattern of a form for these data."""
         del data
         return self.patterns[form]
@@ -208,7 +208,7 @@ class PatternTeacher[D](Teacher[D]):
 
     @override
     def step(self, data: D, form: str, rng: random.Random) -> Step:
-        return self._fill(data, self.pattern(data, form), {}, rng)
+        return self._fill(data, self.pattern_of(data, form), {}, rng)
 
     @override
     def check(self, data: D, answer: str, rng: random.Random) -> Step | None:
@@ -246,6 +246,6 @@ class TemplateTeacher[D](PatternTeacher[D]):
         """Return phrasings of the problem that name its data."""
 
     @override
-    def pattern(self, data: D, form: str) -> Pattern:
+    def pattern_of(self, data: D, form: str) -> Pattern:
         words = [sentence(each, self.methods[form]) for each in self.openings(data)]
         return words, self.scripts[form]

@@ -145,7 +145,7 @@ class ColoredObjects(PatternTeacher[Scene]):
         return values | parts
 
     @override
-    def pattern(self, data: Scene, form: str) -> Pattern:
+    def pattern_of(self, data: Scene, form: str) -> Pattern:
         words, by_form = scripts.SCRIPTS[data.kind]
         header = scripts.DATA[form]
         counted = data.kind in _COUNTED

@@ -310,7 +310,7 @@ class GeometricShapes(PatternTeacher[Path]):
         }
 
     @override
-    def pattern(self, data: Path, form: str) -> Pattern:
+    def pattern_of(self, data: Path, form: str) -> Pattern:
         if data.arcs:
             return _ARC_WORDS, _ARCS[form]
         if len(data.sides()) == 4:

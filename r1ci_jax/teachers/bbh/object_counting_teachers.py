@@ -282,7 +282,7 @@ class ObjectCounting(PatternTeacher[Inventory]):
         return Inventory(text=found[1], entries=entries, kind=found[2])
 
     @override
-    def pattern(self, data: Inventory, form: str) -> Pattern:
+    def pattern_of(self, data: Inventory, form: str) -> Pattern:
         return (_SUMS if data.uniform else _FORMS)[form]
 
     @override
