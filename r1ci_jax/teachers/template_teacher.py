@@ -6,7 +6,7 @@ import random
 import re
 import string
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
@@ -31,6 +31,16 @@ def read(pattern: str, question: str) -> re.Match[str]:
     return found
 
 
+def require(condition: bool, question: str) -> None:
+    """Check that what was read fits together.
+
+    Raises:
+        UnreadableQuestionError: It does not.
+    """
+    if not condition:
+        raise UnreadableQuestionError(question[:200])
+
+
 def read_matrix(text: str) -> Matrix:
     """Read rows of whole numbers, one row a line.
 
@@ -47,8 +57,7 @@ def read_matrix(text: str) -> Matrix:
 def matrix_literal(rows: Matrix, name: str, rng: random.Random) -> str:
     """Return statements that bind `name` to the matrix as a list of lists."""
     if sum(map(len, rows)) <= _SMALL and rng.random() < 0.7:
-        body = "".join(f"    {list(row)},\n" for row in rows)
-        return f"{name} = [\n{body}]"
+        return list_rows(name, map(list, rows))
     digits = all(0 <= cell <= 9 for row in rows for cell in row)
     if digits and (sum(map(len, rows)) > 2 * _SMALL or rng.random() < 0.5):
         words = ["".join(map(str, row)) for row in rows]
@@ -70,10 +79,16 @@ def script(template: str, /, **parts: object) -> str:
 
 
 def pick(rng: random.Random, /, **choices: Sequence[str]) -> dict[str, str]:
-    """Choose one of the spellings of each name, never the same for two of them."""
+    """Choose one of the spellings of each name, never the same for two of them.
+
+    Choices may be one text of words. Names that belong together are chosen together: `"x y"` from
+    `("east north", "a b")`.
+    """
     chosen: dict[str, str] = {}
-    for name, options in choices.items():
-        chosen[name] = rng.choice([each for each in options if each not in chosen.values()])
+    for names, options in choices.items():
+        words = options.split() if isinstance(options, str) else options
+        free = [each for each in words if not set(each.split()) & set(chosen.values())]
+        chosen |= zip(names.split(), rng.choice(free).split(), strict=True)
     return chosen
 
 
@@ -82,9 +97,84 @@ def step(rng: random.Random, words: Sequence[str], code: str) -> Step:
     return Step(words=rng.choice(words), code=code)
 
 
+def write_step(
+    rng: random.Random,
+    words: Sequence[str],
+    template: str,
+    values: Mapping[str, object],
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> Step:
+    """Fill one of the phrases and the script's template with values and chosen names."""
+    parts = {**values, **pick(rng, **(names or {}))}
+    return Step(words=script(rng.choice(words), **parts), code=script(template, **parts))
+
+
 def sentence(*parts: str) -> str:
     """Join sentences by blanks, leaving out empty ones."""
     return " ".join(part for part in parts if part)
+
+
+def join_words(parts: Sequence[object], last: str = "and") -> str:
+    """Join parts as a sentence does: `a, b and c`."""
+    texts = [str(part) for part in parts]
+    return f" {last} ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
+
+
+def count_noun(n: int, noun: str) -> str:
+    """Write a number with its noun: `1 clue`, `3 clues`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def quote(text: str) -> str:
+    """Write a string literal in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def wrap_items(items: Sequence[str], opening: str, closing: str, width: int = 88) -> str:
+    """Write the items of a literal, on one line where they fit."""
+    line = opening + ", ".join(items) + closing
+    if len(line) <= width - 16:
+        return line
+    rows, row = [], ""
+    for item in items:
+        if row and len(row) + len(item) > width - 8:
+            rows.append(row.rstrip())
+            row = ""
+        row += item + ", "
+    return f"{opening}\n    " + "\n    ".join([*rows, row.rstrip()]) + f"\n{closing}"
+
+
+def list_literal(items: Iterable[str]) -> str:
+    """Write a list of strings."""
+    return wrap_items([quote(item) for item in items], "[", "]")
+
+
+def dict_literal(table: Mapping[str, str]) -> str:
+    """Write a dictionary of strings."""
+    return wrap_items([f"{quote(k)}: {quote(v)}" for k, v in table.items()], "{", "}")
+
+
+def text_literal(lines: Sequence[str]) -> str:
+    """Write a long string as several literals in brackets, a short one as it is."""
+    if len(lines) == 1:
+        return quote(lines[0])
+    return "(\n    " + "\n    ".join(quote(line) for line in lines) + "\n)"
+
+
+def rows_literal(rows: Iterable[object]) -> str:
+    """Write a list, one item (as code) a line."""
+    return "[\n" + "".join(f"    {row},\n" for row in rows) + "]"
+
+
+def list_rows(name: str, rows: Iterable[object]) -> str:
+    """Return a statement that binds `name` to a list, one item (as code) a line."""
+    return f"{name} = {rows_literal(rows)}"
+
+
+def text_block(name: str, lines: Iterable[str]) -> str:
+    """Return a statement that binds `name` to a text of several lines."""
+    body = "\n".join(lines)
+    return f'{name} = """\n{body}\n""".strip()'
 
 
 Pattern = tuple[Sequence[str], str]
@@ -139,7 +229,6 @@ class TemplateTeacher[D](Teacher[D]):
     def _fill(
         self, data: D, pattern: Pattern, more: Mapping[str, object], rng: random.Random
     ) -> Step:
-        names = pick(rng, **self.names)
-        parts = {**self.values(data, rng), **more, **names}
         words, template = pattern
-        return Step(words=script(rng.choice(words), **parts), code=script(template, **parts))
+        values = {**self.values(data, rng), **more}
+        return write_step(rng, words, template, values, self.names)

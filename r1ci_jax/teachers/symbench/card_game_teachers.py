@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, join_words, phrase
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import join_words, pick, script
 
 _CARDS: Final = re.compile(r"([A-Z][a-z]+) \(([A-H])\)")
 _ROUND: Final = re.compile(r"Round [0-9]+: you played ([A-H]), result: (win|draw|loss)")
@@ -172,7 +172,7 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         return CardGame(game, cards, rounds)
 
     def _fields(self, data: CardGame, rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             cards="cards names pieces",
             rounds="rounds played turns",
@@ -189,20 +189,22 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
     @override
     def step(self, data: CardGame, form: str, rng: random.Random) -> Step:
         results = [result for _, result in data.rounds]
-        opening = phrase(
-            rng,
-            f"The {len(data.rounds)} rounds ended with {join_words(results)}; I look "
-            "for different cards of the opponent that give this.",
-            f"The opponent played {len(data.rounds)} of {len(data.cards)} cards, each at most "
-            "once, and every result must come out.",
-            f"My cards {join_words([own for own, _ in data.rounds])} and their results restrict "
-            "what the opponent can have played.",
+        opening = rng.choice(
+            [
+                f"The {len(data.rounds)} rounds ended with {join_words(results)}; I look "
+                "for different cards of the opponent that give this.",
+                f"The opponent played {len(data.rounds)} of {len(data.cards)} cards, each at most "
+                "once, and every result must come out.",
+                f"My cards {join_words([own for own, _ in data.rounds])} and their results "
+                "restrict "
+                "what the opponent can have played.",
+            ]
         )
         template = _ROUND_IMPORTS.get(form, "")
         template += _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + _shift(_ROUND_FORMS[form])
         return Step(
             words=f"{opening} {_ROUND_WORDS[form]}",
-            code=fill(template, **self._fields(data, rng)),
+            code=script(template, **self._fields(data, rng)),
         )
 
     @override
@@ -215,13 +217,16 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         """
         template = _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + code
         return Step(
-            words=phrase(
-                rng,
-                f"I play the {len(data.rounds)} rounds with these cards and compare the results.",
-                "Played against my cards, this list must give the results of the question, with no "
-                "card twice.",
+            words=rng.choice(
+                [
+                    f"I play the {len(data.rounds)} rounds with these cards and compare the "
+                    "results.",
+                    "Played against my cards, this list must give the results of the question, "
+                    "with no "
+                    "card twice.",
+                ]
             ),
-            code=fill(template, **self._fields(data, rng) | {"claim": answer}),
+            code=script(template, **self._fields(data, rng) | {"claim": answer}),
         )
 
     @override
@@ -232,12 +237,13 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         """
         template = _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + code
         return Step(
-            words=phrase(
-                rng,
-                "First I list which cards fit each round by itself.",
-                f"What can the opponent have played in each of the {len(data.rounds)} rounds?",
+            words=rng.choice(
+                [
+                    "First I list which cards fit each round by itself.",
+                    f"What can the opponent have played in each of the {len(data.rounds)} rounds?",
+                ]
             ),
-            code=fill(template, **self._fields(data, rng)),
+            code=script(template, **self._fields(data, rng)),
         )
 
     @override
@@ -254,7 +260,7 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         template = _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + code
         return Step(
             words="For each round I take the first card that gives the result.",
-            code=fill(template, **self._fields(data, rng)),
+            code=script(template, **self._fields(data, rng)),
         )
 
     @override
@@ -272,10 +278,11 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         )
         order = sorted(options, key=lambda spot: len(options[spot]))
         chosen = [f"{data.cards[hand[spot]]} for round {spot + 1}" for spot in order]
-        start = phrase(
-            rng,
-            "No card may come twice, so from the tightest round on:",
-            "Beginning where the choice is smallest, without a repetition:",
+        start = rng.choice(
+            [
+                "No card may come twice, so from the tightest round on:",
+                "Beginning where the choice is smallest, without a repetition:",
+            ]
         )
         letters = "; ".join(f"{data.cards[letter]} is {letter}" for letter in hand)
         return (

@@ -5,15 +5,15 @@ import math
 import random
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
-    make_step,
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import (
     pick,
     read,
     require,
     script,
+    step,
     text_block,
 )
-from r1ci_jax.teachers.teacher import Step, Teacher
 
 _SMALL = 5
 """The most rows of a grid that is explored first."""
@@ -277,7 +277,7 @@ class LogicPuzzle(Teacher[Choice]):
         code = script(template, **self._parts(data, rng))
         rule = data.rule()
         texts = {"n": data.count, "rule": rule, "Rule": rule[0].upper() + rule[1:]}
-        return make_step(rng, [text.format(**texts) for text in _WORDS[form]], code)
+        return step(rng, [text.format(**texts) for text in _WORDS[form]], code)
 
     @override
     def check(self, data: Choice, answer: str, rng: random.Random) -> Step:
@@ -314,7 +314,7 @@ class LogicPuzzle(Teacher[Choice]):
             f"Are these {data.count} cells right? I test number, fixed cell, repetitions and the "
             "rows and columns.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def small_case(self, data: Choice, rng: random.Random) -> Step | None:
@@ -336,7 +336,7 @@ class LogicPuzzle(Teacher[Choice]):
             f"First: how many different numbers does the grid hold, when {data.count} are needed?",
             f"Since the {data.count} numbers must differ, I look at which numbers there are.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: Choice, rng: random.Random) -> Step | None:
@@ -372,7 +372,7 @@ class LogicPuzzle(Teacher[Choice]):
             f"{data.count}.",
             f"Greedy: run over the grid and take each new number that fits, up to {data.count}.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def wrong_answer(self, data: Choice, answer: str, rng: random.Random) -> str:

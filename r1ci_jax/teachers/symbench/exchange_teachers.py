@@ -6,16 +6,16 @@ import re
 from collections.abc import Iterator
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import (
     join_words,
-    make_step,
     pick,
     quote,
     read,
     require,
     script,
+    step,
 )
-from r1ci_jax.teachers.teacher import Step, Teacher
 
 Amounts = dict[str, int]
 
@@ -203,7 +203,7 @@ class _Exchange(Teacher[Trade]):
             "often": often,
             "rule": f"each used {often} in its turn",
         }
-        return self._in_terms(make_step(rng, [t.format(**texts) for t in _WORDS[form]], code))
+        return self._in_terms(step(rng, [t.format(**texts) for t in _WORDS[form]], code))
 
     def _in_terms(self, step: Step) -> Step:
         """Speak of exchanges where the question does."""
@@ -253,7 +253,7 @@ class _Exchange(Teacher[Trade]):
             "a log of the uses has to lead there.",
             "I test that my result is final and replay the uses one by one to compare.",
         )
-        return self._in_terms(make_step(rng, words, code))
+        return self._in_terms(step(rng, words, code))
 
     @override
     def small_case(self, data: Trade, rng: random.Random) -> Step:
@@ -277,7 +277,7 @@ class _Exchange(Teacher[Trade]):
             "First one round with all amounts printed, to see that each method does what it "
             "should.",
         )
-        return self._in_terms(make_step(rng, words, code))
+        return self._in_terms(step(rng, words, code))
 
     @override
     def first_attempt(self, data: Trade, rng: random.Random) -> Step | None:
@@ -289,7 +289,7 @@ class _Exchange(Teacher[Trade]):
             f"I go through the {len(data.methods)} methods round by round until nothing changes.",
             "A simulation with a dictionary of amounts, in rounds over all methods, will do.",
         )
-        return self._in_terms(make_step(rng, words, script(_DICTS, **parts)))
+        return self._in_terms(step(rng, words, script(_DICTS, **parts)))
 
     @override
     def in_words(self, data: Trade, rng: random.Random) -> tuple[str, str] | None:

@@ -5,14 +5,14 @@ import random
 import re
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
-    make_step,
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import (
     pick,
     require,
     script,
+    step,
     text_block,
 )
-from r1ci_jax.teachers.teacher import Step, Teacher
 
 _MANY = 32
 """With fewer empty cells, filling them without thought may happen to be right."""
@@ -207,7 +207,7 @@ class StandardSudoku(Teacher[Sudoku]):
         given = self._given(data, names["grid"])
         code = script(_SUDOKU_SCRIPTS[form], given=given, **names)
         words = [text.format(n=data.blanks) for text in _SUDOKU_WORDS[form]]
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def check(self, data: Sudoku, answer: str, rng: random.Random) -> Step:
@@ -233,7 +233,7 @@ class StandardSudoku(Teacher[Sudoku]):
             "Does every row, column and box hold the digits 1 to 9, and are the given digits "
             "still in their places?",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: Sudoku, rng: random.Random) -> Step | None:
@@ -257,7 +257,7 @@ class StandardSudoku(Teacher[Sudoku]):
             f"I fill the {data.blanks} empty cells one after another with a digit that is free.",
             "For each empty cell I take the smallest digit that its row and column allow.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def wrong_answer(self, data: Sudoku, answer: str, rng: random.Random) -> str:

@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, join_words, phrase
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import join_words, pick, script
 
 Lift = tuple[int, list[int]]
 
@@ -149,7 +149,7 @@ class BoxLift(Teacher[Load]):
         return Load(boxes, lifters, int(found[1]))
 
     def _fields(self, data: Load, rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             boxes="boxes loads items",
             lifters="lifters capacity strength",
@@ -166,19 +166,21 @@ class BoxLift(Teacher[Load]):
 
     @override
     def step(self, data: Load, form: str, rng: random.Random) -> Step:
-        opening = phrase(
-            rng,
-            f"{len(data.boxes)} boxes and {len(data.lifters)} lifters, at most {data.limit} steps.",
-            f"The heaviest box weighs {max(data.boxes)}, the strongest lifter carries "
-            f"{max(data.lifters)}, so lifters have to work together.",
-            f"Within {data.limit} steps the {len(data.lifters)} lifters can carry "
-            f"{data.limit * sum(data.lifters)} in all; the boxes weigh {sum(data.boxes)}.",
+        opening = rng.choice(
+            [
+                f"{len(data.boxes)} boxes and {len(data.lifters)} lifters, at most {data.limit} "
+                "steps.",
+                f"The heaviest box weighs {max(data.boxes)}, the strongest lifter carries "
+                f"{max(data.lifters)}, so lifters have to work together.",
+                f"Within {data.limit} steps the {len(data.lifters)} lifters can carry "
+                f"{data.limit * sum(data.lifters)} in all; the boxes weigh {sum(data.boxes)}.",
+            ]
         )
         if max(data.boxes) <= max(data.lifters):
             opening = f"{len(data.boxes)} boxes have to be lifted in at most {data.limit} steps."
         return Step(
             words=f"{opening} {_WORDS[form]}",
-            code=fill(_FORMS[form], **self._fields(data, rng)),
+            code=script(_FORMS[form], **self._fields(data, rng)),
         )
 
     @override
@@ -196,14 +198,16 @@ class BoxLift(Teacher[Load]):
             print(lifted == sorted($weights) and strong and once and len($steps) <= $limit)
         """
         claim = "\n".join(f"    {line.partition(': ')[2]}," for line in answer.splitlines())
-        filled = fill(code, **self._fields(data, rng) | {"claim": "CLAIM"})
+        filled = script(code, **self._fields(data, rng) | {"claim": "CLAIM"})
         return Step(
-            words=phrase(
-                rng,
-                "Each box must be lifted once, each team be strong enough and no lifter work twice "
-                "in a step.",
-                f"I check the {len(data.boxes)} boxes, the strength of each team and that no "
-                "lifter is named twice in a step.",
+            words=rng.choice(
+                [
+                    "Each box must be lifted once, each team be strong enough and no lifter "
+                    "work twice "
+                    "in a step.",
+                    f"I check the {len(data.boxes)} boxes, the strength of each team and that no "
+                    "lifter is named twice in a step.",
+                ]
             ),
             code=filled.replace("CLAIM", claim),
         )
@@ -228,12 +232,13 @@ class BoxLift(Teacher[Load]):
                     print($weight, "needs at least", need, "lifters")
             """
         return Step(
-            words=phrase(
-                rng,
-                f"First I see what teams of the {len(data.lifters)} lifters can carry.",
-                f"What can be carried together? The heaviest box weighs {max(data.boxes)}.",
+            words=rng.choice(
+                [
+                    f"First I see what teams of the {len(data.lifters)} lifters can carry.",
+                    f"What can be carried together? The heaviest box weighs {max(data.boxes)}.",
+                ]
             ),
-            code=fill(code, **self._fields(data, rng)),
+            code=script(code, **self._fields(data, rng)),
         )
 
     @override
@@ -252,7 +257,7 @@ class BoxLift(Teacher[Load]):
         return Step(
             words="One box after the other gets lifters in their order until they are strong "
             "enough.",
-            code=fill(code, **self._fields(data, rng)),
+            code=script(code, **self._fields(data, rng)),
         )
 
     @override
@@ -270,10 +275,11 @@ class BoxLift(Teacher[Load]):
                 for weight, team in step
             ]
             lines.append(f"step {number}: {join_words(parts)}")
-        opening = phrase(
-            rng,
-            "Heaviest box first, with the team that wastes least:",
-            "I begin each step with the heaviest box that is left:",
+        opening = rng.choice(
+            [
+                "Heaviest box first, with the team that wastes least:",
+                "I begin each step with the heaviest box that is left:",
+            ]
         )
         answer = "\n".join(f"Step {number}: {step}" for number, step in enumerate(steps, 1))
         return f"{opening} {'; '.join(lines)}. That keeps to {data.limit} steps.", answer

@@ -9,8 +9,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, phrase
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import pick, script
 
 Cell = tuple[int, int]
 Places = dict[str, list[Cell]]
@@ -146,7 +146,7 @@ class BoxNet(Teacher[Field]):
         return Field(int(size[1]), int(size[2]), places["box"], places["target"], int(limit[1]))
 
     def _fields(self, data: Field, rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             boxes="boxes starts box_places",
             targets="targets goals target_places",
@@ -165,20 +165,22 @@ class BoxNet(Teacher[Field]):
     @override
     def step(self, data: Field, form: str, rng: random.Random) -> Step:
         count = sum(map(len, data.boxes.values()))
-        opening = phrase(
-            rng,
-            f"{count} boxes on a {data.rows} by {data.columns} field have at most "
-            f"{data.limit} steps.",
-            f"{count} boxes in {len(data.boxes)} colors, at most {data.limit} steps.",
+        opening = rng.choice(
+            [
+                f"{count} boxes on a {data.rows} by {data.columns} field have at most "
+                f"{data.limit} steps.",
+                f"{count} boxes in {len(data.boxes)} colors, at most {data.limit} steps.",
+            ]
         )
-        short = phrase(
-            rng,
-            "The script prints square, color and destination of each action.",
-            "Actions are printed in short, as square, color and destination.",
+        short = rng.choice(
+            [
+                "The script prints square, color and destination of each action.",
+                "Actions are printed in short, as square, color and destination.",
+            ]
         )
         return Step(
             words=f"{opening} {_WORDS[form]} {short}",
-            code=fill(_FORMS[form].rstrip(" "), **self._fields(data, rng)),
+            code=script(_FORMS[form].rstrip(" "), **self._fields(data, rng)),
         )
 
     @override
@@ -217,13 +219,15 @@ class BoxNet(Teacher[Field]):
         """
         claim = "\n".join(f'    "{_shorten(step)}",' for step in json.loads(answer))
         return Step(
-            words=phrase(
-                rng,
-                "I carry out the plan step by step: each agent needs its box at the beginning of "
-                "the step, and no box may be left.",
-                f"The plan is simulated once more, with its {len(json.loads(answer))} steps.",
+            words=rng.choice(
+                [
+                    "I carry out the plan step by step: each agent needs its box at the "
+                    "beginning of "
+                    "the step, and no box may be left.",
+                    f"The plan is simulated once more, with its {len(json.loads(answer))} steps.",
+                ]
             ),
-            code=fill(code, **self._fields(data, rng)).replace("CLAIM", claim),
+            code=script(code, **self._fields(data, rng)).replace("CLAIM", claim),
         )
 
     @override
@@ -236,12 +240,13 @@ class BoxNet(Teacher[Field]):
                     print($color, [abs(a - c) + abs(b - d) for c, d in $targets[$color]])
         """
         return Step(
-            words=phrase(
-                rng,
-                "First I see how far the boxes are from the targets of their color.",
-                f"How long are the ways on the {data.rows} by {data.columns} field?",
+            words=rng.choice(
+                [
+                    "First I see how far the boxes are from the targets of their color.",
+                    f"How long are the ways on the {data.rows} by {data.columns} field?",
+                ]
             ),
-            code=fill(code, **self._fields(data, rng)),
+            code=script(code, **self._fields(data, rng)),
         )
 
     @override

@@ -4,8 +4,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, format_board, phrase
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import pick, quote, rows_literal, script
 
 _ROBOT: Final = re.compile(
     r"# an obstacle and \. a free cell:\n([RG#.\n]+)\n\n.*?with at most ([0-9]+) moves", re.DOTALL
@@ -150,7 +150,7 @@ class GridWorld(Teacher[RobotGrid]):
         return RobotGrid(tuple(found[1].split()), int(found[2]))
 
     def _fields(self, data: RobotGrid, rng: random.Random, form: str) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             grid="grid rows field lines",
             start="start robot origin",
@@ -160,22 +160,24 @@ class GridWorld(Teacher[RobotGrid]):
             routes="routes paths_from shortest_routes bfs",
             length="tour_length cost total" if form == "permutations" else "tour best_tour finish",
         )
-        return names | {"board": format_board(data.grid), "extra": _ROBOT_IMPORTS[form]}
+        return names | {"board": rows_literal(map(quote, data.grid)), "extra": _ROBOT_IMPORTS[form]}
 
     @override
     def step(self, data: RobotGrid, form: str, rng: random.Random) -> Step:
         size = f"{len(data.grid)} by {len(data.grid[0])}"
-        opening = phrase(
-            rng,
-            f"The robot has to visit {data.goals} goals on a {size} grid within {data.limit} "
-            "moves, so the order matters.",
-            f"{data.goals} goals and a limit of {data.limit} moves: detours must be avoided.",
-            f"On this {size} grid a shortest tour over the {data.goals} goals certainly keeps the "
-            f"limit of {data.limit} moves.",
+        opening = rng.choice(
+            [
+                f"The robot has to visit {data.goals} goals on a {size} grid within {data.limit} "
+                "moves, so the order matters.",
+                f"{data.goals} goals and a limit of {data.limit} moves: detours must be avoided.",
+                f"On this {size} grid a shortest tour over the {data.goals} goals certainly "
+                "keeps the "
+                f"limit of {data.limit} moves.",
+            ]
         )
         return Step(
             words=f"{opening} {_ROBOT_WORDS[form]}",
-            code=fill(_ROBOT_FORMS[form], **self._fields(data, rng, form)),
+            code=script(_ROBOT_FORMS[form], **self._fields(data, rng, form)),
         )
 
     @override
@@ -196,13 +198,16 @@ class GridWorld(Teacher[RobotGrid]):
         """
         fields = self._fields(data, rng, "states")
         return Step(
-            words=phrase(
-                rng,
-                "I walk the moves once more and see whether an obstacle is hit or a goal is left.",
-                f"Walking the plan shows whether it stays on free cells, visits all {data.goals} "
-                f"goals and needs at most {data.limit} moves.",
+            words=rng.choice(
+                [
+                    "I walk the moves once more and see whether an obstacle is hit or a goal is "
+                    "left.",
+                    "Walking the plan shows whether it stays on free cells, visits all "
+                    f"{data.goals} "
+                    f"goals and needs at most {data.limit} moves.",
+                ]
             ),
-            code=fill(code, **fields | {"claim": answer, "limit": data.limit}),
+            code=script(code, **fields | {"claim": answer, "limit": data.limit}),
         )
 
     @override
@@ -215,12 +220,13 @@ class GridWorld(Teacher[RobotGrid]):
         """
         )
         return Step(
-            words=phrase(
-                rng,
-                f"First the distances from the robot and between the {data.goals} goals.",
-                "I begin with the table of the shortest distances to each goal.",
+            words=rng.choice(
+                [
+                    f"First the distances from the robot and between the {data.goals} goals.",
+                    "I begin with the table of the shortest distances to each goal.",
+                ]
             ),
-            code=fill(code, **self._fields(data, rng, "states")),
+            code=script(code, **self._fields(data, rng, "states")),
         )
 
     @override

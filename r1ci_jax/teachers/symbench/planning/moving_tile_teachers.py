@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, phrase
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import pick, script
 
 Grid = list[list[int]]
 
@@ -152,7 +152,7 @@ class Tile2048(Teacher[TilePath]):
         return TilePath(grid, int(found[2]), int(found[3]), found[4])
 
     def _fields(self, data: TilePath, rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             grid="grid board tiles rows",
             steps="steps deltas directions offsets",
@@ -178,18 +178,21 @@ class Tile2048(Teacher[TilePath]):
     def step(self, data: TilePath, form: str, rng: random.Random) -> Step:
         side = len(data.grid)
         value = data.grid[data.row - 1][data.column - 1]
-        opening = phrase(
-            rng,
-            f"The tile {value} in row {data.row}, column {data.column} has {len(data.moves)} steps "
-            f"to do on a {side} by {side} grid.",
-            f"I simulate the {len(data.moves)} steps {data.moves} of the tile {value}, which may "
-            "move, merge or be blocked.",
-            f"Only the tile at row {data.row}, column {data.column} moves, so the steps "
-            f"{data.moves} can be simulated one by one.",
+        opening = rng.choice(
+            [
+                f"The tile {value} in row {data.row}, column {data.column} has {len(data.moves)} "
+                "steps "
+                f"to do on a {side} by {side} grid.",
+                f"I simulate the {len(data.moves)} steps {data.moves} of the tile {value}, which "
+                "may "
+                "move, merge or be blocked.",
+                f"Only the tile at row {data.row}, column {data.column} moves, so the steps "
+                f"{data.moves} can be simulated one by one.",
+            ]
         )
         return Step(
             words=f"{opening} {_TILE_WORDS[form]}",
-            code=fill(_TILE_FORMS[form], **self._fields(data, rng)),
+            code=script(_TILE_FORMS[form], **self._fields(data, rng)),
         )
 
     @override
@@ -218,14 +221,17 @@ class Tile2048(Teacher[TilePath]):
             print(shape and total and fits)
         """
         return Step(
-            words=phrase(
-                rng,
-                "Every cell that the tile crossed must be empty at the end, except the last, which "
-                "holds the sum of what was there; the others must be unchanged.",
-                "I check it another way: the sum of all tiles stays, crossed cells are empty, the "
-                "tile holds all that it merged, and the other cells are as before.",
+            words=rng.choice(
+                [
+                    "Every cell that the tile crossed must be empty at the end, except the "
+                    "last, which "
+                    "holds the sum of what was there; the others must be unchanged.",
+                    "I check it another way: the sum of all tiles stays, crossed cells are "
+                    "empty, the "
+                    "tile holds all that it merged, and the other cells are as before.",
+                ]
             ),
-            code=fill(code, claim=answer, **self._fields(data, rng)),
+            code=script(code, claim=answer, **self._fields(data, rng)),
         )
 
     @override
@@ -245,13 +251,14 @@ class Tile2048(Teacher[TilePath]):
                 print($m, "-> row", $r + 1, "column", $c + 1, "value", $grid[$r][$c])
         """
         return Step(
-            words=phrase(
-                rng,
-                f"I watch the first {count} steps before I do them all.",
-                f"First a look at steps {data.moves[:count]}, to see that moving, merging and "
-                "blocking are understood.",
+            words=rng.choice(
+                [
+                    f"I watch the first {count} steps before I do them all.",
+                    f"First a look at steps {data.moves[:count]}, to see that moving, merging and "
+                    "blocking are understood.",
+                ]
             ),
-            code=fill(code, first=data.moves[:count], **self._fields(data, rng)),
+            code=script(code, first=data.moves[:count], **self._fields(data, rng)),
         )
 
     @override
@@ -264,7 +271,7 @@ class Tile2048(Teacher[TilePath]):
         template = _TILE_FORMS["nested_lists"].replace("$row - 1, $column - 1", "$row, $column")
         return Step(
             words=f"I start at row {data.row}, column {data.column} and do the steps in order.",
-            code=fill(template, **self._fields(data, rng)),
+            code=script(template, **self._fields(data, rng)),
         )
 
     @override
@@ -286,10 +293,11 @@ class Tile2048(Teacher[TilePath]):
             else:
                 lines.append(f"{name}: to {place}")
         value = data.grid[data.row - 1][data.column - 1]
-        opening = phrase(
-            rng,
-            f"The tile {value} starts in row {data.row}, column {data.column}.",
-            f"Follow the {value} from row {data.row}, column {data.column}.",
+        opening = rng.choice(
+            [
+                f"The tile {value} starts in row {data.row}, column {data.column}.",
+                f"Follow the {value} from row {data.row}, column {data.column}.",
+            ]
         )
         return f"{opening} {'; '.join(lines)}. All other tiles stay.", str(final)
 
