@@ -7,12 +7,11 @@ from typing import Any, ClassVar, override
 from r1ci_jax.teachers.reasoning_gym.algorithms.matrix_scripts import (
     MatrixTeacher,
     count_cells,
-    counted,
     is_small,
     size_of,
 )
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import Matrix, read, read_matrix
+from r1ci_jax.teachers.template_teacher import Matrix, count_noun, read, read_matrix
 
 _ROW_COLUMN = {"x": ("r", "i", "row"), "y": ("c", "j", "col")}
 
@@ -155,10 +154,10 @@ class BinaryMatrix(GridTeacher):
     def openings(self, data: Matrix) -> Sequence[str]:
         zeros, n = count_cells(data, 0), len(data)
         return (
-            f"The {n} x {n} matrix has {counted(zeros, 'zero')}; every cell needs its taxicab "
+            f"The {n} x {n} matrix has {count_noun(zeros, 'zero')}; every cell needs its taxicab "
             "distance from the nearest one.",
             f"For each of the {n * n} cells I need the smallest |r - r'| + |c - c'| over the "
-            f"{counted(zeros, 'zero')}.",
+            f"{count_noun(zeros, 'zero')}.",
             "The distance is the number of steps up, down, left and right to the closest 0 in "
             f"this {n} x {n} matrix.",
         )
@@ -310,7 +309,7 @@ class RottenOranges(GridTeacher):
         return (
             f"The grid has {fresh} fresh and {rotten} rotten oranges; rot spreads to the four "
             "neighbors each minute.",
-            f"{counted(rotten, 'rotten orange').capitalize()} {verb} the rot to {fresh} fresh "
+            f"{count_noun(rotten, 'rotten orange').capitalize()} {verb} the rot to {fresh} fresh "
             "ones, one step a minute.",
             f"On this {size_of(data)} grid I need the minute in which the last of "
             f"{fresh} fresh oranges rots, or -1 if one is never reached.",

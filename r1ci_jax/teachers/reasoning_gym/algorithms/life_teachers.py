@@ -9,12 +9,11 @@ from typing import Any, ClassVar, override
 from r1ci_jax.teachers.reasoning_gym.algorithms.matrix_scripts import (
     MatrixTeacher,
     count_cells,
-    counted,
     is_small,
     size_of,
 )
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import Matrix, read
+from r1ci_jax.teachers.template_teacher import Matrix, count_noun, read
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,7 +158,7 @@ class GameOfLife(MatrixTeacher[Board]):
 
     @override
     def openings(self, data: Board) -> Sequence[str]:
-        size, steps = size_of(data.rows), counted(data.steps, "step")
+        size, steps = size_of(data.rows), count_noun(data.steps, "step")
         return (
             f"The {size} board wraps around, so every cell has eight neighbors, also at the "
             "border.",

@@ -10,6 +10,7 @@ from r1ci_jax.teachers.template_teacher import (
     Matrix,
     Pattern,
     TemplateTeacher,
+    list_rows,
     pick,
     read_matrix,
     script,
@@ -28,8 +29,7 @@ def matrix_literal(rows: Matrix, name: str, rng: random.Random) -> str:
     """Return statements that bind `name` to the matrix as a list of lists."""
     listed, mapped = rng.random() < _LISTED, rng.random() < 0.5
     if listed and sum(map(len, rows)) <= _SMALL:
-        body = "".join(f"    {list(row)},\n" for row in rows)
-        return f"{name} = [\n{body}]"
+        return list_rows(name, map(list, rows))
     if any(not 0 <= cell <= 9 for row in rows for cell in row):
         body = "\n".join(" ".join(map(str, row)) for row in rows)
         split = "[list(map(int, line.split())) for line in text.splitlines()]"
@@ -40,11 +40,6 @@ def matrix_literal(rows: Matrix, name: str, rng: random.Random) -> str:
     numbers = "list(map(int, word))" if mapped else "[int(c) for c in word]"
     text = '"""\n' + "\n".join(lines) + '\n"""'
     return f"text = {text}\n{name} = [{numbers} for word in text.split()]"
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def count_cells(rows: Matrix, value: int) -> int:
