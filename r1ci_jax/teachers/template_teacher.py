@@ -209,3 +209,18 @@ class TemplateTeacher[D](Teacher[D]):
         words, template = pattern
         values = {**self.values(data, rng), **more}
         return write_step(rng, words, template, values, self.names)
+
+
+class TextTeacher(TemplateTeacher[str]):
+    """Fills templates with one text, `$data`, which a pattern finds in the question."""
+
+    pattern: ClassVar[str]
+    """Its first group is the text."""
+
+    @override
+    def parse(self, question: str) -> str:
+        return read(self.pattern, question)[1].strip()
+
+    @override
+    def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
+        return {"data": data}

@@ -61,7 +61,8 @@ def _first_day(text: str) -> CalendarQuestion | None:
     days, dates = re.findall(_DAY, text), re.findall(_DATE, text)
     require(bool(days and dates), text)
     # The year is not named: one without a leap day is taken.
-    day = _date(*dates[-1][:2], 2023)
+    month, number, _ = dates[-1]
+    day = _date(month, number, 2023)
     return CalendarQuestion(kind="first_day", dates=(day,), weekday=_DAYS.index(days[0]))
 
 

@@ -6,7 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, override
 
-from r1ci_jax.teachers.reasoning_gym.algorithms.matrix_scripts import matrix_literal, size_of
+from r1ci_jax.teachers.reasoning_gym.algorithms.matrices.matrix_scripts import (
+    matrix_literal,
+    size_of,
+)
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 from r1ci_jax.teachers.template_teacher import Matrix, read, read_matrix, script, sentence, step
 
