@@ -13,11 +13,6 @@ from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
 Matrix = tuple[tuple[int, ...], ...]
 
-_SMALL = 30
-"""The most cells of a matrix that is written as a list of lists."""
-_FEW_ROWS = 9
-"""The most rows that are written on lines of their own, where they are words of digits."""
-
 
 def read(pattern: str, question: str) -> re.Match[str]:
     """Search the question for the pattern, in which a point also stands for a line feed.
@@ -52,24 +47,6 @@ def read_matrix(text: str) -> Matrix:
     if len({len(line) for line in lines}) != 1 or not all(map(str.isdigit, cells)):
         raise UnreadableQuestionError(text[:200])
     return tuple(tuple(map(int, line)) for line in lines)
-
-
-def matrix_literal(rows: Matrix, name: str, rng: random.Random) -> str:
-    """Return statements that bind `name` to the matrix as a list of lists."""
-    if sum(map(len, rows)) <= _SMALL and rng.random() < 0.7:
-        return list_rows(name, map(list, rows))
-    digits = all(0 <= cell <= 9 for row in rows for cell in row)
-    if digits and (sum(map(len, rows)) > 2 * _SMALL or rng.random() < 0.5):
-        words = ["".join(map(str, row)) for row in rows]
-        per_line = 1 if len(rows) <= _FEW_ROWS else 4
-        lines = [words[start : start + per_line] for start in range(0, len(words), per_line)]
-        body = "\n".join(map(" ".join, lines))
-        return (
-            f'text = """\n{body}\n"""\n{name} = [[int(c) for c in word] for word in text.split()]'
-        )
-    body = "\n".join(" ".join(map(str, row)) for row in rows)
-    split = "[list(map(int, line.split())) for line in text.splitlines()]"
-    return f'text = """{body}"""\n{name} = {split}'
 
 
 def script(template: str, /, **parts: object) -> str:
@@ -202,9 +179,9 @@ class PatternTeacher[D](Teacher[D]):
         return self.patterns[form]
 
     def answer_values(self, data: D, answer: str) -> Mapping[str, object]:
-        """Return the literals of the check."""
+        """Return what stands for the answer in the check: `$answer` quoted, `$literal` as it is."""
         del data
-        return {"answer": json.dumps(answer)}
+        return {"answer": quote(answer), "literal": answer}
 
     @override
     def step(self, data: D, form: str, rng: random.Random) -> Step:
@@ -249,3 +226,18 @@ class TemplateTeacher[D](PatternTeacher[D]):
     def pattern_of(self, data: D, form: str) -> Pattern:
         words = [sentence(each, self.methods[form]) for each in self.openings(data)]
         return words, self.scripts[form]
+
+
+class TextTeacher(TemplateTeacher[str]):
+    """Fills templates with one text, `$data`, which a pattern finds in the question."""
+
+    pattern: ClassVar[str]
+    """Its first group is the text."""
+
+    @override
+    def parse(self, question: str) -> str:
+        return read(self.pattern, question)[1].strip()
+
+    @override
+    def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
+        return {"data": data}
