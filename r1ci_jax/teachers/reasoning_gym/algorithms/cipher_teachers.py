@@ -250,7 +250,7 @@ class GroupAnagrams(TemplateTeacher[tuple[str, ...]]):
         ),
         """
         $words = $data
-        $groups = $answer
+        $groups = $literal
         keys = [{"".join(sorted($word)) for $word in group} for group in $groups]
         uniform = all(len(key) == 1 for key in keys)
         distinct = len(set().union(*keys)) == len($groups)
@@ -299,10 +299,6 @@ class GroupAnagrams(TemplateTeacher[tuple[str, ...]]):
             f"Among {len(data)} words I look for those made of exactly the same letters.",
             f'Anagrams have equal letters; here are {len(data)} words, "{data[0]}" first.',
         )
-
-    @override
-    def answer_values(self, data: tuple[str, ...], answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (

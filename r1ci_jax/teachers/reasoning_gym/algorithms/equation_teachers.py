@@ -70,7 +70,7 @@ class ComplexArithmetic(TemplateTeacher[ComplexPair]):
     checking = (
         ("The inverse operation must lead back to the first number.", "I undo the operation."),
         """
-        z = complex("$answer".replace(" ", "").replace("i", "j"))
+        z = complex("$literal".replace(" ", "").replace("i", "j"))
         print(abs((z $inverse complex($c, $d)) - complex($a, $b)) < 1e-6)
         """,
     )
@@ -89,10 +89,6 @@ class ComplexArithmetic(TemplateTeacher[ComplexPair]):
             **{f"p{i}": part for i, part in enumerate(_FORMULAS[data.operator])},
             "inverse": {"+": "-", "-": "+", "*": "/", "/": "*"}[data.operator],
         }
-
-    @override
-    def answer_values(self, data: ComplexPair, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
     @override
     def openings(self, data: ComplexPair) -> Sequence[str]:
@@ -174,7 +170,7 @@ class PolynomialMultiplication(TemplateTeacher[str]):
         ("At several points both forms must have the same value.",),
         """
         points = [(2, 3, 5), (-1, 4, 7), (10, -3, 2), (0, 1, -6), (9, 8, -7), (13, 11, 12)]
-        print(all(($data) == ($answer) for x, y, z in points))
+        print(all(($data) == ($literal) for x, y, z in points))
         """,
     )
 
@@ -186,10 +182,6 @@ class PolynomialMultiplication(TemplateTeacher[str]):
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
         return {"data": data}
-
-    @override
-    def answer_values(self, data: str, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
     @override
     def openings(self, data: str) -> Sequence[str]:
@@ -246,7 +238,7 @@ class Integral(TemplateTeacher[str]):
 
         $var = Symbol("$var")
         known = {"$var": $var, "C": Symbol("C")}
-        $F = sympify("$answer", locals=known)
+        $F = sympify("$literal", locals=known)
         print(simplify(diff($F, $var) - sympify("$data", locals=known)) == 0)
         """,
     )
@@ -268,10 +260,6 @@ class Integral(TemplateTeacher[str]):
         # A fraction of two literals would become a float in Python.
         exact = re.sub(r"(?<![\w*)])(\d+)/(\d+)", r"Rational(\1, \2)", data)
         return {"data": data, "exact": exact, "var": "X" if "X" in data else "x"}
-
-    @override
-    def answer_values(self, data: str, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
     @override
     def openings(self, data: str) -> Sequence[str]:
@@ -413,7 +401,7 @@ class Cryptarithm(TemplateTeacher[Sum]):
     checking = (
         ("I put the digits in and test the sum, the digits and the leading letters.",),
         """
-        $digits = dict(pair.split("=") for pair in "$answer".split(","))
+        $digits = dict(pair.split("=") for pair in "$literal".split(","))
         numbers = ["".join($digits[c] for c in w) for w in $words + ["$sum"]]
         different = len(set($digits.values())) == len($digits)
         print(different and all(n[0] != "0" for n in numbers)
@@ -429,10 +417,6 @@ class Cryptarithm(TemplateTeacher[Sum]):
     @override
     def values(self, data: Sum, rng: random.Random) -> Mapping[str, object]:
         return {"words": list(data.words), "sum": data.total}
-
-    @override
-    def answer_values(self, data: Sum, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
     @override
     def openings(self, data: Sum) -> Sequence[str]:

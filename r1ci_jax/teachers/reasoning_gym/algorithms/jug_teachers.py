@@ -113,7 +113,7 @@ class Jugs(TemplateTeacher[Fountain]):
         """
         size = dict(zip("$letters", $sizes))
         $state = dict.fromkeys(size, 0)
-        for move in $answer:
+        for move in $literal:
             verb, jug = move.split()
             if verb == "pour":
                 a, b = jug.split("->")
@@ -136,10 +136,6 @@ class Jugs(TemplateTeacher[Fountain]):
     def values(self, data: Fountain, rng: random.Random) -> Mapping[str, object]:
         letters = "ABCDEFGHIJ"[: len(data.capacities)]
         return {"letters": letters, "sizes": list(data.capacities), "amount": data.target}
-
-    @override
-    def answer_values(self, data: Fountain, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
     @override
     def openings(self, data: Fountain) -> Sequence[str]:

@@ -257,7 +257,7 @@ class PalindromePartitioning(TemplateTeacher[str]):
         ),
         """
         $text = "$data"
-        $out = $answer
+        $out = $literal
         valid = all("".join(p) == $text and all(w == w[::-1] for w in p) for p in $out)
         ways = [1]
         for end in range(1, len($text) + 1):
@@ -311,10 +311,6 @@ class PalindromePartitioning(TemplateTeacher[str]):
             f'"{data}" has {len(data)} letters, so there are {len(data) - 1} places for a cut.',
             f"Single letters are palindromes, so the {len(data)}-letter string has at least one.",
         )
-
-    @override
-    def answer_values(self, data: str, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
     @override
     def wrong_answer(self, data: str, answer: str, rng: random.Random) -> str | None:

@@ -344,7 +344,7 @@ class GraphColor(TemplateTeacher[Graph]):
         import json
 
         $edges = $links
-        $color = json.loads('$answer')
+        $color = json.loads('$literal')
         complete = set($color) == {str(v) for v in range($n)}
         allowed = set($color.values()) <= $allowed
         print(complete and allowed and all($color[str(a)] != $color[str(b)] for a, b in $edges))
@@ -386,10 +386,6 @@ class GraphColor(TemplateTeacher[Graph]):
             f"The ends of each of the {edges} edges need different colors out of {colors}.",
             f"This is a coloring of a graph with {n} vertices by {colors} colors.",
         )
-
-    @override
-    def answer_values(self, data: Graph, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
     @override
     def wrong_answer(self, data: Graph, answer: str, rng: random.Random) -> str | None:

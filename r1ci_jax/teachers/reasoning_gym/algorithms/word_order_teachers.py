@@ -375,7 +375,7 @@ class NumberSorting(TemplateTeacher[Numbers]):
         ),
         """
         given = $data
-        $out = [float(x) for x in $answer]
+        $out = [float(x) for x in $literal]
         in_order = all(a $not_after b for a, b in zip($out, $out[1:]))
         print(in_order and sorted($out) == sorted(given))
         """,
@@ -419,10 +419,6 @@ class NumberSorting(TemplateTeacher[Numbers]):
             f"{order.capitalize()} order of {count} numbers is asked, compared by value.",
             f"I sort {count} numbers, {data.numbers[0]} and those after it, in {order} order.",
         )
-
-    @override
-    def answer_values(self, data: Numbers, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
     @override
     def in_words(self, data: Numbers, rng: random.Random) -> tuple[str, str] | None:
