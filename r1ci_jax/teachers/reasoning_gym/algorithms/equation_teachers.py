@@ -48,27 +48,25 @@ class ComplexArithmetic(TemplateTeacher[ComplexPair]):
             {_SHOW}
             """,
         "sympy": f"""
-            from sympy import I, Rational, simplify
+            from sympy import I, simplify
 
-            first = Rational("$a") + Rational("$b") * I
-            second = Rational("$c") + Rational("$d") * I
+            first, second = $a + $b * I, $c + $d * I
             $re, $im = map(float, simplify(first $op second).as_real_imag())
             {_SHOW}
             """,
         "fractions": f"""
-            from fractions import Fraction as F
+            from fractions import Fraction
 
-            a, b, c, d = F("$a"), F("$b"), F("$c"), F("$d")
-            $re = $p0
-            $im = $p1
-            $re, $im = float($re), float($im)
+            a, b, c, d = map(Fraction, ($a, $b, $c, $d))
+            $re = float($p0)
+            $im = float($p1)
             {_SHOW}
             """,
     }
     methods: ClassVar = {
         "complex_type": "Python has complex numbers; only the form has to be written.",
         "parts": "I compute the real and the imaginary part by their formulas.",
-        "sympy": "sympy with rationals keeps it exact.",
+        "sympy": "sympy keeps it exact.",
         "fractions": "With fractions the two parts are exact.",
     }
     slip = (

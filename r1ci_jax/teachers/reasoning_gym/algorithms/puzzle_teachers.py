@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, TextTeacher, count_noun, read
+from r1ci_jax.teachers.template_teacher import (
+    TemplateTeacher,
+    TextTeacher,
+    count_noun,
+    read,
+    wrap_items,
+)
 
 
 class TokenSystem(TextTeacher):
@@ -427,7 +433,7 @@ class GraphColor(TemplateTeacher[Graph]):
     def values(self, data: Graph, rng: random.Random) -> Mapping[str, object]:
         return {
             "n": len(data.vertices),
-            "links": list(data.edges),
+            "links": wrap_items([str(edge) for edge in data.edges], "[", "]"),
             "palette": list(data.colors),
             "allowed": set(data.colors),
         }
