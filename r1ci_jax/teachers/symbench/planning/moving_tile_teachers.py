@@ -181,11 +181,9 @@ class Tile2048(Teacher[TilePath]):
         opening = rng.choice(
             [
                 f"The tile {value} in row {data.row}, column {data.column} has {len(data.moves)} "
-                "steps "
-                f"to do on a {side} by {side} grid.",
+                f"steps to do on a {side} by {side} grid.",
                 f"I simulate the {len(data.moves)} steps {data.moves} of the tile {value}, which "
-                "may "
-                "move, merge or be blocked.",
+                "may move, merge or be blocked.",
                 f"Only the tile at row {data.row}, column {data.column} moves, so the steps "
                 f"{data.moves} can be simulated one by one.",
             ]
@@ -223,12 +221,10 @@ class Tile2048(Teacher[TilePath]):
         return Step(
             words=rng.choice(
                 [
-                    "Every cell that the tile crossed must be empty at the end, except the "
-                    "last, which "
-                    "holds the sum of what was there; the others must be unchanged.",
+                    "Every cell that the tile crossed must be empty at the end, except the last, "
+                    "which holds the sum of what was there; the others must be unchanged.",
                     "I check it another way: the sum of all tiles stays, crossed cells are "
-                    "empty, the "
-                    "tile holds all that it merged, and the other cells are as before.",
+                    "empty, the tile holds all that it merged, and the other cells are as before.",
                 ]
             ),
             code=script(code, claim=answer, **self._fields(data, rng)),
@@ -284,19 +280,21 @@ class Tile2048(Teacher[TilePath]):
             name = _STEP_NAMES[visit.move]
             place = f"row {visit.row}, column {visit.column}"
             if not visit.moved:
-                met = "the edge" if visit.ahead is None else f"tile {visit.ahead}"
-                lines.append(f"{name}: {met} blocks it")
-            elif visit.ahead:
-                lines.append(
-                    f"{name}: it merges with tile {visit.ahead} to {visit.value} in {place}"
+                met = (
+                    "the edge"
+                    if visit.ahead is None
+                    else f"{'an' if visit.ahead == 8 else 'a'} {visit.ahead}"
                 )
+                lines.append(f"{name}, where {met} blocks it")
+            elif visit.ahead:
+                lines.append(f"{name} to {place}, where it merges to {visit.value}")
             else:
-                lines.append(f"{name}: to {place}")
+                lines.append(f"{name} to {place}")
         value = data.grid[data.row - 1][data.column - 1]
         opening = rng.choice(
             [
-                f"The tile {value} starts in row {data.row}, column {data.column}.",
-                f"Follow the {value} from row {data.row}, column {data.column}.",
+                f"The tile {value} starts in row {data.row}, column {data.column} and is sent",
+                f"From row {data.row}, column {data.column} the {value} goes",
             ]
         )
         return f"{opening} {'; '.join(lines)}. All other tiles stay.", str(final)

@@ -144,8 +144,7 @@ class EightQueens(Teacher[tuple[str, ...]]):
                 f"{side - given} more have to be placed.",
                 f"{queens} of {side} stand on the board, and {blocked} cells are blocked.",
                 f"I need {side - given} more queens on a {side} by {side} board with {blocked} "
-                "blocked "
-                "cells.",
+                "blocked cells.",
             ]
         )
         return Step(
@@ -159,7 +158,7 @@ class EightQueens(Teacher[tuple[str, ...]]):
             from itertools import combinations
 
             $board = $rows
-            $queens = [tuple(map(int, cell.split())) for cell in "$claim".split(",")]
+            $queens = $claim
             cells = [(r, c) for r in range(len($board)) for c in range(len($board))]
             given = {(r, c) for r, c in cells if $board[r][c] == "Q"}
             peace = all(
@@ -169,17 +168,17 @@ class EightQueens(Teacher[tuple[str, ...]]):
             allowed = all($board[r][c] != "X" for r, c in $queens)
             print(peace and allowed and given <= set($queens) and len($queens) == len($board))
         """
+        claim = [tuple(map(int, cell.split())) for cell in answer.split(",")]
         return Step(
             words=rng.choice(
                 [
                     "Every pair of queens has to be free of attack, the given ones kept and no "
-                    "blocked "
-                    "cell used; I test each of these.",
+                    "blocked cell used; I test each of these.",
                     f"I check all pairs of the {len(data)} queens, the blocked cells and the given "
                     "queens.",
                 ]
             ),
-            code=script(code, **self._fields(data, rng) | {"claim": answer}),
+            code=script(code, **self._fields(data, rng) | {"claim": claim}),
         )
 
     @override
