@@ -284,8 +284,8 @@ _ONE_DATE: Mapping[str, Mapping[str, str]] = {
             import calendar
             from datetime import date, timedelta
 
-            # January 1, 2024 was a Monday.
             week = list(calendar.day_name)
+            # January 1, 2024 was a Monday.
             $day, place = date(2024, 1, 1), 0
             while $day != date($one):
                 direction = 1 if $day < date($one) else -1

@@ -10,14 +10,23 @@ from r1ci_jax.teachers.teacher import Step, UnreadableQuestionError
 from r1ci_jax.teachers.template_teacher import TextTeacher
 
 
+class _Signs(ast.NodeTransformer):
+    """Removes pairs of minus signs."""
+
+    @override
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        self.generic_visit(node)
+        return node.operand.operand if isinstance(node.operand, ast.UnaryOp) else node
+
+
 def parse_formula(text: str) -> ast.expr:
-    """Parse a formula.
+    """Parse a formula; two minus signs in front of a value are none.
 
     Raises:
         UnreadableQuestionError: It is none.
     """
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        return _Signs().visit(ast.parse(text.strip(), mode="eval").body)
     except SyntaxError as error:
         raise UnreadableQuestionError(text[:200]) from error
 

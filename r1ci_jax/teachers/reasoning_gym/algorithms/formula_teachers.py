@@ -276,7 +276,7 @@ class DecimalArithmetic(Calculation):
             $result = $quoted
             context = Context(prec=12, rounding=ROUND_HALF_UP)
             rounded = context.divide(Decimal($result.numerator), Decimal($result.denominator))
-            print(f"{rounded:f}")
+            print(f"{rounded.normalize():f}")
             """,
         "sympy": """
             from sympy import N, sympify

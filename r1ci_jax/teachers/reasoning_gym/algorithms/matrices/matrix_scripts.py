@@ -20,7 +20,7 @@ _SMALL = 30
 """The most cells of a matrix that is written as a list of lists."""
 _LISTED = 0.6
 """The share of small matrices that are written so."""
-_ROWS = 9
+_ROWS = 16
 """The most rows of digits that are written on lines of their own."""
 _FEW_CELLS = 64
 

@@ -127,14 +127,15 @@ class RotateMatrix(MatrixTeacher[Rotation]):
     def openings(self, data: Rotation) -> Sequence[str]:
         degrees, size = data.degrees, size_of(data.rows)
         full, rest = divmod(degrees, 360)
-        effect = {0: "nothing", 90: "one quarter turn", 180: "half a turn"}.get(
+        effect = {0: "nothing changes", 90: "one quarter turn", 180: "half a turn"}.get(
             rest, "three quarters of a turn"
         )
         turns = "a full turn" if full == 1 else f"{full} full turns"
         return (
             f"I have to rotate a {size} matrix by {degrees} degrees clockwise.",
-            f"{degrees} degrees are {turns} and {effect}." * bool(full)
-            or f"{degrees} degrees clockwise are {effect} of the {size} matrix.",
+            f"{degrees} degrees are {turns}{' and' if rest else ', so'} {effect}."
+            if full
+            else f"{degrees} degrees clockwise are {effect} of the {size} matrix.",
         )
 
     @override
