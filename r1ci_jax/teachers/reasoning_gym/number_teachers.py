@@ -5,8 +5,18 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
+from r1ci_jax.teachers.reasoning_gym.row_blocks import split_block
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import Matrix, TemplateTeacher, read, read_matrix
+from r1ci_jax.teachers.template_teacher import (
+    Matrix,
+    TemplateTeacher,
+    count_noun,
+    join_words,
+    list_literal,
+    read,
+    read_matrix,
+    rows_literal,
+)
 
 
 class DecimalChainSum(TemplateTeacher[str]):
@@ -53,11 +63,15 @@ class DecimalChainSum(TemplateTeacher[str]):
     }
     methods: ClassVar = {
         "decimal": "Decimal adds base ten digits exactly, where floats would leave a tail.",
-        "whole_units": "I count in units of the last decimal place, so that all is whole numbers.",
+        "whole_units": "Counted in units of the last decimal place, all terms are whole numbers.",
         "fractions": "Fractions keep every term exact; I round to the given places at the end.",
     }
     slip = (
-        ("Without the points these are whole numbers, and the point goes back in at the end.",),
+        (
+            "Without the points these are whole numbers, and the point goes back in at the end.",
+            "I drop the decimal points of $expression, add, and set the point again.",
+            "Whole numbers add exactly, so I remove the points first.",
+        ),
         """
         $terms = "$signed".split()
         $total = sum(int($t.replace(".", "")) for $t in $terms)
@@ -73,14 +87,18 @@ class DecimalChainSum(TemplateTeacher[str]):
 
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {"expression": data, "signed": " ".join(_signed(data)), "listed": _signed(data)}
+        return {
+            "expression": data,
+            "signed": " ".join(_signed(data)),
+            "listed": list_literal(_signed(data)),
+        }
 
     @override
     def openings(self, data: str) -> Sequence[str]:
         terms = _signed(data)
         minus = sum(term.startswith("-") for term in terms)
         return (
-            f"{data} has {len(terms)} terms, {minus} of them negative.",
+            f"{data} has {len(terms)} terms, {minus or 'none'} of them negative.",
             f"This is a chain of {len(terms)} decimals that starts with {terms[0]}.",
             f"I have to evaluate {data} to the last decimal place.",
         )
@@ -131,7 +149,7 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
         from decimal import Decimal
 
         $base = Decimal("$number")
-        $r = $base ** $exp
+        $r = $base**$exp
         print(f"{float($r):.2e}")
         """,
         "loop": """
@@ -148,10 +166,10 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
 
         $base, $power = $number, $exp
         scale = $power * log10(abs($base))
-        sign = -1 if $base < 0 and $power % 2 else 1
-        digits = sign * 10 ** (scale - floor(scale))
+        sign = "-" if $base < 0 and $power % 2 else ""
         # The fractional part of the logarithm gives the digits, the whole part the exponent.
-        print(f"{float(f'{digits:.2f}e{floor(scale)}'):.2e}")
+        digits = 10 ** (scale - floor(scale))
+        print(f"{sign}{digits:.2f}e{floor(scale):+03d}")
         """,
     }
     methods: ClassVar = {
@@ -161,7 +179,11 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
         "logarithm": "The logarithm splits into power of ten and digits; the sign is separate.",
     }
     slip = (
-        ("I compute $number to the power $exp with three figures.",),
+        (
+            "I compute $number to the power $exp with three figures.",
+            "Python's ** takes $number to the power $exp directly.",
+            "One expression in the format .2e suffices for $number^$exp.",
+        ),
         """
         print(f"{$number**$exp:.2e}")
         """,
@@ -181,10 +203,11 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
         base, power = data
         parity = "even" if power % 2 == 0 else "odd"
         sign = "the base is negative" if base.startswith("-") else "the base is positive"
+        shown = f"({base})" if base.startswith("-") else base
         return (
-            f"({base})^({power}): {sign} and the exponent {power} is {parity}.",
-            f"The whole number {base} is raised to {power}, sign included.",
-            f"I evaluate ({base}) ** ({power}) to three significant figures.",
+            f"In {shown}^{power} {sign} and the exponent {parity}.",
+            f"The base {base} is raised to {power}, its sign included.",
+            f"I need {shown} to the power {power} with three significant figures.",
         )
 
     @override
@@ -195,7 +218,9 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
 
     @override
     def wrong_answer(self, data: tuple[str, int], answer: str, rng: random.Random) -> str:
-        return f"{float(answer) * rng.choice((10, 0.1, -1)):.2e}"
+        # The answer without its minus is a wrong one, with a minus it would hold the right one.
+        factors = (10, 0.1, -1) if answer.startswith("-") else (10, 0.1)
+        return f"{float(answer) * rng.choice(factors):.2e}"
 
 
 class Survo(TemplateTeacher[tuple[Matrix, tuple[int, ...]]]):
@@ -281,7 +306,11 @@ class Survo(TemplateTeacher[tuple[Matrix, tuple[int, ...]]]):
         "assignment": "A stack of partial tables is extended where a row has the fewest gaps.",
     }
     checking = (
-        ("All sums must hold, the given cells stand, and the numbers $free be used once each.",),
+        (
+            "All sums must hold, with the given cells kept and $listed used once each.",
+            "I add up the rows and columns again and compare the filled cells with $listed.",
+            "Rows, columns and the numbers used are compared with the question.",
+        ),
         """
         start = $given
         done = $answer
@@ -293,7 +322,11 @@ class Survo(TemplateTeacher[tuple[Matrix, tuple[int, ...]]]):
         """,
     )
     exploring = (
-        ("First I see what each row and column still lacks.",),
+        (
+            "First I see what each row and column still lacks.",
+            "Lines with a single gap are determined, so I list the gaps first.",
+            "The $count gaps lie in rows and columns with known sums; I list what is missing.",
+        ),
         """
         $table = $given
         for name, lines in (("row", $table), ("column", list(zip(*$table)))):
@@ -312,7 +345,13 @@ class Survo(TemplateTeacher[tuple[Matrix, tuple[int, ...]]]):
     def values(
         self, data: tuple[Matrix, tuple[int, ...]], rng: random.Random
     ) -> Mapping[str, object]:
-        return {"given": [list(row) for row in data[0]], "free": list(data[1])}
+        table, pool = data
+        return {
+            "given": rows_literal(map(list, table)) if len(table) > 4 else list(map(list, table)),
+            "free": list(pool),
+            "listed": join_words(pool),
+            "count": len(pool),
+        }
 
     @override
     def answer_values(
@@ -325,7 +364,7 @@ class Survo(TemplateTeacher[tuple[Matrix, tuple[int, ...]]]):
         table, pool = data
         return (
             f"{len(pool)} numbers go into the zeros of a {len(table)} x {len(table[0])} table.",
-            f"The numbers {', '.join(map(str, pool))} fill {len(pool)} gaps.",
+            f"The numbers {join_words(pool)} fill the {len(pool)} gaps.",
             f"Each row and column ends with its sum, and {len(pool)} cells are open.",
         )
 
@@ -366,24 +405,25 @@ class ModuloGrid(TemplateTeacher[tuple[str, ...]]):
         "filter": """
         $rows = $given
         cells = {(x, y): ch for y, row in enumerate($rows) for x, ch in enumerate(row)}
-        rules = {
-            "x + y": lambda x, y: x + y,
-            "|x - y|": lambda x, y: abs(x - y),
-            "x * y": lambda x, y: x * y,
-            "x ** y": lambda x, y: x**y,
-        }
-        known = {cell: ch == "#" for cell, ch in cells.items() if ch != "?"}
-        for $m in range(1, $most):
-            for $f in rules.values():
-                marked = {$f(*cell) % $m for cell, on in known.items() if on}
-                clear = {$f(*cell) % $m for cell, on in known.items() if not on}
-                if len(marked) == 1 and not marked & clear:
-                    break
-            else:
-                continue
-            break
+        on = [cell for cell, ch in cells.items() if ch == "#"]
+        off = [cell for cell, ch in cells.items() if ch == "."]
+        rules = [
+            lambda x, y: x + y,
+            lambda x, y: abs(x - y),
+            lambda x, y: x * y,
+            lambda x, y: x**y,
+        ]
+
+        def find():
+            for $m in range(1, $most):
+                for $f in rules:
+                    $t = $f(*on[0]) % $m
+                    if all($f(*c) % $m == $t for c in on) and all($f(*c) % $m != $t for c in off):
+                        return $f, $m, $t
+
+        $f, $m, $t = find()
         for y, row in enumerate($rows):
-            print("".join("#" if $f(x, y) % $m in marked else "." for x in range(len(row))))
+            print("".join(".#"[$f(x, y) % $m == $t] for x in range(len(row))))
         """,
         "numpy": """
         import numpy as np
@@ -391,21 +431,16 @@ class ModuloGrid(TemplateTeacher[tuple[str, ...]]):
         $rows = np.array([list(row) for row in $given])
         y, x = np.indices($rows.shape).astype(object)
         known = $rows != "?"
-        for $m in range(1, $most):
-            for value in (x + y, abs(x - y), x * y, x**y):
-                rest = value % $m
-                found = {int(v) for v in rest[$rows == "#"]}
-                for $t in found if len(found) == 1 else ():
-                    made = np.where(rest == $t, "#", ".")
-                    if (made[known] == $rows[known]).all():
-                        break
-                else:
-                    continue
-                break
-            else:
-                continue
-            break
-        for line in made:
+
+        def complete():
+            for $m in range(1, $most):
+                for $f in (x + y, abs(x - y), x * y, x**y):
+                    for $t in set(($f % $m)[$rows == "#"]):
+                        made = np.where($f % $m == $t, "#", ".")
+                        if (made == $rows)[known].all():
+                            return made
+
+        for line in complete():
             print("".join(line))
         """,
     }
@@ -417,7 +452,11 @@ class ModuloGrid(TemplateTeacher[tuple[str, ...]]):
         "numpy": "Arrays of x + y, |x - y|, x * y and x ** y modulo m are compared with the marks.",
     }
     exploring = (
-        ("First I list the columns that are marked in each row.",),
+        (
+            "First I list the columns that are marked in each row.",
+            "The $marks marks may repeat with a period; I list their columns row by row.",
+            "I look at where the marks stand before I guess a rule.",
+        ),
         """
         $rows = $given
         for y, row in enumerate($rows):
@@ -432,20 +471,20 @@ class ModuloGrid(TemplateTeacher[tuple[str, ...]]):
 
     @override
     def values(self, data: tuple[str, ...], rng: random.Random) -> Mapping[str, object]:
-        body = "\n".join(data)
         return {
-            "given": f'"""\n{body}\n""".split()',
+            "given": split_block(data),
             "most": rng.choice((30, 40, 50)),
+            "marks": sum(row.count("#") for row in data),
         }
 
     @override
     def openings(self, data: tuple[str, ...]) -> Sequence[str]:
         marks = sum(row.count("#") for row in data)
-        holes = sum(row.count("?") for row in data)
+        holes = count_noun(sum(row.count("?") for row in data), "hole")
         return (
-            f"I write # for {marks} marked cells, a point for clear ones, ? for {holes} holes.",
-            f"The {len(data)} x {len(data[0])} grid has {holes} holes (?) and {marks} marks (#).",
-            f"A rule on the coordinates explains {marks} marks, written # here.",
+            f"I write # for each of the {marks} marks, a point for a cross and ? for a hole.",
+            f"The {len(data)} x {len(data[0])} grid has {holes} (?) and {marks} marks (#).",
+            f"A rule on the coordinates explains the {marks} marks, written # here.",
         )
 
     @override
