@@ -180,9 +180,9 @@ class Kakurasu(TemplateTeacher[Sums]):
     def openings(self, data: Sums) -> Sequence[str]:
         size = f"{len(data[0])} x {len(data[1])}"
         return (
-            f"In the {size} grid a 1 counts its column number for its row and its row number for its "
-            "column.",
-            f"The row sums {list(data[0])} and the column sums {list(data[1])} fix the {size} cells.",
+            f"In the {size} grid a 1 counts its column number for its row and its row number for "
+            "its column.",
+            f"The row sums {list(data[0])} and column sums {list(data[1])} fix the {size} cells.",
             f"The {size} cells are 0 or 1, and the weights of the first row must add up to "
             f"{data[0][0]}.",
         )
