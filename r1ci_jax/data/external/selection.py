@@ -8,6 +8,7 @@ observations are what they print there, and the task's rules score the answer. W
 import collections
 import dataclasses
 import enum
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -113,7 +114,7 @@ class Selection:
         self.per_task: collections.Counter[str] = collections.Counter()
         self._most_per_task = most_per_task
         self._fits = fits
-        self._seen: set[tuple[str, ...]] = set()
+        self._seen: set[bytes] = set()
 
     def is_full(self, task: str) -> bool:
         """Return True if no more demonstrations of the task are kept."""
@@ -266,10 +267,16 @@ def _format_problem(turns: Sequence[Turn]) -> Rejection | None:
     return None
 
 
-def identity(demonstration: Demonstration) -> tuple[str, ...]:
-    """Return what makes two demonstrations the same: the scripts, or else the words."""
+def scripts_of(demonstration: Demonstration) -> list[str]:
+    """Return the scripts of a demonstration, apart from white space that says nothing."""
     texts = [segment.text for segment in demonstration.segments if segment.role == "assistant"]
-    scripts = [code for text in texts if (code := protocol.last_code(text)) is not None]
-    if scripts:
-        return (demonstration.task, *(" ".join(code.split()) for code in scripts))
-    return (demonstration.task, demonstration.example_id, *(" ".join(t.split()) for t in texts))
+    codes = [code for text in texts if (code := protocol.last_code(text)) is not None]
+    return [" ".join(code.split()) for code in codes]
+
+
+def identity(demonstration: Demonstration) -> bytes:
+    """Return a digest of what makes two demonstrations the same: the scripts, or else the words."""
+    texts = [segment.text for segment in demonstration.segments if segment.role == "assistant"]
+    words = [demonstration.example_id, *(" ".join(text.split()) for text in texts)]
+    parts = [demonstration.task, *(scripts_of(demonstration) or words)]
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "replace")).digest()

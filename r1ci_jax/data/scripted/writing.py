@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 
@@ -51,9 +50,6 @@ _DOUBTS: Final = (
 _REFUTED: Final = ("The check fails, so I solve it properly.", "False: that answer is wrong.")
 _GUESSES: Final = ("", "My first guess: ", "At a glance: ", "Estimated without computing: ")
 _SLIPS_TRIED: Final = 3
-_PIECE: Final = re.compile(r"\d|[^\W\d_]{1,6}|[^\w\s]{1,2}|_|\n")
-"""About a token of a large vocabulary: a digit, a short word, two signs."""
-_MOST_PIECES: Final = 1_600
 
 
 class RejectedError(Exception):
@@ -158,21 +154,12 @@ class _Trajectory:
 
 
 def write(plan: Plan) -> Writing[Demonstration]:
-    """Write the demonstration that the plan names, or `code` where a part is lacking or too long.
+    """Write the demonstration that the plan names, or `code` where a part is lacking.
 
     Raises:
         RejectedError: It becomes none.
     """
-    made = yield from _write(_Trajectory(plan))
-    if _is_long(made) and made.kind != "code":
-        short = dataclasses.replace(plan, strategy=("code_agent", "code"), first=None)
-        made = yield from _write(_Trajectory(short))
-    if _is_long(made):
-        raise RejectedError(Rejection.TOO_LONG)
-    return made
-
-
-def _write(trajectory: _Trajectory) -> Writing[Demonstration]:
+    trajectory = _Trajectory(plan)
     match trajectory.kind:
         case "direct":
             return _direct(trajectory)
@@ -244,7 +231,10 @@ def _guessed(trajectory: _Trajectory) -> Writing[Demonstration]:
     plan = trajectory.plan
     answer = trajectory.read((yield plan.step.code))
     wrong = plan.teacher.wrong_answer(plan.data, answer, trajectory.rng)
-    if wrong is None or registry.get(plan.example.task).score(plan.example, wrong).correct:
+    # A guess with the right digits and a wrong sign would tell the answer.
+    is_telling = selection.is_telling(answer.strip()) and answer.strip() in (wrong or "")
+    is_right = wrong and registry.get(plan.example.task).score(plan.example, wrong).correct
+    if wrong is None or is_telling or is_right:
         trajectory.agent, trajectory.kind = "code_agent", "code"
         return (yield from _computed(trajectory))
     guess = masked_segment(trajectory.rng.choice(_GUESSES) + _marked(wrong))
@@ -329,11 +319,6 @@ def _is_leaked(trajectory: _Trajectory, made: Demonstration) -> bool:
         if answer in segment.text:
             return segment.role != "observation"
     return False
-
-
-def _is_long(made: Demonstration) -> bool:
-    """Return True if the turns and outputs have more pieces than a demonstration should."""
-    return sum(len(_PIECE.findall(segment.text)) for segment in made.segments) > _MOST_PIECES
 
 
 def _marked(answer: str) -> str:

@@ -196,8 +196,7 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
                 f"The opponent played {len(data.rounds)} of {len(data.cards)} cards, each at most "
                 "once, and every result must come out.",
                 f"My cards {join_words([own for own, _ in data.rounds])} and their results "
-                "restrict "
-                "what the opponent can have played.",
+                "restrict what the opponent can have played.",
             ]
         )
         template = _ROUND_IMPORTS.get(form, "")
@@ -222,8 +221,7 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
                     f"I play the {len(data.rounds)} rounds with these cards and compare the "
                     "results.",
                     "Played against my cards, this list must give the results of the question, "
-                    "with no "
-                    "card twice.",
+                    "with no card twice.",
                 ]
             ),
             code=script(template, **self._fields(data, rng) | {"claim": answer}),

@@ -151,8 +151,7 @@ class Letters(Teacher[Occurrences]):
                     'I try the way of counting on the example "banana" and on the first letters of '
                     "the word.",
                     "First a test on the example of the question, which must give 3 and 5, and "
-                    "on the "
-                    "first half of the word.",
+                    "on the first half of the word.",
                 ]
             ),
             code=script(
@@ -284,8 +283,7 @@ class NumberMultiply(Teacher[tuple[int, ...]]):
                 f"The exact product of {join_words(data)} is needed.",
                 f"There are {len(data)} factors, {minus or 'none'} of them negative.",
                 f"{len(data)} integers with {sum(len(str(abs(f))) for f in data)} digits in all "
-                "are to "
-                "be multiplied, which is safer by machine.",
+                "are to be multiplied, which is safer by machine.",
             ]
         )
         return Step(

@@ -158,8 +158,7 @@ class Cryptanalysis(Teacher[Lock]):
         opening = rng.choice(
             [
                 f"A password of {data.digits} different digits and {data.letters} different "
-                "letters "
-                f"has to fit {len(data.tries)} tries.",
+                f"letters has to fit {len(data.tries)} tries.",
                 f"The feedback of {len(data.tries)} tries determines the {data.digits} digits and "
                 f"{data.letters} letters (A to {data.last}).",
                 f"There are few enough arrangements of {data.digits} digits, and of {data.letters} "
@@ -190,8 +189,7 @@ class Cryptanalysis(Teacher[Lock]):
             words=rng.choice(
                 [
                     f"I judge the {len(data.tries)} tries against this password; each feedback "
-                    "must "
-                    "come out as given.",
+                    "must come out as given.",
                     f"With {answer} as the password every try must get the feedback of the "
                     "question.",
                 ]

@@ -170,8 +170,7 @@ class Blocksworld(Teacher[Blocks]):
                 f"{blocks} blocks in {len(data.start)} stacks have to be rearranged within "
                 f"{data.limit} moves; only top blocks move.",
                 f"{in_place or 'None'} of the {blocks} blocks stand in their final place, the "
-                "others "
-                "have to be moved.",
+                "others have to be moved.",
                 f"With {len(data.start)} stacks every state is a tuple of strings, bottom block "
                 "first.",
             ]

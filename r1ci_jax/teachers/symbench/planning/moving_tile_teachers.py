@@ -181,11 +181,9 @@ class Tile2048(Teacher[TilePath]):
         opening = rng.choice(
             [
                 f"The tile {value} in row {data.row}, column {data.column} has {len(data.moves)} "
-                "steps "
-                f"to do on a {side} by {side} grid.",
+                f"steps to do on a {side} by {side} grid.",
                 f"I simulate the {len(data.moves)} steps {data.moves} of the tile {value}, which "
-                "may "
-                "move, merge or be blocked.",
+                "may move, merge or be blocked.",
                 f"Only the tile at row {data.row}, column {data.column} moves, so the steps "
                 f"{data.moves} can be simulated one by one.",
             ]
@@ -223,12 +221,10 @@ class Tile2048(Teacher[TilePath]):
         return Step(
             words=rng.choice(
                 [
-                    "Every cell that the tile crossed must be empty at the end, except the "
-                    "last, which "
-                    "holds the sum of what was there; the others must be unchanged.",
+                    "Every cell that the tile crossed must be empty at the end, except the last, "
+                    "which holds the sum of what was there; the others must be unchanged.",
                     "I check it another way: the sum of all tiles stays, crossed cells are "
-                    "empty, the "
-                    "tile holds all that it merged, and the other cells are as before.",
+                    "empty, the tile holds all that it merged, and the other cells are as before.",
                 ]
             ),
             code=script(code, claim=answer, **self._fields(data, rng)),

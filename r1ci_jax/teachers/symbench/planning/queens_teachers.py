@@ -144,8 +144,7 @@ class EightQueens(Teacher[tuple[str, ...]]):
                 f"{side - given} more have to be placed.",
                 f"{queens} of {side} stand on the board, and {blocked} cells are blocked.",
                 f"I need {side - given} more queens on a {side} by {side} board with {blocked} "
-                "blocked "
-                "cells.",
+                "blocked cells.",
             ]
         )
         return Step(
@@ -173,8 +172,7 @@ class EightQueens(Teacher[tuple[str, ...]]):
             words=rng.choice(
                 [
                     "Every pair of queens has to be free of attack, the given ones kept and no "
-                    "blocked "
-                    "cell used; I test each of these.",
+                    "blocked cell used; I test each of these.",
                     f"I check all pairs of the {len(data)} queens, the blocked cells and the given "
                     "queens.",
                 ]
