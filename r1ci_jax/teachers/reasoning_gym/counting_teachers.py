@@ -236,8 +236,8 @@ class LegCounting(TemplateTeacher[tuple[tuple[int, str], ...]]):
         return (
             f"There are {len(data)} kinds of animals, from {data[0][1]} to {data[-1][1]}.",
             f"{sum(many for many, _ in data)} animals of {len(data)} kinds are given.",
-            f"A {data[-1][1]} has {_LEGS[data[-1][1]] or 'no'} legs, and so on for {len(data)} "
-            "kinds.",
+            f"I need the legs of each kind; those of a single {data[-1][1]} are "
+            f"{_LEGS[data[-1][1]]}.",
         )
 
     @override

@@ -124,10 +124,10 @@ class FractionSimplification(TemplateTeacher[tuple[str, int, int]]):
     def in_words(self, data: tuple[str, int, int], rng: random.Random) -> tuple[str, str]:
         _, top, low = data
         lines, common = _euclid(low, top)
-        words = (
-            f"Euclid's algorithm finds the common divisor: {lines}. It is {common}, "
-            f"and {top} / {common} = {top // common}, {low} / {common} = {low // common}."
-        )
+        words = f"Euclid's algorithm finds the common divisor: {lines}. It is {common}"
+        if common == 1:
+            return f"{words}, so nothing can be canceled.", data[0]
+        words += f", and {top} / {common} = {top // common}, {low} / {common} = {low // common}."
         return words, self.answer(data, f"{top // common} {low // common}")
 
     @override

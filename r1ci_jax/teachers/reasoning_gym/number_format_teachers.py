@@ -110,7 +110,8 @@ class NumberFormat(TemplateTeacher[Candidates]):
         commas = sum("," in text for text in data[1])
         return (
             f"I need the {data[0]} of {count} numbers in several notations.",
-            f"Of {count} numbers {commas} have commas and {powers} an exponent.",
+            f"{count} numbers, {commas} with commas and {powers} with an exponent, are compared by "
+            "value.",
             f"The {count} candidates agree in their first digits; the {data[0]} is wanted.",
         )
 

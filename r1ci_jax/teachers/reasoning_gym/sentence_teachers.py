@@ -368,8 +368,8 @@ class ZebraPuzzle(TemplateTeacher[Street]):
     @override
     def openings(self, data: Street) -> Sequence[str]:
         return (
-            f"{data.size} houses with {len(data.groups)} features each and "
-            f"{len(data.conditions)} clues leave one order.",
+            f"The {len(data.conditions)} clues leave one way to place {len(data.groups)} kinds of "
+            f"features in {data.size} houses.",
             f"I number the houses 1 to {data.size} and write the {len(data.conditions)} clues as "
             "tests.",
             f"Who lives in house {data.house} follows from {len(data.conditions)} clues.",

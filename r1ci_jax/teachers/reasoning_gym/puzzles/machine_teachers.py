@@ -334,7 +334,7 @@ class Sokoban(TemplateTeacher[tuple[str, ...]]):
         return (
             f"There are {_boxes(boxes)} for {count_noun(goals, 'goal')} in "
             f"{len(data)} rows of {len(data[0])} cells.",
-            f"{text.count('@')} of {_boxes(boxes)} still lack a goal.",
+            f"Boxes without a goal: {text.count('@')} of {boxes}.",
             f"The {len(data)} x {len(data[0])} level has few states (player, set of boxes).",
         )
 

@@ -149,7 +149,8 @@ class Maze(TemplateTeacher[tuple[Rows, str, str, str]]):
     @override
     def values(self, data: tuple[Rows, str, str, str], rng: random.Random) -> Mapping[str, object]:
         rows, start, goal, wall = data
-        return {"given": split_block(rows), "s": start, "g": goal, "wall": wall}
+        note = "  # S start, G goal, # wall" if (start, goal, wall) == ("S", "G", "#") else ""
+        return {"given": split_block(rows) + note, "s": start, "g": goal, "wall": wall}
 
     @override
     def openings(self, data: tuple[Rows, str, str, str]) -> Sequence[str]:

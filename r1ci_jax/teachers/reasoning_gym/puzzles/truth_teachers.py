@@ -63,7 +63,7 @@ class KnightsKnaves(TemplateTeacher[Island]):
         n = len($people)
         for bits in range(2**n):
             $unpacked = (bool(bits >> i & 1) for i in range(n))
-            # Each person is of the $good sort exactly when what the person says is true.
+            # A statement is true exactly when its speaker is $one.
             $says = [
         $plain
             ]
@@ -398,7 +398,7 @@ class SelfReference(TemplateTeacher[Limits]):
         a, b, c, d = data
         return (
             f"The first four statements have the limits {a}, {b}, {c} and {d}.",
-            f"Seven statements speak about their own number of truths, the first of at least {a}.",
+            f"Seven statements speak about how many of them are true, the first of at least {a}.",
             f"Statement 3 wants {c} true ones and Statement 4 wants {d} false ones.",
         )
 
