@@ -6,7 +6,7 @@ import re
 from typing import Any, Final, NamedTuple, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import join_words, pick, script
+from r1ci_jax.teachers.template_teacher import join_words, list_literal, pick, script
 
 _CARDS: Final = re.compile(r"([A-Z][a-z]+) \(([A-H])\)")
 _ROUND: Final = re.compile(r"Round [0-9]+: you played ([A-H]), result: (win|draw|loss)")
@@ -209,12 +209,13 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
     @override
     def check(self, data: CardGame, answer: str, rng: random.Random) -> Step:
         code = """
-        $hand = "$claim".strip("[]").split(", ")
+        $hand = $claim
         results = [$outcome(mine, other) for (mine, _), other in zip($rounds, $hand)]
         print(results)
         print(results == [result for _, result in $rounds] and len(set($hand)) == len($rounds))
         """
         template = _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + code
+        claim = list_literal(answer.strip("[]").split(", "))
         return Step(
             words=rng.choice(
                 [
@@ -224,7 +225,7 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
                     "with no card twice.",
                 ]
             ),
-            code=script(template, **self._fields(data, rng) | {"claim": answer}),
+            code=script(template, **self._fields(data, rng) | {"claim": claim}),
         )
 
     @override

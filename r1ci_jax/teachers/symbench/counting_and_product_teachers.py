@@ -51,7 +51,7 @@ _LETTER_WORDS: Final = {
     "find": "Searching on behind each hit finds every occurrence; str.find counts from 0, so 1 is "
     "added.",
     "regex": "A regular expression finds each occurrence with its place, to which 1 is added.",
-    "index": "An index of the word, from each letter to its positions, answers this by one look.",
+    "index": "A dictionary from each letter to its positions answers this for any letter.",
 }
 
 
@@ -115,11 +115,10 @@ class Letters(Teacher[Occurrences]):
     @override
     def check(self, data: Occurrences, answer: str, rng: random.Random) -> Step:
         names = _letter_names(rng)
+        count, *places = map(int, re.findall(r"[0-9]+", answer))
         code = """
-            import re
-
             $word = "$text"
-            count, *$places = map(int, re.findall(r"[0-9]+", "$claim"))
+            count, $places = $claimed
             others = [sign for i, sign in enumerate($word, 1) if i not in $places]
             print(count == len(set($places)) and all($word[i - 1] == "$sought" for i in $places)
                   and "$sought" not in others)
@@ -132,7 +131,9 @@ class Letters(Teacher[Occurrences]):
                     "word does not.",
                 ]
             ),
-            code=script(code, text=data.word, sought=data.letter, claim=answer, **names),
+            code=script(
+                code, text=data.word, sought=data.letter, claimed=f"{count}, {places}", **names
+            ),
         )
 
     @override
@@ -260,6 +261,14 @@ def _product_names(rng: random.Random) -> dict[str, str]:
     )
 
 
+_SIGNS: Final = {
+    0: "No factor is negative",
+    1: "One factor is negative",
+    2: "Two factors are negative",
+    3: "Three factors are negative",
+}
+
+
 class NumberMultiply(Teacher[tuple[int, ...]]):
     """Multiplies integers."""
 
@@ -353,8 +362,8 @@ class NumberMultiply(Teacher[tuple[int, ...]]):
         sign = "negative" if minus % 2 else "positive"
         opening = rng.choice(["Without the signs:", "First the sizes:", "I leave the signs aside:"])
         return (
-            f"{opening} {' '.join(lines)} {minus or 'None'} of the factors "
-            f"{'is' if minus == 1 else 'are'} negative, so the product is {sign}.",
+            f"{opening} {' '.join(lines)} {_SIGNS.get(minus, f'{minus} factors are negative')}, so "
+            f"the product is {sign}.",
             str(-product if minus % 2 else product),
         )
 

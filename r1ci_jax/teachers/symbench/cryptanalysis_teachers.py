@@ -19,6 +19,14 @@ Feedback = tuple[int, ...]
 """Placed, misplaced, and where the puzzle makes remarks 1 (absent signs too large), -1 or 0."""
 
 
+_REMARK_WORDS: Final = (
+    "",
+    " The remarks on absent signs are part of the feedback.",
+    " A remark is one more number: 1, -1 or 0.",
+    " The remarks count as well.",
+)
+
+
 class Lock(NamedTuple):
     """The tries at a password: digits, their feedback, letters, their feedback."""
 
@@ -165,7 +173,7 @@ class Cryptanalysis(Teacher[Lock]):
                 f"letters up to {data.last}, to test them all.",
             ]
         )
-        remark = " The remarks on absent signs are part of the feedback." if data.remarks else ""
+        remark = rng.choice(_REMARK_WORDS) if data.remarks else ""
         imports = "" if form == "recursion" else _IMPORT
         judge = _JUDGE_REMARKS if data.remarks else _JUDGE
         template = imports + _LOCK_DATA + judge + _LOCK_FORMS[form]
@@ -233,7 +241,7 @@ class Cryptanalysis(Teacher[Lock]):
             return None
         template = _IMPORT + _LOCK_DATA + _JUDGE + _LOCK_FORMS["elimination"]
         return Step(
-            words="I use the numbers of placed and misplaced signs and leave the remarks aside.",
+            words="The numbers of placed and misplaced signs should determine the password.",
             code=script(template, **self._fields(plain, rng)),
         )
 

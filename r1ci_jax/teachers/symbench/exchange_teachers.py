@@ -7,18 +7,11 @@ from collections.abc import Iterator
 from typing import Any, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import (
-    join_words,
-    pick,
-    quote,
-    read,
-    require,
-    script,
-    step,
-)
+from r1ci_jax.teachers.template_teacher import join_words, pick, quote, read, require, script, step
 
 Amounts = dict[str, int]
 
+_OFTEN = {1: "once", 2: "twice"}
 _FEW_USES = 16
 """The most uses of methods that are worked out in words."""
 
@@ -299,7 +292,7 @@ class _Exchange(Teacher[Trade]):
         names = [name for name in data.start if data.start[name] or any(h[name] for *_, h in turns)]
         lines: list[str] = []
         for number, count, held in turns:
-            often = "" if not self.repeated else (", once" if count == 1 else f", {count} times")
+            often = "" if not self.repeated else f", {_OFTEN.get(count, f'{count} times')}"
             amounts = ", ".join(f"{held[name]} {name}" for name in names)
             lines.append(f"{self.noun.capitalize()} {number}{often}: {amounts}")
         opening = rng.choice(
@@ -309,7 +302,7 @@ class _Exchange(Teacher[Trade]):
             )
         )
         answer = self._write(list(turns[-1][2].values()))
-        last = f"After that no {self.noun} can be used, so the numbers are {answer}."
+        last = f"After that no {self.noun} can be used, so it ends with {answer}."
         return "\n".join((opening, *lines, last)), answer
 
     @override

@@ -7,15 +7,7 @@ import re
 from typing import Any, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import (
-    list_rows,
-    pick,
-    quote,
-    read,
-    require,
-    script,
-    step,
-)
+from r1ci_jax.teachers.template_teacher import list_rows, pick, quote, read, require, script, step
 
 _KINDS = (
     (r"Jar (\w) stands in place (\d+)\.", "at"),

@@ -7,15 +7,7 @@ import re
 from typing import Any, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import (
-    join_words,
-    pick,
-    quote,
-    read,
-    require,
-    script,
-    step,
-)
+from r1ci_jax.teachers.template_teacher import join_words, pick, quote, read, require, script, step
 
 _FEW_RUNS = 24
 """The most runs that are worked out in words."""

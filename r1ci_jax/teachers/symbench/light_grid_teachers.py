@@ -280,7 +280,7 @@ _LARGEST_FIRST = """
 
 
     def find():
-        for side in range(min(height, width), $side - 1, -1):  # the largest square first
+        for side in range(min(height, width), $less, -1):  # the largest square first
             for top in range(height - side + 1):
                 for left in range(width - side + 1):
                     if filled(top, left, side):
@@ -379,7 +379,9 @@ class PatternRecognition(Teacher[LetterGrid]):
             column=("column", "col", "x"),
         )
         given = self._given(data, names["grid"], rng)
-        code = script(_SQUARE_SCRIPTS[form], given=given, side=data.side, **names)
+        code = script(
+            _SQUARE_SCRIPTS[form], given=given, side=data.side, less=data.side - 1, **names
+        )
         size = {"h": len(data.rows), "w": len(data.rows[0])}
         return step(rng, [text.format(**size) for text in _SQUARE_WORDS[form]], code)
 
@@ -429,13 +431,14 @@ class PatternRecognition(Teacher[LetterGrid]):
             return None
         code = script(
             """
+            import re
+
             $given
 
             # Rows that hold $side or more equal characters side by side, with their columns
             for r, line in enumerate(grid):
-                for c in range(len(line) - $less):
-                    if len(set(line[c : c + $side])) == 1:
-                        print(f"row {r}: $side x {line[c]} from column {c}")
+                for run in re.finditer(r"(.)\\1{$less,}", "".join(line)):
+                    print(f"row {r}: {run.group()} from column {run.start()}")
             """,
             given=self._given(data, "grid", rng),
             side=data.side,

@@ -21,7 +21,6 @@ from r1ci_jax.teachers.template_teacher import (
 
 _FEW = 16
 """The most numbers that are worked out in words."""
-
 _WIDE = 6
 """Wider grids of numbers are long to write down, so they are written once only."""
 
@@ -427,17 +426,18 @@ class MatrixTransformation(Teacher[Moves]):
         return step(rng, words, f"{code}\n{body}\nprint(back == matrix)")
 
     @override
-    def small_case(self, data: Moves, rng: random.Random) -> Step:
+    def small_case(self, data: Moves, rng: random.Random) -> Step | None:
+        if len(data.rows) * len(data.rows[0]) <= 6:  # it is its own corner
+            return None
         corner = [f"list({quote(''.join(row[:2]))})" for row in data.rows[:3]]
         body = script(self._body(data, "lists"), m="corner")
-        given = f"corner = [{', '.join(corner)}]"
         words = (
             f"I try {data.describe()} on the upper left corner of the matrix first ({len(corner)} "
             "rows, 2 columns), where I can see whether the direction is right.",
             f"The upper left corner alone shows quickly whether my code for {data.describe()} does "
             "what it should.",
         )
-        code = f"{given}\n{body}\nfor row in corner:\n    print(*row)"
+        code = f"corner = [{', '.join(corner)}]\n{body}\nfor row in corner:\n    print(*row)"
         return step(rng, words, code)
 
     @override

@@ -6,13 +6,7 @@ import re
 from typing import Any, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import (
-    pick,
-    require,
-    script,
-    step,
-    text_block,
-)
+from r1ci_jax.teachers.template_teacher import pick, require, script, step, text_block
 
 _MANY = 32
 """With fewer empty cells, filling them without thought may happen to be right."""

@@ -6,14 +6,7 @@ import re
 from typing import Any, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import (
-    list_rows,
-    quote,
-    read,
-    require,
-    script,
-    step,
-)
+from r1ci_jax.teachers.template_teacher import list_rows, quote, read, require, script, step
 
 _FEW_STEPS = 15
 """The most steps that are worked out in words."""

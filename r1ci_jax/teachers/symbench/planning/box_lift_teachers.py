@@ -132,6 +132,8 @@ _RULES: Final = {
 """Rules that are simple enough for words, with openings. One of them keeps to the limit."""
 _FEW: Final = 8
 """The most boxes for which all distributions are searched, or that are explored first."""
+_MANY: Final = 12
+"""The most boxes for which random orders meet the limit soon."""
 
 
 class Load(NamedTuple):
@@ -174,8 +176,8 @@ class BoxLift(Teacher[Load]):
 
     @override
     def step(self, data: Load, form: str, rng: random.Random) -> Step:
-        if form == "backtracking" and len(data.boxes) > _FEW:
-            form = "least_waste"
+        if len(data.boxes) > (_MANY if form == "random_restarts" else _FEW):
+            form = form if form in _RULES else "least_waste"
         if form in _RULES and len(_follow(data, form)) > data.limit:
             form = next(rule for rule in _RULES if rule != form)
         opening = rng.choice(

@@ -154,7 +154,7 @@ class Game24(Teacher[Numbers]):
         listed = ", ".join(map(str, data.numbers))
         opening = rng.choice(
             [
-                f"{listed} have to be joined to {data.target}, each used once, in any order.",
+                f"{listed} have to give {data.target}, each used once, in any order.",
                 f"Which formula of {listed} has the value {data.target}? A search finds one.",
                 f"With {count} numbers ({listed}) all formulas can be searched for {data.target}.",
             ]

@@ -280,19 +280,17 @@ class Tile2048(Teacher[TilePath]):
             name = _STEP_NAMES[visit.move]
             place = f"row {visit.row}, column {visit.column}"
             if not visit.moved:
-                met = "the edge" if visit.ahead is None else f"tile {visit.ahead}"
-                lines.append(f"{name}: {met} blocks it")
+                met = "the edge" if visit.ahead is None else f"a {visit.ahead}"
+                lines.append(f"{name}, where {met} blocks it")
             elif visit.ahead:
-                lines.append(
-                    f"{name}: it merges with tile {visit.ahead} to {visit.value} in {place}"
-                )
+                lines.append(f"{name} to {place}, where it merges to {visit.value}")
             else:
-                lines.append(f"{name}: to {place}")
+                lines.append(f"{name} to {place}")
         value = data.grid[data.row - 1][data.column - 1]
         opening = rng.choice(
             [
-                f"The tile {value} starts in row {data.row}, column {data.column}.",
-                f"Follow the {value} from row {data.row}, column {data.column}.",
+                f"The tile {value} starts in row {data.row}, column {data.column} and is sent",
+                f"From row {data.row}, column {data.column} the {value} goes",
             ]
         )
         return f"{opening} {'; '.join(lines)}. All other tiles stay.", str(final)

@@ -158,7 +158,7 @@ class EightQueens(Teacher[tuple[str, ...]]):
             from itertools import combinations
 
             $board = $rows
-            $queens = [tuple(map(int, cell.split())) for cell in "$claim".split(",")]
+            $queens = $claim
             cells = [(r, c) for r in range(len($board)) for c in range(len($board))]
             given = {(r, c) for r, c in cells if $board[r][c] == "Q"}
             peace = all(
@@ -168,6 +168,7 @@ class EightQueens(Teacher[tuple[str, ...]]):
             allowed = all($board[r][c] != "X" for r, c in $queens)
             print(peace and allowed and given <= set($queens) and len($queens) == len($board))
         """
+        claim = [tuple(map(int, cell.split())) for cell in answer.split(",")]
         return Step(
             words=rng.choice(
                 [
@@ -177,7 +178,7 @@ class EightQueens(Teacher[tuple[str, ...]]):
                     "queens.",
                 ]
             ),
-            code=script(code, **self._fields(data, rng) | {"claim": answer}),
+            code=script(code, **self._fields(data, rng) | {"claim": claim}),
         )
 
     @override
