@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 MOST: Final = 40
 """Copies of one script at most."""
@@ -70,7 +70,7 @@ def _is_datum(node: ast.Constant, known: set[str]) -> bool:
     return False
 
 
-def _others(value: object, known: set[str]) -> Iterator[object]:
+def _others(value: Any, known: set[str]) -> Iterator[Any]:
     """Yield other values for a datum."""
     if isinstance(value, int | float):
         yield value + 1

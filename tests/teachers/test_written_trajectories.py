@@ -96,7 +96,7 @@ def is_leaked(made: Demonstration, example: Example) -> bool:
     return False
 
 
-_SCRIPTS = dict.fromkeys(("two_stage", "second_attempt", "repair"), 2)
+_SCRIPTS: dict[str, int] = dict.fromkeys(("two_stage", "second_attempt", "repair"), 2)
 """Scripts up to the one that solves the question."""
 
 

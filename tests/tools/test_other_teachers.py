@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from r1ci_jax.cli.main import main
+from r1ci_jax.data import datasets
 from tests.data.chat_server import Body, ChatServer, Reply
 from tests.load import PATIENCE
 
@@ -101,6 +103,32 @@ def test_a_killed_endpoint_run_pays_for_no_answer_twice(
     assert made[0].read_bytes() == made[1].read_bytes() and made[0].stat().st_size
 
 
+def test_an_interrupted_endpoint_run_waits_for_no_answer(
+    experiment: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openai", reason="THE PACKAGE openai IS MISSING: endpoints are not tested")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    reached = threading.Event()
+
+    def never(body: Body, number: int) -> Reply:
+        reply = dividing(body, number)
+        reply.seconds = PATIENCE
+        reached.set()
+        return reply
+
+    with ChatServer(never) as server:
+        words = [
+            *("--model", "teacher", "--url", server.url, "--key-variable", ""),
+            *("--token-budget", "100000", "--workdir", str(tmp_path / "run")),
+        ]
+        command = [sys.executable, "-m", "r1ci_jax", "synth", experiment, "--teacher", "endpoint"]
+        with subprocess.Popen([*command, *words]) as process:
+            assert reached.wait(PATIENCE)
+            process.send_signal(signal.SIGINT)
+            # A request may take 120 s.
+            assert process.wait(60) == 130
+
+
 def test_an_endpoint_teaches_and_what_it_made_is_trained_on(
     experiment: str,
     tmp_path: pathlib.Path,
@@ -120,6 +148,8 @@ def test_an_endpoint_teaches_and_what_it_made_is_trained_on(
         assert run(capsys, experiment, "endpoint", tmp_path / "run", *words) == shown
         assert len(server.requests) == asked
     assert shown["kept"] == 12 and shown["rejected"] == {"wrong": 24}
+    assert datasets.load_trajectories(tmp_path / "run" / "data")[0].agent == "code_agent"
+    assert len(datasets.load_trajectories(tmp_path / "run" / "data")) == 12
     made = str(tmp_path / "run" / "made.jsonl")
     out = ["--workdir", str(tmp_path / "next"), f"--config.demonstrations.path={made}"]
     tasks = "--config.dataset.tasks=toy_base_conversion"
@@ -131,8 +161,6 @@ def test_conversations_are_imported_in_the_jail(
 ) -> None:
     workdir = ["--workdir", str(tmp_path / "run")]
     assert main(["data", "build", experiment, "--questions-only", *workdir]) == 0
-    from r1ci_jax.data import datasets
-
     examples = datasets.load_examples(tmp_path / "run" / "data", ("toy_gcd_lcm",), "sft")
     records = []
     for number, example in enumerate(examples):

@@ -9,10 +9,11 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, override
 
+from r1ci_jax.data.demonstration_source import DemonstrationSource, Report
 from r1ci_jax.data.demonstrations import Demonstration, Segment
 from r1ci_jax.data.external import selection
 from r1ci_jax.data.external.selection import Made, Rejection, Selection
@@ -29,7 +30,7 @@ from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.teachers import teacher_catalogue
 from r1ci_jax.teachers.teacher import Teacher
-from r1ci_jax.text import prompts, protocol
+from r1ci_jax.text import protocol
 
 Offer = Demonstration | Rejection
 
@@ -42,26 +43,20 @@ _FAULTS: Final = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScriptedTeachers:
-    """Writes one demonstration for each question; a `DemonstrationSource`."""
+class ScriptedTeachers(DemonstrationSource):
+    """Writes one demonstration for each question."""
 
     sandbox: Interpreter
     seed: int
     mix: DemonstrationConfig = dataclasses.field(default_factory=DemonstrationConfig)
-    instructions: Mapping[str, str] = dataclasses.field(
-        default_factory=lambda: prompts.NO_INSTRUCTIONS
-    )
     measure: LengthMeasure = lengths.ESTIMATE
     """Measures the lengths that `mix` limits."""
     directory: Path | None = None
     """Keeps the finished tasks; None: nothing is kept."""
 
+    @override
     def teach(
-        self,
-        examples: Sequence[Example],
-        collected: Selection,
-        *,
-        report: Callable[[int, int], None] | None = None,
+        self, examples: Sequence[Example], collected: Selection, *, report: Report | None = None
     ) -> Made:
         """Offer a demonstration of each question, in the order of the questions.
 

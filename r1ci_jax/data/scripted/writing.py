@@ -5,15 +5,7 @@ import random
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 
-from r1ci_jax.data.demonstrations import (
-    Agent,
-    Demonstration,
-    Segment,
-    learned_segment,
-    masked_segment,
-    tool_segment,
-    user_segment,
-)
+from r1ci_jax.data.demonstrations import Agent, Demonstration, Segment
 from r1ci_jax.data.external import selection
 from r1ci_jax.data.external.selection import Rejection
 from r1ci_jax.data.scripted import slips
@@ -101,8 +93,8 @@ class _Trajectory:
         words = f"{step.words}\n\n" if step.words else ""
         text = f"{words}```python\n{step.code}\n```"
         self.segments += [
-            learned_segment(text) if learned else masked_segment(text),
-            tool_segment(protocol.observation(result)),
+            Segment.learned(text) if learned else Segment.masked(text),
+            Segment.observed(protocol.observation(result)),
         ]
 
     def solve(self, before: str = "") -> Writing[str]:
@@ -136,7 +128,7 @@ class _Trajectory:
     def finish(self, answer: str, closings: Sequence[str] = _CLOSINGS) -> Demonstration:
         """Add the answer; the caller scores it."""
         words = "" if self.agent == "all_code" else self.rng.choice(closings)
-        self.segments.append(learned_segment(f"{words}\n\n" * bool(words) + _marked(answer)))
+        self.segments.append(Segment.learned(f"{words}\n\n" * bool(words) + _marked(answer)))
         if not _pauses(self.segments):
             raise RejectedError(Rejection.BAD_FORMAT)
         plan = self.plan
@@ -209,8 +201,8 @@ def _worked_in_words(trajectory: _Trajectory) -> Writing[Demonstration]:
     plan = trajectory.plan
     check = plan.teacher.check(plan.data, answer, trajectory.rng)
     if trajectory.kind == "steered_right":
-        first = learned_segment(f"{words}\n\n{_marked(answer)}")
-        trajectory.segments += [first, user_segment(prompts.CHECK_MESSAGE)]
+        first = Segment.learned(f"{words}\n\n{_marked(answer)}")
+        trajectory.segments += [first, Segment.from_user(prompts.CHECK_MESSAGE)]
         if check is None:
             computed = yield from trajectory.solve()
             if not registry.get(plan.example.task).score(plan.example, computed).correct:
@@ -237,8 +229,8 @@ def _guessed(trajectory: _Trajectory) -> Writing[Demonstration]:
     if wrong is None or is_telling or is_right:
         trajectory.agent, trajectory.kind = "code_agent", "code"
         return (yield from _computed(trajectory))
-    guess = masked_segment(trajectory.rng.choice(_GUESSES) + _marked(wrong))
-    trajectory.segments += [guess, user_segment(prompts.CHECK_MESSAGE)]
+    guess = Segment.masked(trajectory.rng.choice(_GUESSES) + _marked(wrong))
+    trajectory.segments += [guess, Segment.from_user(prompts.CHECK_MESSAGE)]
     before = ""
     if trajectory.rng.random() < 0.5:
         before = yield from _refutation(trajectory, wrong)
