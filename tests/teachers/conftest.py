@@ -10,12 +10,20 @@ from r1ci_jax.text import tokenizer as tokenizers
 from tests.conftest import SHARED_DATA
 
 LIMITS = Limits(cpu_seconds=5.0)
-"""A teacher's script needs less; a script with a changed datum may run forever."""
+"""A teacher's script needs less."""
+BRIEF = Limits(cpu_seconds=1.5, memory_bytes=256 << 20)
+"""For scripts with a changed datum, which may run forever."""
 
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox(SandboxConfig(workers=2, limits=LIMITS)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def brief_sandbox() -> Iterator[Sandbox]:
+    with Sandbox(SandboxConfig(workers=1, limits=BRIEF)) as opened:
         yield opened
 
 
