@@ -13,11 +13,6 @@ from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 
 Matrix = tuple[tuple[int, ...], ...]
 
-_SMALL = 30
-"""The most cells of a matrix that is written as a list of lists."""
-_FEW_ROWS = 9
-"""The most rows that are written on lines of their own, where they are words of digits."""
-
 
 def read(pattern: str | re.Pattern[str], question: str) -> re.Match[str]:
     """Search the question for the pattern; in one that is a text, a point is also a line feed.
@@ -58,24 +53,6 @@ def read_matrix(text: str) -> Matrix:
     if len({len(line) for line in lines}) != 1 or not all(map(str.isdigit, cells)):
         raise UnreadableQuestionError(text[:200])
     return tuple(tuple(map(int, line)) for line in lines)
-
-
-def matrix_literal(rows: Matrix, name: str, rng: random.Random) -> str:
-    """Return statements that bind `name` to the matrix as a list of lists."""
-    if sum(map(len, rows)) <= _SMALL and rng.random() < 0.7:
-        return list_rows(name, map(list, rows))
-    digits = all(0 <= cell <= 9 for row in rows for cell in row)
-    if digits and (sum(map(len, rows)) > 2 * _SMALL or rng.random() < 0.5):
-        words = ["".join(map(str, row)) for row in rows]
-        per_line = 1 if len(rows) <= _FEW_ROWS else 4
-        lines = [words[start : start + per_line] for start in range(0, len(words), per_line)]
-        body = "\n".join(map(" ".join, lines))
-        return (
-            f'text = """\n{body}\n"""\n{name} = [[int(c) for c in word] for word in text.split()]'
-        )
-    body = "\n".join(" ".join(map(str, row)) for row in rows)
-    split = "[list(map(int, line.split())) for line in text.splitlines()]"
-    return f'text = """{body}"""\n{name} = {split}'
 
 
 def script(template: str, /, **parts: object) -> str:
@@ -187,15 +164,13 @@ Pattern = tuple[Sequence[str], str]
 """Phrasings of the words, and the template of a script."""
 
 
-class TemplateTeacher[D](Teacher[D]):
-    """Fills templates with the data; a step has an opening, the form's method and its script."""
+class PatternTeacher[D](Teacher[D]):
+    """Fills patterns with the data: one for each form, and one for each further script it has."""
 
     names: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Spellings of the variables `$name` in the templates."""
-    scripts: ClassVar[Mapping[str, str]]
-    """The template of each form."""
-    methods: ClassVar[Mapping[str, str]]
-    """A sentence about each form, which follows the opening."""
+    patterns: ClassVar[Mapping[str, Pattern]]
+    """The pattern of each form."""
     checking: ClassVar[Pattern | None] = None
     exploring: ClassVar[Pattern | None] = None
     slip: ClassVar[Pattern | None] = None
@@ -204,19 +179,19 @@ class TemplateTeacher[D](Teacher[D]):
     def values(self, data: D, rng: random.Random) -> Mapping[str, object]:
         """Return the literals that stand for `$name` in words and scripts."""
 
-    @abc.abstractmethod
-    def openings(self, data: D) -> Sequence[str]:
-        """Return phrasings of the problem that name its data."""
+    def pattern_of(self, data: D, form: str) -> Pattern:
+        """Return the pattern of a form for these data."""
+        del data
+        return self.patterns[form]
 
     def answer_values(self, data: D, answer: str) -> Mapping[str, object]:
-        """Return the literals of the check."""
+        """Return what stands for the answer in the check: `$answer` quoted, `$literal` as it is."""
         del data
-        return {"answer": json.dumps(answer)}
+        return {"answer": quote(answer), "literal": answer}
 
     @override
     def step(self, data: D, form: str, rng: random.Random) -> Step:
-        words = [sentence(each, self.methods[form]) for each in self.openings(data)]
-        return self._fill(data, (words, self.scripts[form]), {}, rng)
+        return self._fill(data, self.pattern_of(data, form), {}, rng)
 
     @override
     def check(self, data: D, answer: str, rng: random.Random) -> Step | None:
@@ -235,6 +210,40 @@ class TemplateTeacher[D](Teacher[D]):
     def _fill(
         self, data: D, pattern: Pattern, more: Mapping[str, object], rng: random.Random
     ) -> Step:
+        """Fill a pattern with the data's values, some more, and chosen names."""
         words, template = pattern
         values = {**self.values(data, rng), **more}
         return write_step(rng, words, template, values, self.names)
+
+
+class TemplateTeacher[D](PatternTeacher[D]):
+    """A step has an opening, which all forms share, the form's method and its script."""
+
+    scripts: ClassVar[Mapping[str, str]]
+    """The template of each form."""
+    methods: ClassVar[Mapping[str, str]]
+    """A sentence about each form, which follows the opening."""
+
+    @abc.abstractmethod
+    def openings(self, data: D) -> Sequence[str]:
+        """Return phrasings of the problem that name its data."""
+
+    @override
+    def pattern_of(self, data: D, form: str) -> Pattern:
+        words = [sentence(each, self.methods[form]) for each in self.openings(data)]
+        return words, self.scripts[form]
+
+
+class TextTeacher(TemplateTeacher[str]):
+    """Fills templates with one text, `$data`, which a pattern finds in the question."""
+
+    pattern: ClassVar[str]
+    """Its first group is the text."""
+
+    @override
+    def parse(self, question: str) -> str:
+        return read(self.pattern, question)[1].strip()
+
+    @override
+    def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
+        return {"data": data}
