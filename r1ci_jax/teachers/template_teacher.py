@@ -14,16 +14,22 @@ from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 Matrix = tuple[tuple[int, ...], ...]
 
 
-def read(pattern: str, question: str) -> re.Match[str]:
-    """Search the question for the pattern, in which a point also stands for a line feed.
+def read(pattern: str | re.Pattern[str], question: str) -> re.Match[str]:
+    """Search the question for the pattern; in one that is a text, a point is also a line feed.
 
     Raises:
         UnreadableQuestionError: It is not there.
     """
-    found = re.search(pattern, question, re.DOTALL)
+    compiled = re.compile(pattern, re.DOTALL) if isinstance(pattern, str) else pattern
+    found = compiled.search(question)
     if found is None:
         raise UnreadableQuestionError(question[:200])
     return found
+
+
+def literal(data: object) -> str:
+    """Write data as Python does, but with double quotes; no string may hold a quotation mark."""
+    return repr(data).replace("'", '"')
 
 
 def require(condition: bool, question: str) -> None:
