@@ -14,16 +14,22 @@ from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
 Matrix = tuple[tuple[int, ...], ...]
 
 
-def read(pattern: str, question: str) -> re.Match[str]:
-    """Search the question for the pattern, in which a point also stands for a line feed.
+def read(pattern: str | re.Pattern[str], question: str) -> re.Match[str]:
+    """Search the question for the pattern; in one that is a text, a point is also a line feed.
 
     Raises:
         UnreadableQuestionError: It is not there.
     """
-    found = re.search(pattern, question, re.DOTALL)
+    compiled = re.compile(pattern, re.DOTALL) if isinstance(pattern, str) else pattern
+    found = compiled.search(question)
     if found is None:
         raise UnreadableQuestionError(question[:200])
     return found
+
+
+def literal(data: object) -> str:
+    """Write data as Python does, but with double quotes; no string may hold a quotation mark."""
+    return repr(data).replace("'", '"')
 
 
 def require(condition: bool, question: str) -> None:
@@ -158,15 +164,13 @@ Pattern = tuple[Sequence[str], str]
 """Phrasings of the words, and the template of a script."""
 
 
-class TemplateTeacher[D](Teacher[D]):
-    """Fills templates with the data; a step has an opening, the form's method and its script."""
+class PatternTeacher[D](Teacher[D]):
+    """Fills patterns with the data: one for each form, and one for each further script it has."""
 
     names: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Spellings of the variables `$name` in the templates."""
-    scripts: ClassVar[Mapping[str, str]]
-    """The template of each form."""
-    methods: ClassVar[Mapping[str, str]]
-    """A sentence about each form, which follows the opening."""
+    patterns: ClassVar[Mapping[str, Pattern]]
+    """The pattern of each form."""
     checking: ClassVar[Pattern | None] = None
     exploring: ClassVar[Pattern | None] = None
     slip: ClassVar[Pattern | None] = None
@@ -175,9 +179,10 @@ class TemplateTeacher[D](Teacher[D]):
     def values(self, data: D, rng: random.Random) -> Mapping[str, object]:
         """Return the literals that stand for `$name` in words and scripts."""
 
-    @abc.abstractmethod
-    def openings(self, data: D) -> Sequence[str]:
-        """Return phrasings of the problem that name its data."""
+    def pattern_of(self, data: D, form: str) -> Pattern:
+        """Return the pattern of a form for these data."""
+        del data
+        return self.patterns[form]
 
     def answer_values(self, data: D, answer: str) -> Mapping[str, object]:
         """Return what stands for the answer in the check: `$answer` quoted, `$literal` as it is."""
@@ -186,8 +191,7 @@ class TemplateTeacher[D](Teacher[D]):
 
     @override
     def step(self, data: D, form: str, rng: random.Random) -> Step:
-        words = [sentence(each, self.methods[form]) for each in self.openings(data)]
-        return self._fill(data, (words, self.scripts[form]), {}, rng)
+        return self._fill(data, self.pattern_of(data, form), {}, rng)
 
     @override
     def check(self, data: D, answer: str, rng: random.Random) -> Step | None:
@@ -206,9 +210,28 @@ class TemplateTeacher[D](Teacher[D]):
     def _fill(
         self, data: D, pattern: Pattern, more: Mapping[str, object], rng: random.Random
     ) -> Step:
+        """Fill a pattern with the data's values, some more, and chosen names."""
         words, template = pattern
         values = {**self.values(data, rng), **more}
         return write_step(rng, words, template, values, self.names)
+
+
+class TemplateTeacher[D](PatternTeacher[D]):
+    """A step has an opening, which all forms share, the form's method and its script."""
+
+    scripts: ClassVar[Mapping[str, str]]
+    """The template of each form."""
+    methods: ClassVar[Mapping[str, str]]
+    """A sentence about each form, which follows the opening."""
+
+    @abc.abstractmethod
+    def openings(self, data: D) -> Sequence[str]:
+        """Return phrasings of the problem that name its data."""
+
+    @override
+    def pattern_of(self, data: D, form: str) -> Pattern:
+        words = [sentence(each, self.methods[form]) for each in self.openings(data)]
+        return words, self.scripts[form]
 
 
 class TextTeacher(TemplateTeacher[str]):

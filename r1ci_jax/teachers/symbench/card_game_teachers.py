@@ -6,7 +6,7 @@ import re
 from typing import Any, Final, NamedTuple, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import join_words, list_literal, pick, script
+from r1ci_jax.teachers.template_teacher import join_words, list_literal, literal, pick, script, step
 
 _CARDS: Final = re.compile(r"([A-Z][a-z]+) \(([A-H])\)")
 _ROUND: Final = re.compile(r"Round [0-9]+: you played ([A-H]), result: (win|draw|loss)")
@@ -182,7 +182,7 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
             options="options candidates possible",
         )
         return names | {
-            "names": str(data.cards).replace("'", '"'),
+            "names": literal(data.cards),
             "played": str(list(data.rounds)).replace("'", '"'),
         }
 
@@ -216,16 +216,14 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         """
         template = _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + code
         claim = list_literal(answer.strip("[]").split(", "))
-        return Step(
-            words=rng.choice(
-                [
-                    f"I play the {len(data.rounds)} rounds with these cards and compare the "
-                    "results.",
-                    "Played against my cards, this list must give the results of the question, "
-                    "with no card twice.",
-                ]
-            ),
-            code=script(template, **self._fields(data, rng) | {"claim": claim}),
+        return step(
+            rng,
+            [
+                f"I play the {len(data.rounds)} rounds with these cards and compare the results.",
+                "Played against my cards, this list must give the results of the question, "
+                "with no card twice.",
+            ],
+            script(template, **self._fields(data, rng) | {"claim": claim}),
         )
 
     @override
@@ -235,14 +233,13 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
             print(number, [card for card in $cards if $outcome(mine, card) == result])
         """
         template = _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + code
-        return Step(
-            words=rng.choice(
-                [
-                    "First I list which cards fit each round by itself.",
-                    f"What can the opponent have played in each of the {len(data.rounds)} rounds?",
-                ]
-            ),
-            code=script(template, **self._fields(data, rng)),
+        return step(
+            rng,
+            [
+                "First I list which cards fit each round by itself.",
+                f"What can the opponent have played in each of the {len(data.rounds)} rounds?",
+            ],
+            script(template, **self._fields(data, rng)),
         )
 
     @override

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final, NamedTuple, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import join_words, pick, script
+from r1ci_jax.teachers.template_teacher import join_words, pick, read, script, step
 
 _LETTERS: Final = re.compile(r'letter "([a-z])" occur in the word below.*\n\n([a-z]+)\n')
 _FACTORS: Final = re.compile(r"Multiply these integers: ([-0-9, and]+)\.\n")
@@ -87,9 +87,7 @@ class Letters(Teacher[Occurrences]):
 
     @override
     def parse(self, question: str) -> Occurrences:
-        found = _LETTERS.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no letter and word")
+        found = read(_LETTERS, question)
         return Occurrences(found[1], found[2])
 
     @override
@@ -123,17 +121,14 @@ class Letters(Teacher[Occurrences]):
             print(count == len(set($places)) and all($word[i - 1] == "$sought" for i in $places)
                   and "$sought" not in others)
         """
-        return Step(
-            words=rng.choice(
-                [
-                    f'Every named position must hold "{data.letter}", and no other position may.',
-                    f'I check that the named positions hold "{data.letter}" and the rest of the '
-                    "word does not.",
-                ]
-            ),
-            code=script(
-                code, text=data.word, sought=data.letter, claimed=f"{count}, {places}", **names
-            ),
+        return step(
+            rng,
+            [
+                f'Every named position must hold "{data.letter}", and no other position may.',
+                f'I check that the named positions hold "{data.letter}" and the rest of the '
+                "word does not.",
+            ],
+            script(code, text=data.word, sought=data.letter, claimed=f"{count}, {places}", **names),
         )
 
     @override
@@ -146,18 +141,15 @@ class Letters(Teacher[Occurrences]):
             print($name("n", "banana"))
             print($name("$sought", "$start"))
         """
-        return Step(
-            words=rng.choice(
-                [
-                    'I try the way of counting on the example "banana" and on the first letters of '
-                    "the word.",
-                    "First a test on the example of the question, which must give 3 and 5, and "
-                    "on the first half of the word.",
-                ]
-            ),
-            code=script(
-                code, name=name, sought=data.letter, start=data.word[: len(data.word) // 2]
-            ),
+        return step(
+            rng,
+            [
+                'I try the way of counting on the example "banana" and on the first letters of '
+                "the word.",
+                "First a test on the example of the question, which must give 3 and 5, and "
+                "on the first half of the word.",
+            ],
+            script(code, name=name, sought=data.letter, start=data.word[: len(data.word) // 2]),
         )
 
     @override
@@ -312,14 +304,13 @@ class NumberMultiply(Teacher[tuple[int, ...]]):
                 $rest /= $f
             print($rest == 1)
         """
-        return Step(
-            words=rng.choice(
-                [
-                    f"Dividing the product by all {len(data)} factors must leave exactly 1.",
-                    "As a check I divide by each factor in turn; 1 has to remain.",
-                ]
-            ),
-            code=script(
+        return step(
+            rng,
+            [
+                f"Dividing the product by all {len(data)} factors must leave exactly 1.",
+                "As a check I divide by each factor in turn; 1 has to remain.",
+            ],
+            script(
                 code,
                 numbers=list(data),
                 claim=answer,

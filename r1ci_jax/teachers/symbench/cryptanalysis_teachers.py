@@ -6,7 +6,7 @@ import re
 from typing import Any, Final, NamedTuple, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import pick, script
+from r1ci_jax.teachers.template_teacher import pick, script, step
 
 _LOCK: Final = re.compile(
     r"password of ([0-9]+) digits \(0 to 9\) followed by ([0-9]+) letters \(A to ([A-Z])\)"
@@ -193,16 +193,14 @@ class Cryptanalysis(Teacher[Lock]):
         judge = _JUDGE_REMARKS if data.remarks else _JUDGE
         fields = self._fields(data, rng)
         fields |= {"code": answer[: data.digits], "word": answer[data.digits :]}
-        return Step(
-            words=rng.choice(
-                [
-                    f"I judge the {len(data.tries)} tries against this password; each feedback "
-                    "must come out as given.",
-                    f"With {answer} as the password every try must get the feedback of the "
-                    "question.",
-                ]
-            ),
-            code=script(_LOCK_DATA + judge + code, **fields),
+        return step(
+            rng,
+            [
+                f"I judge the {len(data.tries)} tries against this password; each feedback "
+                "must come out as given.",
+                f"With {answer} as the password every try must get the feedback of the question.",
+            ],
+            script(_LOCK_DATA + judge + code, **fields),
         )
 
     @override
@@ -219,15 +217,13 @@ class Cryptanalysis(Teacher[Lock]):
             print(guess, "leaves", len($codes))
         """
         )
-        return Step(
-            words=rng.choice(
-                [
-                    f"First the {data.digits} digits alone: how far does each try narrow them "
-                    "down?",
-                    "The digits are the smaller half; I look at how many fit after each try.",
-                ]
-            ),
-            code=script(code, **fields),
+        return step(
+            rng,
+            [
+                f"First the {data.digits} digits alone: how far does each try narrow them down?",
+                "The digits are the smaller half; I look at how many fit after each try.",
+            ],
+            script(code, **fields),
         )
 
     @override

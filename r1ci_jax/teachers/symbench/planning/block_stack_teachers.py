@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import join_words, pick, script
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import join_words, literal, pick, read, script, step
 
 Stacks = tuple[str, ...]
 
@@ -134,9 +134,7 @@ class Blocksworld(Teacher[Blocks]):
 
     @override
     def parse(self, question: str) -> Blocks:
-        found = _STATES.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no start and goal")
+        found = read(_STATES, question)
         start, goal = (
             tuple(text.replace("(empty)", "").replace(" ", "") for text in _STACK.findall(part))
             for part in (found[1], found[2])
@@ -153,8 +151,8 @@ class Blocksworld(Teacher[Blocks]):
             plan="plan path steps",
         )
         return names | {
-            "first": str(data.start).replace("'", '"'),
-            "last": str(data.goal).replace("'", '"'),
+            "first": literal(data.start),
+            "last": literal(data.goal),
             "limit": data.limit,
             "width": rng.choice((100, 150, 200)),
         }
@@ -198,14 +196,13 @@ class Blocksworld(Teacher[Blocks]):
             (block, int(source), int(target))
             for block, source, target in re.findall(r"Move (.) from ([0-9]+) to ([0-9]+)", answer)
         ]
-        return Step(
-            words=rng.choice(
-                [
-                    f"I carry out the {len(moves)} moves and compare the stacks with the goal.",
-                    "Each move must take a top block, and at the end all stacks must be as wanted.",
-                ]
-            ),
-            code=script(code, **self._fields(data, rng) | {"claim": str(moves).replace("'", '"')}),
+        return step(
+            rng,
+            [
+                f"I carry out the {len(moves)} moves and compare the stacks with the goal.",
+                "Each move must take a top block, and at the end all stacks must be as wanted.",
+            ],
+            script(code, **self._fields(data, rng) | {"claim": literal(moves)}),
         )
 
     @override
@@ -219,15 +216,13 @@ class Blocksworld(Teacher[Blocks]):
                     right += 1
                 print(number, "in place:", stack[:right] or "-", "to move:", stack[right:] or "-")
         """
-        return Step(
-            words=rng.choice(
-                [
-                    "First I see which blocks are in place already and which must be moved.",
-                    f"What has to move at all? I compare the {len(data.start)} stacks with the "
-                    "goal.",
-                ]
-            ),
-            code=script(code, **self._fields(data, rng)),
+        return step(
+            rng,
+            [
+                "First I see which blocks are in place already and which must be moved.",
+                f"What has to move at all? I compare the {len(data.start)} stacks with the goal.",
+            ],
+            script(code, **self._fields(data, rng)),
         )
 
     @override

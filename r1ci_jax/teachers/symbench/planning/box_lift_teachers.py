@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import join_words, pick, rows_literal, script, step
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import join_words, pick, read, rows_literal, script, step
 
 Lift = tuple[int, list[int]]
 
@@ -152,9 +152,7 @@ class BoxLift(Teacher[Load]):
 
     @override
     def parse(self, question: str) -> Load:
-        found = _BOXES.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no weights and capacities")
+        found = read(_BOXES, question)
         boxes, lifters = (tuple(map(int, text.split(","))) for text in (found[2], found[3]))
         return Load(boxes, lifters, int(found[1]))
 

@@ -12,7 +12,7 @@ import re
 from typing import Any, Final, NamedTuple, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import count_noun, list_rows, pick, script, step
+from r1ci_jax.teachers.template_teacher import count_noun, list_rows, literal, pick, script, step
 
 Cell = tuple[int, int]
 Places = dict[str, list[Cell]]
@@ -175,8 +175,8 @@ class BoxNet(Teacher[Field]):
             route="route path track",
         )
         return names | {
-            "box_places": str(data.boxes).replace("'", '"'),
-            "target_places": str(data.targets).replace("'", '"'),
+            "box_places": literal(data.boxes),
+            "target_places": literal(data.targets),
             "limit": data.limit,
         }
 

@@ -4,8 +4,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import pick, quote, rows_literal, script
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import pick, quote, read, rows_literal, script, step
 
 _TALL: Final = 7
 """The most rows of a grid that are written on lines of their own."""
@@ -128,9 +128,7 @@ class GridWorld(Teacher[RobotGrid]):
 
     @override
     def parse(self, question: str) -> RobotGrid:
-        found = _ROBOT.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no grid with a robot")
+        found = read(_ROBOT, question)
         return RobotGrid(tuple(found[1].split()), int(found[2]))
 
     def _fields(self, data: RobotGrid, rng: random.Random, form: str) -> dict[str, Any]:
@@ -184,16 +182,14 @@ class GridWorld(Teacher[RobotGrid]):
         """
         fields = self._fields(data, rng, "states")
         claim = answer.strip("[]").replace(",", "")
-        return Step(
-            words=rng.choice(
-                [
-                    "I walk the moves once more and see whether an obstacle is hit or a goal is "
-                    "left.",
-                    "Walking the plan shows whether it stays on free cells, visits all "
-                    f"{data.goals} goals and needs at most {data.limit} moves.",
-                ]
-            ),
-            code=script(code, **fields | {"claim": claim, "limit": data.limit}),
+        return step(
+            rng,
+            [
+                "I walk the moves once more and see whether an obstacle is hit or a goal is left.",
+                "Walking the plan shows whether it stays on free cells, visits all "
+                f"{data.goals} goals and needs at most {data.limit} moves.",
+            ],
+            script(code, **fields | {"claim": claim, "limit": data.limit}),
         )
 
     @override
@@ -205,14 +201,13 @@ class GridWorld(Teacher[RobotGrid]):
             print(cell, [len(paths[cell][goal]) for goal in $goals])
         """
         )
-        return Step(
-            words=rng.choice(
-                [
-                    f"First the distances from the robot and between the {data.goals} goals.",
-                    "I begin with the table of the shortest distances to each goal.",
-                ]
-            ),
-            code=script(code, **self._fields(data, rng, "states")),
+        return step(
+            rng,
+            [
+                f"First the distances from the robot and between the {data.goals} goals.",
+                "I begin with the table of the shortest distances to each goal.",
+            ],
+            script(code, **self._fields(data, rng, "states")),
         )
 
     @override

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import pick, script
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import pick, read, script, step
 
 _NUMBERS: Final = re.compile(r"Make ([0-9]+) out of these [0-9]+ numbers: ([0-9, ]+)\n")
 
@@ -135,9 +135,7 @@ class Game24(Teacher[Numbers]):
 
     @override
     def parse(self, question: str) -> Numbers:
-        found = _NUMBERS.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no numbers and target")
+        found = read(_NUMBERS, question)
         return Numbers(tuple(map(int, found[2].split(","))), int(found[1]))
 
     def _fields(self, data: Numbers, rng: random.Random) -> dict[str, Any]:
@@ -183,16 +181,14 @@ class Game24(Teacher[Numbers]):
             print(value)
             print(used == sorted($listed) and value == $target)
         """
-        return Step(
-            words=rng.choice(
-                [
-                    "I evaluate the formula exactly and compare the numbers in it with the "
-                    "given ones.",
-                    f"The formula must use {', '.join(map(str, data.numbers))} once each and give "
-                    f"{data.target}.",
-                ]
-            ),
-            code=script(code, **self._fields(data, rng) | {"claim": answer}),
+        return step(
+            rng,
+            [
+                "I evaluate the formula exactly and compare the numbers in it with the given ones.",
+                f"The formula must use {', '.join(map(str, data.numbers))} once each and give "
+                f"{data.target}.",
+            ],
+            script(code, **self._fields(data, rng) | {"claim": answer}),
         )
 
     @override
@@ -203,14 +199,13 @@ class Game24(Teacher[Numbers]):
             for a, b in combinations($listed, 2):
                 print(a, b, "->", a + b, abs(a - b), a * b, f"{max(a, b)}/{min(a, b)}")
         """
-        return Step(
-            words=rng.choice(
-                [
-                    f"First a look at what pairs of the {len(data.numbers)} numbers give.",
-                    f"Which pairs come near {data.target} or one of its divisors?",
-                ]
-            ),
-            code=script(code, **self._fields(data, rng)),
+        return step(
+            rng,
+            [
+                f"First a look at what pairs of the {len(data.numbers)} numbers give.",
+                f"Which pairs come near {data.target} or one of its divisors?",
+            ],
+            script(code, **self._fields(data, rng)),
         )
 
     @override

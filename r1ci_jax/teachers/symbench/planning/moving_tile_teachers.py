@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import pick, script
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import pick, read, script, step
 
 Grid = list[list[int]]
 
@@ -145,9 +145,7 @@ class Tile2048(Teacher[TilePath]):
 
     @override
     def parse(self, question: str) -> TilePath:
-        found = _TILE.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no grid with steps")
+        found = read(_TILE, question)
         grid = [[int(value) for value in line.split(",")] for line in found[1].splitlines()]
         return TilePath(grid, int(found[2]), int(found[3]), found[4])
 
@@ -218,16 +216,15 @@ class Tile2048(Teacher[TilePath]):
             )
             print(shape and total and fits)
         """
-        return Step(
-            words=rng.choice(
-                [
-                    "Every cell that the tile crossed must be empty at the end, except the last, "
-                    "which holds the sum of what was there; the others must be unchanged.",
-                    "I check it another way: the sum of all tiles stays, crossed cells are "
-                    "empty, the tile holds all that it merged, and the other cells are as before.",
-                ]
-            ),
-            code=script(code, claim=answer, **self._fields(data, rng)),
+        return step(
+            rng,
+            [
+                "Every cell that the tile crossed must be empty at the end, except the last, "
+                "which holds the sum of what was there; the others must be unchanged.",
+                "I check it another way: the sum of all tiles stays, crossed cells are "
+                "empty, the tile holds all that it merged, and the other cells are as before.",
+            ],
+            script(code, claim=answer, **self._fields(data, rng)),
         )
 
     @override
@@ -246,15 +243,14 @@ class Tile2048(Teacher[TilePath]):
                     $r, $c = $nr, $nc
                 print($m, "-> row", $r + 1, "column", $c + 1, "value", $grid[$r][$c])
         """
-        return Step(
-            words=rng.choice(
-                [
-                    f"I watch the first {count} steps before I do them all.",
-                    f"First a look at steps {data.moves[:count]}, to see that moving, merging and "
-                    "blocking are understood.",
-                ]
-            ),
-            code=script(code, first=data.moves[:count], **self._fields(data, rng)),
+        return step(
+            rng,
+            [
+                f"I watch the first {count} steps before I do them all.",
+                f"First a look at steps {data.moves[:count]}, to see that moving, merging and "
+                "blocking are understood.",
+            ],
+            script(code, first=data.moves[:count], **self._fields(data, rng)),
         )
 
     @override

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import pick, quote, rows_literal, script
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import pick, quote, read, rows_literal, script, step
 
 _BOARD: Final = re.compile(r"X a blocked cell and a point a free cell:\n\n([QX.\n]+)\n\n")
 
@@ -117,9 +117,7 @@ class EightQueens(Teacher[tuple[str, ...]]):
 
     @override
     def parse(self, question: str) -> tuple[str, ...]:
-        found = _BOARD.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no board of queens")
+        found = read(_BOARD, question)
         return tuple(found[1].split())
 
     def _fields(self, data: tuple[str, ...], rng: random.Random) -> dict[str, Any]:
@@ -169,16 +167,15 @@ class EightQueens(Teacher[tuple[str, ...]]):
             print(peace and allowed and given <= set($queens) and len($queens) == len($board))
         """
         claim = [tuple(map(int, cell.split())) for cell in answer.split(",")]
-        return Step(
-            words=rng.choice(
-                [
-                    "Every pair of queens has to be free of attack, the given ones kept and no "
-                    "blocked cell used; I test each of these.",
-                    f"I check all pairs of the {len(data)} queens, the blocked cells and the given "
-                    "queens.",
-                ]
-            ),
-            code=script(code, **self._fields(data, rng) | {"claim": claim}),
+        return step(
+            rng,
+            [
+                "Every pair of queens has to be free of attack, the given ones kept and no "
+                "blocked cell used; I test each of these.",
+                f"I check all pairs of the {len(data)} queens, the blocked cells and the given "
+                "queens.",
+            ],
+            script(code, **self._fields(data, rng) | {"claim": claim}),
         )
 
     @override
@@ -194,14 +191,13 @@ class EightQueens(Teacher[tuple[str, ...]]):
                 ]
                 print(r, open_columns)
         """
-        return Step(
-            words=rng.choice(
-                [
-                    "First I list which columns of each row the given queens and the blocks leave.",
-                    "How much freedom is there? I look at the open cells of each row.",
-                ]
-            ),
-            code=script(code, **self._fields(data, rng)),
+        return step(
+            rng,
+            [
+                "First I list which columns of each row the given queens and the blocks leave.",
+                "How much freedom is there? I look at the open cells of each row.",
+            ],
+            script(code, **self._fields(data, rng)),
         )
 
     @override
