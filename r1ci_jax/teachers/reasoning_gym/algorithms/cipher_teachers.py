@@ -114,13 +114,15 @@ class CaesarCipher(TextTeacher):
     }
     exploring = (
         (
-            "One word is enough to see the rotation; I take the longest one.",
-            'The longest word, "$longest", will look English under one rotation only.',
+            "First the most frequent letters; E, T, A or O should be behind them.",
+            "Of the $count letters I look at the commonest, and which rotation would make them E.",
         ),
         """
-        word = "$longest"
-        for $shift in range(1, 26):
-            print($shift, "".join(chr((ord(ch) - 65 - $shift) % 26 + 65) for ch in word))
+        from collections import Counter
+
+        $cipher = "$data"
+        for letter, n in Counter($cipher.replace(" ", "")).most_common(4):
+            print(letter, n, "rotation if it is E:", (ord(letter) - ord("E")) % 26)
         """,
     )
     slip = (
@@ -143,8 +145,7 @@ class CaesarCipher(TextTeacher):
 
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        longest = max(data.split(), key=len)
-        return {"data": data, "longest": longest, "count": len(data.replace(" ", ""))}
+        return {"data": data, "count": len(data.replace(" ", ""))}
 
     @override
     def openings(self, data: str) -> Sequence[str]:

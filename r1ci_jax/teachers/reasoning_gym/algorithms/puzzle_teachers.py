@@ -410,12 +410,18 @@ class GraphColor(TemplateTeacher[Graph]):
         """,
     )
     slip = (
-        ("I alternate two colors along the vertices.", "Even vertices get one color, odd another."),
+        (
+            "All start with one color; I go through the edges and repair each that joins equals.",
+            "One pass over the edges: wherever both ends agree, the second gets another color.",
+        ),
         """
         import json
 
-        n, palette = $n, $palette
-        $color = {v: palette[v % 2] for v in range(n)}
+        $edges = $links
+        $color = dict.fromkeys(range($n), $first)
+        for a, b in $edges:
+            if $color[a] == $color[b]:
+                $color[b] = next(c for c in $palette if c != $color[a])
         print(json.dumps($color))
         """,
     )
@@ -435,12 +441,17 @@ class GraphColor(TemplateTeacher[Graph]):
             "n": len(data.vertices),
             "links": wrap_items([str(edge) for edge in data.edges], "[", "]"),
             "palette": list(data.colors),
+            "first": data.colors[0],
             "allowed": set(data.colors),
         }
 
     @override
     def first_attempt(self, data: Graph, rng: random.Random) -> Step | None:
-        clash = any((a - b) % 2 == 0 for a, b in data.edges)
+        color = dict.fromkeys(data.vertices, data.colors[0])
+        for a, b in data.edges:
+            if color[a] == color[b]:
+                color[b] = next((c for c in data.colors if c != color[a]), color[a])
+        clash = any(color[a] == color[b] for a, b in data.edges)
         return super().first_attempt(data, rng) if clash and len(data.colors) > 1 else None
 
     @override

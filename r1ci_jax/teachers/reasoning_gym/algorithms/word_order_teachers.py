@@ -81,7 +81,7 @@ class RansomNote(TemplateTeacher[Note]):
     exploring = (
         (
             "First I look at the letters which the note needs most.",
-            "Need and supply of the first few letters, the most frequent ones of the note first.",
+            "I begin with need and supply of the most frequent letters of the note.",
         ),
         """
         from collections import Counter
