@@ -76,7 +76,6 @@ _BACKTRACKING = """
     $jars_name = $jars
     $tuples
 
-
     def allowed($order):
         # Test each rule as soon as the jars it speaks of are placed.
         $place = {jar: number for number, jar in enumerate($order, start=1)}
@@ -95,7 +94,6 @@ _BACKTRACKING = """
                 return False
         return True
 
-
     def extend($order):
         if len($order) == len($jars_name):
             return $order
@@ -104,7 +102,6 @@ _BACKTRACKING = """
                 if result := extend($order + jar):
                     return result
         return None
-
 
     print(*extend(""), sep=",")
 """
@@ -119,7 +116,6 @@ _DOMAINS = """
     free = {jar: set(range(1, len(jars) + 1)) for jar in jars}
     $unary
 
-
     def search():
         if len($place) == len(jars):
             return True
@@ -132,7 +128,6 @@ _DOMAINS = """
                     return True
             del $place[jar]
         return False
-
 
     search()
     print(",".join(sorted($place, key=$place.get)))

@@ -27,12 +27,10 @@ class Sudoku:
 _FEWEST_CHOICES = """
     $given
 
-
     def choices(r, c):
         top, left = r // 3 * 3, c // 3 * 3
         box = {digit for row in $grid[top : top + 3] for digit in row[left : left + 3]}
         return set("123456789") - set($grid[r]) - {row[c] for row in $grid} - box
-
 
     def $solve():
         empty = [(r, c) for r in range(9) for c in range(9) if $grid[r][c] == "."]
@@ -47,7 +45,6 @@ _FEWEST_CHOICES = """
         $grid[r][c] = "."
         return False
 
-
     $solve()
     for row in $grid:
         print("".join(row))
@@ -58,16 +55,13 @@ _UNIT_SETS = """
     $given
     left = defaultdict(lambda: set("123456789"))  # digits that a row, column or box still lacks
 
-
     def units(r, c):
         return [left["row", r], left["column", c], left["box", r // 3, c // 3]]
-
 
     cells = [(r, c) for r in range(9) for c in range(9)]
     for r, c in cells:
         for unit in units(r, c):
             unit.discard($grid[r][c])
-
 
     def $solve(empty):
         if not empty:
@@ -82,7 +76,6 @@ _UNIT_SETS = """
             for unit in units(r, c):
                 unit.add(digit)
         return False
-
 
     $solve({(r, c) for r, c in cells if $grid[r][c] == "."})
     print("\\n".join(map("".join, $grid)))
@@ -103,7 +96,6 @@ _EXACT_COVER = """
         for need in needs:
             demands.setdefault(need, set()).add(place)
 
-
     def $solve(open_demands):
         if not open_demands:
             return []
@@ -113,7 +105,6 @@ _EXACT_COVER = """
             if (found := $solve(rest)) is not None:
                 return [place, *found]
 
-
     digits = "".join(d for r, c, d in sorted($solve(demands)))
     for start in range(0, 81, 9):
         print(digits[start : start + 9])
@@ -121,7 +112,6 @@ _EXACT_COVER = """
 _TEXT_SEARCH = """
     $given
     cells = "".join(map("".join, $grid))
-
 
     def options(cells, i):
         seen = {
@@ -131,7 +121,6 @@ _TEXT_SEARCH = """
         }
         return sorted(set("123456789") - seen)
 
-
     def $solve(cells):
         empty = [i for i in range(81) if cells[i] == "."]
         if not empty:
@@ -140,7 +129,6 @@ _TEXT_SEARCH = """
         for digit in options(cells, i):
             if found := $solve(cells[:i] + digit + cells[i + 1 :]):
                 return found
-
 
     solved = $solve(cells)
     print(*[solved[i : i + 9] for i in range(0, 81, 9)], sep="\\n")
