@@ -101,6 +101,10 @@ class SamplerConfig(Checked, section="sampler"):
     `cache_length` is 512 at most and `cache_tokens` is 0."""
     chunk_steps: Count = 16
     """Decode steps per device call."""
+    speculative_tokens: Natural = 0
+    """Tokens per decode step that are guessed from the trajectory's own text and verified in the
+    same pass (prompt lookup). What is sampled is the same without; it pays where few rows are
+    decoded and the text repeats itself. 0: none."""
     prefill_buckets: Ascending = (16, 32, 64, 128)
     """Padded lengths of an input in tokens; a longer input takes several prefill calls."""
     prefill_rows: Count = 16

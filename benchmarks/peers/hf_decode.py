@@ -1,7 +1,8 @@
 """Measure Hugging Face `generate` on torch at temperature 1 over the full vocabulary.
 
-`{"batch": 16, "prompt": 64, "new": 64}` is answered with tokens per second. The time of the first
-token is that of the streamer's first call, so decode alone and the full call come from one run.
+`{"prompts": [64, 64], "new": 64}` is answered with tokens per second. Shorter prompts are padded on
+the left. The time of the first token is that of the streamer's first call, so decode alone and the
+full call come from one run. The cache grows with the rows.
 """
 
 # pyright: reportMissingImports=false
@@ -9,6 +10,7 @@ token is that of the streamer's first call, so decode alone and the full call co
 
 import functools
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import hf_model
@@ -37,15 +39,18 @@ def model() -> Any:
     return hf_model.build("smollm2").eval()
 
 
-def generate(batch: int, prompt: int, new: int) -> tuple[float, float]:
+def generate(prompts: Sequence[int], new: int) -> tuple[float, float]:
     """Return the seconds until the first token and until the last."""
-    tokens_BT = torch.randint(1, model().config.vocab_size, (batch, prompt))
+    width = max(prompts)
+    tokens_BT = torch.randint(1, model().config.vocab_size, (len(prompts), width))
+    padding_B1 = width - torch.tensor(prompts)[:, None]
+    mask_BT = (torch.arange(width)[None, :] >= padding_B1).long()
     clock = Clock()
     began = time.perf_counter()
     with torch.inference_mode():
         output_BT = model().generate(
             tokens_BT,
-            attention_mask=torch.ones_like(tokens_BT),
+            attention_mask=mask_BT,
             max_new_tokens=new,
             min_new_tokens=new,
             do_sample=True,
@@ -56,26 +61,26 @@ def generate(batch: int, prompt: int, new: int) -> tuple[float, float]:
             pad_token_id=0,
             streamer=clock,
         )
-    assert output_BT.shape == (batch, prompt + new), "another number of tokens than asked for"
+    assert output_BT.shape == (len(prompts), width + new), "another number of tokens"
     assert len(clock.seconds) == 1 + new, "the streamer is not called once a position"
     return clock.seconds[1] - began, time.perf_counter() - began
 
 
 @functools.cache
-def warm_up(batch: int, prompt: int) -> None:
+def warm_up(prompts: tuple[int, ...]) -> None:
     """Warm up allocators and thread pools at this batch, for any number of new tokens."""
-    generate(batch, prompt, 4)
+    generate(prompts, 4)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Answer with one call of `generate`."""
-    batch, prompt, new = request["batch"], request["prompt"], request["new"]
-    warm_up(batch, prompt)
-    first, last = generate(batch, prompt, new)
+    prompts, new = tuple(request["prompts"]), request["new"]
+    warm_up(prompts)
+    first, last = generate(prompts, new)
     return {
-        "decode_tokens_per_s": batch * (new - 1) / (last - first),
+        "decode_tokens_per_s": len(prompts) * (new - 1) / (last - first),
         "call_seconds": last,
-        "call_tokens_per_s": batch * new / last,
+        "call_tokens_per_s": len(prompts) * new / last,
     }
 
 

@@ -1,8 +1,8 @@
 """Measure google-tunix's own sampler at temperature 1 over the full vocabulary.
 
-`{"batch": 16, "prompt": 64, "new": 64}` is answered with tokens per second. The sampler's call is
-one jitted prefill, which samples the first token, and one jitted loop for the others; both are
-timed inside the full call.
+`{"prompts": [64, 64], "new": 64, "capacity": 128}` is answered with tokens per second. A call of
+the sampler is one jitted prefill, which samples the first token, and one jitted loop for the
+others; both are timed inside the full call. Its cache has `capacity` tokens a row.
 """
 
 # pyright: reportMissingImports=false
@@ -11,7 +11,7 @@ timed inside the full call.
 import functools
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -27,15 +27,12 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 class Rows:
-    """Tokenizer whose texts are row numbers, so that prompts have an exact length."""
-
-    def __init__(self, prompt: int) -> None:
-        self.prompt = prompt
+    """Tokenizer whose texts are row numbers and lengths, so that prompts have an exact length."""
 
     def encode(self, text: str, **_: Any) -> list[int]:
         """Return random ids that are neither padding nor the end of text."""
-        generator = np.random.default_rng(int(text))
-        return generator.integers(1, SHAPE.vocab, self.prompt).tolist()
+        row, length = map(int, text.split())
+        return np.random.default_rng(row).integers(1, SHAPE.vocab, length).tolist()
 
     def decode(self, ids: list[int], **_: Any) -> str:
         """Return a text that is not used."""
@@ -75,52 +72,53 @@ def model() -> Any:
 
 
 @functools.cache
-def sampler(prompt: int, new: int) -> Sampler:
-    """Make a sampler whose cache has exactly the length of a row."""
+def sampler(capacity: int) -> Sampler:
+    """Make a sampler whose cache has rows of this many tokens."""
     cache = CacheConfig(
-        cache_size=prompt + new,
+        cache_size=capacity,
         num_layers=SHAPE.layers,
         num_kv_heads=SHAPE.kv_heads,
         head_dim=SHAPE.head_dim,
     )
-    built = Sampler(model(), Rows(prompt), cache)
+    built = Sampler(model(), Rows(), cache)
     built._compiled_prefill_fn = Timed(built._compiled_prefill_fn)  # else the loop waits for it
     built._compiled_decode_fn = Timed(built._compiled_decode_fn)
     return built
 
 
-def generate(batch: int, prompt: int, new: int, seed: int) -> tuple[float, float]:
+def generate(prompts: Sequence[int], new: int, capacity: int, seed: int) -> tuple[float, float]:
     """Return the seconds of the loop after the first token, and of the full call."""
-    chosen = sampler(prompt, new)
+    chosen = sampler(capacity)
     began = time.perf_counter()
     output = chosen(
-        [str(row) for row in range(batch)],
+        [f"{row} {length}" for row, length in enumerate(prompts)],
         max_generation_steps=new,
-        max_prompt_length=prompt,
+        max_prompt_length=max(prompts),
         temperature=1.0,
         top_p=1.0,
         seed=seed,
     )
     seconds = time.perf_counter() - began
-    assert [len(tokens) for tokens in output.tokens] == [new] * batch, "a row ended early"
+    assert [len(tokens) for tokens in output.tokens] == [new] * len(prompts), "a row ended early"
     return chosen._compiled_decode_fn.seconds, seconds
 
 
 @functools.cache
-def warm_up(batch: int, prompt: int, new: int) -> None:
+def warm_up(prompts: tuple[int, ...], new: int, capacity: int) -> None:
     """Compile for these sizes; the programs depend on all three."""
-    generate(batch, prompt, new, 0)
+    generate(prompts, new, capacity, 0)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Answer with one call of the sampler."""
-    batch, prompt, new = request["batch"], request["prompt"], request["new"]
-    warm_up(batch, prompt, new)
-    decode_seconds, call_seconds = generate(batch, prompt, new, time.time_ns() % 2**31)
+    prompts, new, capacity = tuple(request["prompts"]), request["new"], request["capacity"]
+    warm_up(prompts, new, capacity)
+    seed = time.time_ns() % 2**31
+    decode_seconds, call_seconds = generate(prompts, new, capacity, seed)
     return {
-        "decode_tokens_per_s": batch * (new - 1) / decode_seconds,
+        "decode_tokens_per_s": len(prompts) * (new - 1) / decode_seconds,
         "call_seconds": call_seconds,
-        "call_tokens_per_s": batch * new / call_seconds,
+        "call_tokens_per_s": len(prompts) * new / call_seconds,
     }
 
 

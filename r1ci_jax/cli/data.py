@@ -157,7 +157,13 @@ def _stats(args: argparse.Namespace) -> int:
     if not names:
         raise UserError(f"{args.where} holds no datasets; build them first (r1ci data build EXP)")
     tokenizer = args.tokenizer or _own_tokenizer(data_dir.parent)
-    count = _counter(tokenizer) if tokenizer else None
+    try:
+        count = _counter(tokenizer) if tokenizer else None
+    except UserError:
+        if args.tokenizer:
+            raise
+        progress.warn(f"{tokenizer} cannot be reached: lengths are in characters")
+        tokenizer = count = None
     if args.teachers:
         print(coverage.render_markdown(data_dir.parent / "demonstrations", count or len), end="")
         return 0
@@ -226,7 +232,7 @@ def _print(
     print(
         f"lengths of the question in tokens of {tokenizer}"
         if tokenizer
-        else "lengths in characters: the run has no tokenizer yet; name one by --tokenizer"
+        else "lengths in characters: the run's tokenizer is not here; name one by --tokenizer"
     )
     for kind, count in kinds.items():
         print(f"{kind:<36}{count:>6}")

@@ -20,6 +20,9 @@ from r1ci_jax.model.quantization import MaybeInt8
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
+LONGEST_BLOCK, SHORTEST_BLOCK = 64, 16
+"""Positions that are read at a time, if a number between these divides a page."""
+
 type Pair = tuple[MaybeInt8, MaybeInt8]
 """Keys and values of one layer, [K, U, W, H] each; in int8 with one scale [K, U, W]."""
 
@@ -87,6 +90,22 @@ def _extend_local(
     return _attend(q_RTNH, (k_KUWH, v_KUWH), positions_RT, pages_RJ), (k_KUWH, v_KUWH)
 
 
+def _in_blocks(pair: Pair, pages_RJ: jax.Array) -> tuple[Pair, jax.Array]:
+    """See long pages as several short ones, which stay in the processor's cache when read."""
+    width = pair[0].shape[2]
+    block = max(size for size in range(1, LONGEST_BLOCK + 1) if width % size == 0)
+    if block < SHORTEST_BLOCK:
+        return pair, pages_RJ
+    count = width // block
+
+    def split(pool: jax.Array) -> jax.Array:
+        kv_heads, num_pages, _, *rest = pool.shape
+        return pool.reshape(kv_heads, num_pages * count, block, *rest)
+
+    blocks_RJM = pages_RJ[:, :, None] * count + jnp.arange(count)[None, None, :]
+    return jax.tree.map(split, pair), blocks_RJM.reshape(len(pages_RJ), -1)
+
+
 def _write(
     pool: MaybeInt8, new_RTKH: jax.Array, positions_RT: jax.Array, pages_RJ: jax.Array
 ) -> MaybeInt8:
@@ -138,6 +157,8 @@ def _attend(
     q_RTNH: jax.Array, pair: Pair, positions_RT: jax.Array, pages_RJ: jax.Array | None
 ) -> jax.Array:
     """Attend to the positions up to each token's own, with a running softmax in float32."""
+    if pages_RJ is not None:
+        pair, pages_RJ = _in_blocks(pair, pages_RJ)
     rows, tokens, query_heads, head_dim = q_RTNH.shape
     kv_heads, _, width, _ = pair[0].shape
     groups = query_heads // kv_heads

@@ -22,7 +22,7 @@ from jax.typing import DTypeLike
 from r1ci_jax.config import Quantization, SamplingParams
 from r1ci_jax.model import kv_cache, paged_attention, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
-from r1ci_jax.sampling import token_sampling
+from r1ci_jax.sampling import speculation, token_sampling
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import rules
 
@@ -44,6 +44,8 @@ class SlotState(NamedTuple):
     """The slot may still sample this many tokens."""
     key_S: jax.Array
     """PRNG key of the trajectory in the slot."""
+    history_SC: jax.Array
+    """Token at each position up to the pending one; [S, 0] without speculation."""
     sampling: token_sampling.SamplingArrays
     """Sampling parameters of the slot's trajectory."""
 
@@ -67,6 +69,8 @@ class DecodedChunk(NamedTuple):
     """True for slots that have not paused."""
     stop_S: jax.Array
     """`StopTable.stop_A` of the automaton's state after the last token."""
+    steps: jax.Array
+    """Decode steps that were taken."""
 
 
 def init_slots(
@@ -76,8 +80,9 @@ def init_slots(
     page_length: int,
     dtype: DTypeLike,
     storage: Quantization = "none",
+    history: int = 0,
 ) -> SlotState:
-    """Create empty, inactive slots and a cache of so many pages."""
+    """Create empty, inactive slots, a cache of so many pages, and `history` tokens per slot."""
     zeros_S = jnp.zeros((slots,), jnp.int32)
     return SlotState(
         cache=kv_cache.init_cache(config, pages, page_length, dtype, storage),
@@ -87,8 +92,17 @@ def init_slots(
         active_S=jnp.zeros((slots,), bool),
         budget_S=jnp.zeros_like(zeros_S),
         key_S=jax.random.split(jax.random.key(0), slots),
+        history_SC=jnp.zeros((slots, history), jnp.int32),
         sampling=token_sampling.SamplingArrays.from_params([SamplingParams()] * slots),
     )
+
+
+class _Verified(NamedTuple):
+    """Tokens of one decode step: the first T of them that are emitted are a slot's next ones."""
+
+    tokens_ST: jax.Array
+    logprobs_ST: jax.Array
+    is_emitted_ST: jax.Array
 
 
 def decode_chunk(
@@ -101,18 +115,20 @@ def decode_chunk(
     steps: int,
     length: int,
     stop_token_ids: tuple[int, ...],
+    num_guesses: int = 0,
 ) -> tuple[SlotState, DecodedChunk]:
-    """Decode up to `steps` tokens in every active slot; stop early when no slot is active.
+    """Take up to `steps` decode steps in every active slot; stop early when no slot is active.
 
+    A step yields a token, and one more for each of up to `num_guesses` verified guesses.
     `pages_SJ` has pages for all that an active slot can write; None: slot s has page s alone. A row
     is full at `length` tokens.
     """
-    slots = state.pending_S.shape[0]
+    slots, width = state.pending_S.shape[0], 1 + num_guesses
+    row_S1 = jnp.arange(slots)[:, None]
 
     def step(carry):
-        step_index, state, tokens_ES, logprobs_ES, count_S = carry
-        active_S = state.active_S
-        state, token_S, logprob_S = _step(
+        step_index, state, tokens_SE, logprobs_SE, count_S = carry
+        state, verified = _step(
             state,
             weights,
             table,
@@ -120,31 +136,30 @@ def decode_chunk(
             config=config,
             length=length,
             stop_token_ids=stop_token_ids,
+            num_guesses=num_guesses,
         )
-        # A slot that is active now was active in all earlier steps; its next column is step_index.
-        tokens_ES = tokens_ES.at[step_index].set(jnp.where(active_S, token_S, 0))
-        logprobs_ES = logprobs_ES.at[step_index].set(jnp.where(active_S, logprob_S, 0.0))
-        return step_index + 1, state, tokens_ES, logprobs_ES, count_S + active_S
+        at_ST = count_S[:, None] + jnp.arange(width)[None, :]
+        at_ST = jnp.where(verified.is_emitted_ST, at_ST, steps * width)
+        tokens_SE = tokens_SE.at[row_S1, at_ST].set(verified.tokens_ST, mode="drop")
+        logprobs_SE = logprobs_SE.at[row_S1, at_ST].set(verified.logprobs_ST, mode="drop")
+        count_S += verified.is_emitted_ST.sum(axis=1)
+        return step_index + 1, state, tokens_SE, logprobs_SE, count_S
 
     def continues(carry):
         step_index, state, *_ = carry
         return (step_index < steps) & state.active_S.any()
 
-    start = (
-        jnp.int32(0),
-        state,
-        jnp.zeros((steps, slots), jnp.int32),
-        jnp.zeros((steps, slots), jnp.float32),
-        jnp.zeros((slots,), jnp.int32),
-    )
-    _, state, tokens_ES, logprobs_ES, count_S = jax.lax.while_loop(continues, step, start)
+    none_SE = jnp.zeros((slots, steps * width), jnp.int32)
+    start = (jnp.int32(0), state, none_SE, none_SE.astype(jnp.float32), none_SE[:, 0])
+    num_steps, state, tokens_SE, logprobs_SE, count_S = jax.lax.while_loop(continues, step, start)
     chunk = DecodedChunk(
-        tokens_SE=tokens_ES.T,
-        logprobs_SE=logprobs_ES.T,
+        tokens_SE=tokens_SE,
+        logprobs_SE=logprobs_SE,
         count_S=count_S,
         # Copy, as the state is donated to the next call and the host may read the chunk later.
         active_S=jnp.copy(state.active_S),
         stop_S=table.stop_A[state.automaton_S],
+        steps=num_steps,
     )
     return state, chunk
 
@@ -158,43 +173,92 @@ def _step(
     config: Qwen2Config,
     length: int,
     stop_token_ids: tuple[int, ...],
-) -> tuple[SlotState, jax.Array, jax.Array]:
-    """Feed each active slot's pending token; also return sampled tokens and log-probabilities.
+    num_guesses: int,
+) -> tuple[SlotState, _Verified]:
+    """Feed each active slot's pending token and the guesses after it, and sample at all of them.
 
-    The values returned for the other slots are meaningless, and the state of those is unchanged.
+    The state of slots that are not active is unchanged.
     """
-    active_S = state.active_S
     vocab = table.next_state_AV.shape[1]
     capacity = state.cache[0][0].shape[2] * (1 if pages_SJ is None else pages_SJ.shape[1])
-    feed_S1 = jnp.where(active_S, state.position_S, capacity)[:, None]
-    x_S1D, cache = kv_cache.extend(
-        config, weights, state.cache, state.pending_S[:, None], feed_S1, pages_SJ
+    tokens_ST, num_fed_S = state.pending_S[:, None], jnp.ones_like(state.pending_S)
+    if num_guesses:
+        guess_SD, known_S = speculation.guess(state.history_SC, state.position_S, num_guesses)
+        tokens_ST = jnp.concatenate([tokens_ST, guess_SD], axis=1)
+        # Neither the budget nor the row's length lets a slot sample behind its last tokens.
+        room_S = jnp.minimum(state.budget_S, length - 1 - state.position_S)
+        num_fed_S = jnp.minimum(1 + known_S, room_S)
+    offset_T = jnp.arange(1 + num_guesses)
+    is_fed_ST = state.active_S[:, None] & (offset_T[None, :] < num_fed_S[:, None])
+    at_ST = state.position_S[:, None] + offset_T[None, :]
+    x_STD, cache = kv_cache.extend(
+        config, weights, state.cache, tokens_ST, jnp.where(is_fed_ST, at_ST, capacity), pages_SJ
     )
     # Checkpoints have more embeddings than the tokenizer has tokens; the rest is never sampled.
-    logits_SV = kv_cache.logits(config, weights, x_S1D[:, 0])[:, :vocab]
-    position_S = state.position_S + 1
-    token_S, logprob_S = token_sampling.sample(logits_SV, state.key_S, position_S, state.sampling)
+    logits_STV = kv_cache.logits(config, weights, x_STD)[:, :, :vocab]
+    sampled_ST, logprobs_ST = _sample(logits_STV, at_ST + 1, state)
+    # A guess holds if it is what was sampled before it, and all guesses before it hold.
+    holds_ST = jnp.pad(
+        tokens_ST[:, 1:] == sampled_ST[:, :-1], ((0, 0), (1, 0)), constant_values=True
+    )
+    is_reached_ST = is_fed_ST & jnp.cumprod(holds_ST, axis=1).astype(bool)
+    state = state._replace(cache=cache)
+    emitted = []
+    for place in range(1 + num_guesses):
+        is_emitted_S = state.active_S & is_reached_ST[:, place]
+        emitted.append(is_emitted_S)
+        state = _advance(state, sampled_ST[:, place], is_emitted_S, table, length, stop_token_ids)
+    is_emitted_ST = jnp.stack(emitted, axis=1)
+    if num_guesses:
+        row_S1 = jnp.arange(len(at_ST))[:, None]
+        at_ST = jnp.where(is_emitted_ST, at_ST + 1, length)
+        history_SC = state.history_SC.at[row_S1, at_ST].set(sampled_ST, mode="drop")
+        state = state._replace(history_SC=history_SC)
+    return state, _Verified(sampled_ST, logprobs_ST, is_emitted_ST)
+
+
+def _sample(
+    logits_STV: jax.Array, position_ST: jax.Array, state: SlotState
+) -> tuple[jax.Array, jax.Array]:
+    """Sample a token at each position, and return their log-probabilities, [S, T] both."""
+    slots, tokens, vocab = logits_STV.shape
+    key_X, sampling = jax.tree.map(
+        lambda x: jnp.repeat(x, tokens, axis=0), (state.key_S, state.sampling)
+    )
+    token_X, logprob_X = token_sampling.sample(
+        logits_STV.reshape(slots * tokens, vocab), key_X, position_ST.reshape(-1), sampling
+    )
+    return token_X.reshape(slots, tokens), logprob_X.reshape(slots, tokens)
+
+
+def _advance(
+    state: SlotState,
+    token_S: jax.Array,
+    is_emitted_S: jax.Array,
+    table: StopTable,
+    length: int,
+    stop_token_ids: tuple[int, ...],
+) -> SlotState:
+    """Let slots emit a token, which then is pending, or pauses its slot."""
     automaton_S = table.next_state_AV[state.automaton_S, token_S].astype(jnp.int32)
     # There are one to five: comparing with each is cheaper than a table over the vocabulary.
-    is_stop_token_S = jnp.zeros_like(active_S)
+    is_stop_token_S = jnp.zeros_like(is_emitted_S)
     for stop_token_id in stop_token_ids:
         is_stop_token_S |= token_S == stop_token_id
-    budget_S = state.budget_S - 1
+    position_S, budget_S = state.position_S + 1, state.budget_S - 1
     continues_S = (
         (table.stop_A[automaton_S] == 0)
         & ~is_stop_token_S
         & (budget_S > 0)
         & (position_S < length - 1)
     )
-    state = state._replace(
-        cache=cache,
-        pending_S=jnp.where(active_S, token_S, state.pending_S),
-        position_S=jnp.where(active_S, position_S, state.position_S),
-        automaton_S=jnp.where(active_S, automaton_S, state.automaton_S),
-        active_S=active_S & continues_S,
-        budget_S=jnp.where(active_S, budget_S, state.budget_S),
+    return state._replace(
+        pending_S=jnp.where(is_emitted_S, token_S, state.pending_S),
+        position_S=jnp.where(is_emitted_S, position_S, state.position_S),
+        automaton_S=jnp.where(is_emitted_S, automaton_S, state.automaton_S),
+        active_S=jnp.where(is_emitted_S, continues_S, state.active_S),
+        budget_S=jnp.where(is_emitted_S, budget_S, state.budget_S),
     )
-    return state, token_S, logprob_S
 
 
 def write_layer(
@@ -246,6 +310,7 @@ class SlotUpdate(NamedTuple):
     automaton_S: jax.Array
     budget_S: jax.Array
     key_S: jax.Array
+    history_SC: jax.Array
     sampling: token_sampling.SamplingArrays
 
 
@@ -262,6 +327,7 @@ def activate(state: SlotState, entry: SlotUpdate) -> SlotState:
         active_S=put(state.active_S, jnp.ones_like(entry.slot_S, bool)),
         budget_S=put(state.budget_S, entry.budget_S),
         key_S=put(state.key_S, entry.key_S),
+        history_SC=put(state.history_SC, entry.history_SC),
         sampling=jax.tree.map(put, state.sampling, entry.sampling),
     )
 
@@ -296,7 +362,7 @@ def state_shardings(mesh: Mesh, state: SlotState) -> SlotState:
         )
 
     pages = sharding(("kv_heads", "pages", "page", "head_dim"))
-    slots = jax.tree.map(sharding(("slots",)), state._replace(cache=()))
+    slots = jax.tree.map(sharding(("slots", "time")), state._replace(cache=()))
     return slots._replace(cache=jax.tree.map(pages, state.cache))
 
 
@@ -321,7 +387,7 @@ def compile_programs(mesh: Mesh, shardings: SlotState) -> Programs:
         )
 
     state = ("state",)
-    chunk_statics = ("config", "steps", "length", "stop_token_ids")
+    chunk_statics = ("config", "steps", "length", "stop_token_ids", "num_guesses")
     return Programs(
         decode_chunk=jit(decode_chunk, (shardings, chunk), state, chunk_statics),
         embed=jit(kv_cache.embed, rows, (), ("dtype",)),

@@ -131,9 +131,15 @@ class Engine:
         self._copies: list[PageCopy] = []
         self._shared: set[int] = set()
         """Slots of staged inputs whose prompt is in the cache already."""
+        self._chunk_tokens = sampler.chunk_steps * (1 + sampler.speculative_tokens)
+        """A slot samples at most so many tokens in a chunk."""
+        self._history: list[list[int]] = [[] for _ in range(sampler.slots)]
+        """All tokens of each slot's row, as far as the host has read them."""
         self._decoding: dict[int, _Decoding] = {}
         self._chunks: collections.deque[_Chunk] = collections.deque()
         """Chunks that are dispatched and not yet read, oldest first."""
+        self.decode_steps = 0
+        """Decode steps in all chunks that were read."""
         self.prefilled_tokens = 0
         """Prefill has computed this many tokens since the engine was created."""
         self.shared_tokens = 0
@@ -176,7 +182,12 @@ class Engine:
         self.flush()
 
     def stage(self, given: SlotInput, *, spare: int = 0) -> bool:
-        """Take a slot's input if there is memory; see `_stage`."""
+        """Give a slot pages for an input and for one chunk; `flush` hands it to the device.
+
+        The row needs space for one more token. An input at position 0 starts a new row. It enters
+        only if `spare` more pages are free than it needs. Returns False if memory is short; the
+        slot has no new pages then.
+        """
         if self._stage(given, spare):
             return True
         if not self._copies:
@@ -185,16 +196,10 @@ class Engine:
         return self._stage(given, spare)
 
     def _stage(self, given: SlotInput, spare: int) -> bool:
-        """Give a slot pages for an input and for one chunk; `flush` hands it to the device.
-
-        The row needs space for one more token. An input at position 0 starts a new row. It enters
-        only if `spare` more pages are free than it needs. Returns False if memory is short; the
-        slot has no new pages then.
-        """
         last = given.position + len(given.tokens) - 1
         assert last < self.sampler.cache_length - 1, "no room in a slot"
         end = min(last + given.budget, self.sampler.cache_length - 1)
-        num_tokens = min(last + self.sampler.chunk_steps, end)
+        num_tokens = min(last + self._chunk_tokens, end)
         if given.position:
             if not self._pages.grow(given.slot, num_tokens):
                 return False
@@ -211,6 +216,7 @@ class Engine:
             if given.num_turn_tokens == 0:
                 self._pages.keep_prompt(given.slot, prompt)
         self._decoding[given.slot] = _Decoding(position=last, end=end)
+        self._history[given.slot][given.position :] = given.tokens
         self._staged.append(given)
         return True
 
@@ -244,8 +250,8 @@ class Engine:
         Returns the first slot for which there are too few, else None. `evict` then makes room.
         """
         for slot, decoding in sorted(self._decoding.items()):
-            steps = (decoding.in_flight + 1) * self.sampler.chunk_steps
-            if not self._pages.grow(slot, min(decoding.position + steps, decoding.end)):
+            ahead = (decoding.in_flight + 1) * self._chunk_tokens
+            if not self._pages.grow(slot, min(decoding.position + ahead, decoding.end)):
                 return slot
         return None
 
@@ -297,6 +303,7 @@ class Engine:
             steps=self.sampler.chunk_steps,
             length=self.sampler.cache_length,
             stop_token_ids=self._stop_token_ids,
+            num_guesses=self.sampler.speculative_tokens,
         )
         for decoding in self._decoding.values():
             decoding.in_flight += 1
@@ -310,6 +317,7 @@ class Engine:
         """
         decoded, slots = self._chunks.popleft()
         chunk = jax.device_get(decoded)
+        self.decode_steps += int(chunk.steps)
         is_sampled_SE = np.arange(chunk.logprobs_SE.shape[1]) < chunk.count_S[:, None]
         # One NaN or infinite logit makes the log-probability of the chosen token NaN.
         if not np.isfinite(chunk.logprobs_SE[is_sampled_SE]).all():
@@ -333,6 +341,8 @@ class Engine:
             decoding = slots[output.slot]
             decoding.position += len(output.tokens)
             decoding.in_flight -= 1
+            if self._decoding.get(output.slot) is decoding:
+                self._history[output.slot] += output.tokens
             if output.is_paused and self._decoding.get(output.slot) is decoding:
                 del self._decoding[output.slot]
         return outputs
@@ -446,11 +456,21 @@ class Engine:
             automaton_S=column([self._state_after(feed) for feed in inputs], 0, np.int32),
             budget_S=column([feed.budget for feed in inputs], 0, np.int32),
             key_S=decode.trajectory_keys(self._run_key, jnp.asarray(ids_S2)),
+            history_SC=self._history_rows([feed.slot for feed in inputs]),
             sampling=token_sampling.SamplingArrays.from_params(
                 [f.sampling for f in inputs] + [SamplingParams()] * padding
             ),
         )
         self._state = self._programs.activate(self._state, entry)
+
+    def _history_rows(self, slots: Sequence[int]) -> jax.Array:
+        """Return the tokens of these slots' rows, padded to [S, C]; [S, 0] without speculation."""
+        width = self.sampler.cache_length if self.sampler.speculative_tokens else 0
+        rows_SC = np.zeros((self.sampler.slots, width), np.int32)
+        for row, slot in enumerate(slots if width else ()):
+            tokens = self._history[slot]
+            rows_SC[row, : len(tokens)] = tokens
+        return jnp.asarray(rows_SC)
 
 
 def _empty_slots(
@@ -463,6 +483,7 @@ def _empty_slots(
         layout.page_length,
         jnp.dtype(sampler.dtype),
         sampler.cache_quantization,
+        history=sampler.cache_length if sampler.speculative_tokens else 0,
     )
 
 

@@ -130,6 +130,23 @@ def test_stats_count_tokens_and_say_of_which_tokenizer(
     assert f"in tokens of {run / 'tokenizer'}" in capsys.readouterr().out
 
 
+def test_stats_without_the_runs_tokenizer_count_characters_and_say_so(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    _run(capsys, "build", experiment, "--workdir", str(run), "--questions-only")
+    config = json.loads((run / "config.json").read_text())
+    config["experiment"]["model"]["tokenizer"] = str(tmp_path / "gone")
+    (run / "config.json").write_text(json.dumps(config))
+    assert main(["data", "stats", str(run)]) == 0
+    shown = capsys.readouterr()
+    assert "lengths in characters" in shown.out and "gone cannot be reached" in " ".join(
+        shown.err.split()
+    )
+    # One that was asked for by name must be there.
+    assert main(["data", "stats", str(run), "--tokenizer", str(tmp_path / "gone")]) == 2
+
+
 def test_build_with_jobs_and_a_source_with_few_questions(
     experiment: str,
     tmp_path: Path,

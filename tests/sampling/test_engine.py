@@ -335,6 +335,26 @@ def test_nothing_compiles_after_the_warm_up(make_engine, compilations: list[str]
     )
 
 
+@pytest.mark.parametrize("guesses", [1, 3])
+@pytest.mark.parametrize("temperature", [0.0, 0.2, 1.0])
+def test_speculation_changes_no_token(make_engine, guesses: int, temperature: float) -> None:
+    plain, guessing = make_engine(), make_engine(speculative_tokens=guesses)
+    options = {"temperature": temperature, "budget": 33}
+    for number in range(6):
+        # A text that repeats itself, so that there is something to look up.
+        prompt = prompt_of(number, 5) * 3
+        expected = alone(plain, feed(0, prompt, rollout_id=(number, 0), **options))
+        tokens, logprobs, stop = alone(guessing, feed(0, prompt, rollout_id=(number, 0), **options))
+        assert (tokens, stop) == (expected[0], expected[2])
+        np.testing.assert_allclose(logprobs, expected[1], atol=1e-4)
+
+
+def test_speculation_goes_on_after_a_pause_and_beside_others(make_engine) -> None:
+    plain, guessing = make_engine(), make_engine(speculative_tokens=2)
+    for number in range(8):
+        assert episode(guessing, number % 3, number) == episode(plain, number % 3, number)
+
+
 def test_members_of_a_group_share_one_prefill_whenever_they_enter(make_engine) -> None:
     prompt, engine = prompt_of(1, 12), make_engine(**WIDE)
     expected = {

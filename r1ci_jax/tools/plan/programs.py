@@ -143,6 +143,7 @@ def decode_program(setup: Setup) -> Program:
             steps=sampler.chunk_steps,
             length=sampler.cache_length,
             stop_token_ids=(setup.vocab_size - 1,),
+            num_guesses=sampler.speculative_tokens,
         ),
         step=f"one token in each of {sampler.slots} slots, {FILLED:.0%} of "
         f"{sampler.cache_length} tokens filled",
@@ -311,6 +312,7 @@ def _sampler(setup: Setup) -> _Sampler:
             layout.page_length,
             sampler.dtype,
             sampler.cache_quantization,
+            history=sampler.cache_length if sampler.speculative_tokens else 0,
         )
     )
 
