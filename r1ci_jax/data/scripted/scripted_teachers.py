@@ -37,8 +37,10 @@ Offer = Demonstration | Rejection
 
 _IN_FLIGHT: Final = 64
 """Trajectories that are written at a time: their scripts wait in the sandbox's queue."""
-_REVISIONS: Final = 6
+_REVISIONS: Final = 24
 """How often a task's demonstrations are looked through for repeated scripts and for lengths."""
+_ANEW: Final = 3
+"""How often one with a repeated script is written anew before it becomes `code`."""
 _SHORTENED: Final = 2
 """How often one is written shorter: first with the shortest script, then without words too."""
 _FAULTS: Final = 3
@@ -122,7 +124,7 @@ class ScriptedTeachers(DemonstrationSource):
             repeated = _repeated(offers)
             long = self._too_long(offers, shortened)
             shortened.update(long)
-            kind = None if revision < _REVISIONS // 2 else "code"
+            kind = None if revision < _ANEW else "code"
             planned = {number: planner.plan(number, kind=kind) for number in repeated}
             planned |= {
                 number: planner.shorter(number, has_words=shortened[number] == 1) for number in long
