@@ -94,3 +94,4 @@ def _others(value: Any, known: set[str]) -> Iterator[Any]:
         yield f"{before}{other}{after}"
         if len(match[0]) > 1:
             yield f"{before}{'q' * len(match[0])}{after}"
+            yield f"{before}{match[0][0]}{after}"
