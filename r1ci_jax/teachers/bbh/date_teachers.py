@@ -167,8 +167,10 @@ def _script(data: DateQuestion, names: _Names, *, ordinals: bool) -> str:
             lines.append(f"{name} = {source}")
         source = name
     if ordinals and not any(n for _, n in shifts):
-        lines.insert(1, f"number = {names.known}.toordinal()  # days since 12/31/0000")
-        lines[2] = f"{names.target} = date.fromordinal(number)"
+        lines[1:] = [
+            f"number = {names.known}.toordinal()  # days since 12/31/0000",
+            f"{names.target} = date.fromordinal(number)",
+        ]
     lines.append(f"print({names.target}.{_PRINT})")
     months = any(unit == "months" for unit, _ in shifts)
     days = not ordinals and any(unit == "days" and n for unit, n in shifts)
