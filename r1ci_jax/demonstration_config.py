@@ -3,7 +3,7 @@
 import dataclasses
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.ranges import Checked, Fraction, NonNegative
+from r1ci_jax.ranges import Checked, Count, Fraction, NonNegative
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,13 @@ class DemonstrationConfig(Checked, section="demonstrations"):
     multi_turn: Fraction | None = None
     """Fraction of code_agent that repair, check, two_stage and switch share, by their weights: the
     strategies with several turns or a change from words to code. None: what the weights say."""
+    max_tokens: Count = 2048
+    """Tokens of a demonstration's turns and outputs at most, without the prompt: what is longer is
+    written shorter, or rejected. They are the experiment's tokenizer's, or else estimated."""
+    median_tokens: Count = 600
+    """Length in tokens that half of a task's demonstrations may exceed: as many of the longest as
+    it takes are written again as code, with the teacher's shortest script (without words if need
+    be)."""
     words_first: Fraction = 0.7
     """Fraction of scripts that follow words; the others come at once."""
     own_mistake: Fraction = 0.5

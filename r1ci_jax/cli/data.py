@@ -251,6 +251,10 @@ def _print_demonstrations(rows: Sequence[demonstration_stats.DemonstrationStats]
             f"{row.median_length:>8}{row.max_length:>7}{row.failed_fraction:>8.1%}"
             f"{row.duplicates:>10}"
         )
+    print("strategies of the demonstrations")
+    for row in rows:
+        shown = (f"{name.removeprefix('code_agent/')} {n}" for name, n in row.strategies.items())
+        print(f"{row.task:<36}{', '.join(shown)}")
     scripts, failed = sum(r.scripts for r in rows), sum(r.failed_scripts for r in rows)
     print(
         f"{sum(row.count for row in rows)} demonstrations of {len(rows)} tasks; "

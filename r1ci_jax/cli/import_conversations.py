@@ -39,18 +39,14 @@ def add_command(commands: Any) -> None:
         help="form of the records (default: look at each)",
     )
     parser.add_argument("--workdir", type=Path, help="run directory (default runs/NAME)")
-    add_tokenizer(parser)
+    add_tokenizer(parser, "leave out what has more than sft.sequence_length tokens of this one")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(run=_import, takes_overrides=True)
 
 
-def add_tokenizer(parser: argparse._ActionsContainer) -> None:
-    """Add the option that leaves out what is too long to train on."""
-    parser.add_argument(
-        "--tokenizer",
-        metavar="DIR_OR_HUB_ID",
-        help="leave out what has more than sft.sequence_length tokens of this one",
-    )
+def add_tokenizer(parser: argparse._ActionsContainer, what: str) -> None:
+    """Add the option by whose tokens lengths are limited."""
+    parser.add_argument("--tokenizer", metavar="DIR_OR_HUB_ID", help=what)
 
 
 def new_selection(experiment: Experiment, tokenizer: str | None) -> Selection:
@@ -58,7 +54,8 @@ def new_selection(experiment: Experiment, tokenizer: str | None) -> Selection:
     fits: Callable[[Demonstration], bool] | None = None
     if tokenizer is not None:
         fits = functools.partial(_fits, tokenizers.load(tokenizer), experiment)
-    return Selection(experiment.dataset.sft_per_task, fits=fits)
+    share = experiment.demonstrations.multi_turn
+    return Selection(experiment.dataset.sft_per_task, fits=fits, multi_turn=share)
 
 
 def show(made: Made, out: Path, *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from r1ci_jax.cli import experiment_file as experiments
 from r1ci_jax.cli import import_conversations
 from r1ci_jax.config import Experiment
 from r1ci_jax.data import build, datasets
+from r1ci_jax.data.demonstration_source import Report
 from r1ci_jax.data.external import selection
 from r1ci_jax.data.external.endpoint_config import EndpointConfig
 from r1ci_jax.data.external.selection import Made, Selection
@@ -20,8 +21,6 @@ from r1ci_jax.runtime.progress import Progress
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.tasks.base import Example
-
-Report = Callable[[int, int], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,10 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     both.add_argument("--samples", type=int, metavar="N", help="trajectories to a question at most")
     both.add_argument(
+        "--keep",
+        type=int,
+        metavar="N",
+        help="model: correct trajectories of a question that are collected (default 1); of more "
+        "than a task takes, those with several turns are preferred (demonstrations.multi_turn)",
+    )
+    both.add_argument(
         "--temperatures", metavar="T,T", help="of the trajectories to a question, in a cycle"
     )
     both.add_argument("--agents", metavar="A,A", help="ways of answering (default code_agent)")
-    import_conversations.add_tokenizer(both)
     endpoint = parser.add_argument_group("teacher endpoint")
     endpoint.add_argument("--url", help=f"address up to the version (default {EndpointConfig.url})")
     endpoint.add_argument(
@@ -83,96 +88,84 @@ def endpoint_config(args: argparse.Namespace) -> EndpointConfig:
     return EndpointConfig(**given, send_stop=not args.no_stop)
 
 
-def teach(
-    args: argparse.Namespace,
-    experiment: Experiment,
-    examples: Sequence[Example],
-    sandbox: Sandbox,
-    collected: Selection,
-    *,
-    directory: Path,
-    report: Report | None = None,
-) -> Made:
-    """Let the teacher that `args.teacher` names answer the questions.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a teacher is to do, and with what."""
 
-    Args:
-        args: The command line.
-        experiment: Its limits, sampler and instructions are used.
-        examples: The questions of the sft split.
-        sandbox: Runs the scripts.
-        collected: Takes what is kept.
-        directory: Keeps what was asked and answered; an interrupted run continues from it.
-        report: Called with the numbers of finished and of all pieces.
+    args: argparse.Namespace
+    """The command line."""
+    experiment: Experiment
+    """Its limits, sampler and instructions are used."""
+    examples: Sequence[Example]
+    """The questions of the sft split."""
+    sandbox: Sandbox
+    """Runs the scripts."""
+    collected: Selection
+    """Takes what is kept."""
+    directory: Path
+    """Keeps what was asked and answered; an interrupted run continues from it."""
+    report: Report
+
+
+def teach(task: Task) -> Made:
+    """Let the teacher that the command line names answer the questions.
 
     Raises:
         UserError: A setting is wrong, there is no such model, or the endpoint answers nothing.
     """
-    if args.model is None:
-        raise UserError(f"--teacher {args.teacher} needs --model")
-    directory.mkdir(parents=True, exist_ok=True)
-    taught = _ask_endpoint if args.teacher == "endpoint" else _sample_model
-    return taught(args, experiment, examples, sandbox, collected, directory, report)
+    if task.args.model is None:
+        raise UserError(f"--teacher {task.args.teacher} needs --model")
+    task.directory.mkdir(parents=True, exist_ok=True)
+    return _ask_endpoint(task) if task.args.teacher == "endpoint" else _sample_model(task)
 
 
-def _ask_endpoint(
-    args: argparse.Namespace,
-    experiment: Experiment,
-    examples: Sequence[Example],
-    sandbox: Sandbox,
-    collected: Selection,
-    directory: Path,
-    report: Report | None,
-) -> Made:
+def _ask_endpoint(task: Task) -> Made:
     from r1ci_jax.data.external.endpoint_client import EndpointClient
     from r1ci_jax.data.external.endpoint_teacher import EndpointTeacher
 
-    client = EndpointClient(endpoint_config(args), directory)
+    client = EndpointClient(endpoint_config(task.args), task.directory)
     try:
         teacher = EndpointTeacher(
             client=client,
-            sandbox=sandbox,
-            max_scripts=experiment.limits.max_code_calls,
-            instructions=build.instructions(experiment),
+            sandbox=task.sandbox,
+            max_scripts=task.experiment.limits.max_code_calls,
+            instructions=build.instructions(task.experiment),
         )
-        return teacher.teach(examples, collected, report=report)
+        return teacher.teach(task.examples, task.collected, report=task.report)
     finally:
         client.close()
 
 
-def _sample_model(
-    args: argparse.Namespace,
-    experiment: Experiment,
-    examples: Sequence[Example],
-    sandbox: Sandbox,
-    collected: Selection,
-    directory: Path,
-    report: Report | None,
-) -> Made:
+def _sample_model(task: Task) -> Made:
     # Import only now: the sandbox's fork servers are not children of a process with JAX's threads.
     import jax
 
     from r1ci_jax.sharding import mesh as meshes
     from r1ci_jax.tools.synth import model_teacher
 
-    config = model_teacher.ModelTeacherConfig(**_shared(args))
+    name, experiment = task.args.model, task.experiment
+    given = _shared(task.args)
+    if task.args.keep is not None:
+        given["keep_per_question"] = task.args.keep
+    config = model_teacher.ModelTeacherConfig(**given)
     with jax.set_mesh(meshes.from_config(experiment.mesh)):
         runner = model_teacher.open_runner(
-            args.model, experiment, sandbox, seed=experiment.data_seed
+            name, experiment, task.sandbox, seed=experiment.data_seed
         )
         # Samples of other settings are never taken for these.
-        settings = (args.model, experiment.limits, experiment.sampler, experiment.data_seed, config)
-        name = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+        settings = (name, experiment.limits, experiment.sampler, experiment.data_seed, config)
+        digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
         teacher = model_teacher.ModelTeacher(
             runner=runner,
             config=config,
-            path=directory / f"samples_{name}.jsonl",
+            path=task.directory / f"samples_{digest}.jsonl",
             instructions=build.instructions(experiment),
         )
-        return teacher.teach(examples, collected, report=report)
+        return teacher.teach(task.examples, task.collected, report=task.report)
 
 
 def synthesize(args: argparse.Namespace) -> int:
-    """Make demonstrations of an experiment's questions, and write them to `args.out`.
+    """Make demonstrations of an experiment's questions: a dataset of the run, and `args.out`.
 
     `args` has `experiment`, `overrides`, `teacher`, `jobs`, `workdir`, `out` and `json` beside the
     options of `add_arguments`.
@@ -193,16 +186,19 @@ def synthesize(args: argparse.Namespace) -> int:
         workers = args.jobs or experiment.sandbox.workers
         config = dataclasses.replace(experiment.sandbox, workers=workers)
         with Sandbox(config) as sandbox, Progress(args.teacher, unit="steps") as bar:
-            made = teach(
-                args,
-                experiment,
-                examples,
-                sandbox,
-                collected,
+            task = Task(
+                args=args,
+                experiment=experiment,
+                examples=examples,
+                sandbox=sandbox,
+                collected=collected,
                 directory=path / "teacher",
                 report=_report_to(bar),
             )
-    selection.write(out, made.demonstrations)
+            made = teach(task)
+        selection.write(out, made.demonstrations)
+        if made.demonstrations:
+            datasets.replace_trajectories(made.demonstrations, data_dir=path / "data")
     import_conversations.show(made, out, as_json=args.json)
     return 0
 

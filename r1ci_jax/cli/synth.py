@@ -45,7 +45,17 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.add_argument("--workdir", type=Path, help="run directory (default runs/NAME)")
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="JSON lines (default: demonstrations.jsonl there)"
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="JSON lines (default: demonstrations.jsonl in the run directory; made_by_model.jsonl, "
+        "made_by_endpoint.jsonl by the other teachers)",
+    )
+    import_conversations.add_tokenizer(
+        parser,
+        "measures demonstrations. scripted: by demonstrations.max_tokens and median_tokens "
+        "(default: the experiment's tokenizer); others: leave out what has more than "
+        "sft.sequence_length tokens",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     other_teachers.add_arguments(parser)
@@ -83,10 +93,11 @@ def _scripted(args: argparse.Namespace) -> int:
                 experiment,
                 path / "data",
                 sandbox,
+                tokenizer=args.tokenizer,
                 report=lambda done, total: _show(bar, done, total),
             )
         selection.write(out, made.demonstrations)
-        datasets.build_trajectories(made.demonstrations, data_dir=path / "data")
+        datasets.replace_trajectories(made.demonstrations, data_dir=path / "data")
     if not args.json:
         per_task = collections.Counter(each.task for each in made.demonstrations)
         seconds = time.monotonic() - began

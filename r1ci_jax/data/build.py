@@ -9,7 +9,7 @@ from r1ci_jax.data import datasets, external_demonstrations, scripted_teacher
 from r1ci_jax.data.demonstration_source import DemonstrationSource
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.data.external.selection import Made, Selection
-from r1ci_jax.data.scripted import taught_tasks
+from r1ci_jax.data.scripted import lengths, taught_tasks
 from r1ci_jax.data.scripted.scripted_teachers import ScriptedTeachers
 from r1ci_jax.runtime import progress
 from r1ci_jax.text import prompts
@@ -79,9 +79,12 @@ def write_scripted(
     data_dir: Path,
     sandbox: scripted_teacher.Interpreter,
     *,
+    tokenizer: str | None = None,
     report: scripted_teacher.Report | None = None,
 ) -> Made:
     """Let the scripted teachers answer the sft split; finished tasks are kept beside the data.
+
+    `tokenizer` measures lengths; None: the experiment's.
 
     Raises:
         UserError: No task has a teacher, or the sandbox failed.
@@ -105,8 +108,16 @@ def write_scripted(
         seed=experiment.data_seed,
         mix=experiment.demonstrations,
         instructions=instructions(experiment),
+        measure=_measure(experiment, tokenizer) if others else lengths.ESTIMATE,
         directory=data_dir.parent / "demonstrations",
     )
     examples = list(datasets.load_examples(data_dir, others, "sft"))
     taught = source.teach(examples, Selection(experiment.dataset.sft_per_task), report=report)
     return dataclasses.replace(taught, demonstrations=[*made, *taught.demonstrations])
+
+
+def _measure(experiment: Experiment, tokenizer: str | None) -> lengths.LengthMeasure:
+    """Return the measure of lengths; a tokenizer that was asked for has to be there."""
+    if tokenizer is not None:
+        return lengths.measure(tokenizer, is_required=True)
+    return lengths.measure(experiment.model.tokenizer or experiment.model.checkpoint)

@@ -213,6 +213,15 @@ def build_trajectories(demonstrations: Sequence[Demonstration], *, data_dir: Pat
     )
 
 
+def replace_trajectories(demonstrations: Sequence[Demonstration], *, data_dir: Path) -> None:
+    """Write `r1ci_trajectories`; others that are there are replaced."""
+    rows = [records.encode_demonstration(demonstration) for demonstration in demonstrations]
+    directory = _dataset_dir(data_dir, R1ciTrajectories.name, "")
+    if directory.exists() and _fingerprint(directory) != _digest(rows):
+        shutil.rmtree(directory)
+    build_trajectories(demonstrations, data_dir=data_dir)
+
+
 def build_curriculum(graded: Sequence[GradedExample], *, data_dir: Path) -> None:
     """Write `r1ci_curriculum` with one split per group and rows in the given order."""
     groups: dict[str, list[Record]] = {}
@@ -238,12 +247,15 @@ def _is_current(data_dir: Path, dataset: str, config: str, fingerprint: str) -> 
     directory = _dataset_dir(data_dir, dataset, config)
     if not directory.exists():
         return False
-    present = _open(directory).info.metadata or {}
-    if present.get("fingerprint") != fingerprint:
+    if _fingerprint(directory) != fingerprint:
         raise UserError(
             f"{directory} was built with other settings; delete {data_dir} or choose another"
         )
     return True
+
+
+def _fingerprint(directory: Path) -> str | None:
+    return (_open(directory).info.metadata or {}).get("fingerprint")
 
 
 def _prepare(

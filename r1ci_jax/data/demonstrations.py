@@ -1,7 +1,7 @@
 """A demonstration: one worked trajectory as text, split where the writer changes."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, Self
 
 from r1ci_jax.text import prompts
 
@@ -23,6 +23,26 @@ class Segment:
     def __post_init__(self) -> None:
         assert self.role == "assistant" or not self.sampled, "only the policy's own text trains"
 
+    @classmethod
+    def learned(cls, text: str) -> Self:
+        """Make a segment that the policy learns to write."""
+        return cls(text=text, role="assistant", sampled=True)
+
+    @classmethod
+    def masked(cls, text: str) -> Self:
+        """Make a segment with a mistake: the trajectory contains it, and the loss masks it."""
+        return cls(text=text, role="assistant", sampled=False)
+
+    @classmethod
+    def observed(cls, text: str) -> Self:
+        """Make a segment of interpreter output, as rendered by protocol.observation."""
+        return cls(text=text, role="observation", sampled=False)
+
+    @classmethod
+    def from_user(cls, text: str) -> Self:
+        """Make a later user turn."""
+        return cls(text=text, role="user", sampled=False)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Demonstration:
@@ -37,23 +57,3 @@ class Demonstration:
     """The first user turn."""
     segments: tuple[Segment, ...]
     correct: bool
-
-
-def learned_segment(text: str) -> Segment:
-    """Make a segment that the policy learns to write."""
-    return Segment(text=text, role="assistant", sampled=True)
-
-
-def masked_segment(text: str) -> Segment:
-    """Make a segment with a mistake: the trajectory contains it, and the loss masks it."""
-    return Segment(text=text, role="assistant", sampled=False)
-
-
-def tool_segment(text: str) -> Segment:
-    """Make a segment of interpreter output, as rendered by protocol.observation."""
-    return Segment(text=text, role="observation", sampled=False)
-
-
-def user_segment(text: str) -> Segment:
-    """Make a later user turn."""
-    return Segment(text=text, role="user", sampled=False)

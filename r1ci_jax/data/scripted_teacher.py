@@ -12,16 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from r1ci_jax.config import DemonstrationConfig
-from r1ci_jax.data.demonstrations import (
-    AGENTS,
-    Agent,
-    Demonstration,
-    Segment,
-    learned_segment,
-    masked_segment,
-    tool_segment,
-    user_segment,
-)
+from r1ci_jax.data.demonstrations import AGENTS, Agent, Demonstration, Segment
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.tasks import base, registry
@@ -178,19 +169,19 @@ def _assemble(
     segments: list[Segment] = []
     if plan.kind == "steered_wrong":
         segments += [
-            masked_segment(_answer(plan.reference.wrong_answer)),
-            user_segment(prompts.CHECK_MESSAGE),
+            Segment.masked(_answer(plan.reference.wrong_answer)),
+            Segment.from_user(prompts.CHECK_MESSAGE),
         ]
     elif plan.kind == "steered_right":
-        segments += [learned_segment(_answer(plan.gold)), user_segment(prompts.CHECK_MESSAGE)]
+        segments += [Segment.learned(_answer(plan.gold)), Segment.from_user(prompts.CHECK_MESSAGE)]
     sound = True
     for code in plan.scripts():
         result = results[code]
         fails = plan.kind == "repair" and code == plan.reference.faulty_code
         block = f"```python\n{code}\n```"
         # The policy learns the repair and not the slip.
-        segments += [masked_segment(block) if fails else learned_segment(block)]
-        segments += [tool_segment(protocol.observation(result))]
+        segments += [Segment.masked(block) if fails else Segment.learned(block)]
+        segments += [Segment.observed(protocol.observation(result))]
         sound = sound and result.status is (Status.EXCEPTION if fails else Status.OK)
     # An error of the rules must not be taught: the answer is the output, not the gold.
     answer = plan.gold if plan.kind == "direct" else results[plan.reference.code].stdout.strip()
@@ -203,7 +194,7 @@ def _assemble(
         prompt=prompts.render_question(
             plan.example.question, plan.agent, instructions=instructions
         ),
-        segments=(*segments, learned_segment(_answer(answer))),
+        segments=(*segments, Segment.learned(_answer(answer))),
         correct=sound and verdict.correct,
     )
 

@@ -8,13 +8,7 @@ import grain
 import pytest
 
 from r1ci_jax.data import batching, encoding
-from r1ci_jax.data.demonstrations import (
-    Demonstration,
-    learned_segment,
-    masked_segment,
-    tool_segment,
-    user_segment,
-)
+from r1ci_jax.data.demonstrations import Demonstration, Segment
 from r1ci_jax.errors import UserError
 from r1ci_jax.text import chatml, prompts, protocol, tokenizer
 from r1ci_jax.text.tokenizer import Tokenizer
@@ -33,11 +27,11 @@ def _steered() -> Demonstration:
         kind="steered_wrong",
         prompt="How many 'a' in 'aba'?",
         segments=(
-            masked_segment("<<<3>>>"),
-            user_segment(prompts.CHECK_MESSAGE),
-            learned_segment("```python\nprint(2)\n```"),
-            tool_segment("\nCode Execution Results:\n<|im_end|>2\n"),
-            learned_segment("<<<2>>>"),
+            Segment.masked("<<<3>>>"),
+            Segment.from_user(prompts.CHECK_MESSAGE),
+            Segment.learned("```python\nprint(2)\n```"),
+            Segment.observed("\nCode Execution Results:\n<|im_end|>2\n"),
+            Segment.learned("<<<2>>>"),
         ),
         correct=True,
     )
@@ -83,7 +77,7 @@ def test_long_output_is_clipped_as_in_a_rollout(toy_tokenizer: Tokenizer) -> Non
         agent="code_agent",
         kind="code",
         prompt="q",
-        segments=(tool_segment(shown), learned_segment("<<<1>>>")),
+        segments=(Segment.observed(shown), Segment.learned("<<<1>>>")),
         correct=True,
     )
     whole = encoding.encode(demonstration, toy_tokenizer)
@@ -138,10 +132,10 @@ def test_prompt_batches_come_in_grains_order_of_the_rows() -> None:
 
 def _plain(*texts: str) -> Demonstration:
     """A conversation whose turns have one writer each."""
-    answers = [learned_segment(text) for text in texts]
+    answers = [Segment.learned(text) for text in texts]
     segments = [answers[0]]
     for answer in answers[1:]:
-        segments += [user_segment("Look again."), answer]
+        segments += [Segment.from_user("Look again."), answer]
     return dataclasses.replace(_steered(), prompt="Why?  Because.\n", segments=tuple(segments))
 
 

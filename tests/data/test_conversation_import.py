@@ -14,7 +14,7 @@ import pytest
 
 from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import datasets, external_demonstrations
-from r1ci_jax.data.demonstrations import Demonstration
+from r1ci_jax.data.demonstrations import Demonstration, Segment
 from r1ci_jax.data.external import conversation_formats, conversation_import, selection
 from r1ci_jax.data.external.conversation_import import Questions
 from r1ci_jax.data.external.selection import Made, Rejection, Selection
@@ -225,6 +225,35 @@ def test_the_same_scripts_count_once_and_a_task_has_enough(
     path.write_text(json.dumps([FORMS["openai, fences"], again, other]))
     made = conversation_import.import_file(path, QUESTIONS, interpreter, Selection(1))
     assert made.rejected == {Rejection.DUPLICATE: 1, Rejection.ENOUGH: 1}
+
+
+def test_several_turns_are_preferred_up_to_their_share() -> None:
+    one, several = (
+        [
+            Demonstration(
+                example_id=str(number),
+                task="letters",
+                agent="code_agent",
+                kind="code",
+                prompt="",
+                segments=(
+                    *[Segment.learned(f"```python\nprint({number})\n```")] * turns,
+                    Segment.learned("<<<1>>>"),
+                ),
+                correct=True,
+            )
+            for number in range(turns * 10, turns * 10 + 4)
+        ]
+        for turns in (1, 2)
+    )
+    collected = Selection(4, multi_turn=0.5)
+    assert [collected.offer(each) for each in one] == [None] * 4
+    assert not collected.is_full("letters")
+    reasons = [collected.offer(each) for each in several]
+    assert reasons == [None, None, Rejection.ENOUGH, Rejection.ENOUGH]
+    assert collected.demonstrations == [*one[:2], *several[:2]]
+    assert collected.is_full("letters") and collected.per_task["letters"] == 4
+    assert collected.rejected == {Rejection.ENOUGH: 4}
 
 
 def test_bare_lists_of_messages_are_conversations(

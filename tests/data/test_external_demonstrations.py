@@ -11,7 +11,7 @@ import pytest
 
 from r1ci_jax.config import DatasetConfig, DemonstrationConfig, Experiment
 from r1ci_jax.data import build, datasets, external_demonstrations, scripted_teacher
-from r1ci_jax.data.demonstrations import Demonstration, learned_segment, tool_segment
+from r1ci_jax.data.demonstrations import Demonstration, Segment
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.tasks.base import Example
@@ -238,9 +238,9 @@ def test_invented_output_is_refused(
                 prompt=example.question,
                 correct=True,
                 segments=(
-                    learned_segment("```python\nraise SystemExit('nothing')\n```"),
-                    tool_segment(f"\nCode Execution Results:\n{json.loads(example.answer)}\n"),
-                    learned_segment(f"<<<{json.loads(example.answer)}>>>"),
+                    Segment.learned("```python\nraise SystemExit('nothing')\n```"),
+                    Segment.observed(f"\nCode Execution Results:\n{json.loads(example.answer)}\n"),
+                    Segment.learned(f"<<<{json.loads(example.answer)}>>>"),
                 ),
             )
         )

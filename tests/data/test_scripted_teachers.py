@@ -14,7 +14,7 @@ from r1ci_jax.data import demonstration_stats, external_demonstrations
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.data.external import selection
 from r1ci_jax.data.external.selection import Made, Rejection, Selection
-from r1ci_jax.data.scripted import slips, strategies
+from r1ci_jax.data.scripted import lengths, slips, strategies
 from r1ci_jax.data.scripted.scripted_teachers import ScriptedTeachers
 from r1ci_jax.data.scripted.strategies import MULTI_TURN, Kind
 from r1ci_jax.data.scripted_teacher import Interpreter
@@ -114,6 +114,32 @@ def test_an_interrupted_run_repeats_no_finished_task(
     # With other questions it is another file.
     teach(finished, examples[1:half], tmp_path)
     assert finished.count > 0
+
+
+def test_long_ones_are_written_shorter_until_half_are_short_enough(
+    interpreter: Interpreter, examples: list[Example], made: Made
+) -> None:
+    sizes = [lengths.ESTIMATE.length(each) for each in made.demonstrations]
+    limit = sorted(sizes)[len(sizes) // 3]
+    mix = dataclasses.replace(MIX, median_tokens=limit, max_tokens=2 * limit)
+    source = ScriptedTeachers(sandbox=interpreter, seed=1, mix=mix)
+    short = source.teach(examples, Selection(70))
+    for task in TASKS:
+        own = [lengths.ESTIMATE.length(d) for d in short.demonstrations if d.task == task]
+        before = [lengths.ESTIMATE.length(d) for d in made.demonstrations if d.task == task]
+        assert max(own) <= 2 * limit and sum(own) <= sum(before)
+    assert sum(map(lengths.ESTIMATE.length, short.demonstrations)) < sum(sizes)
+
+
+def test_as_many_of_the_longest_as_it_takes_are_too_long() -> None:
+    found = {0: 10, 1: 90, 2: 80, 3: 70, 4: 20, 5: 300}
+    limits = {"most": 200, "median": 50}
+    assert lengths.too_long(found, set(), **limits) == [1, 5]
+    assert lengths.too_long(found, {1, 5}, **limits) == [2, 3]
+    assert lengths.too_long(found, {1, 2, 3, 5}, **limits) == []
+    assert lengths.too_long(found, set(), most=85, median=50) == [1, 5]
+    assert lengths.too_long(found, set(), most=100, median=80) == [5]
+    assert lengths.too_long({}, set(), **limits) == []
 
 
 def test_an_unknown_form_is_counted(interpreter: Interpreter, examples: list[Example]) -> None:

@@ -21,7 +21,10 @@ from tests.load import at_most
 DROPPED = {
     "bbh_causal_judgement": {"one question with contradicting answers": 4},
     "bbh_date_understanding": {
-        "36 hours before 2015 it is 12/30/2014, and the answers take another day": 7
+        "36 hours before 2015 it is 12/30/2014, and the answers take another day": 7,
+        "Thanksgiving of 2001 is 11/22/2001, and the answers take 11/22/2002": 6,
+        "5 years after 01/02/1958 it is 01/02/1963, and the answers take 01/02/1961": 6,
+        "a week after 01/31/2012 it is 02/07/2012, and its answer is 02/06/2012": 1,
     },
     "bbh_geometric_shapes": {
         "its shape has four right angles, and its answer is not rectangle": 25
@@ -72,7 +75,7 @@ def test_sizes_and_dropped_items(shared_data: pathlib.Path) -> None:
         assert task.count() + found.total() == bbh_files.PUBLISHED[task.file].count
         total += task.count()
     dropped = bbh_tasks.dropped_items(shared_data)
-    assert (total, len(dropped)) == (6450, 61)
+    assert (total, len(dropped)) == (6437, 74)
     assert [drop.index for drop in dropped if drop.task == "bbh_causal_judgement"] == [
         32,
         36,
@@ -86,6 +89,11 @@ def _shape(*points: tuple[float, float]) -> str:
     return f'This SVG path element <path d="M {first} L {" L ".join(rest)}"/> draws a'
 
 
+_THANKS = "In the US, Thanksgiving is on a Thursday. Today is the US Thanksgiving of {}. Today?"
+_MARRIED = "Jane and John married on Jan 2, 1958. {} anniversary today. What is the date?"
+_LAST = "Jane is celebrating the last day of Jan 2012. What is the date {} in MM/DD/YYYY?"
+
+
 @pytest.mark.parametrize(
     ("file", "question", "answer", "is_flawed"),
     [
@@ -97,6 +105,15 @@ def _shape(*points: tuple[float, float]) -> str:
         ("geometric_shapes", _shape((0, 0), (4, 0), (4, 2)), "triangle", False),
         ("date_understanding", "2015 is coming in 36 hours. What is the date today?", "x", True),
         ("date_understanding", "2015 is coming in 24 hours. What is the date today?", "x", False),
+        ("date_understanding", _THANKS.format(2001), "11/22/2002", True),
+        ("date_understanding", _THANKS.format(2001), "11/22/2001", False),
+        ("date_understanding", _THANKS.format(2002), "11/28/2002", False),
+        ("date_understanding", _MARRIED.format("It is their 5-year"), "01/02/1961", True),
+        ("date_understanding", _MARRIED.format("It is their 5-year"), "01/02/1963", False),
+        ("date_understanding", _MARRIED.format("Today is their golden"), "01/02/2008", False),
+        ("date_understanding", _LAST.format("one week from today"), "02/06/2012", True),
+        ("date_understanding", _LAST.format("one week from today"), "02/07/2012", False),
+        ("date_understanding", _LAST.format("one week ago from today"), "01/24/2012", False),
     ],
 )
 def test_wrong_published_answers_are_found_by_their_numbers(

@@ -15,7 +15,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.tasks.reasoning_gym import gym_scoring, gym_tasks
 from r1ci_jax.tasks.reasoning_gym.choice import LEFT_OUT
-from r1ci_jax.tasks.reasoning_gym.gym_rules import numbers
+from r1ci_jax.tasks.reasoning_gym.gym_rules import numbers, shown_number
 from r1ci_jax.tasks.reasoning_gym.gym_scoring import JailScorer, Job
 from r1ci_jax.tasks.reasoning_gym.gym_tasks import CHOSEN, NAMES, make
 
@@ -252,6 +252,31 @@ def test_golds_score_also_when_they_come_again(examples: dict[str, list[Example]
 
 
 # ---- single rules ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("208849364.996000", True),  # as the question shows it
+        ("208849364.996", True),
+        ("208,849,364.996", True),
+        ("2.08849364996e+08", True),
+        ("208849364.99600002", True),  # the gold
+        ("208849364.995999", False),
+        ("208849364.99", False),  # the package's tolerance
+        ("208849365.001", False),  # another candidate, within the tolerance
+        ("20,8849,364.996", False),
+        ("1e999", False),
+        ("nan", False),
+    ],
+)
+def test_a_number_is_right_as_the_question_shows_it(answer: str, right: bool) -> None:
+    metadata = {
+        "candidates": [208849364.99600002, 208849365.001],
+        "formatted_candidates": ["208849364.996000", "208,849,365.001"],
+        "solution": 208849364.99600002,
+    }
+    assert shown_number("208849364.99600002", answer, {"metadata": metadata}) is right
 
 
 def test_numbers_are_read_strictly() -> None:

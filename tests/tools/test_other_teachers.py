@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -11,31 +12,16 @@ from typing import Any
 import pytest
 
 from r1ci_jax.cli.main import main
+from r1ci_jax.data import datasets
 from tests.data.chat_server import Body, ChatServer, Reply
 from tests.load import PATIENCE
-
-EXPERIMENT = """
-from r1ci_jax.config import DatasetConfig, Experiment, ModelConfig, SftConfig
-from r1ci_jax.config import TurnLimits
-
-def get_config(variant=""):
-    return Experiment(
-        name="tiny",
-        model=ModelConfig(preset="toy", tokenizer_vocab=400),
-        dataset=DatasetConfig(
-            tasks=("toy_base_conversion", "toy_gcd_lcm"), difficulties=(1,),
-            sft_per_task=12, grpo_per_task=4, eval_per_task=4,
-        ),
-        sft=SftConfig(epochs=1, batch_size=8),
-        limits=TurnLimits(max_new_tokens=40, max_observation_tokens=40),
-    )
-"""
+from tests.tools import tiny_experiment
 
 
 @pytest.fixture
 def experiment(tmp_path: pathlib.Path) -> str:
     path = tmp_path / "tiny.py"
-    path.write_text(EXPERIMENT)
+    path.write_text(tiny_experiment.source(("toy_base_conversion", "toy_gcd_lcm"), 12))
     return str(path)
 
 
@@ -49,6 +35,10 @@ def run(
     out = ["--workdir", str(workdir), "--out", str(workdir / "made.jsonl"), "--json"]
     assert main(["synth", experiment, "--teacher", teacher, *out, *words]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def address(server: ChatServer) -> tuple[str, ...]:
+    return ("--model", "teacher", "--url", server.url, "--key-variable", "")
 
 
 def dividing(body: Body, _: int) -> Reply:
@@ -81,7 +71,7 @@ def test_a_killed_endpoint_run_pays_for_no_answer_twice(
 
     with ChatServer(slowly) as server:
         words = [
-            *("--model", "teacher", "--url", server.url, "--key-variable", ""),
+            *address(server),
             *("--samples", "1", "--token-budget", "100000", "--concurrency", "2"),
         ]
         command = [sys.executable, "-m", "r1ci_jax", "synth", experiment, "--teacher", "endpoint"]
@@ -101,6 +91,32 @@ def test_a_killed_endpoint_run_pays_for_no_answer_twice(
     assert made[0].read_bytes() == made[1].read_bytes() and made[0].stat().st_size
 
 
+def test_an_interrupted_endpoint_run_waits_for_no_answer(
+    experiment: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openai", reason="THE PACKAGE openai IS MISSING: endpoints are not tested")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    reached = threading.Event()
+
+    def never(body: Body, number: int) -> Reply:
+        reply = dividing(body, number)
+        reply.seconds = PATIENCE
+        reached.set()
+        return reply
+
+    with ChatServer(never) as server:
+        words = [
+            *address(server),
+            *("--token-budget", "100000", "--workdir", str(tmp_path / "run")),
+        ]
+        command = [sys.executable, "-m", "r1ci_jax", "synth", experiment, "--teacher", "endpoint"]
+        with subprocess.Popen([*command, *words]) as process:
+            assert reached.wait(PATIENCE)
+            process.send_signal(signal.SIGINT)
+            # A request may take 120 s.
+            assert process.wait(60) == 130
+
+
 def test_an_endpoint_teaches_and_what_it_made_is_trained_on(
     experiment: str,
     tmp_path: pathlib.Path,
@@ -112,7 +128,7 @@ def test_an_endpoint_teaches_and_what_it_made_is_trained_on(
 
     with ChatServer(dividing) as server:
         words = [
-            *("--model", "teacher", "--url", server.url, "--key-variable", ""),
+            *address(server),
             *("--samples", "2", "--token-budget", "1000000", "--temperatures", "0.5,1"),
         ]
         shown = run(capsys, experiment, "endpoint", tmp_path / "run", *words)
@@ -120,6 +136,8 @@ def test_an_endpoint_teaches_and_what_it_made_is_trained_on(
         assert run(capsys, experiment, "endpoint", tmp_path / "run", *words) == shown
         assert len(server.requests) == asked
     assert shown["kept"] == 12 and shown["rejected"] == {"wrong": 24}
+    assert datasets.load_trajectories(tmp_path / "run" / "data")[0].agent == "code_agent"
+    assert len(datasets.load_trajectories(tmp_path / "run" / "data")) == 12
     made = str(tmp_path / "run" / "made.jsonl")
     out = ["--workdir", str(tmp_path / "next"), f"--config.demonstrations.path={made}"]
     tasks = "--config.dataset.tasks=toy_base_conversion"
@@ -131,8 +149,6 @@ def test_conversations_are_imported_in_the_jail(
 ) -> None:
     workdir = ["--workdir", str(tmp_path / "run")]
     assert main(["data", "build", experiment, "--questions-only", *workdir]) == 0
-    from r1ci_jax.data import datasets
-
     examples = datasets.load_examples(tmp_path / "run" / "data", ("toy_gcd_lcm",), "sft")
     records = []
     for number, example in enumerate(examples):

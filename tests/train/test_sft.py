@@ -11,12 +11,7 @@ import pytest
 
 from r1ci_jax.config import SftConfig
 from r1ci_jax.data import encoding, packing
-from r1ci_jax.data.demonstrations import (
-    Demonstration,
-    learned_segment,
-    masked_segment,
-    tool_segment,
-)
+from r1ci_jax.data.demonstrations import Demonstration, Segment
 from r1ci_jax.data.encoding import Encoded
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import metrics
@@ -37,11 +32,11 @@ def demonstration(number: int = 3) -> Demonstration:
         kind="repair",
         prompt=f"How many {number}?",
         segments=(
-            masked_segment("```python\nprint(x)\n```"),
-            tool_segment("\nNo x\n"),
-            learned_segment(CODE),
-            tool_segment(f"\n{number}\n"),
-            learned_segment(f"<<<{number}>>>"),
+            Segment.masked("```python\nprint(x)\n```"),
+            Segment.observed("\nNo x\n"),
+            Segment.learned(CODE),
+            Segment.observed(f"\n{number}\n"),
+            Segment.learned(f"<<<{number}>>>"),
         ),
         correct=True,
     )

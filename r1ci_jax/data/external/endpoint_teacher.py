@@ -1,12 +1,12 @@
 """A teacher behind an endpoint: it answers the questions, with our interpreter in the loop."""
 
-import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from collections.abc import Sequence
+from typing import cast, override
 
+from r1ci_jax.data.demonstration_source import DemonstrationSource, Report
 from r1ci_jax.data.demonstrations import Agent, Demonstration
-from r1ci_jax.data.external import scripts, selection, written_answers
+from r1ci_jax.data.external import daemon_map, scripts, selection, written_answers
 from r1ci_jax.data.external.endpoint_client import (
     Answer,
     EndpointClient,
@@ -23,24 +23,20 @@ from r1ci_jax.text.protocol import Stop
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EndpointTeacher:
-    """Asks an endpoint for trajectories, and keeps the correct ones."""
+class EndpointTeacher(DemonstrationSource):
+    """Asks an endpoint for trajectories, and keeps the correct ones.
+
+    The endpoint always gets `prompts.INSTRUCTIONS`.
+    """
 
     client: EndpointClient
     sandbox: Interpreter
     max_scripts: int = 8
     """The largest number of scripts of a trajectory (limits.max_code_calls)."""
-    instructions: Mapping[str, str] = dataclasses.field(
-        default_factory=lambda: prompts.NO_INSTRUCTIONS
-    )
-    """Instructions of the policy, by agent; the endpoint always gets `prompts.INSTRUCTIONS`."""
 
+    @override
     def teach(
-        self,
-        examples: Sequence[Example],
-        collected: Selection,
-        *,
-        report: Callable[[int, int], None] | None = None,
+        self, examples: Sequence[Example], collected: Selection, *, report: Report | None = None
     ) -> Made:
         """Ask for trajectories to all examples; a stopped run continues where it was.
 
@@ -52,14 +48,12 @@ class EndpointTeacher:
         """
         config = self.client.config
         is_spent = False
-        executor = concurrent.futures.ThreadPoolExecutor(config.concurrency, "endpoint")
+        numbered = list(enumerate(examples))
         try:
-            waiting = [
-                executor.submit(self._answer, number, example)
-                for number, example in enumerate(examples)
-            ]
-            for done, future in enumerate(waiting, start=1):
-                offers, is_cut = future.result()
+            answered = daemon_map.map_in_threads(
+                lambda item: self._answer(*item), numbered, threads=config.concurrency
+            )
+            for done, (offers, is_cut) in enumerate(answered, start=1):
                 is_spent |= is_cut
                 for offered in offers:
                     collected.offer(offered)
@@ -67,7 +61,6 @@ class EndpointTeacher:
                     report(done, len(examples))
         finally:
             self.client.stop()
-            executor.shutdown(cancel_futures=True)
         return collected.made(stopped=self._spent() if is_spent else "")
 
     def _spent(self) -> str:

@@ -8,21 +8,14 @@ observations are what they print there, and the task's rules score the answer. W
 import collections
 import dataclasses
 import enum
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from r1ci_jax.data.demonstrations import (
-    Agent,
-    Demonstration,
-    Segment,
-    learned_segment,
-    masked_segment,
-    tool_segment,
-    user_segment,
-)
+from r1ci_jax.data.demonstrations import Agent, Demonstration, Segment
 from r1ci_jax.runtime import atomic_files
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
 from r1ci_jax.tasks import registry
@@ -102,22 +95,40 @@ class Made:
 
 
 class Selection:
-    """Collects demonstrations: at most so many of a task, all distinct."""
+    """Collects demonstrations: at most so many of a task, all distinct.
+
+    Of more than a task takes, those with several turns are preferred up to a share: such a one
+    replaces the latest of the others.
+    """
 
     def __init__(
-        self, most_per_task: int, *, fits: Callable[[Demonstration], bool] | None = None
+        self,
+        most_per_task: int,
+        *,
+        fits: Callable[[Demonstration], bool] | None = None,
+        multi_turn: float | None = None,
     ) -> None:
-        """Start with none; `fits` returns False for a demonstration that is too long to train."""
+        """Start with none.
+
+        Args:
+            most_per_task: Demonstrations of a task that are kept.
+            fits: Returns False for a demonstration that is too long to train.
+            multi_turn: Fraction of a task's demonstrations up to which those with several turns
+                are preferred; None: they are kept as they come.
+        """
+        self._wanted = round((multi_turn or 0.0) * most_per_task)
+        self._several: collections.Counter[str] = collections.Counter()
         self.demonstrations: list[Demonstration] = []
         self.rejected: collections.Counter[Rejection] = collections.Counter()
         self.per_task: collections.Counter[str] = collections.Counter()
         self._most_per_task = most_per_task
         self._fits = fits
-        self._seen: set[tuple[str, ...]] = set()
+        self._seen: set[bytes] = set()
 
     def is_full(self, task: str) -> bool:
-        """Return True if no more demonstrations of the task are kept."""
-        return self.per_task[task] >= self._most_per_task
+        """Return True if no more demonstrations of the task are kept, whatever they are."""
+        is_preferred_full = self._several[task] >= self._wanted
+        return self.per_task[task] >= self._most_per_task and is_preferred_full
 
     def offer(self, offered: Demonstration | Rejection) -> Rejection | None:
         """Keep a demonstration, or count why not; returns the reason."""
@@ -126,7 +137,10 @@ class Selection:
             self.rejected[reason] += 1
         elif isinstance(offered, Demonstration):
             self._seen.add(identity(offered))
+            if self.per_task[offered.task] >= self._most_per_task:
+                self._give_way(offered.task)
             self.per_task[offered.task] += 1
+            self._several[offered.task] += has_several_turns(offered)
             self.demonstrations.append(offered)
         return reason
 
@@ -143,7 +157,21 @@ class Selection:
             return Rejection.TOO_LONG
         if identity(demonstration) in self._seen:
             return Rejection.DUPLICATE
-        return Rejection.ENOUGH if self.is_full(demonstration.task) else None
+        if self.per_task[demonstration.task] < self._most_per_task:
+            return None
+        is_preferred = has_several_turns(demonstration) and not self.is_full(demonstration.task)
+        return None if is_preferred else Rejection.ENOUGH
+
+    def _give_way(self, task: str) -> None:
+        """Drop the latest demonstration of a task without several turns."""
+        place = max(
+            place
+            for place, each in enumerate(self.demonstrations)
+            if each.task == task and not has_several_turns(each)
+        )
+        del self.demonstrations[place]
+        self.per_task[task] -= 1
+        self.rejected[Rejection.ENOUGH] += 1
 
 
 def demonstration(
@@ -176,7 +204,7 @@ def demonstration(
         return Rejection.WRONG
     if _knows_answer(example, turns, answer):
         return Rejection.KNOWN_ANSWER
-    segments[-1] = learned_segment(segments[-1].text)
+    segments[-1] = Segment.learned(segments[-1].text)
     return Demonstration(
         example_id=example.id,
         task=example.task,
@@ -211,14 +239,14 @@ def write(path: Path, demonstrations: Iterable[Demonstration]) -> None:
 def _segments(example: Example, turn: Turn) -> list[Segment]:
     if turn.result is not None:
         is_right = turn.result.status is Status.OK
-        said = learned_segment(turn.text) if is_right else masked_segment(turn.text)
-        return [said, tool_segment(protocol.observation(turn.result))]
+        said = Segment.learned(turn.text) if is_right else Segment.masked(turn.text)
+        return [said, Segment.observed(protocol.observation(turn.result))]
     if not turn.reply:
-        return [learned_segment(turn.text)]
+        return [Segment.learned(turn.text)]
     answer = protocol.final_answer(turn.text)
     is_right = answer is not None and registry.get(example.task).score(example, answer).correct
-    said = learned_segment(turn.text) if is_right else masked_segment(turn.text)
-    return [said, user_segment(turn.reply)]
+    said = Segment.learned(turn.text) if is_right else Segment.masked(turn.text)
+    return [said, Segment.from_user(turn.reply)]
 
 
 def is_telling(answer: str) -> bool:
@@ -266,10 +294,21 @@ def _format_problem(turns: Sequence[Turn]) -> Rejection | None:
     return None
 
 
-def identity(demonstration: Demonstration) -> tuple[str, ...]:
-    """Return what makes two demonstrations the same: the scripts, or else the words."""
+def has_several_turns(demonstration: Demonstration) -> bool:
+    """Return True if there are more turns than a script and the answer after it."""
+    return sum(segment.role == "assistant" for segment in demonstration.segments) > 2
+
+
+def scripts_of(demonstration: Demonstration) -> list[str]:
+    """Return the scripts of a demonstration, apart from white space that says nothing."""
     texts = [segment.text for segment in demonstration.segments if segment.role == "assistant"]
-    scripts = [code for text in texts if (code := protocol.last_code(text)) is not None]
-    if scripts:
-        return (demonstration.task, *(" ".join(code.split()) for code in scripts))
-    return (demonstration.task, demonstration.example_id, *(" ".join(t.split()) for t in texts))
+    codes = [code for text in texts if (code := protocol.last_code(text)) is not None]
+    return [" ".join(code.split()) for code in codes]
+
+
+def identity(demonstration: Demonstration) -> bytes:
+    """Return a digest of what makes two demonstrations the same: the scripts, or else the words."""
+    texts = [segment.text for segment in demonstration.segments if segment.role == "assistant"]
+    words = [demonstration.example_id, *(" ".join(text.split()) for text in texts)]
+    parts = [demonstration.task, *(scripts_of(demonstration) or words)]
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "replace")).digest()

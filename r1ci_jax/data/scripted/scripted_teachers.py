@@ -5,18 +5,22 @@ next task. What is written depends on the questions, the seed and the settings, 
 number of scripts that run at a time.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import hashlib
 import json
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, override
 
+from r1ci_jax.data.demonstration_source import DemonstrationSource, Report
 from r1ci_jax.data.demonstrations import Demonstration, Segment
+from r1ci_jax.data.external import selection
 from r1ci_jax.data.external.selection import Made, Rejection, Selection
-from r1ci_jax.data.scripted import strategies, writing
+from r1ci_jax.data.scripted import lengths, writing
+from r1ci_jax.data.scripted.lengths import LengthMeasure
+from r1ci_jax.data.scripted.planning import Planner
 from r1ci_jax.data.scripted.writing import Plan, RejectedError, Writing
 from r1ci_jax.data.scripted_teacher import Interpreter
 from r1ci_jax.demonstration_config import DemonstrationConfig
@@ -26,38 +30,38 @@ from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.teachers import teacher_catalogue
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.text import prompts, protocol
+from r1ci_jax.teachers.teacher import Teacher
+from r1ci_jax.text import protocol
 
 Offer = Demonstration | Rejection
 
 _IN_FLIGHT: Final = 64
 """Trajectories that are written at a time: their scripts wait in the sandbox's queue."""
-_PHRASINGS: Final = 12
-"""How often a script is written anew that another question of the task has already."""
+_REVISIONS: Final = 24
+"""How often a task's demonstrations are looked through for repeated scripts and for lengths."""
+_ANEW: Final = 3
+"""How often one with a repeated script is written anew before it becomes `code`."""
+_SHORTENED: Final = 2
+"""How often one is written shorter: first with the shortest script, then without words too."""
 _FAULTS: Final = 3
 """How often a script runs whose jail was lost."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScriptedTeachers:
-    """Writes one demonstration for each question; a `DemonstrationSource`."""
+class ScriptedTeachers(DemonstrationSource):
+    """Writes one demonstration for each question."""
 
     sandbox: Interpreter
     seed: int
     mix: DemonstrationConfig = dataclasses.field(default_factory=DemonstrationConfig)
-    instructions: Mapping[str, str] = dataclasses.field(
-        default_factory=lambda: prompts.NO_INSTRUCTIONS
-    )
+    measure: LengthMeasure = lengths.ESTIMATE
+    """Measures the lengths that `mix` limits."""
     directory: Path | None = None
     """Keeps the finished tasks; None: nothing is kept."""
 
+    @override
     def teach(
-        self,
-        examples: Sequence[Example],
-        collected: Selection,
-        *,
-        report: Callable[[int, int], None] | None = None,
+        self, examples: Sequence[Example], collected: Selection, *, report: Report | None = None
     ) -> Made:
         """Offer a demonstration of each question, in the order of the questions.
 
@@ -96,86 +100,68 @@ class ScriptedTeachers:
         """Return a digest of all that a task's demonstrations depend on."""
         facts = [
             teacher_catalogue.source_digest(),
+            teacher_catalogue.source_digest(Path(__file__).parent),
             self.seed,
             dict(self.instructions),
             dataclasses.asdict(self.mix),
+            self.measure.name,
             [(example.id, example.question) for example in examples],
         ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _write(self, teacher: Teacher[Any], examples: Sequence[Example]) -> list[Offer]:
-        planned = self._plan(teacher, examples)
-        offers = _run([_writing(plan) for plan in planned], self.sandbox)
-        return _score(examples, offers)
-
-    def _plan(self, teacher: Teacher[Any], examples: Sequence[Example]) -> list[Plan | Rejection]:
-        """Choose a strategy, a form and the first scripts for every question."""
-        data: list[Any] = []
-        for example in examples:
-            try:
-                data.append(teacher.parse(example.question))
-            except UnreadableQuestionError:
-                data.append(Rejection.OTHER_FORM)
-        rng = random.Random(f"strategies {teacher.task} {self.seed}")
-        chosen = strategies.assign(
-            [
-                set[strategies.Kind]()
-                if isinstance(each, Rejection)
-                else strategies.available(teacher, each)
-                for each in data
-            ],
-            strategies.weights(self.mix),
-            rng,
+        """Write a demonstration of each question, then revise what repeats scripts or is long."""
+        planner = Planner(
+            teacher, examples, seed=self.seed, mix=self.mix, instructions=self.instructions
         )
-        begin = rng.randrange(len(teacher.forms))
-        seen: set[str] = set()
-        planned: list[Plan | Rejection] = []
-        for number, (example, each, strategy) in enumerate(
-            zip(examples, data, chosen, strict=True)
-        ):
-            if isinstance(each, Rejection):
-                planned.append(each)
-            else:
-                planned.append(self._one(teacher, example, each, strategy, begin + number, seen))
-        return planned
+        offers: dict[int, Offer] = {}
+        shortened: collections.Counter[int] = collections.Counter()
+        planned = {number: planner.plan(number) for number in range(len(examples))}
+        for revision in range(_REVISIONS):
+            written = _run([_writing(plan) for plan in planned.values()], self.sandbox)
+            scored = _score([examples[number] for number in planned], written)
+            offers |= zip(planned, scored, strict=True)
+            repeated = _repeated(offers)
+            long = self._too_long(offers, shortened)
+            shortened.update(long)
+            kind = None if revision < _ANEW else "code"
+            planned = {number: planner.plan(number, kind=kind) for number in repeated}
+            planned |= {
+                number: planner.shorter(number, has_words=shortened[number] == 1) for number in long
+            }
+            if not planned:
+                break
+        for number in _repeated(offers):
+            offers[number] = Rejection.DUPLICATE
+        for number, length in self._lengths(offers).items():
+            if length > self.mix.max_tokens:
+                offers[number] = Rejection.TOO_LONG
+        return [offers[number] for number in range(len(examples))]
 
-    def _one(
-        self,
-        teacher: Teacher[Any],
-        example: Example,
-        data: Any,
-        strategy: strategies.Strategy,
-        number: int,
-        seen: set[str],
-    ) -> Plan | Rejection:
-        for phrasing in range(_PHRASINGS):
-            seed = f"{example.id} {self.seed} {phrasing}"
-            rng = random.Random(seed)
-            form = teacher.forms[(number + phrasing // 4) % len(teacher.forms)]
-            step = teacher.step(data, form, rng)
-            first: Step | None = None
-            if strategy[1] == "two_stage":
-                first = teacher.small_case(data, rng)
-            elif strategy[1] == "second_attempt":
-                first = teacher.first_attempt(data, rng)
-            scripts = {step.code, *([first.code] if first else [])}
-            if scripts & seen:
-                continue
-            seen |= scripts
-            if first is None and strategy[1] in ("two_stage", "second_attempt"):
-                strategy = ("code_agent", "code")
-            return Plan(
-                example=example,
-                teacher=teacher,
-                data=data,
-                strategy=strategy,
-                step=step,
-                first=first,
-                words_first=rng.random() < self.mix.words_first,
-                seed=f"turns {seed}",
-                instructions=self.instructions,
-            )
-        return Rejection.DUPLICATE
+    def _lengths(self, offers: Mapping[int, Offer]) -> dict[int, int]:
+        return {
+            number: self.measure.length(offered)
+            for number, offered in offers.items()
+            if isinstance(offered, Demonstration)
+        }
+
+    def _too_long(self, offers: Mapping[int, Offer], shortened: Mapping[int, int]) -> list[int]:
+        most, median = self.mix.max_tokens, self.mix.median_tokens
+        done = {number for number, times in shortened.items() if times == _SHORTENED}
+        return lengths.too_long(self._lengths(offers), done, most=most, median=median)
+
+
+def _repeated(offers: Mapping[int, Offer]) -> list[int]:
+    """Return the numbers of those with a script that stands in one before them."""
+    seen: set[str] = set()
+    found: list[int] = []
+    for number, offered in sorted(offers.items()):
+        if isinstance(offered, Demonstration):
+            codes = {*selection.scripts_of(offered)}
+            if codes & seen:
+                found.append(number)
+            seen |= codes
+    return found
 
 
 def _writing(planned: Plan | Rejection) -> Writing[Offer]:
@@ -229,6 +215,8 @@ def _run(writings: Sequence[Writing[Offer]], sandbox: Interpreter) -> list[Offer
 
 def _score(examples: Sequence[Example], offers: Sequence[Offer]) -> list[Offer]:
     """Replace what is answered wrongly by its reason."""
+    if not examples:
+        return []
     pairs = [
         (example, protocol.final_answer(offered.segments[-1].text) or "")
         for example, offered in zip(examples, offers, strict=True)

@@ -2,19 +2,10 @@
 
 import dataclasses
 import random
-import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 
-from r1ci_jax.data.demonstrations import (
-    Agent,
-    Demonstration,
-    Segment,
-    learned_segment,
-    masked_segment,
-    tool_segment,
-    user_segment,
-)
+from r1ci_jax.data.demonstrations import Agent, Demonstration, Segment
 from r1ci_jax.data.external import selection
 from r1ci_jax.data.external.selection import Rejection
 from r1ci_jax.data.scripted import slips
@@ -51,9 +42,6 @@ _DOUBTS: Final = (
 _REFUTED: Final = ("The check fails, so I solve it properly.", "False: that answer is wrong.")
 _GUESSES: Final = ("", "My first guess: ", "At a glance: ", "Estimated without computing: ")
 _SLIPS_TRIED: Final = 3
-_PIECE: Final = re.compile(r"\d|[^\W\d_]{1,6}|[^\w\s]{1,2}|_|\n")
-"""About a token of a large vocabulary: a digit, a short word, two signs."""
-_MOST_PIECES: Final = 1_600
 
 
 class RejectedError(Exception):
@@ -105,8 +93,8 @@ class _Trajectory:
         words = f"{step.words}\n\n" if step.words else ""
         text = f"{words}```python\n{step.code}\n```"
         self.segments += [
-            learned_segment(text) if learned else masked_segment(text),
-            tool_segment(protocol.observation(result)),
+            Segment.learned(text) if learned else Segment.masked(text),
+            Segment.observed(protocol.observation(result)),
         ]
 
     def solve(self, before: str = "") -> Writing[str]:
@@ -140,7 +128,7 @@ class _Trajectory:
     def finish(self, answer: str, closings: Sequence[str] = _CLOSINGS) -> Demonstration:
         """Add the answer; the caller scores it."""
         words = "" if self.agent == "all_code" else self.rng.choice(closings)
-        self.segments.append(learned_segment(f"{words}\n\n" * bool(words) + _marked(answer)))
+        self.segments.append(Segment.learned(f"{words}\n\n" * bool(words) + _marked(answer)))
         if not _pauses(self.segments):
             raise RejectedError(Rejection.BAD_FORMAT)
         plan = self.plan
@@ -158,21 +146,12 @@ class _Trajectory:
 
 
 def write(plan: Plan) -> Writing[Demonstration]:
-    """Write the demonstration that the plan names, or `code` where a part is lacking or too long.
+    """Write the demonstration that the plan names, or `code` where a part is lacking.
 
     Raises:
         RejectedError: It becomes none.
     """
-    made = yield from _write(_Trajectory(plan))
-    if _is_long(made) and made.kind != "code":
-        short = dataclasses.replace(plan, strategy=("code_agent", "code"), first=None)
-        made = yield from _write(_Trajectory(short))
-    if _is_long(made):
-        raise RejectedError(Rejection.TOO_LONG)
-    return made
-
-
-def _write(trajectory: _Trajectory) -> Writing[Demonstration]:
+    trajectory = _Trajectory(plan)
     match trajectory.kind:
         case "direct":
             return _direct(trajectory)
@@ -222,8 +201,8 @@ def _worked_in_words(trajectory: _Trajectory) -> Writing[Demonstration]:
     plan = trajectory.plan
     check = plan.teacher.check(plan.data, answer, trajectory.rng)
     if trajectory.kind == "steered_right":
-        first = learned_segment(f"{words}\n\n{_marked(answer)}")
-        trajectory.segments += [first, user_segment(prompts.CHECK_MESSAGE)]
+        first = Segment.learned(f"{words}\n\n{_marked(answer)}")
+        trajectory.segments += [first, Segment.from_user(prompts.CHECK_MESSAGE)]
         if check is None:
             computed = yield from trajectory.solve()
             if not registry.get(plan.example.task).score(plan.example, computed).correct:
@@ -244,11 +223,14 @@ def _guessed(trajectory: _Trajectory) -> Writing[Demonstration]:
     plan = trajectory.plan
     answer = trajectory.read((yield plan.step.code))
     wrong = plan.teacher.wrong_answer(plan.data, answer, trajectory.rng)
-    if wrong is None or registry.get(plan.example.task).score(plan.example, wrong).correct:
+    # A guess with the right digits and a wrong sign would tell the answer.
+    is_telling = selection.is_telling(answer.strip()) and answer.strip() in (wrong or "")
+    is_right = wrong and registry.get(plan.example.task).score(plan.example, wrong).correct
+    if wrong is None or is_telling or is_right:
         trajectory.agent, trajectory.kind = "code_agent", "code"
         return (yield from _computed(trajectory))
-    guess = masked_segment(trajectory.rng.choice(_GUESSES) + _marked(wrong))
-    trajectory.segments += [guess, user_segment(prompts.CHECK_MESSAGE)]
+    guess = Segment.masked(trajectory.rng.choice(_GUESSES) + _marked(wrong))
+    trajectory.segments += [guess, Segment.from_user(prompts.CHECK_MESSAGE)]
     before = ""
     if trajectory.rng.random() < 0.5:
         before = yield from _refutation(trajectory, wrong)
@@ -329,11 +311,6 @@ def _is_leaked(trajectory: _Trajectory, made: Demonstration) -> bool:
         if answer in segment.text:
             return segment.role != "observation"
     return False
-
-
-def _is_long(made: Demonstration) -> bool:
-    """Return True if the turns and outputs have more pieces than a demonstration should."""
-    return sum(len(_PIECE.findall(segment.text)) for segment in made.segments) > _MOST_PIECES
 
 
 def _marked(answer: str) -> str:

@@ -131,9 +131,10 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "number_format": DatasetChoice(
         kind="execution",
-        why="one right number; compared exactly, the package allows 0.01",
+        why="one right number, compared as the question shows it; the gold has a float's last "
+        "digits, and the package allows 0.01, which other candidates may lie within",
         form="one of the numbers",
-        rule="numbers",
+        rule="shown_number",
         ladder={
             **grow("num_candidates", 3, 5, 8, 12, 20),
             "max_delta": (1000.0, 100.0, 50.0, 20.0, 10.0),

@@ -9,6 +9,9 @@ from typing import Any, Final, cast
 from r1ci_jax.tasks import answers, expressions
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+_SHOWN_NUMBER = re.compile(
+    r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
+)
 _HEXADECIMAL = re.compile("-?0x[0-9a-fA-F]+")
 _VARIABLES: Final = "xyz"
 _STATEMENT = re.compile(r"([A-Z][a-z]+) is an? ([a-z]+)", re.IGNORECASE)
@@ -48,6 +51,26 @@ def same_numbers(gold: str, answer: str, entry: dict[str, Any]) -> bool:
     del entry
     found = numbers(answer)
     return found is not None and found == numbers(gold)
+
+
+def shown_number(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Accept the right candidate as the question shows it, and no other value.
+
+    The gold is a float with digits that the question may not show: 208849364.99600002 stands there
+    as 208849364.996000. The value must be the shown one or the gold, in any notation of the
+    question: plain, with commas, or with an exponent. The package allows 0.01 either way, and
+    thus other candidates.
+    """
+    metadata = entry["metadata"]
+    pairs = zip(metadata["formatted_candidates"], metadata["candidates"], strict=True)
+    shown = [text for text, value in pairs if value == metadata["solution"]]
+    found = _shown_value(answer)
+    return found is not None and found in map(_shown_value, (gold, *shown))
+
+
+def _shown_value(text: str) -> Decimal | None:
+    text = text.strip()
+    return Decimal(text.replace(",", "")) if _SHOWN_NUMBER.fullmatch(text) else None
 
 
 def same_json(gold: str, answer: str, entry: dict[str, Any]) -> bool:
@@ -153,6 +176,7 @@ RULES: Final[dict[str, Callable[[str, str, dict[str, Any]], bool]]] = {
     "text": same_text,
     "words": same_words,
     "numbers": same_numbers,
+    "shown_number": shown_number,
     "json": same_json,
     "hexadecimal": same_hexadecimal,
     "survo": survo,

@@ -24,6 +24,8 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {**_ALGORITHMS, **_ARITHMETIC, **_PUZZ
 NAMES: Final = tuple(f"rg_{dataset}" for dataset in CHOSEN)
 """The tasks' names; `make` makes each."""
 
+_NUMERIC: Final = ("numbers", "shown_number")
+
 _generator: Final = EntryGenerator()
 _scorer: Final = JailScorer()
 
@@ -154,4 +156,4 @@ class ReasoningGym(base.Task):
         found = entry["metadata"][self._choice.gold] if self._choice.gold else entry["answer"]
         gold = found.strip() if isinstance(found, str) else json.dumps(found)
         # Write 0 for 0.0, so that they do not count as two answers.
-        return re.sub(r"\.0+(?![0-9])", "", gold) if self._choice.rule == "numbers" else gold
+        return re.sub(r"\.0+(?![0-9])", "", gold) if self._choice.rule in _NUMERIC else gold

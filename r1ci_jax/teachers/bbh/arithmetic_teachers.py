@@ -1,12 +1,14 @@
 """The teacher of multistep_arithmetic_two."""
 
 import dataclasses
+import math
 import random
 import re
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body, write
+from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import Pattern, PatternTeacher
 
 _NAMES: Final = {
     "tokens": ("tokens", "symbols", "parts"),
@@ -125,6 +127,54 @@ def evaluate(group):
 print(evaluate("$left_text") $operator evaluate("$right_text"))
 """
 
+_FORMS: Final[dict[str, Pattern]] = {
+    "direct": (
+        (
+            "Python follows the usual precedence, so I compute the two groups, which are then "
+            "$joined.",
+            "The two bracketed groups are $joined; each is plain integer arithmetic with products "
+            "before sums.",
+            "$numbers signed numbers: Python does not lose a minus sign. I name the two groups, "
+            "which are then $joined.",
+        ),
+        _DIRECT,
+    ),
+    "recursive descent": (
+        (
+            "A recursive parser with three levels (sums, products, signed numbers or brackets) "
+            "evaluates the expression with its $numbers numbers.",
+            "I read the expression by recursive descent: an expression is a sum of terms, a term a "
+            "product of factors, a factor a number, a minus or a bracket.",
+        ),
+        _DESCENT,
+    ),
+    "sums of products": (
+        (
+            "Each group is a sum of products. I write every term as the list of its factors and "
+            "sum the products; the two totals are $joined.",
+            "Written as lists of factors, with the subtracted terms negated, a group is the sum of "
+            "the products. The two sums are $joined.",
+        ),
+        _TERMS,
+    ),
+    "syntax tree": (
+        (
+            "Python's parser gives the syntax tree with the right precedence; I evaluate it from "
+            "the leaves upwards.",
+            "I walk the syntax tree of the $numbers numbers: constants, negations and the "
+            "operations + - *.",
+        ),
+        _TREE,
+    ),
+}
+_UNDO: Final = {
+    "+": "claimed - $right == $left",
+    "-": "claimed + $right == $left",
+    "*": "Fraction(claimed, $right) == $left if $right else claimed == 0",
+}
+_INVERSES: Final = {"+": "subtracting", "-": "adding back", "*": "dividing by"}
+_JOINED: Final = {"+": "added", "-": "subtracted", "*": "multiplied"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TwoGroups:
@@ -138,15 +188,6 @@ class TwoGroups:
     def text(self) -> str:
         """The whole expression."""
         return f"({self.left}) {self.operator} ({self.right})"
-
-    def values(self) -> dict[str, object]:
-        """The parts as the templates name them."""
-        return {
-            "text": self.text,
-            "left_text": self.left,
-            "right_text": self.right,
-            "operator": self.operator,
-        }
 
 
 def _split_terms(group: str) -> list[list[int]]:
@@ -164,15 +205,8 @@ def _split_terms(group: str) -> list[list[int]]:
     return terms
 
 
-def _product(factors: list[int]) -> int:
-    result = 1
-    for factor in factors:
-        result *= factor
-    return result
-
-
 def _total(group: str) -> int:
-    return sum(_product(factors) for factors in _split_terms(group))
+    return sum(math.prod(factors) for factors in _split_terms(group))
 
 
 def _combine(left: int, operator: str, right: int) -> int:
@@ -193,11 +227,24 @@ def _bracket(number: int) -> str:
     return f"({number})" if number < 0 else str(number)
 
 
-class MultistepArithmetic(Teacher[TwoGroups]):
+class MultistepArithmetic(PatternTeacher[TwoGroups]):
     """Evaluates two bracketed groups and joins them."""
 
     task = "bbh_multistep_arithmetic_two"
-    forms = ("direct", "recursive descent", "sums of products", "syntax tree")
+    forms = tuple(_FORMS)
+    names = _NAMES
+    patterns = _FORMS
+    exploring = (
+        ("First the two groups separately.", "I begin with the value of each bracket."),
+        _GROUPS,
+    )
+    slip = (
+        (
+            "I go through each group from left to right with a running value.",
+            "A running value for each group takes the numbers in their order.",
+        ),
+        _LEFT_TO_RIGHT,
+    )
 
     @override
     def parse(self, question: str) -> TwoGroups:
@@ -205,74 +252,31 @@ class MultistepArithmetic(Teacher[TwoGroups]):
         return TwoGroups(left=found[1], operator=found[2], right=found[3])
 
     @override
-    def step(self, data: TwoGroups, form: str, rng: random.Random) -> Step:
-        values = data.values()
-        joined = {"+": "added", "-": "subtracted", "*": "multiplied"}[data.operator]
-        numbers = len(re.findall(r"\d+", data.text))
-        match form:
-            case "direct":
-                words = (
-                    f"Python follows the usual precedence, so I compute the two groups of this "
-                    f"expression and have them {joined}.",
-                    f"The two bracketed groups are {joined}; each is plain integer arithmetic with "
-                    "products before sums.",
-                    f"{numbers} signed numbers: Python does not lose a minus sign. I name the two "
-                    f"groups, which are then {joined}.",
-                )
-                return write(rng, words, _DIRECT, values, _NAMES)
-            case "recursive descent":
-                words = (
-                    "A recursive parser with three levels (sums, products, signed numbers or "
-                    "brackets) evaluates the expression.",
-                    "I read the expression by recursive descent: an expression is a sum of terms, "
-                    "a term a product of factors, a factor a number, a minus or a bracket.",
-                )
-                return write(rng, words, _DESCENT, values, _NAMES)
-            case "sums of products":
-                terms = {
-                    "left_terms": _split_terms(data.left),
-                    "right_terms": _split_terms(data.right),
-                }
-                words = (
-                    "Each group is a sum of products. I write every term as the list of its "
-                    f"factors, sum the products, and have the two totals {joined}.",
-                    "Written as lists of factors, with the subtracted terms negated, a group is "
-                    f"the sum of the products. The two sums are {joined}.",
-                )
-                return write(rng, words, _TERMS, values | terms, _NAMES)
-            case _:
-                words = (
-                    "Python's parser gives the syntax tree with the right precedence; I evaluate "
-                    "it from the leaves upwards.",
-                    "I walk the syntax tree: constants, negations and the operations + - *.",
-                )
-                return write(rng, words, _TREE, values, _NAMES)
+    def values(self, data: TwoGroups, rng: random.Random) -> dict[str, object]:
+        return {
+            "text": data.text,
+            "left_text": data.left,
+            "right_text": data.right,
+            "operator": data.operator,
+            "joined": _JOINED[data.operator],
+            "numbers": len(re.findall(r"\d+", data.text)),
+            "left_terms": _split_terms(data.left),
+            "right_terms": _split_terms(data.right),
+            "groups": f'("{data.left}", "{data.right}")',
+        }
 
     @override
     def check(self, data: TwoGroups, answer: str, rng: random.Random) -> Step:
-        undo = {
-            "+": "claimed - $right == $left",
-            "-": "claimed + $right == $left",
-            "*": "Fraction(claimed, $right) == $left if $right else claimed == 0",
-        }[data.operator]
-        template = _CHECK.replace("$undo", undo)
+        template = _CHECK.replace("$undo", _UNDO[data.operator])
         if data.operator != "*":
             template = template.replace("from fractions import Fraction\n\n", "")
-        inverse = {"+": "subtracting", "-": "adding back", "*": "dividing by"}[data.operator]
+        inverse = _INVERSES[data.operator]
         words = (
             f"I test {answer} backwards: {inverse} the second group must give the first.",
             f"The inverse operation, {inverse} the second group, should lead from {answer} to the "
             "first group.",
         )
-        return write(rng, words, template, data.values() | {"answer": answer}, _NAMES)
-
-    @override
-    def small_case(self, data: TwoGroups, rng: random.Random) -> Step:
-        words = (
-            "First the two groups separately.",
-            "I begin with the value of each bracket.",
-        )
-        return write(rng, words, _GROUPS, {"groups": f'("{data.left}", "{data.right}")'})
+        return self._fill(data, (words, template), {"answer": answer}, rng)
 
     @override
     def first_attempt(self, data: TwoGroups, rng: random.Random) -> Step | None:
@@ -280,15 +284,14 @@ class MultistepArithmetic(Teacher[TwoGroups]):
         right = [_total(group) for group in (data.left, data.right)]
         if _combine(slip[0], data.operator, slip[1]) == _combine(right[0], data.operator, right[1]):
             return None
-        words = ("I go through each group from left to right with a running value.",)
-        return write(rng, words, _LEFT_TO_RIGHT, data.values(), _NAMES)
+        return super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: TwoGroups, rng: random.Random) -> tuple[str, str]:
         lines = []
         for name, group in (("first", data.left), ("second", data.right)):
             terms = _split_terms(group)
-            products = [_product(factors) for factors in terms]
+            products = [math.prod(factors) for factors in terms]
             steps = [
                 " * ".join(map(_bracket, factors)) + f" = {product}"
                 for factors, product in zip(terms, products, strict=True)

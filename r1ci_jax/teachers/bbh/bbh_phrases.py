@@ -1,13 +1,27 @@
-"""What the teachers of BIG-Bench-Hard share: parts of a question, and scripts from templates."""
+"""What the teachers of BIG-Bench-Hard share: parts of a question."""
 
-import random
 import re
-import string
-from collections.abc import Mapping, Sequence
+from typing import Final
 
-from r1ci_jax.teachers.teacher import Step, UnreadableQuestionError
+from r1ci_jax.teachers.teacher import UnreadableQuestionError
 
 _OPTION = re.compile(r"^\(([A-Z])\) (.+)$", re.MULTILINE)
+
+_WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+NUMBER_WORDS: Final = (*_WORDS.split(), "fifteen", "sixteen")
+
+
+def read_number(word: str) -> int:
+    """Read a number word or an article.
+
+    Raises:
+        UnreadableQuestionError: It is neither.
+    """
+    if word in ("a", "an"):
+        return 1
+    if word not in NUMBER_WORDS:
+        raise UnreadableQuestionError(f"{word!r} is no number")
+    return NUMBER_WORDS.index(word)
 
 
 def read_body(question: str) -> str:
@@ -40,68 +54,11 @@ def match(pattern: str, text: str) -> re.Match[str]:
     return found
 
 
-def write(
-    rng: random.Random,
-    words: Sequence[str],
-    template: str,
-    values: Mapping[str, object],
-    names: Mapping[str, Sequence[str]] | None = None,
-) -> Step:
-    """Fill one of the phrases and the script's template.
-
-    `$key` stands for a value or for one of the names to choose from; names that belong together
-    are chosen together (`"x y"` from `"east north"`).
-    """
-    chosen: dict[str, str] = {}
-    for keys, choices in (names or {}).items():
-        chosen |= zip(keys.split(), rng.choice(list(choices)).split(), strict=True)
-    table = {key: str(value) for key, value in values.items()} | chosen
-    said = string.Template(rng.choice(list(words))).substitute(table)
-    code = string.Template(template.strip("\n")).substitute(table)
-    return Step(words=said, code=code.rstrip("\n"))
-
-
-def wrap_items(items: Sequence[str], opening: str, closing: str, width: int = 88) -> str:
-    """Write the items of a literal, on one line where they fit."""
-    line = opening + ", ".join(items) + closing
-    if len(line) <= width - 16:
-        return line
-    rows, row = [], ""
-    for item in items:
-        if row and len(row) + len(item) > width - 8:
-            rows.append(row.rstrip())
-            row = ""
-        row += item + ", "
-    return f"{opening}\n    " + "\n    ".join([*rows, row.rstrip()]) + f"\n{closing}"
-
-
-def quote(text: str) -> str:
-    """Write a string literal in double quotes."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def text_literal(lines: Sequence[str]) -> str:
-    """Write a long string as several literals in brackets, a short one as it is."""
-    if len(lines) == 1:
-        return quote(lines[0])
-    return "(\n    " + "\n    ".join(quote(line) for line in lines) + "\n)"
-
-
-def list_literal(items: Sequence[str]) -> str:
-    """Write a list of strings."""
-    return wrap_items([quote(item) for item in items], "[", "]")
-
-
-def dict_literal(table: Mapping[str, str]) -> str:
-    """Write a dictionary of strings."""
-    return wrap_items([f"{quote(k)}: {quote(v)}" for k, v in table.items()], "{", "}")
-
-
-def enumerate_words(items: Sequence[str], last: str = "and") -> str:
-    """Join items as a sentence does: `a, b and c`."""
-    return f" {last} ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
-
-
-def count_noun(n: int, noun: str) -> str:
-    """Write a number with its noun: `1 clue`, `3 clues`."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def fold(text: str, after: str) -> list[str]:
+    """Break a text into lines after a mark such as `, `; each but the last ends with the mark."""
+    lines = [""]
+    for part in re.split(f"(?<={re.escape(after)})", text):
+        if lines[-1] and len(lines[-1]) + len(part) > 80:
+            lines.append("")
+        lines[-1] += part
+    return lines

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from r1ci_jax.teachers.template_teacher import Pattern
+
 NAMES: Final = {
     "row": ("row", "things", "objects", "line"),
     "color": ("color", "shade", "c"),
@@ -21,8 +23,36 @@ entries = re.findall(r"(\\w+) (\\w+) ([^,]+?)(?:, and |, | and |$$)", sentence)
 """,
 }
 
-# Of each kind of question: the phrases, then the scripts for pairs, for lists and for the sentence.
-SCRIPTS: Final[dict[str, tuple[tuple[str, ...], dict[str, str]]]] = {
+
+Kind = tuple[tuple[str, ...], dict[str, str]]
+"""The phrases for a kind of question, and the script of each form."""
+
+
+def _removal(words: tuple[str, ...], *, stays: str, left: str, singular: str, plural: str) -> Kind:
+    """Return the kind that counts what remains, from the conditions on what is counted."""
+    return words, {
+        "tuples": f"""
+remaining = [entry for entry in $row if {stays}]
+print(sum($n for $n, $color, $name in remaining if {left}))
+""",
+        "lists": f"""
+total = 0
+for $n, $color, $name in zip(counts, colors, names):
+    if {singular}:
+        total += $n
+print(total)
+""",
+        "sentence": f"""
+total = 0
+for number, $color, $name in entries:
+    if {plural}:
+        total += numbers[number]
+print(total)
+""",
+    }
+
+
+SCRIPTS: Final[dict[str, Kind]] = {
     "is": (
         (
             "I look up the color of the $thing and compare it with $asked.",
@@ -182,74 +212,114 @@ print(total)
 """,
         },
     ),
-    "remove thing": (
+    "remove thing": _removal(
         (
             "Without the $things, only the other $asked things remain; I add up their numbers.",
             "What remains is everything but the $things. Of that I count what is $asked.",
         ),
-        {
-            "tuples": """
-remaining = [entry for entry in $row if entry[2] != "$thing"]
-print(sum($n for $n, $color, $name in remaining if $color == "$asked"))
-""",
-            "lists": """
-total = 0
-for $n, $color, $name in zip(counts, colors, names):
-    if $name != "$thing" and $color == "$asked":
-        total += $n
-print(total)
-""",
-            "sentence": """
-removed = {"$thing", "$things"}
-print(sum(numbers[number] for number, $color, $name in entries
-          if $color == "$asked" and $name not in removed))
-""",
-        },
+        stays='entry[2] != "$thing"',
+        left='$color == "$asked"',
+        singular='$color == "$asked" and $name != "$thing"',
+        plural='$color == "$asked" and $name not in ("$thing", "$things")',
     ),
-    "remove color": (
+    "remove color": _removal(
         (
             "When everything $asked is gone, the $things of the other colors remain.",
             "I count the $things that are not $asked.",
         ),
-        {
-            "tuples": """
-remaining = [entry for entry in $row if entry[1] != "$asked"]
-print(sum($n for $n, $color, $name in remaining if $name == "$thing"))
-""",
-            "lists": """
-total = 0
-for $n, $color, $name in zip(counts, colors, names):
-    if $color != "$asked" and $name == "$thing":
-        total += $n
-print(total)
-""",
-            "sentence": """
-wanted = {"$thing", "$things"}
-print(sum(numbers[number] for number, $color, $name in entries
-          if $color != "$asked" and $name in wanted))
-""",
-        },
+        stays='entry[1] != "$asked"',
+        left='$name == "$thing"',
+        singular='$color != "$asked" and $name == "$thing"',
+        plural='$color != "$asked" and $name in ("$thing", "$things")',
     ),
 }
 
-LIST_WORDS: Final = (
-    "First the row with its places from left to right.",
-    "I number the $size things as they stand.",
-)
-LIST: Final = """
+LISTING: Final[Pattern] = (
+    (
+        "First the row with its places from left to right.",
+        "I number the $size things as they stand.",
+    ),
+    """
 for $place, ($color, $name) in enumerate($pairs):
     print($place, $color, $name)
-"""
-
-TABLE_WORDS: Final = (
-    "First how many things there are of each color.",
-    "I total the colors before I answer.",
+""",
 )
-TABLE: Final = """
+TOTALS: Final[Pattern] = (
+    (
+        "First how many things there are of each color.",
+        "I total the colors before I answer.",
+    ),
+    """
 from collections import Counter
 
 totals = Counter()
 for $n, $color, $name in $pairs:
     totals[$color] += $n
 print(dict(totals))
-"""
+""",
+)
+
+OTHERS: Final = {
+    "neither": '$color in ("$asked", "$asked_too")',
+    "remove thing": '$color != "$asked" or $name == "$thing"',
+    "remove color": '$color == "$asked" or $name != "$thing"',
+}
+"""The conditions on what is not counted."""
+COMPLEMENT: Final[Pattern] = (
+    (
+        "From the other side: all things less those that do not count must be $answer.",
+        "I take away what does not count from the whole; $answer must be left.",
+    ),
+    """
+$row = $pairs
+everything = sum($n for $n, $color, $name in $row)
+others = sum($n for $n, $color, $name in $row if $other)
+print(everything - others == $answer)
+""",
+)
+
+_SLIP_COUNT = (
+    "I count the entries that the question is about.",
+    "Of the $size entries I count those that are meant.",
+)
+SLIPS: Final[dict[str, Pattern]] = {
+    "next": (
+        (
+            "I find the $reference and take the color of its neighbor in the row.",
+            "The neighbor of the $reference is one place further in the row of $size.",
+        ),
+        """
+$row = $pairs
+$place = next(k for k, ($color, $name) in enumerate($row) if $is_reference)
+print($row[$place + 1][0])
+""",
+    ),
+    "furthest": (
+        (
+            "The thing at the end of the row of $size is the furthest one.",
+            "Furthest from the $reference is the last thing.",
+        ),
+        """
+$row = $pairs
+print($row[-1][0])
+""",
+    ),
+    "side": (
+        (
+            "I count what stands to the $side of the $reference.",
+            "The row of $size is cut at the $reference; I count the part to its $side.",
+        ),
+        """
+$row = $pairs
+$place = next(k for k, ($color, $name) in enumerate($row) if $is_reference)
+print(len($row[$slice]))
+""",
+    ),
+    "counted": (
+        _SLIP_COUNT,
+        """
+$row = $pairs
+print(len([$name for $n, $color, $name in $row if not ($other)]))
+""",
+    ),
+}

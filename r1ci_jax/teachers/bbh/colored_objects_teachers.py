@@ -8,33 +8,23 @@ from typing import Any, Final, override
 
 from r1ci_jax.teachers.bbh import colored_objects_scripts as scripts
 from r1ci_jax.teachers.bbh.bbh_phrases import (
-    list_literal,
+    NUMBER_WORDS,
+    fold,
     match,
-    quote,
     read_body,
+    read_number,
     read_options,
-    text_literal,
-    wrap_items,
-    write,
 )
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import (
+    Pattern,
+    PatternTeacher,
+    list_literal,
+    quote,
+    text_literal,
+    wrap_items,
+)
 
-_NUMBERS: Final = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-]
-_NUMBERS_TO: Final = (*_NUMBERS, "thirteen", "fourteen", "fifteen", "sixteen")
 _SCENE: Final = r"On the \w+, (?:there is|there are|I see|you see) (?:[^:,.]*: )?(.+?)\. (.+)"
 _THINGS: Final = "(?:things|items|objects)"
 _THING: Final = "(?:thing|item|object)"
@@ -67,12 +57,36 @@ class Scene:
     parts: dict[str, str]
     options: dict[str, str]
 
-    def refers(self) -> Callable[[str, str], bool]:
-        """Return the test for the thing that the question starts from."""
+    @property
+    def row(self) -> list[tuple[str, str]]:
+        """Colors and names from left to right."""
+        return [(color, name) for _, color, name in self.entries]
+
+    @property
+    def place(self) -> int:
+        """The place, from 0, of the thing that the question starts from."""
         reference = self.parts["reference"]
-        if (found := re.fullmatch(rf"(\w+) {_THING}", reference)) is not None:
-            return lambda color, name: color == found[1]
-        return lambda color, name: name == reference
+        color = _color(reference)
+        wanted, column = (color, 0) if color else (reference, 1)
+        return next(k for k, thing in enumerate(self.row) if thing[column] == wanted)
+
+    @property
+    def part(self) -> list[tuple[str, str]]:
+        """What stands on the side of that thing that the question asks about."""
+        left = self.parts["side"] == "left"
+        return self.row[: self.place] if left else self.row[self.place + 1 :]
+
+    @property
+    def kept(self) -> list[tuple[int, str, str]]:
+        """The entries that are counted."""
+        parts = self.parts
+        thing = _singular(parts.get("things", ""))
+        keep: dict[str, Callable[[str, str], bool]] = {
+            "neither": lambda c, _: c not in (parts["asked"], parts.get("asked_too")),
+            "remove color": lambda c, name: c != parts["asked"] and name == thing,
+            "remove thing": lambda c, name: c == parts["asked"] and name != thing,
+        }
+        return [entry for entry in self.entries if keep[self.kind](entry[1], entry[2])]
 
 
 def _singular(name: str) -> str:
@@ -81,19 +95,12 @@ def _singular(name: str) -> str:
     return re.sub(r"leashes$", "leash", name).removesuffix("s")
 
 
-def _number(word: str) -> int:
-    if word in ("a", "an"):
-        return 1
-    if word not in _NUMBERS:
-        raise UnreadableQuestionError(f"{word!r} is no number")
-    return _NUMBERS.index(word)
-
-
-class ColoredObjects(Teacher[Scene]):
+class ColoredObjects(PatternTeacher[Scene]):
     """Answers nine kinds of questions about colored things."""
 
     task = "bbh_reasoning_about_colored_objects"
-    forms = ("tuples", "lists", "sentence")
+    forms = tuple(scripts.DATA)
+    names = scripts.NAMES
 
     @override
     def parse(self, question: str) -> Scene:
@@ -101,7 +108,7 @@ class ColoredObjects(Teacher[Scene]):
         entries = []
         for entry in re.split(r", and |, | and ", found[1]):
             number, color, name = match(r"(\w+) (\w+) (.+)", entry).groups()
-            count = _number(number)
+            count = read_number(number)
             entries.append((count, color, name if count == 1 else _singular(name)))
         for kind, pattern in _QUESTIONS.items():
             if (asked := re.fullmatch(pattern, found[2])) is not None:
@@ -114,7 +121,8 @@ class ColoredObjects(Teacher[Scene]):
                 )
         raise UnreadableQuestionError(f"another kind of question: {found[2]!r}")
 
-    def _values(self, data: Scene) -> dict[str, object]:
+    @override
+    def values(self, data: Scene, rng: random.Random) -> dict[str, object]:
         parts = dict(data.parts)
         if "things" in parts:
             parts["thing"] = _singular(parts["things"])
@@ -127,7 +135,8 @@ class ColoredObjects(Teacher[Scene]):
             "pairs": wrap_items(rows, "[", "]"),
             "colors": list_literal([color for _, color, _ in data.entries]),
             "all_names": list_literal([name for _, _, name in data.entries]),
-            "text": text_literal(_fold(data.text)),
+            "counts": str([n for n, _, _ in data.entries]),
+            "text": text_literal(fold(data.text, after=", ")),
             "size": len(data.entries),
             "end": "first" if side == "left" else "last",
             "end_index": 0 if side == "left" else -1,
@@ -136,62 +145,56 @@ class ColoredObjects(Teacher[Scene]):
         return values | parts
 
     @override
-    def step(self, data: Scene, form: str, rng: random.Random) -> Step:
+    def pattern_of(self, data: Scene, form: str) -> Pattern:
         words, by_form = scripts.SCRIPTS[data.kind]
         header = scripts.DATA[form]
-        if form == "lists" and data.kind in _COUNTED:
-            counts = ", ".join(str(n) for n, _, _ in data.entries)
-            header = f"counts = [{counts}]\n" + header
-            if data.kind == "neither":
-                header = header.replace("names = $all_names\n", "")
-        elif (
-            form == "lists" and ("reference" in data.parts and _color(data.parts["reference"]))
-        ) or (form == "lists" and data.kind == "end"):
+        counted = data.kind in _COUNTED
+        by_color = _color(data.parts.get("reference", "")) is not None
+        if form == "lists" and counted:
+            header = "counts = $counts\n" + header
+        if form == "lists" and (data.kind in ("end", "neither") or by_color):
             header = header.replace("names = $all_names\n", "")
-        if form == "sentence" and data.kind not in _COUNTED:
+        if form == "sentence" and not counted:
             header = re.sub(r"numbers = .*\n", "", header)
-        return write(
-            rng,
-            words,
-            header + self._place(data, by_form[form]).lstrip("\n"),
-            self._values(data),
-            scripts.NAMES,
-        )
-
-    def _place(self, data: Scene, template: str) -> str:
-        """Fill in how the script finds the thing that the question starts from."""
-        reference = data.parts.get("reference", "")
-        color = _color(reference)
-        is_reference = f'$color == "{color}"' if color else f'$name == "{reference}"'
-        index = f'colors.index("{color}")' if color else f'names.index("{reference}")'
-        left = data.parts.get("side") == "left"
-        return (
-            template.replace("$is_reference", is_reference)
-            .replace("$index_reference", index)
-            .replace("$step", "- 1" if left else "+ 1")
-            .replace("$slice", ":$place" if left else "$place + 1 :")
-        )
+        return words, header + _place(data, by_form[form]).lstrip("\n")
 
     @override
     def answer(self, data: Scene, printed: str) -> str:
         text = printed.strip()
-        if text.isdigit() and int(text) < len(_NUMBERS_TO):
-            return _NUMBERS_TO[int(text)]
+        if text.isdigit() and int(text) < len(NUMBER_WORDS):
+            return NUMBER_WORDS[int(text)]
         return text
 
     @override
-    def small_case(self, data: Scene, rng: random.Random) -> Step | None:
-        if data.kind in _COUNTED:
-            return write(rng, scripts.TABLE_WORDS, scripts.TABLE, self._values(data), scripts.NAMES)
-        if data.kind in ("is", "what"):
+    def check(self, data: Scene, answer: str, rng: random.Random) -> Step | None:
+        if data.kind not in _COUNTED or answer not in NUMBER_WORDS:
             return None
-        return write(rng, scripts.LIST_WORDS, scripts.LIST, self._values(data), scripts.NAMES)
+        words, template = scripts.COMPLEMENT
+        template = template.replace("$other", scripts.OTHERS[data.kind])
+        number = {"answer": NUMBER_WORDS.index(answer)}
+        return self._fill(data, (words, template), number, rng)
 
     @override
-    def in_words(self, data: Scene, rng: random.Random) -> tuple[str, str] | None:
+    def small_case(self, data: Scene, rng: random.Random) -> Step | None:
+        if data.kind in ("is", "what"):
+            return None
+        first = scripts.TOTALS if data.kind in _COUNTED else scripts.LISTING
+        return self._fill(data, first, {}, rng)
+
+    @override
+    def first_attempt(self, data: Scene, rng: random.Random) -> Step | None:
+        slip = _slip(data)
+        if slip is None or slip == self.in_words(data, rng)[1]:
+            return None
+        words, template = scripts.SLIPS["counted" if data.kind in _COUNTED else data.kind]
+        template = template.replace("$other", scripts.OTHERS.get(data.kind, ""))
+        return self._fill(data, (words, _place(data, template)), {}, rng)
+
+    @override
+    def in_words(self, data: Scene, rng: random.Random) -> tuple[str, str]:
         if data.kind in _COUNTED:
             return self._count_in_words(data, rng)
-        row = [(color, name) for _, color, name in data.entries]
+        row = data.row
         listed = ", ".join(f"{k} {color} {name}" for k, (color, name) in enumerate(row, 1))
         opening = rng.choice(("From left to right:", "The things in their order:")) + f" {listed}."
         parts = data.parts
@@ -200,14 +203,13 @@ class ColoredObjects(Teacher[Scene]):
             told = f"The {parts['thing']} is {color}."
             if data.kind == "what":
                 return told, color
-            return f"{told} The question is whether it is {parts['asked']}.", (
-                "yes" if color == parts["asked"] else "no"
-            )
+            if color == parts["asked"]:
+                return f"{told} That is the color in question.", "yes"
+            return f"{told} It is not {parts['asked']}.", "no"
         if data.kind == "end":
             color = row[0 if parts["side"] == "left" else -1][0]
             return f"{opening} The {parts['side']}-most is {color}.", color
-        refers = data.refers()
-        place = next(k for k, (color, name) in enumerate(row) if refers(color, name))
+        place = data.place
         left = parts.get("side") == "left"
         opening += f" The {parts['reference']} is number {place + 1}."
         if data.kind == "next":
@@ -217,53 +219,67 @@ class ColoredObjects(Teacher[Scene]):
             k = max(range(len(row)), key=lambda k: abs(k - place))
             distance = abs(k - place)
             return f"{opening} Number {k + 1} is {distance} away, more than any other.", row[k][0]
-        part = row[:place] if left else row[place + 1 :]
-        kept = [f"{c} {name}" for c, name in part if c != parts["asked"]]
+        kept = [f"{c} {name}" for c, name in data.part if c != parts["asked"]]
         told = f"To its {parts['side']} and not {parts['asked']}: {', '.join(kept) or 'nothing'}."
-        return f"{opening} {told}", _NUMBERS_TO[len(kept)]
+        return f"{opening} {told} That makes {len(kept)}.", NUMBER_WORDS[len(kept)]
 
     def _count_in_words(self, data: Scene, rng: random.Random) -> tuple[str, str]:
-        parts = data.parts
-        thing = _singular(parts.get("things", ""))
-        keep: dict[str, Callable[[str, str], bool]] = {
-            "neither": lambda c, _: c not in (parts["asked"], parts.get("asked_too")),
-            "remove color": lambda c, name: c != parts["asked"] and name == thing,
-            "remove thing": lambda c, name: c == parts["asked"] and name != thing,
-        }
-        kept = [entry for entry in data.entries if keep[data.kind](entry[1], entry[2])]
+        kept = data.kept
         total = sum(n for n, _, _ in kept)
-        listed = ", ".join(f"{n} {c} {name}" for n, c, name in kept) or "nothing"
-        opening = rng.choice(("These entries count:", "What is asked for, entry by entry:"))
+        listed = ", ".join(f"{c} {name} {n}" for n, c, name in kept) or "none"
+        opening = rng.choice(
+            ("These entries count, with their numbers:", "What is asked for, entry by entry:")
+        )
         sums = " + ".join(str(n) for n, _, _ in kept)
         added = f"{sums} = {total}." if len(kept) > 1 else f"That makes {total}."
-        return f"{opening} {listed}. {added}", _NUMBERS_TO[total]
+        return f"{opening} {listed}. {added}", NUMBER_WORDS[total]
 
     @override
     def wrong_answer(self, data: Scene, answer: str, rng: random.Random) -> str | None:
         if answer in ("yes", "no"):
             return "no" if answer == "yes" else "yes"
-        if answer in _NUMBERS_TO:
-            others = [word for word in data.options.values() if word in _NUMBERS_TO]
+        if answer in NUMBER_WORDS:
+            others = [word for word in data.options.values() if word in NUMBER_WORDS]
             place = others.index(answer) if answer in others else 0
             return others[place + 1] if place + 1 < len(others) else others[place - 1]
         colors = [color for _, color, _ in data.entries]
         return next((color for color in colors if color != answer), None)
 
 
+def _place(data: Scene, template: str) -> str:
+    """Fill in how the script finds the thing that the question starts from."""
+    reference = data.parts.get("reference", "")
+    color = _color(reference)
+    is_reference = f'$color == "{color}"' if color else f'$name == "{reference}"'
+    index = f'colors.index("{color}")' if color else f'names.index("{reference}")'
+    left = data.parts.get("side") == "left"
+    return (
+        template.replace("$is_reference", is_reference)
+        .replace("$index_reference", index)
+        .replace("$step", "- 1" if left else "+ 1")
+        .replace("$slice", ":$place" if left else "$place + 1 :")
+    )
+
+
+def _slip(data: Scene) -> str | None:
+    """Return what the first attempt answers; None where there is none."""
+    if data.kind in _COUNTED:
+        return NUMBER_WORDS[len(data.kept)]
+    match data.kind:
+        case "side":
+            return NUMBER_WORDS[len(data.part)]
+        case "furthest":
+            return data.row[-1][0]
+        case "next" if data.place + 1 < len(data.row):
+            return data.row[data.place + 1][0]
+        case _:
+            return None
+
+
 def _color(reference: str) -> str | None:
     """Return the color in `red item`; None where the thing is named."""
     found = re.fullmatch(rf"(\w+) {_THING}", reference)
     return found[1] if found is not None else None
-
-
-def _fold(text: str) -> list[str]:
-    """Break a list into lines after commas; each line but the last ends with a blank."""
-    lines = [""]
-    for part in re.split(r"(?<=, )", text):
-        if len(lines[-1]) + len(part) > 80:
-            lines.append("")
-        lines[-1] += part
-    return lines
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (ColoredObjects(),)

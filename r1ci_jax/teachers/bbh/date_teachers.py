@@ -6,9 +6,10 @@ import datetime
 import random
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import dict_literal, match, read_body, read_options, write
+from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body, read_options
 from r1ci_jax.teachers.bbh.date_readings import Shift, Today, read_today
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import count_noun, dict_literal, sentence
 
 _FORMAT: Final = "%m/%d/%Y"
 _ASKED: Final[dict[str, Shift]] = {
@@ -51,14 +52,18 @@ def month_length(year, month):
 _BY_HAND_ADD: Final = """
 def add_days(year, month, day, days):
     day += days
+$loops    return year, month, day
+
+"""
+_BY_HAND_FORWARD: Final = """\
     while day > month_length(year, month):
         day -= month_length(year, month)
         year, month = (year, month + 1) if month < 12 else (year + 1, 1)
+"""
+_BY_HAND_BACK: Final = """\
     while day < 1:
         year, month = (year, month - 1) if month > 1 else (year - 1, 12)
         day += month_length(year, month)
-    return year, month, day
-
 """
 _BY_HAND_MONTHS: Final = """
 def add_months(year, month, day, months):
@@ -68,21 +73,33 @@ def add_months(year, month, day, months):
 
 """
 
-_CHECK_DAYS: Final = """
-from datetime import datetime
-
-claimed = datetime.strptime("$answer", "%m/%d/%Y")
-today = datetime($today_args)
-print((claimed - today).days == $asked_days)
-"""
-_CHECK_MONTHS: Final = """
-from datetime import datetime
-
-claimed = datetime.strptime("$answer", "%m/%d/%Y")
-today = datetime($today_args)
-months = (claimed.year - today.year) * 12 + claimed.month - today.month
-print(months == $asked_months and claimed.day <= today.day)
-"""
+_METHODS: Final[dict[str, tuple[str, ...]]] = {
+    "datetime": (
+        "The datetime module takes care of the lengths of the months.",
+        "Date arithmetic does the rest.",
+    ),
+    "by hand": (
+        "The calendar is simple enough to write down: month lengths and the leap-year rule.",
+        "I carry over the month and year ends myself.",
+    ),
+    "ordinals": (
+        "With dates as day numbers, moving by days is addition.",
+        "Day numbers (ordinals) turn this into a sum.",
+    ),
+    "test the options": (
+        "I compute the date and look for it among the options.",
+        "Then I compare with the options, of which only one can be this date.",
+    ),
+}
+_PRINT: Final = f'strftime("{_FORMAT}")'
+_TODAY_PRINTED: Final = (
+    'print("today:", today)',
+    'print("Today is", today)',
+    "print(today.isoformat())",
+    f"print(today.{_PRINT})",
+    f'print("today:", today.{_PRINT})',
+    'print(f"today is {today:%A, %B %d, %Y}")',
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,11 +109,8 @@ class DateQuestion:
     today: Today
     subject: str
     options: dict[str, str]
-
-    @property
-    def shift(self) -> Shift:
-        """The way from today to the date that is asked for."""
-        return _ASKED[self.subject]
+    shift: Shift
+    """The way from today to the date that is asked for."""
 
     def dates(self) -> tuple[datetime.date, datetime.date]:
         """Return today and the date that is asked for."""
@@ -118,6 +132,150 @@ def _args(day: datetime.date) -> str:
     return f"{day.year}, {day.month}, {day.day}"
 
 
+def _plus(n: int, value: str) -> str:
+    """Write `+ value` or `- value`, with $n in it for the number without its sign."""
+    return f"{'+' if n > 0 else '-'} {value.replace('$n', str(abs(n)))}"
+
+
+def _way(shift: Shift) -> str:
+    """Say a shift in words: `7 days back`."""
+    unit, n = shift
+    return f"{count_noun(abs(n), unit.removesuffix('s'))} {'on' if n > 0 else 'back'}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Names:
+    """Names of the variables of a script."""
+
+    known: str
+    target: str
+
+
+def _script(data: DateQuestion, names: _Names, *, ordinals: bool) -> str:
+    """Write the way from the known date to the one that is asked for, with the datetime module."""
+    shifts = (data.today.shift, data.shift)
+    lines = [f"{names.known} = date({_args(data.today.known)})"]
+    source = names.known
+    for (unit, n), name in zip(shifts, ("today", names.target), strict=True):
+        if unit == "months":
+            lines.append(f"{name} = shift_months({source}, {n})")
+        elif n and ordinals:
+            lines.append(f"{name} = date.fromordinal({source}.toordinal() {_plus(n, '$n')})")
+        elif n:
+            lines.append(f"{name} = {source} {_plus(n, 'timedelta(days=$n)')}")
+        elif name != source:
+            lines.append(f"{name} = {source}")
+        source = name
+    if ordinals and not any(n for _, n in shifts):
+        lines[1:] = [
+            f"number = {names.known}.toordinal()  # days since 12/31/0000",
+            f"{names.target} = date.fromordinal(number)",
+        ]
+    lines.append(f"print({names.target}.{_PRINT})")
+    months = any(unit == "months" for unit, _ in shifts)
+    days = not ordinals and any(unit == "days" and n for unit, n in shifts)
+    head = "import calendar\n" if months and not ordinals else ""
+    head += "from datetime import date" + (", timedelta\n\n" if days else "\n\n")
+    shift = _ORDINAL_SHIFT if ordinals else _MONTH_SHIFT
+    return head + (shift + "\n" if months else "") + "\n".join(lines)
+
+
+def _by_hand(data: DateQuestion, names: _Names) -> str:
+    """Write the way without the datetime module."""
+    shifts = (data.today.shift, data.shift)
+    lines = [f"{names.known} = ({_args(data.today.known)})"]
+    source = names.known
+    for (unit, n), name in zip(shifts, ("today", names.target), strict=True):
+        if n:
+            lines.append(f"{name} = add_{unit}(*{source}, {n})")
+        elif name != source:
+            lines.append(f"{name} = {source}")
+        source = name
+    lines += [f"year, month, day = {names.target}", 'print(f"{month:02}/{day:02}/{year}")']
+    used = {unit for unit, n in shifts if n}
+    days = [n for unit, n in shifts if unit == "days"]
+    loops = _BY_HAND_FORWARD * any(n > 0 for n in days) + _BY_HAND_BACK * any(n < 0 for n in days)
+    blocks = [_BY_HAND_DAYS] if used else []
+    blocks += [_BY_HAND_ADD.replace("$loops", loops)] if "days" in used else []
+    blocks += [_BY_HAND_MONTHS] if "months" in used else []
+    return (
+        "\n".join(block.lstrip("\n") for block in blocks)
+        + ("\n" if blocks else "")
+        + "\n".join(lines)
+    )
+
+
+def _test(data: DateQuestion, text: str, names: _Names) -> str:
+    """Write the test that a date has the distance from the known one that the question tells."""
+    shifts = (data.today.shift, data.shift)
+    months = [n for unit, n in shifts if unit == "months"]
+    first, last = names.known, names.target
+    lines = [
+        f'{last} = datetime.strptime("{text}", "{_FORMAT}")',
+        f"{first} = datetime({_args(data.today.known)})",
+    ]
+    if not months:
+        total = " ".join(
+            str(n) if not k else _plus(n, "$n") for k, n in enumerate(n for _, n in shifts if n)
+        )
+        lines.append(f"print(({last} - {first}).days == {total})")
+        return "from datetime import datetime\n\n" + "\n".join(lines)
+    days = [n for unit, n in shifts if unit == "days" and n]
+    if days and shifts[0][0] == "days":
+        lines.append(f"today = {first} {_plus(days[0], 'timedelta(days=$n)')}")
+        first = "today"
+    elif days:
+        lines.append(f"today = {last} {_plus(-days[0], 'timedelta(days=$n)')}")
+        last = "today"
+    lines += [
+        f"months = ({last}.year - {first}.year) * 12 + {last}.month - {first}.month",
+        f"print(months == {sum(months)} and {last}.day <= {first}.day)",
+    ]
+    imported = "datetime, timedelta" if days else "datetime"
+    return f"from datetime import {imported}\n\n" + "\n".join(lines)
+
+
+def _in_days(shift: Shift) -> Shift:
+    """Return a shift by months as one by days, with a year of 365 days and a month of 30."""
+    unit, n = shift
+    if unit == "days":
+        return shift
+    return "days", n // 12 * 365 if n % 12 == 0 else n * 30
+
+
+def _slips(data: DateQuestion) -> list[tuple[str, DateQuestion]]:
+    """Return words, and what a hasty reader makes of the question."""
+    today = data.today
+    rough = dataclasses.replace(
+        data,
+        today=dataclasses.replace(today, shift=_in_days(today.shift)),
+        shift=_in_days(data.shift),
+    )
+    reverse = dataclasses.replace(today, shift=(today.shift[0], -today.shift[1]))
+    known = f"{today.known:{_FORMAT}}"
+    return [
+        (f"{today.reason} I take a month as 30 days and a year as 365.", rough),
+        (
+            f"{today.reason} I print this day.",
+            dataclasses.replace(data, shift=_ASKED["today"]),
+        ),
+        (
+            f"From {known} I go to today, and from there to the date {data.subject}.",
+            dataclasses.replace(data, today=reverse),
+        ),
+    ]
+
+
+def _month_end(day: datetime.date, shift: Shift) -> str:
+    """Tell the length of the month whose end lies on the way of at most a month of days."""
+    other = move(day, shift)
+    early, late = min(day, other), max(day, other)
+    if shift[0] == "months" or (early.year, early.month) == (late.year, late.month):
+        return ""
+    length = calendar.monthrange(early.year, early.month)[1]
+    return f" {early:%B} {early.year} has {length} days."
+
+
 class DateUnderstanding(Teacher[DateQuestion]):
     """Finds today and then the date that is asked for."""
 
@@ -134,102 +292,40 @@ class DateUnderstanding(Teacher[DateQuestion]):
             today = read_today(found[1])
         except ValueError as error:
             raise UnreadableQuestionError(f"no date in {found[1]!r}") from error
-        data = DateQuestion(today=today, subject=found[2], options=read_options(question))
-        if f"{data.dates()[1]:{_FORMAT}}" not in data.options.values():
-            raise UnreadableQuestionError("what the question says contradicts all of its options")
-        return data
+        return DateQuestion(
+            today=today,
+            subject=found[2],
+            shift=_ASKED[found[2]],
+            options=read_options(question),
+        )
+
+    def _names(self, data: DateQuestion, rng: random.Random) -> _Names:
+        return _Names(
+            known=rng.choice((data.today.name, data.today.name, "start", "given")),
+            target=rng.choice(("answer", "target", "wanted", "result", "asked")),
+        )
 
     @override
     def step(self, data: DateQuestion, form: str, rng: random.Random) -> Step:
-        target = rng.choice(("answer", "target", "wanted", "result"))
+        names = self._names(data, rng)
         if form == "by hand":
-            code = self._by_hand(data, target)
-        elif form == "ordinals":
-            code = self._script(data, target, ordinals=True)
+            code = _by_hand(data, names)
         else:
-            code = self._script(data, target, ordinals=False)
+            code = _script(data, names, ordinals=form == "ordinals")
         if form == "test the options":
             code = code.replace(
-                f'print({target}.strftime("{_FORMAT}"))',
+                f"print({names.target}.{_PRINT})",
                 f"options = {dict_literal(data.options)}\n"
                 f"for letter, text in options.items():\n"
-                f'    if text == {target}.strftime("{_FORMAT}"):\n'
+                f"    if text == {names.target}.{_PRINT}:\n"
                 "        print(letter)",
             )
-        method = {
-            "datetime": (
-                "The datetime module takes care of the lengths of the months.",
-                "Date arithmetic does the rest.",
-            ),
-            "by hand": (
-                "The calendar is simple enough to write down: month lengths and the leap-year "
-                "rule.",
-                "I carry over the month and year ends myself.",
-            ),
-            "ordinals": (
-                "With dates as day numbers, moving by days is addition.",
-                "Day numbers (ordinals) turn this into a sum.",
-            ),
-            "test the options": (
-                "I compute the date and look for it among the options.",
-                f"Then I compare with the {len(data.options)} options.",
-            ),
-        }[form]
-        asked = rng.choice(
-            ("Asked for is the date", "I need the date", "The question wants the date")
-        )
-        wanted = f"{asked} {data.subject}."
+        asked = rng.choice(("The question asks for", "I need", "What is wanted is"))
+        wanted = f"{asked} the date {data.subject}."
         if not data.shift[1]:
             wanted = "The question wants this very day as MM/DD/YYYY."
-        words = f"{data.today.reason} {wanted} {rng.choice(method)}"
-        return Step(words=words, code=code)
-
-    def _script(self, data: DateQuestion, target: str, *, ordinals: bool) -> str:
-        shifts = (data.today.shift, data.shift)
-        lines = [f"{data.today.name} = date({_args(data.today.known)})"]
-        source = data.today.name
-        for (unit, n), name in zip(shifts, ("today", target), strict=True):
-            if unit == "months":
-                lines.append(f"{name} = shift_months({source}, {n})")
-            elif n and ordinals:
-                sign = "+" if n > 0 else "-"
-                lines.append(f"{name} = date.fromordinal({source}.toordinal() {sign} {abs(n)})")
-            elif n:
-                sign = "+" if n > 0 else "-"
-                lines.append(f"{name} = {source} {sign} timedelta(days={abs(n)})")
-            elif name != source:
-                lines.append(f"{name} = {source}")
-            source = name
-        if ordinals and not any(n for _, n in shifts):
-            lines.insert(1, f"number = {data.today.name}.toordinal()  # days since 12/31/0000")
-            lines[2] = f"{target} = date.fromordinal(number)"
-        lines.append(f'print({target}.strftime("{_FORMAT}"))')
-        months = any(unit == "months" for unit, _ in shifts)
-        days = not ordinals and any(unit == "days" and n for unit, n in shifts)
-        head = "import calendar\n" if months and not ordinals else ""
-        head += "from datetime import date" + (", timedelta\n\n" if days else "\n\n")
-        shift = _ORDINAL_SHIFT if ordinals else _MONTH_SHIFT
-        return head + (shift + "\n" if months else "") + "\n".join(lines)
-
-    def _by_hand(self, data: DateQuestion, target: str) -> str:
-        shifts = (data.today.shift, data.shift)
-        lines = [f"{data.today.name} = ({_args(data.today.known)})"]
-        source = data.today.name
-        for (unit, n), name in zip(shifts, ("today", target), strict=True):
-            if n:
-                lines.append(f"{name} = add_{unit}(*{source}, {n})")
-            elif name != source:
-                lines.append(f"{name} = {source}")
-            source = name
-        lines += [f"year, month, day = {target}", 'print(f"{month:02}/{day:02}/{year}")']
-        used = {unit for unit, n in shifts if n}
-        blocks = [_BY_HAND_DAYS] if used else []
-        blocks += [_BY_HAND_ADD] if "days" in used else []
-        blocks += [_BY_HAND_MONTHS] if "months" in used else []
-        return (
-            "\n".join(block.lstrip("\n") for block in blocks)
-            + ("\n" if blocks else "")
-            + "\n".join(lines)
+        return Step(
+            words=sentence(data.today.reason, wanted, rng.choice(_METHODS[form])), code=code
         )
 
     @override
@@ -242,52 +338,62 @@ class DateUnderstanding(Teacher[DateQuestion]):
 
     @override
     def check(self, data: DateQuestion, answer: str, rng: random.Random) -> Step | None:
+        steps = [_way(shift) for shift in (data.today.shift, data.shift) if shift[1]]
+        if not steps:
+            return None
         text = data.options.get(answer.strip("()"), answer)
-        today, _ = data.dates()
-        unit, n = data.shift
-        if data.today.shift[1]:
-            return None  # Today is itself a result, which the check would take for granted.
-        values = {
-            "answer": text,
-            "today_args": _args(today),
-            "asked_days": n,
-            "asked_months": n,
-            "asked": data.subject,
-        }
+        known = f"{data.today.known:{_FORMAT}}"
         words = (
-            "I measure the distance between $answer and today; it must be that of the question: "
-            "$asked.",
-            "The difference of the two dates tells whether $answer is right for: $asked.",
+            f"I measure how far {text} is from {known}; it must be {' and '.join(steps)}.",
+            f"From {known} to {text} the way must be {', then '.join(steps)}, as in the question.",
         )
-        return write(rng, words, _CHECK_DAYS if unit == "days" else _CHECK_MONTHS, values)
+        names = _Names(
+            known=rng.choice((data.today.name, "start", "given", "origin")),
+            target=rng.choice(("claimed", "proposed", "candidate", "chosen")),
+        )
+        return Step(words=rng.choice(words), code=_test(data, text, names))
 
     @override
     def small_case(self, data: DateQuestion, rng: random.Random) -> Step | None:
         if not data.today.shift[1]:
             return None
-        without = dataclasses.replace(data, subject="today")
-        code = self._script(without, "today", ordinals=False)
-        code = code.replace(f'print(today.strftime("{_FORMAT}"))', 'print("today:", today)')
-        code = code.replace("\ntoday = today", "")
+        without = dataclasses.replace(data, shift=_ASKED["today"])
+        names = _Names(known=self._names(data, rng).known, target="today")
+        code = _script(without, names, ordinals=rng.random() < 0.3)
+        code = code.replace(f"print(today.{_PRINT})", rng.choice(_TODAY_PRINTED))
         words = (
             f"First today's date. {data.today.reason}",
             f"{data.today.reason} I compute this day before anything else.",
         )
-        return Step(words=rng.choice(words), code=code)
+        return Step(words=rng.choice(words), code=code.replace("\ntoday = today", ""))
 
     @override
     def first_attempt(self, data: DateQuestion, rng: random.Random) -> Step:
-        code = self._script(data, "answer", ordinals=False)
-        words = f"{data.today.reason} From there I go to the date {data.subject}."
-        return Step(words=words, code=code.replace(_FORMAT, "%d/%m/%y"))
+        names = self._names(data, rng)
+        right = data.dates()[1]
+        wrong = [(words, slip) for words, slip in _slips(data) if slip.dates()[1] != right]
+        if not wrong or rng.random() < 0.2:
+            code = _script(data, names, ordinals=False).replace(_FORMAT, "%d/%m/%y")
+            words = f"{data.today.reason} I compute the date {data.subject} from it."
+            return Step(words=words, code=code)
+        words, slip = rng.choice(wrong)
+        return Step(words=words, code=_script(slip, names, ordinals=False))
 
     @override
     def in_words(self, data: DateQuestion, rng: random.Random) -> tuple[str, str] | None:
+        if any(unit == "days" and abs(n) > 31 for unit, n in (data.today.shift, data.shift)):
+            return None
         today, target = data.dates()
-        opening = rng.choice(("So it is", "That makes today", "Today is therefore"))
-        told = f"{data.today.reason} {opening} {today:{_FORMAT}}."
+        told = data.today.reason
+        if data.today.shift[1]:
+            opening = rng.choice(("So it is", "That makes today", "Today is therefore"))
+            told += f"{_month_end(data.today.known, data.today.shift)} {opening} {today:{_FORMAT}}."
         if data.shift[1]:
-            told += f" The date {data.subject} is {target:{_FORMAT}}."
+            told += (
+                f"{_month_end(today, data.shift)} The date {data.subject} is {target:{_FORMAT}}."
+            )
+        elif not data.today.shift[1]:
+            told += f" Written as MM/DD/YYYY this is {target:{_FORMAT}}."
         return told, self.answer(data, f"{target:{_FORMAT}}")
 
     @override

@@ -6,15 +6,9 @@ import random
 import re
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import (
-    count_noun,
-    match,
-    read_body,
-    read_options,
-    text_literal,
-    write,
-)
+from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body, read_options
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import Pattern, PatternTeacher, count_noun, text_literal
 
 _NAMES_OF_SIDES: Final = {
     1: "line",
@@ -232,10 +226,10 @@ _CHECK_WORDS: Final = (
 )
 
 _LIST: Final = (
-    _READ
+    _READ.replace("import re", "import math\nimport re")
     + """
-print(len($sides), "sides of length", [round(abs(complex(*a) - complex(*b)), 2)
-      for a, b in map(tuple, $sides)])
+lengths = [round(math.dist(*side), 2) for side in $sides]
+print(len(lengths), "sides of length", lengths)
 """
 )
 _LIST_WORDS: Final = (
@@ -269,6 +263,11 @@ class Path:
         """Whether the path has arcs."""
         return "A" in self.text
 
+    @property
+    def round(self) -> str:
+        """The name of a closed outline of arcs (A, elliptical arcs), of those to choose from."""
+        return "ellipse" if "ellipse" in self.options.values() else "circle"
+
     def sides(self) -> set[frozenset[tuple[str, str]]]:
         """Return the different straight sides."""
         sides, here = set(), ("", "")
@@ -279,11 +278,15 @@ class Path:
         return sides
 
 
-class GeometricShapes(Teacher[Path]):
+class GeometricShapes(PatternTeacher[Path]):
     """Names the shape."""
 
     task = "bbh_geometric_shapes"
     forms = tuple(_FORMS)
+    names = _NAMES
+    checking = (_CHECK_WORDS, _CHECK)
+    exploring = (_LIST_WORDS, _LIST)
+    slip = (_SLIP_WORDS, _SLIP)
 
     @override
     def parse(self, question: str) -> Path:
@@ -295,54 +298,63 @@ class GeometricShapes(Teacher[Path]):
             raise UnreadableQuestionError("a polygon with an unknown number of sides")
         return path
 
-    def _values(self, data: Path) -> dict[str, object]:
+    @override
+    def values(self, data: Path, rng: random.Random) -> dict[str, object]:
         pieces = re.findall(r"(?:[MLA][^MLA]*){1,4}", data.text)
         return {
             "literal": text_literal(pieces),
             "commands": len(re.findall("[MLA]", data.text)),
-            "round": "ellipse" if "ellipse" in data.options.values() else "circle",
+            "round": data.round,
             "table": _NUMBER_NAMES,
-            "quad_table": _NUMBER_NAMES.replace("5:", '4: "kite", 5:'),
+            "quad_table": _NUMBER_NAMES.replace('1: "line"', '4: "kite"'),
         }
 
     @override
-    def step(self, data: Path, form: str, rng: random.Random) -> Step:
-        values = self._values(data)
+    def pattern_of(self, data: Path, form: str) -> Pattern:
         if data.arcs:
-            return write(rng, _ARC_WORDS, _ARCS[form], values, _NAMES)
+            return _ARC_WORDS, _ARCS[form]
         if len(data.sides()) == 4:
             template = _POINTS.replace("import re", "import math\nimport re") + _FOUR[form]
-            return write(rng, _FOUR_WORDS[form], template, values, _NAMES)
-        return write(rng, _WORDS[form], _FORMS[form], values, _NAMES)
+            return _FOUR_WORDS[form], template
+        return _WORDS[form], _FORMS[form]
 
     @override
     def check(self, data: Path, answer: str, rng: random.Random) -> Step | None:
         if data.arcs or len(data.sides()) == 4:
             return None
-        return write(rng, _CHECK_WORDS, _CHECK, self._values(data) | {"answer": answer}, _NAMES)
+        return super().check(data, answer, rng)
+
+    @override
+    def answer_values(self, data: Path, answer: str) -> dict[str, object]:
+        return {"answer": answer}
 
     @override
     def small_case(self, data: Path, rng: random.Random) -> Step | None:
         if data.arcs:
             return None
-        return write(rng, _LIST_WORDS, _LIST, self._values(data), _NAMES)
+        return super().small_case(data, rng)
 
     @override
     def first_attempt(self, data: Path, rng: random.Random) -> Step | None:
         if data.arcs:
             return None
-        return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
+        return super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: Path, rng: random.Random) -> tuple[str, str] | None:
         if data.arcs:
             lines, arcs = data.text.count("L"), data.text.count("A")
-            name = "sector" if lines else str(self._values(data)["round"])
-            shape = "two straight radii and an arc" if lines else "arcs alone, which close"
+            told = count_noun(arcs, "elliptical arc")
+            if not lines:
+                return (
+                    f"The path has no straight line (L). Its {told} (A) lead back to the start, so "
+                    f"they are a whole {data.round}.",
+                    data.round,
+                )
             return (
-                f"The path has {count_noun(lines, 'straight line')} (L) and "
-                f"{count_noun(arcs, 'elliptical arc')} (A): {shape}.",
-                name,
+                f"The path has {count_noun(lines, 'straight line')} (L) and {told} (A): two radii "
+                "and the arc between them bound a sector.",
+                "sector",
             )
         sides = len(data.sides())
         if sides == 4:
@@ -351,10 +363,12 @@ class GeometricShapes(Teacher[Path]):
         opening = rng.choice(
             ("Only the L commands draw.", "M lifts the pen and L draws a straight side.")
         )
-        ends = "; ".join(f"{k} to {point}" for k, point in enumerate(drawn, 1))
+        ends = "; ".join(f"side {k} to {point}" for k, point in enumerate(drawn, 1))
         start = match(r"M (\S+) .*", data.text)[1]
+        name = _NAMES_OF_SIDES[sides]
+        article = "an" if name == "octagon" else "a"
         shape = "a single segment" if sides == 1 else f"a closed outline of {sides} sides"
-        return f"{opening} From {start}: {ends}. That is {shape}.", _NAMES_OF_SIDES[sides]
+        return f"{opening} From {start}: {ends}. That is {shape}, {article} {name}.", name
 
     def _four_in_words(self, data: Path) -> tuple[str, str] | None:
         points = [
@@ -366,7 +380,7 @@ class GeometricShapes(Teacher[Path]):
         if max(abs(a - b), abs(c - d)) > 0.05 and max(abs(b - c), abs(d - a)) > 0.05:
             return None
         return (
-            f"The four sides have the lengths {told}: two pairs of equal neighbors.",
+            f"The four sides have the lengths {told}: two pairs of equal neighbors, a kite.",
             "kite",
         )
 

@@ -3,10 +3,13 @@
 import dataclasses
 import random
 import re
+from collections.abc import Mapping
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import match, quote, read_body, wrap_items, write
+from r1ci_jax.teachers.bbh.bbh_phrases import fold, match, read_body
+from r1ci_jax.teachers.bbh.yes_no_teacher import YesNoTeacher
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import Pattern, quote, wrap_items
 
 _TURNS: Final = {"left": 1, "around": 2, "right": 3}
 _SIDES: Final = {"forward": 0, "left": 1, "backward": 2, "right": 3}
@@ -18,15 +21,7 @@ _NAMES: Final = {
     "count": ("n", "count", "paces"),
 }
 
-_FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
-    "complex numbers": (
-        (
-            "Positions are complex numbers here: a left turn multiplies the heading by 1j, and the "
-            "walk of $number_of instructions closes if the sum of all steps is 0.",
-            "In the complex plane, turning left is multiplication by 1j. I add up the $paces paces "
-            "and compare with the start.",
-        ),
-        """
+_WALK: Final = """
 $moves = $rows
 turn = {"left": 1j, "around": -1, "right": -1j}
 side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
@@ -35,7 +30,18 @@ for action, where, $count in $moves:
     if action == "turn":
         $heading *= turn[where]
     else:
-        $position += $count * $heading * side[where]
+        $position += $count * $heading * side[where]"""
+
+_FORMS: Final[dict[str, Pattern]] = {
+    "complex numbers": (
+        (
+            "Positions are complex numbers here: a left turn multiplies the heading by 1j, and the "
+            "walk of $number_of instructions closes if the sum of all steps is 0.",
+            "In the complex plane, turning left is multiplication by 1j. I add up the $paces paces "
+            "and compare with the start.",
+        ),
+        _WALK
+        + """
 print("Yes" if $position == 0 else "No")
 """,
     ),
@@ -119,10 +125,11 @@ _CHECK_WORDS: Final = (
 )
 _CHECK: Final = """
 claimed = $claimed
+$moves = $rows
 $position, $heading = 0, 1
 turn = {"left": 1j, "around": -1, "right": -1j}
 side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
-for action, where, $count in reversed($rows):
+for action, where, $count in reversed($moves):
     if action == "turn":
         $heading /= turn[where]
     else:
@@ -134,24 +141,19 @@ _TRAIL_WORDS: Final = (
     "First the places that the walk comes through.",
     "I print the position after each of the $number_of instructions.",
 )
-_TRAIL: Final = """
-turn = {"left": 1j, "around": -1, "right": -1j}
-side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
-$position, $heading = 0, 1j
-for action, where, $count in $rows:
-    if action == "turn":
-        $heading *= turn[where]
-    else:
-        $position += $count * $heading * side[where]
+_TRAIL: Final = (
+    _WALK
+    + """
     print(action, where, "->", (int($position.real), int($position.imag)))
 """
+)
 
-_SLIP_WORDS: Final = (
+_LINE_WORDS: Final = (
     "The paces along one line: forward counts as plus, backward as minus, turning around changes "
     "the sign.",
     "I keep a single signed distance over the $number_of instructions.",
 )
-_SLIP: Final = """
+_LINE: Final = """
 distance, sign = 0, 1
 for action, where, $count in $rows:
     if where == "around":
@@ -160,6 +162,33 @@ for action, where, $count in $rows:
         distance += -sign * $count if where in ("backward", "right") else sign * $count
 print("Yes" if distance == 0 else "No")
 """
+
+_QUARTERS_WORDS: Final = (
+    "Left and right turns change the heading by a quarter; I add up the $paces paces as vectors.",
+    "With complex numbers a turn is a factor 1j or -1j, and the $number_of instructions are a sum.",
+)
+_QUARTERS: Final = """
+turn = {"left": 1j, "right": -1j}
+side = {"forward": 1, "left": 1j, "backward": -1, "right": -1j}
+$position, $heading = 0, 1j
+for action, where, $count in $rows:
+    if action == "turn":
+        $heading *= turn.get(where, 1)
+    else:
+        $position += $count * $heading * side[where]
+print("Yes" if $position == 0 else "No")
+"""
+
+_FACING_WORDS: Final = (
+    "I am back if position and heading are those of the beginning.",
+    "The walk is closed if it ends where it began, facing the same way, after $paces paces.",
+)
+_FACING: Final = (
+    _WALK
+    + """
+print("Yes" if ($position, $heading) == (0, 1j) else "No")
+"""
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,23 +202,41 @@ class Walk:
         """Return how far to the right of the start and before it the walk ends."""
         return self.trail()[-1]
 
-    def trail(self) -> list[tuple[int, int]]:
-        """Return the position after every instruction."""
+    def trail(self, turns: Mapping[str, int] = _TURNS) -> list[tuple[int, int]]:
+        """Return the position after every instruction; turns are in quarters to the left."""
         place, heading, places = 0j, 1j, [(0, 0)]
         for action, where, count in self.moves:
             if action == "turn":
-                heading *= 1j ** _TURNS[where]
+                heading *= 1j ** turns[where]
             else:
                 place += count * heading * 1j ** _SIDES[where]
             places.append((round(place.real), round(place.imag)))
         return places
 
+    def is_turned(self) -> bool:
+        """Return True if the walk ends facing another way than it began."""
+        return sum(_TURNS[where] for action, where, _ in self.moves if action == "turn") % 4 != 0
 
-class Navigate(Teacher[Walk]):
+    def is_off_line(self) -> bool:
+        """Return True if the signed paces along a line do not add up to 0."""
+        distance, sign = 0, 1
+        for action, where, count in self.moves:
+            if where == "around":
+                sign = -sign
+            elif action == "step":
+                distance += sign * (-count if where in ("backward", "right") else count)
+        return distance != 0
+
+
+class Navigate(YesNoTeacher[Walk]):
     """Follows the instructions."""
 
     task = "bbh_navigate"
     forms = tuple(_FORMS)
+    names = _NAMES
+    patterns = _FORMS
+    checking = (_CHECK_WORDS, _CHECK)
+    exploring = (_TRAIL_WORDS, _TRAIL)
 
     @override
     def parse(self, question: str) -> Walk:
@@ -211,40 +258,28 @@ class Navigate(Teacher[Walk]):
                 raise UnreadableQuestionError(f"an unknown instruction: {sentence!r}")
         return Walk(text=found[1], moves=tuple(moves))
 
-    def _values(self, data: Walk) -> dict[str, object]:
+    @override
+    def values(self, data: Walk, rng: random.Random) -> dict[str, object]:
         rows = [f"({quote(a)}, {quote(b)}, {n})" for a, b, n in data.moves]
         return {
             "rows": wrap_items(rows, "[", "]"),
-            "text": "\n".join(_fold(data.text)),
+            "text": "\n".join(line.strip() for line in fold(data.text, after=". ")),
             "number_of": len(data.moves),
             "paces": sum(n for _, _, n in data.moves),
         }
 
     @override
-    def step(self, data: Walk, form: str, rng: random.Random) -> Step:
-        words, template = _FORMS[form]
-        return write(rng, words, template, self._values(data), _NAMES)
-
-    @override
-    def check(self, data: Walk, answer: str, rng: random.Random) -> Step:
-        values = self._values(data) | {"answer": answer, "claimed": answer == "Yes"}
-        return write(rng, _CHECK_WORDS, _CHECK, values, _NAMES)
-
-    @override
-    def small_case(self, data: Walk, rng: random.Random) -> Step:
-        return write(rng, _TRAIL_WORDS, _TRAIL, self._values(data), _NAMES)
-
-    @override
     def first_attempt(self, data: Walk, rng: random.Random) -> Step | None:
-        distance, sign = 0, 1
-        for action, where, count in data.moves:
-            if where == "around":
-                sign = -sign
-            elif action == "step":
-                distance += sign * (-count if where in ("backward", "right") else count)
-        if (distance == 0) == (data.position() == (0, 0)):
-            return None
-        return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
+        home = data.position() == (0, 0)
+        quarters = data.trail({**_TURNS, "around": 0})[-1] == (0, 0)
+        slips: list[Pattern] = []
+        if quarters != home:
+            slips.append((_QUARTERS_WORDS, _QUARTERS))
+        if home and data.is_turned():
+            slips.append((_FACING_WORDS, _FACING))
+        if data.is_off_line() == home:
+            slips.append((_LINE_WORDS, _LINE))
+        return self._fill(data, rng.choice(slips), {}, rng) if slips else None
 
     @override
     def in_words(self, data: Walk, rng: random.Random) -> tuple[str, str]:
@@ -269,20 +304,6 @@ class Navigate(Teacher[Walk]):
             "the start." if home else "which is not the start."
         )
         return "\n".join([opening, *lines, last]), "Yes" if home else "No"
-
-    @override
-    def wrong_answer(self, data: Walk, answer: str, rng: random.Random) -> str:
-        return "No" if answer == "Yes" else "Yes"
-
-
-def _fold(text: str) -> list[str]:
-    """Break a text into lines after sentences."""
-    lines = [""]
-    for sentence in re.split(r"(?<=\.) ", text):
-        if lines[-1] and len(lines[-1]) + len(sentence) > 80:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {sentence}".strip()
-    return lines
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (Navigate(),)

@@ -5,37 +5,16 @@ import random
 import re
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import (
-    enumerate_words,
-    match,
+from r1ci_jax.teachers.bbh.bbh_phrases import fold, match, read_body, read_number
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import (
+    Pattern,
+    PatternTeacher,
+    join_words,
     quote,
-    read_body,
     text_literal,
     wrap_items,
-    write,
 )
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-
-NUMBERS: Final = {
-    word: n
-    for n, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-        ]
-    )
-} | {"a": 1, "an": 1}
 
 _KINDS: Final = {
     "fruit": "apple banana blackberry grape nectarine orange peach plum raspberry strawberry",
@@ -54,11 +33,10 @@ _NAMES: Final = {
     "wanted": ("wanted", "relevant", "chosen"),
 }
 
-_FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+_FORMS: Final[dict[str, Pattern]] = {
     "set of names": (
         (
-            "I have to add the numbers of those things that are $kinds. I write down what is "
-            "listed, name the $kinds and sum.",
+            "I write down the $entries entries with their numbers, pick the $kinds and add up.",
             "Of the $entries entries I select the $kinds and add up how many of each there are.",
         ),
         """
@@ -69,7 +47,7 @@ print(sum($n for $name, $n in $counts.items() if $name in $wanted))
     ),
     "labels": (
         (
-            "Every entry gets its kind; the sum goes over those labeled $kind.",
+            'Every entry gets its kind; the sum goes over those with the label "$kind".',
             "I label each of the $entries entries with what it is and total the $kinds.",
         ),
         """
@@ -117,6 +95,86 @@ print(totals["$kind"])
 """,
     ),
 }
+
+_SUMS: Final[dict[str, Pattern]] = {
+    "set of names": (
+        (
+            "All $entries entries are $kinds, so I add up their numbers; an article counts as 1.",
+            "Everything in this list is asked for. I write down how many of each there are.",
+        ),
+        """
+$counts = $table
+print(sum($counts.values()))
+""",
+    ),
+    "labels": (
+        (
+            "I go through the $entries entries, all of them $kinds, and keep a running total.",
+            "There are only $kinds in the list, so the total runs over every entry.",
+        ),
+        """
+total = 0
+for $name, $n in $pairs:
+    total += $n
+print(total)
+""",
+    ),
+    "read the sentence": (
+        (
+            "The sentence can be read by a script: each entry is a number word or an article and a "
+            "name. All of the names are $kinds.",
+            "I split the list at its commas and turn the first word of each of the $entries "
+            "entries into a number.",
+        ),
+        """
+import re
+
+text = $text
+numbers = {"a": 1, "an": 1, $words}
+total = 0
+for entry in re.split(r",? and |, ", text):
+    number, $name = entry.split(" ", 1)
+    total += numbers[number]
+print(total)
+""",
+    ),
+    "totals per kind": (
+        (
+            "A Counter holds how often each of the $entries names occurs; its total is the number "
+            "of $kinds.",
+            "Every entry is one of the $kinds: a Counter of the numbers has a total.",
+        ),
+        """
+from collections import Counter
+
+$counts = Counter($table)
+print($counts.total())
+""",
+    ),
+}
+"""Where all entries are of the kind that is asked for."""
+
+_ONE_BY_ONE_WORDS: Final = (
+    "I write out every single one of the $kinds and count them: there must be $answer.",
+    "A list with one item for each thing must have the length $answer.",
+)
+_ONE_BY_ONE: Final = """
+$counts = $table
+single = []
+for $name, $n in $counts.items():
+    single += [$name] * $n
+print(len(single) == $answer)
+"""
+
+_SEVERAL_WORDS: Final = (
+    "First which of the $kinds are there more than once.",
+    "I print what the list has more than one of.",
+)
+_SEVERAL: Final = """
+for $name, $n in $pairs:
+    if $n > 1:
+        print($n, $name)
+"""
 
 _CHECK_WORDS: Final = (
     "From the other side: everything that is listed, less what is not among the $kinds, must "
@@ -174,6 +232,11 @@ class Inventory:
         return [e for e in self.entries if e.kind == self.kind]
 
     @property
+    def uniform(self) -> bool:
+        """Whether all entries are of that kind."""
+        return len(self.wanted) == len(self.entries)
+
+    @property
     def kinds(self) -> str:
         """The kind in the plural."""
         return self.kind + "s"
@@ -184,11 +247,11 @@ def _entry(text: str, kind_asked: str) -> Entry:
     words = [_singular(word) for word in written.split()]
     item = words[0] if words[-1] == "head" else words[-1]
     kind = _KIND_OF.get(item)
-    if number not in NUMBERS or kind is None:
+    if kind is None:
         raise UnreadableQuestionError(f"an unknown entry: {text!r}")
     if kind_asked == "object":
         kind = "object"  # Everything is an object.
-    return Entry(written=written, name=" ".join(words), count=NUMBERS[number], kind=kind)
+    return Entry(written=written, name=" ".join(words), count=read_number(number), kind=kind)
 
 
 def _singular(word: str) -> str:
@@ -199,11 +262,15 @@ def _singular(word: str) -> str:
     return word[:-3] + "y" if word.endswith("ies") else word.removesuffix("s")
 
 
-class ObjectCounting(Teacher[Inventory]):
+class ObjectCounting(PatternTeacher[Inventory]):
     """Adds the numbers of the things of one kind."""
 
     task = "bbh_object_counting"
     forms = tuple(_FORMS)
+    names = _NAMES
+    checking = (_CHECK_WORDS, _CHECK)
+    exploring = (_TABLE_WORDS, _TABLE)
+    slip = (_SLIP_WORDS, _SLIP)
 
     @override
     def parse(self, question: str) -> Inventory:
@@ -214,12 +281,17 @@ class ObjectCounting(Teacher[Inventory]):
             raise UnreadableQuestionError(f"nothing of the kind {found[2]!r}")
         return Inventory(text=found[1], entries=entries, kind=found[2])
 
-    def _values(self, data: Inventory) -> dict[str, object]:
+    @override
+    def pattern_of(self, data: Inventory, form: str) -> Pattern:
+        return (_SUMS if data.uniform else _FORMS)[form]
+
+    @override
+    def values(self, data: Inventory, rng: random.Random) -> dict[str, object]:
         entries = data.entries
         wanted = data.wanted
         words = sorted(
             {e.partition(" ")[0] for e in re.split(r",? and |, ", data.text)} - {"a", "an"},
-            key=lambda word: NUMBERS[word],
+            key=read_number,
         ) or ["two"]
         others = [quote(e.name) for e in entries if e.kind != data.kind]
         return {
@@ -227,6 +299,7 @@ class ObjectCounting(Teacher[Inventory]):
             "kinds": data.kinds,
             "entries": len(entries),
             "table": wrap_items([f"{quote(e.name)}: {e.count}" for e in entries], "{", "}"),
+            "pairs": wrap_items([f"({quote(e.name)}, {e.count})" for e in entries], "[", "]"),
             "chosen": wrap_items([quote(e.name) for e in wanted], "{", "}"),
             "chosen_list": wrap_items([quote(e.name) for e in wanted], "[", "]"),
             "written": wrap_items([quote(e.written) for e in wanted], "{", "}"),
@@ -237,31 +310,34 @@ class ObjectCounting(Teacher[Inventory]):
             "by_kind": wrap_items(
                 [f"({quote(e.name)}, {quote(e.kind)}, {e.count})" for e in entries], "[", "]"
             ),
-            "text": text_literal(_fold(data.text)),
-            "words": ", ".join(f'"{word}": {NUMBERS[word]}' for word in words),
+            "text": text_literal(fold(data.text, after=", ")),
+            "words": ", ".join(f'"{word}": {read_number(word)}' for word in words),
         }
 
     @override
-    def step(self, data: Inventory, form: str, rng: random.Random) -> Step:
-        words, template = _FORMS[form]
-        return write(rng, words, template, self._values(data), _NAMES)
-
-    @override
     def check(self, data: Inventory, answer: str, rng: random.Random) -> Step | None:
-        if len(data.wanted) == len(data.entries):
-            return None
-        values = self._values(data) | {"answer": answer}
-        return write(rng, _CHECK_WORDS, _CHECK, values, _NAMES)
+        if data.uniform:
+            single = (_ONE_BY_ONE_WORDS, _ONE_BY_ONE)
+            return self._fill(data, single, self.answer_values(data, answer), rng)
+        return super().check(data, answer, rng)
 
     @override
-    def small_case(self, data: Inventory, rng: random.Random) -> Step:
-        return write(rng, _TABLE_WORDS, _TABLE, self._values(data), _NAMES)
+    def small_case(self, data: Inventory, rng: random.Random) -> Step | None:
+        if not data.uniform:
+            return super().small_case(data, rng)
+        if all(entry.count == 1 for entry in data.entries):
+            return None
+        return self._fill(data, (_SEVERAL_WORDS, _SEVERAL), {}, rng)
+
+    @override
+    def answer_values(self, data: Inventory, answer: str) -> dict[str, object]:
+        return {"answer": answer}
 
     @override
     def first_attempt(self, data: Inventory, rng: random.Random) -> Step | None:
         if all(e.count == 1 for e in data.wanted):
             return None
-        return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
+        return super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: Inventory, rng: random.Random) -> tuple[str, str]:
@@ -277,23 +353,13 @@ class ObjectCounting(Teacher[Inventory]):
                 f"Only the {data.kinds} count, each with its number.",
             )
         )
-        left_out = f" Not {data.kinds}: {enumerate_words(others)}." if others else ""
+        left_out = f" Not {data.kinds}: {join_words(others)}." if others else ""
         return f"{opening}{left_out}\n" + "; ".join(steps) + ".", str(total)
 
     @override
     def wrong_answer(self, data: Inventory, answer: str, rng: random.Random) -> str:
         guess = str(len(data.wanted))
         return guess if guess != answer else str(int(answer) + 1)
-
-
-def _fold(text: str) -> list[str]:
-    """Break a list into lines after commas; each line but the last ends with a blank."""
-    lines = [""]
-    for part in re.split(r"(?<=, )", text):
-        if len(lines[-1]) + len(part) > 80:
-            lines.append("")
-        lines[-1] += part
-    return lines
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (ObjectCounting(),)

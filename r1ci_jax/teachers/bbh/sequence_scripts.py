@@ -2,15 +2,18 @@
 
 from typing import Final
 
+from r1ci_jax.teachers.template_teacher import Pattern
+
 NAMES: Final = {
     "stack": ("stack", "still_open", "pending", "opened"),
     "bracket": ("bracket", "symbol", "ch", "token"),
     "partner": ("partner", "closing", "closer_of", "pairs"),
+    "sequence": ("sequence", "text", "brackets", "line"),
     "words": ("words", "given", "items", "word_list"),
     "result": ("ordered", "result", "in_order", "arranged"),
 }
 
-DYCK: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+DYCK: Final[dict[str, Pattern]] = {
     "stack": (
         (
             "A stack holds the brackets that are still open: of the $count given symbols an "
@@ -21,9 +24,10 @@ DYCK: Final[dict[str, tuple[tuple[str, ...], str]]] = {
             "Brackets nest, so a stack fits. After the $count symbols it tells what is missing.",
         ),
         """
+$sequence = $given
 $partner = {"(": ")", "[": "]", "{": "}", "<": ">"}
 $stack = []
-for $bracket in "$given".split():
+for $bracket in $sequence.split():
     if $bracket in $partner:
         $stack.append($partner[$bracket])
     else:
@@ -39,7 +43,8 @@ print(*reversed($stack))
             "answered from right to left.",
         ),
         """
-$stack = "$given".replace(" ", "")
+$sequence = $given
+$stack = $sequence.replace(" ", "")
 size = None
 while size != len($stack):
     size = len($stack)
@@ -57,10 +62,11 @@ print(" ".join($partner[$bracket] for $bracket in $stack[::-1]))
             "first. A counter of closing brackets tells which of the $count symbols are matched.",
         ),
         """
+$sequence = $given
 $partner = str.maketrans("([{<", ")]}>")
 missing = []
 matched = 0  # closing brackets to the right that wait for their opening one
-for $bracket in reversed("$given".split()):
+for $bracket in reversed($sequence.split()):
     if $bracket in ")]}>":
         matched += 1
     elif matched:
@@ -79,7 +85,8 @@ print(*missing)
         ),
         """
 $partner = {"(": ")", "[": "]", "{": "}", "<": ">"}
-symbols = "$given".split()
+$sequence = $given
+symbols = $sequence.split()
 missing = []
 
 
@@ -106,7 +113,8 @@ DYCK_CHECK_WORDS: Final = (
     "I append the proposed closers to the input and test the whole for balance.",
 )
 DYCK_CHECK: Final = """
-whole = ("$given" + "$answer").replace(" ", "")
+$sequence = $given
+whole = ($sequence + "$answer").replace(" ", "")
 previous = None
 while whole != previous:
     previous = whole
@@ -120,9 +128,9 @@ DYCK_DEPTH_WORDS: Final = (
     "I count for each kind how many of the $count symbols open and close.",
 )
 DYCK_DEPTH: Final = """
-sequence = "$given"
+$sequence = $given
 for start, end in ("()", "[]", "{}", "<>"):
-    print(start, sequence.count(start), end, sequence.count(end))
+    print(start, $sequence.count(start), end, $sequence.count(end))
 """
 
 DYCK_SLIP_WORDS: Final = (
@@ -130,9 +138,10 @@ DYCK_SLIP_WORDS: Final = (
     "A stack of the open brackets; at the end each gets its partner.",
 )
 DYCK_SLIP: Final = """
+$sequence = $given
 $partner = {"(": ")", "[": "]", "{": "}", "<": ">"}
 $stack = []
-for $bracket in "$given".split():
+for $bracket in $sequence.split():
     if $bracket in $partner:
         $stack.append($bracket)
     else:
@@ -140,7 +149,7 @@ for $bracket in "$given".split():
 print(*[$partner[$bracket] for $bracket in $stack])
 """
 
-SORTING: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+SORTING: Final[dict[str, Pattern]] = {
     "sorted": (
         (
             "All $count words are in lower case, so comparing strings by character codes is the "
@@ -235,7 +244,7 @@ SORT_CHECK: Final = """
 from collections import Counter
 
 $words = $given
-claimed = $answer.split()
+claimed = $answer
 same_words = Counter($words) == Counter(claimed)
 in_order = all(a <= b for a, b in zip(claimed, claimed[1:]))
 print(same_words and in_order)

@@ -5,8 +5,9 @@ import random
 from typing import Any, Final, override
 
 from r1ci_jax.teachers.bbh import sequence_scripts as scripts
-from r1ci_jax.teachers.bbh.bbh_phrases import list_literal, match, quote, read_body, write
+from r1ci_jax.teachers.bbh.bbh_phrases import fold, match, read_body
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import PatternTeacher, list_literal, text_literal
 
 _PARTNER: Final = {"(": ")", "[": "]", "{": "}", "<": ">"}
 
@@ -36,11 +37,16 @@ def open_brackets(given: tuple[str, ...]) -> list[str]:
     return stack
 
 
-class DyckLanguages(Teacher[Brackets]):
+class DyckLanguages(PatternTeacher[Brackets]):
     """Closes the brackets that are still open."""
 
     task = "bbh_dyck_languages"
-    forms = ("stack", "cancel pairs", "append closers", "recursion")
+    forms = tuple(scripts.DYCK)
+    names = scripts.NAMES
+    patterns = scripts.DYCK
+    checking = (scripts.DYCK_CHECK_WORDS, scripts.DYCK_CHECK)
+    exploring = (scripts.DYCK_DEPTH_WORDS, scripts.DYCK_DEPTH)
+    slip = (scripts.DYCK_SLIP_WORDS, scripts.DYCK_SLIP)
 
     @override
     def parse(self, question: str) -> Brackets:
@@ -52,30 +58,20 @@ class DyckLanguages(Teacher[Brackets]):
         return Brackets(given=tuple(found[1].split()))
 
     @override
-    def step(self, data: Brackets, form: str, rng: random.Random) -> Step:
-        words, template = scripts.DYCK[form]
-        return write(rng, words, template, self._values(data), scripts.NAMES)
-
-    def _values(self, data: Brackets) -> dict[str, object]:
-        return {"given": " ".join(data.given), "count": len(data.given)}
+    def values(self, data: Brackets, rng: random.Random) -> dict[str, object]:
+        given = text_literal(fold(" ".join(data.given), after=" "))
+        return {"given": given, "count": len(data.given)}
 
     @override
-    def check(self, data: Brackets, answer: str, rng: random.Random) -> Step:
-        values = self._values(data) | {"answer": answer}
-        return write(rng, scripts.DYCK_CHECK_WORDS, scripts.DYCK_CHECK, values, scripts.NAMES)
-
-    @override
-    def small_case(self, data: Brackets, rng: random.Random) -> Step:
-        values = self._values(data)
-        return write(rng, scripts.DYCK_DEPTH_WORDS, scripts.DYCK_DEPTH, values, scripts.NAMES)
+    def answer_values(self, data: Brackets, answer: str) -> dict[str, object]:
+        return {"answer": answer}
 
     @override
     def first_attempt(self, data: Brackets, rng: random.Random) -> Step | None:
         still = open_brackets(data.given)
         if still == still[::-1]:
             return None
-        values = self._values(data)
-        return write(rng, scripts.DYCK_SLIP_WORDS, scripts.DYCK_SLIP, values, scripts.NAMES)
+        return super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: Brackets, rng: random.Random) -> tuple[str, str] | None:
@@ -110,11 +106,16 @@ class DyckLanguages(Teacher[Brackets]):
         return f"{answer} {answer.split()[0]}"
 
 
-class WordSorting(Teacher[Words]):
+class WordSorting(PatternTeacher[Words]):
     """Sorts words alphabetically."""
 
     task = "bbh_word_sorting"
-    forms = ("sorted", "binary insertion", "merge sort", "selection", "heap")
+    forms = tuple(scripts.SORTING)
+    names = scripts.NAMES
+    patterns = scripts.SORTING
+    checking = (scripts.SORT_CHECK_WORDS, scripts.SORT_CHECK)
+    exploring = (scripts.SORT_GROUPS_WORDS, scripts.SORT_GROUPS)
+    slip = (scripts.SORT_SLIP_WORDS, scripts.SORT_SLIP)
 
     @override
     def parse(self, question: str) -> Words:
@@ -122,11 +123,7 @@ class WordSorting(Teacher[Words]):
         return Words(words=tuple(found[1].split()))
 
     @override
-    def step(self, data: Words, form: str, rng: random.Random) -> Step:
-        said, template = scripts.SORTING[form]
-        return write(rng, said, template, self._values(data), scripts.NAMES)
-
-    def _values(self, data: Words) -> dict[str, object]:
+    def values(self, data: Words, rng: random.Random) -> dict[str, object]:
         given = data.words
         return {
             "given": list_literal(given),
@@ -136,21 +133,14 @@ class WordSorting(Teacher[Words]):
         }
 
     @override
-    def check(self, data: Words, answer: str, rng: random.Random) -> Step:
-        values = self._values(data) | {"answer": quote(answer)}
-        return write(rng, scripts.SORT_CHECK_WORDS, scripts.SORT_CHECK, values, scripts.NAMES)
-
-    @override
-    def small_case(self, data: Words, rng: random.Random) -> Step:
-        values = self._values(data)
-        return write(rng, scripts.SORT_GROUPS_WORDS, scripts.SORT_GROUPS, values, scripts.NAMES)
+    def answer_values(self, data: Words, answer: str) -> dict[str, object]:
+        return {"answer": list_literal(answer.split())}
 
     @override
     def first_attempt(self, data: Words, rng: random.Random) -> Step | None:
         if sorted(data.words, key=lambda word: word[0]) == sorted(data.words):
             return None
-        values = self._values(data)
-        return write(rng, scripts.SORT_SLIP_WORDS, scripts.SORT_SLIP, values, scripts.NAMES)
+        return super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: Words, rng: random.Random) -> tuple[str, str] | None:
@@ -174,6 +164,8 @@ class WordSorting(Teacher[Words]):
                 "next letter does.",
             )
         )
+        if len(groups) == len(data.words):
+            opening = f"The {len(data.words)} words begin with different letters, which decide."
         return "\n".join([opening, *lines]), " ".join(sorted(data.words))
 
     @override

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from r1ci_jax.teachers.template_teacher import Pattern
+
 NAMES: Final = {
     "has": ("has", "holds", "now", "state"),
     "moves": ("swaps", "trades", "exchanges"),
@@ -9,13 +11,13 @@ NAMES: Final = {
     "letter_of": ("letter_of", "options", "letters"),
 }
 
-FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+FORMS: Final[dict[str, Pattern]] = {
     "dictionary": (
         (
             "A dictionary tells who has what; each of the $count swaps exchanges two of its "
             "values. At the end I look up $asked.",
-            "I simulate the $count swaps among $size people directly and then look up the option "
-            "of what $asked has.",
+            "I simulate the $count swaps among the $size people and then look up which option "
+            "$asked has at the end.",
             "The order of the swaps matters, so I replay all $count of them on a table of who has "
             "what.",
         ),
@@ -72,10 +74,10 @@ print($letter_of[final])
     ),
     "owners": (
         (
-            "I turn it round and record for every one of the $size starting items who owns it; a "
-            "swap renames the two owners.",
-            "Instead of people I follow the items: each of the $count swaps exchanges the owners "
-            "of two items. The one owned by $asked at the end is asked for.",
+            "I turn it round and record for each of the $size $noun who has it; a swap "
+            "exchanges two of these names.",
+            "Instead of the people I follow the $noun: each of the $count swaps exchanges the "
+            "names of two people. What $asked has at the end is asked for.",
         ),
         """
 start = $start
@@ -93,9 +95,9 @@ for item, who in owner_of.items():
 }
 
 CHECK_WORDS: Final = (
-    "I follow the item of option $letter from the person who started with it; if the option is "
-    "right, $asked has it at the end.",
-    "To verify $letter I send the item forward from its first owner; it must arrive at $asked.",
+    "Option $letter is $claim. I follow it from the person who started with it; if the option is "
+    "right, it arrives at $asked.",
+    "To verify $letter I follow $claim forward from where it starts; it must arrive at $asked.",
 )
 CHECK: Final = """
 start = $start
@@ -108,14 +110,14 @@ print(where == "$asked")
 """
 
 LOG_WORDS: Final = (
-    "First a list of what changes at each of the $count swaps.",
-    "I print what $asked has after each swap.",
+    "First what the two people of each of the $count swaps have after it.",
+    "I print the table line by line: after each swap, what its two people have now.",
 )
 LOG: Final = """
 $has = $start
 for $a, $b in $swaps:
     $has[$a], $has[$b] = $has[$b], $has[$a]
-    print($a, "and", $b, "->", "$asked has", $has["$asked"])
+    print(f"{$a}: {$has[$a]}, {$b}: {$has[$b]}")
 """
 
 SLIP_WORDS: Final = (

@@ -6,18 +6,16 @@ import re
 from typing import Any, Final, override
 
 from r1ci_jax.teachers.bbh import tracking_scripts as scripts
-from r1ci_jax.teachers.bbh.bbh_phrases import (
-    dict_literal,
-    enumerate_words,
-    list_literal,
-    match,
-    quote,
-    read_body,
-    read_options,
-    wrap_items,
-    write,
-)
+from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body, read_options
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import (
+    PatternTeacher,
+    dict_literal,
+    join_words,
+    list_literal,
+    quote,
+    wrap_items,
+)
 
 _HOLDS: Final = re.compile(
     r"([A-Z]\w+) (?:gets|is dancing with|is playing|has(?: a| the)?) (.+?)(?=, (?:and )?[A-Z]\w+ "
@@ -80,16 +78,22 @@ def read_shuffle(question: str) -> Shuffle:
     )
 
 
-class Tracking(Teacher[Shuffle]):
+class Tracking(PatternTeacher[Shuffle]):
     """Follows the swaps."""
 
-    forms = ("dictionary", "trace one backwards", "permutation", "owners")
+    forms = tuple(scripts.FORMS)
+    names = scripts.NAMES
+    patterns = scripts.FORMS
+    checking = (scripts.CHECK_WORDS, scripts.CHECK)
+    exploring = (scripts.LOG_WORDS, scripts.LOG)
+    slip = (scripts.SLIP_WORDS, scripts.SLIP)
 
     @override
     def parse(self, question: str) -> Shuffle:
         return read_shuffle(question)
 
-    def _values(self, data: Shuffle) -> dict[str, object]:
+    @override
+    def values(self, data: Shuffle, rng: random.Random) -> dict[str, object]:
         pairs = [f"({quote(a)}, {quote(b)})" for a, b in data.swaps]
         return {
             "start": dict_literal(data.start),
@@ -104,29 +108,19 @@ class Tracking(Teacher[Shuffle]):
         }
 
     @override
-    def step(self, data: Shuffle, form: str, rng: random.Random) -> Step:
-        words, template = scripts.FORMS[form]
-        return write(rng, words, template, self._values(data), scripts.NAMES)
-
-    @override
     def answer(self, data: Shuffle, printed: str) -> str:
         return f"({printed.strip()})" if len(printed.strip()) == 1 else printed.strip()
 
     @override
-    def check(self, data: Shuffle, answer: str, rng: random.Random) -> Step:
+    def answer_values(self, data: Shuffle, answer: str) -> dict[str, object]:
         held = data.options.get(answer.strip("()"), answer)
-        values = self._values(data) | {"claimed": quote(held), "letter": answer}
-        return write(rng, scripts.CHECK_WORDS, scripts.CHECK, values, scripts.NAMES)
-
-    @override
-    def small_case(self, data: Shuffle, rng: random.Random) -> Step:
-        return write(rng, scripts.LOG_WORDS, scripts.LOG, self._values(data), scripts.NAMES)
+        return {"claimed": quote(held), "claim": held, "letter": answer}
 
     @override
     def first_attempt(self, data: Shuffle, rng: random.Random) -> Step | None:
         if data.states()[-1][data.subject] == self._overwritten(data)[data.subject]:
             return None
-        return write(rng, scripts.SLIP_WORDS, scripts.SLIP, self._values(data), scripts.NAMES)
+        return super().first_attempt(data, rng)
 
     def _overwritten(self, data: Shuffle) -> dict[str, str]:
         now = dict(data.start)
@@ -140,18 +134,18 @@ class Tracking(Teacher[Shuffle]):
         states = data.states()
         lines = []
         for (a, b), now in zip(data.swaps, states[1:], strict=True):
-            lines.append(f"{a} and {b} swap: {a} has {now[a]}, {b} has {now[b]}.")
-        start = enumerate_words([f"{name} {held}" for name, held in data.start.items()])
+            lines.append(f"{a} and {b} swap. {a}: {now[a]}, {b}: {now[b]}.")
+        start = join_words([f"{held} ({name})" for name, held in data.start.items()])
         opening = rng.choice(
             (
                 f"At the start: {start}. Only two people change with each of the "
                 f"{len(data.swaps)} swaps.",
-                f"I write down the two changes of each of the {len(data.swaps)} swaps, starting "
-                f"from {start}.",
+                f"I start from {start} and write down the two changes of each of the "
+                f"{len(data.swaps)} swaps.",
             )
         )
         held = states[-1][data.subject]
-        last = f"So at the end {data.subject} has {held}, which is option {data.option(held)}."
+        last = f"At the end, {data.subject}: {held}, which is option {data.option(held)}."
         return "\n".join([opening, *lines, last]), data.option(held)
 
     @override

@@ -1,5 +1,6 @@
-"""Teachers of counting and of rules: dice, legs, angles, sequences of numbers."""
+"""Teachers of counting: dice, legs, angles."""
 
+import json
 import math
 import random
 import re
@@ -7,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
+from r1ci_jax.teachers.template_teacher import (
+    TemplateTeacher,
+    count_noun,
+    join_words,
+    list_literal,
+    read,
+    rows_literal,
+    sentence,
+)
 
 _LEGS = {
     **dict.fromkeys(("snake", "sea slug", "jellyfish", "flatworm", "leech"), 0),
@@ -32,7 +41,7 @@ class Dice(TemplateTeacher[tuple[tuple[int, ...], int]]):
     names: ClassVar = {
         "sides": ("sides", "dice", "sizes"),
         "goal": ("goal", "target", "least"),
-        "ways": ("ways", "counts", "total"),
+        "ways": ("ways", "counts", "rolls"),
         "s": ("s", "n", "die"),
     }
     scripts: ClassVar = {
@@ -92,24 +101,28 @@ class Dice(TemplateTeacher[tuple[tuple[int, ...], int]]):
     methods: ClassVar = {
         "convolution": "I build the distribution of the sum die by die.",
         "recursion": "A recursion over the dice tracks what is missing, with exact fractions.",
-        "polynomial": "The product of x + ... + x^s over the dice has the count of each sum.",
-        "table": "A table of the number of ways per sum, renewed for each die, gives the fraction.",
+        "polynomial": "The coefficients of the product of x + ... + x^s count the sums.",
+        "table": "A list of the ways to reach each sum is renewed for each die.",
     }
     slip = (
-        ("I count the rolls whose sum exceeds $bound and divide by all of them.",),
+        (
+            "I count the rolls whose sum exceeds $bound and divide by all of them.",
+            "Die by die I build the counts of the sums and add those above $bound.",
+            "The share of rolls over $bound follows from the counts of all sums.",
+        ),
         """
         from collections import Counter
         from fractions import Fraction
 
-        counts = Counter({0: 1})
-        for s in $given:
+        $ways = Counter({0: 1})
+        for $s in $given:
             after = Counter()
-            for value, count in counts.items():
-                for face in range(1, s + 1):
+            for value, count in $ways.items():
+                for face in range(1, $s + 1):
                     after[value + face] += count
-            counts = after
-        good = sum(count for value, count in counts.items() if value > $bound)
-        print(Fraction(good, sum(counts.values())))
+            $ways = after
+        good = sum(count for value, count in $ways.items() if value > $bound)
+        print(Fraction(good, sum($ways.values())))
         """,
     )
 
@@ -130,7 +143,7 @@ class Dice(TemplateTeacher[tuple[tuple[int, ...], int]]):
             f"{len(dice)} dice can show {math.prod(dice)} equally likely rolls; I need the share "
             f"with a sum of at least {goal}.",
             f"The sum lies between {len(dice)} and {sum(dice)}, and {goal} or more is wanted.",
-            f"I want P(sum >= {goal}) for dice with {', '.join(map(str, dice))} sides.",
+            f"I want P(sum >= {goal}) for dice with {join_words(dice)} sides.",
         )
 
 
@@ -148,7 +161,7 @@ class LegCounting(TemplateTeacher[tuple[tuple[int, str], ...]]):
         "dictionary": """
         $legs = $table
         $herd = $given
-        print(sum(n * $legs[name] for name, n in $herd.items()))
+        print(sum(many * $legs[name] for name, many in $herd.items()))
         """,
         "pairs": """
         # (animal, how many, legs of each)
@@ -181,10 +194,14 @@ class LegCounting(TemplateTeacher[tuple[tuple[int, str], ...]]):
         "groups": "Animals with equally many legs can be counted together.",
     }
     slip = (
-        ("I take four legs for each animal at first.",),
+        (
+            "I add up the legs of the $kinds kinds of animals.",
+            "Each animal is looked up in a table of legs, and the entries are added.",
+            "The legs of all animals in the list are summed.",
+        ),
         """
-        $herd = $given
-        print(4 * sum($herd.values()))
+        $legs = $table
+        print(sum($legs[name] for name in $animals))
         """,
     )
 
@@ -194,9 +211,10 @@ class LegCounting(TemplateTeacher[tuple[tuple[int, str], ...]]):
         herd = []
         for part in found.split(", "):
             many, _, name = part.partition(" ")
-            if name.removesuffix("s") not in _LEGS or not many.isdigit():
+            single = name if name in _LEGS else name.removesuffix("s")
+            if single not in _LEGS or not many.isdigit():
                 raise UnreadableQuestionError(part)
-            herd.append((int(many), name.removesuffix("s")))
+            herd.append((int(many), single))
         return tuple(herd)
 
     @override
@@ -205,18 +223,21 @@ class LegCounting(TemplateTeacher[tuple[tuple[int, str], ...]]):
         for many, name in data:
             groups.setdefault(_LEGS[name], []).append(many)
         return {
-            "table": {name: _LEGS[name] for _, name in data},
-            "given": {name: many for many, name in data},
-            "triples": [(name, many, _LEGS[name]) for many, name in data],
+            "table": json.dumps({name: _LEGS[name] for _, name in data}),
+            "given": json.dumps({name: many for many, name in data}),
+            "animals": list_literal(name for _, name in data),
+            "triples": rows_literal(f'("{name}", {many}, {_LEGS[name]})' for many, name in data),
             "groups": groups,
+            "kinds": len(data),
         }
 
     @override
     def openings(self, data: tuple[tuple[int, str], ...]) -> Sequence[str]:
         return (
-            f"There are {len(data)} kinds of animals, the first of them {data[0][1]}.",
+            f"There are {len(data)} kinds of animals, from {data[0][1]} to {data[-1][1]}.",
             f"{sum(many for many, _ in data)} animals of {len(data)} kinds are given.",
-            f"Each {data[-1][1]} has {_LEGS[data[-1][1]]} legs; there are {len(data)} kinds.",
+            f"I need the legs of each kind; those of a single {data[-1][1]} are "
+            f"{_LEGS[data[-1][1]]}.",
         )
 
     @override
@@ -225,15 +246,16 @@ class LegCounting(TemplateTeacher[tuple[tuple[int, str], ...]]):
 
     @override
     def first_attempt(self, data: tuple[tuple[int, str], ...], rng: random.Random) -> Step | None:
-        wrong = 4 * sum(many for many, _ in data)
+        wrong = sum(_LEGS[name] for _, name in data)
         return super().first_attempt(data, rng) if wrong != _legs(data) else None
 
     @override
     def in_words(self, data: tuple[tuple[int, str], ...], rng: random.Random) -> tuple[str, str]:
-        lines = [f"{many} {name} x {_LEGS[name]} = {many * _LEGS[name]}" for many, name in data]
+        lines = [f"{name} {many} x {_LEGS[name]} = {many * _LEGS[name]}" for many, name in data]
         sums = " + ".join(str(many * _LEGS[name]) for many, name in data)
         start = rng.choice(("Legs of each kind", "Kind by kind", "Count times legs"))
-        return f"{start}: {', '.join(lines)}. Together {sums} = {_legs(data)}.", str(_legs(data))
+        total = f"Together {sums} = {_legs(data)}." if len(data) > 1 else ""
+        return sentence(f"{start}: {', '.join(lines)}.", total), str(_legs(data))
 
     @override
     def wrong_answer(
@@ -255,7 +277,7 @@ class SimpleGeometry(TemplateTeacher[tuple[float, ...]]):
     scripts: ClassVar = {
         "difference": """
         $known = $given_angles
-        $total = 180 * (len($known) + 1 - 2)
+        $total = 180 * ($n - 2)
         print($total - sum($known))
         """,
         "exterior": """
@@ -274,16 +296,20 @@ class SimpleGeometry(TemplateTeacher[tuple[float, ...]]):
         """,
     }
     methods: ClassVar = {
-        "difference": "The interior angles of an n-gon add up to 180(n - 2) degrees.",
-        "exterior": "Each exterior angle is 180 minus the interior one, and they make one turn.",
-        "loop": "It splits into n - 2 triangles of 180 degrees; I subtract what is known.",
+        "difference": "The interior angles of an n-gon add up to 180(n - 2) degrees, here n = $n.",
+        "exterior": "Exterior angles, 180 degrees minus the interior ones, add up to 360.",
+        "loop": "Diagonals from one corner make $triangles of 180 degrees; I subtract the rest.",
     }
     checking = (
-        ("All angles together must be 180(n - 2), each between 0 and 180.",),
+        (
+            "All $n angles together must be 180(n - 2), each between 0 and 180.",
+            "With $answer as the last angle the sum has to be that of a convex $n-gon.",
+            "The $n angles have to add up, and none may reach 180 degrees.",
+        ),
         """
-        angles = $given_angles + [$answer]
+        angles = $all_angles
         convex = all(0 < a < 180 for a in angles)
-        print(len(angles) == $n and convex and abs(sum(angles) - 180 * ($n - 2)) < 1e-9)
+        print(convex and abs(sum(angles) - 180 * (len(angles) - 2)) < 1e-9)
         """,
     )
 
@@ -297,11 +323,16 @@ class SimpleGeometry(TemplateTeacher[tuple[float, ...]]):
 
     @override
     def values(self, data: tuple[float, ...], rng: random.Random) -> Mapping[str, object]:
-        return {"given_angles": [_plain(a) for a in data], "n": len(data) + 1}
+        return {
+            "given_angles": [_plain(a) for a in data],
+            "n": len(data) + 1,
+            "triangles": count_noun(len(data) - 1, "triangle"),
+        }
 
     @override
     def answer_values(self, data: tuple[float, ...], answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
+        angles = [_plain(a) for a in (*data, float(answer))]
+        return {"answer": angles[-1], "all_angles": angles}
 
     @override
     def openings(self, data: tuple[float, ...]) -> Sequence[str]:
@@ -309,7 +340,7 @@ class SimpleGeometry(TemplateTeacher[tuple[float, ...]]):
         return (
             f"A polygon with {n} sides has {n} angles, of which {n - 1} are known.",
             f"One of the {n} angles is missing; the first is {_plain(data[0])} degrees.",
-            f"The angles {', '.join(str(_plain(a)) for a in data)} leave one of {n} open.",
+            f"The angles {join_words([_plain(a) for a in data])} leave one of {n} open.",
         )
 
     @override
@@ -332,129 +363,8 @@ def _plain(number: float) -> float | int:
     return int(number) if number == int(number) else number
 
 
-Numbers = tuple[int, ...]
-
-
-class NumberSequence(TemplateTeacher[Numbers]):
-    """Continues a sequence by the rule of at most three steps that explains all its terms."""
-
-    task = "rg_number_sequence"
-    forms = ("shortest_rule", "counter", "iterated")
-    names: ClassVar = {
-        "terms": ("terms", "seq", "numbers", "a"),
-        "steps": ("steps", "moves", "options"),
-        "rule": ("rule", "chain", "recipe"),
-    }
-    scripts: ClassVar = {
-        "shortest_rule": """
-        from itertools import product
-
-        $terms = $given
-        pairs = list(zip([0, *$terms], $terms))
-        $steps = [("add", k) for k in range(-10, 11) if k]
-        $steps += [("times", k) for k in range(-10, 11) if k]
-        $steps += [("square", 0), ("halve", 0), ("previous", 0)]
-
-        def follow($rule, before, x):
-            for name, k in $rule:
-                x = {"add": x + k, "times": x * k, "square": x * x, "halve": x // 2}.get(
-                    name, x + before
-                )
-            return x
-
-        def fits($rule):
-            return all(follow($rule, *p) == n for p, n in zip(pairs, $terms[1:]))
-
-        every = (r for size in range(1, 4) for r in product($steps, repeat=size))
-        $rule = next(filter(fits, every))
-        print(follow($rule, *pairs[-1]))
-        """,
-        "counter": """
-        from itertools import product
-
-        $terms = $given
-        $steps = {"x * x": lambda b, x: x * x, "x // 2": lambda b, x: x // 2}
-        $steps["x + previous"] = lambda b, x: x + b
-        for k in range(-10, 11):
-            $steps[f"x + {k}"] = lambda b, x, k=k: x + k
-            $steps[f"x * {k}"] = lambda b, x, k=k: x * k
-        history = list(zip([0, *$terms], $terms))
-
-        def run($rule, before, x):
-            for name in $rule:
-                x = $steps[name](before, x)
-            return x
-
-        for size in (1, 2, 3):
-            found = [
-                $rule
-                for $rule in product($steps, repeat=size)
-                if all(run($rule, *h) == n for h, n in zip(history, $terms[1:]))
-            ]
-            if found:
-                print(run(found[0], *history[-1]))
-                break
-        """,
-        "iterated": """
-        from itertools import count
-
-        $terms = $given
-        $steps = [lambda b, x: x * x, lambda b, x: x // 2, lambda b, x: x + b]
-        $steps += [lambda b, x, k=k: x + k for k in range(-10, 11) if k]
-        $steps += [lambda b, x, k=k: x * k for k in range(-10, 11) if k]
-        before = [0, *$terms[:-1]]
-        # All partial results from the terms so far; a rule fits when they are the next terms.
-        layer = [tuple($terms)]
-        for depth in count():
-            done = [values for values in layer if values[:-1] == tuple($terms[1:])]
-            if done or depth == 3:
-                break
-            layer = [tuple(map(step, before, values)) for values in layer for step in $steps]
-        print(done[0][-1])
-        """,
-    }
-    methods: ClassVar = {
-        "shortest_rule": "I look for the shortest chain of additions, products, squares, halvings "
-        "and sums with the previous term that explains every step.",
-        "counter": "Each term follows from the last by few simple operations; I try them all.",
-        "iterated": "I apply operations to all terms at once until they become the next terms.",
-    }
-    exploring = (
-        ("First the differences and the quotients.",),
-        """
-        $terms = $given
-        print([b - a for a, b in zip($terms, $terms[1:])])
-        print([round(b / a, 3) if a else None for a, b in zip($terms, $terms[1:])])
-        """,
-    )
-
-    @override
-    def parse(self, question: str) -> Numbers:
-        found = read(r"^(-?\d+(?:, -?\d+)+), \?", question)[1]
-        return tuple(map(int, found.split(", ")))
-
-    @override
-    def values(self, data: Numbers, rng: random.Random) -> Mapping[str, object]:
-        return {"given": list(data)}
-
-    @override
-    def openings(self, data: Numbers) -> Sequence[str]:
-        return (
-            f"{len(data)} terms are given, from {data[0]} to {data[-1]}.",
-            f"The step from {data[0]} to {data[1]} must obey the same rule as {data[-2]} to "
-            f"{data[-1]}.",
-            f"Something turns {data[0]} into {data[1]} and {data[1]} into {data[2]}.",
-        )
-
-    @override
-    def wrong_answer(self, data: Numbers, answer: str, rng: random.Random) -> str | None:
-        guess = str(2 * data[-1] - data[-2])
-        return None if guess == answer else guess
-
-
 TEACHERS: tuple[Teacher[Any], ...] = (
     Dice(),
     LegCounting(),
     SimpleGeometry(),
-    NumberSequence(),
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
+from r1ci_jax.teachers.template_teacher import TemplateTeacher, join_words, read
 
 Numbers = tuple[int, ...]
 
@@ -18,8 +18,7 @@ class FractionSimplification(TemplateTeacher[tuple[str, int, int]]):
     task = "rg_fraction_simplification"
     forms = ("gcd", "fractions", "primes", "euclid")
     names: ClassVar = {
-        "a": ("num", "top", "numerator", "p"),
-        "b": ("den", "bottom", "denominator", "q"),
+        "a b": ("num den", "top bottom", "numerator denominator", "p q"),
     }
     scripts: ClassVar = {
         "gcd": """
@@ -63,7 +62,7 @@ class FractionSimplification(TemplateTeacher[tuple[str, int, int]]):
     checking = (
         (
             "The value must be the same by cross multiplication, and no common factor may be left.",
-            "I test that $top * bottom equals $low * top and that the parts are coprime.",
+            "I test that $x/$y has the value of $top/$low and that the parts are coprime.",
         ),
         """
         from math import gcd
@@ -73,7 +72,11 @@ class FractionSimplification(TemplateTeacher[tuple[str, int, int]]):
         """,
     )
     slip = (
-        ("I divide $top and $low by every small prime that divides both.",),
+        (
+            "I divide $top and $low by every small prime that divides both.",
+            "Small primes are the likely common factors of $top and $low.",
+            "Trying 2, 3, 5 and 7 should reduce $top/$low.",
+        ),
         """
         $a, $b = $top, $low
         for prime in (2, 3, 5, 7):
@@ -121,10 +124,10 @@ class FractionSimplification(TemplateTeacher[tuple[str, int, int]]):
     def in_words(self, data: tuple[str, int, int], rng: random.Random) -> tuple[str, str]:
         _, top, low = data
         lines, common = _euclid(low, top)
-        words = (
-            f"Euclid's algorithm finds the common divisor: {lines}. It is {common}, "
-            f"and {top} / {common} = {top // common}, {low} / {common} = {low // common}."
-        )
+        words = f"Euclid's algorithm finds the common divisor: {lines}. It is {common}"
+        if common == 1:
+            return f"{words}, so nothing can be canceled.", data[0]
+        words += f", and {top} / {common} = {top // common}, {low} / {common} = {low // common}."
         return words, self.answer(data, f"{top // common} {low // common}")
 
     @override
@@ -200,8 +203,8 @@ class GreatestCommonDivisor(TemplateTeacher[Numbers]):
     }
     methods: ClassVar = {
         "math": "math.gcd takes them all at once.",
-        "euclid": "Euclid's algorithm folds over the list, since gcd(a, b, c) = gcd(gcd(a, b), c).",
-        "divisors": "It is a divisor of the smallest; I take the largest that divides all.",
+        "euclid": "Euclid's algorithm takes one number after the other; gcd(0, a) is a.",
+        "divisors": "It divides $smallest; of the divisors I take the largest that divides all.",
         "prime_powers": "It is the product of the prime powers that all factorizations share.",
     }
     checking = (
@@ -225,8 +228,7 @@ class GreatestCommonDivisor(TemplateTeacher[Numbers]):
 
     @override
     def values(self, data: Numbers, rng: random.Random) -> Mapping[str, object]:
-        order = rng.sample(data, len(data))
-        return {"given": order}
+        return {"given": list(data), "smallest": min(data)}
 
     @override
     def answer_values(self, data: Numbers, answer: str) -> Mapping[str, object]:
@@ -234,11 +236,11 @@ class GreatestCommonDivisor(TemplateTeacher[Numbers]):
 
     @override
     def openings(self, data: Numbers) -> Sequence[str]:
-        listed = " and ".join(map(str, data)) if len(data) == 2 else ", ".join(map(str, data))
+        listed = join_words(data)
         return (
             f"I need the largest number that divides {listed}.",
             f"The greatest common divisor of {listed} is wanted.",
-            f"{len(data)} numbers are given: {listed}.",
+            f"The numbers are {listed}, and their largest common divisor is wanted.",
         )
 
     @override
@@ -324,13 +326,19 @@ class PrimeFactorization(TemplateTeacher[int]):
         """
         from math import prod
 
+        def is_prime(p):
+            return p > 1 and all(p % k for k in range(2, int(p**0.5) + 1))
+
         $f = $answer
-        primes = all($p > 1 and all($p % k for k in range(2, int($p**0.5) + 1)) for $p in $f)
-        print(prod($f) == $given and primes and $f == sorted($f))
+        print(prod($f) == $given and all(map(is_prime, $f)) and $f == sorted($f))
         """,
     )
     slip = (
-        ("I collect the primes that divide $given.",),
+        (
+            "I collect the primes that divide $given.",
+            "The primes up to $given that divide it are its factors.",
+            "Every prime is tested whether it divides $given.",
+        ),
         """
         $n = $given
         primes = [$p for $p in range(2, $n + 1) if all($p % k for k in range(2, int($p**0.5) + 1))]

@@ -1,4 +1,4 @@
-"""Teachers of numbers: decimal sums, powers, tables with sums, patterns of a modulus."""
+"""Teachers of numbers: decimal sums and powers."""
 
 import decimal
 import random
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import Matrix, TemplateTeacher, read, read_matrix
+from r1ci_jax.teachers.template_teacher import TemplateTeacher, list_literal, read
 
 
 class DecimalChainSum(TemplateTeacher[str]):
@@ -53,11 +53,15 @@ class DecimalChainSum(TemplateTeacher[str]):
     }
     methods: ClassVar = {
         "decimal": "Decimal adds base ten digits exactly, where floats would leave a tail.",
-        "whole_units": "I count in units of the last decimal place, so that all is whole numbers.",
+        "whole_units": "Counted in units of the last decimal place, all terms are whole numbers.",
         "fractions": "Fractions keep every term exact; I round to the given places at the end.",
     }
     slip = (
-        ("Without the points these are whole numbers, and the point goes back in at the end.",),
+        (
+            "Without the points these are whole numbers, and the point goes back in at the end.",
+            "I drop the decimal points of $expression, add, and set the point again.",
+            "Whole numbers add exactly, so I remove the points first.",
+        ),
         """
         $terms = "$signed".split()
         $total = sum(int($t.replace(".", "")) for $t in $terms)
@@ -73,14 +77,18 @@ class DecimalChainSum(TemplateTeacher[str]):
 
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {"expression": data, "signed": " ".join(_signed(data)), "listed": _signed(data)}
+        return {
+            "expression": data,
+            "signed": " ".join(_signed(data)),
+            "listed": list_literal(_signed(data)),
+        }
 
     @override
     def openings(self, data: str) -> Sequence[str]:
         terms = _signed(data)
         minus = sum(term.startswith("-") for term in terms)
         return (
-            f"{data} has {len(terms)} terms, {minus} of them negative.",
+            f"{data} has {len(terms)} terms, {minus or 'none'} of them negative.",
             f"This is a chain of {len(terms)} decimals that starts with {terms[0]}.",
             f"I have to evaluate {data} to the last decimal place.",
         )
@@ -131,7 +139,7 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
         from decimal import Decimal
 
         $base = Decimal("$number")
-        $r = $base ** $exp
+        $r = $base**$exp
         print(f"{float($r):.2e}")
         """,
         "loop": """
@@ -148,10 +156,10 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
 
         $base, $power = $number, $exp
         scale = $power * log10(abs($base))
-        sign = -1 if $base < 0 and $power % 2 else 1
-        digits = sign * 10 ** (scale - floor(scale))
+        sign = "-" if $base < 0 and $power % 2 else ""
         # The fractional part of the logarithm gives the digits, the whole part the exponent.
-        print(f"{float(f'{digits:.2f}e{floor(scale)}'):.2e}")
+        digits = 10 ** (scale - floor(scale))
+        print(f"{sign}{digits:.2f}e{floor(scale):+03d}")
         """,
     }
     methods: ClassVar = {
@@ -161,7 +169,11 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
         "logarithm": "The logarithm splits into power of ten and digits; the sign is separate.",
     }
     slip = (
-        ("I compute $number to the power $exp with three figures.",),
+        (
+            "I compute $number to the power $exp with three figures.",
+            "Python's ** takes $number to the power $exp directly.",
+            "One expression in the format .2e suffices for $number^$exp.",
+        ),
         """
         print(f"{$number**$exp:.2e}")
         """,
@@ -181,10 +193,11 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
         base, power = data
         parity = "even" if power % 2 == 0 else "odd"
         sign = "the base is negative" if base.startswith("-") else "the base is positive"
+        shown = f"({base})" if base.startswith("-") else base
         return (
-            f"({base})^({power}): {sign} and the exponent {power} is {parity}.",
-            f"The whole number {base} is raised to {power}, sign included.",
-            f"I evaluate ({base}) ** ({power}) to three significant figures.",
+            f"In {shown}^{power} {sign} and the exponent {parity}.",
+            f"The base {base} is raised to {power}, its sign included.",
+            f"I need {shown} to the power {power} with three significant figures.",
         )
 
     @override
@@ -195,267 +208,9 @@ class PowerFunction(TemplateTeacher[tuple[str, int]]):
 
     @override
     def wrong_answer(self, data: tuple[str, int], answer: str, rng: random.Random) -> str:
-        return f"{float(answer) * rng.choice((10, 0.1, -1)):.2e}"
+        # The answer without its minus is a wrong one, with a minus it would hold the right one.
+        factors = (10, 0.1, -1) if answer.startswith("-") else (10, 0.1)
+        return f"{float(answer) * rng.choice(factors):.2e}"
 
 
-class Survo(TemplateTeacher[tuple[Matrix, tuple[int, ...]]]):
-    """Places numbers so that the sums of rows and columns come out."""
-
-    task = "rg_survo"
-    forms = ("permutations", "backtracking", "assignment")
-    names: ClassVar = {
-        "table": ("grid", "table", "matrix"),
-        "pool": ("pool", "numbers", "left_over"),
-        "empty": ("empty", "gaps", "holes"),
-    }
-    scripts: ClassVar = {
-        "permutations": """
-        from itertools import permutations
-
-        $table = $given
-        $pool = $free
-        $empty = [(r, c) for r, row in enumerate($table) for c, v in enumerate(row) if v == 0]
-
-        def balanced(lines):
-            return all(sum(line[:-1]) == line[-1] for line in lines)
-
-        for order in permutations($pool):
-            for (r, c), number in zip($empty, order):
-                $table[r][c] = number
-            if balanced($table) and balanced(zip(*$table)):
-                break
-        for row in $table:
-            print(*row)
-        """,
-        "backtracking": """
-        $table = $given
-        $empty = [(r, c) for r, row in enumerate($table) for c, v in enumerate(row) if v == 0]
-
-        def full_and_wrong(line):
-            return 0 not in line and sum(line[:-1]) != line[-1]
-
-        def place(k, $pool):
-            if k == len($empty):
-                return True
-            r, c = $empty[k]
-            for number in set($pool):
-                $table[r][c] = number
-                column = [row[c] for row in $table]
-                if not full_and_wrong($table[r]) and not full_and_wrong(column):
-                    rest = list($pool)
-                    rest.remove(number)
-                    if place(k + 1, rest):
-                        return True
-            $table[r][c] = 0
-            return False
-
-        place(0, $free)
-        for row in $table:
-            print(*row)
-        """,
-        "assignment": """
-        $table = $given
-        stack = [($table, $free)]
-        while stack:
-            $table, $pool = stack.pop()
-            $empty = [(r, c) for r, row in enumerate($table) for c, v in enumerate(row) if v == 0]
-            lines = [*$table, *map(list, zip(*$table))]
-            if any(0 not in line and sum(line[:-1]) != line[-1] for line in lines):
-                continue
-            if not $empty:
-                break
-            # The gap whose row has the fewest empty cells comes first.
-            r, c = min($empty, key=lambda cell: $table[cell[0]].count(0))
-            for k, number in enumerate($pool):
-                after = [list(row) for row in $table]
-                after[r][c] = number
-                stack.append((after, $pool[:k] + $pool[k + 1 :]))
-        for row in $table:
-            print(*row)
-        """,
-    }
-    methods: ClassVar = {
-        "permutations": "I try the orders of the numbers until all sums are right.",
-        "backtracking": "Backtracking fills gap by gap and stops at a complete row or column with "
-        "a wrong sum.",
-        "assignment": "A stack of partial tables is extended where a row has the fewest gaps.",
-    }
-    checking = (
-        ("All sums must hold, the given cells stand, and the numbers $free be used once each.",),
-        """
-        start = $given
-        done = $answer
-        lines = [*done, *zip(*done)]
-        sums = all(sum(line[:-1]) == line[-1] for line in lines)
-        pairs = [(old, new) for a, b in zip(start, done) for old, new in zip(a, b)]
-        placed = sorted(new for old, new in pairs if old == 0)
-        print(sums and placed == sorted($free) and all(old in (0, new) for old, new in pairs))
-        """,
-    )
-    exploring = (
-        ("First I see what each row and column still lacks.",),
-        """
-        $table = $given
-        for name, lines in (("row", $table), ("column", list(zip(*$table)))):
-            for i, line in enumerate(lines):
-                print(name, i, "gaps", line.count(0), "missing", line[-1] - sum(line[:-1]))
-        """,
-    )
-
-    @override
-    def parse(self, question: str) -> tuple[Matrix, tuple[int, ...]]:
-        table = read(r"\n(\d+(?: \d+)+(?:\n\d+(?: \d+)+)+)", question)[1]
-        pool = read(r"\[(\d+(?:, \d+)*)\]", question)[1]
-        return read_matrix(table), tuple(map(int, pool.split(",")))
-
-    @override
-    def values(
-        self, data: tuple[Matrix, tuple[int, ...]], rng: random.Random
-    ) -> Mapping[str, object]:
-        return {"given": [list(row) for row in data[0]], "free": list(data[1])}
-
-    @override
-    def answer_values(
-        self, data: tuple[Matrix, tuple[int, ...]], answer: str
-    ) -> Mapping[str, object]:
-        return {"answer": [list(row) for row in read_matrix(answer)]}
-
-    @override
-    def openings(self, data: tuple[Matrix, tuple[int, ...]]) -> Sequence[str]:
-        table, pool = data
-        return (
-            f"{len(pool)} numbers go into the zeros of a {len(table)} x {len(table[0])} table.",
-            f"The numbers {', '.join(map(str, pool))} fill {len(pool)} gaps.",
-            f"Each row and column ends with its sum, and {len(pool)} cells are open.",
-        )
-
-
-class ModuloGrid(TemplateTeacher[tuple[str, ...]]):
-    """Finds the rule of a pattern and fills the holes by it."""
-
-    task = "rg_modulo_grid"
-    forms = ("search", "filter", "numpy")
-    names: ClassVar = {
-        "rows": ("rows", "grid", "pattern"),
-        "m": ("m", "divisor", "modulus"),
-        "t": ("t", "target", "remainder"),
-        "f": ("f", "rule", "value"),
-    }
-    scripts: ClassVar = {
-        "search": """
-        $rows = $given
-        rules = [
-            lambda x, y: x + y,
-            lambda x, y: abs(x - y),
-            lambda x, y: x * y,
-            lambda x, y: x**y,
-        ]
-
-        def draw($f, $m, $t):
-            size = range(len($rows)), range(len($rows[0]))
-            return ["".join(".#"[$f(x, y) % $m == $t] for x in size[1]) for y in size[0]]
-
-        def fits(made):
-            return all(a in ("?", b) for row, new in zip($rows, made) for a, b in zip(row, new))
-
-        options = ((f, m, t) for m in range(1, $most) for t in range(m) for f in rules)
-        made = next(made for option in options if fits(made := draw(*option)))
-        for row in made:
-            print(row)
-        """,
-        "filter": """
-        $rows = $given
-        cells = {(x, y): ch for y, row in enumerate($rows) for x, ch in enumerate(row)}
-        rules = {
-            "x + y": lambda x, y: x + y,
-            "|x - y|": lambda x, y: abs(x - y),
-            "x * y": lambda x, y: x * y,
-            "x ** y": lambda x, y: x**y,
-        }
-        known = {cell: ch == "#" for cell, ch in cells.items() if ch != "?"}
-        for $m in range(1, $most):
-            for $f in rules.values():
-                marked = {$f(*cell) % $m for cell, on in known.items() if on}
-                clear = {$f(*cell) % $m for cell, on in known.items() if not on}
-                if len(marked) == 1 and not marked & clear:
-                    break
-            else:
-                continue
-            break
-        for y, row in enumerate($rows):
-            print("".join("#" if $f(x, y) % $m in marked else "." for x in range(len(row))))
-        """,
-        "numpy": """
-        import numpy as np
-
-        $rows = np.array([list(row) for row in $given])
-        y, x = np.indices($rows.shape).astype(object)
-        known = $rows != "?"
-        for $m in range(1, $most):
-            for value in (x + y, abs(x - y), x * y, x**y):
-                rest = value % $m
-                found = {int(v) for v in rest[$rows == "#"]}
-                for $t in found if len(found) == 1 else ():
-                    made = np.where(rest == $t, "#", ".")
-                    if (made[known] == $rows[known]).all():
-                        break
-                else:
-                    continue
-                break
-            else:
-                continue
-            break
-        for line in made:
-            print("".join(line))
-        """,
-    }
-    methods: ClassVar = {
-        "search": "I try sum, difference, product and power of the coordinates modulo m, drawing "
-        "each candidate.",
-        "filter": "For sum, difference, product or power modulo m, all marked cells must share one "
-        "remainder that no clear cell has.",
-        "numpy": "Arrays of x + y, |x - y|, x * y and x ** y modulo m are compared with the marks.",
-    }
-    exploring = (
-        ("First I list the columns that are marked in each row.",),
-        """
-        $rows = $given
-        for y, row in enumerate($rows):
-            print(y, [x for x, ch in enumerate(row) if ch == "#"])
-        """,
-    )
-
-    @override
-    def parse(self, question: str) -> tuple[str, ...]:
-        found = read("((?:[\u274c\u2705\u2754]+\n)+[\u274c\u2705\u2754]+)", question)[1]
-        return tuple(found.translate({0x274C: ".", 0x2705: "#", 0x2754: "?"}).split("\n"))
-
-    @override
-    def values(self, data: tuple[str, ...], rng: random.Random) -> Mapping[str, object]:
-        body = "\n".join(data)
-        return {
-            "given": f'"""\n{body}\n""".split()',
-            "most": rng.choice((30, 40, 50)),
-        }
-
-    @override
-    def openings(self, data: tuple[str, ...]) -> Sequence[str]:
-        marks = sum(row.count("#") for row in data)
-        holes = sum(row.count("?") for row in data)
-        return (
-            f"I write # for {marks} marked cells, a point for clear ones, ? for {holes} holes.",
-            f"The {len(data)} x {len(data[0])} grid has {holes} holes (?) and {marks} marks (#).",
-            f"A rule on the coordinates explains {marks} marks, written # here.",
-        )
-
-    @override
-    def answer(self, data: tuple[str, ...], printed: str) -> str:
-        return printed.strip().replace("#", "\u2705").replace(".", "\u274c")
-
-
-TEACHERS: tuple[Teacher[Any], ...] = (
-    DecimalChainSum(),
-    PowerFunction(),
-    Survo(),
-    ModuloGrid(),
-)
+TEACHERS: tuple[Teacher[Any], ...] = (DecimalChainSum(), PowerFunction())

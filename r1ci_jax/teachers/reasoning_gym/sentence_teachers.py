@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from r1ci_jax.teachers.teacher import Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
+from r1ci_jax.teachers.template_teacher import (
+    TemplateTeacher,
+    count_noun,
+    list_literal,
+    read,
+    rows_literal,
+)
 
 Circle = tuple[str, str, int, int]
 """Kind of question, name of the woman, women around her and men around her."""
@@ -58,10 +64,16 @@ class Relatives(TemplateTeacher[Circle]):
         "graph": "Everybody is linked to all others; I count the women among those links.",
     }
     slip = (
-        ("The $w women that are named for $she are counted.",),
+        (
+            "Everybody in question shares the $w $kind of $she.",
+            "The people around $she are listed, and I count the women.",
+            "$she has $w $kind; the others have the same.",
+        ),
         """
         $women = [f"woman {i}" for i in range($w)]
-        print(len($women))
+        $men = [f"man {i}" for i in range($m)]
+        $everyone = $women + $men
+        print(sum(1 for $p in $everyone if $p in $women))
         """,
     )
 
@@ -81,6 +93,7 @@ class Relatives(TemplateTeacher[Circle]):
         inside = kind == "colleague"
         return {
             "she": she,
+            "kind": "sisters" if kind == "sibling" else f"female {kind}s",
             "w": women,
             "m": men,
             "matilda": ', "Matilda"' if inside else "",
@@ -93,26 +106,31 @@ class Relatives(TemplateTeacher[Circle]):
         kind, she, women, men = data
         if kind == "sibling":
             return (
-                f"{she} is a girl, so her brother has {she} and her {women} sisters as sisters.",
-                f"The family has {she}, {women} more girls and {men} boys.",
+                f"A brother of {she} has {she} as a sister and the {women} that she has.",
+                f"The family has {she}, {_people(women, 'more girl')} and {_people(men, 'boy')}.",
                 f"Siblings are shared: a brother of {she} sees {she} too among his sisters.",
             )
         if kind == "friend":
             return (
-                f"The circle is {she}, {women} women and {men} men, all friends.",
+                f"The circle is {she}, {_people(women, 'woman')} and {_people(men, 'man')}.",
                 f"A male friend of {she} counts {she} among his female friends.",
-                f"{she} is a woman herself, besides her {women} female friends.",
+                f"{she} is a woman herself, besides {_people(women, 'female friend')}.",
             )
         return (
-            f"Matilda belongs to the circle of {she}, besides the {women} female colleagues that "
-            f"{she} is said to have.",
-            f"Next to Matilda the circle of {she} has {she}, {women} women and {men} men.",
+            f"Matilda belongs to the circle of {she}, besides {_people(women, 'female colleague')} "
+            f"that {she} is said to have.",
+            f"The circle of {she} has Matilda, {she} herself, {_people(women, 'other woman')} and "
+            f"{_people(men, 'man')}.",
             f"I model the circle of {she} with Matilda as a member besides those counted.",
         )
 
     @override
     def wrong_answer(self, data: Circle, answer: str, rng: random.Random) -> str:
         return str(int(answer) - 1)
+
+
+def _people(number: int, noun: str) -> str:
+    return count_noun(number, noun).replace("womans", "women").replace("mans", "men")
 
 
 Facts = tuple[tuple[str, ...], str]
@@ -132,15 +150,15 @@ class NeedleHaystack(TemplateTeacher[Facts]):
         "sentences": """
         $text = $given
         $fact = "$what"
-        for $s in $text.replace("\\n", " ").split(". "):
-            if $s.rstrip(". ").endswith(" " + $fact):
-                print($s.rstrip(". ").removesuffix($fact).strip())
+        for $s in $text.splitlines():
+            if $s.endswith(f" {$fact}."):
+                print($s.removesuffix(f" {$fact}."))
         """,
         "dictionary": """
         $text = $given
         who = {}
-        for $s in $text.replace("\\n", " ").split("."):
-            name, _, says = $s.strip().partition(" ")
+        for $s in $text.strip().split("\\n"):
+            name, says = $s.rstrip(".").split(" ", 1)
             who[says] = name
         print(who["$what"])
         """,
@@ -149,12 +167,12 @@ class NeedleHaystack(TemplateTeacher[Facts]):
 
         $text = $given
         $fact = "$what"
-        found = re.search(r"(\\S+) " + re.escape($fact) + r"\\.", " ".join($text.split()))
+        found = re.search(rf"(\\S+) {re.escape($fact)}\\.", $text)
         print(found[1])
         """,
     }
     methods: ClassVar = {
-        "sentences": "I split at the full stops and take the sentence that ends with it.",
+        "sentences": "With one sentence a line, I take the line that ends with it.",
         "dictionary": "A dictionary from what is said to the name answers it at once.",
         "regular_expression": "A search for the word before the phrase gives the name.",
     }
@@ -224,6 +242,7 @@ _RELATIONS = (
     (r"There is one house between (.+) and (.+)", "abs({0} - {1}) == 2"),
     (r"There are two houses between (.+) and (.+)", "abs({0} - {1}) == 3"),
     (r"(.+) is (.+)", "{0} == {1}"),
+    (r"(.+?) is (.+)", "{0} == {1}"),
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 
@@ -243,6 +262,7 @@ class ZebraPuzzle(TemplateTeacher[Street]):
         from itertools import permutations
 
         $groups = $given
+        # The words of each clue, and its test on the house numbers.
         $clues = [
         $lambdas
         ]
@@ -257,8 +277,8 @@ class ZebraPuzzle(TemplateTeacher[Street]):
             if k == len($groups):
                 yield $at
                 return
-            for numbers in permutations(range(1, $n + 1)):
-                more = $at | dict(zip($groups[k], numbers))
+            for places in permutations($numbers):
+                more = $at | dict(zip($groups[k], places))
                 if consistent(more):
                     yield from assign(k + 1, more)
 
@@ -275,7 +295,7 @@ class ZebraPuzzle(TemplateTeacher[Street]):
         # Each world maps words to houses; a clue counts as soon as all its words are placed.
         worlds = [{}]
         for group in $groups:
-            orders = list(permutations(range(1, $n + 1)))
+            orders = list(permutations($numbers))
             worlds = [w | dict(zip(group, order)) for w in worlds for order in orders]
             for clue in $clues:
                 code = compile(clue, "clue", "eval")
@@ -288,6 +308,7 @@ class ZebraPuzzle(TemplateTeacher[Street]):
         from itertools import permutations
 
         $groups = $given
+        # The words of each clue, and its test on the house numbers.
         $clues = [
         $lambdas
         ]
@@ -296,12 +317,12 @@ class ZebraPuzzle(TemplateTeacher[Street]):
             found = [
                 {**$at, **dict(zip(group, order))}
                 for $at in found
-                for order in permutations(range(1, $n + 1))
+                for order in permutations($numbers)
             ]
             ready = [t for need, t in $clues if all(word in found[0] for word in need.split())]
             found = [$at for $at in found if all(test($at) for test in ready)]
         $at = found[0]
-        print([name for name in $groups[0] if $at[name] == $which][0])
+        print(next(name for name in $groups[0] if $at[name] == $which))
         """,
     }
     methods: ClassVar = {
@@ -337,17 +358,18 @@ class ZebraPuzzle(TemplateTeacher[Street]):
                 body = re.sub(rf"\b{word}\b", f'h["{word}"]', body)
             lambdas.append(f'    ("{" ".join(dict.fromkeys(words))}", lambda h: {body}),')
         return {
-            "given": "[\n" + "".join(f"    {list(group)},\n" for group in data.groups) + "]",
+            "given": rows_literal(map(list_literal, data.groups)),
+            "numbers": f"range(1, {data.size + 1})",
             "lambdas": "\n".join(lambdas),
             "texts": "\n".join(f'    "{text}",' for text in data.conditions),
-            "n": data.size,
             "which": data.house,
         }
 
     @override
     def openings(self, data: Street) -> Sequence[str]:
         return (
-            f"{data.size} houses, {len(data.groups)} features, {len(data.conditions)} clues.",
+            f"The {len(data.conditions)} clues leave one way to place {len(data.groups)} kinds of "
+            f"features in {data.size} houses.",
             f"I number the houses 1 to {data.size} and write the {len(data.conditions)} clues as "
             "tests.",
             f"Who lives in house {data.house} follows from {len(data.conditions)} clues.",

@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, join_words, phrase
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import join_words, list_literal, literal, pick, script, step
 
 _CARDS: Final = re.compile(r"([A-Z][a-z]+) \(([A-H])\)")
 _ROUND: Final = re.compile(r"Round [0-9]+: you played ([A-H]), result: (win|draw|loss)")
@@ -172,7 +172,7 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         return CardGame(game, cards, rounds)
 
     def _fields(self, data: CardGame, rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             cards="cards names pieces",
             rounds="rounds played turns",
@@ -182,46 +182,48 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
             options="options candidates possible",
         )
         return names | {
-            "names": str(data.cards).replace("'", '"'),
+            "names": literal(data.cards),
             "played": str(list(data.rounds)).replace("'", '"'),
         }
 
     @override
     def step(self, data: CardGame, form: str, rng: random.Random) -> Step:
         results = [result for _, result in data.rounds]
-        opening = phrase(
-            rng,
-            f"The {len(data.rounds)} rounds ended with {join_words(results)}; I look "
-            "for different cards of the opponent that give this.",
-            f"The opponent played {len(data.rounds)} of {len(data.cards)} cards, each at most "
-            "once, and every result must come out.",
-            f"My cards {join_words([own for own, _ in data.rounds])} and their results restrict "
-            "what the opponent can have played.",
+        opening = rng.choice(
+            [
+                f"The {len(data.rounds)} rounds ended with {join_words(results)}; I look "
+                "for different cards of the opponent that give this.",
+                f"The opponent played {len(data.rounds)} of {len(data.cards)} cards, each at most "
+                "once, and every result must come out.",
+                f"My cards {join_words([own for own, _ in data.rounds])} and their results "
+                "restrict what the opponent can have played.",
+            ]
         )
         template = _ROUND_IMPORTS.get(form, "")
         template += _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + _shift(_ROUND_FORMS[form])
         return Step(
             words=f"{opening} {_ROUND_WORDS[form]}",
-            code=fill(template, **self._fields(data, rng)),
+            code=script(template, **self._fields(data, rng)),
         )
 
     @override
     def check(self, data: CardGame, answer: str, rng: random.Random) -> Step:
         code = """
-        $hand = "$claim".strip("[]").split(", ")
+        $hand = $claim
         results = [$outcome(mine, other) for (mine, _), other in zip($rounds, $hand)]
         print(results)
         print(results == [result for _, result in $rounds] and len(set($hand)) == len($rounds))
         """
         template = _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + code
-        return Step(
-            words=phrase(
-                rng,
+        claim = list_literal(answer.strip("[]").split(", "))
+        return step(
+            rng,
+            [
                 f"I play the {len(data.rounds)} rounds with these cards and compare the results.",
-                "Played against my cards, this list must give the results of the question, with no "
-                "card twice.",
-            ),
-            code=fill(template, **self._fields(data, rng) | {"claim": answer}),
+                "Played against my cards, this list must give the results of the question, "
+                "with no card twice.",
+            ],
+            script(template, **self._fields(data, rng) | {"claim": claim}),
         )
 
     @override
@@ -231,13 +233,13 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
             print(number, [card for card in $cards if $outcome(mine, card) == result])
         """
         template = _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + code
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 "First I list which cards fit each round by itself.",
                 f"What can the opponent have played in each of the {len(data.rounds)} rounds?",
-            ),
-            code=fill(template, **self._fields(data, rng)),
+            ],
+            script(template, **self._fields(data, rng)),
         )
 
     @override
@@ -254,7 +256,7 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         template = _ROUNDS_DATA + _shift(_OUTCOMES[data.game]) + code
         return Step(
             words="For each round I take the first card that gives the result.",
-            code=fill(template, **self._fields(data, rng)),
+            code=script(template, **self._fields(data, rng)),
         )
 
     @override
@@ -272,10 +274,11 @@ class ConstrainedLinearArrangement(Teacher[CardGame]):
         )
         order = sorted(options, key=lambda spot: len(options[spot]))
         chosen = [f"{data.cards[hand[spot]]} for round {spot + 1}" for spot in order]
-        start = phrase(
-            rng,
-            "No card may come twice, so from the tightest round on:",
-            "Beginning where the choice is smallest, without a repetition:",
+        start = rng.choice(
+            [
+                "No card may come twice, so from the tightest round on:",
+                "Beginning where the choice is smallest, without a repetition:",
+            ]
         )
         letters = "; ".join(f"{data.cards[letter]} is {letter}" for letter in hand)
         return (

@@ -5,20 +5,15 @@ import math
 import random
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
-    make_step,
-    pick,
-    read,
-    require,
-    script,
-    text_block,
-)
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import pick, read, require, script, step, text_block
 
-_SMALL = 5
-"""The most rows of a grid that is explored first."""
+_SMALL = 4
+"""The most rows of a grid that is explored first, or tried greedily."""
+_MIDDLE = 5
+"""The most rows of a grid whose answer is checked."""
 _LARGE = 6
-"""The most rows for which a beam of some hundred partial choices does not miss the answer."""
+"""The most rows for which random moves find the answer soon."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,41 +56,37 @@ _SPLIT = "[list(map(int, line.split())) for line in text.splitlines()]"
 _SUM_SEARCH = """
     $given
     $count, $limit, first = $wanted, $most, $fixed
-    size = len($grid)
     places = {}
     for r, row in enumerate($grid):
         for c, n in enumerate(row):
             places.setdefault(n, []).append((r, c))
     places[$grid[first[0]][first[1]]] = [first]  # this number must come from this cell
     numbers = sorted(places, reverse=True)
-    sums = {(side, i): 0 for side in "rc" for i in range(size)}
+    rows, columns = [0] * len($grid), [0] * len($grid)
 
-
-    def $search(index, spare):
-        if index == len(numbers):
-            return []
-        n = numbers[index]
-        # Leave out large numbers while there are more than needed.
-        if spare and first not in places[n]:
-            if (found := $search(index + 1, spare - 1)) is not None:
-                return found
+    def $search(k, spare, $cells):
+        if k == len(numbers):
+            return $cells
+        n = numbers[k]
+        # Large numbers are left out while there are more than needed.
+        if spare and first not in places[n] and (found := $search(k + 1, spare - 1, $cells)):
+            return found
         for r, c in places[n]:
-            if sums["r", r] + n <= $limit and sums["c", c] + n <= $limit:
-                sums["r", r] += n
-                sums["c", c] += n
-                if (found := $search(index + 1, spare)) is not None:
-                    return [(r, c), *found]
-                sums["r", r] -= n
-                sums["c", c] -= n
+            if rows[r] + n <= $limit and columns[c] + n <= $limit:
+                rows[r] += n
+                columns[c] += n
+                if found := $search(k + 1, spare, [*$cells, (r, c)]):
+                    return found
+                rows[r] -= n
+                columns[c] -= n
+        return None
 
-
-    $cells = $search(0, len(numbers) - $count)
-    print(", ".join(f"{r} {c}" for r, c in sorted($cells)))
+    found = $search(0, len(numbers) - $count, [])
+    print(", ".join(f"{r} {c}" for r, c in sorted(found)))
 """
 _SIGN_SEARCH = """
     $given
     $count, first = $wanted, $fixed
-    size = len($grid)
     places = {}
     for r, row in enumerate($grid):
         for c, n in enumerate(row):
@@ -104,18 +95,16 @@ _SIGN_SEARCH = """
     positive = [n for n in places if n > 0]
     negative = sorted(n for n in places if n < 0)
 
-
-    def $search(index, odd, chosen):
-        # odd: rows and columns that hold an odd number of negatives so far
-        if len(odd) > 2 * (len(negative) - index):
+    def $search(k, odd, $cells):
+        # odd: rows r and columns ~c that hold an odd number of negatives so far
+        if len(odd) > 2 * (len(negative) - k):
             return None
-        if index == len(negative):
-            return chosen if len(chosen) + len(positive) >= $count else None
-        for r, c in places[negative[index]]:
-            if found := $search(index + 1, odd ^ {("row", r), ("column", c)}, [*chosen, (r, c)]):
+        if k == len(negative):
+            return $cells if len($cells) + len(positive) >= $count else None
+        for r, c in places[negative[k]]:
+            if found := $search(k + 1, odd ^ {r, ~c}, [*$cells, (r, c)]):
                 return found
-        return None if first in places[negative[index]] else $search(index + 1, odd, chosen)
-
+        return None if first in places[negative[k]] else $search(k + 1, odd, $cells)
 
     $cells = $search(0, frozenset(), []) or []
     # Positive numbers never change a sign, so they fill up the rest, the fixed cell first.
@@ -159,17 +148,16 @@ _ANNEALING = """
     others = [(r, c) for r in range(size) for c in range(size) if (r, c) != first]
     rng = random.Random(0)
 
-
     def $cost(cells):
         total = 4 * (len(cells) - len({$grid[r][c] for r, c in cells}))  # repeated numbers
-        for side in (0, 1):
-            for i in range(size):
+        for i in range(size):
+            for side in (0, 1):
                 line = [$grid[cell[0]][cell[1]] for cell in cells if cell[side] == i]
                 total += $line_cost
         return total
 
-
-    while True:
+    now = 1
+    while now:
         $cells = [first, *rng.sample(others, $count - 1)]
         now, heat = $cost($cells), 3.0
         while now and heat > 0.1:
@@ -179,26 +167,22 @@ _ANNEALING = """
             if rng.random() < math.exp(min(0, now - after) / heat):
                 $cells, now = new, after
             heat *= 0.9985
-        if not now:
-            break
     print(", ".join(f"{r} {c}" for r, c in sorted($cells)))
 """
 _WORDS = {
     "by_number": (
-        "Each number may be used once, so I decide number by number: take it from one of its cells "
-        "or leave it out. {Rule}, which cuts off branches early.",
-        "I search over the numbers and not over the cells, since {n} different numbers are wanted "
-        "and {rule}.",
+        "I decide number by number: take it from one of its cells or leave it out. {Rule}, which "
+        "cuts off branches early.",
+        "Since {n} different numbers are wanted and {rule}, I search over the numbers.",
     ),
     "beam": (
-        "I go row by row, combine every subset of a row that fits with the partial choices so far "
-        "and keep the best ones, until {n} cells are chosen. {Rule}.",
-        "Row by row I extend partial choices by all allowed subsets of the row, and keep the most "
-        "promising ones (a beam search); {rule}.",
+        "Row by row I join every subset of a row that fits to the partial choices so far, until "
+        "{n} cells are chosen. {Rule}.",
+        "Row by row I extend partial choices by all allowed subsets of the row; {rule}.",
     ),
     "annealing": (
-        "I start with {n} random cells, count how far the rules are broken, and move one cell at a "
-        "time by simulated annealing until nothing is broken; {rule}.",
+        "Simulated annealing: {n} random cells, and one moves at a time until no number repeats "
+        "and {rule}.",
         "Local search suits this: {n} cells, a cost that is 0 when {rule} and no number repeats, "
         "and random moves that are seldom worse.",
     ),
@@ -270,37 +254,31 @@ class LogicPuzzle(Teacher[Choice]):
 
     @override
     def step(self, data: Choice, form: str, rng: random.Random) -> Step:
-        if len(data.rows) > _LARGE and form == "beam":
+        if form == "beam" and len(data.rows) > _SMALL:  # it would miss some answers
             form = "annealing"
+        if len(data.rows) > _LARGE:
+            form = "by_number"
         by_number = _SIGN_SEARCH if data.limit is None else _SUM_SEARCH
         template = {"by_number": by_number, "beam": _BEAM, "annealing": _ANNEALING}[form]
         code = script(template, **self._parts(data, rng))
         rule = data.rule()
         texts = {"n": data.count, "rule": rule, "Rule": rule[0].upper() + rule[1:]}
-        return make_step(rng, [text.format(**texts) for text in _WORDS[form]], code)
+        return step(rng, [text.format(**texts) for text in _WORDS[form]], code)
 
     @override
-    def check(self, data: Choice, answer: str, rng: random.Random) -> Step:
+    def check(self, data: Choice, answer: str, rng: random.Random) -> Step | None:
+        if len(data.rows) > _MIDDLE:
+            return None
         law = "math.prod(line) > 0" if data.limit is None else f"sum(line) <= {data.limit}"
         code = script(
             """
             $load$given
             cells = [tuple(map(int, cell.split())) for cell in "$answer".split(", ")]
-
             numbers = [$grid[r][c] for r, c in cells]
-            lines = [
-                [$grid[cell[0]][cell[1]] for cell in cells if cell[side] == i]
-                for side in (0, 1)
-                for i in range(len($grid))
-            ]
-            tests = [
-                len(set(cells)) == $wanted,
-                $fixed in cells,
-                len(set(numbers)) == len(numbers),
-                all($law for line in lines),
-            ]
-            print(tests)
-            print(all(tests))
+            lines = [[$grid[cell[0]][cell[1]] for cell in cells if cell[side] == i]
+                     for side in (0, 1) for i in range(len($grid))]
+            print(len(set(cells)) == $wanted and $fixed in cells
+                  and len(set(numbers)) == len(numbers) and all($law for line in lines))
             """,
             load="import math\n\n" if data.limit is None else "",
             answer=answer,
@@ -314,7 +292,7 @@ class LogicPuzzle(Teacher[Choice]):
             f"Are these {data.count} cells right? I test number, fixed cell, repetitions and the "
             "rows and columns.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def small_case(self, data: Choice, rng: random.Random) -> Step | None:
@@ -336,12 +314,12 @@ class LogicPuzzle(Teacher[Choice]):
             f"First: how many different numbers does the grid hold, when {data.count} are needed?",
             f"Since the {data.count} numbers must differ, I look at which numbers there are.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: Choice, rng: random.Random) -> Step | None:
         # Cells are taken greedily; too few may be found.
-        if data.greedy() == data.count:
+        if len(data.rows) > _SMALL or data.greedy() == data.count:
             return None
         test = (
             "math.prod(lines[a] + [n]) > 0 and math.prod(lines[b] + [n]) > 0"
@@ -372,7 +350,7 @@ class LogicPuzzle(Teacher[Choice]):
             f"{data.count}.",
             f"Greedy: run over the grid and take each new number that fits, up to {data.count}.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def wrong_answer(self, data: Choice, answer: str, rng: random.Random) -> str:

@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, join_words, phrase
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import join_words, pick, read, script, step
 
 _LETTERS: Final = re.compile(r'letter "([a-z])" occur in the word below.*\n\n([a-z]+)\n')
 _FACTORS: Final = re.compile(r"Multiply these integers: ([-0-9, and]+)\.\n")
@@ -51,7 +51,7 @@ _LETTER_WORDS: Final = {
     "find": "Searching on behind each hit finds every occurrence; str.find counts from 0, so 1 is "
     "added.",
     "regex": "A regular expression finds each occurrence with its place, to which 1 is added.",
-    "index": "An index of the word, from each letter to its positions, answers this by one look.",
+    "index": "A dictionary from each letter to its positions answers this for any letter.",
 }
 
 
@@ -68,7 +68,7 @@ class Occurrences(NamedTuple):
 
 
 def _letter_names(rng: random.Random) -> dict[str, str]:
-    return choose_names(
+    return pick(
         rng,
         word="word text letters",
         letter="letter target wanted",
@@ -87,53 +87,53 @@ class Letters(Teacher[Occurrences]):
 
     @override
     def parse(self, question: str) -> Occurrences:
-        found = _LETTERS.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no letter and word")
+        found = read(_LETTERS, question)
         return Occurrences(found[1], found[2])
 
     @override
     def step(self, data: Occurrences, form: str, rng: random.Random) -> Step:
         names = _letter_names(rng)
         size = len(data.word)
-        opening = phrase(
-            rng,
-            f'The word has {size} letters; each "{data.letter}" counts, with its place.',
-            f'I need every place of "{data.letter}" in a word of {size} letters, counted from 1.',
-            f'Each "{data.letter}" among the {size} letters has to be found with its position.',
-            f'A letter is easily overlooked in "{data.word[:8]}...", so a script should look for '
-            f'"{data.letter}".',
+        opening = rng.choice(
+            [
+                f'The word has {size} letters; each "{data.letter}" counts, with its place.',
+                f'I need every place of "{data.letter}" in a word of {size} letters, counted '
+                "from 1.",
+                f'Each "{data.letter}" among the {size} letters has to be found with its position.',
+                f'A letter is easily overlooked in "{data.word[:8]}...", so a script should look '
+                "for "
+                f'"{data.letter}".',
+            ]
         )
         return Step(
             words=f"{opening} {_LETTER_WORDS[form]}",
-            code=fill(_LETTER_FORMS[form], text=data.word, sought=data.letter, **names),
+            code=script(_LETTER_FORMS[form], text=data.word, sought=data.letter, **names),
         )
 
     @override
     def check(self, data: Occurrences, answer: str, rng: random.Random) -> Step:
         names = _letter_names(rng)
+        count, *places = map(int, re.findall(r"[0-9]+", answer))
         code = """
-            import re
-
             $word = "$text"
-            count, *$places = map(int, re.findall(r"[0-9]+", "$claim"))
+            count, $places = $claimed
             others = [sign for i, sign in enumerate($word, 1) if i not in $places]
             print(count == len(set($places)) and all($word[i - 1] == "$sought" for i in $places)
                   and "$sought" not in others)
         """
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 f'Every named position must hold "{data.letter}", and no other position may.',
-                f'I check that the named positions hold "{data.letter}" and the rest of the word '
-                "does not.",
-            ),
-            code=fill(code, text=data.word, sought=data.letter, claim=answer, **names),
+                f'I check that the named positions hold "{data.letter}" and the rest of the '
+                "word does not.",
+            ],
+            script(code, text=data.word, sought=data.letter, claimed=f"{count}, {places}", **names),
         )
 
     @override
     def small_case(self, data: Occurrences, rng: random.Random) -> Step:
-        name = phrase(rng, "positions_of", "occurrences", "find_letter")
+        name = rng.choice(["positions_of", "occurrences", "find_letter"])
         code = """
             def $name(letter, word):
                 return [i for i, sign in enumerate(word, start=1) if sign == letter]
@@ -141,15 +141,15 @@ class Letters(Teacher[Occurrences]):
             print($name("n", "banana"))
             print($name("$sought", "$start"))
         """
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 'I try the way of counting on the example "banana" and on the first letters of '
                 "the word.",
-                "First a test on the example of the question, which must give 3 and 5, and on the "
-                "first half of the word.",
-            ),
-            code=fill(code, name=name, sought=data.letter, start=data.word[: len(data.word) // 2]),
+                "First a test on the example of the question, which must give 3 and 5, and "
+                "on the first half of the word.",
+            ],
+            script(code, name=name, sought=data.letter, start=data.word[: len(data.word) // 2]),
         )
 
     @override
@@ -162,7 +162,7 @@ class Letters(Teacher[Occurrences]):
         """
         return Step(
             words=f'I list the indices at which the word has "{data.letter}".',
-            code=fill(code, text=data.word, sought=data.letter, **names),
+            code=script(code, text=data.word, sought=data.letter, **names),
         )
 
     @override
@@ -171,8 +171,8 @@ class Letters(Teacher[Occurrences]):
             return None
         numbered = ", ".join(f"{place} {sign}" for place, sign in enumerate(data.word, 1))
         positions = data.positions
-        opening = phrase(
-            rng, "I number the letters", "Numbered from 1 the letters are", "Letter by letter"
+        opening = rng.choice(
+            ["I number the letters", "Numbered from 1 the letters are", "Letter by letter"]
         )
         return (
             f'{opening}: {numbered}. The letter "{data.letter}" stands at '
@@ -245,12 +245,20 @@ _PRODUCT_WORDS: Final = {
 
 
 def _product_names(rng: random.Random) -> dict[str, str]:
-    return choose_names(
+    return pick(
         rng,
         factors="factors numbers integers values",
         product="product result total_product answer",
         f="factor n x value",
     )
+
+
+_SIGNS: Final = {
+    0: "No factor is negative",
+    1: "One factor is negative",
+    2: "Two factors are negative",
+    3: "Three factors are negative",
+}
 
 
 class NumberMultiply(Teacher[tuple[int, ...]]):
@@ -271,16 +279,17 @@ class NumberMultiply(Teacher[tuple[int, ...]]):
     def step(self, data: tuple[int, ...], form: str, rng: random.Random) -> Step:
         names = _product_names(rng)
         minus = sum(factor < 0 for factor in data)
-        opening = phrase(
-            rng,
-            f"The exact product of {join_words(data)} is needed.",
-            f"There are {len(data)} factors, {minus or 'none'} of them negative.",
-            f"{len(data)} integers with {sum(len(str(abs(f))) for f in data)} digits in all are to "
-            "be multiplied, which is safer by machine.",
+        opening = rng.choice(
+            [
+                f"The exact product of {join_words(data)} is needed.",
+                f"There are {len(data)} factors, {minus or 'none'} of them negative.",
+                f"{len(data)} integers with {sum(len(str(abs(f))) for f in data)} digits in all "
+                "are to be multiplied, which is safer by machine.",
+            ]
         )
         return Step(
             words=f"{opening} {_PRODUCT_WORDS[form]}",
-            code=fill(_PRODUCT_FORMS[form], numbers=list(data), **names),
+            code=script(_PRODUCT_FORMS[form], numbers=list(data), **names),
         )
 
     @override
@@ -295,17 +304,17 @@ class NumberMultiply(Teacher[tuple[int, ...]]):
                 $rest /= $f
             print($rest == 1)
         """
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 f"Dividing the product by all {len(data)} factors must leave exactly 1.",
                 "As a check I divide by each factor in turn; 1 has to remain.",
-            ),
-            code=fill(
+            ],
+            script(
                 code,
                 numbers=list(data),
                 claim=answer,
-                rest=phrase(rng, "rest", "left", "quotient"),
+                rest=rng.choice(["rest", "left", "quotient"]),
                 **names,
             ),
         )
@@ -325,7 +334,7 @@ class NumberMultiply(Teacher[tuple[int, ...]]):
         """
         return Step(
             words="I read the numbers out of the text and multiply them.",
-            code=fill(code, listed=join_words(data), **names),
+            code=script(code, listed=join_words(data), **names),
         )
 
     @override
@@ -342,10 +351,10 @@ class NumberMultiply(Teacher[tuple[int, ...]]):
             product *= size
         minus = sum(factor < 0 for factor in data)
         sign = "negative" if minus % 2 else "positive"
-        opening = phrase(rng, "Without the signs:", "First the sizes:", "I leave the signs aside:")
+        opening = rng.choice(["Without the signs:", "First the sizes:", "I leave the signs aside:"])
         return (
-            f"{opening} {' '.join(lines)} {minus or 'None'} of the factors "
-            f"{'is' if minus == 1 else 'are'} negative, so the product is {sign}.",
+            f"{opening} {' '.join(lines)} {_SIGNS.get(minus, f'{minus} factors are negative')}, so "
+            f"the product is {sign}.",
             str(-product if minus % 2 else product),
         )
 

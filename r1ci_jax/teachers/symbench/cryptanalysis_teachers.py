@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, phrase
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import pick, script, step
 
 _LOCK: Final = re.compile(
     r"password of ([0-9]+) digits \(0 to 9\) followed by ([0-9]+) letters \(A to ([A-Z])\)"
@@ -17,6 +17,14 @@ _REMARKS: Final = {"too large": 1, "too late": 1, "too small": -1, "too early": 
 
 Feedback = tuple[int, ...]
 """Placed, misplaced, and where the puzzle makes remarks 1 (absent signs too large), -1 or 0."""
+
+
+_REMARK_WORDS: Final = (
+    "",
+    " The remarks on absent signs are part of the feedback.",
+    " A remark is one more number: 1, -1 or 0.",
+    " The remarks count as well.",
+)
 
 
 class Lock(NamedTuple):
@@ -133,7 +141,7 @@ class Cryptanalysis(Teacher[Lock]):
         return Lock(int(head[1]), int(head[2]), head[3], remarks, rows)
 
     def _fields(self, data: Lock, rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             judge="judge feedback rate compare",
             search="search fitting solve candidates",
@@ -155,22 +163,23 @@ class Cryptanalysis(Teacher[Lock]):
 
     @override
     def step(self, data: Lock, form: str, rng: random.Random) -> Step:
-        opening = phrase(
-            rng,
-            f"A password of {data.digits} different digits and {data.letters} different letters "
-            f"has to fit {len(data.tries)} tries.",
-            f"The feedback of {len(data.tries)} tries determines the {data.digits} digits and "
-            f"{data.letters} letters (A to {data.last}).",
-            f"There are few enough arrangements of {data.digits} digits, and of {data.letters} "
-            f"letters up to {data.last}, to test them all.",
+        opening = rng.choice(
+            [
+                f"A password of {data.digits} different digits and {data.letters} different "
+                f"letters has to fit {len(data.tries)} tries.",
+                f"The feedback of {len(data.tries)} tries determines the {data.digits} digits and "
+                f"{data.letters} letters (A to {data.last}).",
+                f"There are few enough arrangements of {data.digits} digits, and of {data.letters} "
+                f"letters up to {data.last}, to test them all.",
+            ]
         )
-        remark = " The remarks on absent signs are part of the feedback." if data.remarks else ""
+        remark = rng.choice(_REMARK_WORDS) if data.remarks else ""
         imports = "" if form == "recursion" else _IMPORT
         judge = _JUDGE_REMARKS if data.remarks else _JUDGE
         template = imports + _LOCK_DATA + judge + _LOCK_FORMS[form]
         return Step(
             words=f"{opening} {_LOCK_WORDS[form]}{remark}",
-            code=fill(template, **self._fields(data, rng)),
+            code=script(template, **self._fields(data, rng)),
         )
 
     @override
@@ -184,14 +193,14 @@ class Cryptanalysis(Teacher[Lock]):
         judge = _JUDGE_REMARKS if data.remarks else _JUDGE
         fields = self._fields(data, rng)
         fields |= {"code": answer[: data.digits], "word": answer[data.digits :]}
-        return Step(
-            words=phrase(
-                rng,
-                f"I judge the {len(data.tries)} tries against this password; each feedback must "
-                "come out as given.",
+        return step(
+            rng,
+            [
+                f"I judge the {len(data.tries)} tries against this password; each feedback "
+                "must come out as given.",
                 f"With {answer} as the password every try must get the feedback of the question.",
-            ),
-            code=fill(_LOCK_DATA + judge + code, **fields),
+            ],
+            script(_LOCK_DATA + judge + code, **fields),
         )
 
     @override
@@ -208,13 +217,13 @@ class Cryptanalysis(Teacher[Lock]):
             print(guess, "leaves", len($codes))
         """
         )
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 f"First the {data.digits} digits alone: how far does each try narrow them down?",
                 "The digits are the smaller half; I look at how many fit after each try.",
-            ),
-            code=fill(code, **fields),
+            ],
+            script(code, **fields),
         )
 
     @override
@@ -228,8 +237,8 @@ class Cryptanalysis(Teacher[Lock]):
             return None
         template = _IMPORT + _LOCK_DATA + _JUDGE + _LOCK_FORMS["elimination"]
         return Step(
-            words="I use the numbers of placed and misplaced signs and leave the remarks aside.",
-            code=fill(template, **self._fields(plain, rng)),
+            words="The numbers of placed and misplaced signs should determine the password.",
+            code=script(template, **self._fields(plain, rng)),
         )
 
     @override

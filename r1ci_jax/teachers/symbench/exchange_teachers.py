@@ -6,19 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
-    join_words,
-    make_step,
-    pick,
-    quote,
-    read,
-    require,
-    script,
-)
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import join_words, pick, quote, read, require, script, step
 
 Amounts = dict[str, int]
 
+_OFTEN = {1: "once", 2: "twice"}
 _FEW_USES = 16
 """The most uses of methods that are worked out in words."""
 
@@ -203,7 +196,7 @@ class _Exchange(Teacher[Trade]):
             "often": often,
             "rule": f"each used {often} in its turn",
         }
-        return self._in_terms(make_step(rng, [t.format(**texts) for t in _WORDS[form]], code))
+        return self._in_terms(step(rng, [t.format(**texts) for t in _WORDS[form]], code))
 
     def _in_terms(self, step: Step) -> Step:
         """Speak of exchanges where the question does."""
@@ -253,7 +246,7 @@ class _Exchange(Teacher[Trade]):
             "a log of the uses has to lead there.",
             "I test that my result is final and replay the uses one by one to compare.",
         )
-        return self._in_terms(make_step(rng, words, code))
+        return self._in_terms(step(rng, words, code))
 
     @override
     def small_case(self, data: Trade, rng: random.Random) -> Step:
@@ -277,7 +270,7 @@ class _Exchange(Teacher[Trade]):
             "First one round with all amounts printed, to see that each method does what it "
             "should.",
         )
-        return self._in_terms(make_step(rng, words, code))
+        return self._in_terms(step(rng, words, code))
 
     @override
     def first_attempt(self, data: Trade, rng: random.Random) -> Step | None:
@@ -289,7 +282,7 @@ class _Exchange(Teacher[Trade]):
             f"I go through the {len(data.methods)} methods round by round until nothing changes.",
             "A simulation with a dictionary of amounts, in rounds over all methods, will do.",
         )
-        return self._in_terms(make_step(rng, words, script(_DICTS, **parts)))
+        return self._in_terms(step(rng, words, script(_DICTS, **parts)))
 
     @override
     def in_words(self, data: Trade, rng: random.Random) -> tuple[str, str] | None:
@@ -299,7 +292,7 @@ class _Exchange(Teacher[Trade]):
         names = [name for name in data.start if data.start[name] or any(h[name] for *_, h in turns)]
         lines: list[str] = []
         for number, count, held in turns:
-            often = "" if not self.repeated else (", once" if count == 1 else f", {count} times")
+            often = "" if not self.repeated else f", {_OFTEN.get(count, f'{count} times')}"
             amounts = ", ".join(f"{held[name]} {name}" for name in names)
             lines.append(f"{self.noun.capitalize()} {number}{often}: {amounts}")
         opening = rng.choice(
@@ -309,7 +302,7 @@ class _Exchange(Teacher[Trade]):
             )
         )
         answer = self._write(list(turns[-1][2].values()))
-        last = f"After that no {self.noun} can be used, so the numbers are {answer}."
+        last = f"After that no {self.noun} can be used, so it ends with {answer}."
         return "\n".join((opening, *lines, last)), answer
 
     @override

@@ -6,16 +6,8 @@ import random
 import re
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
-    list_rows,
-    make_step,
-    pick,
-    quote,
-    read,
-    require,
-    script,
-)
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import list_rows, pick, quote, read, require, script, step
 
 _KINDS = (
     (r"Jar (\w) stands in place (\d+)\.", "at"),
@@ -84,7 +76,6 @@ _BACKTRACKING = """
     $jars_name = $jars
     $tuples
 
-
     def allowed($order):
         # Test each rule as soon as the jars it speaks of are placed.
         $place = {jar: number for number, jar in enumerate($order, start=1)}
@@ -103,7 +94,6 @@ _BACKTRACKING = """
                 return False
         return True
 
-
     def extend($order):
         if len($order) == len($jars_name):
             return $order
@@ -112,7 +102,6 @@ _BACKTRACKING = """
                 if result := extend($order + jar):
                     return result
         return None
-
 
     print(*extend(""), sep=",")
 """
@@ -127,7 +116,6 @@ _DOMAINS = """
     free = {jar: set(range(1, len(jars) + 1)) for jar in jars}
     $unary
 
-
     def search():
         if len($place) == len(jars):
             return True
@@ -140,7 +128,6 @@ _DOMAINS = """
                     return True
             del $place[jar]
         return False
-
 
     search()
     print(",".join(sorted($place, key=$place.get)))
@@ -229,7 +216,7 @@ class PermutationsAndCombinations(Teacher[Row]):
             lambdas = [f"lambda p: {test}," for test in data.tests("p")]
             code = script(_FILTER, lambdas="\n    ".join(lambdas), **parts)
         texts = {"n": len(data.jars), "r": len(data.rules), "jars": data.jars}
-        return make_step(rng, [text.format(**texts) for text in _ORDER_WORDS[form]], code)
+        return step(rng, [text.format(**texts) for text in _ORDER_WORDS[form]], code)
 
     @override
     def check(self, data: Row, answer: str, rng: random.Random) -> Step:
@@ -251,7 +238,7 @@ class PermutationsAndCombinations(Teacher[Row]):
             f"I test each of the {len(data.rules)} rules on the order {answer}.",
             f"Does {answer} keep all {len(data.rules)} rules, with every jar once? I check.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def small_case(self, data: Row, rng: random.Random) -> Step:
@@ -279,7 +266,7 @@ class PermutationsAndCombinations(Teacher[Row]):
             f"first {count} rules leave.",
             f"First I see how far rules 1 to {count} alone narrow down the orders.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: Row, rng: random.Random) -> Step | None:
@@ -309,7 +296,7 @@ class PermutationsAndCombinations(Teacher[Row]):
             f"I try all orders of {len(data.jars)} jars until the {len(data.rules)} rules hold.",
             f"Brute force over the permutations of {data.jars}, with the rules as conditions.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def wrong_answer(self, data: Row, answer: str, rng: random.Random) -> str | None:

@@ -6,16 +6,8 @@ import random
 import re
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
-    join_words,
-    make_step,
-    pick,
-    quote,
-    read,
-    require,
-    script,
-)
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import join_words, pick, quote, read, require, script, step
 
 _FEW_RUNS = 24
 """The most runs that are worked out in words."""
@@ -155,7 +147,7 @@ class StatisticalCounting(Teacher[Runs]):
         letter, (shortest, _) = next(iter(data.rules.items()))
         texts = {"rules": rules, "n": len(data.rules), "example": f"{letter}{{{shortest},}}"}
         words = [text.format(**texts) for text in _RUN_WORDS[form]]
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def check(self, data: Runs, answer: str, rng: random.Random) -> Step:
@@ -182,7 +174,7 @@ class StatisticalCounting(Teacher[Runs]):
             f"{len(data.rules)} letters, and compare.",
             "As a check I count the scoring runs per letter from their last letters.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def small_case(self, data: Runs, rng: random.Random) -> Step:
@@ -203,7 +195,7 @@ class StatisticalCounting(Teacher[Runs]):
             f"the {len(data.rules)} rules need.",
             f"Before adding up points I cut {data.text[:5]}... into runs.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: Runs, rng: random.Random) -> Step | None:
@@ -227,7 +219,7 @@ class StatisticalCounting(Teacher[Runs]):
             f"of its letter ({len(data.rules)} letters).",
             "I count, for each letter, how often its shortest scoring piece occurs.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def in_words(self, data: Runs, rng: random.Random) -> tuple[str, str] | None:

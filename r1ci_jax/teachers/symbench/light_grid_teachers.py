@@ -5,19 +5,19 @@ import random
 import re
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import (
     join_words,
+    list_literal,
     list_rows,
-    make_step,
     pick,
     quote,
-    quote_list,
     read,
     require,
     script,
+    step,
     text_block,
 )
-from r1ci_jax.teachers.teacher import Step, Teacher
 
 Cell = tuple[int, int]
 
@@ -128,9 +128,9 @@ class LightPuzzles(Teacher[Panel]):
             name=("button", "name", "b"),
         )
         lines = "".join(f'    "{name}": {list(cells)},\n' for name, cells in data.buttons.items())
-        order = rng.choice((f'"{"".join(data.presses)}"', quote_list(data.presses)))
+        order = rng.choice((f'"{"".join(data.presses)}"', list_literal(data.presses)))
         return names | {
-            "given": f"{names['rows']} = {quote_list(data.rows)}",
+            "given": f"{names['rows']} = {list_literal(data.rows)}",
             "wires": f"{names['buttons']} = {{\n{lines}}}\n{names['presses']} = {order}",
         }
 
@@ -140,7 +140,7 @@ class LightPuzzles(Teacher[Panel]):
         size, count = len(data.rows), len(data.presses)
         order = ", ".join(data.presses)
         words = [text.format(n=size, p=count, order=order) for text in _PANEL_WORDS[form]]
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def check(self, data: Panel, answer: str, rng: random.Random) -> Step | None:
@@ -168,7 +168,7 @@ class LightPuzzles(Teacher[Panel]):
             "answer to the lights at the start.",
             "I undo the presses on the result: the first panel has to come back.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def small_case(self, data: Panel, rng: random.Random) -> Step | None:
@@ -194,7 +194,7 @@ class LightPuzzles(Teacher[Panel]):
             "to see that rows and columns are read the right way round.",
             "Before all presses I test the switching with the first two of them.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: Panel, rng: random.Random) -> Step:
@@ -216,7 +216,7 @@ class LightPuzzles(Teacher[Panel]):
             f"I simulate the presses {', '.join(data.presses)} and flip each wired light.",
             "Each press flips the lights in the button's list; I apply them in order.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def in_words(self, data: Panel, rng: random.Random) -> tuple[str, str] | None:
@@ -280,7 +280,7 @@ _LARGEST_FIRST = """
 
 
     def find():
-        for side in range(min(height, width), $side - 1, -1):  # the largest square first
+        for side in range(min(height, width), $less, -1):  # the largest square first
             for top in range(height - side + 1):
                 for left in range(width - side + 1):
                     if filled(top, left, side):
@@ -379,9 +379,11 @@ class PatternRecognition(Teacher[LetterGrid]):
             column=("column", "col", "x"),
         )
         given = self._given(data, names["grid"], rng)
-        code = script(_SQUARE_SCRIPTS[form], given=given, side=data.side, **names)
+        code = script(
+            _SQUARE_SCRIPTS[form], given=given, side=data.side, less=data.side - 1, **names
+        )
         size = {"h": len(data.rows), "w": len(data.rows[0])}
-        return make_step(rng, [text.format(**size) for text in _SQUARE_WORDS[form]], code)
+        return step(rng, [text.format(**size) for text in _SQUARE_WORDS[form]], code)
 
     @override
     def check(self, data: LetterGrid, answer: str, rng: random.Random) -> Step | None:
@@ -421,7 +423,7 @@ class PatternRecognition(Teacher[LetterGrid]):
             f"Does the block that ends at ({row}, {column}) hold one character only, with a side "
             f"of at least {data.side}? I test it directly.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def small_case(self, data: LetterGrid, rng: random.Random) -> Step | None:
@@ -429,13 +431,14 @@ class PatternRecognition(Teacher[LetterGrid]):
             return None
         code = script(
             """
+            import re
+
             $given
 
             # Rows that hold $side or more equal characters side by side, with their columns
             for r, line in enumerate(grid):
-                for c in range(len(line) - $less):
-                    if len(set(line[c : c + $side])) == 1:
-                        print(f"row {r}: $side x {line[c]} from column {c}")
+                for run in re.finditer(r"(.)\\1{$less,}", "".join(line)):
+                    print(f"row {r}: {run.group()} from column {run.start()}")
             """,
             given=self._given(data, "grid", rng),
             side=data.side,
@@ -446,7 +449,7 @@ class PatternRecognition(Teacher[LetterGrid]):
             "square must show up as such pieces in consecutive rows.",
             f"To get an overview, I look for runs of {data.side} equal characters in the rows.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: LetterGrid, rng: random.Random) -> Step:
@@ -477,7 +480,7 @@ class PatternRecognition(Teacher[LetterGrid]):
             f"I slide a {data.side} x {data.side} window over the grid and look for one character.",
             f"I search for a {data.side} x {data.side} block whose cells are all equal.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def wrong_answer(self, data: LetterGrid, answer: str, rng: random.Random) -> str:

@@ -6,22 +6,21 @@ import re
 from fractions import Fraction
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import (
+    list_literal,
     list_rows,
-    make_step,
     pick,
     quote,
-    quote_list,
     read,
     require,
     script,
+    step,
     text_block,
 )
-from r1ci_jax.teachers.teacher import Step, Teacher
 
 _FEW = 16
 """The most numbers that are worked out in words."""
-
 _WIDE = 6
 """Wider grids of numbers are long to write down, so they are written once only."""
 
@@ -159,7 +158,7 @@ class Pooling(Teacher[Window]):
             "k": data.size,
             "s": data.stride,
         }
-        return make_step(rng, [text.format(**texts) for text in _POOL_WORDS[form]], code)
+        return step(rng, [text.format(**texts) for text in _POOL_WORDS[form]], code)
 
     @override
     def check(self, data: Window, answer: str, rng: random.Random) -> Step | None:
@@ -215,7 +214,7 @@ class Pooling(Teacher[Window]):
             f"First the top row of places only: which windows does a stride of {data.stride} give?",
             f"I look at the {data.size} x {data.size} windows along the upper edge first.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: Window, rng: random.Random) -> Step | None:
@@ -241,7 +240,7 @@ class Pooling(Teacher[Window]):
             f"I slide the {data.size} x {data.size} window over the grid and collect the values.",
             f"{data.describe().capitalize()}: two loops over the corner of the window.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def in_words(self, data: Window, rng: random.Random) -> tuple[str, str] | None:
@@ -343,8 +342,8 @@ class Moves:
     def result(self) -> list[list[str]]:
         """Return the matrix after all steps."""
         rows = [list(row) for row in self.rows]
-        for step in self.steps:
-            rows = _transform(rows, step)
+        for change in self.steps:
+            rows = _transform(rows, change)
         return rows
 
     def describe(self) -> str:
@@ -400,7 +399,7 @@ class MatrixTransformation(Teacher[Moves]):
         given = self._given(data, name, form, rng)
         code = script(f"{load}$given\n{self._body(data, form)}\n{show}", given=given, m=name)
         texts = {"steps": data.describe(), "h": len(data.rows), "w": len(data.rows[0])}
-        return make_step(rng, [text.format(**texts) for text in _MATRIX_WORDS[form]], code)
+        return step(rng, [text.format(**texts) for text in _MATRIX_WORDS[form]], code)
 
     @override
     def check(self, data: Moves, answer: str, rng: random.Random) -> Step:
@@ -415,7 +414,7 @@ class MatrixTransformation(Teacher[Moves]):
             back = [entries[i : i + {width}] for i in range(0, len(entries), {width})]
             """,
             given=self._given(data, "matrix", "", rng),
-            entries=quote_list(entries),
+            entries=list_literal(entries),
         )
         body = script(self._body(undone, rng.choice(("lists", "indices"))), m="back")
         words = (
@@ -424,21 +423,22 @@ class MatrixTransformation(Teacher[Moves]):
             "Going backwards must lead from my list to the given matrix. The steps backwards: "
             f"{undone.describe()}.",
         )
-        return make_step(rng, words, f"{code}\n{body}\nprint(back == matrix)")
+        return step(rng, words, f"{code}\n{body}\nprint(back == matrix)")
 
     @override
-    def small_case(self, data: Moves, rng: random.Random) -> Step:
+    def small_case(self, data: Moves, rng: random.Random) -> Step | None:
+        if len(data.rows) * len(data.rows[0]) <= 6:  # it is its own corner
+            return None
         corner = [f"list({quote(''.join(row[:2]))})" for row in data.rows[:3]]
         body = script(self._body(data, "lists"), m="corner")
-        given = f"corner = [{', '.join(corner)}]"
         words = (
             f"I try {data.describe()} on the upper left corner of the matrix first ({len(corner)} "
             "rows, 2 columns), where I can see whether the direction is right.",
             f"The upper left corner alone shows quickly whether my code for {data.describe()} does "
             "what it should.",
         )
-        code = f"{given}\n{body}\nfor row in corner:\n    print(*row)"
-        return make_step(rng, words, code)
+        code = f"corner = [{', '.join(corner)}]\n{body}\nfor row in corner:\n    print(*row)"
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: Moves, rng: random.Random) -> Step | None:
@@ -460,9 +460,9 @@ class MatrixTransformation(Teacher[Moves]):
             return None
         rows = [list(row) for row in data.rows]
         lines: list[str] = []
-        for step in data.steps:
-            lines.append(_EXPLAINED[step])
-            rows = _transform(rows, step)
+        for change in data.steps:
+            lines.append(_EXPLAINED[change])
+            rows = _transform(rows, change)
             lines += [f"Row {number}: {' '.join(row)}" for number, row in enumerate(rows, 1)]
         opening = f"The matrix has {len(data.rows)} rows and {len(data.rows[0])} columns."
         return "\n".join((opening, *lines)), ",".join(entry for row in rows for entry in row)

@@ -5,14 +5,8 @@ import random
 import re
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
-    make_step,
-    pick,
-    require,
-    script,
-    text_block,
-)
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import pick, require, script, step, text_block
 
 _MANY = 32
 """With fewer empty cells, filling them without thought may happen to be right."""
@@ -33,12 +27,10 @@ class Sudoku:
 _FEWEST_CHOICES = """
     $given
 
-
     def choices(r, c):
         top, left = r // 3 * 3, c // 3 * 3
         box = {digit for row in $grid[top : top + 3] for digit in row[left : left + 3]}
         return set("123456789") - set($grid[r]) - {row[c] for row in $grid} - box
-
 
     def $solve():
         empty = [(r, c) for r in range(9) for c in range(9) if $grid[r][c] == "."]
@@ -53,7 +45,6 @@ _FEWEST_CHOICES = """
         $grid[r][c] = "."
         return False
 
-
     $solve()
     for row in $grid:
         print("".join(row))
@@ -64,16 +55,13 @@ _UNIT_SETS = """
     $given
     left = defaultdict(lambda: set("123456789"))  # digits that a row, column or box still lacks
 
-
     def units(r, c):
         return [left["row", r], left["column", c], left["box", r // 3, c // 3]]
-
 
     cells = [(r, c) for r in range(9) for c in range(9)]
     for r, c in cells:
         for unit in units(r, c):
             unit.discard($grid[r][c])
-
 
     def $solve(empty):
         if not empty:
@@ -88,7 +76,6 @@ _UNIT_SETS = """
             for unit in units(r, c):
                 unit.add(digit)
         return False
-
 
     $solve({(r, c) for r, c in cells if $grid[r][c] == "."})
     print("\\n".join(map("".join, $grid)))
@@ -109,7 +96,6 @@ _EXACT_COVER = """
         for need in needs:
             demands.setdefault(need, set()).add(place)
 
-
     def $solve(open_demands):
         if not open_demands:
             return []
@@ -119,7 +105,6 @@ _EXACT_COVER = """
             if (found := $solve(rest)) is not None:
                 return [place, *found]
 
-
     digits = "".join(d for r, c, d in sorted($solve(demands)))
     for start in range(0, 81, 9):
         print(digits[start : start + 9])
@@ -127,7 +112,6 @@ _EXACT_COVER = """
 _TEXT_SEARCH = """
     $given
     cells = "".join(map("".join, $grid))
-
 
     def options(cells, i):
         seen = {
@@ -137,7 +121,6 @@ _TEXT_SEARCH = """
         }
         return sorted(set("123456789") - seen)
 
-
     def $solve(cells):
         empty = [i for i in range(81) if cells[i] == "."]
         if not empty:
@@ -146,7 +129,6 @@ _TEXT_SEARCH = """
         for digit in options(cells, i):
             if found := $solve(cells[:i] + digit + cells[i + 1 :]):
                 return found
-
 
     solved = $solve(cells)
     print(*[solved[i : i + 9] for i in range(0, 81, 9)], sep="\\n")
@@ -207,7 +189,7 @@ class StandardSudoku(Teacher[Sudoku]):
         given = self._given(data, names["grid"])
         code = script(_SUDOKU_SCRIPTS[form], given=given, **names)
         words = [text.format(n=data.blanks) for text in _SUDOKU_WORDS[form]]
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def check(self, data: Sudoku, answer: str, rng: random.Random) -> Step:
@@ -233,7 +215,7 @@ class StandardSudoku(Teacher[Sudoku]):
             "Does every row, column and box hold the digits 1 to 9, and are the given digits "
             "still in their places?",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: Sudoku, rng: random.Random) -> Step | None:
@@ -257,7 +239,7 @@ class StandardSudoku(Teacher[Sudoku]):
             f"I fill the {data.blanks} empty cells one after another with a digit that is free.",
             "For each empty cell I take the smallest digit that its row and column allow.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def wrong_answer(self, data: Sudoku, answer: str, rng: random.Random) -> str:

@@ -5,15 +5,8 @@ import random
 import re
 from typing import Any, override
 
-from r1ci_jax.teachers.symbench.puzzle_wording import (
-    list_rows,
-    make_step,
-    quote,
-    read,
-    require,
-    script,
-)
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import list_rows, quote, read, require, script, step
 
 _FEW_STEPS = 15
 """The most steps that are worked out in words."""
@@ -196,7 +189,7 @@ class StringDeletionAndModification(Teacher[Rewriting]):
         if s != "s":
             code = re.sub(r"\bs\b(?!\")", s, code)
         texts = {"n": len(data.rules), "start": data.start}
-        return make_step(rng, [text.format(**texts) for text in _REWRITE_WORDS[form]], code)
+        return step(rng, [text.format(**texts) for text in _REWRITE_WORDS[form]], code)
 
     @override
     def check(self, data: Rewriting, answer: str, rng: random.Random) -> Step:
@@ -207,7 +200,7 @@ class StringDeletionAndModification(Teacher[Rewriting]):
             f"on {answer}.",
             f"Is {answer} really final? Then no rule applies to it.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def small_case(self, data: Rewriting, rng: random.Random) -> Step:
@@ -230,7 +223,7 @@ class StringDeletionAndModification(Teacher[Rewriting]):
             f"I follow the first three steps from {data.start} and note which rule is used.",
             "To see that the rules are read as they are meant, I print the first three steps.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def first_attempt(self, data: Rewriting, rng: random.Random) -> Step | None:
@@ -262,7 +255,7 @@ class StringDeletionAndModification(Teacher[Rewriting]):
             f"I apply the {len(data.rules)} rules in turn until the string does not change.",
             f"A loop over the rules, repeated from {data.start} on until nothing happens.",
         )
-        return make_step(rng, words, code)
+        return step(rng, words, code)
 
     @override
     def in_words(self, data: Rewriting, rng: random.Random) -> tuple[str, str] | None:

@@ -7,11 +7,12 @@ ones are kept; a question is open until it has enough, or its task has.
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, cast, override
 
 from r1ci_jax.config import Experiment, SamplingParams
+from r1ci_jax.data.demonstration_source import DemonstrationSource, Report
 from r1ci_jax.data.demonstrations import AGENTS, Agent, Demonstration, Segment
 from r1ci_jax.data.external import scripts, selection
 from r1ci_jax.data.external.selection import Made, Rejection, Selection, Turn
@@ -102,24 +103,17 @@ def open_runner(name: str, experiment: Experiment, sandbox: Sandbox, *, seed: in
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelTeacher:
+class ModelTeacher(DemonstrationSource):
     """Samples trajectories from a model, and keeps the correct ones."""
 
     runner: Runner
     config: ModelTeacherConfig
     path: Path
     """File of what each trajectory came to; an interrupted run continues from it."""
-    instructions: Mapping[str, str] = dataclasses.field(
-        default_factory=lambda: prompts.NO_INSTRUCTIONS
-    )
-    """Instructions of the policy that is to learn, by agent; the runner has the teacher's."""
 
+    @override
     def teach(
-        self,
-        examples: Sequence[Example],
-        collected: Selection,
-        *,
-        report: Callable[[int, int], None] | None = None,
+        self, examples: Sequence[Example], collected: Selection, *, report: Report | None = None
     ) -> Made:
         """Sample trajectories to all examples, round by round.
 

@@ -5,8 +5,9 @@ import random
 import re
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body, write
+from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import Pattern, PatternTeacher, quote
 
 _NAMES: Final = {
     "tokens": ("tokens", "symbols", "parts", "items"),
@@ -29,7 +30,14 @@ class Expression:
 
 
 _BOOLEAN_DIRECT = """
-$setup
+$expression = $literal
+$value = eval($expression)
+print($value)
+"""
+
+_BOOLEAN_TERMS = """
+terms = $pieces  # what stands between the outer `or`s
+$value = any(eval(term) for term in terms)
 print($value)
 """
 
@@ -176,6 +184,62 @@ for token in $tokens:
 print($value)
 """
 
+_BOOLEAN_LOOSE_AND = """
+$expression = $literal
+$value = all(eval(part) for part in $expression.split(" and "))
+print($value)
+"""
+_LOOSE_AND_WORDS: Final = (
+    "All parts that `and` joins must be true.",
+    "I split the expression at each `and` and evaluate the parts.",
+)
+_TERMS_WORDS: Final = (
+    "`or` binds loosest and parts the expression into $pieces_in terms; it is true if any of them "
+    "is.",
+    "I split at the outer `or`: $pieces_in terms, and one true term is enough.",
+)
+_FORMS: Final[dict[str, Pattern]] = {
+    "direct": (
+        (
+            "The question states Python's own precedence, so the expression can be evaluated as it "
+            "stands.",
+            "This is already a Python expression: not, then and, then or. I let Python evaluate "
+            "it.",
+            "With $size words and brackets it is easy to slip by hand; Python uses the same "
+            "precedence as the question.",
+        ),
+        _BOOLEAN_DIRECT,
+    ),
+    "recursive descent": (
+        (
+            "`or` binds loosest, then `and`, then `not`. One function for each of these levels "
+            "reads the $size words and brackets correctly.",
+            "I parse the expression by recursive descent: an or-level made of and-levels made of "
+            "negated atoms, where a bracket starts again at the or-level.",
+            "A small recursive parser respects the precedence: not, then and, then or.",
+        ),
+        _BOOLEAN_DESCENT,
+    ),
+    "rewriting": (
+        (
+            "I simplify the text step by step: drop the brackets around a single value, then "
+            "resolve `not`, then `and`, then `or`, until one word is left.",
+            "The $size words and brackets can be reduced by rewriting rules, always by the "
+            "tightest one that fits: brackets, not, and, or.",
+        ),
+        _BOOLEAN_REWRITE,
+    ),
+    "two stacks": (
+        (
+            "Two stacks, one of values and one of operators, evaluate an infix expression; the "
+            "ranks put `not` before `and`, and `and` before `or`.",
+            "Dijkstra's shunting-yard method reads the $size words and brackets in one pass and in "
+            "the precedence of not, and, or.",
+        ),
+        _BOOLEAN_STACK,
+    ),
+}
+
 
 def split_or(tokens: list[str]) -> list[str]:
     """Split an expression at every `or` that stands outside brackets."""
@@ -195,11 +259,34 @@ def join_boolean(tokens: list[str]) -> str:
     return " ".join(tokens).replace("( ", "(").replace(" )", ")")
 
 
-class BooleanExpressions(Teacher[Expression]):
+class BooleanExpressions(PatternTeacher[Expression]):
     """Evaluates an expression of True, False, not, and, or."""
 
     task = "bbh_boolean_expressions"
-    forms = ("direct", "recursive descent", "rewriting", "two stacks")
+    forms = tuple(_FORMS)
+    names = _NAMES
+    patterns = _FORMS
+    checking = (
+        (
+            "I verify this by arithmetic on bits: not x is 1 - x, and is a minimum, or a maximum.",
+            "A different calculation should agree: with 0 and 1, `and` is min and `or` is max.",
+        ),
+        _BOOLEAN_CHECK,
+    )
+    exploring = (
+        (
+            "First the $pieces_in terms between the outer `or`s, each on its own.",
+            "Before the whole expression I look at the $pieces_in parts that the outer `or`s join.",
+        ),
+        _BOOLEAN_PIECES,
+    )
+    slip = (
+        (
+            "I go through the words from left to right and keep a running value.",
+            "A running value, updated word by word from the left, is enough.",
+        ),
+        _BOOLEAN_LEFT_TO_RIGHT,
+    )
 
     @override
     def parse(self, question: str) -> Expression:
@@ -207,91 +294,35 @@ class BooleanExpressions(Teacher[Expression]):
         return Expression(text=found[1].strip())
 
     @override
-    def step(self, data: Expression, form: str, rng: random.Random) -> Step:
-        values = {"literal": f'"{data.text}"', "tokens_in": len(data.tokens)}
-        match form:
-            case "direct":
-                return self._direct(data, rng)
-            case "recursive descent":
-                words = (
-                    "`or` binds loosest, then `and`, then `not`. One function for each of these "
-                    "levels reads the $tokens_in words and brackets correctly.",
-                    "I parse the expression by recursive descent: an or-level made of and-levels "
-                    "made of negated atoms, where a bracket starts again at the or-level.",
-                    "A small recursive parser respects the precedence: not, then and, then or.",
-                )
-                return write(rng, words, _BOOLEAN_DESCENT, values, _NAMES)
-            case "rewriting":
-                words = (
-                    "I simplify the text step by step: drop the brackets around a single value, "
-                    "then resolve `not`, then `and`, then `or`, until one word is left.",
-                    "The expression can be reduced by rewriting rules, always applying the "
-                    "tightest one that fits: brackets, not, and, or.",
-                )
-                return write(rng, words, _BOOLEAN_REWRITE, values, _NAMES)
-            case _:
-                words = (
-                    "Two stacks, one of values and one of operators, evaluate an infix expression; "
-                    "the ranks say that not precedes and, and and precedes or.",
-                    "Dijkstra's shunting-yard method reads the $tokens_in words and brackets "
-                    "in the precedence of not, and, or in one pass over the tokens.",
-                )
-                return write(rng, words, _BOOLEAN_STACK, values, _NAMES)
-
-    def _direct(self, data: Expression, rng: random.Random) -> Step:
-        setups = [f'$expression = "{data.text}"\n$value = eval($expression)']
-        parts = split_or(data.tokens)
-        if len(parts) > 1:
-            terms = ", ".join(f'"{part}"' for part in parts)
-            setups.append(
-                f"terms = [{terms}]  # what stands between the outer `or`s\n"
-                "$value = any(eval(term) for term in terms)"
-            )
-        setup = rng.choice(setups)
-        words = (
-            "The question states Python's own precedence, so the expression can be evaluated as it "
-            "stands.",
-            "This is already a Python expression: not, then and, then or. I let Python evaluate "
-            "it.",
-            f"With {len(data.tokens)} words and brackets it is easy to slip by hand; Python uses "
-            "the same precedence as the question.",
-        )
-        if "any(" in setup:
-            words = (
-                f"`or` binds loosest and parts the expression into {len(parts)} terms; it is true "
-                "if any of them is.",
-                f"I split at the outer `or`: {len(parts)} terms, one true term is enough.",
-            )
-        step = write(rng, words, _BOOLEAN_DIRECT.replace("$setup", setup), {}, _NAMES)
-        return step
+    def values(self, data: Expression, rng: random.Random) -> dict[str, object]:
+        pieces = split_or(data.tokens)
+        return {
+            "literal": quote(data.text),
+            "size": len(data.tokens),
+            "pieces": f"[{', '.join(map(quote, pieces))}]",
+            "pieces_in": len(pieces),
+        }
 
     @override
-    def check(self, data: Expression, answer: str, rng: random.Random) -> Step:
-        words = (
-            "I verify this by arithmetic on bits: not x is 1 - x, and is a minimum, or a maximum.",
-            "A different calculation should agree: with 0 and 1, `and` is min and `or` is max.",
-        )
-        values = {"literal": f'"{data.text}"', "answer": answer}
-        return write(rng, words, _BOOLEAN_CHECK, values, _NAMES)
+    def step(self, data: Expression, form: str, rng: random.Random) -> Step:
+        if form == "direct" and len(split_or(data.tokens)) > 1 and rng.random() < 0.5:
+            return self._fill(data, (_TERMS_WORDS, _BOOLEAN_TERMS), {}, rng)
+        return super().step(data, form, rng)
+
+    @override
+    def answer_values(self, data: Expression, answer: str) -> dict[str, object]:
+        return {"answer": answer}
 
     @override
     def small_case(self, data: Expression, rng: random.Random) -> Step | None:
-        pieces = split_or(data.tokens)
-        if len(pieces) < 2:
-            return None
-        words = (
-            f"First the {len(pieces)} terms between the outer `or`s, each on its own.",
-            "Before the whole expression I look at the parts that the outer `or`s join.",
-        )
-        listed = "[" + ", ".join(f'"{piece}"' for piece in pieces) + "]"
-        return write(rng, words, _BOOLEAN_PIECES, {"pieces": listed})
+        return None if len(split_or(data.tokens)) < 2 else super().small_case(data, rng)
 
     @override
     def first_attempt(self, data: Expression, rng: random.Random) -> Step | None:
-        if _left_to_right(data.tokens) == evaluate_boolean(data.tokens):
-            return None
-        words = ("I go through the words from left to right and keep a running value.",)
-        return write(rng, words, _BOOLEAN_LEFT_TO_RIGHT, {"literal": f'"{data.text}"'}, _NAMES)
+        right = evaluate_boolean(data.tokens)
+        if "(" not in data.text and _with_loose_and(data.text) != right:
+            return self._fill(data, (_LOOSE_AND_WORDS, _BOOLEAN_LOOSE_AND), {}, rng)
+        return None if _left_to_right(data.tokens) == right else super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: Expression, rng: random.Random) -> tuple[str, str]:
@@ -358,6 +389,11 @@ def evaluate_boolean(tokens: list[str]) -> str:
     while len(tokens) > 1:
         tokens = simplify(tokens)
     return tokens[0]
+
+
+def _with_loose_and(text: str) -> str:
+    """Evaluate an expression without brackets as if `or` bound tighter than `and`."""
+    return str(all(evaluate_boolean(part.split()) == "True" for part in text.split(" and ")))
 
 
 def _left_to_right(tokens: list[str]) -> str:

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from r1ci_jax.teachers.template_teacher import Pattern
+
 NAMES: Final = {
     "order": ("order", "arrangement", "row", "lineup"),
     "pairs": ("before", "comparisons", "pairs", "earlier_later"),
@@ -9,7 +11,7 @@ NAMES: Final = {
     "item": ("item", "x", "candidate"),
 }
 
-FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+FORMS: Final[dict[str, Pattern]] = {
     "permutations": (
         (
             "Seven objects have only 5040 orders, so I test all of them. Places are numbered "
@@ -78,7 +80,9 @@ $known = $fixed
 
 def fits($order):
     return all(
-        $order.index(a) < $order.index(b) for a, b in $pairs if a in $order and b in $order
+        $order.index(a) < $order.index(b)
+        for a, b in $pairs
+        if a in $order and b in $order
     )
 
 
@@ -119,7 +123,7 @@ print(next($item for $item, k in solutions[0].items() if k == $place))
 CHECK_WORDS: Final = (
     "If the answer is forced, every order that fits the clues has $answer in place $place, and at "
     "least one fits.",
-    "I look for a counterexample: an order that meets the clues with something else than $answer "
+    "I look for a counterexample: an order that meets the clues with something other than $answer "
     "in place $place.",
 )
 CHECK: Final = """

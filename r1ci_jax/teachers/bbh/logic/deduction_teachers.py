@@ -6,18 +6,17 @@ import random
 import re
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import (
-    count_noun,
-    list_literal,
-    match,
-    quote,
-    read_body,
-    read_options,
-    wrap_items,
-    write,
-)
+from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body, read_options
 from r1ci_jax.teachers.bbh.logic import deduction_scripts as scripts
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.teacher import Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import (
+    PatternTeacher,
+    count_noun,
+    join_words,
+    list_literal,
+    quote,
+    wrap_items,
+)
 
 _ORDINALS: Final = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
 # Of each scene: the word of the last place, the place counted from the low end and from the high.
@@ -95,11 +94,22 @@ def _find_items(text: str, items: tuple[str, ...]) -> list[str]:
     return re.findall(rf"\b(?:{pattern})\b", text)
 
 
-class LogicalDeduction(Teacher[Clues]):
+def _conditions(data: Clues, table: str) -> list[str]:
+    """Write the clues as comparisons of the places in a dictionary."""
+    lines = [f"{table}[{quote(a)}] == {k}" for a, k in data.fixed.items()]
+    return lines + [f"{table}[{quote(a)}] < {table}[{quote(b)}]" for a, b in data.before]
+
+
+class LogicalDeduction(PatternTeacher[Clues]):
     """Finds the order of seven objects."""
 
     task = "bbh_logical_deduction_seven_objects"
-    forms = ("permutations", "backtracking", "insertion", "clue functions")
+    forms = tuple(scripts.FORMS)
+    names = scripts.NAMES
+    patterns = scripts.FORMS
+    checking = (scripts.CHECK_WORDS, scripts.CHECK)
+    exploring = (scripts.COUNT_WORDS, scripts.COUNT)
+    slip = (scripts.SLIP_WORDS, scripts.SLIP)
 
     @override
     def parse(self, question: str) -> Clues:
@@ -136,37 +146,26 @@ class LogicalDeduction(Teacher[Clues]):
             options=held,
         )
 
-    def _values(self, data: Clues) -> dict[str, object]:
-        index = f"{data.place} - 1" if data.place > 1 else "0"
+    @override
+    def values(self, data: Clues, rng: random.Random) -> dict[str, object]:
+        table = rng.choice(("place", "rank", "pos"))
+        conditions = _conditions(data, table)
+        rng.shuffle(conditions)
         return {
             "items": list_literal(data.items),
             "before": wrap_items([f"({quote(a)}, {quote(b)})" for a, b in data.before], "[", "]"),
             "fixed": wrap_items([f"{quote(a)}: {k}" for a, k in data.fixed.items()], "{", "}"),
             "place": data.place,
-            "index": index,
+            "index": data.place - 1,
             "size": len(data.items),
             "direction": data.direction,
             "place_text": data.place_text,
             "orderings": count_noun(len(data.before), "comparison"),
             "placings": count_noun(len(data.fixed), "stated place"),
+            "table": table,
+            "conditions": "\n        and ".join(conditions),
+            "clues": "\n".join(f"    lambda {table}: {line}," for line in conditions),
         }
-
-    def _conditions(self, data: Clues, table: str) -> list[str]:
-        """Write the clues as comparisons of the places in a dictionary."""
-        lines = [f"{table}[{quote(a)}] == {k}" for a, k in data.fixed.items()]
-        return lines + [f"{table}[{quote(a)}] < {table}[{quote(b)}]" for a, b in data.before]
-
-    @override
-    def step(self, data: Clues, form: str, rng: random.Random) -> Step:
-        words, template = scripts.FORMS[form]
-        values = self._values(data)
-        table = rng.choice(("place", "rank", "pos"))
-        conditions = self._conditions(data, table)
-        rng.shuffle(conditions)
-        values["table"] = table
-        values["conditions"] = "\n        and ".join(conditions)
-        values["clues"] = "\n".join(f"    lambda {table}: {line}," for line in conditions)
-        return write(rng, words, template, values, scripts.NAMES)
 
     @override
     def answer(self, data: Clues, printed: str) -> str:
@@ -175,20 +174,9 @@ class LogicalDeduction(Teacher[Clues]):
         return f"({letters[0]})" if letters else item
 
     @override
-    def check(self, data: Clues, answer: str, rng: random.Random) -> Step:
+    def answer_values(self, data: Clues, answer: str) -> dict[str, object]:
         item = data.options.get(answer.strip("()"), answer)
-        values = self._values(data) | {"claimed": quote(item), "answer": item}
-        return write(rng, scripts.CHECK_WORDS, scripts.CHECK, values, scripts.NAMES)
-
-    @override
-    def small_case(self, data: Clues, rng: random.Random) -> Step:
-        values = self._values(data)
-        return write(rng, scripts.COUNT_WORDS, scripts.COUNT, values, scripts.NAMES)
-
-    @override
-    def first_attempt(self, data: Clues, rng: random.Random) -> Step:
-        values = self._values(data)
-        return write(rng, scripts.SLIP_WORDS, scripts.SLIP, values, scripts.NAMES)
+        return {"claimed": quote(item), "answer": item}
 
     @override
     def in_words(self, data: Clues, rng: random.Random) -> tuple[str, str] | None:
@@ -198,21 +186,20 @@ class LogicalDeduction(Teacher[Clues]):
         for item, k in data.fixed.items():
             free[item] = {k}
         lines = [f"{item}: place {k}, as stated." for item, k in data.fixed.items()]
-        placed = set(data.fixed)
+        placed = dict(data.fixed)
         while len(placed) < size:
             _narrow(free, data.before)
-            done = [item for item in data.items if item not in placed and len(free[item]) == 1]
-            if done:
-                item, reason = done[0], "no other place is left for it by the clues"
+            taken = set(placed.values())
+            still = [k for k in range(1, size + 1) if k not in taken]
+            found = _next_placed(free, placed, data.before)
+            if found is None:
+                return None
+            item, certain = found
+            if certain:
+                lines.append(f"{item}: {_reason(item, data.before, still, min(free[item]))}.")
             else:
-                found = _only_candidate(free, placed)
-                if found is None:
-                    return None
-                item, k = found
-                free[item] = {k}
-                reason = "nothing else can stand there"
-            placed.add(item)
-            lines.append(f"{item}: place {min(free[item])}, since {reason}.")
+                lines.append(f"{item}: place {min(free[item])}, where nothing else can stand.")
+            placed[item] = min(free[item])
         order = sorted(data.items, key=lambda item: min(free[item]))
         opening = rng.choice(
             (
@@ -220,7 +207,10 @@ class LogicalDeduction(Teacher[Clues]):
                 f"Places 1 to {size}, {data.direction}; each clue shrinks what is possible.",
             )
         )
-        last = f"{data.direction.capitalize()}: {', '.join(order)}. Place {data.place} is asked."
+        last = (
+            f"{data.direction.capitalize()}: {', '.join(order)}. The question is about place "
+            f"{data.place}: {order[data.place - 1]}."
+        )
         return "\n".join([opening, *lines, last]), self.answer(data, order[data.place - 1])
 
     @override
@@ -243,6 +233,39 @@ def _narrow(free: dict[str, set[int]], before: tuple[tuple[str, str], ...]) -> N
                     if other != item:
                         free[other] -= places
         changed = sizes != [len(places) for places in free.values()]
+
+
+def _reason(item: str, before: tuple[tuple[str, str], ...], still: list[int], k: int) -> str:
+    """Say why an object stands in place k, of the places that are still open."""
+    if len(still) == 1:
+        return f"place {k}, the last that is open"
+    earlier = [a for a, b in before if b == item]
+    later = [b for a, b in before if a == item]
+    sides = [
+        f"{word} {join_words(others)}"
+        for word, others in (("after", earlier), ("before", later))
+        if others
+    ]
+    if not sides:
+        return f"place {k}, which the clues on the others leave"
+    places = join_words(still)
+    return f"it comes {' and '.join(sides)}; of the open places {places} only {k} leaves room"
+
+
+def _next_placed(
+    free: dict[str, set[int]], placed: dict[str, int], before: tuple[tuple[str, str], ...]
+) -> tuple[str, bool] | None:
+    """Choose the next object to place; False if it is only what alone can stand in its place."""
+    compared = {item for pair in before for item in pair}
+    done = [item for item in free if item not in placed and len(free[item]) == 1]
+    if done:
+        return max(done, key=lambda item: item in compared), True
+    found = _only_candidate(free, set(placed))
+    if found is None:
+        return None
+    item, k = found
+    free[item] = {k}
+    return item, False
 
 
 def _only_candidate(free: dict[str, set[int]], placed: set[str]) -> tuple[str, int] | None:

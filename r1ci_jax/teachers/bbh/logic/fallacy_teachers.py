@@ -3,21 +3,26 @@
 import itertools
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import read_body, write
+from r1ci_jax.teachers.bbh.bbh_phrases import read_body
 from r1ci_jax.teachers.bbh.logic.syllogism_parsing import (
     Argument,
     Formula,
+    Junction,
+    Negation,
+    Property,
     Statement,
+    all_of,
     holds,
     negate,
     read_argument,
 )
 from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import Pattern, PatternTeacher
 
-_FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+_FORMS: Final[dict[str, Pattern]] = {
     "truth table": (
         (
             "What $scope can be like is decided by $n properties, so there are 2**$n kinds. The "
@@ -41,8 +46,10 @@ def conclusion($letters):
     return $conclusion
 
 
-$counter = [row for row in product([False, True], repeat=$n)
-            if premises(*row) and not conclusion(*row)]
+$counter = [
+    row for row in product([False, True], repeat=$n)
+    if premises(*row) and not conclusion(*row)
+]
 print("invalid" if $counter else "valid")
 """,
     ),
@@ -77,15 +84,15 @@ print("invalid" if $counter else "valid")
         ),
         """
 $legend
-remaining = []
+outcomes = []  # of the conclusion, where the premises hold
 for code in range(2 ** $n):
     $letters = (bool(code >> k & 1) for k in range($n))
     rules = [
-$premises_deep
+$premises
     ]
     if all(rules):
-        remaining.append($conclusion)
-print("valid" if all(remaining) else "invalid")
+        outcomes.append($conclusion)
+print("valid" if all(outcomes) else "invalid")
 """,
     ),
 }
@@ -99,9 +106,10 @@ from itertools import product
 
 $legend
 rows = list(product([False, True], repeat=$n))
-for rule in [
+rules = [
 $lambdas
-]:
+]
+for rule in rules:
     rows = [row for row in rows if rule(*row)]
     print("combinations left:", len(rows))
 """
@@ -117,7 +125,7 @@ $legend
 found = False
 for $letters in product([False, True], repeat=$n):
     if all([
-$premises_deep
+$premises
         $conclusion,
     ]):
         found = True
@@ -125,9 +133,8 @@ print("valid" if found else "invalid")
 """
 
 _CHECK_WORDS: Final = (
-    "I go through the combinations by nested choices and count the counterexamples; $answer "
-    "means that there $must.",
-    "A count of the counterexamples must agree with $answer.",
+    "I count the counterexamples among the 2**$n combinations; $answer means that there $must.",
+    "The number of counterexamples must agree with the verdict: $answer means that there $must.",
 )
 _CHECK: Final = """
 from itertools import product
@@ -136,9 +143,14 @@ $legend
 rules = [
 $lambdas
 ]
-refute = lambda $letters: $denied
+
+
+def refutes($letters):
+    return $denied
+
+
 count = sum(
-    refute(*row) and all(rule(*row) for rule in rules)
+    refutes(*row) and all(rule(*row) for rule in rules)
     for row in product([False, True], repeat=$n)
 )
 claimed = "$answer"
@@ -150,42 +162,37 @@ _NAMES: Final = {"counter": ("counterexamples", "refutations", "exceptions", "ag
 
 def _flatten(formula: Formula) -> Formula:
     """Join `a and (b and c)` to `a and b and c`; the same with `or`."""
-    if formula[0] not in ("and", "or"):
+    if not isinstance(formula, Junction):
         return formula
-    parts: list[Formula] = []
-    for part in formula[1:]:
-        assert isinstance(part, tuple)
-        flat = _flatten(part)
-        if flat[0] == formula[0]:
-            parts += [inner for inner in flat[1:] if isinstance(inner, tuple)]
+    flat: list[Formula] = []
+    for part in map(_flatten, formula.formulas):
+        if isinstance(part, Junction) and part.word == formula.word:
+            flat += part.formulas
         else:
-            parts.append(flat)
-    return (formula[0], *parts)
+            flat.append(part)
+    return Junction(formula.word, tuple(flat))
 
 
 def _python(formula: Formula, *, inner: bool = False) -> str:
     """Write a formula as Python."""
     match _flatten(formula):
-        case ("is", str(letter)):
+        case Property(letter):
             return letter
-        case ("not", tuple(part)):
-            return f"not {_python(part, inner=True)}"
-        case (word, *parts):
-            joined = f" {word} ".join(_python(p, inner=True) for p in parts if isinstance(p, tuple))
+        case Negation(denied):
+            return f"not {_python(denied, inner=True)}"
+        case Junction(word, parts):
+            joined = f" {word} ".join(_python(part, inner=True) for part in parts)
             return f"({joined})" if inner and len(parts) > 1 else joined
-        case _:
-            raise AssertionError(formula)
 
 
 def _sympy(formula: Formula) -> str:
     match _flatten(formula):
-        case ("is", str(letter)):
+        case Property(letter):
             return letter
-        case (word, *parts):
-            name = str(word).capitalize()
-            return f"{name}({', '.join(_sympy(p) for p in parts if isinstance(p, tuple))})"
-        case _:
-            raise AssertionError(formula)
+        case Negation(denied):
+            return f"Not({_sympy(denied)})"
+        case Junction(word, parts):
+            return f"{word.capitalize()}({', '.join(map(_sympy, parts))})"
 
 
 def _relevant(data: Argument) -> list[Statement] | None:
@@ -226,18 +233,24 @@ def _permitted(data: Argument) -> list[dict[str, bool]]:
     return [true for true in _rows(data) if all(holds(p, true) for p in premises)]
 
 
-class FormalFallacies(Teacher[Argument]):
+class FormalFallacies(PatternTeacher[Argument]):
     """Looks for a counterexample."""
 
     task = "bbh_formal_fallacies"
     forms = tuple(_FORMS)
+    names = _NAMES
+    patterns = _FORMS
+    checking = (_CHECK_WORDS, _CHECK)
+    exploring = (_LIST_WORDS, _LIST)
+    slip = (_SLIP_WORDS, _SLIP)
 
     @override
     def parse(self, question: str) -> Argument:
         text = read_body(question).partition("\nIs the argument, given")[0]
         return read_argument(text)
 
-    def _values(self, data: Argument) -> dict[str, object]:
+    @override
+    def values(self, data: Argument, rng: random.Random) -> dict[str, object]:
         premises = _relevant(data) or list(data.premises)
         letters = [chr(ord("a") + k) for k in range(len(data.predicates))]
         scope = {"all": "anybody or anything", "some": "the one that the premises tell of"}
@@ -249,7 +262,6 @@ class FormalFallacies(Teacher[Argument]):
             ),
             "scope": scope.get(data.conclusion.quantity, "the one who is named"),
             "premises": "\n".join(f"        {_python(p.formula)},  # {_told(p)}" for p in premises),
-            "premises_deep": _lines(premises, 8),
             "lambdas": "\n".join(
                 f"    lambda {', '.join(letters)}: {_python(p.formula)}," for p in premises
             ),
@@ -262,8 +274,7 @@ class FormalFallacies(Teacher[Argument]):
 
     @override
     def step(self, data: Argument, form: str, rng: random.Random) -> Step:
-        words, template = _FORMS[form]
-        step = write(rng, words, template, self._values(data), _NAMES)
+        step = super().step(data, form, rng)
         return Step(words=self._reading(data, rng) + step.words, code=step.code)
 
     def _reading(self, data: Argument, rng: random.Random) -> str:
@@ -284,41 +295,50 @@ class FormalFallacies(Teacher[Argument]):
         return ""
 
     @override
-    def check(self, data: Argument, answer: str, rng: random.Random) -> Step:
-        must = "is none" if answer == "valid" else "is at least one"
-        values = self._values(data) | {"answer": answer, "must": must}
-        return write(rng, _CHECK_WORDS, _CHECK, values, _NAMES)
-
-    @override
-    def small_case(self, data: Argument, rng: random.Random) -> Step:
-        return write(rng, _LIST_WORDS, _LIST, self._values(data), _NAMES)
+    def answer_values(self, data: Argument, answer: str) -> dict[str, object]:
+        return {
+            "answer": answer,
+            "must": "is none" if answer == "valid" else "is at least one",
+        }
 
     @override
     def first_attempt(self, data: Argument, rng: random.Random) -> Step | None:
         if is_valid(data):
             return None
         formulas = [p.formula for p in _relevant(data) or data.premises]
-        if not any(holds(("and", *formulas, data.conclusion.formula), t) for t in _rows(data)):
+        if not any(holds(all_of(*formulas, data.conclusion.formula), t) for t in _rows(data)):
             return None
-        return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
+        return super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: Argument, rng: random.Random) -> tuple[str, str] | None:
         permitted = _permitted(data)
-        if len(permitted) > 4 or not permitted:
+        if len(permitted) > 4 or not permitted or len(data.predicates) > 4:
             return None
         legend = "; ".join(
             f"{chr(ord('a') + k)} for {name}" for k, name in enumerate(data.predicates)
         )
         lines = []
+        rows = _rows(data)
+        premises = _relevant(data) or data.premises
+        # What is told of one individual leaves the fewest combinations.
+        for premise in sorted(premises, key=lambda each: each.quantity == "all"):
+            struck = [true for true in rows if not holds(premise.formula, true)]
+            rows = [true for true in rows if holds(premise.formula, true)]
+            told = _lettered(premise)
+            verb, shown = ("rules out", struck) if len(struck) <= len(rows) else ("leaves", rows)
+            listed = "; ".join(map(_shown, shown)) or "nothing more"
+            lines.append(f"{told[0].upper()}{told[1:]}: this {verb} {listed}.")
+        asked = _lettered(data.conclusion)
+        lines.append(f"What is left, and whether the conclusion ({asked}) holds:")
         for true in permitted:
-            told = ", ".join(letter if yes else f"not {letter}" for letter, yes in true.items())
-            fits = "holds" if holds(data.conclusion.formula, true) else "fails"
-            lines.append(f"{told}: the conclusion {fits}.")
+            fits = "yes" if holds(data.conclusion.formula, true) else "no, a counterexample"
+            lines.append(f"{_shown(true)}: {fits}.")
         opening = rng.choice(
             (
-                "The premises permit only these combinations.",
-                "Going through the combinations, the premises leave these.",
+                f"Of the {2 ** len(data.predicates)} combinations I rule out what the premises "
+                "forbid.",
+                f"There are {2 ** len(data.predicates)} combinations; each premise forbids some.",
             )
         )
         text = f"I write {legend}. {self._reading(data, rng)}{opening}\n" + "\n".join(lines)
@@ -329,14 +349,20 @@ class FormalFallacies(Teacher[Argument]):
         return "invalid" if answer == "valid" else "valid"
 
 
+def _shown(true: Mapping[str, bool]) -> str:
+    """Write a combination such as `a, not b`."""
+    return ", ".join(letter if yes else f"not {letter}" for letter, yes in true.items())
+
+
+def _lettered(statement: Statement) -> str:
+    """Return the statement with its letters."""
+    return re.sub(r"P(\d+)", lambda found: chr(ord("a") + int(found[1])), statement.words)
+
+
 def _told(statement: Statement) -> str:
     """Return the statement with its letters, in a few words."""
-    text = re.sub(r"P(\d+)", lambda found: chr(ord("a") + int(found[1])), statement.words)
+    text = _lettered(statement)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _lines(premises: Sequence[Statement], indent: int) -> str:
-    return "\n".join(" " * indent + _python(p.formula) + "," for p in premises)
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (FormalFallacies(),)

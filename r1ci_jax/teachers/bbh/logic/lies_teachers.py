@@ -5,8 +5,14 @@ import random
 import re
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.bbh.bbh_phrases import match, quote, read_body, wrap_items, write
+from r1ci_jax.teachers.bbh.bbh_phrases import match, read_body
+from r1ci_jax.teachers.bbh.yes_no_teacher import YesNoTeacher
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import (
+    Pattern,
+    quote,
+    wrap_items,
+)
 
 _NAMES: Final = {
     "truthful": ("truthful", "honest", "tells_truth", "is_honest"),
@@ -15,7 +21,7 @@ _NAMES: Final = {
     "other": ("other", "target", "subject", "about"),
 }
 
-_FORMS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+_FORMS: Final[dict[str, Pattern]] = {
     "chain": (
         (
             "$start is known, and every later person speaks about somebody already decided: a "
@@ -152,11 +158,16 @@ class Web:
         return truthful
 
 
-class WebOfLies(Teacher[Web]):
+class WebOfLies(YesNoTeacher[Web]):
     """Decides whether the last person tells the truth."""
 
     task = "bbh_web_of_lies"
     forms = tuple(_FORMS)
+    names = _NAMES
+    patterns = _FORMS
+    checking = (_CHECK_WORDS, _CHECK)
+    exploring = (_TABLE_WORDS, _TABLE)
+    slip = (_SLIP_WORDS, _SLIP)
 
     @override
     def parse(self, question: str) -> Web:
@@ -179,11 +190,14 @@ class WebOfLies(Teacher[Web]):
             raise UnreadableQuestionError("the last speaker is not the one asked about")
         return Web(start=found[1], known=found[2] != "lies", claims=tuple(claims), subject=found[4])
 
-    def _values(self, data: Web) -> dict[str, object]:
+    @override
+    def values(self, data: Web, rng: random.Random) -> dict[str, object]:
         rows = [f"({quote(a)}, {quote(b)}, {said})" for a, b, said in data.claims]
         table = [f"{quote(a)}: ({quote(b)}, {said})" for a, b, said in data.claims]
-        flags = [data.known, *(said for _, _, said in data.claims)]
-        verbs = ['"tells the truth"' if flag else '"lies"' for flag in flags]
+        links = [
+            f"{quote(verb_of(data.known))},  # {data.start} by the question",
+            *(f"{quote(verb_of(said))},  # {a} says of {b}" for a, b, said in data.claims),
+        ]
         backwards = [str(said) for _, _, said in reversed(data.claims)]
         return {
             "start": data.start,
@@ -193,35 +207,11 @@ class WebOfLies(Teacher[Web]):
             "people": wrap_items([quote(name) for name in data.people], "[", "]"),
             "rows": wrap_items(rows, "[", "]"),
             "table": wrap_items(table, "{", "}"),
-            "verbs": wrap_items(verbs, "[", "]"),
+            "verbs": "[\n    " + "\n    ".join(links) + "\n]",
             "backwards": wrap_items(backwards, "[", "]"),
             "before": data.claims[-1][1],
             "last": data.claims[-1][2],
         }
-
-    @override
-    def step(self, data: Web, form: str, rng: random.Random) -> Step:
-        words, template = _FORMS[form]
-        if form == "parity":
-            names = [f"# {who} says of {other}" for who, other, _ in data.claims]
-            verbs = [verb_of(said) for _, _, said in data.claims]
-            rows = zip(
-                [f"# {data.start} by the question", *names],
-                [verb_of(data.known), *verbs],
-                strict=True,
-            )
-            listed = "[\n" + "\n".join(f"    {quote(v)},  {c}" for c, v in rows) + "\n]"
-            return write(rng, words, template, self._values(data) | {"verbs": listed}, _NAMES)
-        return write(rng, words, template, self._values(data), _NAMES)
-
-    @override
-    def check(self, data: Web, answer: str, rng: random.Random) -> Step:
-        values = self._values(data) | {"answer": answer, "claimed": answer == "Yes"}
-        return write(rng, _CHECK_WORDS, _CHECK, values, _NAMES)
-
-    @override
-    def small_case(self, data: Web, rng: random.Random) -> Step:
-        return write(rng, _TABLE_WORDS, _TABLE, self._values(data), _NAMES)
 
     @override
     def first_attempt(self, data: Web, rng: random.Random) -> Step | None:
@@ -229,18 +219,17 @@ class WebOfLies(Teacher[Web]):
         before, last = data.claims[-1][1], data.claims[-1][2]
         if (said[before] == last) == data.states()[data.subject]:
             return None
-        return write(rng, _SLIP_WORDS, _SLIP, self._values(data), _NAMES)
+        return super().first_attempt(data, rng)
 
     @override
     def in_words(self, data: Web, rng: random.Random) -> tuple[str, str]:
         truthful = data.states()
-        verb = {True: "tells the truth", False: "lies"}
-        lines = [f"{data.start} {verb[data.known]}, as stated."]
+        lines = [f"{data.start} {verb_of(data.known)}, as stated."]
         for who, other, said in data.claims:
             fits = "true" if said == truthful[other] else "false"
             lines.append(
-                f"{who} says that {other} {verb[said]}, which is {fits}, so {who} "
-                f"{verb[truthful[who]]}."
+                f"{who} says that {other} {verb_of(said)}, which is {fits}, so {who} "
+                f"{verb_of(truthful[who])}."
             )
         opening = rng.choice(
             (
@@ -249,10 +238,6 @@ class WebOfLies(Teacher[Web]):
             )
         )
         return "\n".join([opening, *lines]), "Yes" if truthful[data.subject] else "No"
-
-    @override
-    def wrong_answer(self, data: Web, answer: str, rng: random.Random) -> str:
-        return "No" if answer == "Yes" else "Yes"
 
 
 def verb_of(truthful: bool) -> str:

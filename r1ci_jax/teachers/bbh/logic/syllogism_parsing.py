@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from r1ci_jax.teachers.teacher import UnreadableQuestionError
@@ -34,8 +35,31 @@ _THUS: Final = re.compile(
     re.IGNORECASE,
 )
 
-Formula = tuple["str | Formula", ...]
-"""`("is", letter)`, `("not", f)`, `("and", f, ...)` or `("or", f, ...)`."""
+type Formula = Property | Negation | Junction
+"""Of the properties of one individual."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Property:
+    """The property that the letter stands for."""
+
+    letter: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Negation:
+    """The formula does not hold."""
+
+    formula: Formula
+
+
+@dataclasses.dataclass(frozen=True)
+class Junction:
+    """All formulas hold, or at least one of them does."""
+
+    word: Literal["and", "or"]
+    formulas: tuple[Formula, ...]
+
 
 Quantity = Literal["all", "some", "one"]
 
@@ -62,11 +86,20 @@ class Argument:
 
 def negate(formula: Formula) -> Formula:
     """Return the negation."""
-    return formula[1] if formula[0] == "not" else ("not", formula)  # type: ignore[return-value]
+    return formula.formula if isinstance(formula, Negation) else Negation(formula)
+
+
+def all_of(*formulas: Formula) -> Formula:
+    """Return the formula that all hold."""
+    return Junction("and", formulas)
+
+
+def _any_of(*formulas: Formula) -> Formula:
+    return Junction("or", formulas)
 
 
 def _implies(condition: Formula, result: Formula) -> Formula:
-    return ("or", negate(condition), result)
+    return _any_of(negate(condition), result)
 
 
 def _describe(text: str) -> Formula:
@@ -76,24 +109,24 @@ def _describe(text: str) -> Formula:
     text = text.replace("not both:", "not both")
     text = " ".join(text.replace(" ,", ",").split()).strip(" ,")
     if (found := re.fullmatch(r"P(\d+)", text)) is not None:
-        return ("is", chr(ord("a") + int(found[1])))
+        return Property(chr(ord("a") + int(found[1])))
     for mark in (" and, in addition, ", " and, in the same time, ", ", in addition, "):
         if mark in text:
             left, right = text.split(mark, 1)
-            return ("and", _describe(left), _describe(right))
+            return all_of(_describe(left), _describe(right))
     if " or, otherwise, " in text:
         left, right = text.split(" or, otherwise, ", 1)
-        return ("or", _describe(left), _describe(right))
+        return _any_of(_describe(left), _describe(right))
     if (found := re.fullmatch(r"(.+?),? (?:while|but|yet) (.+)", text)) is not None:
-        return ("and", _describe(found[1]), _describe(found[2]))
+        return all_of(_describe(found[1]), _describe(found[2]))
     for start in ("none of this: ", "neither "):
         if text.startswith(start):
             parts = re.split(r" nor | or |, ", text.removeprefix(start))
-            return ("and", *(negate(_describe(part)) for part in parts))
+            return all_of(*(negate(_describe(part)) for part in parts))
     for start in ("at least one of these: ", "one of these: "):
         if text.startswith(start):
             parts = re.split(r",? or |, ", text.removeprefix(start))
-            return ("or", *(_describe(part) for part in parts))
+            return _any_of(*(_describe(part) for part in parts))
     if text.startswith("not both "):
         return negate(_describe(text.removeprefix("not both ")))
     return _connect(text)
@@ -107,14 +140,14 @@ def _connect(text: str) -> Formula:
     alternatives = re.split(r",? or ", text)
     if len(alternatives) > 1:
         parts = [part for piece in alternatives for part in piece.split(", ") if part]
-        return ("or", *(_describe(part) for part in parts))
+        return _any_of(*(_describe(part) for part in parts))
     joined = re.split(r",? and ", text)
     if (found := re.fullmatch(r"(.+?) and (neither .+|not both .+)", text)) is not None:
         joined = [found[1], found[2]]
     if len(joined) == 2 and re.fullmatch(r"(?:P\d+, )*P\d+", joined[0]):
         joined = [*joined[0].split(", "), joined[1]]
     if len(joined) > 1:
-        return ("and", *(_describe(part) for part in joined))
+        return all_of(*(_describe(part) for part in joined))
     if text.startswith("not "):
         return negate(_describe(text.removeprefix("not ")))
     raise UnreadableQuestionError(f"an unknown description: {text!r}")
@@ -158,7 +191,7 @@ def _read_clause(text: str) -> tuple[Quantity, Formula]:
     if (found := re.fullmatch(exists, text)) is not None:
         kind = found[1] or found[2]
         formula = _describe(found[3])
-        return "some", ("and", _describe(kind), formula) if kind else formula
+        return "some", all_of(_describe(kind), formula) if kind else formula
     if (found := re.fullmatch(r"(?:somebody|someone|something) is (.+)", text)) is not None:
         return "some", _describe(found[1])
     # `Someone who is a is b` tells of everyone who is a.
@@ -178,7 +211,7 @@ def _quantified(word: str, rest: str) -> tuple[Quantity, Formula]:
     """Read what follows `every`, `no`, `some` or `not every`."""
     found = re.fullmatch(r"(P\d+) (?:who|that|which) is (.+?),? is (.+)", rest)
     if found is not None:
-        subject: Formula = ("and", _describe(found[1]), _describe(found[2]))
+        subject: Formula = all_of(_describe(found[1]), _describe(found[2]))
         told = found[3]
     else:
         found = re.fullmatch(r"(P\d+)((?:,? and (?:every |no |some )?P\d+)*) is (.+)", rest)
@@ -186,14 +219,14 @@ def _quantified(word: str, rest: str) -> tuple[Quantity, Formula]:
             raise UnreadableQuestionError(f"an unknown statement: {rest!r}")
         kinds = re.findall(r"P\d+", found[1] + found[2])
         parts = [_describe(kind) for kind in kinds]
-        subject = ("or", *parts) if len(parts) > 1 else parts[0]
+        subject = _any_of(*parts) if len(parts) > 1 else parts[0]
         told = found[3]
     result = _describe(told)
     match word:
         case "some":
-            return "some", ("and", subject, result)
+            return "some", all_of(subject, result)
         case "not every":
-            return "some", ("and", subject, negate(result))
+            return "some", all_of(subject, negate(result))
         case "no":
             return "all", _implies(subject, negate(result))
         case _:
@@ -235,16 +268,14 @@ def read_argument(text: str) -> Argument:
     )
 
 
-def holds(formula: Formula, true: dict[str, bool]) -> bool:
+def holds(formula: Formula, true: Mapping[str, bool]) -> bool:
     """Evaluate a formula."""
     match formula:
-        case ("is", str(letter)):
+        case Property(letter):
             return true[letter]
-        case ("not", tuple(inner)):
-            return not holds(inner, true)
-        case ("and", *parts):
-            return all(holds(part, true) for part in parts if isinstance(part, tuple))
-        case (_, *parts):
-            return any(holds(part, true) for part in parts if isinstance(part, tuple))
-        case _:
-            raise AssertionError(formula)
+        case Negation(denied):
+            return not holds(denied, true)
+        case Junction("and", formulas):
+            return all(holds(each, true) for each in formulas)
+        case Junction(_, formulas):
+            return any(holds(each, true) for each in formulas)

@@ -1,5 +1,6 @@
 """Teachers of letters that are moved: the Caesar cipher and anagrams."""
 
+import collections
 import json
 import math
 import random
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
+from r1ci_jax.teachers.template_teacher import TemplateTeacher, TextTeacher, read
 
 _COMMON: Final = (
     "THE OF AND TO IN IS IT THAT WAS FOR ON ARE AS WITH HIS THEY AT BE THIS HAVE FROM OR HAD "
@@ -32,10 +33,11 @@ def _likeness(text: str) -> float:
     return letters + sum(4.0 for word in text.split() if word in _COMMON.split())
 
 
-class CaesarCipher(TemplateTeacher[str]):
+class CaesarCipher(TextTeacher):
     """Finds the rotation of an English text."""
 
     task = "rg_caesar_cipher"
+    pattern = r"Decrypt this Caesar cipher text: ([A-Z ]+)\. Provide only"
     forms = ("all_shifts", "letter_frequency", "common_words", "vowels")
     names: ClassVar = {
         "cipher": ("cipher", "text", "message", "encrypted"),
@@ -49,7 +51,7 @@ class CaesarCipher(TemplateTeacher[str]):
                 $plain = "".join(
                     chr((ord(ch) - 65 - $shift) % 26 + 65) if ch.isalpha() else ch for ch in $cipher
                 )
-                print($shift, $plain$cut)
+                print($shift, $plain)
             """,
         "letter_frequency": """
             import math
@@ -112,13 +114,15 @@ class CaesarCipher(TemplateTeacher[str]):
     }
     exploring = (
         (
-            "One word is enough to see the rotation; I take the longest one.",
-            'The longest word, "$longest", will look English under one rotation only.',
+            "First the most frequent letters; E, T, A or O should be behind them.",
+            "Of the $count letters I look at the commonest, and which rotation would make them E.",
         ),
         """
-        word = "$longest"
-        for $shift in range(1, 26):
-            print($shift, "".join(chr((ord(ch) - 65 - $shift) % 26 + 65) for ch in word))
+        from collections import Counter
+
+        $cipher = "$data"
+        for letter, n in Counter($cipher.replace(" ", "")).most_common(4):
+            print(letter, n, "rotation if it is E:", (ord(letter) - ord("E")) % 26)
         """,
     )
     slip = (
@@ -140,13 +144,8 @@ class CaesarCipher(TemplateTeacher[str]):
     )
 
     @override
-    def parse(self, question: str) -> str:
-        return read(r"Decrypt this Caesar cipher text: ([A-Z ]+)\. Provide only", question)[1]
-
-    @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        longest = max(data.split(), key=len)
-        return {"data": data, "cut": "", "longest": longest, "count": len(data.replace(" ", ""))}
+        return {"data": data, "count": len(data.replace(" ", ""))}
 
     @override
     def openings(self, data: str) -> Sequence[str]:
@@ -163,21 +162,27 @@ class CaesarCipher(TemplateTeacher[str]):
         return super().step(data, form if short else "vowels", rng)
 
     @override
+    def first_attempt(self, data: str, rng: random.Random) -> Step | None:
+        top = collections.Counter(data.replace(" ", "")).most_common(1)[0][0]
+        guessed = _shifted(data, ord("E") - ord(top))
+        right = max((_shifted(data, by) for by in range(26)), key=_likeness)
+        return super().first_attempt(data, rng) if guessed != right else None
+
+    @override
     def answer(self, data: str, printed: str) -> str:
         lines = [re.sub(r"[^A-Z ]", "", line).strip() for line in printed.splitlines()]
         return max((line for line in lines if line), key=_likeness, default="")
 
     @override
     def wrong_answer(self, data: str, answer: str, rng: random.Random) -> str:
-        moved = rng.choice((1, 2, 25))
-        return "".join(each if each == " " else _moved(each, moved) for each in answer)
+        return _shifted(answer, rng.choice((1, 2, 25)))
 
 
 _SHORT_TEXT: Final = 55
 
 
-def _moved(letter: str, by: int) -> str:
-    return chr((ord(letter) - 65 + by) % 26 + 65)
+def _shifted(text: str, by: int) -> str:
+    return "".join(each if each == " " else chr((ord(each) - 65 + by) % 26 + 65) for each in text)
 
 
 class GroupAnagrams(TemplateTeacher[tuple[str, ...]]):
@@ -210,7 +215,7 @@ class GroupAnagrams(TemplateTeacher[tuple[str, ...]]):
             for $word in $words:
                 signature = tuple($word.count(letter) for letter in ascii_lowercase)
                 $groups.setdefault(signature, []).append($word)
-            print(json.dumps([*$groups.values()]))
+            print(json.dumps(list($groups.values())))
             """,
         "groupby": """
             import json
@@ -250,7 +255,7 @@ class GroupAnagrams(TemplateTeacher[tuple[str, ...]]):
         ),
         """
         $words = $data
-        $groups = $answer
+        $groups = $literal
         keys = [{"".join(sorted($word)) for $word in group} for group in $groups]
         uniform = all(len(key) == 1 for key in keys)
         distinct = len(set().union(*keys)) == len($groups)
@@ -259,7 +264,10 @@ class GroupAnagrams(TemplateTeacher[tuple[str, ...]]):
         """,
     )
     slip = (
-        ("I group the words by their sorted letters and print the lists.",),
+        (
+            "I group the words by their sorted letters and print the lists.",
+            "A dictionary with sorted letters as keys holds the groups of the $count words.",
+        ),
         """
         $words = $data
         $groups = {}
@@ -269,7 +277,10 @@ class GroupAnagrams(TemplateTeacher[tuple[str, ...]]):
         """,
     )
     exploring = (
-        ("First the sorted letters of some words, to see which agree.",),
+        (
+            "First the sorted letters of some words, to see which agree.",
+            "How many groups are there? I count the different sorted spellings.",
+        ),
         """
         $words = $data
         for $word in $words[:6]:
@@ -288,9 +299,8 @@ class GroupAnagrams(TemplateTeacher[tuple[str, ...]]):
 
     @override
     def values(self, data: tuple[str, ...], rng: random.Random) -> Mapping[str, object]:
-        if rng.random() < 0.5:
-            return {"data": json.dumps(data)}
-        return {"data": f'"{" ".join(data)}".split()'}
+        words = json.dumps(data) if rng.random() < 0.5 else f'"{" ".join(data)}".split()'
+        return {"data": words, "count": len(data)}
 
     @override
     def openings(self, data: tuple[str, ...]) -> Sequence[str]:
@@ -299,10 +309,6 @@ class GroupAnagrams(TemplateTeacher[tuple[str, ...]]):
             f"Among {len(data)} words I look for those made of exactly the same letters.",
             f'Anagrams have equal letters; here are {len(data)} words, "{data[0]}" first.',
         )
-
-    @override
-    def answer_values(self, data: tuple[str, ...], answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (

@@ -1,13 +1,17 @@
-"""Teachers of algebra: complex numbers, polynomials, antiderivatives and cryptarithms."""
+"""Teachers of algebra: complex numbers, polynomials and antiderivatives."""
 
+import ast
 import dataclasses
+import functools
 import random
 import re
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any, ClassVar, override
 
-from r1ci_jax.teachers.teacher import Teacher
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
+from r1ci_jax.teachers.reasoning_gym.algorithms.expression_scripts import parse_formula
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import TemplateTeacher, TextTeacher, read, require
 
 Number = tuple[float, float]
 
@@ -29,7 +33,7 @@ class ComplexArithmetic(TemplateTeacher[ComplexPair]):
 
     task = "rg_complex_arithmetic"
     forms = ("complex_type", "parts", "sympy", "fractions")
-    names: ClassVar = {"re": ("re", "real", "x"), "im": ("im", "imag", "y")}
+    names: ClassVar = {"re im": ("re im", "real imag", "x y")}
     scripts: ClassVar = {
         "complex_type": f"""
             z = complex($a, $b) $op complex($c, $d)
@@ -44,33 +48,47 @@ class ComplexArithmetic(TemplateTeacher[ComplexPair]):
             {_SHOW}
             """,
         "sympy": f"""
-            from sympy import I, Rational, simplify
+            from sympy import I, simplify
 
-            first = Rational("$a") + Rational("$b") * I
-            z = simplify(first $op (Rational("$c") + Rational("$d") * I))
-            $re, $im = (float(part) for part in z.as_real_imag())
+            first, second = $a + $b * I, $c + $d * I
+            $re, $im = map(float, simplify(first $op second).as_real_imag())
             {_SHOW}
             """,
         "fractions": f"""
-            from fractions import Fraction as F
+            from fractions import Fraction
 
-            a, b, c, d = F("$a"), F("$b"), F("$c"), F("$d")
-            $re = $p0
-            $im = $p1
-            $re, $im = float($re), float($im)
+            a, b, c, d = map(Fraction, ($a, $b, $c, $d))
+            $re = float($p0)
+            $im = float($p1)
             {_SHOW}
             """,
     }
     methods: ClassVar = {
         "complex_type": "Python has complex numbers; only the form has to be written.",
         "parts": "I compute the real and the imaginary part by their formulas.",
-        "sympy": "sympy with rationals keeps it exact.",
+        "sympy": "sympy keeps it exact.",
         "fractions": "With fractions the two parts are exact.",
     }
+    slip = (
+        (
+            "I combine the real parts and the imaginary parts, each with each.",
+            "Real part with real part, imaginary part with imaginary part.",
+        ),
+        f"""
+        a, b = $a, $b
+        c, d = $c, $d
+        $re = $wrong0
+        $im = $wrong1
+        {_SHOW}
+        """,
+    )
     checking = (
-        ("The inverse operation must lead back to the first number.", "I undo the operation."),
+        (
+            "The inverse operation must lead back to the first number.",
+            "I undo the operation with the second number and compare with the first.",
+        ),
         """
-        z = complex("$answer".replace(" ", "").replace("i", "j"))
+        z = complex("$literal".replace(" ", "").replace("i", "j"))
         print(abs((z $inverse complex($c, $d)) - complex($a, $b)) < 1e-6)
         """,
     )
@@ -84,29 +102,75 @@ class ComplexArithmetic(TemplateTeacher[ComplexPair]):
     @override
     def values(self, data: ComplexPair, rng: random.Random) -> Mapping[str, object]:
         (a, b), (c, d) = data.left, data.right
-        return {
-            **{"a": a, "b": b, "c": c, "d": d, "op": data.operator},
-            **{f"p{i}": part for i, part in enumerate(_FORMULAS[data.operator])},
-            "inverse": {"+": "-", "-": "+", "*": "/", "/": "*"}[data.operator],
-        }
-
-    @override
-    def answer_values(self, data: ComplexPair, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
+        formulas = zip(_FORMULAS[data.operator], _MISTAKES[data.operator], strict=True)
+        parts = {f"p{i}": right for i, (right, _) in enumerate(formulas)}
+        wrong = {f"wrong{i}": each for i, each in enumerate(_MISTAKES[data.operator])}
+        inverse = {"+": "-", "-": "+", "*": "/", "/": "*"}[data.operator]
+        numbers = dict(zip("abcd", map(_plain, (a, b, c, d)), strict=True))
+        return {**numbers, **parts, **wrong, "op": data.operator, "inverse": inverse}
 
     @override
     def openings(self, data: ComplexPair) -> Sequence[str]:
         (a, b), (c, d) = data.left, data.right
         kind = {"+": "sum", "-": "difference", "*": "product", "/": "quotient"}[data.operator]
         return (
-            f"The {kind} of two complex numbers with real parts {a:g} and {c:g} is asked.",
-            f"I need the {kind}; the imaginary parts are {b:g} and {d:g}.",
-            f"It is the {kind} of {a:g} + ({b:g})i and {c:g} + ({d:g})i.",
+            f"The real parts are {_plain(a)} and {_plain(c)}, and the {kind} is asked.",
+            f"I need the {kind}; the imaginary parts are {_plain(b)} and {_plain(d)}.",
+            f"The {kind} of {_written(data.left)} and {_written(data.right)} is asked.",
         )
+
+    @override
+    def first_attempt(self, data: ComplexPair, rng: random.Random) -> Step | None:
+        (a, b), (c, d) = data.left, data.right
+        match data.operator:
+            case "+":
+                return None
+            case "-":
+                same = d == 0
+            case "*":
+                same = (a * c, b * d) == (a * c - b * d, a * d + b * c)
+            case _:
+                same = c == 0 or d == 0  # it would raise
+        return None if same else super().first_attempt(data, rng)
+
+    @override
+    def in_words(self, data: ComplexPair, rng: random.Random) -> tuple[str, str] | None:
+        (a, b), (c, d) = data.left, data.right
+        p, q = (_bracketed(each) for each in (c, d))
+        if data.operator == "/" or max(map(abs, (a, b, c, d))) >= 1000:
+            return None
+        if data.operator == "*":
+            x, y = a * c - b * d, a * d + b * c
+            words = (
+                "As i * i = -1, the real part is "
+                f"{_plain(a)} * {p} - {_bracketed(b)} * {q} = {_plain(x)}, and the imaginary part "
+                f"is {_plain(a)} * {q} + {_bracketed(b)} * {p} = {_plain(y)}."
+            )
+        else:
+            sign = 1 if data.operator == "+" else -1
+            x, y = a + sign * c, b + sign * d
+            words = (
+                f"The real parts give {_plain(a)} {data.operator} {p} = {_plain(x)}, "
+                f"the imaginary parts {_plain(b)} {data.operator} {q} = {_plain(y)}."
+            )
+        return words, f"{x:.1f} {'-' if y < 0 else '+'} {abs(y):.1f}i"
 
     @override
     def wrong_answer(self, data: ComplexPair, answer: str, rng: random.Random) -> str | None:
         return None if answer.endswith(" 0.0i") else answer.translate({43: 45, 45: 43}).lstrip("-+")
+
+
+def _plain(number: float) -> str:
+    return str(int(number) if number.is_integer() else number)
+
+
+def _written(number: Number) -> str:
+    real, imaginary = number
+    return f"{_plain(real)} {'-' if imaginary < 0 else '+'} {_plain(abs(imaginary))}i"
+
+
+def _bracketed(number: float) -> str:
+    return f"({_plain(number)})" if number < 0 else _plain(number)
 
 
 _FORMULAS = {
@@ -114,6 +178,12 @@ _FORMULAS = {
     "-": ("a - c", "b - d"),
     "*": ("a * c - b * d", "a * d + b * c"),
     "/": ("(a * c + b * d) / (c * c + d * d)", "(b * c - a * d) / (c * c + d * d)"),
+}
+_MISTAKES = {
+    "+": ("a + c", "b + d"),
+    "-": ("a - c", "b + d"),
+    "*": ("a * c", "b * d"),
+    "/": ("a / c", "b / d"),
 }
 
 
@@ -126,88 +196,188 @@ def _parts(text: str) -> Number:
     return float(found[1] or 0), float(imaginary or 0)
 
 
-class PolynomialMultiplication(TemplateTeacher[str]):
+Polynomial = Mapping[int, Fraction]
+"""The coefficient of each exponent of the one variable."""
+
+
+def _polynomial(node: ast.expr) -> Polynomial:
+    """Expand an expression in one variable."""
+    match node:
+        case ast.Constant(value=int(value)):
+            return {0: Fraction(value)}
+        case ast.Name():
+            return {1: Fraction(1)}
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return {exponent: -number for exponent, number in _polynomial(operand).items()}
+        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int(power))):
+            return functools.reduce(_product, [_polynomial(left)] * power, {0: Fraction(1)})
+        case ast.BinOp(left=left, op=ast.Div(), right=ast.Constant(value=int(value))):
+            return {exponent: number / value for exponent, number in _polynomial(left).items()}
+        case ast.BinOp(left=left, op=operator, right=right):
+            one, two = _polynomial(left), _polynomial(right)
+            if isinstance(operator, ast.Mult):
+                return _product(one, two)
+            sign = -1 if isinstance(operator, ast.Sub) else 1
+            total = dict(one)
+            for exponent, number in two.items():
+                total[exponent] = total.get(exponent, Fraction(0)) + sign * number
+            return total
+        case _:
+            raise UnreadableQuestionError(ast.unparse(node))
+
+
+def _product(one: Polynomial, two: Polynomial) -> dict[int, Fraction]:
+    total: dict[int, Fraction] = {}
+    for i, a in one.items():
+        for j, b in two.items():
+            total[i + j] = total.get(i + j, Fraction(0)) + a * b
+    return total
+
+
+def _factors(node: ast.expr) -> list[Polynomial]:
+    """Return the factors of a product; those of one term are put together."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            found = [*_factors(left), *_factors(right)]
+        case _:
+            found = [_polynomial(node)]
+    single = functools.reduce(
+        _product, (each for each in found if len(each) == 1), {0: Fraction(1)}
+    )
+    sums = [each for each in found if len(each) > 1]
+    return [single, *sums] if single != {0: 1} or not sums else sums
+
+
+class PolynomialMultiplication(TextTeacher):
     """Expands a product of polynomials."""
 
     task = "rg_polynomial_multiplication"
-    forms = ("expand", "poly", "collect_by_hand")
-    names: ClassVar = {"product": ("product", "result", "expanded")}
+    forms = ("expand", "poly", "coefficients")
+    pattern = r"(?:Simplify this expression|Calculate the following): ([-+*/() \dxyz]+)(?:\n|$)"
+    names: ClassVar = {"product": ("product", "result", "expanded"), "new": ("new", "after")}
     scripts: ClassVar = {
         "expand": """
             from sympy import expand, symbols
 
-            x, y, z = symbols("x y z")
+            $var = symbols("$var")
             $product = expand($data)
             print($product)
             """,
         "poly": """
             from sympy import Poly, symbols
 
-            x, y, z = symbols("x y z")
-            $product = Poly($data, x, y, z)
+            $var = symbols("$var")
+            $product = Poly($data, $var)
             print($product.as_expr())
             """,
-        "collect_by_hand": """
-            from collections import Counter
-            from sympy import Add, sympify
-
-            total = Counter({1: 1})
-            for factor in sympify("$data", evaluate=True).as_powers_dict().items():
-                base, power = factor
-                for _ in range(power if power.is_Integer else 1):
-                    after = Counter()
-                    for term, n in total.items():
-                        for part in Add.make_args(base):
-                            number, rest = part.as_coeff_Mul()
-                            after[term * rest] += n * number
-                    total = after
-            $product = Add(*(n * term for term, n in total.items()))
-            print($product)
+        "coefficients": """
+            # exponent: coefficient
+            factors = [$factors]
+            $product = {0: 1}
+            for factor in factors:
+                $new = {}
+                for i, a in $product.items():
+                    for j, b in factor.items():
+                        $new[i + j] = $new.get(i + j, 0) + a * b
+                $product = $new
+            terms = []
+            for i, a in sorted($product.items(), reverse=True):
+                power = {0: "", 1: "*$var"}.get(i, f"*$var**{i}")
+                terms += [f"{a}{power}"] if a else []
+            print(" + ".join(terms).replace("+ -", "- "))
             """,
     }
     methods: ClassVar = {
         "expand": "sympy's expand multiplies out and collects like terms.",
-        "poly": "As a Poly the product is kept expanded.",
-        "collect_by_hand": "I multiply term by term and add up the coefficients of equal powers.",
+        "poly": "As a Poly it is kept expanded.",
+        "coefficients": "I keep the coefficients by exponent and multiply term by term.",
     }
     checking = (
-        ("At several points both forms must have the same value.",),
-        """
-        points = [(2, 3, 5), (-1, 4, 7), (10, -3, 2), (0, 1, -6), (9, 8, -7), (13, 11, 12)]
-        print(all(($data) == ($answer) for x, y, z in points))
-        """,
+        (
+            "At several points both forms must have the same value.",
+            "I put numbers in for $var and compare the two forms.",
+        ),
+        "print(all(($data) == ($literal) for $var in range(-9, 10)))",
     )
 
     @override
     def parse(self, question: str) -> str:
-        found = read(r"(?:Simplify this expression|Calculate the following): ([^\n]+)\n", question)
-        return read(r"^[-+*/() \dxyz]+$", found[1].strip())[0]
+        text = super().parse(question)
+        require(len(set(re.findall(r"[xyz]", text))) <= 1, text)
+        _factors(parse_formula(text))
+        return text
 
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {"data": data}
-
-    @override
-    def answer_values(self, data: str, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
+        factors = [
+            "{" + ", ".join(f"{i}: {a}" for i, a in factor.items()) + "}"
+            for factor in _factors(parse_formula(data))
+        ]
+        return {"data": data, "var": _variable(data), "factors": ", ".join(factors)}
 
     @override
     def openings(self, data: str) -> Sequence[str]:
+        if "(" not in data:
+            return (
+                f"In {data} there is nothing to multiply out; like terms have to be collected.",
+                f"{data} has no brackets, so at most like terms can be put together.",
+            )
         return (
             f"{data} has to be multiplied out, with like terms collected.",
             "Every term of one factor meets every term of the other, then like terms are added.",
-            f"The product is {data}.",
+            f"The brackets of {data} have to go.",
         )
 
+    @override
+    def step(self, data: str, form: str, rng: random.Random) -> Step:
+        return super().step(data, form if "(" in data else rng.choice(("expand", "poly")), rng)
 
-class Integral(TemplateTeacher[str]):
+    @override
+    def in_words(self, data: str, rng: random.Random) -> tuple[str, str] | None:
+        factors, var = _factors(parse_formula(data)), _variable(data)
+        if len(factors) != 2 or max(map(len, factors)) > 2:
+            return None
+        one, two = factors
+        parts = [
+            f"{_term(a, i, var)} * {_in_brackets(_term(b, j, var))} = {_term(a * b, i + j, var)}"
+            for i, a in one.items()
+            for j, b in two.items()
+        ]
+        total = _sum_of_terms(_product(one, two), var)
+        return f"Term by term: {'; '.join(parts)}. Together that is {total}.", total
+
+
+def _variable(data: str) -> str:
+    found = re.search(r"(?<![a-zA-Z])[xyzX](?![a-zA-Z])", data)
+    return found[0] if found else "x"
+
+
+def _term(number: Fraction, exponent: int, var: str) -> str:
+    power = {0: "", 1: var}.get(exponent, f"{var}**{exponent}")
+    if not power:
+        return str(number)
+    whole = {1: "", -1: "-"}.get(number.numerator, f"{number.numerator}*")
+    return f"{whole}{power}" + (f"/{number.denominator}" if number.denominator > 1 else "")
+
+
+def _in_brackets(term: str) -> str:
+    return f"({term})" if term.startswith("-") else term
+
+
+def _sum_of_terms(terms: Polynomial, var: str) -> str:
+    ordered = sorted(terms.items(), reverse=True)
+    return " + ".join(_term(a, i, var) for i, a in ordered if a).replace("+ -", "- ") or "0"
+
+
+class Integral(TextTeacher):
     """What the teachers of antiderivatives share; the data are the integrand."""
 
     forms = ("integrate", "named_steps", "manual")
+    pattern = r"(?:integral|antiderivative): \u222b ([^\n]+) dx\n"
     names: ClassVar = {"f": ("f", "integrand", "g"), "F": ("F", "antiderivative", "result")}
     scripts: ClassVar = {
         "integrate": """
-            from sympy import *
+            from sympy import $imported
 
             $var = symbols("$var")
             $F = integrate($exact, $var)
@@ -246,32 +416,31 @@ class Integral(TemplateTeacher[str]):
 
         $var = Symbol("$var")
         known = {"$var": $var, "C": Symbol("C")}
-        $F = sympify("$answer", locals=known)
+        $F = sympify("$literal", locals=known)
         print(simplify(diff($F, $var) - sympify("$data", locals=known)) == 0)
         """,
     )
     slip = (
-        ("sympy's integrate takes the integrand and the variable.", "One call of sympy is enough."),
+        (
+            "sympy's integrate takes the integrand and the variable; latex writes the result.",
+            "One call of integrate is enough, and LaTeX shows fractions and powers well.",
+        ),
         """
-        from sympy import acos, asin, atan, cos, exp, integrate, log, sin, sqrt
+        from sympy import integrate, latex, sympify
 
-        print(integrate($data, $var), "+ C")
+        $F = integrate(sympify("$data"), sympify("$var"))
+        print(latex($F) + " + C")
         """,
     )
-
-    @override
-    def parse(self, question: str) -> str:
-        return read(r"(?:integral|antiderivative): \u222b ([^\n]+) dx\n", question)[1].strip()
 
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
         # A fraction of two literals would become a float in Python.
         exact = re.sub(r"(?<![\w*)])(\d+)/(\d+)", r"Rational(\1, \2)", data)
-        return {"data": data, "exact": exact, "var": "X" if "X" in data else "x"}
-
-    @override
-    def answer_values(self, data: str, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
+        used = re.findall(r"[A-Za-z]{2,}", exact)
+        imported = ", ".join(sorted({"integrate", "symbols", *used}, key=str.lower))
+        var = "X" if "X" in data else "x"
+        return {"data": data, "exact": exact, "var": var, "imported": imported}
 
     @override
     def openings(self, data: str) -> Sequence[str]:
@@ -287,6 +456,24 @@ class SimpleIntegration(Integral):
 
     task = "rg_simple_integration"
 
+    @override
+    def in_words(self, data: str, rng: random.Random) -> tuple[str, str] | None:
+        terms, var = _polynomial(parse_formula(data)), _variable(data)
+        if len(terms) > 3:
+            return None
+        found = {i + 1: a / (i + 1) for i, a in terms.items()}
+        parts = [
+            f"{_term(a, i, var)} becomes {_term(found[i + 1], i + 1, var)}"
+            for i, a in terms.items()
+        ]
+        rule = rng.choice(
+            (
+                "The exponent grows by 1 and the coefficient is divided by the new one",
+                "By the power rule",
+            )
+        )
+        return f"{rule}: {', '.join(parts)}.", f"{_sum_of_terms(found, var)} + C"
+
 
 class IntermediateIntegration(Integral):
     """Integrates by substitution or by parts."""
@@ -294,160 +481,9 @@ class IntermediateIntegration(Integral):
     task = "rg_intermediate_integration"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sum:
-    """The summands of a cryptarithm and its total."""
-
-    words: tuple[str, ...]
-    total: str
-
-
-class Cryptarithm(TemplateTeacher[Sum]):
-    """Finds digits for letters."""
-
-    task = "rg_cryptarithm"
-    forms = ("columns", "weights", "column_stack")
-    names: ClassVar = {
-        "digits": ("digits", "value", "assigned"),
-        "total": ("total", "result", "target"),
-    }
-    scripts: ClassVar = {
-        "columns": """
-            words, $total = $words, "$sum"
-            leading = {w[0] for w in [*words, $total]}
-            columns = [
-                ([w[-i] for w in words if i <= len(w)], $total[-i])
-                for i in range(1, len($total) + 1)
-            ]
-
-
-            def solve(i, carry, $digits):
-                if i == len(columns):
-                    return $digits if carry == 0 else None
-                letters, below = columns[i]
-                for letter in letters:
-                    if letter not in $digits:
-                        for d in range(letter in leading, 10):
-                            if d not in $digits.values():
-                                found = solve(i, carry, {**$digits, letter: d})
-                                if found:
-                                    return found
-                        return None
-                carry, d = divmod(carry + sum($digits[c] for c in letters), 10)
-                if below in $digits:
-                    return solve(i + 1, carry, $digits) if $digits[below] == d else None
-                if d in $digits.values() or (d == 0 and below in leading):
-                    return None
-                return solve(i + 1, carry, {**$digits, below: d})
-
-
-            print(",".join(f"{c}={d}" for c, d in sorted(solve(0, 0, {}).items())))
-            """,
-        "weights": """
-            words, $total = $words, "$sum"
-            leading = {w[0] for w in [*words, $total]}
-            weight = {}
-            for word in words:
-                for place, c in enumerate(reversed(word)):
-                    weight[c] = weight.get(c, 0) + 10**place
-            for place, c in enumerate(reversed($total)):
-                weight[c] = weight.get(c, 0) - 10**place
-            order = sorted(weight, key=lambda c: -abs(weight[c]))
-            reach = [9 * sum(abs(weight[c]) for c in order[i:]) for i in range(len(order) + 1)]
-
-
-            def solve(i, rest, $digits):
-                if abs(rest) > reach[i]:
-                    return None
-                if i == len(order):
-                    return $digits
-                c = order[i]
-                for d in range(c in leading, 10):
-                    if d not in $digits.values():
-                        found = solve(i + 1, rest + d * weight[c], {**$digits, c: d})
-                        if found:
-                            return found
-                return None
-
-
-            print(",".join(f"{c}={d}" for c, d in sorted(solve(0, 0, {}).items())))
-            """,
-        "column_stack": """
-            words, $total = $words, "$sum"
-            leading = {w[0] for w in [*words, $total]}
-            order = []
-            for i in range(1, len($total) + 1):
-                for w in [*words, $total]:
-                    if i <= len(w) and w[-i] not in order:
-                        order.append(w[-i])
-
-
-            def fits($digits):
-                carry = 0
-                for i in range(1, len($total) + 1):
-                    letters = [w[-i] for w in words if i <= len(w)]
-                    if any(c not in $digits for c in [*letters, $total[-i]]):
-                        return True
-                    carry, digit = divmod(carry + sum($digits[c] for c in letters), 10)
-                    if digit != $digits[$total[-i]]:
-                        return False
-                return carry == 0
-
-
-            stack = [{}]
-            while stack:
-                $digits = stack.pop()
-                if len($digits) == len(order):
-                    break
-                c = order[len($digits)]
-                unused = set(range(c in leading, 10)) - set($digits.values())
-                stack += [n for d in unused if fits(n := {**$digits, c: d})]
-            print(",".join(f"{c}={d}" for c, d in sorted($digits.items())))
-            """,
-    }
-    methods: ClassVar = {
-        "columns": "I go column by column from the right, with carries, and backtrack.",
-        "weights": "Letters have weights in the equation; a bounded search takes large ones first.",
-        "column_stack": "A depth-first search assigns letters and tests each complete column.",
-    }
-    checking = (
-        ("I put the digits in and test the sum, the digits and the leading letters.",),
-        """
-        $digits = dict(pair.split("=") for pair in "$answer".split(","))
-        numbers = ["".join($digits[c] for c in w) for w in $words + ["$sum"]]
-        different = len(set($digits.values())) == len($digits)
-        print(different and all(n[0] != "0" for n in numbers)
-              and sum(map(int, numbers[:-1])) == int(numbers[-1]))
-        """,
-    )
-
-    @override
-    def parse(self, question: str) -> Sum:
-        found = read(r"cryptarithm:\n\n([A-Z+ \n]+?)\n-+\n\s*([A-Z]+)\n", question)
-        return Sum(words=tuple(re.findall(r"[A-Z]+", found[1])), total=found[2])
-
-    @override
-    def values(self, data: Sum, rng: random.Random) -> Mapping[str, object]:
-        return {"words": list(data.words), "sum": data.total}
-
-    @override
-    def answer_values(self, data: Sum, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
-
-    @override
-    def openings(self, data: Sum) -> Sequence[str]:
-        letters = len(set("".join(data.words) + data.total))
-        return (
-            f"{' + '.join(data.words)} = {data.total} has {letters} letters, all different digits.",
-            f"I need {letters} digits so that the {len(data.words)} words sum to {data.total}.",
-            f"The {letters} letters of the sum to {data.total} stand for different digits.",
-        )
-
-
 TEACHERS: tuple[Teacher[Any], ...] = (
     ComplexArithmetic(),
     PolynomialMultiplication(),
     SimpleIntegration(),
     IntermediateIntegration(),
-    Cryptarithm(),
 )

@@ -1,124 +1,162 @@
-"""Teachers of formulas: integer, decimal and bitwise arithmetic, and the count of bits."""
+"""Teachers of formulas of integers and of decimal numbers."""
 
 import ast
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, ClassVar, override
 
+from r1ci_jax.teachers.reasoning_gym.algorithms.expression_scripts import (
+    Calculation,
+    name_steps,
+    operator_sign,
+    parse_formula,
+    write_tidily,
+    write_walk,
+)
 from r1ci_jax.teachers.teacher import Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
 
 
-def _tree(text: str) -> ast.expr:
-    try:
-        return ast.parse(text.strip(), mode="eval").body
-    except SyntaxError as error:
-        raise UnreadableQuestionError(text[:200]) from error
+def _evaluate(node: ast.expr, told: Callable[[str, Fraction], None]) -> Fraction:
+    """Evaluate integers with exact fractions, telling each operation and its value."""
+    if isinstance(node, ast.UnaryOp):
+        return -_evaluate(node.operand, told)
+    if not isinstance(node, ast.BinOp):
+        return Fraction(ast.literal_eval(node))
+    left, right = _evaluate(node.left, told), _evaluate(node.right, told)
+    match node.op:
+        case ast.Add():
+            value = left + right
+        case ast.Sub():
+            value = left - right
+        case ast.Mult():
+            value = left * right
+        case _:
+            value = left / right
+    shown = f"({right})" if right < 0 else str(right)
+    told(f"{left} {operator_sign(node.op)} {shown} = {value}", value)
+    return value
 
 
-def _formula(pattern: str, question: str) -> str:
-    text = read(pattern, question)[1].strip()
-    _tree(text)
-    return text
-
-
-class Calculation(TemplateTeacher[str]):
-    """What the teachers of one arithmetic expression share."""
-
-    names: ClassVar = {
-        "result": ("result", "value", "answer", "total"),
-        "text": ("expression", "text", "formula", "problem"),
-    }
-
-    @override
-    def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        terms = re.findall(r"([-+]?) ?(\d+)", data)
-        return {
-            "data": data,
-            "exact": re.sub(r"([\d.]+)", r"Fraction(\1)", data),
-            "signed": ", ".join(f"{sign.replace('+', '')}{number}" for sign, number in terms),
-            "count": len(terms),
-        }
+class _Fractions(ast.NodeTransformer):
+    """Replaces quotients by fractions."""
 
     @override
-    def openings(self, data: str) -> Sequence[str]:
-        count = len(re.findall(r"\d+", data))
-        return (
-            f"The expression has {count} numbers; parentheses first, then * and /, then + and -.",
-            f"I have to evaluate {data}, and Python follows the same rules of precedence.",
-            f"{count} numbers are combined; exact whole numbers are best left to Python.",
-        )
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Div):
+            return ast.Call(ast.Name("Fraction"), [node.left, node.right], [])
+        return node
 
 
-_WALK = """
+class BasicArithmetic(Calculation):
+    """Evaluates an expression of whole numbers; where a quotient leaves a rest, it is dropped."""
+
+    task = "rg_basic_arithmetic"
+    forms = ("fractions", "syntax_tree", "sympy", "integer_division", "steps")
+    by_steps = "steps"
+    pattern = (
+        r"(?:Calculate|Put your final answer after '='[^:]*:|What is the (?:value|result) of"
+        r"|What is)\s+([-+*/() \d]+?)(?:\.|\?| =|\n|$)"
+    )
+    scripts: ClassVar = {
+        "fractions": "$imported$result = $exact\nprint($result)",
+        "syntax_tree": """
             import ast
             import operator
             from fractions import Fraction
 
             $text = "$data"
-            operations = {
-                ast.Add: operator.add,
-                ast.Sub: operator.sub,
-                ast.Mult: operator.mul,
-                ast.Div: operator.truediv,
-            }
-
-
-            def evaluate(node):
-                if isinstance(node, ast.BinOp):
-                    return operations[type(node.op)](evaluate(node.left), evaluate(node.right))
-                if isinstance(node, ast.UnaryOp):
-                    return -evaluate(node.operand)
-                return Fraction(node.value)
-
-
+            $walk
             print(evaluate(ast.parse($text, mode="eval").body))
-            """
-
-
-class BasicArithmetic(Calculation):
-    """Evaluates an expression of whole numbers."""
-
-    task = "rg_basic_arithmetic"
-    forms = ("exact_fractions", "syntax_tree", "sympy", "integer_division")
-    scripts: ClassVar = {
-        "exact_fractions": """
-            from fractions import Fraction
-
-            $result = $exact
-            print($result)
             """,
-        "syntax_tree": _WALK,
         "sympy": """
             from sympy import sympify
 
             $text = "$data"
             print(sympify($text))
             """,
-        "integer_division": """
-            $result = $divided
-            print($result)
-            """,
+        "integer_division": "print($whole)",
+        "steps": "$steps\nprint($last)",
     }
     methods: ClassVar = {
-        "exact_fractions": "Fractions keep divisions exact.",
+        "fractions": "$fraction_words",
         "syntax_tree": "I walk over the syntax tree with exact fractions.",
         "sympy": "sympy evaluates it exactly.",
-        "integer_division": "With // in place of / all values stay whole numbers.",
+        "integer_division": "$whole_words",
+        "steps": "I go from the inside out, with one name for each operation.",
     }
-
-    @override
-    def parse(self, question: str) -> str:
-        return _formula(
-            r"(?:Calculate|Put your final answer after '='[^:]*:|What is the (?:value|result) of"
-            r"|What is)\s+([-+*/() \d]+?)(?:\.|\?| =|\n|$)",
-            question,
-        )
 
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {**super().values(data, rng), "divided": data.replace("/", "//")}
+        divides, rounds = "/" in data, _rounds(data)
+        tidy = write_tidily(data.replace("/", "//") if rounds else data)
+        whole = tidy if rounds else tidy.replace("/", "//")
+        exact = ast.unparse(_Fractions().visit(parse_formula(tidy)))
+        lines: list[str] = []
+        last = name_steps(parse_formula(whole), whole, lines)
+        fractions = divides and not rounds
+        return {
+            "data": tidy,
+            "whole": whole,
+            "exact": exact,
+            "imported": "from fractions import Fraction\n\n" if fractions else "",
+            "walk": write_walk(tidy, "Fraction(node.value)"),
+            "steps": "\n".join(lines),
+            "last": last,
+            "fraction_words": "A Fraction keeps a quotient exact."
+            if fractions
+            else "Python's integers are exact, however large.",
+            "whole_words": "With // in place of / all values stay integers."
+            if fractions
+            else "One line of Python does it.",
+        }
+
+    @override
+    def openings(self, data: str) -> Sequence[str]:
+        count = len(re.findall(r"\d+", data))
+        order = ""
+        if "(" in data:
+            order = ", and brackets come first"
+        elif re.search(r"[*/]", data) and re.search(r"\d [-+] ", data):
+            order = "; products and quotients come before sums"
+        rest = " A division leaves a rest, and an integer is asked, so // rounds down."
+        rest *= _rounds(data)
+        return (
+            f"The expression has {count} numbers{order}.{rest}",
+            f"I have to evaluate {write_tidily(data)}; Python follows the same precedence.{rest}",
+            f"The integer value of {write_tidily(data)} is asked.{rest}",
+        )
+
+    @override
+    def in_words(self, data: str, rng: random.Random) -> tuple[str, str] | None:
+        numbers = re.findall(r"\d+", data)
+        if len(numbers) > 5 or max(map(len, numbers)) > 2 or _rounds(data):
+            return None
+        parts: list[str] = []
+        value = _evaluate(parse_formula(data), lambda line, _: parts.append(line))
+        if not parts or any(len(part) > 24 for part in parts):
+            return None
+        opening = rng.choice(("Step by step:", "By the order of operations:", "I work it out:"))
+        last = parse_formula(data)
+        negated = f" With the sign in front it is {value}." * isinstance(last, ast.UnaryOp)
+        return f"{opening} {'; '.join(parts)}.{negated}", str(value)
+
+    @override
+    def wrong_answer(self, data: str, answer: str, rng: random.Random) -> str:
+        value = int(answer)
+        return str(rng.choice([each for each in (-value, value + 10, value - 2) if each != value]))
+
+
+def _rounds(data: str) -> bool:
+    """Return True if a quotient is no integer."""
+    values: list[Fraction] = []
+    try:
+        _evaluate(parse_formula(data), lambda _, value: values.append(value))
+    except ZeroDivisionError as error:
+        raise UnreadableQuestionError(data) from error
+    return any(value.denominator != 1 for value in values)
 
 
 class ChainSum(Calculation):
@@ -126,8 +164,14 @@ class ChainSum(Calculation):
 
     task = "rg_chain_sum"
     forms = ("sum_of_signed", "running_total", "parse_text", "two_sums")
+    pattern = r"arithmetic problem: ([-+ \d]+) ="
+    names: ClassVar = {
+        "result": ("result", "value", "total"),
+        "text": ("expression", "text", "chain", "problem"),
+        "terms": ("terms", "numbers", "signed"),
+    }
     scripts: ClassVar = {
-        "sum_of_signed": "$text = [$signed]\nprint(sum($text))",
+        "sum_of_signed": "$terms = [$signed]\nprint(sum($terms))",
         "running_total": """
             $result = 0
             for term in ($signed):
@@ -138,13 +182,13 @@ class ChainSum(Calculation):
             import re
 
             $text = "$data"
-            terms = re.findall(r"[+-]?\\d+", $text.replace(" ", ""))
-            print(sum(map(int, terms)))
+            $terms = re.findall(r"[+-]?\\d+", $text.replace(" ", ""))
+            print(sum(map(int, $terms)))
             """,
         "two_sums": """
-            terms = [$signed]
-            gained = sum(t for t in terms if t > 0)
-            lost = sum(-t for t in terms if t < 0)
+            $terms = [$signed]
+            gained = sum(t for t in $terms if t > 0)
+            lost = sum(-t for t in $terms if t < 0)
             print(gained - lost)
             """,
     }
@@ -152,16 +196,23 @@ class ChainSum(Calculation):
         "sum_of_signed": "A difference adds a negative term, so it is one sum.",
         "running_total": "I keep a running total from left to right.",
         "parse_text": "I read the signed terms from the text and add them.",
-        "two_sums": "I add what is added and what is subtracted apart, then take the difference.",
+        "two_sums": "What is added and what is subtracted I sum apart, then take the difference.",
     }
     exploring = (
-        ("I look at the running totals first.", "The intermediate totals show any slip."),
-        "from itertools import accumulate\n\nprint(*list(accumulate([$signed]))[:-1])",
+        (
+            "First I sum what is added and what is subtracted, each apart.",
+            "The plus terms and the minus terms first, to see the size of the result.",
+        ),
+        """
+        $terms = [$signed]
+        print("added", sum(t for t in $terms if t > 0))
+        print("subtracted", sum(-t for t in $terms if t < 0))
+        """,
     )
 
     @override
-    def parse(self, question: str) -> str:
-        return _formula(r"arithmetic problem: ([-+ \d]+) =", question)
+    def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
+        return {"data": data, "signed": ", ".join(map(str, _terms(data)))}
 
     @override
     def openings(self, data: str) -> Sequence[str]:
@@ -169,24 +220,38 @@ class ChainSum(Calculation):
         return (
             f"{len(terms)} terms are added and subtracted, starting from {terms[0]}.",
             f"The chain is {data}.",
-            f"A sum of {len(terms)} terms up to {max(terms, key=int)} is asked.",
+            f"There are {len(terms)} terms of up to {max(map(len, terms))} digits.",
         )
 
     @override
     def in_words(self, data: str, rng: random.Random) -> tuple[str, str] | None:
-        terms = [int(each) for each in re.findall(r"[-+]?\d+", data.replace(" ", ""))]
+        terms = _terms(data)
         if len(terms) > 6:
             return None
+        gained = [term for term in terms if term > 0]
+        lost = [-term for term in terms if term < 0]
+        if len(gained) > 1 and len(lost) > 1 and rng.random() < 0.5:
+            plus, minus = (" + ".join(map(str, part)) for part in (gained, lost))
+            words = (
+                f"Added are {plus} = {sum(gained)}, subtracted are {minus} = {sum(lost)}. "
+                f"The difference is {sum(gained)} - {sum(lost)} = {sum(terms)}."
+            )
+            return words, str(sum(terms))
         total, parts = terms[0], list[str]()
         for term in terms[1:]:
             sign = "-" if term < 0 else "+"
             parts.append(f"{total} {sign} {abs(term)} = {total + term}")
             total += term
-        return f"From left to right: {'; '.join(parts)}.", str(total)
+        opening = rng.choice(("From left to right:", "Term by term:", "In order:"))
+        return f"{opening} {'; '.join(parts)}.", str(total)
 
     @override
     def wrong_answer(self, data: str, answer: str, rng: random.Random) -> str:
         return str(int(answer) + rng.choice((-100, -10, 10, 100)))
+
+
+def _terms(data: str) -> list[int]:
+    return [int(each) for each in re.findall(r"[-+]?\d+", data.replace(" ", ""))]
 
 
 class DecimalArithmetic(Calculation):
@@ -194,6 +259,7 @@ class DecimalArithmetic(Calculation):
 
     task = "rg_decimal_arithmetic"
     forms = ("decimals", "exact_fractions", "sympy", "syntax_tree")
+    pattern = r"reply with the final value\.\n([-+*/()\d. ]+) = \?"
     scripts: ClassVar = {
         "decimals": """
             from decimal import ROUND_HALF_UP, Decimal, getcontext
@@ -210,38 +276,41 @@ class DecimalArithmetic(Calculation):
             $result = $quoted
             context = Context(prec=12, rounding=ROUND_HALF_UP)
             rounded = context.divide(Decimal($result.numerator), Decimal($result.denominator))
-            print(f"{rounded:f}")
+            print(f"{rounded.normalize():f}")
             """,
         "sympy": """
             from sympy import N, sympify
 
             $result = sympify("$data", rational=True)
-            print(f"{float(N($result, 12)):.9f}".rstrip("0").rstrip("."))
+            print(str(N($result, 12)).rstrip("0").rstrip("."))
             """,
-        "syntax_tree": _WALK.replace(
-            'print(evaluate(ast.parse($text, mode="eval").body))',
-            '$result = evaluate(ast.parse($text, mode="eval").body)\n            '
-            'print(f"{float($result):.9f}".rstrip("0").rstrip("."))',
-        ).replace("Fraction(node.value)", "Fraction(str(node.value))"),
+        "syntax_tree": """
+            import ast
+            import operator
+            from decimal import ROUND_HALF_UP, Decimal, getcontext
+
+            getcontext().prec = 12
+            getcontext().rounding = ROUND_HALF_UP
+            $text = "$data"
+            $walk
+            print(f"{evaluate(ast.parse($text, mode='eval').body):f}")
+            """,
     }
     methods: ClassVar = {
         "decimals": "Decimals with 12 digits and half-up rounding do what is asked.",
         "exact_fractions": "I compute with exact fractions and round once, at the end.",
         "sympy": "sympy takes the decimals as rationals, so nothing is lost before the end.",
-        "syntax_tree": "I walk over the syntax tree with exact fractions.",
+        "syntax_tree": "I walk over the syntax tree with Decimals of 12 digits.",
     }
 
     @override
-    def parse(self, question: str) -> str:
-        return _formula(r"reply with the final value\.\n([-+*/()\d. ]+) = \?", question)
-
-    @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {
-            "data": data,
-            "decimal": re.sub(r"([\d.]+)", r'Decimal("\1")', data),
-            "quoted": re.sub(r"([\d.]+)", r'Fraction("\1")', data),
-        }
+        decimal, quoted = (
+            write_tidily(re.sub(r"([\d.]+)", rf'{kind}("\1")', data)).replace("'", '"')
+            for kind in ("Decimal", "Fraction")
+        )
+        walk = write_walk(data, "Decimal(str(node.value))")
+        return {"data": data, "decimal": decimal, "quoted": quoted, "walk": walk}
 
     @override
     def openings(self, data: str) -> Sequence[str]:
@@ -252,158 +321,9 @@ class DecimalArithmetic(Calculation):
             f"The value of {data} is asked.",
         )
 
-
-class BitwiseArithmetic(Calculation):
-    """Evaluates an expression of hexadecimal numbers."""
-
-    task = "rg_bitwise_arithmetic"
-    forms = ("direct", "steps_by_tree", "powers_of_two", "stepwise")
-    scripts: ClassVar = {
-        "direct": "$result = $data\nprint(hex($result))",
-        "steps_by_tree": """
-            import ast
-            import operator
-
-            $text = "$data"
-            operations = {
-                ast.Add: operator.add,
-                ast.Sub: operator.sub,
-                ast.Mult: operator.mul,
-                ast.LShift: operator.lshift,
-                ast.RShift: operator.rshift,
-                ast.BitAnd: operator.and_,
-                ast.BitOr: operator.or_,
-                ast.BitXor: operator.xor,
-            }
-
-
-            def evaluate(node):
-                if isinstance(node, ast.BinOp):
-                    return operations[type(node.op)](evaluate(node.left), evaluate(node.right))
-                return node.value
-
-
-            print(hex(evaluate(ast.parse($text, mode="eval").body)))
-            """,
-        "powers_of_two": """
-            # x << k is x * 2**k, and x >> k is floor(x / 2**k)
-            $result = $powers
-            print(f"{$result:#x}")
-            """,
-        "stepwise": "$steps\nprint(hex($last))",
-    }
-    methods: ClassVar = {
-        "direct": "Python's integers have any depth and a sign, and hex keeps the minus.",
-        "steps_by_tree": "I evaluate the syntax tree with the operators on integers.",
-        "powers_of_two": "Shifts are products and floor quotients with powers of two.",
-        "stepwise": "I compute the parentheses from the inside out, one name for each.",
-    }
-    slip = (
-        ("I evaluate the expression and print it.",),
-        "$result = $data\nprint($result)",
-    )
-
     @override
-    def parse(self, question: str) -> str:
-        return _formula(r"final hexidecimal value\.\n([-+*<>&|^~() 0-9a-fA-Fx]+)", question)
-
-    @override
-    def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        lines: list[str] = []
-        last = _stepwise(_tree(data), data, lines)
-        powers = re.sub(r"<< (0x\w+)", r"* 2**\1", data)
-        powers = re.sub(r">> (0x\w+)", r"// 2**\1", powers)
-        return {"data": data, "steps": "\n".join(lines), "last": last, "powers": powers}
-
-    @override
-    def openings(self, data: str) -> Sequence[str]:
-        count = len(re.findall(r"0x\w+", data))
-        return (
-            f"The {count} numbers are hexadecimal, and the result has to be as well.",
-            f"I evaluate an expression of {count} hexadecimal numbers without any limit of width.",
-            "Signed integers of any size are just what Python has.",
-        )
+    def wrong_answer(self, data: str, answer: str, rng: random.Random) -> str:
+        return f"{float(answer) + rng.choice((-1, -0.1, 0.1, 1)):.2f}"
 
 
-def _stepwise(node: ast.expr, text: str, lines: list[str]) -> str:
-    if not isinstance(node, ast.BinOp):
-        return ast.get_source_segment(text, node) or ast.unparse(node)
-    left = _stepwise(node.left, text, lines)
-    right = _stepwise(node.right, text, lines)
-    sign = ast.unparse(ast.BinOp(ast.Name("a"), node.op, ast.Name("b")))[2:-2]
-    lines.append(f"s{len(lines) + 1} = {left} {sign} {right}")
-    return f"s{len(lines)}"
-
-
-class CountBits(TemplateTeacher[int]):
-    """Counts the ones of a binary number."""
-
-    task = "rg_count_bits"
-    forms = ("bin_count", "bit_count", "clear_lowest", "halving")
-    names: ClassVar = {"n": ("n", "number", "x"), "ones": ("ones", "count", "bits")}
-    scripts: ClassVar = {
-        "bin_count": '$n = $data\nprint(bin($n).count("1"))',
-        "bit_count": "$n = $data\n$ones = $n.bit_count()\nprint($ones)",
-        "clear_lowest": """
-            $n = $data
-            $ones = 0
-            while $n:
-                $n &= $n - 1  # clears the lowest 1
-                $ones += 1
-            print($ones)
-            """,
-        "halving": """
-            $n = $data
-            $ones = 0
-            while $n:
-                $n, bit = divmod($n, 2)
-                $ones += bit
-            print($ones)
-            """,
-    }
-    methods: ClassVar = {
-        "bin_count": "I count the characters 1 in its binary form.",
-        "bit_count": "Integers have bit_count for this.",
-        "clear_lowest": "n & (n - 1) clears the lowest 1, so I count how often that works.",
-        "halving": "Repeated halving yields the bits as remainders.",
-    }
-    exploring = (
-        ("First the binary form and its length.",),
-        'n = $data\nprint(f"{n:b}", n.bit_length())',
-    )
-
-    @override
-    def parse(self, question: str) -> int:
-        return int(read(r"binary representation of the number (\d+)\?", question)[1])
-
-    @override
-    def values(self, data: int, rng: random.Random) -> Mapping[str, object]:
-        return {"data": data}
-
-    @override
-    def openings(self, data: int) -> Sequence[str]:
-        return (
-            f"The ones in the binary form of {data} are asked.",
-            f"{data} has {data.bit_length()} binary digits, of which I count the ones.",
-            f"How many powers of two make up {data}?",
-        )
-
-    @override
-    def in_words(self, data: int, rng: random.Random) -> tuple[str, str] | None:
-        if data >= 1 << 13:
-            return None
-        powers = [str(1 << k) for k in range(13, -1, -1) if data >> k & 1]
-        return f"{data} = {' + '.join(powers)}, {len(powers)} powers of two.", str(len(powers))
-
-    @override
-    def wrong_answer(self, data: int, answer: str, rng: random.Random) -> str:
-        return str(int(answer) + rng.choice((-1, 1)))
-
-
-TEACHERS: tuple[Teacher[Any], ...] = (
-    BasicArithmetic(),
-    ChainSum(),
-    DecimalArithmetic(),
-    BitwiseArithmetic(),
-    CountBits(),
-)
+TEACHERS: tuple[Teacher[Any], ...] = (BasicArithmetic(), ChainSum(), DecimalArithmetic())

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
+from r1ci_jax.teachers.template_teacher import TextTeacher, join_words
 
 
-class PalindromeGeneration(TemplateTeacher[str]):
+class PalindromeGeneration(TextTeacher):
     """Arranges letters as a palindrome."""
 
     task = "rg_palindrome_generation"
     forms = ("half_of_counts", "pair_up", "outward", "ends_inward")
+    pattern = r"using the following letters: ((?:[a-z], )*[a-z])"
     names: ClassVar = {
         "letters": ("letters", "chars", "given"),
         "half": ("half", "left", "front"),
@@ -70,9 +71,9 @@ class PalindromeGeneration(TemplateTeacher[str]):
             """,
     }
     methods: ClassVar = {
-        "half_of_counts": "Half of each count goes to the front, an odd letter to the middle.",
-        "pair_up": "Sorted, equal letters are neighbors: I take pairs, a single one is the middle.",
-        "outward": "I start with the single letter and put pairs around it.",
+        "half_of_counts": "Half of each count goes to the front$odd_words.",
+        "pair_up": "Sorted, equal letters are neighbors, so pairs come off the end together.",
+        "outward": "I start from the middle and put pairs around it.",
         "ends_inward": "Whenever a letter's partner turns up, both go to mirrored places.",
     }
     checking = (
@@ -89,7 +90,7 @@ class PalindromeGeneration(TemplateTeacher[str]):
     slip = (
         (
             "Half of each letter's count in front, the same mirrored behind.",
-            "I build one half from the pairs and mirror it.",
+            "I build one half of the $count letters and mirror it.",
         ),
         """
         from collections import Counter
@@ -116,14 +117,17 @@ class PalindromeGeneration(TemplateTeacher[str]):
 
     @override
     def parse(self, question: str) -> str:
-        found = read(r"using the following letters: ((?:[a-z], )*[a-z])", question)
-        return found[1].replace(", ", "")
+        return super().parse(question).replace(", ", "")
 
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
         listed = json.dumps(list(data)) if len(data) <= _FEW_LETTERS else ""
         spaced = f'"{" ".join(data)}".split()'
-        return {"data": listed if listed and rng.random() < 0.5 else spaced, "count": len(data)}
+        return {
+            "data": listed if listed and rng.random() < 0.5 else spaced,
+            "count": len(data),
+            "odd_words": ", the odd letter to the middle" if len(data) % 2 else "",
+        }
 
     @override
     def openings(self, data: str) -> Sequence[str]:
@@ -146,28 +150,31 @@ class PalindromeGeneration(TemplateTeacher[str]):
         counts = collections.Counter(data)
         half = "".join(letter * (n // 2) for letter, n in counts.items())
         middle = "".join(letter for letter, n in counts.items() if n % 2)
-        listed = ", ".join(f"{n} of {letter}" for letter, n in counts.items())
-        center = f" {middle} is left for the middle." if middle else ""
+        listed = join_words([f"{n} {letter}" for letter, n in counts.items()])
+        center = f" The single {middle} goes to the middle." if middle else ""
+        opening = rng.choice(("The letters are", "I count them:", "There are"))
         words = (
-            f"The letters are {listed}. One of each pair, in front: {half}.{center} "
-            f"The pairs' other letters follow in reverse: {half[::-1]}."
+            f"{opening} {listed}. One of each pair stands in front: {half}.{center} "
+            f"Their partners follow in reverse: {half[::-1]}."
         )
         return words, half + middle + half[::-1]
 
     @override
     def wrong_answer(self, data: str, answer: str, rng: random.Random) -> str | None:
-        half = answer[: len(answer) // 2]
-        return half + half[::-1] if len(answer) % 2 else answer[1:] + answer[0] * 2
+        at = rng.randrange(len(answer) // 2)
+        guess = answer[:at] + answer[at + 1] + answer[at] + answer[at + 2 :]
+        return None if guess in (answer, guess[::-1]) else guess
 
 
 _FEW_LETTERS = 16
 
 
-class PalindromePartitioning(TemplateTeacher[str]):
+class PalindromePartitioning(TextTeacher):
     """Lists all partitions of a string into palindromes."""
 
     task = "rg_palindrome_partitioning"
     forms = ("recursion", "prefixes", "cut_masks", "backtracking")
+    pattern = r"Partition the following string into palindromes: ([a-z]+)"
     names: ClassVar = {
         "text": ("text", "s", "string"),
         "out": ("partitions", "result", "found"),
@@ -257,7 +264,7 @@ class PalindromePartitioning(TemplateTeacher[str]):
         ),
         """
         $text = "$data"
-        $out = $answer
+        $out = $literal
         valid = all("".join(p) == $text and all(w == w[::-1] for w in p) for p in $out)
         ways = [1]
         for end in range(1, len($text) + 1):
@@ -297,24 +304,22 @@ class PalindromePartitioning(TemplateTeacher[str]):
     )
 
     @override
-    def parse(self, question: str) -> str:
-        return read(r"Partition the following string into palindromes: ([a-z]+)", question)[1]
-
-    @override
-    def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {"data": data}
-
-    @override
     def openings(self, data: str) -> Sequence[str]:
         return (
             f'All ways to cut "{data}" into palindromes are asked.',
             f'"{data}" has {len(data)} letters, so there are {len(data) - 1} places for a cut.',
-            f"Single letters are palindromes, so the {len(data)}-letter string has at least one.",
+            f"Cut into its {len(data)} letters, the string has one partition at least.",
         )
 
     @override
-    def answer_values(self, data: str, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
+    def first_attempt(self, data: str, rng: random.Random) -> Step | None:
+        longer = (data[i:j] for j in range(len(data) + 1) for i in range(j - 1))
+        ambiguous = any(piece == piece[::-1] for piece in longer)
+        return super().first_attempt(data, rng) if ambiguous else None
+
+    @override
+    def small_case(self, data: str, rng: random.Random) -> Step | None:
+        return super().small_case(data, rng) if len(data) > 1 else None
 
     @override
     def wrong_answer(self, data: str, answer: str, rng: random.Random) -> str | None:

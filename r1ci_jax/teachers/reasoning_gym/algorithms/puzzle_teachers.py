@@ -1,4 +1,4 @@
-"""Teachers of searches: A::B programs, swaps, cryptarithms, graph coloring and water jugs."""
+"""Teachers of puzzles: A::B programs, alternating strings and the coloring of graphs."""
 
 import ast
 import dataclasses
@@ -7,15 +7,22 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
-from r1ci_jax.teachers.teacher import Teacher
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import (
+    TemplateTeacher,
+    TextTeacher,
+    count_noun,
+    read,
+    wrap_items,
+)
 
 
-class TokenSystem(TemplateTeacher[str]):
+class TokenSystem(TextTeacher):
     """Computes an A::B program."""
 
     task = "rg_ab"
     forms = ("rewrite_list", "stack", "replace_text", "separate")
+    pattern = r"consider the following program:\n\n([AB# ]+)\n\nReturn"
     names: ClassVar = {"tokens": ("tokens", "program", "state")}
     scripts: ClassVar = {
         "rewrite_list": """
@@ -88,11 +95,14 @@ class TokenSystem(TemplateTeacher[str]):
         "separate": "I sweep over the tokens, rewriting facing pairs, until nothing moves.",
     }
     exploring = (
-        ("First I see where two tokens face each other.",),
+        (
+            "First I see where two tokens face each other.",
+            "Which of the $pairs neighboring pairs can be rewritten at the start?",
+        ),
         """
         $tokens = "$data".split()
-        facing = [(a, b) for a, b in zip($tokens, $tokens[1:]) if a[-1] == "#" == b[0]]
-        print(len(facing), *facing)
+        facing = [f"{a} {b}" for a, b in zip($tokens, $tokens[1:]) if a[-1] == "#" == b[0]]
+        print(len(facing), "facing pairs:", ", ".join(facing))
         """,
     )
     slip = (
@@ -112,12 +122,13 @@ class TokenSystem(TemplateTeacher[str]):
     )
 
     @override
-    def parse(self, question: str) -> str:
-        return read(r"consider the following program:\n\n([AB# ]+)\n\nReturn", question)[1].strip()
+    def first_attempt(self, data: str, rng: random.Random) -> Step | None:
+        once = _sweep(data.split())
+        return super().first_attempt(data, rng) if _sweep(once) != once else None
 
     @override
     def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {"data": data}
+        return {"data": data, "pairs": len(data.split()) - 1}
 
     @override
     def openings(self, data: str) -> Sequence[str]:
@@ -125,15 +136,28 @@ class TokenSystem(TemplateTeacher[str]):
         return (
             f"Of {count} tokens, like ones that face each other vanish and unlike ones swap.",
             f"I run {count} tokens through the four rules until no two face each other.",
-            f"The program starts with {data[:5]} and has {count} tokens.",
+            f"Each of the {count} tokens faces left or right; only facing neighbors react.",
         )
 
 
-class BinaryAlternation(TemplateTeacher[str]):
+def _sweep(tokens: Sequence[str]) -> list[str]:
+    """Return the tokens after one pass over the pairs."""
+    after: list[str] = []
+    for token in tokens:
+        if after and after[-1][-1] == "#" == token[0]:
+            other = after.pop()
+            after += [token, other] if other[0] != token[1] else []
+        else:
+            after.append(token)
+    return after
+
+
+class BinaryAlternation(TextTeacher):
     """Counts the swaps that make a binary string alternate."""
 
     task = "rg_binary_alternation"
     forms = ("mismatches", "even_places", "xor", "both_targets")
+    pattern = r"the following binary string alternating: ([01]+)"
     names: ClassVar = {"s": ("s", "bits", "text"), "swaps": ("swaps", "costs", "options")}
     scripts: ClassVar = {
         "mismatches": """
@@ -142,14 +166,11 @@ class BinaryAlternation(TemplateTeacher[str]):
             if abs(zeros - ones) > 1:
                 print(-1)
             else:
-                $swaps = []
-                for first, needed in (("0", zeros >= ones), ("1", ones >= zeros)):
-                    if needed:
-                        other = "1" if first == "0" else "0"
-                        target = [first if i % 2 == 0 else other for i in range(len($s))]
-                        # every swap repairs two places
-                        $swaps.append(sum(a != b for a, b in zip($s, target)) // 2)
-                print(min($swaps))
+                start = "1" if ones > zeros else "0"
+                wrong = sum((c == start) != (i % 2 == 0) for i, c in enumerate($s))
+                # With equal counts either may begin; every swap repairs two places.
+                $swaps = min(wrong, len($s) - wrong) if zeros == ones else wrong
+                print($swaps // 2)
             """,
         "even_places": """
             $s = "$data"
@@ -193,7 +214,10 @@ class BinaryAlternation(TemplateTeacher[str]):
         "both_targets": "For each target with equal counts, swaps are the zeros where a 1 belongs.",
     }
     slip = (
-        ("I count the mismatches with 0101... and 1010... and halve the smaller number.",),
+        (
+            "I count the mismatches with 0101... and 1010... and halve the smaller number.",
+            "Two patterns are possible; half the mismatches with the nearer one are the swaps.",
+        ),
         """
         $s = "$data"
         a = sum(c != "01"[i % 2] for i, c in enumerate($s))
@@ -201,17 +225,23 @@ class BinaryAlternation(TemplateTeacher[str]):
         """,
     )
     exploring = (
-        ("First the counts of both characters decide if it is possible.",),
-        '$s = "$data"\nprint("zeros", $s.count("0"), "ones", $s.count("1"), "length", len($s))',
+        (
+            "The counts of both characters decide if it is possible, so I look at them first.",
+            "First the zeros and ones at even and at odd places.",
+        ),
+        """
+        $s = "$data"
+        for start in (0, 1):
+            part = $s[start::2]
+            print("places from", start, "zeros", part.count("0"), "ones", part.count("1"))
+        """,
     )
 
     @override
-    def parse(self, question: str) -> str:
-        return read(r"the following binary string alternating: ([01]+)", question)[1]
-
-    @override
-    def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {"data": data}
+    def first_attempt(self, data: str, rng: random.Random) -> Step | None:
+        wrong = sum(char != "01"[i % 2] for i, char in enumerate(data))
+        nearer, right = min(wrong, len(data) - wrong) // 2, _swaps(data)
+        return super().first_attempt(data, rng) if nearer != right else None
 
     @override
     def openings(self, data: str) -> Sequence[str]:
@@ -224,17 +254,45 @@ class BinaryAlternation(TemplateTeacher[str]):
     @override
     def in_words(self, data: str, rng: random.Random) -> tuple[str, str] | None:
         zeros, ones = data.count("0"), data.count("1")
-        if abs(zeros - ones) <= 1:
+        swaps, counts = _swaps(data), f"{count_noun(zeros, 'zero')} and {count_noun(ones, 'one')}"
+        if swaps < 0:
+            words = (
+                f"There are {counts}. In an alternating string the counts differ by at most 1, and "
+                "swaps do not change them, so it is impossible."
+            )
+            return words, "-1"
+        if len(data) > _SHORT:
             return None
-        words = (
-            f"There are {zeros} zeros and {ones} ones. Alternating ones differ "
-            "by at most 1, and swaps do not change counts, so it is impossible."
-        )
-        return words, "-1"
+        places = f"Every other character from the first on reads {data[::2]}"
+        at_even = {"0": data[::2].count("0"), "1": data[::2].count("1")}
+        if zeros == ones:
+            words = (
+                f"There are {counts}. {places}: "
+                f"{count_noun(at_even['1'], 'one')} and {count_noun(at_even['0'], 'zero')}. "
+                f"All of these must become equal, each by a swap with the places between: the "
+                f"smaller number, {swaps}, is enough."
+            )
+        else:
+            more, less = ("0", "1") if zeros > ones else ("1", "0")
+            words = (
+                f"There are {counts}, so it has to begin with {more}. {places}: {at_even[less]} of "
+                f"them are {less}, and each is swapped with a {more} from the places between."
+            )
+        return words, str(swaps)
 
     @override
     def wrong_answer(self, data: str, answer: str, rng: random.Random) -> str:
         return str(int(answer) + 1) if answer != "-1" else str(len(data) // 4)
+
+
+_SHORT = 30
+
+
+def _swaps(text: str) -> int:
+    """Return the fewest swaps, or -1."""
+    surplus = text.count("1") - text.count("0")
+    ones, zeros = text[::2].count("1"), text[::2].count("0")
+    return {0: min(ones, zeros), 1: zeros, -1: ones}.get(surplus, -1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -260,8 +318,8 @@ class GraphColor(TemplateTeacher[Graph]):
             import json
 
             $edges = $links
-            palette = $palette
-            near = {v: set() for v in range($n)}
+            n, palette = $n, $palette
+            near = {v: set() for v in range(n)}
             for a, b in $edges:
                 near[a].add(b)
                 near[b].add(a)
@@ -269,7 +327,7 @@ class GraphColor(TemplateTeacher[Graph]):
 
 
             def solve(v):
-                if v == $n:
+                if v == n:
                     return True
                 for c in palette:
                     if all($color.get(u) != c for u in near[v]):
@@ -315,19 +373,20 @@ class GraphColor(TemplateTeacher[Graph]):
             import json
 
             $edges = $links
-            degree = [sum(v in edge for edge in $edges) for v in range($n)]
-            order = sorted(range($n), key=lambda v: -degree[v])
+            n, palette = $n, $palette
+            degree = [sum(v in edge for edge in $edges) for v in range(n)]
+            order = sorted(range(n), key=lambda v: -degree[v])
             stack = [{}]
             while stack:
                 $color = stack.pop()
-                if len($color) == $n:
+                if len($color) == n:
                     break
                 v = order[len($color)]
                 used = {$color.get(b if a == v else a) for a, b in $edges if v in (a, b)}
-                for c in reversed($palette):
+                for c in reversed(palette):
                     if c not in used:
                         stack.append({**$color, v: c})
-            print(json.dumps({str(v): $color[v] for v in range($n)}))
+            print(json.dumps({str(v): $color[v] for v in range(n)}))
             """,
     }
     methods: ClassVar = {
@@ -344,18 +403,25 @@ class GraphColor(TemplateTeacher[Graph]):
         import json
 
         $edges = $links
-        $color = json.loads('$answer')
+        $color = json.loads('$literal')
         complete = set($color) == {str(v) for v in range($n)}
         allowed = set($color.values()) <= $allowed
         print(complete and allowed and all($color[str(a)] != $color[str(b)] for a, b in $edges))
         """,
     )
     slip = (
-        ("I alternate two colors along the vertices.", "Even vertices get one color, odd another."),
+        (
+            "All start with one color; I go through the edges and repair each that joins equals.",
+            "One pass over the edges: wherever both ends agree, the second gets another color.",
+        ),
         """
         import json
 
-        $color = {v: $palette[v % 2] for v in range($n)}
+        $edges = $links
+        $color = dict.fromkeys(range($n), $first)
+        for a, b in $edges:
+            if $color[a] == $color[b]:
+                $color[b] = next(c for c in $palette if c != $color[a])
         print(json.dumps($color))
         """,
     )
@@ -373,10 +439,20 @@ class GraphColor(TemplateTeacher[Graph]):
     def values(self, data: Graph, rng: random.Random) -> Mapping[str, object]:
         return {
             "n": len(data.vertices),
-            "links": list(data.edges),
+            "links": wrap_items([str(edge) for edge in data.edges], "[", "]"),
             "palette": list(data.colors),
+            "first": data.colors[0],
             "allowed": set(data.colors),
         }
+
+    @override
+    def first_attempt(self, data: Graph, rng: random.Random) -> Step | None:
+        color = dict.fromkeys(data.vertices, data.colors[0])
+        for a, b in data.edges:
+            if color[a] == color[b]:
+                color[b] = next((c for c in data.colors if c != color[a]), color[a])
+        clash = any(color[a] == color[b] for a, b in data.edges)
+        return super().first_attempt(data, rng) if clash and len(data.colors) > 1 else None
 
     @override
     def openings(self, data: Graph) -> Sequence[str]:
@@ -386,10 +462,6 @@ class GraphColor(TemplateTeacher[Graph]):
             f"The ends of each of the {edges} edges need different colors out of {colors}.",
             f"This is a coloring of a graph with {n} vertices by {colors} colors.",
         )
-
-    @override
-    def answer_values(self, data: Graph, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
     @override
     def wrong_answer(self, data: Graph, answer: str, rng: random.Random) -> str | None:

@@ -7,8 +7,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
-from r1ci_jax.teachers.teacher import Teacher
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read, script, sentence
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import TemplateTeacher, TextTeacher, read, script
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class RansomNote(TemplateTeacher[Note]):
     exploring = (
         (
             "First I look at the letters which the note needs most.",
-            "Letters that the note needs more than once decide; I list need and supply.",
+            "I begin with need and supply of the most frequent letters of the note.",
         ),
         """
         from collections import Counter
@@ -124,6 +124,12 @@ class RansomNote(TemplateTeacher[Note]):
         )
 
     @override
+    def first_attempt(self, data: Note, rng: random.Random) -> Step | None:
+        missing = collections.Counter(data.note) - collections.Counter(data.magazine)
+        subset = set(data.note) <= set(data.magazine)
+        return super().first_attempt(data, rng) if missing and subset else None
+
+    @override
     def in_words(self, data: Note, rng: random.Random) -> tuple[str, str] | None:
         if len(data.note) > 10 or len(data.magazine) > 26:
             return None
@@ -139,12 +145,13 @@ class RansomNote(TemplateTeacher[Note]):
         return "False" if answer == "True" else "True"
 
 
-class SpellBackward(TemplateTeacher[str]):
+class SpellBackward(TextTeacher):
     """Spells a word backward."""
 
     task = "rg_spell_backward"
     forms = ("slice", "reversed", "loop", "indices")
-    names: ClassVar = {"word": ("word", "w", "text"), "out": ("result", "backward", "out")}
+    pattern = r"Spell this word backward \(example: sun -> nus\): (\w+)"
+    names: ClassVar = {"word": ("word", "given", "text"), "out": ("result", "backward", "out")}
     scripts: ClassVar = {
         "slice": '$word = "$data"\nprint($word[::-1])',
         "reversed": '$word = "$data"\n$out = "".join(reversed($word))\nprint($out)',
@@ -187,20 +194,12 @@ class SpellBackward(TemplateTeacher[str]):
     )
 
     @override
-    def parse(self, question: str) -> str:
-        return read(r"Spell this word backward \(example: sun -> nus\): (\w+)", question)[1]
-
-    @override
-    def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        return {"data": data}
-
-    @override
     def openings(self, data: str) -> Sequence[str]:
         return (
             f'"{data}" has {len(data)} letters, and their order is to be turned round.',
             f'I reverse the {len(data)} letters of "{data}" and keep their case.',
             f'The last letter of "{data}", "{data[-1]}", comes first.',
-            f'The word is "{data}".',
+            f'"{data}" is to be read from its end.',
         )
 
     @override
@@ -300,8 +299,8 @@ class WordSequenceReversal(TemplateTeacher[tuple[str, ...]]):
     def in_words(self, data: tuple[str, ...], rng: random.Random) -> tuple[str, str] | None:
         if len(data) > 8:
             return None
-        given = ", ".join(f"{i} {word}" for i, word in enumerate(data, 1))
-        turned = ", ".join(f"{i} {data[i - 1]}" for i in range(len(data), 0, -1))
+        given = ", ".join(f"{i}. {word}" for i, word in enumerate(data, 1))
+        turned = ", ".join(f"{i}. {data[i - 1]}" for i in range(len(data), 0, -1))
         opening = rng.choice(("I number the words:", "With numbers the list is"))
         return f"{opening} {given}. Counted down it is {turned}.", ", ".join(reversed(data))
 
@@ -325,7 +324,7 @@ class NumberSorting(TemplateTeacher[Numbers]):
         "sorted_floats": """
             $numbers = $data
             $out = sorted($numbers$reverse)
-            print([f"{x:g}" for x in $out])
+            print(list(map(str, $out)))
             """,
         "decimals": """
             from decimal import Decimal
@@ -350,7 +349,7 @@ class NumberSorting(TemplateTeacher[Numbers]):
             while $numbers:
                 x = $extreme($numbers)
                 $numbers.remove(x)
-                $out.append(f"{x:g}")
+                $out.append(str(x))
             print($out)
             """,
         "heap": """
@@ -375,7 +374,7 @@ class NumberSorting(TemplateTeacher[Numbers]):
         ),
         """
         given = $data
-        $out = [float(x) for x in $answer]
+        $out = [float(x) for x in $literal]
         in_order = all(a $not_after b for a, b in zip($out, $out[1:]))
         print(in_order and sorted($out) == sorted(given))
         """,
@@ -416,35 +415,49 @@ class NumberSorting(TemplateTeacher[Numbers]):
         first = "largest" if data.falling else "smallest"
         return (
             f"The {count} numbers have to stand in {order} order, the {first} first.",
-            f"{order.capitalize()} order of {count} numbers is asked, compared by value.",
+            f"{count} numbers are to be put in {order} order by value.",
             f"I sort {count} numbers, {data.numbers[0]} and those after it, in {order} order.",
         )
-
-    @override
-    def answer_values(self, data: Numbers, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
 
     @override
     def in_words(self, data: Numbers, rng: random.Random) -> tuple[str, str] | None:
         if len(data.numbers) > 6:
             return None
-        rising = sorted(data.numbers, key=float)
-        below = [each for each in rising if each.startswith("-")]
-        above = [each for each in rising if not each.startswith("-")]
+        ordered = sorted(data.numbers, key=float, reverse=data.falling)
+        negative = [each for each in ordered if each.startswith("-")]
+        others = [each for each in ordered if not each.startswith("-")]
+        opening = rng.choice(self.openings(data))
+        if not negative or not others:
+            group = "All are negative" if negative else "None is negative"
+            return f"{opening} {group}, so they are {', '.join(ordered)}.", str(ordered)
+        below, above = f"the negative ones ({', '.join(negative)})", f"({', '.join(others)})"
         if data.falling:
-            below, above = below[::-1], above[::-1]
-        negative = f"The negative ones in order are {', '.join(below)}." if below else ""
-        positive = f"The others in order are {', '.join(above)}." if above else ""
-        order = above + below if data.falling else below + above
-        parts = (positive, negative) if data.falling else (negative, positive)
-        return sentence(self.openings(data)[0], *parts), str(order)
+            words = f"First come those without a minus sign {above}, then {below}."
+        else:
+            words = f"First come {below}, then the others {above}."
+        return f"{opening} {words}", str(ordered)
+
+    @override
+    def check(self, data: Numbers, answer: str, rng: random.Random) -> Step | None:
+        few = len(data.numbers) <= _FEW_NUMBERS
+        return super().check(data, answer, rng) if few else None
+
+    @override
+    def first_attempt(self, data: Numbers, rng: random.Random) -> Step | None:
+        by_text = sorted(data.numbers, reverse=data.falling)
+        wrong = by_text != sorted(data.numbers, key=float, reverse=data.falling)
+        few = len(data.numbers) <= _FEW_NUMBERS
+        return super().first_attempt(data, rng) if wrong and few else None
 
     @override
     def wrong_answer(self, data: Numbers, answer: str, rng: random.Random) -> str | None:
         by_text = sorted(data.numbers, reverse=data.falling)
         right = sorted(data.numbers, key=float, reverse=data.falling)
-        return None if by_text == right else str(by_text)
+        few = len(data.numbers) <= _FEW_NUMBERS
+        return str(by_text) if by_text != right and few else None
 
+
+_FEW_NUMBERS = 20
 
 TEACHERS: tuple[Teacher[Any], ...] = (
     RansomNote(),

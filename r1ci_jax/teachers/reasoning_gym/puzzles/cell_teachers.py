@@ -5,14 +5,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
-from r1ci_jax.teachers.teacher import Teacher
+from r1ci_jax.teachers.teacher import Step, Teacher
 from r1ci_jax.teachers.template_teacher import Matrix, TemplateTeacher, read, read_matrix
 
 Sums = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def _rows(text: str) -> list[list[int]]:
-    return [list(map(int, line.split())) for line in text.strip().splitlines()]
+def _lists(matrix: Matrix) -> list[list[int]]:
+    return [list(row) for row in matrix]
 
 
 class Kakurasu(TemplateTeacher[Sums]):
@@ -132,7 +132,11 @@ class Kakurasu(TemplateTeacher[Sums]):
         "brute_rows": "Each column is a set of row numbers with its sum; I add columns in turn.",
     }
     checking = (
-        ("I recompute the weighted sums of all rows and columns.",),
+        (
+            "I recompute the weighted sums of all rows and columns.",
+            "The grid must have row sums $r and column sums $c.",
+            "With the weights 1 to $m each row and column has to give its sum.",
+        ),
         """
         grid = $answer
         $across, $down = $r, $c
@@ -142,7 +146,11 @@ class Kakurasu(TemplateTeacher[Sums]):
         """,
     )
     exploring = (
-        ("First I count how many patterns each row admits by its own sum.",),
+        (
+            "First I count how many patterns each row admits by its own sum.",
+            "A row sum leaves few of the patterns; I list how many.",
+            "How far do the row sums $r alone narrow the rows?",
+        ),
         """
         from itertools import product
 
@@ -166,21 +174,22 @@ class Kakurasu(TemplateTeacher[Sums]):
 
     @override
     def answer_values(self, data: Sums, answer: str) -> Mapping[str, object]:
-        return {"answer": _rows(answer)}
+        return {"answer": _lists(read_matrix(answer))}
 
     @override
     def openings(self, data: Sums) -> Sequence[str]:
         size = f"{len(data[0])} x {len(data[1])}"
         return (
-            f"In the {size} grid a 1 weighs its column number in its row's sum and its row number "
-            "in its column's.",
-            f"Row sums {list(data[0])} and column sums {list(data[1])} fix the {size} cells.",
-            f"The {size} cells are 0 or 1; the first row must weigh {data[0][0]}.",
+            f"In the {size} grid a 1 counts its column number for its row and its row number for "
+            "its column.",
+            f"The row sums {list(data[0])} and column sums {list(data[1])} fix the {size} cells.",
+            f"The {size} cells are 0 or 1, and the weights of the first row must add up to "
+            f"{data[0][0]}.",
         )
 
     @override
     def wrong_answer(self, data: Sums, answer: str, rng: random.Random) -> str:
-        rows = _rows(answer)
+        rows = _lists(read_matrix(answer))
         row = rng.choice(rows)
         place = rng.randrange(len(row))
         row[place] = 1 - row[place]
@@ -279,7 +288,11 @@ class MiniSudoku(TemplateTeacher[Matrix]):
         "candidates": "I fill the cell with the fewest candidates first, with a recursion.",
     }
     checking = (
-        ("Rows, columns and blocks must each hold 1 to 4, and the clues must stand.",),
+        (
+            "Rows, columns and blocks must each hold 1 to 4, and the clues must stand.",
+            "I compare the grid with the $clues clues and test all 12 lines and blocks.",
+            "Four rows, four columns and four blocks have to be permutations of 1 to 4.",
+        ),
         """
         clues = $given
         grid = $answer
@@ -290,7 +303,11 @@ class MiniSudoku(TemplateTeacher[Matrix]):
         """,
     )
     exploring = (
-        ("First the candidates of each empty cell, row by row.",),
+        (
+            "First the candidates of each empty cell, row by row.",
+            "I list what fits into each of the $open empty cells.",
+            "Cells with one candidate can be filled at once, so I look for those.",
+        ),
         """
         g = $given
         for r in range(4):
@@ -302,7 +319,11 @@ class MiniSudoku(TemplateTeacher[Matrix]):
         """,
     )
     slip = (
-        ("I fill each row with the digits it lacks, in increasing order.",),
+        (
+            "I fill each row with the digits it lacks, in increasing order.",
+            "Each row needs 1 to 4, so its zeros get the missing digits.",
+            "The $open empty cells take what their rows lack.",
+        ),
         """
         $table = $given
         for line in $table:
@@ -318,11 +339,15 @@ class MiniSudoku(TemplateTeacher[Matrix]):
 
     @override
     def values(self, data: Matrix, rng: random.Random) -> Mapping[str, object]:
-        return {"given": [list(row) for row in data]}
+        return {
+            "given": _lists(data),
+            "open": sum(row.count(0) for row in data),
+            "clues": 16 - sum(row.count(0) for row in data),
+        }
 
     @override
     def answer_values(self, data: Matrix, answer: str) -> Mapping[str, object]:
-        return {"answer": _rows(answer)}
+        return {"answer": _lists(read_matrix(answer))}
 
     @override
     def openings(self, data: Matrix) -> Sequence[str]:
@@ -335,11 +360,38 @@ class MiniSudoku(TemplateTeacher[Matrix]):
         )
 
     @override
-    def wrong_answer(self, data: Matrix, answer: str, rng: random.Random) -> str:
-        rows = answer.splitlines()
-        a, b = rng.sample(range(len(rows)), 2)
-        rows[a], rows[b] = rows[b], rows[a]
-        return "\n".join(rows)
+    def first_attempt(self, data: Matrix, rng: random.Random) -> Step | None:
+        filled = _filled_by_row(data)
+        lines = [*filled, *zip(*filled, strict=True)]
+        lines += [filled[a][b : b + 2] + filled[a + 1][b : b + 2] for a in (0, 2) for b in (0, 2)]
+        right = all(len(set(line)) == 4 for line in lines)
+        return None if right else super().first_attempt(data, rng)
+
+    @override
+    def wrong_answer(self, data: Matrix, answer: str, rng: random.Random) -> str | None:
+        """Exchange two digits of a row that were not given."""
+        rows = _lists(read_matrix(answer))
+        pairs = [
+            (r, a, b)
+            for r, row in enumerate(data)
+            for a in range(4)
+            for b in range(a)
+            if row[a] == row[b] == 0
+        ]
+        if not pairs:
+            return None
+        r, a, b = rng.choice(pairs)
+        rows[r][a], rows[r][b] = rows[r][b], rows[r][a]
+        return "\n".join(" ".join(map(str, row)) for row in rows)
+
+
+def _filled_by_row(grid: Matrix) -> Matrix:
+    """Put the digits that a row lacks into its gaps, in increasing order."""
+    rows = []
+    for row in grid:
+        missing = iter(sorted({1, 2, 3, 4} - set(row)))
+        rows.append(tuple(digit or next(missing) for digit in row))
+    return tuple(rows)
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (Kakurasu(), MiniSudoku())

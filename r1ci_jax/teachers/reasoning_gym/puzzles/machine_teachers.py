@@ -1,147 +1,13 @@
-"""Teachers of machines: a tiny language, buttons of a lock, pushed boxes."""
+"""Teachers of machines: the buttons of a lock, pushed boxes."""
 
 import random
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
-from r1ci_jax.teachers.teacher import Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
-
-
-class Brainfuck(TemplateTeacher[str]):
-    """Runs a program of the language with eight signs."""
-
-    task = "rg_bf"
-    forms = ("interpreter", "compiled", "recursion")
-    names: ClassVar = {
-        "code": ("code", "program", "source"),
-        "tape": ("tape", "cells", "memory"),
-        "p": ("p", "head", "pointer"),
-    }
-    scripts: ClassVar = {
-        "interpreter": """
-        $code = $given
-        match, stack = {}, []
-        for i, ch in enumerate($code):
-            if ch == "[":
-                stack.append(i)
-            elif ch == "]":
-                match[i] = stack.pop()
-                match[match[i]] = i
-        $tape, $p, i, out = [0] * 1000, 0, 0, ""
-        while i < len($code):
-            ch = $code[i]
-            if ch in "<>":
-                $p += 1 if ch == ">" else -1
-            elif ch in "+-":
-                $tape[$p] = ($tape[$p] + (1 if ch == "+" else -1)) % 256
-            elif ch == ".":
-                out += chr($tape[$p])
-            elif (ch == "[") == ($tape[$p] == 0):
-                i = match[i]
-            i += 1
-        print(out)
-        """,
-        "compiled": """
-        $code = $given
-        python = {
-            ">": "$p += 1",
-            "<": "$p -= 1",
-            "+": "$tape[$p] = ($tape[$p] + 1) % 256",
-            "-": "$tape[$p] = ($tape[$p] - 1) % 256",
-            ".": "print(chr($tape[$p]), end='')",
-        }
-        lines, depth = ["$tape, $p = [0] * 1000, 0"], 0
-        for ch in $code:
-            if ch == "]":
-                depth -= 1
-            elif ch == "[":
-                lines.append(" " * depth + "while $tape[$p]:")
-                depth += 1
-                lines.append(" " * depth + "pass")
-            else:
-                lines.append(" " * depth + python[ch])
-        exec("\\n".join(lines))
-        """,
-        "recursion": """
-        from collections import defaultdict
-
-        $code = $given
-        $tape, $p = defaultdict(int), 0
-
-        def parse(signs):
-            block = []
-            for ch in signs:
-                if ch == "]":
-                    break
-                block.append(parse(signs) if ch == "[" else ch)
-            return block
-
-        def run(block):
-            global $p
-            for item in block:
-                if isinstance(item, list):
-                    while $tape[$p]:
-                        run(item)
-                elif item in "<>":
-                    $p += {"<": -1, ">": 1}[item]
-                elif item == ".":
-                    print(chr($tape[$p]), end="")
-                else:
-                    $tape[$p] = ($tape[$p] + {"+": 1, "-": -1}[item]) % 256
-
-        run(parse(iter($code)))
-        """,
-    }
-    methods: ClassVar = {
-        "interpreter": "An interpreter with a table of matching brackets runs it sign by sign.",
-        "compiled": "I translate each sign into a line of Python and run the result.",
-        "recursion": "The brackets become nested lists, and a recursion runs those.",
-    }
-    slip = (
-        ("I only follow the signs + - . and the moves, without the loops.",),
-        """
-        $tape, $p = [0] * 1000, 0
-        for ch in $given:
-            $p += {">": 1, "<": -1}.get(ch, 0)
-            $tape[$p] += {"+": 1, "-": -1}.get(ch, 0)
-            if ch == ".":
-                print(chr($tape[$p] % 256), end="")
-        """,
-    )
-
-    @override
-    def parse(self, question: str) -> str:
-        return read(r"\n\n([-+<>\[\].,]+)\n\n", question)[1]
-
-    @override
-    def values(self, data: str, rng: random.Random) -> Mapping[str, object]:
-        # No three "<" stand together: they would open an answer.
-        runs = re.findall(r"<{1,2}|[^<]+", data)
-        lines = [""]
-        for run in runs:
-            if len(lines[-1]) > 60:
-                lines.append("")
-            lines[-1] += (" " if run[0] == "<" == lines[-1][-1:] else "") + run
-        if len(lines) == 1 and " " not in lines[0]:
-            return {"given": f'"{data}"'}
-        body = "\n".join(lines)
-        return {"given": f'"".join("""\n{body}\n""".split())'}
-
-    @override
-    def openings(self, data: str) -> Sequence[str]:
-        loops, outputs = data.count("["), data.count(".")
-        return (
-            f"The program has {len(data)} signs with {loops} loops and {outputs} outputs.",
-            f"{loops} loops and {outputs} points for output are to be followed exactly.",
-            f"Cells hold bytes and start at 0; {len(data)} signs are to be run.",
-        )
-
-    @override
-    def answer(self, data: str, printed: str) -> str:
-        return printed.rstrip("\n")
-
+from r1ci_jax.teachers.reasoning_gym.row_blocks import split_block
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import TemplateTeacher, count_noun, read
 
 Button = tuple[str, str, int, str]
 Lock = tuple[int, str, int, tuple[Button, ...]]
@@ -211,7 +77,7 @@ class QuantumLock(TemplateTeacher[Lock]):
             if $value == $goal:
                 break
             for name, (needs, effect) in $buttons.items():
-                if needs in (None, "any", $light):
+                if needs in ("any", $light):
                     new = (effect($value), "red" if $light == "green" else "green")
                     if new not in parent:
                         parent[new] = (state, name)
@@ -229,7 +95,11 @@ class QuantumLock(TemplateTeacher[Lock]):
         "parents": "Each new state (number, light) remembers its parent and its button.",
     }
     checking = (
-        ("I press the buttons one by one and compare the number with $goal.",),
+        (
+            "I press the buttons one by one and compare the number with $goal.",
+            "Starting from $start, I follow the buttons and the light; the end must be $goal.",
+            "The sequence must be allowed at every step and end at $goal.",
+        ),
         """
         $buttons = {
         $table
@@ -244,7 +114,11 @@ class QuantumLock(TemplateTeacher[Lock]):
         """,
     )
     slip = (
-        ("I search for the target with all buttons, whatever the light shows.",),
+        (
+            "I search for $goal with all buttons, whatever the light shows.",
+            "The shortest way from $start to $goal over the numbers is a breadth-first search.",
+            "I try the effects of the buttons on $start until the number is $goal.",
+        ),
         """
         $buttons = {
         $table
@@ -290,6 +164,49 @@ class QuantumLock(TemplateTeacher[Lock]):
             f"The state is the number and the light, at first ({data[0]}, {data[1]}).",
         )
 
+    @override
+    def first_attempt(self, data: Lock, rng: random.Random) -> Step | None:
+        wrong = _in_the_dark(data) and not _is_allowed(data, _in_the_dark(data))
+        return super().first_attempt(data, rng) if wrong else None
+
+
+def _press(button: Button, number: int) -> int:
+    _, how, operand, _ = button
+    return {"Add": number + operand, "Subtract": number - operand}.get(how, number * operand)
+
+
+def _in_the_dark(lock: Lock) -> tuple[Button, ...]:
+    """Return the shortest sequence that reaches the target if the light did not matter."""
+    start, _, goal, buttons = lock
+    queue: list[tuple[int, tuple[Button, ...]]] = [(start, ())]
+    seen = {start}
+    for number, path in queue:
+        if number == goal:
+            return path
+        for button in buttons:
+            after = _press(button, number)
+            if after not in seen and abs(after) < 10000:
+                seen.add(after)
+                queue.append((after, (*path, button)))
+    return ()
+
+
+def _is_allowed(lock: Lock, path: Sequence[Button]) -> bool:
+    lights = ("red", "green") if lock[1] == "red" else ("green", "red")
+    return all(when in ("any", lights[i % 2]) for i, (*_, when) in enumerate(path))
+
+
+_READ_LEVEL = """
+        $rows = $given
+        cells = {(r, c): ch for r, row in enumerate($rows) for c, ch in enumerate(row)}
+        walls = {cell for cell, ch in cells.items() if ch == "+"}
+        goals = {cell for cell, ch in cells.items() if ch in "X%$$"}
+        $boxes = frozenset(cell for cell, ch in cells.items() if ch in "@$$")
+        $man = next(cell for cell, ch in cells.items() if ch in "*%")
+        steps = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}
+"""
+"""The level as sets of cells, which every script begins with."""
+
 
 class Sokoban(TemplateTeacher[tuple[str, ...]]):
     """Finds moves that push all boxes onto goals."""
@@ -304,15 +221,9 @@ class Sokoban(TemplateTeacher[tuple[str, ...]]):
     scripts: ClassVar = {
         "breadth_first": """
         from collections import deque
-
-        $rows = $given
-        cells = {(r, c): ch for r, row in enumerate($rows) for c, ch in enumerate(row)}
-        walls = {cell for cell, ch in cells.items() if ch == "+"}
-        goals = {cell for cell, ch in cells.items() if ch in "X%$$"}
-        $boxes = frozenset(cell for cell, ch in cells.items() if ch in "@$$")
-        $man = next(cell for cell, ch in cells.items() if ch in "*%")
-        $steps
-        seen, queue = {($man, $boxes)}, deque([($man, $boxes, "")])
+        """
+        + _READ_LEVEL
+        + """        seen, queue = {($man, $boxes)}, deque([($man, $boxes, "")])
         while queue:
             $man, $boxes, path = queue.popleft()
             if $boxes <= goals:
@@ -332,15 +243,9 @@ class Sokoban(TemplateTeacher[tuple[str, ...]]):
         "best_first": """
         import heapq
         from itertools import count
-
-        $rows = $given
-        cells = {(r, c): ch for r, row in enumerate($rows) for c, ch in enumerate(row)}
-        walls = {cell for cell, ch in cells.items() if ch == "+"}
-        goals = {cell for cell, ch in cells.items() if ch in "X%$$"}
-        $boxes = frozenset(cell for cell, ch in cells.items() if ch in "@$$")
-        $man = next(cell for cell, ch in cells.items() if ch in "*%")
-        $steps
-        tick = count()
+        """
+        + _READ_LEVEL
+        + """        tick = count()
 
         def missing(places):
             return sum(min(abs(r - x) + abs(c - y) for x, y in goals) for r, c in places)
@@ -361,15 +266,8 @@ class Sokoban(TemplateTeacher[tuple[str, ...]]):
                     cost = len(path) + 1 + 2 * missing(after)
                     heapq.heappush(heap, (cost, next(tick), to, after, path + name))
         """,
-        "parents": """
-        $rows = $given
-        cells = {(r, c): ch for r, row in enumerate($rows) for c, ch in enumerate(row)}
-        walls = {cell for cell, ch in cells.items() if ch == "+"}
-        goals = {cell for cell, ch in cells.items() if ch in "X%$$"}
-        $boxes = frozenset(cell for cell, ch in cells.items() if ch in "@$$")
-        $man = next(cell for cell, ch in cells.items() if ch in "*%")
-        $steps
-        start = ($man, $boxes)
+        "parents": _READ_LEVEL
+        + """        start = ($man, $boxes)
         came, queue = {start: None}, [start]
         for state in queue:
             $man, $boxes = state
@@ -398,17 +296,14 @@ class Sokoban(TemplateTeacher[tuple[str, ...]]):
         "parents": "I search level by level and read the moves back from each state's parent.",
     }
     checking = (
-        ("I replay the moves and look whether each box ends on a goal.",),
-        """
-        $rows = $given
-        cells = {(r, c): ch for r, row in enumerate($rows) for c, ch in enumerate(row)}
-        walls = {cell for cell, ch in cells.items() if ch == "+"}
-        goals = {cell for cell, ch in cells.items() if ch in "X%$$"}
-        $boxes = frozenset(cell for cell, ch in cells.items() if ch in "@$$")
-        $man = next(cell for cell, ch in cells.items() if ch in "*%")
-        $steps
-        legal = True
-        for name in "$answer":
+        (
+            "I replay the moves and look whether each box ends on a goal.",
+            "Every step must be legal, and at the end all boxes stand on goals.",
+            "Walking the sequence from the start shows whether it solves the level.",
+        ),
+        _READ_LEVEL
+        + """        legal = True
+        for name in $answer:
             a, b = steps[name]
             $man = ($man[0] + a, $man[1] + b)
             if $man in $boxes:
@@ -430,24 +325,22 @@ class Sokoban(TemplateTeacher[tuple[str, ...]]):
 
     @override
     def values(self, data: tuple[str, ...], rng: random.Random) -> Mapping[str, object]:
-        return {
-            "given": '"""\n' + "\n".join(data) + '\n""".split()',
-            "steps": 'steps = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}',
-        }
-
-    @override
-    def answer_values(self, data: tuple[str, ...], answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
+        return {"given": split_block(data)}
 
     @override
     def openings(self, data: tuple[str, ...]) -> Sequence[str]:
         text = "".join(data)
         boxes, goals = text.count("@") + text.count("$"), sum(map(text.count, "X%$"))
         return (
-            f"There are {boxes} boxes for {goals} goals on {len(data)} rows of {len(data[0])}.",
-            f"{text.count('@')} of {boxes} boxes are not yet on a goal.",
+            f"There are {_boxes(boxes)} for {count_noun(goals, 'goal')} in "
+            f"{len(data)} rows of {len(data[0])} cells.",
+            f"Boxes without a goal: {text.count('@')} of {boxes}.",
             f"The {len(data)} x {len(data[0])} level has few states (player, set of boxes).",
         )
 
 
-TEACHERS: tuple[Teacher[Any], ...] = (Brainfuck(), QuantumLock(), Sokoban())
+def _boxes(count: int) -> str:
+    return f"{count} box" if count == 1 else f"{count} boxes"
+
+
+TEACHERS: tuple[Teacher[Any], ...] = (QuantumLock(), Sokoban())

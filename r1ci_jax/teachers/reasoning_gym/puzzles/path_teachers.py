@@ -1,25 +1,42 @@
-"""Teachers of searches: paths in grids, connected cells, sequences of buttons, pushed boxes."""
+"""Teachers of grids: paths through them and connected cells."""
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
+from r1ci_jax.teachers.reasoning_gym.row_blocks import read_rows, split_block
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import TemplateTeacher, count_noun, read
 
 Rows = tuple[str, ...]
 
 
-def _rows_literal(rows: Sequence[str]) -> str:
-    body = "\n".join(rows)
-    return f'"""\n{body}\n""".split()'
+Cell = tuple[int, int]
+
+_STEPS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+"""In the order in which the scripts try them."""
 
 
-def _equal_rows(text: str) -> Rows:
-    rows = tuple("".join(line.split()) for line in text.strip().splitlines())
-    if len({len(row) for row in rows}) != 1:
-        raise UnreadableQuestionError(text[:200])
-    return rows
+def _near(cell: Cell) -> list[Cell]:
+    return [(cell[0] + a, cell[1] + b) for a, b in _STEPS.values()]
+
+
+def _find(rows: Rows, sign: str) -> Cell:
+    return next((r, row.index(sign)) for r, row in enumerate(rows) if sign in row)
+
+
+def _distance(rows: Rows, start: str, goal: str, wall: str) -> int | None:
+    """Return the fewest steps between two cells, or None."""
+    free = {(r, c) for r, row in enumerate(rows) for c, ch in enumerate(row) if ch != wall}
+    ring, steps = {_find(rows, start)}, 0
+    while ring:
+        if _find(rows, goal) in ring:
+            return steps
+        free -= ring
+        ring = {near for cell in ring for near in _near(cell)} & free
+        steps += 1
+    return None
 
 
 class Maze(TemplateTeacher[tuple[Rows, str, str, str]]):
@@ -106,12 +123,16 @@ class Maze(TemplateTeacher[tuple[Rows, str, str, str]]):
         "dijkstra": "A heap of (steps, cell) visits cells in order of their distance.",
     }
     slip = (
-        ("I count rows and columns, the first cell too, between '$s' and '$g'.",),
+        (
+            "I add the differences of rows and columns between '$s' and '$g'.",
+            "From '$s' to '$g' it takes as many steps as rows and columns lie between them.",
+            "The steps are the distance of '$s' and '$g' down plus the distance across.",
+        ),
         """
         $maze = $given
         where = {ch: (r, c) for r, row in enumerate($maze) for c, ch in enumerate(row)}
         (a, b), (c, d) = where["$s"], where["$g"]
-        print(abs(a - c) + abs(b - d) + 1)
+        print(abs(a - c) + abs(b - d))
         """,
     )
 
@@ -122,28 +143,39 @@ class Maze(TemplateTeacher[tuple[Rows, str, str, str]]):
         shown = found[1] + found[2] + signs[1] + signs[2]
         if set(shown) & set("\"'\\$`<>"):  # These do not fit into a literal.
             table = str.maketrans(shown, "SG#.")
-            return _equal_rows(found[3].translate(table)), "S", "G", "#"
-        return _equal_rows(found[3]), found[1], found[2], signs[1]
+            return read_rows(found[3].translate(table)), "S", "G", "#"
+        return read_rows(found[3]), found[1], found[2], signs[1]
 
     @override
     def values(self, data: tuple[Rows, str, str, str], rng: random.Random) -> Mapping[str, object]:
         rows, start, goal, wall = data
-        return {"given": _rows_literal(rows), "s": start, "g": goal, "wall": wall}
+        note = "  # S start, G goal, # wall" if (start, goal, wall) == ("S", "G", "#") else ""
+        return {"given": split_block(rows) + note, "s": start, "g": goal, "wall": wall}
 
     @override
     def openings(self, data: tuple[Rows, str, str, str]) -> Sequence[str]:
         rows, start, goal, wall = data
         size = f"{len(rows)} x {len(rows[0])}"
         if (start, goal, wall) == ("S", "G", "#"):
-            return (f"I write the {size} maze with S, G and # for start, goal and wall.",)
+            return (
+                f"I write the {size} maze with S, G and # for start, goal and wall.",
+                f"In the {size} maze S is the start, G the goal and # a wall; the signs of the "
+                "question would be confusing in a script.",
+                f"With S for the start, G for the goal and # for walls, the {size} maze is easy "
+                "to read.",
+            )
         return (
             f"The maze is {size}, and I need the fewest steps from '{start}' to '{goal}'.",
             f"Walls are '{wall}'; all other cells of the {size} maze are free.",
             f"From '{start}' one moves up, down, left or right to '{goal}', never onto '{wall}'.",
         )
 
-
-_MOVES = """{"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}"""
+    @override
+    def first_attempt(self, data: tuple[Rows, str, str, str], rng: random.Random) -> Step | None:
+        rows, start, goal, wall = data
+        (a, b), (c, d) = _find(rows, start), _find(rows, goal)
+        right = _distance(rows, start, goal, wall) == abs(a - c) + abs(b - d)
+        return None if right else super().first_attempt(data, rng)
 
 
 class ShortestPath(TemplateTeacher[Rows]):
@@ -184,23 +216,23 @@ class ShortestPath(TemplateTeacher[Rows]):
         $moves = $table
         cells = {(r, c): ch for r, row in enumerate($grid) for c, ch in enumerate(row)}
         place = {ch: cell for cell, ch in cells.items()}
-        left = {place["#"]: 0}
+        remaining = {place["#"]: 0}
         queue = [place["#"]]
         for r, c in queue:
             for a, b in $moves.values():
                 cell = (r + a, c + b)
-                if cells.get(cell, "X") != "X" and cell not in left:
-                    left[cell] = left[r, c] + 1
+                if cells.get(cell, "X") != "X" and cell not in remaining:
+                    remaining[cell] = remaining[r, c] + 1
                     queue.append(cell)
         r, c = place["*"]
         path = []
-        while left.get((r, c)):
+        while remaining.get((r, c)):
             for name, (a, b) in $moves.items():
-                if left.get((r + a, c + b)) == left[r, c] - 1:
+                if remaining.get((r + a, c + b)) == remaining[r, c] - 1:
                     path.append(name)
                     r, c = r + a, c + b
                     break
-        print(" ".join(path) if (r, c) in left else "infeasible")
+        print(" ".join(path) if (r, c) in remaining else "infeasible")
         """,
         "dijkstra": """
         import heapq
@@ -232,7 +264,11 @@ class ShortestPath(TemplateTeacher[Rows]):
         "dijkstra": "A heap ordered by length takes out the shortest path to # first.",
     }
     slip = (
-        ("I search in depth and keep the first path that arrives at #.",),
+        (
+            "I search in depth and keep the first path that arrives at #.",
+            "From * I walk on as long as there is an open cell, and turn back at dead ends.",
+            "A stack of paths leads to #; the first one found is printed.",
+        ),
         """
         $grid = $given
         $moves = $table
@@ -244,6 +280,7 @@ class ShortestPath(TemplateTeacher[Rows]):
             seen.add((r, c))
             if cells[r, c] == "#":
                 answer = " ".join(path)
+                break
             for name, (a, b) in $moves.items():
                 cell = (r + a, c + b)
                 if cells.get(cell, "X") != "X" and cell not in seen:
@@ -252,10 +289,14 @@ class ShortestPath(TemplateTeacher[Rows]):
         """,
     )
     checking = (
-        ("I walk the path: it may not leave the grid or touch an X, and must end at #.",),
+        (
+            "I walk the path: it may not leave the grid or touch an X, and must end at #.",
+            "Following the directions from *, every cell must be open and the last one #.",
+            "The directions must lead through open cells from * to #.",
+        ),
         """
         $grid = $given
-        path = "$answer".split()
+        path = $answer.split()
         $moves = $table
         cells = {(r, c): ch for r, row in enumerate($grid) for c, ch in enumerate(row)}
         r, c = next(cell for cell, ch in cells.items() if ch == "*")
@@ -269,15 +310,14 @@ class ShortestPath(TemplateTeacher[Rows]):
 
     @override
     def parse(self, question: str) -> Rows:
-        return _equal_rows(read(r"in the following grid:\s+([OX*#\s]+)$", question)[1])
+        return read_rows(read(r"in the following grid:\s+([OX*#\s]+)$", question)[1])
 
     @override
     def values(self, data: Rows, rng: random.Random) -> Mapping[str, object]:
-        return {"given": _rows_literal(data), "table": _MOVES}
-
-    @override
-    def answer_values(self, data: Rows, answer: str) -> Mapping[str, object]:
-        return {"answer": answer}
+        return {
+            "given": split_block(data),
+            "table": json.dumps(_STEPS).replace("[", "(").replace("]", ")"),
+        }
 
     @override
     def check(self, data: Rows, answer: str, rng: random.Random) -> Step | None:
@@ -288,9 +328,28 @@ class ShortestPath(TemplateTeacher[Rows]):
         blocked = sum(row.count("X") for row in data)
         return (
             f"The {len(data)} x {len(data[0])} grid has {blocked} blocked cells.",
-            f"From * to # with four directions in {len(data)} rows of {len(data[0])} cells.",
+            f"I look for a shortest way from * to # in {len(data)} rows of {len(data[0])} cells.",
             f"{blocked} cells of {len(data) * len(data[0])} are closed; each step costs the same.",
         )
+
+    @override
+    def first_attempt(self, data: Rows, rng: random.Random) -> Step | None:
+        shortest = _distance(data, "*", "#", "X")
+        right = shortest is None or _depth_first(data) == shortest
+        return None if right else super().first_attempt(data, rng)
+
+
+def _depth_first(rows: Rows) -> int:
+    """Return the length of the path that a search in depth finds, where there is one."""
+    goal = _find(rows, "#")
+    free = {(r, c) for r, row in enumerate(rows) for c, ch in enumerate(row) if ch != "X"}
+    stack, seen = [(_find(rows, "*"), 0)], set[Cell]()
+    cell, steps = stack[0]
+    while cell != goal:
+        cell, steps = stack.pop()
+        seen.add(cell)
+        stack += [(near, steps + 1) for near in _near(cell) if near in free - seen]
+    return steps
 
 
 class LargestIsland(TemplateTeacher[Rows]):
@@ -371,33 +430,67 @@ class LargestIsland(TemplateTeacher[Rows]):
         "sets": "I read cell by cell and merge the islands that touch it above or to the left.",
     }
     slip = (
-        ("I count all cells with a 1.",),
+        (
+            "Cells with a 1 that touch belong together; I remove one group after the other.",
+            "From any 1 I follow its neighbors in all directions and count them.",
+            "Each island is collected from one of its cells with all that touch it.",
+        ),
         """
         $grid = $given
-        print(sum(row.count("1") for row in $grid))
+        land = {(r, c) for r, row in enumerate($grid) for c, ch in enumerate(row) if ch == "1"}
+        $best = 0
+        while land:
+            island = [land.pop()]
+            for r, c in island:
+                near = {(r + a, c + b) for a in (-1, 0, 1) for b in (-1, 0, 1)} & land
+                land -= near
+                island += near
+            $best = max($best, len(island))
+        print($best)
         """,
     )
 
     @override
     def parse(self, question: str) -> Rows:
-        return _equal_rows(read(r"binary matrix grid:\s+([01 \n]+)\n\s*An island", question)[1])
+        return read_rows(read(r"binary matrix grid:\s+([01 \n]+)\n\s*An island", question)[1])
 
     @override
     def values(self, data: Rows, rng: random.Random) -> Mapping[str, object]:
-        return {"given": _rows_literal(data)}
+        return {"given": split_block(data)}
 
     @override
     def openings(self, data: Rows) -> Sequence[str]:
         land = sum(row.count("1") for row in data)
         return (
-            f"The {len(data)} x {len(data[0])} grid has {land} land cells.",
-            f"{land} cells are land, and those that share an edge belong together.",
+            f"The {len(data)} x {len(data[0])} grid has {count_noun(land, 'land cell')}.",
+            f"{count_noun(land, 'cell')} of {len(data) * len(data[0])} are land, and those that "
+            "share an edge belong together.",
             f"I look for the largest connected group of 1s in {len(data)} rows.",
         )
 
     @override
+    def first_attempt(self, data: Rows, rng: random.Random) -> Step | None:
+        wrong = _largest(data, corners=True) != _largest(data, corners=False)
+        return super().first_attempt(data, rng) if wrong else None
+
+    @override
     def wrong_answer(self, data: Rows, answer: str, rng: random.Random) -> str:
         return str(int(answer) + rng.choice((1, 2)))
+
+
+def _largest(rows: Rows, *, corners: bool) -> int:
+    """Return the largest number of connected cells with a 1, by edges or by corners too."""
+    land = {(r, c) for r, row in enumerate(rows) for c, ch in enumerate(row) if ch == "1"}
+    best = 0
+    while land:
+        island = [land.pop()]
+        for r, c in island:
+            steps = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if corners or 0 in (a, b)]
+            near = {(r + a, c + b) for a, b in steps} & land
+            land -= near
+            island += near
+        best = max(best, len(island))
+    return best
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (Maze(), ShortestPath(), LargestIsland())

@@ -1,12 +1,22 @@
 """Teachers of statements that are true or false: liars, and statements about themselves."""
 
+import ast
+import itertools
 import random
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
-from r1ci_jax.teachers.teacher import Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import TemplateTeacher, read
+from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import (
+    TemplateTeacher,
+    count_noun,
+    join_words,
+    list_literal,
+    read,
+    require,
+    wrap_items,
+)
 
 Island = tuple[tuple[str, ...], str, str, tuple[str, ...]]
 """Names, the words for those who tell the truth and who lie, and what each says, as code."""
@@ -27,7 +37,7 @@ class KnightsKnaves(TemplateTeacher[Island]):
         from itertools import product
 
         $people = $who
-        # $honest[name] is True for $good; a == b stands for "if and only if", a <= b for "if".
+        # True stands for $good: "if and only if" is ==, "if a then b" is "not a or b".
         $says = {
         $lambdas
         }
@@ -53,7 +63,7 @@ class KnightsKnaves(TemplateTeacher[Island]):
         n = len($people)
         for bits in range(2**n):
             $unpacked = (bool(bits >> i & 1) for i in range(n))
-            # Each person is of the $good sort exactly when what the person says is true.
+            # A statement is true exactly when its speaker is $one.
             $says = [
         $plain
             ]
@@ -64,24 +74,31 @@ class KnightsKnaves(TemplateTeacher[Island]):
         """,
     }
     methods: ClassVar = {
-        "lambdas": "I test all cases: a statement is true exactly if its speaker is honest.",
+        "lambdas": "I test all cases: a statement is true exactly when its speaker is $one.",
         "evaluated": "Each statement becomes a Python expression, which I evaluate in every case.",
-        "bits": "Each number below 2^n is one assignment; I keep the consistent one.",
+        "bits": "Each number below $cases is one assignment; I keep the consistent one.",
     }
     checking = (
-        ("In the world of the answer, each statement must be as true as its speaker.",),
+        (
+            "With the answer's values, each statement must be as true as its speaker.",
+            "I put the answer into the $people_count statements and compare speaker by speaker.",
+            "Whoever is $one must have said something true, and the others something false.",
+        ),
         """
-        $people = $who
-        answer = "$answer"
-        $honest = {p: f"{p} is a $good" in answer or f"{p} is an $good" in answer for p in $people}
+        # True stands for $good, False for $bad.
+        $honest = $answer
         $says = [
         $texts
         ]
-        print(all(eval(text, {}, $honest) == $honest[p] for p, text in zip($people, $says)))
+        print(all(eval(text, {}, $honest) == $honest[p] for p, text in zip($honest, $says)))
         """,
     )
     slip = (
-        ("I look for a world in which all statements hold.",),
+        (
+            "I look for the case in which all $people_count statements hold.",
+            "All $cases cases are tested for whether the statements are true together.",
+            "The statements become conditions, and I search for values that satisfy them all.",
+        ),
         """
         from itertools import product
 
@@ -105,6 +122,7 @@ class KnightsKnaves(TemplateTeacher[Island]):
         if len(quoted) != len(names):
             raise UnreadableQuestionError(body[2])
         said = tuple(_Logic(a or b, kinds[1]).whole() for a, b in quoted)
+        require(set(re.findall(r"[A-Z]\w*", " ".join(said))) <= set(names), body[2])
         return names, kinds[1], kinds[2], said
 
     @override
@@ -117,9 +135,12 @@ class KnightsKnaves(TemplateTeacher[Island]):
             lambdas.append(f'    "{name}": lambda {honest}: {body},')
         lowered = [re.sub(r"\b[A-Z]\w*\b", lambda m: m[0].lower(), text) for text in said]
         return {
-            "who": list(names),
+            "who": list_literal(names),
             "good": good,
             "bad": bad,
+            "one": _with_article(good),
+            "cases": 2 ** len(names),
+            "people_count": len(names),
             "lambdas": "\n".join(lambdas),
             "texts": "\n".join(f'    "{text}",' for text in said),
             "plain": "\n".join(f"        {text}," for text in lowered),
@@ -129,17 +150,29 @@ class KnightsKnaves(TemplateTeacher[Island]):
 
     @override
     def answer_values(self, data: Island, answer: str) -> Mapping[str, object]:
-        return {"answer": answer.replace("\n", " ")}
+        values = {name: re.search(rf"{name} is an? {data[1]}\b", answer) for name in data[0]}
+        return {"answer": wrap_items([f'"{k}": {bool(v)}' for k, v in values.items()], "{", "}")}
 
     @override
     def openings(self, data: Island) -> Sequence[str]:
         names, good, bad, _ = data
         return (
-            f"{len(names)} people, each {good} or {bad}, give {2 ** len(names)} cases.",
-            f"Who is a {good} says the truth, so {names[0]}'s statement holds exactly if "
-            f"{names[0]} is one.",
-            f"{', '.join(names[:-1])} and {names[-1]} each make a statement.",
+            f"Each of {len(names)} people is {_with_article(good)} or {_with_article(bad)}, which "
+            f"makes {2 ** len(names)} cases.",
+            f"{_with_article(good).capitalize()} tells the truth, so {names[0]}'s statement holds "
+            f"exactly if {names[0]} is one.",
+            f"{join_words(names)} each make a statement.",
         )
+
+    @override
+    def first_attempt(self, data: Island, rng: random.Random) -> Step | None:
+        names, _, _, said = data
+        cases = itertools.product([True, False], repeat=len(names))
+        worlds = [dict(zip(names, values, strict=True)) for values in cases]
+        found = [world for world in worlds if all(_is_true(text, world) for text in said)]
+        # Where all are honest and all they say holds, it is the solution.
+        wrong = found and not (len(found) == 1 and all(found[0].values()))
+        return super().first_attempt(data, rng) if wrong else None
 
     @override
     def answer(self, data: Island, printed: str) -> str:
@@ -152,6 +185,35 @@ class KnightsKnaves(TemplateTeacher[Island]):
         old = data[1] if re.search(rf"{name} is an? {data[1]}\b", answer) else data[2]
         new = data[2] if old == data[1] else data[1]
         return re.sub(rf"({name} is an? ){old}\b", rf"\g<1>{new}", answer)
+
+
+def _with_article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _is_true(expression: str, world: Mapping[str, bool]) -> bool:
+    """Evaluate an expression of names, `not`, `and`, `or` and `==`."""
+
+    def value(node: ast.AST) -> bool:
+        match node:
+            case ast.Name(id=name):
+                return world[name]
+            case ast.UnaryOp(operand=operand):
+                return not value(operand)
+            case ast.BoolOp(op=ast.And(), values=parts):
+                return all(map(value, parts))
+            case ast.BoolOp(values=parts):
+                return any(map(value, parts))
+            case ast.Compare(left=left, comparators=[right]):
+                return value(left) == value(right)
+        raise UnreadableQuestionError(expression)
+
+    return value(ast.parse(expression, mode="eval").body)
+
+
+def _negated(operand: str) -> str:
+    found = re.fullmatch(r"\(not (\w+)\)", operand)
+    return found[1] if found else f"not {operand}"
 
 
 class _Logic:
@@ -190,7 +252,7 @@ class _Logic:
         if self._take(r"if "):
             premise = self._operand()
             self._take(r",? then ")
-            return f"{premise} <= {self._operand()}"
+            return f"{_negated(premise)} or {self._operand()}"
         first = self._operand()
         if self._take(r" if and only if "):
             return f"{first} == {self._operand()}"
@@ -212,8 +274,7 @@ class SelfReference(TemplateTeacher[Limits]):
     names: ClassVar = {
         "s": ("s", "v", "truth", "values", "told", "case"),
         "count": ("count", "solutions", "total", "found", "n", "worlds"),
-        "true": ("true", "yes", "holds", "t"),
-        "false": ("false", "no", "fails", "f"),
+        "true false": ("true false", "yes no", "hold fail", "t f", "right wrong"),
     }
     scripts: ClassVar = {
         "product": """
@@ -270,7 +331,11 @@ class SelfReference(TemplateTeacher[Limits]):
         "bits": "I run through 128 bit patterns and keep those that agree with what is said.",
     }
     exploring = (
-        ("First I list what the statements would be for each number t of true ones.",),
+        (
+            "First I list what the statements would be for each number t of true ones.",
+            "If t statements are true, all seven are determined; I print them for t = 0 to 7.",
+            "A table of the seven statements for each number t of true ones comes first.",
+        ),
         """
         for t in range(8):
             f = 7 - t
@@ -280,9 +345,37 @@ class SelfReference(TemplateTeacher[Limits]):
         """,
     )
     slip = (
-        ("I count the numbers t of true statements that make Statement 1 and 2 true.",),
+        (
+            "Every number of false statements that is not prime counts as composite.",
+            "The number t of true statements decides all seven; composite means not prime.",
+            "For t true statements, 7 - t is composite unless it is prime.",
+        ),
         """
-        print(sum(t >= $a and 7 - t <= $b for t in range(8)))
+        primes = {2, 3, 5, 7}
+        $count = 0
+        for $true in range(8):
+            $false = 7 - $true
+            $s = [$true >= $a, $false <= $b, $true == $c, $false == $d]
+            $s += [$s[2] != $s[3], $true in primes, $false not in primes]
+            $count += sum($s) == $true
+        print($count)
+        """,
+    )
+    loose_slip = (
+        (
+            "Statement 5 holds if Statement 3 or Statement 4 does; I count the t that fit.",
+            "With t true statements, the fifth is an or of the third and the fourth.",
+            'Each number t of true statements is tested, with "or" for Statement 5.',
+        ),
+        """
+        primes, composites = {2, 3, 5, 7}, {4, 6}
+        $count = 0
+        for $true in range(8):
+            $false = 7 - $true
+            $s = [$true >= $a, $false <= $b, $true == $c, $false == $d]
+            $s += [$s[2] or $s[3], $true in primes, $false in composites]
+            $count += sum($s) == $true
+        print($count)
         """,
     )
 
@@ -305,29 +398,51 @@ class SelfReference(TemplateTeacher[Limits]):
         a, b, c, d = data
         return (
             f"The first four statements have the limits {a}, {b}, {c} and {d}.",
-            f"Seven statements speak about their own number of truths, the first of at least {a}.",
+            f"Seven statements speak about how many of them are true, the first of at least {a}.",
             f"Statement 3 wants {c} true ones and Statement 4 wants {d} false ones.",
         )
 
     @override
+    def first_attempt(self, data: Limits, rng: random.Random) -> Step | None:
+        right = len(_agreeing(data))
+        loose = [_agreeing(data, composites=(0, 1, 4, 6)), _agreeing(data, both=True)]
+        slips = zip((self.slip, self.loose_slip), loose, strict=True)
+        wrong = [slip for slip, agreeing in slips if slip and len(agreeing) != right]
+        return self._fill(data, rng.choice(wrong), {}, rng) if wrong else None
+
+    @override
     def in_words(self, data: Limits, rng: random.Random) -> tuple[str, str]:
-        a, b, c, d = data
-        lines, good = [], []
-        for t in range(8):
-            f = 7 - t
-            values = [t >= a, f <= b, t == c, f == d, (t == c) != (f == d), t in (2, 3, 5, 7)]
-            values.append(f in (4, 6))
-            lines.append(f"t = {t} makes {sum(values)} true")
-            good += [t] if sum(values) == t else []
+        good = _agreeing(data)
+        lines = [f"t = {t} makes {_true_ones(data, t)} true" for t in range(8)]
+        found = f"The two agree for t = {join_words(good)}" if good else "The two never agree"
         words = (
             f"The number t of true statements decides them all: {', '.join(lines)}. "
-            f"The two numbers agree {len(good)} times."
+            f"{found}, so there {'is' if len(good) == 1 else 'are'} "
+            f"{count_noun(len(good), 'solution')}."
         )
         return words, str(len(good))
 
     @override
     def wrong_answer(self, data: Limits, answer: str, rng: random.Random) -> str:
         return str(int(answer) + 1)
+
+
+def _true_ones(
+    limits: Limits, t: int, composites: Sequence[int] = (4, 6), *, both: bool = False
+) -> int:
+    """Return how many statements hold if t are true; `both` reads the fifth as a plain or."""
+    a, b, c, d = limits
+    f = 7 - t
+    third, fourth = t == c, f == d
+    fifth = third or fourth if both else third != fourth
+    return sum([t >= a, f <= b, third, fourth, fifth, t in (2, 3, 5, 7), f in composites])
+
+
+def _agreeing(
+    limits: Limits, composites: Sequence[int] = (4, 6), *, both: bool = False
+) -> list[int]:
+    """Return the numbers of true statements that come out again."""
+    return [t for t in range(8) if _true_ones(limits, t, composites, both=both) == t]
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (KnightsKnaves(), SelfReference())

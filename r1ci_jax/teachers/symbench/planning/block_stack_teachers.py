@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, join_words, phrase
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import join_words, literal, pick, read, script, step
 
 Stacks = tuple[str, ...]
 
@@ -134,9 +134,7 @@ class Blocksworld(Teacher[Blocks]):
 
     @override
     def parse(self, question: str) -> Blocks:
-        found = _STATES.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no start and goal")
+        found = read(_STATES, question)
         start, goal = (
             tuple(text.replace("(empty)", "").replace(" ", "") for text in _STACK.findall(part))
             for part in (found[1], found[2])
@@ -144,7 +142,7 @@ class Blocksworld(Teacher[Blocks]):
         return Blocks(start, goal, int(found[3]))
 
     def _fields(self, data: Blocks, rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             start="start initial begin",
             goal="goal target final",
@@ -153,8 +151,8 @@ class Blocksworld(Teacher[Blocks]):
             plan="plan path steps",
         )
         return names | {
-            "first": str(data.start).replace("'", '"'),
-            "last": str(data.goal).replace("'", '"'),
+            "first": literal(data.start),
+            "last": literal(data.goal),
             "limit": data.limit,
             "width": rng.choice((100, 150, 200)),
         }
@@ -165,19 +163,21 @@ class Blocksworld(Teacher[Blocks]):
         if blocks > _MOST_BLOCKS.get(form, blocks):
             form = "best_first" if form == "breadth_first" else "beam"
         in_place = _in_place(data)
-        opening = phrase(
-            rng,
-            f"{blocks} blocks in {len(data.start)} stacks have to be rearranged within "
-            f"{data.limit} moves; only top blocks move.",
-            f"{in_place or 'None'} of the {blocks} blocks stand in their final place, the others "
-            "have to be moved.",
-            f"With {len(data.start)} stacks every state is a tuple of strings, bottom block first.",
+        opening = rng.choice(
+            [
+                f"{blocks} blocks in {len(data.start)} stacks have to be rearranged within "
+                f"{data.limit} moves; only top blocks move.",
+                f"{in_place or 'None'} of the {blocks} blocks stand in their final place, the "
+                "others have to be moved.",
+                f"With {len(data.start)} stacks every state is a tuple of strings, bottom block "
+                "first.",
+            ]
         )
         distance = _DISTANCE if "$distance" in _FORMS[form] else ""
         template = _IMPORTS.get(form, "") + _DATA + distance + _FORMS[form]
         return Step(
             words=f"{opening} {_WORDS[form]}",
-            code=fill(template.rstrip(" "), **self._fields(data, rng)),
+            code=script(template.rstrip(" "), **self._fields(data, rng)),
         )
 
     @override
@@ -196,13 +196,13 @@ class Blocksworld(Teacher[Blocks]):
             (block, int(source), int(target))
             for block, source, target in re.findall(r"Move (.) from ([0-9]+) to ([0-9]+)", answer)
         ]
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 f"I carry out the {len(moves)} moves and compare the stacks with the goal.",
                 "Each move must take a top block, and at the end all stacks must be as wanted.",
-            ),
-            code=fill(code, **self._fields(data, rng) | {"claim": str(moves).replace("'", '"')}),
+            ],
+            script(code, **self._fields(data, rng) | {"claim": literal(moves)}),
         )
 
     @override
@@ -216,13 +216,13 @@ class Blocksworld(Teacher[Blocks]):
                     right += 1
                 print(number, "in place:", stack[:right] or "-", "to move:", stack[right:] or "-")
         """
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 "First I see which blocks are in place already and which must be moved.",
                 f"What has to move at all? I compare the {len(data.start)} stacks with the goal.",
-            ),
-            code=fill(code, **self._fields(data, rng)),
+            ],
+            script(code, **self._fields(data, rng)),
         )
 
     @override
@@ -232,7 +232,7 @@ class Blocksworld(Teacher[Blocks]):
         template = template.replace("{i + 1} to {j + 1}", "{i} to {j}").rstrip(" ")
         return Step(
             words=f"I search for moves that turn the {len(data.start)} stacks into the goal.",
-            code=fill(template, **self._fields(data, rng)),
+            code=script(template, **self._fields(data, rng)),
         )
 
     @override
@@ -248,7 +248,7 @@ class Blocksworld(Teacher[Blocks]):
             shown = ", ".join(stack or "empty" for stack in stacks)
             lines.append(f"{block} goes from {source} to {target} ({shown})")
         shown = join_words([stack or "empty" for stack in data.goal])
-        opening = phrase(rng, "The stacks are to become", "Wanted, from stack 1 on, are")
+        opening = rng.choice(["The stacks are to become", "Wanted, from stack 1 on, are"])
         return (
             f"{opening} {shown}. {'; '.join(lines)}. That is the goal.",
             "\n".join(f"Move {block} from {source} to {target}" for block, source, target in moves),

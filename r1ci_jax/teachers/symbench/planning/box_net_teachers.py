@@ -1,16 +1,18 @@
 """Teacher of boxnet (agents that push colored boxes to targets).
 
-The scripts print a plan in short: one line for a step, with square, color and destination of every
-action. The answer writes it out in the form that the question asks for.
+The scripts print a plan in short: a line is the way of a box, or it lists the actions of a step.
+The answer writes it out in the form of the question.
 """
 
+import ast
+import itertools
 import json
 import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, phrase
 from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.template_teacher import count_noun, list_rows, literal, pick, script, step
 
 Cell = tuple[int, int]
 Places = dict[str, list[Cell]]
@@ -18,101 +20,117 @@ Places = dict[str, list[Cell]]
 _FIELD: Final = re.compile(r"A field of ([0-9]+) x ([0-9]+) squares")
 _LIMIT: Final = re.compile(r"at most ([0-9]+) steps after which")
 _SQUARE: Final = re.compile(r"^square\[([0-9]+)\.5, ([0-9]+)\.5\]: (.+)$", re.MULTILINE)
-_SHORT: Final = re.compile(r"([0-9]+),([0-9]+) ([a-z]+) (?:([0-9]+),([0-9]+)|target)")
 _ACTION: Final = re.compile(
     r"move\(box_([a-z]+), (?:square\[([0-9]+)\.5, ([0-9]+)\.5\]|target_[a-z]+)\)"
 )
 
+_ROUTE: Final = re.compile(r"([a-z]+)((?: (?:to )?\([0-9]+, [0-9]+\))+)")
+_SMALL: Final = 6
+"""The most steps of a field whose plan is checked."""
+_MIDDLE: Final = 8
+"""The most steps of a field that the longer scripts are written for."""
+_SHORTER: Final = {"recursion": "permutations", "rounds": "nearest"}
+
 _DATA: Final = """
         $boxes = $box_places
         $targets = $target_places
-
-        def $gap(a, b):
-            return abs(a[0] - b[0]) + abs(a[1] - b[1])
 """
 _FORMS: Final = {
-    "one_after_another": """
-        from itertools import permutations
+    "permutations": "        from itertools import permutations\n"
+    + _DATA
+    + """
+        def $gap(a, b):
+            return abs(a[0] - b[0]) + abs(a[1] - b[1])
 
-        $boxes = $box_places
-        $targets = $target_places
         for $color, places in $boxes.items():
-            best = min(permutations($targets[$color]), key=lambda order: sum(
-                abs(r - x) + abs(c - y) for (r, c), (x, y) in zip(places, order)))
-            for (r, c), (x, y) in zip(places, best):
-                while (r, c) != (x, y):
-                    start = f"{r},{c} {$color}"
-                    if r != x:
-                        r += 1 if x > r else -1
-                    else:
-                        c += 1 if y > c else -1
-                    print(f"{start} {r},{c}")
-                print(f"{r},{c} {$color} target")
+            best = min(permutations($targets[$color]), key=lambda p: sum(map($gap, places, p)))
+            for box, target in zip(places, best):
+                print($color, box, "to", target)
     """,
-    "rounds": """
-        $boxes = $box_places
-        $targets = $target_places
-        $pairs = []
+    "nearest": _DATA
+    + """
+        def $gap(a, b):
+            return abs(a[0] - b[0]) + abs(a[1] - b[1])
+
         for $color, places in $boxes.items():
             while places:
-                box, target = min(((b, t) for b in places for t in $targets[$color]),
-                                  key=lambda p: abs(p[0][0] - p[1][0]) + abs(p[0][1] - p[1][1]))
+                box, target = min(((a, b) for a in places for b in $targets[$color]),
+                                  key=lambda p: $gap(*p))
+                print($color, box, "to", target)
                 places.remove(box)
                 $targets[$color].remove(target)
-                $pairs.append(($color, box, target))
-
-        while $pairs:
-            actions, later = {}, []
-            for $color, (r, c), (x, y) in $pairs:
-                if (r, c) in actions:  # the agent of this square is busy
-                    later.append(($color, (r, c), (x, y)))
-                    continue
-                end = (r + (x > r) - (x < r), c) if r != x else (r, c + (y > c) - (y < c))
-                goes_on = end != (r, c)
-                shown = f"{end[0]},{end[1]}" if goes_on else "target"
-                actions[r, c] = f"{r},{c} {$color} {shown}"
-                if goes_on:
-                    later.append(($color, end, (x, y)))
-            print("; ".join(actions.values()))
-            $pairs = later
     """,
-    "assignment": "        from itertools import permutations\n"
-    + _DATA
+    "recursion": _DATA
+    + """
+        def $pair(starts, ends):
+            \"\"\"Return the least total distance, and the pairs that have it.\"\"\"
+            if not starts:
+                return 0, []
+            (r, c), *others = starts
+            options = []
+            for k, (x, y) in enumerate(ends):
+                total, pairs = $pair(others, ends[:k] + ends[k + 1 :])
+                options.append((total + abs(r - x) + abs(c - y), [(r, c, x, y), *pairs]))
+            return min(options)
+
+        for $color in $boxes:
+            for r, c, x, y in $pair($boxes[$color], $targets[$color])[1]:
+                $route = [(r, c)]
+                while (r, c) != (x, y):
+                    if c != y:
+                        c += 1 if y > c else -1
+                    else:
+                        r += 1 if x > r else -1
+                    $route.append((r, c))
+                print($color, *$route)
+    """,
+    "rounds": _DATA
     + """
         $pairs = []
         for $color, places in $boxes.items():
-            best = min(permutations($targets[$color], len(places)),
-                       key=lambda order: sum(map($gap, places, order)))
-            $pairs += [($color, b, t) for b, t in zip(places, best)]
+            while places:
+                _, (r, c), (x, y) = min((abs(a - i) + abs(b - j), (a, b), (i, j))
+                                        for a, b in places for i, j in $targets[$color])
+                places.remove((r, c))
+                $targets[$color].remove((x, y))
+                down, right = 1 if x > r else -1, 1 if y > c else -1
+                $route = [(i, c) for i in range(r, x, down)] + [(x, j) for j in range(c, y, right)]
+                $pairs.append(($color, [*$route, (x, y)]))
 
-        steps = {}
-        for $color, (r, c), target in $pairs:
-            time = 0
-            while True:
-                nr, nc = r, c
-                if c != target[1]:
-                    nc += 1 if target[1] > c else -1
-                elif r != target[0]:
-                    nr += 1 if target[0] > r else -1
-                while (r, c) in steps.setdefault(time, {}):
-                    time += 1  # the agent is busy, the box waits
-                done = (r, c) == target
-                steps[time][r, c] = f"{r},{c} {$color} " + ("target" if done else f"{nr},{nc}")
-                if done:
-                    break
-                r, c, time = nr, nc, time + 1
-        for time in sorted(steps):
-            if steps[time]:
-                print("; ".join(steps[time].values()))
+        while $pairs:
+            acting = {}
+            for $color, $route in $pairs:
+                acting.setdefault($route[0], ($color, $route))  # an agent handles one box
+            print([($color, *$route[:2]) for $color, $route in acting.values()])
+            for _, $route in acting.values():
+                $route.pop(0)
+            $pairs = [each for each in $pairs if each[1]]
     """,
 }
 _WORDS: Final = {
-    "one_after_another": "Each color gets the pairing with the least way in all, and the boxes go "
-    "one after the other.",
-    "rounds": "Each box gets the nearest target of its color; then in every step each agent that "
-    "has a box acts.",
-    "assignment": "For every color I choose the pairing with the least way in all and let a box "
-    "wait where its agent is busy.",
+    "permutations": (
+        "For each color I try every pairing of boxes and targets and keep the one with the least "
+        "total distance. The boxes go one after the other, each to the right row first.",
+        "All pairings of a color are compared by total distance. Then the boxes take turns: up or "
+        "down first, then sideways.",
+    ),
+    "nearest": (
+        "The closest box and target of a color are paired, again and again; then one box after "
+        "the other goes to its target, first up or down, then sideways.",
+        "I pair box and target greedily by distance. The boxes take turns, and each goes to the "
+        "right row, then to the right column.",
+    ),
+    "recursion": (
+        "A recursion finds the cheapest pairing of each color; each line is the route of a box, "
+        "and the boxes go one after the other.",
+        "Boxes and targets are paired by a recursion over the boxes of a color. One box is brought "
+        "home after the other, along the printed routes.",
+    ),
+    "rounds": (
+        "Each box takes the nearest free target of its color, and in every step all agents that "
+        "have a box act. A line lists their actions.",
+        "Nearest pairs first, then all boxes move at once; one line for each step.",
+    ),
 }
 
 
@@ -146,129 +164,119 @@ class BoxNet(Teacher[Field]):
         return Field(int(size[1]), int(size[2]), places["box"], places["target"], int(limit[1]))
 
     def _fields(self, data: Field, rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             boxes="boxes starts box_places",
             targets="targets goals target_places",
-            pairs="pairs jobs errands",
+            pairs="routes jobs tours",
+            pair="pair match assign",
             gap="gap distance length",
             color="color name hue",
+            route="route path track",
         )
         return names | {
-            "box_places": str(data.boxes).replace("'", '"'),
-            "target_places": str(data.targets).replace("'", '"'),
-            "rows": data.rows,
-            "columns": data.columns,
+            "box_places": literal(data.boxes),
+            "target_places": literal(data.targets),
             "limit": data.limit,
         }
 
     @override
     def step(self, data: Field, form: str, rng: random.Random) -> Step:
+        if data.limit > _MIDDLE:
+            form = _SHORTER.get(form, form)
         count = sum(map(len, data.boxes.values()))
-        opening = phrase(
-            rng,
-            f"{count} boxes on a {data.rows} by {data.columns} field have at most "
-            f"{data.limit} steps.",
-            f"{count} boxes in {len(data.boxes)} colors, at most {data.limit} steps.",
-        )
-        short = phrase(
-            rng,
-            "The script prints square, color and destination of each action.",
-            "Actions are printed in short, as square, color and destination.",
+        opening = rng.choice(
+            [
+                f"{count} boxes, at most {data.limit} steps.",
+                f"{count} boxes on {data.rows} by {data.columns} squares.",
+                f"{data.limit} steps have to suffice for {count} boxes.",
+            ]
         )
         return Step(
-            words=f"{opening} {_WORDS[form]} {short}",
-            code=fill(_FORMS[form].rstrip(" "), **self._fields(data, rng)),
+            words=f"{opening} {rng.choice(_WORDS[form])}",
+            code=script(_FORMS[form], **self._fields(data, rng)),
         )
 
     @override
     def answer(self, data: Field, printed: str) -> str:
-        return json.dumps([_write_out(line) for line in printed.strip().splitlines()])
+        lines = printed.strip().splitlines()
+        routes = [_ROUTE.fullmatch(line) for line in lines]
+        steps = [step for found in routes if found for step in _one_by_one(found[1], found[2])]
+        return json.dumps(steps or [dict(map(_act, ast.literal_eval(line))) for line in lines])
 
     @override
-    def check(self, data: Field, answer: str, rng: random.Random) -> Step:
+    def check(self, data: Field, answer: str, rng: random.Random) -> Step | None:
+        if data.limit > _SMALL:
+            return None
         code = """
             $boxes = $box_places
             $targets = $target_places
-            plan = [
-            CLAIM
-            ]
+            $plan
             legal = len(plan) <= $limit
             for step in plan:
                 arrived = []
-                for action in step.split("; "):
-                    here, $color, end = action.split()
-                    here = tuple(map(int, here.split(",")))
-                    legal = legal and here in $boxes[$color]
+                for r, c, $color, *end in step:
+                    legal = legal and (r, c) in $boxes[$color]
+                    legal = legal and (bool(end) or (r, c) in $targets[$color])
                     if not legal:
                         break
-                    $boxes[$color].remove(here)
-                    if end == "target":
-                        legal = here in $targets[$color]
-                        if legal:
-                            $targets[$color].remove(here)
+                    $boxes[$color].remove((r, c))
+                    if end:
+                        legal = abs(end[0] - r) + abs(end[1] - c) == 1
+                        arrived.append(($color, tuple(end)))
                     else:
-                        r, c = map(int, end.split(","))
-                        legal = abs(r - here[0]) + abs(c - here[1]) == 1
-                        arrived.append(($color, (r, c)))
+                        $targets[$color].remove((r, c))
                 for $color, place in arrived:
                     $boxes[$color].append(place)
             print(legal and not any($boxes.values()))
         """
-        claim = "\n".join(f'    "{_shorten(step)}",' for step in json.loads(answer))
-        return Step(
-            words=phrase(
-                rng,
-                "I carry out the plan step by step: each agent needs its box at the beginning of "
-                "the step, and no box may be left.",
-                f"The plan is simulated once more, with its {len(json.loads(answer))} steps.",
-            ),
-            code=fill(code, **self._fields(data, rng)).replace("CLAIM", claim),
+        steps = json.loads(answer)
+        plan = list_rows("plan", [f"[{', '.join(map(_shorten, step.items()))}]" for step in steps])
+        words = (
+            "I carry out the plan: each agent must hold its box when the step begins, and no box "
+            "may be left.",
+            f"A simulation of the {count_noun(len(steps), 'step')} shows whether each action is "
+            "possible.",
         )
-
-    @override
-    def small_case(self, data: Field, rng: random.Random) -> Step:
-        code = """
-            $boxes = $box_places
-            $targets = $target_places
-            for $color in $boxes:
-                for a, b in $boxes[$color]:
-                    print($color, [abs(a - c) + abs(b - d) for c, d in $targets[$color]])
-        """
-        return Step(
-            words=phrase(
-                rng,
-                "First I see how far the boxes are from the targets of their color.",
-                f"How long are the ways on the {data.rows} by {data.columns} field?",
-            ),
-            code=fill(code, **self._fields(data, rng)),
-        )
+        return step(rng, words, script(code, **self._fields(data, rng), plan=plan))
 
     @override
     def wrong_answer(self, data: Field, answer: str, rng: random.Random) -> str | None:
+        # The last step is forgotten.
         steps = json.loads(answer)
-        return json.dumps(steps[:-1]) if len(steps) > 1 else None
+        return json.dumps(steps[:-1]) if 1 < len(steps) <= _SMALL else None
 
 
-def _write_out(line: str) -> dict[str, str]:
-    """Return the actions of a step in the form of the answer."""
-    actions: dict[str, str] = {}
-    for row, column, color, to_row, to_column in _SHORT.findall(line):
-        end = f"square[{to_row}.5, {to_column}.5]" if to_row else f"target_{color}"
-        actions[f"Agent[{row}.5, {column}.5]"] = f"move(box_{color}, {end})"
-    return actions
+def _one_by_one(color: str, cells: str) -> list[dict[str, str]]:
+    """Return the steps that take a box along its route, one action each.
+
+    Where the route names two squares that are no neighbors, the box goes to the right row first.
+    """
+    route = [(int(r), int(c)) for r, c in re.findall(r"([0-9]+), ([0-9]+)", cells)]
+    (r, c), way = route[0], [route[0]]
+    for x, y in route[1:]:
+        while (r, c) != (x, y):
+            r, c = (r + (1 if x > r else -1), c) if r != x else (r, c + (1 if y > c else -1))
+            way.append((r, c))
+    acts = [*((color, *pair) for pair in itertools.pairwise(way)), (color, way[-1])]
+    return [dict([_act(act)]) for act in acts]
 
 
-def _shorten(step: dict[str, str]) -> str:
-    """Return a step of an answer in short."""
-    parts: list[str] = []
-    for agent, action in step.items():
-        row, column = re.findall(r"([0-9]+)\.5", agent)
-        found = _ACTION.fullmatch(action)
-        assert found is not None, "an action is written by this module"
-        end = "target" if found[2] is None else f"{found[2]},{found[3]}"
-        parts.append(f"{row},{column} {found[1]} {end}")
-    return "; ".join(parts)
+def _act(act: tuple[Any, ...]) -> tuple[str, str]:
+    """Return agent and action in the form of the answer."""
+    color, (row, column), *place = act
+    end = f"square[{place[0][0]}.5, {place[0][1]}.5]" if place else f"target_{color}"
+    return f"Agent[{row}.5, {column}.5]", f"move(box_{color}, {end})"
+
+
+def _shorten(entry: tuple[str, str]) -> str:
+    """Return an action of the answer as a tuple: square, color, and where it pushes the box to."""
+    agent, action = entry
+    found = _ACTION.fullmatch(action)
+    assert found is not None, "an action is written by this module"
+    row, column = re.findall(r"([0-9]+)\.5", agent)
+    end = "" if found[2] is None else f", {found[2]}, {found[3]}"
+    return f'({row}, {column}, "{found[1]}"{end})'
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (BoxNet(),)

@@ -4,29 +4,29 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, format_board, phrase
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import pick, quote, read, rows_literal, script, step
 
+_TALL: Final = 7
+"""The most rows of a grid that are written on lines of their own."""
 _ROBOT: Final = re.compile(
     r"# an obstacle and \. a free cell:\n([RG#.\n]+)\n\n.*?with at most ([0-9]+) moves", re.DOTALL
 )
 
-_DISTANCES: Final = """
-        from collections import deque
-        $extra
-
+_CELLS: Final = """\
         $grid = $board
         STEPS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
         cells = {(r, c): sign for r, row in enumerate($grid) for c, sign in enumerate(row)
                  if sign != "#"}
         $start = next(cell for cell in cells if cells[cell] == "R")
         $goals = [cell for cell in cells if cells[cell] == "G"]
-
+"""
+_DISTANCES: Final = (
+    _CELLS
+    + """
         def $routes(source):
-            paths = {source: []}
-            queue = deque([source])
-            while queue:
-                r, c = queue.popleft()
+            paths, queue = {source: []}, [source]
+            for r, c in queue:  # it grows while it is read
                 for name, (dr, dc) in STEPS.items():
                     after = (r + dr, c + dc)
                     if after in cells and after not in paths:
@@ -36,23 +36,15 @@ _DISTANCES: Final = """
 
         paths = {cell: $routes(cell) for cell in [$start, *$goals]}
 """
+)
 _ROBOT_FORMS: Final = {
-    "states": """
-        from collections import deque
-
-        $grid = $board
-        STEPS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
-        cells = {(r, c): sign for r, row in enumerate($grid) for c, sign in enumerate(row)
-                 if sign != "#"}
-        $start = next(cell for cell in cells if cells[cell] == "R")
-        $goals = frozenset(cell for cell in cells if cells[cell] == "G")
-
-        first = ($start, $goals)
-        came = {first: None}
-        queue = deque([first])
+    "states": "        from collections import deque\n\n"
+    + _CELLS
+    + """
+        first = ($start, frozenset($goals))
+        came, queue = {first: None}, deque([first])
         while queue:
-            state = queue.popleft()
-            (r, c), $left = state
+            state = (r, c), $left = queue.popleft()
             if not $left:
                 break
             for name, (dr, dc) in STEPS.items():
@@ -68,7 +60,8 @@ _ROBOT_FORMS: Final = {
             $moves.append(name)
         print("[" + ", ".join(reversed($moves)) + "]")
     """,
-    "permutations": _DISTANCES
+    "permutations": "        from itertools import pairwise, permutations\n\n"
+    + _DISTANCES
     + """
         def $length(order):
             return sum(len(paths[a][b]) for a, b in pairwise([$start, *order]))
@@ -77,40 +70,31 @@ _ROBOT_FORMS: Final = {
         $moves = [m for a, b in pairwise([$start, *order]) for m in paths[a][b]]
         print(f"[{', '.join($moves)}]")
     """,
-    "recursion": _DISTANCES
+    "recursion": "        from functools import lru_cache\n\n"
+    + _DISTANCES
     + """
         @lru_cache(maxsize=None)
         def $length(here, $left):
-            \"\"\"Return the shortest moves from here over all goals that are left.\"\"\"
             tours = [paths[here][goal] + $length(goal, $left - {goal}) for goal in $left]
             return min(tours, key=len, default=[])
 
         print("[" + ", ".join($length($start, frozenset($goals))) + "]")
     """,
-    "priority_queue": _DISTANCES
+    "priority_queue": "        import heapq\n\n"
+    + _DISTANCES
     + """
-        queue = [(0, $start, [], [])]
-        done = set()
+        queue, done = [(0, $start, [], frozenset($goals))], set()
         while queue:
-            cost, here, visited, $moves = heapq.heappop(queue)
-            key = (here, frozenset(visited))
-            if key in done:
-                continue
-            done.add(key)
-            if len(visited) == len($goals):
+            cost, here, $moves, $left = heapq.heappop(queue)
+            if not $left:
                 break
-            for goal in $goals:
-                if goal not in visited:
+            if (here, $left) not in done:
+                done.add((here, $left))
+                for goal in $left:
                     leg = paths[here][goal]
-                    heapq.heappush(queue, (cost + len(leg), goal, visited + [goal], $moves + leg))
+                    heapq.heappush(queue, (cost + len(leg), goal, $moves + leg, $left - {goal}))
         print(f"[{', '.join($moves)}]")
     """,
-}
-_ROBOT_IMPORTS: Final = {
-    "states": "",
-    "permutations": "from itertools import pairwise, permutations",
-    "recursion": "from functools import lru_cache",
-    "priority_queue": "import heapq",
 }
 _ROBOT_WORDS: Final = {
     "states": "A breadth-first search over pairs of the robot's cell and the goals still to be "
@@ -144,13 +128,11 @@ class GridWorld(Teacher[RobotGrid]):
 
     @override
     def parse(self, question: str) -> RobotGrid:
-        found = _ROBOT.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no grid with a robot")
+        found = read(_ROBOT, question)
         return RobotGrid(tuple(found[1].split()), int(found[2]))
 
     def _fields(self, data: RobotGrid, rng: random.Random, form: str) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             grid="grid rows field lines",
             start="start robot origin",
@@ -160,29 +142,33 @@ class GridWorld(Teacher[RobotGrid]):
             routes="routes paths_from shortest_routes bfs",
             length="tour_length cost total" if form == "permutations" else "tour best_tour finish",
         )
-        return names | {"board": format_board(data.grid), "extra": _ROBOT_IMPORTS[form]}
+        rows = [quote(row) for row in data.grid]
+        if len(rows) > _TALL:
+            rows = [", ".join(rows[k : k + 2]) for k in range(0, len(rows), 2)]
+        return names | {"board": rows_literal(rows)}
 
     @override
     def step(self, data: RobotGrid, form: str, rng: random.Random) -> Step:
         size = f"{len(data.grid)} by {len(data.grid[0])}"
-        opening = phrase(
-            rng,
-            f"The robot has to visit {data.goals} goals on a {size} grid within {data.limit} "
-            "moves, so the order matters.",
-            f"{data.goals} goals and a limit of {data.limit} moves: detours must be avoided.",
-            f"On this {size} grid a shortest tour over the {data.goals} goals certainly keeps the "
-            f"limit of {data.limit} moves.",
+        opening = rng.choice(
+            [
+                f"The robot has to visit {data.goals} goals on a {size} grid within {data.limit} "
+                "moves, so the order matters.",
+                f"{data.goals} goals and a limit of {data.limit} moves: detours must be avoided.",
+                f"On this {size} grid a shortest tour over the {data.goals} goals certainly keeps "
+                f"the limit of {data.limit} moves.",
+            ]
         )
         return Step(
             words=f"{opening} {_ROBOT_WORDS[form]}",
-            code=fill(_ROBOT_FORMS[form], **self._fields(data, rng, form)),
+            code=script(_ROBOT_FORMS[form], **self._fields(data, rng, form)),
         )
 
     @override
     def check(self, data: RobotGrid, answer: str, rng: random.Random) -> Step:
         code = """
             $grid = $board
-            $moves = "$claim".strip("[]").split(", ")
+            $moves = "$claim".split()
             steps = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
             cells = {(r, c): sign for r, line in enumerate($grid) for c, sign in enumerate(line)}
             r, c = next(cell for cell in cells if cells[cell] == "R")
@@ -195,32 +181,33 @@ class GridWorld(Teacher[RobotGrid]):
             print(legal and not $left)
         """
         fields = self._fields(data, rng, "states")
-        return Step(
-            words=phrase(
-                rng,
+        claim = answer.strip("[]").replace(",", "")
+        return step(
+            rng,
+            [
                 "I walk the moves once more and see whether an obstacle is hit or a goal is left.",
-                f"Walking the plan shows whether it stays on free cells, visits all {data.goals} "
-                f"goals and needs at most {data.limit} moves.",
-            ),
-            code=fill(code, **fields | {"claim": answer, "limit": data.limit}),
+                "Walking the plan shows whether it stays on free cells, visits all "
+                f"{data.goals} goals and needs at most {data.limit} moves.",
+            ],
+            script(code, **fields | {"claim": claim, "limit": data.limit}),
         )
 
     @override
     def small_case(self, data: RobotGrid, rng: random.Random) -> Step:
         code = (
-            _DISTANCES.replace("        $extra\n", "")
+            _DISTANCES
             + """
         for cell in [$start, *$goals]:
             print(cell, [len(paths[cell][goal]) for goal in $goals])
         """
         )
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 f"First the distances from the robot and between the {data.goals} goals.",
                 "I begin with the table of the shortest distances to each goal.",
-            ),
-            code=fill(code, **self._fields(data, rng, "states")),
+            ],
+            script(code, **self._fields(data, rng, "states")),
         )
 
     @override

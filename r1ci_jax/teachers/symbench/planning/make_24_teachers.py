@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, phrase
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import pick, read, script, step
 
 _NUMBERS: Final = re.compile(r"Make ([0-9]+) out of these [0-9]+ numbers: ([0-9, ]+)\n")
 
@@ -135,13 +135,11 @@ class Game24(Teacher[Numbers]):
 
     @override
     def parse(self, question: str) -> Numbers:
-        found = _NUMBERS.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no numbers and target")
+        found = read(_NUMBERS, question)
         return Numbers(tuple(map(int, found[2].split(","))), int(found[1]))
 
     def _fields(self, data: Numbers, rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng, solve="solve search combine find_formula", numbers="numbers values given cards"
         )
         return names | {"listed": list(data.numbers), "target": data.target}
@@ -152,15 +150,16 @@ class Game24(Teacher[Numbers]):
         if (form == "shapes" and count != 4) or (form == "subsets" and count > 5):
             form = "pairs"
         listed = ", ".join(map(str, data.numbers))
-        opening = phrase(
-            rng,
-            f"{listed} have to be joined to {data.target}, each used once, in any order.",
-            f"Which formula of {listed} has the value {data.target}? A search finds one.",
-            f"With {count} numbers ({listed}) all formulas can be searched for {data.target}.",
+        opening = rng.choice(
+            [
+                f"{listed} have to give {data.target}, each used once, in any order.",
+                f"Which formula of {listed} has the value {data.target}? A search finds one.",
+                f"With {count} numbers ({listed}) all formulas can be searched for {data.target}.",
+            ]
         )
         return Step(
             words=f"{opening} {_FORMULA_WORDS[form]}",
-            code=fill(_FORMULA_FORMS[form], **self._fields(data, rng)),
+            code=script(_FORMULA_FORMS[form], **self._fields(data, rng)),
         )
 
     @override
@@ -182,14 +181,14 @@ class Game24(Teacher[Numbers]):
             print(value)
             print(used == sorted($listed) and value == $target)
         """
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 "I evaluate the formula exactly and compare the numbers in it with the given ones.",
                 f"The formula must use {', '.join(map(str, data.numbers))} once each and give "
                 f"{data.target}.",
-            ),
-            code=fill(code, **self._fields(data, rng) | {"claim": answer}),
+            ],
+            script(code, **self._fields(data, rng) | {"claim": answer}),
         )
 
     @override
@@ -200,13 +199,13 @@ class Game24(Teacher[Numbers]):
             for a, b in combinations($listed, 2):
                 print(a, b, "->", a + b, abs(a - b), a * b, f"{max(a, b)}/{min(a, b)}")
         """
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 f"First a look at what pairs of the {len(data.numbers)} numbers give.",
                 f"Which pairs come near {data.target} or one of its divisors?",
-            ),
-            code=fill(code, **self._fields(data, rng)),
+            ],
+            script(code, **self._fields(data, rng)),
         )
 
     @override
@@ -224,7 +223,7 @@ class Game24(Teacher[Numbers]):
         """
         return Step(
             words=f"I try all orders of the numbers and all operators for {data.target}.",
-            code=fill(code, **self._fields(data, rng)),
+            code=script(code, **self._fields(data, rng)),
         )
 
     @override
@@ -235,11 +234,12 @@ class Game24(Teacher[Numbers]):
         if found is None:
             return None
         steps, formula = found
-        opening = phrase(
-            rng,
-            "I join two numbers at a time:",
-            f"Working towards {data.target}:",
-            f"From {', '.join(map(str, data.numbers))}:",
+        opening = rng.choice(
+            [
+                "I join two numbers at a time:",
+                f"Working towards {data.target}:",
+                f"From {', '.join(map(str, data.numbers))}:",
+            ]
         )
         return f"{opening} {'; '.join(steps)}. Each number is used once.", formula[1:-1]
 

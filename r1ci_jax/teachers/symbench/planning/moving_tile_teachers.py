@@ -5,8 +5,8 @@ import random
 import re
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, phrase
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import pick, read, script, step
 
 Grid = list[list[int]]
 
@@ -145,14 +145,12 @@ class Tile2048(Teacher[TilePath]):
 
     @override
     def parse(self, question: str) -> TilePath:
-        found = _TILE.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no grid with steps")
+        found = read(_TILE, question)
         grid = [[int(value) for value in line.split(",")] for line in found[1].splitlines()]
         return TilePath(grid, int(found[2]), int(found[3]), found[4])
 
     def _fields(self, data: TilePath, rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             grid="grid board tiles rows",
             steps="steps deltas directions offsets",
@@ -178,18 +176,19 @@ class Tile2048(Teacher[TilePath]):
     def step(self, data: TilePath, form: str, rng: random.Random) -> Step:
         side = len(data.grid)
         value = data.grid[data.row - 1][data.column - 1]
-        opening = phrase(
-            rng,
-            f"The tile {value} in row {data.row}, column {data.column} has {len(data.moves)} steps "
-            f"to do on a {side} by {side} grid.",
-            f"I simulate the {len(data.moves)} steps {data.moves} of the tile {value}, which may "
-            "move, merge or be blocked.",
-            f"Only the tile at row {data.row}, column {data.column} moves, so the steps "
-            f"{data.moves} can be simulated one by one.",
+        opening = rng.choice(
+            [
+                f"The tile {value} in row {data.row}, column {data.column} has {len(data.moves)} "
+                f"steps to do on a {side} by {side} grid.",
+                f"I simulate the {len(data.moves)} steps {data.moves} of the tile {value}, which "
+                "may move, merge or be blocked.",
+                f"Only the tile at row {data.row}, column {data.column} moves, so the steps "
+                f"{data.moves} can be simulated one by one.",
+            ]
         )
         return Step(
             words=f"{opening} {_TILE_WORDS[form]}",
-            code=fill(_TILE_FORMS[form], **self._fields(data, rng)),
+            code=script(_TILE_FORMS[form], **self._fields(data, rng)),
         )
 
     @override
@@ -217,15 +216,15 @@ class Tile2048(Teacher[TilePath]):
             )
             print(shape and total and fits)
         """
-        return Step(
-            words=phrase(
-                rng,
-                "Every cell that the tile crossed must be empty at the end, except the last, which "
-                "holds the sum of what was there; the others must be unchanged.",
-                "I check it another way: the sum of all tiles stays, crossed cells are empty, the "
-                "tile holds all that it merged, and the other cells are as before.",
-            ),
-            code=fill(code, claim=answer, **self._fields(data, rng)),
+        return step(
+            rng,
+            [
+                "Every cell that the tile crossed must be empty at the end, except the last, "
+                "which holds the sum of what was there; the others must be unchanged.",
+                "I check it another way: the sum of all tiles stays, crossed cells are "
+                "empty, the tile holds all that it merged, and the other cells are as before.",
+            ],
+            script(code, claim=answer, **self._fields(data, rng)),
         )
 
     @override
@@ -244,14 +243,14 @@ class Tile2048(Teacher[TilePath]):
                     $r, $c = $nr, $nc
                 print($m, "-> row", $r + 1, "column", $c + 1, "value", $grid[$r][$c])
         """
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 f"I watch the first {count} steps before I do them all.",
                 f"First a look at steps {data.moves[:count]}, to see that moving, merging and "
                 "blocking are understood.",
-            ),
-            code=fill(code, first=data.moves[:count], **self._fields(data, rng)),
+            ],
+            script(code, first=data.moves[:count], **self._fields(data, rng)),
         )
 
     @override
@@ -264,7 +263,7 @@ class Tile2048(Teacher[TilePath]):
         template = _TILE_FORMS["nested_lists"].replace("$row - 1, $column - 1", "$row, $column")
         return Step(
             words=f"I start at row {data.row}, column {data.column} and do the steps in order.",
-            code=fill(template, **self._fields(data, rng)),
+            code=script(template, **self._fields(data, rng)),
         )
 
     @override
@@ -277,19 +276,22 @@ class Tile2048(Teacher[TilePath]):
             name = _STEP_NAMES[visit.move]
             place = f"row {visit.row}, column {visit.column}"
             if not visit.moved:
-                met = "the edge" if visit.ahead is None else f"tile {visit.ahead}"
-                lines.append(f"{name}: {met} blocks it")
-            elif visit.ahead:
-                lines.append(
-                    f"{name}: it merges with tile {visit.ahead} to {visit.value} in {place}"
+                met = (
+                    "the edge"
+                    if visit.ahead is None
+                    else f"{'an' if visit.ahead == 8 else 'a'} {visit.ahead}"
                 )
+                lines.append(f"{name}, where {met} blocks it")
+            elif visit.ahead:
+                lines.append(f"{name} to {place}, where it merges to {visit.value}")
             else:
-                lines.append(f"{name}: to {place}")
+                lines.append(f"{name} to {place}")
         value = data.grid[data.row - 1][data.column - 1]
-        opening = phrase(
-            rng,
-            f"The tile {value} starts in row {data.row}, column {data.column}.",
-            f"Follow the {value} from row {data.row}, column {data.column}.",
+        opening = rng.choice(
+            [
+                f"The tile {value} starts in row {data.row}, column {data.column} and is sent",
+                f"From row {data.row}, column {data.column} the {value} goes",
+            ]
         )
         return f"{opening} {'; '.join(lines)}. All other tiles stay.", str(final)
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, override
 
-from r1ci_jax.teachers.symbench.script_filling import choose_names, fill, format_board, phrase
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import pick, quote, read, rows_literal, script, step
 
 _BOARD: Final = re.compile(r"X a blocked cell and a point a free cell:\n\n([QX.\n]+)\n\n")
 
@@ -117,19 +117,17 @@ class EightQueens(Teacher[tuple[str, ...]]):
 
     @override
     def parse(self, question: str) -> tuple[str, ...]:
-        found = _BOARD.search(question)
-        if found is None:
-            raise UnreadableQuestionError("no board of queens")
+        found = read(_BOARD, question)
         return tuple(found[1].split())
 
     def _fields(self, data: tuple[str, ...], rng: random.Random) -> dict[str, Any]:
-        names = choose_names(
+        names = pick(
             rng,
             board="board rows grid lines",
             queens="queens placed cells_taken chosen",
             place="place solve extend search",
         )
-        return names | {"rows": format_board(data)}
+        return names | {"rows": rows_literal(map(quote, data))}
 
     @override
     def step(self, data: tuple[str, ...], form: str, rng: random.Random) -> Step:
@@ -138,17 +136,18 @@ class EightQueens(Teacher[tuple[str, ...]]):
         if form == "permutations" and side - given > _MOST_PERMUTED:
             form = "fewest_choices"
         queens = f"{given} queen{'s' if given > 1 else ''}"
-        opening = phrase(
-            rng,
-            f"The {side} by {side} board has {queens} already and {blocked} blocked cells; "
-            f"{side - given} more have to be placed.",
-            f"{queens} of {side} stand on the board, and {blocked} cells are blocked.",
-            f"I need {side - given} more queens on a {side} by {side} board with {blocked} blocked "
-            "cells.",
+        opening = rng.choice(
+            [
+                f"The {side} by {side} board has {queens} already and {blocked} blocked cells; "
+                f"{side - given} more have to be placed.",
+                f"{queens} of {side} stand on the board, and {blocked} cells are blocked.",
+                f"I need {side - given} more queens on a {side} by {side} board with {blocked} "
+                "blocked cells.",
+            ]
         )
         return Step(
             words=f"{opening} {_QUEEN_WORDS[form]}",
-            code=fill(_QUEEN_FORMS[form], **self._fields(data, rng)),
+            code=script(_QUEEN_FORMS[form], **self._fields(data, rng)),
         )
 
     @override
@@ -157,7 +156,7 @@ class EightQueens(Teacher[tuple[str, ...]]):
             from itertools import combinations
 
             $board = $rows
-            $queens = [tuple(map(int, cell.split())) for cell in "$claim".split(",")]
+            $queens = $claim
             cells = [(r, c) for r in range(len($board)) for c in range(len($board))]
             given = {(r, c) for r, c in cells if $board[r][c] == "Q"}
             peace = all(
@@ -167,15 +166,16 @@ class EightQueens(Teacher[tuple[str, ...]]):
             allowed = all($board[r][c] != "X" for r, c in $queens)
             print(peace and allowed and given <= set($queens) and len($queens) == len($board))
         """
-        return Step(
-            words=phrase(
-                rng,
-                "Every pair of queens has to be free of attack, the given ones kept and no blocked "
-                "cell used; I test each of these.",
+        claim = [tuple(map(int, cell.split())) for cell in answer.split(",")]
+        return step(
+            rng,
+            [
+                "Every pair of queens has to be free of attack, the given ones kept and no "
+                "blocked cell used; I test each of these.",
                 f"I check all pairs of the {len(data)} queens, the blocked cells and the given "
                 "queens.",
-            ),
-            code=fill(code, **self._fields(data, rng) | {"claim": answer}),
+            ],
+            script(code, **self._fields(data, rng) | {"claim": claim}),
         )
 
     @override
@@ -191,13 +191,13 @@ class EightQueens(Teacher[tuple[str, ...]]):
                 ]
                 print(r, open_columns)
         """
-        return Step(
-            words=phrase(
-                rng,
+        return step(
+            rng,
+            [
                 "First I list which columns of each row the given queens and the blocks leave.",
                 "How much freedom is there? I look at the open cells of each row.",
-            ),
-            code=fill(code, **self._fields(data, rng)),
+            ],
+            script(code, **self._fields(data, rng)),
         )
 
     @override
@@ -207,7 +207,7 @@ class EightQueens(Teacher[tuple[str, ...]]):
         template = _QUEEN_FORMS["backtracking"].replace('$board[row][col] != "X" and all(', "all(")
         return Step(
             words="Row by row I put a queen where no earlier queen attacks it.",
-            code=fill(template, **self._fields(data, rng)),
+            code=script(template, **self._fields(data, rng)),
         )
 
     @override

@@ -1,0 +1,1 @@
+"""Teachers of matrices: cells and their neighbors, rotations, spirals, chains of operations."""
