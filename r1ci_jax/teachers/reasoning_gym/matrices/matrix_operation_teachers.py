@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, override
 
-from r1ci_jax.teachers.reasoning_gym.algorithms.matrices.matrix_scripts import (
+from r1ci_jax.teachers.reasoning_gym.matrices.matrix_scripts import (
     matrix_literal,
     size_of,
 )

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
-from r1ci_jax.teachers.reasoning_gym.algorithms.matrices.matrix_scripts import (
+from r1ci_jax.teachers.reasoning_gym.matrices.matrix_scripts import (
     MatrixTeacher,
     count_cells,
     is_small,
