@@ -1,6 +1,7 @@
 """Copies of a script in which one datum of the question is another one."""
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -16,7 +17,7 @@ _PLACES: Final = 3
 
 
 def changed(code: str, question: str) -> Iterator[str]:
-    """Yield copies of the script, those with a change in the longest data first.
+    """Yield copies of the script with one change each: of the longest data first, then once more.
 
     A datum is a number or a text of the script that stands in the question; what is printed as it
     is (the words of an answer) is none.
@@ -27,15 +28,12 @@ def changed(code: str, question: str) -> Iterator[str]:
     known = _words(question)
     found = [node for node in constants if id(node) not in printed and _is_datum(node, known)]
     found.sort(key=lambda node: -len(str(node.value)))
-    count = 0
-    for node in found:
-        value = node.value
-        for other in _others(value, known):
-            if count == MOST:
-                return
-            node.value = other
-            yield ast.unparse(tree)
-            count += 1
+    # In turns, so that many long texts do not leave the short ones unchanged.
+    turns = itertools.zip_longest(*([(n, v) for v in _others(n.value, known)] for n in found))
+    changes = (change for turn in turns for change in turn if change is not None)
+    for node, other in itertools.islice(changes, MOST):
+        value, node.value = node.value, other
+        yield ast.unparse(tree)
         node.value = value
 
 
