@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 from r1ci_jax.demonstration_config import DemonstrationConfig
 from r1ci_jax.errors import UserError
+from r1ci_jax.grpo_config import GrpoConfig
 from r1ci_jax.ranges import (
+    Ascending,
     Checked,
     Count,
     Entries,
@@ -28,10 +30,8 @@ Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "dense", "blocked", "splash"]
 Remat = Literal["none", "dots", "attention", "layer"]
 Order = Literal["curriculum", "uniform"]
-OldLogprobs = Literal["rollout", "recompute"]
 Seed = Annotated[int, Range(at_least=0, at_most=20_000_000)]
 """A hundred seeds of stages are made of each, and they fit into 32 bits."""
-Ascending = Annotated[tuple[Count, ...], Entries(order="ascending")]
 
 BASE_MODELS = ("untrained", "sft")
 """Models that every run evaluates before those of its arms."""
@@ -248,82 +248,6 @@ class PotentialConfig(Checked, section="potential"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GrpoConfig(Checked, section="grpo"):
-    """Group-relative policy optimization (paper section 5)."""
-
-    prompts_per_step: Count = 128
-    """Questions per rollout batch (paper: batch 128)."""
-    rollouts_per_prompt: Annotated[int, Range(at_least=2)] = 5
-    """Rollouts per question, the group size G (paper: 5)."""
-    steps_per_stage: Annotated[tuple[Natural, ...], Entries()] = (150, 150, 150, 150)
-    """Rollout batches per curriculum stage (paper: 150); uniform order spends their sum at once."""
-    lr: NonNegative = 1e-6
-    """Learning rate of AdamW (paper: 1e-6); its betas are 0.9 and 0.999, its weight decay is 0."""
-    warmup_steps: Natural = 0
-    """Optimizer steps over which the learning rate rises linearly."""
-    clip_norm: Positive = 1.0
-    """Global gradient norm above which the gradient is scaled down."""
-    clip_low: Annotated[float, Range(above=0, at_most=1)] = 0.2
-    """Clip range ε below one: the ratio counts no less than 1 - clip_low."""
-    clip_high: Positive = 0.2
-    """Clip range ε above one: the ratio counts no more than 1 + clip_high."""
-    kl_coef: NonNegative = 0.001
-    """Weight β of the KL divergence from the SFT model (paper: 0.001)."""
-    temperature: Positive = 1.0
-    """Sampling temperature of rollouts (paper: 1.0)."""
-    sequence_lengths: Ascending = (128, 256)
-    """Padded row lengths of a microbatch in tokens; the last holds any trajectory."""
-    microbatch_tokens: Count = 16384
-    """Tokens per forward and backward pass, padding counted: as many rows as fit at their padded
-    length. Gradients are accumulated over microbatches, so the step is the same."""
-    num_minibatches: Count = 1
-    """Optimizer steps per iteration; each uses an equal part of the rollout batch's questions."""
-    num_iterations: Count = 1
-    """Iterations over a rollout batch, the μ of GRPO."""
-    old_logprobs: OldLogprobs = "rollout"
-    """Source of the old log-probabilities. "rollout": recorded while sampling. "recompute": the
-    trainer's own under the same weights, one more forward pass, where the sampler rounds
-    (bfloat16, int8). Tokens that older weights sampled keep what was recorded."""
-    turn_penalty_after: Natural = 6
-    """Turns without penalty; a trajectory with more loses 0.1 of reward (paper: 6)."""
-    checkpoint_every: Count = 10
-    """Steps between checkpoints."""
-    checkpoint_keep: Count = 2
-    """Newest checkpoints that are kept."""
-    checkpoint_keep_best: Natural = 1
-    """Further checkpoints that are kept: those with the highest mean reward."""
-    logged_trajectories: Natural = 4
-    """Trajectories per step in trajectories.jsonl: best, worst, and a spread between."""
-    max_staleness: Natural = 0
-    """Steps by which a group may be older than the weights it trains; 0 is on-policy. Else one more
-    batch is in flight, and a step ends when enough groups are complete (partial rollouts)."""
-    dump_rollouts: bool = False
-    """True: the exact trajectories of each step are kept in the run's rollouts/<arm>/."""
-    replay_rollouts: str = ""
-    """Directory rollouts/ of such a run: it is trained on, without sampler and interpreter."""
-    max_sandbox_fault_fraction: Fraction = 0.25
-    """Largest fraction of a step's scripts about which the sandbox may give no verdict (their
-    trajectories are left out); with more (and at least four) the run stops. 1: it never does."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require(
-            self.prompts_per_step % self.num_minibatches == 0,
-            f"grpo.num_minibatches = {self.num_minibatches} does not divide "
-            f"grpo.prompts_per_step = {self.prompts_per_step}",
-        )
-        _require(
-            sum(self.steps_per_stage) > 0,
-            f"grpo.steps_per_stage = {self.steps_per_stage} has no step; give a stage at least one",
-        )
-
-    def microbatch_rows(self, length: int, num_batch_shards: int) -> int:
-        """Rows of a microbatch of this padded length, a multiple of `num_batch_shards`."""
-        rows_per_shard = self.microbatch_tokens // length // num_batch_shards
-        return max(rows_per_shard, 1) * num_batch_shards
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Arm(Checked, section="arm"):
     """One GRPO training of an experiment: a named variant of curriculum order and settings.
 
@@ -383,6 +307,7 @@ class MeshConfig(Checked, section="mesh"):
 
 _SANDBOX = SandboxConfig()
 _DEMONSTRATIONS = DemonstrationConfig()
+_GRPO = GrpoConfig()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -407,7 +332,7 @@ class Experiment(Checked):
     train: TrainConfig = TrainConfig()
     sft: SftConfig = SftConfig()
     potential: PotentialConfig = PotentialConfig()
-    grpo: GrpoConfig = GrpoConfig()
+    grpo: GrpoConfig = _GRPO
     arms: tuple[Arm, ...] = (Arm(name="grpo_uniform", order="uniform"), Arm(name="grpo_curriculum"))
     """GRPO trainings from the SFT model, in the order of training, results and tables. On the
     command line: names of the experiment's arms, of which the others are left out."""

@@ -82,6 +82,7 @@ Natural = Annotated[int, Range(at_least=0)]
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(at_least=0)]
 Fraction = Annotated[float, Range(at_least=0, at_most=1)]
+Ascending = Annotated[tuple[Count, ...], Entries(order="ascending")]
 
 
 class OutOfRange(UserError):

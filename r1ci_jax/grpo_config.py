@@ -1,0 +1,205 @@
+"""Settings of reinforcement learning. The defaults are the paper's, as far as it is published."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.ranges import (
+    Ascending,
+    Checked,
+    Count,
+    Entries,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+)
+
+OldLogprobs = Literal["rollout", "recompute"]
+Surrogate = Literal["clip", "gspo", "cispo", "dppo"]
+Aggregation = Literal["sequence_mean", "token_mean", "prompt_mean", "constant"]
+AdvantageScale = Literal["group_std", "batch_std", "none"]
+Importance = Literal["none", "truncate", "mask"]
+KlEstimator = Literal["k1", "k2", "k3"]
+KlPlace = Literal["loss", "reward"]
+TurnCount = Literal["turns", "code_calls"]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig(Checked, section="grpo.objective"):
+    """Variants of the loss; the defaults are the paper's form as far as it is published."""
+
+    surrogate: Surrogate = "clip"
+    """Objective of a token or sequence. "clip": PPO's clipped ratio. "gspo": the clipped ratio of
+    a whole sequence. "cispo": log-probability weighted by the capped ratio, without its gradient.
+    "dppo": a token whose probability changed by more than dppo_max_change is masked."""
+    aggregation: Aggregation = "sequence_mean"
+    """Mean over a step's tokens. "sequence_mean": mean of each trajectory's mean (the paper's).
+    "token_mean": over all tokens alike. "prompt_mean": mean of each question's token mean.
+    "constant": the sum of a trajectory divided by constant_tokens (Dr. GRPO)."""
+    constant_tokens: Natural = 0
+    """Divisor in tokens of aggregation "constant", which must be set with it."""
+    advantage_scale: AdvantageScale = "group_std"
+    """Divisor of an advantage: the standard deviation of its group, of the batch, or none."""
+    leave_one_out: bool = False
+    """True: the baseline of a trajectory is the mean reward of the others of its group."""
+    dual_clip: NonNegative = 0.0
+    """Bound above 1 of the ratio where the advantage is negative; 0: no bound."""
+    dppo_max_change: Annotated[float, Range(above=0, at_most=1)] = 0.2
+    """Change of a token's probability beyond which "dppo" masks it."""
+    importance: Importance = "none"
+    """Correction of tokens whose old log-probability is not the sampler's (grpo.old_logprobs):
+    weights old / sampler. "truncate": at most importance_high. "mask": 0 outside importance_low to
+    importance_high."""
+    importance_low: NonNegative = 0.5
+    """Smallest weight that "mask" keeps."""
+    importance_high: Positive = 2.0
+    """Largest weight."""
+    kl_estimator: KlEstimator = "k3"
+    """Estimate of the KL divergence per token, with d = log reference - log policy. "k1": -d.
+    "k2": d squared over 2. "k3": exp(d) - 1 - d."""
+    kl_in: KlPlace = "loss"
+    """Where kl_coef applies: "loss", or "reward": it is subtracted from a trajectory's reward,
+    without a gradient."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardConfig(Checked, section="grpo.reward"):
+    """Terms of the reward."""
+
+    correct: NonNegative = 1.0
+    """Added for a correct final answer (paper: 1)."""
+    format: NonNegative = 0.1
+    """Added where every response keeps the format, else subtracted (paper: 0.1)."""
+    turn_penalty: NonNegative = 0.1
+    """Subtracted from a trajectory with too many turns (paper: 0.1)."""
+    turn_penalty_counts: TurnCount = "turns"
+    """What turn_penalty_after counts: "turns" of generation, or "code_calls" (notes on the paper
+    disagree)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SignalConfig(Checked, section="grpo.signal"):
+    """Which trajectories a step trains on; the defaults take all."""
+
+    refill_rounds: Natural = 0
+    """Rounds in which groups of equal rewards are replaced by groups of further questions
+    (DAPO's dynamic sampling); those that are left after them are dropped. 0: all are kept."""
+    mask_void_turns: bool = False
+    """True: a trajectory with a turn that closed neither code nor an answer carries no loss."""
+    mask_cut_off: bool = False
+    """True: a trajectory that a limit ended carries no loss."""
+    masked_in_baseline: bool = True
+    """True: the rewards of masked trajectories count in their group's mean."""
+    oversampling: Count = 1
+    """Rollouts per kept rollout: GRPO-RoC samples twice as many, and keeps the correct ones with
+    the fewest failed calls and the wrong ones at random."""
+    retire_above: Annotated[float, Range(above=0, at_most=1)] = 1.0
+    """Running pass rate above which a question is not asked again; 1: never."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig(Checked, section="grpo.stages"):
+    """What changes from stage to stage, besides the questions."""
+
+    reset_reference: bool = False
+    """True: the reference of the KL term is the policy at the start of the stage."""
+    reset_optimizer: bool = False
+    """True: the optimizer's moments start from zero at the start of the stage."""
+    lr: tuple[NonNegative, ...] = ()
+    """Learning rate per stage; empty: grpo.lr in all."""
+    replay_fraction: tuple[Fraction, ...] = ()
+    """Share of a step's questions that come from earlier stages' groups alone, per stage; empty:
+    all groups of the stage alike (the paper's)."""
+    advance_accuracy: Fraction = 0.0
+    """Mean accuracy over advance_window steps from which the next stage begins early; 0: never."""
+    advance_window: Count = 10
+    """Steps over which the accuracy is averaged."""
+    remeasure_every: Natural = 0
+    """Steps after which order "online" measures the potential again; 0 only with other orders."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GrpoConfig(Checked, section="grpo"):
+    """Group-relative policy optimization (paper section 5)."""
+
+    prompts_per_step: Count = 128
+    """Questions per rollout batch (paper: batch 128)."""
+    rollouts_per_prompt: Annotated[int, Range(at_least=2)] = 5
+    """Rollouts per question, the group size G (paper: 5)."""
+    steps_per_stage: Annotated[tuple[Natural, ...], Entries()] = (150, 150, 150, 150)
+    """Rollout batches per curriculum stage (paper: 150); uniform order spends their sum at once."""
+    lr: NonNegative = 1e-6
+    """Learning rate of AdamW (paper: 1e-6); its betas are 0.9 and 0.999, its weight decay is 0."""
+    warmup_steps: Natural = 0
+    """Optimizer steps over which the learning rate rises linearly."""
+    clip_norm: Positive = 1.0
+    """Global gradient norm above which the gradient is scaled down."""
+    clip_low: Annotated[float, Range(above=0, at_most=1)] = 0.2
+    """Clip range ε below one: the ratio counts no less than 1 - clip_low."""
+    clip_high: Positive = 0.2
+    """Clip range ε above one: the ratio counts no more than 1 + clip_high."""
+    kl_coef: NonNegative = 0.001
+    """Weight β of the KL divergence from the SFT model (paper: 0.001)."""
+    temperature: Positive = 1.0
+    """Sampling temperature of rollouts (paper: 1.0)."""
+    sequence_lengths: Ascending = (128, 256)
+    """Padded row lengths of a microbatch in tokens; the last holds any trajectory."""
+    microbatch_tokens: Count = 16384
+    """Tokens per forward and backward pass, padding counted: as many rows as fit at their padded
+    length. Gradients are accumulated over microbatches, so the step is the same."""
+    num_minibatches: Count = 1
+    """Optimizer steps per iteration; each uses an equal part of the rollout batch's questions."""
+    num_iterations: Count = 1
+    """Iterations over a rollout batch, the μ of GRPO."""
+    old_logprobs: OldLogprobs = "rollout"
+    """Source of the old log-probabilities. "rollout": recorded while sampling. "recompute": the
+    trainer's own under the same weights, one more forward pass, where the sampler rounds
+    (bfloat16, int8). Tokens that older weights sampled keep what was recorded."""
+    turn_penalty_after: Natural = 6
+    """Turns without penalty; a trajectory with more loses 0.1 of reward (paper: 6)."""
+    checkpoint_every: Count = 10
+    """Steps between checkpoints."""
+    checkpoint_keep: Count = 2
+    """Newest checkpoints that are kept."""
+    checkpoint_keep_best: Natural = 1
+    """Further checkpoints that are kept: those with the highest mean reward."""
+    logged_trajectories: Natural = 4
+    """Trajectories per step in trajectories.jsonl: best, worst, and a spread between."""
+    max_staleness: Natural = 0
+    """Steps by which a group may be older than the weights it trains; 0 is on-policy. Else one more
+    batch is in flight, and a step ends when enough groups are complete (partial rollouts)."""
+    dump_rollouts: bool = False
+    """True: the exact trajectories of each step are kept in the run's rollouts/<arm>/."""
+    replay_rollouts: str = ""
+    """Directory rollouts/ of such a run: it is trained on, without sampler and interpreter."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    reward: RewardConfig = RewardConfig()
+    signal: SignalConfig = SignalConfig()
+    stages: StageConfig = StageConfig()
+    max_sandbox_fault_fraction: Fraction = 0.25
+    """Largest fraction of a step's scripts about which the sandbox may give no verdict (their
+    trajectories are left out); with more (and at least four) the run stops. 1: it never does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(
+            self.prompts_per_step % self.num_minibatches == 0,
+            f"grpo.num_minibatches = {self.num_minibatches} does not divide "
+            f"grpo.prompts_per_step = {self.prompts_per_step}",
+        )
+        _require(
+            sum(self.steps_per_stage) > 0,
+            f"grpo.steps_per_stage = {self.steps_per_stage} has no step; give a stage at least one",
+        )
+
+    def microbatch_rows(self, length: int, num_batch_shards: int) -> int:
+        """Rows of a microbatch of this padded length, a multiple of `num_batch_shards`."""
+        rows_per_shard = self.microbatch_tokens // length // num_batch_shards
+        return max(rows_per_shard, 1) * num_batch_shards
