@@ -80,8 +80,8 @@ class RewardConfig(Checked, section="grpo.reward"):
     turn_penalty: NonNegative = 0.1
     """Subtracted from a trajectory with too many turns (paper: 0.1)."""
     turn_penalty_counts: TurnCount = "turns"
-    """What turn_penalty_after counts: "turns" of generation, or "code_calls" (notes on the paper
-    disagree)."""
+    """What turn_penalty_after counts: "turns" of generation, or "code_calls", one less than turns
+    (notes on the paper disagree)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,19 +89,23 @@ class SignalConfig(Checked, section="grpo.signal"):
     """Which trajectories a step trains on; the defaults take all."""
 
     refill_rounds: Natural = 0
-    """Rounds in which groups of equal rewards are replaced by groups of further questions
-    (DAPO's dynamic sampling); those that are left after them are dropped. 0: all are kept."""
+    """Rounds in which groups whose answers are all correct or all wrong are replaced by groups of
+    the next questions (DAPO's dynamic sampling); what is left of them after the last round is
+    dropped, and the batch is smaller. 0: all groups are kept (as far as the paper says)."""
     mask_void_turns: bool = False
-    """True: a trajectory with a turn that closed neither code nor an answer carries no loss."""
+    """True: a trajectory with a turn that closed neither code nor an answer carries no loss
+    (SimpleTIR)."""
     mask_cut_off: bool = False
-    """True: a trajectory that a limit ended carries no loss."""
+    """True: a trajectory that a limit ended (tokens, turns, code calls, time, context) carries no
+    loss (DAPO's overlong filtering)."""
     masked_in_baseline: bool = True
-    """True: the rewards of masked trajectories count in their group's mean."""
+    """True: the rewards of masked trajectories count in their group's mean and deviation."""
     oversampling: Count = 1
-    """Rollouts per kept rollout: GRPO-RoC samples twice as many, and keeps the correct ones with
-    the fewest failed calls and the wrong ones at random."""
+    """Rollouts per kept rollout. GRPO-RoC samples 2 and keeps half of each kind: wrong ones at
+    random, correct ones rather with few failed code calls and a kept format. 1: all are kept."""
     retire_above: Annotated[float, Range(above=0, at_most=1)] = 1.0
-    """Running pass rate above which a question is not asked again; 1: never."""
+    """Pass rate over all its groups so far above which a question is not asked again. When all
+    questions of a stage are retired, its last steps change nothing. 1: never."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +167,8 @@ class GrpoConfig(Checked, section="grpo"):
     trainer's own under the same weights, one more forward pass, where the sampler rounds
     (bfloat16, int8). Tokens that older weights sampled keep what was recorded."""
     turn_penalty_after: Natural = 6
-    """Turns without penalty; a trajectory with more loses 0.1 of reward (paper: 6)."""
+    """Turns (or code calls, reward.turn_penalty_counts) without penalty; a trajectory with more
+    loses reward.turn_penalty (paper: 6)."""
     checkpoint_every: Count = 10
     """Steps between checkpoints."""
     checkpoint_keep: Count = 2
@@ -198,6 +203,16 @@ class GrpoConfig(Checked, section="grpo"):
             sum(self.steps_per_stage) > 0,
             f"grpo.steps_per_stage = {self.steps_per_stage} has no step; give a stage at least one",
         )
+        _require(
+            not (self.max_staleness and self.signal.refill_rounds),
+            f"grpo.signal.refill_rounds = {self.signal.refill_rounds} refills a batch that is "
+            f"complete, and with grpo.max_staleness = {self.max_staleness} none is; set one to 0",
+        )
+
+    @property
+    def sampled_per_prompt(self) -> int:
+        """Rollouts that are sampled per question; `rollouts_per_prompt` of them are kept."""
+        return self.rollouts_per_prompt * self.signal.oversampling
 
     def microbatch_rows(self, length: int, num_batch_shards: int) -> int:
         """Rows of a microbatch of this padded length, a multiple of `num_batch_shards`."""

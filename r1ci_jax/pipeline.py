@@ -93,6 +93,7 @@ class Run:
 
     def make_runner(self, stage: str, *, grpo: GrpoConfig | None = None) -> Runner:
         """Make a stage's runner, without weights; `grpo` are the settings of its arm."""
+        grpo = grpo or self.experiment.grpo
         policy, tokenizer = self.loaded
         table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
         engine = Engine(
@@ -108,7 +109,8 @@ class Run:
             tokenizer,
             self.experiment.limits,
             instructions=build.instructions(self.experiment),
-            turn_penalty_after=(grpo or self.experiment.grpo).turn_penalty_after,
+            reward_config=grpo.reward,
+            turn_penalty_after=grpo.turn_penalty_after,
         )
 
     def load_into(self, runner: Runner, model: str) -> None:

@@ -1,8 +1,8 @@
 """Batches through Grain: their order is deterministic, new in each epoch, and resumable."""
 
 import json
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import grain
 
@@ -35,6 +35,40 @@ class Batches[Batch]:
     def set_state(self, state: bytes) -> None:
         """Continue from a saved position: the next batch is the one that would have followed it."""
         self._iterator.set_state(json.loads(state))
+
+
+class Rows[Row]:
+    """Takes rows one by one from batches; its position may lie within a batch."""
+
+    def __init__(self, batches: Batches[list[Row]]) -> None:
+        self._batches = batches
+        self._start = batches.get_state()
+        """State before the batch that rows are taken from."""
+        self._left: list[Row] = []
+        self._num_taken = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Row:
+        if not self._left:
+            self._start = self._batches.get_state()
+            self._left, self._num_taken = list(next(self._batches)), 0
+        self._num_taken += 1
+        return self._left.pop(0)
+
+    def get_state(self) -> dict[str, str | int]:
+        """Return the position, as JSON; between two batches it is that of the batches alone."""
+        if not self._left:
+            return {"batches": self._batches.get_state().decode()}
+        return {"batches": self._start.decode(), "taken": self._num_taken}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a result of `get_state`, which may have more entries."""
+        self._batches.set_state(state["batches"].encode())
+        self._left = []
+        for _ in range(state.get("taken", 0)):
+            next(self)
 
 
 def prompt_batches[Row](

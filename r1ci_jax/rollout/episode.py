@@ -182,12 +182,12 @@ class Episode:
             sampling=self.request.sampling,
         )
 
-    def completion_text(self, tokenizer: Tokenizer) -> str:
-        """The text that the policy wrote; context tokens in between leave a line break."""
+    def turn_texts(self, tokenizer: Tokenizer) -> list[str]:
+        """The text of each turn of the policy, without stop tokens."""
         pairs = zip(self.tokens, self.sampled, strict=True)
         turns: Sequence[list[int]] = [
             [token for token, _ in members if token not in tokenizer.stop_token_ids]
             for sampled, members in itertools.groupby(pairs, key=lambda pair: pair[1])
             if sampled
         ]
-        return "\n".join(tokenizer.decode(ids) for ids in turns)
+        return [tokenizer.decode(ids) for ids in turns]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from r1ci_jax.rollout import serialize
-from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout.trajectory import RewardTerms, Trajectory
 from r1ci_jax.runtime import hosts, preemption
 from r1ci_jax.sandbox import ExecResult
 
@@ -72,7 +72,7 @@ def gather_scores(ended: Sequence[tuple[bool, Trajectory]]) -> list[Trajectory]:
     if hosts.count() == 1 or not ended:
         return [trajectory for _, trajectory in ended]
     local = [
-        (index, trajectory.correct, trajectory.reward)
+        (index, trajectory.correct, trajectory.reward, trajectory.reward_terms)
         for index, (is_local, trajectory) in enumerate(ended)
         if is_local
     ]
@@ -81,7 +81,12 @@ def gather_scores(ended: Sequence[tuple[bool, Trajectory]]) -> list[Trajectory]:
     }
     assert len(scores) == len(ended), "hosts have ended different trajectories"
     return [
-        dataclasses.replace(trajectory, correct=scores[index][0], reward=scores[index][1])
+        dataclasses.replace(
+            trajectory,
+            correct=scores[index][0],
+            reward=scores[index][1],
+            reward_terms=RewardTerms(*scores[index][2]) if scores[index][2] else None,
+        )
         for index, (_, trajectory) in enumerate(ended)
     ]
 

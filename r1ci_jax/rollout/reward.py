@@ -1,25 +1,41 @@
 """The reward of a trajectory (paper section 5): correctness, format, number of turns."""
 
-CORRECT_REWARD = 1.0
-"""Added for a correct final answer."""
-FORMAT_REWARD = 0.1
-"""Added when every response keeps the format, subtracted when one does not."""
-TURN_PENALTY = 0.1
-"""Subtracted from a trajectory with too many turns."""
+from r1ci_jax.grpo_config import RewardConfig
+from r1ci_jax.rollout.trajectory import RewardTerms
+
+PAPER = RewardConfig()
+"""The paper's numbers."""
 
 
-def shaped_reward(
-    correct: bool, keeps_format: bool, num_turns: int, *, penalty_after: int = 6
-) -> float:
-    """Compute the reward with the paper's numbers.
+def compute_terms(
+    correct: bool,
+    keeps_format: bool,
+    num_code_calls: int,
+    *,
+    config: RewardConfig = PAPER,
+    penalty_after: int = 6,
+) -> RewardTerms:
+    """Compute the parts of the reward, which is their sum.
 
-    >>> shaped_reward(True, True, num_turns=2)
-    1.1
-    >>> shaped_reward(False, False, num_turns=7)
+    A trajectory has one turn more than code calls: the one that answers, or is cut off. So the
+    two readings of the paper's "more than 6" differ by one turn (`turn_penalty_counts`).
+
+    Args:
+        correct: True if the answer is.
+        keeps_format: True if every response keeps the format.
+        num_code_calls: Number of code blocks that were run.
+        config: The amounts, and what the penalty counts.
+        penalty_after: Turns, or code calls, without penalty.
+
+    >>> compute_terms(True, True, 1)
+    RewardTerms(correct=1.0, format=0.1, turn_penalty=0.0)
+    >>> compute_terms(False, False, 6).total
     -0.2
     """
-    reward = CORRECT_REWARD if correct else 0.0
-    reward += FORMAT_REWARD if keeps_format else -FORMAT_REWARD
-    if num_turns > penalty_after:
-        reward -= TURN_PENALTY
-    return reward
+    counts_turns = config.turn_penalty_counts == "turns"
+    is_long = num_code_calls + counts_turns > penalty_after
+    return RewardTerms(
+        correct=config.correct if correct else 0.0,
+        format=config.format if keeps_format else -config.format,
+        turn_penalty=-config.turn_penalty if is_long else 0.0,
+    )

@@ -8,12 +8,13 @@ from typing import override
 
 from r1ci_jax.config import TurnLimits
 from r1ci_jax.errors import UserError
+from r1ci_jax.grpo_config import RewardConfig
 from r1ci_jax.model import qwen2
 from r1ci_jax.rollout import partial_rollouts, reward
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.scheduler import Observer, RolloutScheduler
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
-from r1ci_jax.rollout.trajectory_source import MakeWeights, TrajectorySource
+from r1ci_jax.rollout.trajectory_source import Extend, MakeWeights, TrajectorySource
 from r1ci_jax.runtime import hosts
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
@@ -35,6 +36,7 @@ class Runner(TrajectorySource):
         limits: TurnLimits,
         *,
         instructions: Mapping[str, str] = prompts.NO_INSTRUCTIONS,
+        reward_config: RewardConfig = reward.PAPER,
         turn_penalty_after: int = 6,
     ) -> None:
         """`instructions` precede every question, by agent; see text/prompts.py."""
@@ -44,6 +46,7 @@ class Runner(TrajectorySource):
         self.tokenizer = tokenizer
         self.limits = limits
         self.instructions = instructions
+        self.reward_config = reward_config
         self.turn_penalty_after = turn_penalty_after
         self.waited_seconds = self.slot_waited_seconds = 0.0
         self.num_evicted = 0
@@ -135,6 +138,42 @@ class Runner(TrajectorySource):
                     batch = started.popleft()
                     scheduler.collect_scores(batch)
                     yield [each.trajectory for each in batch if each.trajectory is not None]
+
+    @override
+    def run_extended(
+        self,
+        requests: Iterable[Request],
+        extend: Extend,
+        *,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Trajectory]:
+        """Sample whole groups, and those that `extend` adds, in one stream.
+
+        What a complete group adds enters the first slots that are free, while the others decode on:
+        no slot waits for the last group of a round.
+        """
+        waiting: dict[int, list[Episode]] = collections.defaultdict(list)
+        trajectories: list[Trajectory] = []
+
+        def start(requests: Iterable[Request]) -> list[Episode]:
+            episodes = [self.new_episode(request) for request in requests]
+            for episode in episodes:
+                waiting[episode.group_id].append(episode)
+            return episodes
+
+        with self._scheduler(start(requests)) as scheduler:
+            for num_done in scheduler.chunks():
+                if on_done is not None:
+                    on_done(num_done)
+                complete = [each for each in waiting.values() if scheduler.can_collect_scores(each)]
+                for group in complete:
+                    del waiting[group[0].group_id]
+                    scheduler.collect_scores(group)
+                    found = [each.trajectory for each in group if each.trajectory is not None]
+                    trajectories += found
+                    scheduler.add(start(extend(found)))
+        assert not waiting, "a group was not completed"
+        return sorted(trajectories, key=lambda each: each.rollout_id)
 
     @override
     def run_groups(
@@ -249,6 +288,15 @@ class Runner(TrajectorySource):
             and example.task != ""
             and registry.get(example.task).score(example, answer).correct
         )
+        turn_texts = episode.turn_texts(self.tokenizer)
+        keeps_format = protocol.keeps_format("\n".join(turn_texts))
+        terms = reward.compute_terms(
+            correct,
+            keeps_format,
+            len(episode.code_calls),
+            config=self.reward_config,
+            penalty_after=self.turn_penalty_after,
+        )
         return Trajectory(
             example_id=example.id,
             task=example.task,
@@ -262,11 +310,9 @@ class Runner(TrajectorySource):
             stop=stop,
             answer=answer,
             correct=correct,
-            reward=reward.shaped_reward(
-                correct,
-                protocol.keeps_format(episode.completion_text(self.tokenizer)),
-                len(episode.code_calls) + 1,
-                penalty_after=self.turn_penalty_after,
-            ),
+            reward=terms.total,
+            reward_terms=terms,
+            keeps_format=keeps_format,
+            num_void_turns=sum(map(protocol.is_void, turn_texts)),
             num_stale_tokens=episode.num_stale_tokens,
         )

@@ -5,7 +5,7 @@ are noise. If many are lost, the batch is another one than was asked for, and th
 somebody to look at it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from r1ci_jax.errors import UserError
@@ -25,6 +25,19 @@ def fault_fraction(trajectories: Iterable[Trajectory]) -> float:
     """Return the fraction of scripts that the sandbox gave no verdict about; 0 without scripts."""
     statuses = [call.result.status for each in trajectories for call in each.code_calls]
     return sum(status in SANDBOX_FAULTS for status in statuses) / max(len(statuses), 1)
+
+
+def require_any_valid(trajectories: Sequence[Trajectory]) -> None:
+    """Require that the sandbox did not fail in every one of a step's trajectories.
+
+    Raises:
+        UserError: It did.
+    """
+    if trajectories and not any(each.is_valid for each in trajectories):
+        raise UserError(
+            "the sandbox failed in every trajectory of a step; run `r1ci sandbox doctor`, then the "
+            "same command again: it resumes"
+        )
 
 
 def require_few(

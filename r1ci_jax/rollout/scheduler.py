@@ -12,6 +12,7 @@ its own. It waits in front of all that have not entered yet, and is then compute
 tokens. The oldest one never gives up anything to others, so all of them end (docs/adr/0018).
 """
 
+import collections
 import concurrent.futures
 import heapq
 import itertools
@@ -23,7 +24,7 @@ from r1ci_jax.config import TurnLimits
 from r1ci_jax.rollout import agents, host_ownership, partial_rollouts
 from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
-from r1ci_jax.runtime import preemption
+from r1ci_jax.runtime import hosts, preemption
 from r1ci_jax.sampling.engine import Engine, SlotOutput
 from r1ci_jax.sandbox import ExecResult, Sandbox
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS
@@ -89,6 +90,8 @@ class RolloutScheduler:
         self._queue = iter(episodes)
         self._next_episode = next(self._queue, None)
         """The first episode that has not been in a slot yet."""
+        self._added: collections.deque[Episode] = collections.deque()
+        """Episodes that `add` put behind all others."""
         self._evicted: list[tuple[int, Episode]] = []
         """Heap of the episodes that gave up their slot, by age."""
         self._ages = itertools.count()
@@ -110,6 +113,24 @@ class RolloutScheduler:
             preemption.raise_if_preempted()
             self._step()
             yield self._num_done
+
+    def add(self, episodes: Iterable[Episode]) -> None:
+        """Let further episodes enter after all others; `chunks` goes on until they are done."""
+        self._added.extend(episodes)
+        if self._next_episode is None:
+            self._advance()
+
+    def can_collect_scores(self, episodes: Collection[Episode]) -> bool:
+        """Return True if all of them have ended, and no wait for a score would hold up others.
+
+        On several hosts the end alone decides, which all of them see at the same chunk.
+        """
+        if not all(episode.is_done for episode in episodes):
+            return False
+        if hosts.count() > 1 or not (self._next_episode or self._evicted or self._episodes):
+            return True
+        scores = [episode.pending_score for episode in episodes]
+        return all(score is None or score.done() for score in scores)
 
     def close(self) -> None:
         """End whatever runs: nothing goes on after it, and the engine can serve others."""
@@ -186,7 +207,13 @@ class RolloutScheduler:
         elif self._next_episode is not None:
             self._next_episode.age = next(self._ages)
             self._next_episode.began = time.monotonic()
-            self._next_episode = next(self._queue, None)
+            self._advance()
+
+    def _advance(self) -> None:
+        """Take the next of the episodes that have not been in a slot yet."""
+        self._next_episode = next(self._queue, None)
+        if self._next_episode is None and self._added:
+            self._next_episode = self._added.popleft()
 
     def _enters(self, episode: Episode, slot: int) -> bool:
         """Stage the episode for a free slot, unless others would soon have to make room for it."""

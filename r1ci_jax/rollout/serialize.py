@@ -16,7 +16,13 @@ from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.episode import Episode, Request
-from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
+from r1ci_jax.rollout.trajectory import (
+    CodeCall,
+    RewardTerms,
+    RolloutId,
+    StopReason,
+    Trajectory,
+)
 from r1ci_jax.runtime import atomic_files, json_reader
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
@@ -45,15 +51,23 @@ def code_call_from_json(saved: dict[str, Any]) -> CodeCall:
 
 
 def trajectory_to_json(trajectory: Trajectory) -> dict[str, Any]:
-    """Convert a trajectory."""
+    """Convert a trajectory; a mask is not stored, as it follows from the settings."""
     fields = {f.name: getattr(trajectory, f.name) for f in dataclasses.fields(trajectory)}
+    del fields["is_masked"]
     lists = {name: list(fields[name]) for name in ("rollout_id", "tokens", "sampled", "logprobs")}
+    terms = trajectory.reward_terms
     calls = [code_call_to_json(call) for call in trajectory.code_calls]
-    return {**fields, **lists, "code_calls": calls}
+    return {
+        **fields,
+        **lists,
+        "reward_terms": None if terms is None else list(terms),
+        "code_calls": calls,
+    }
 
 
 def trajectory_from_json(saved: dict[str, Any]) -> Trajectory:
-    """Invert `trajectory_to_json`."""
+    """Invert `trajectory_to_json`; what an earlier version did not store is None."""
+    terms = saved.get("reward_terms")
     return Trajectory(
         **{
             **saved,
@@ -63,6 +77,7 @@ def trajectory_from_json(saved: dict[str, Any]) -> Trajectory:
             "logprobs": tuple(saved["logprobs"]),
             "code_calls": tuple(code_call_from_json(call) for call in saved["code_calls"]),
             "stop": StopReason(saved["stop"]),
+            "reward_terms": None if terms is None else RewardTerms(*terms),
         }
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1ci_jax.rollout import sandbox_faults
-from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout.trajectory import RewardTerms, Trajectory
 from r1ci_jax.sandbox import Status
 from r1ci_jax.text.tokenizer import Tokenizer
 
@@ -31,6 +31,10 @@ def compute_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "len/tokens": _mean([sum(trajectory.sampled) for trajectory in valid]),
         "len/turns": _mean([trajectory.num_turns for trajectory in valid]),
     }
+    terms = [trajectory.reward_terms for trajectory in valid if trajectory.reward_terms]
+    if terms and len(terms) == len(valid):
+        for term, values in zip(RewardTerms._fields, zip(*terms, strict=True), strict=True):
+            found[f"reward_term/{term}"] = _mean(values)
     for stop, count in collections.Counter(t.stop.value for t in trajectories).items():
         found[f"stop/{stop}"] = count / len(trajectories)
     by_task = collections.defaultdict(list)
@@ -55,9 +59,10 @@ def sample_by_reward(trajectories: Sequence[Trajectory], count: int) -> list[Tra
 
 
 def to_record(
-    trajectory: Trajectory, tokenizer: Tokenizer, *, stage: str, step: int
+    trajectory: Trajectory, tokenizer: Tokenizer, stage: str, step: int
 ) -> dict[str, Any]:
     """Return one record of trajectories.jsonl."""
+    terms = trajectory.reward_terms
     pairs = zip(trajectory.tokens, trajectory.sampled, strict=True)
     segments = [
         (sampled, [token for token, _ in members])
@@ -71,6 +76,7 @@ def to_record(
         "question": trajectory.question,
         "agent": trajectory.agent,
         "reward": trajectory.reward if trajectory.is_valid else None,
+        "reward_terms": terms._asdict() if terms and trajectory.is_valid else None,
         "correct": trajectory.correct if trajectory.is_valid else None,
         "stop": trajectory.stop.value,
         # The first segment is the prompt, which `question` already shows.

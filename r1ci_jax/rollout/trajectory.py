@@ -29,6 +29,11 @@ class StopReason(enum.StrEnum):
     SANDBOX_FAULT = "sandbox_fault"
     """The interpreter itself failed, not the script: never trained on, never scored as wrong."""
 
+    @property
+    def is_limit(self) -> bool:
+        """True if a limit ended the trajectory, and neither the policy nor the interpreter."""
+        return self not in (StopReason.ANSWER, StopReason.EOS, StopReason.SANDBOX_FAULT)
+
 
 class RolloutId(NamedTuple):
     """The name of a trajectory's random stream: the same id gives the same random numbers."""
@@ -37,6 +42,22 @@ class RolloutId(NamedTuple):
     """Number of the question's group, unique within a run of requests."""
     sample_index: int
     """Index of the trajectory within its group."""
+
+
+class RewardTerms(NamedTuple):
+    """The parts that a reward is the sum of (paper section 5)."""
+
+    correct: float
+    """For a correct answer; 0 for a wrong one or none."""
+    format: float
+    """For the format of the responses; negative where one breaks it."""
+    turn_penalty: float
+    """For the number of turns; 0 or negative."""
+
+    @property
+    def total(self) -> float:
+        """The reward."""
+        return self.correct + self.format + self.turn_penalty
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +95,14 @@ class Trajectory:
     """Text between the answer marks, or None."""
     correct: bool
     reward: float
+    reward_terms: RewardTerms | None = None
+    """Parts of the reward; None where it was not made of such, or an earlier version stored it."""
+    keeps_format: bool | None = None
+    """True if the responses keep the format (text/protocol.py); None: an earlier version's."""
+    num_void_turns: int | None = None
+    """Turns of the policy that closed neither code nor an answer; None: an earlier version's."""
+    is_masked: bool = False
+    """True: it carries no loss, by one of the masks of `grpo.signal`."""
     num_stale_tokens: int = 0
     """Number of first tokens that are older than the weights of the step that trains on them: the
     trajectory was a partial rollout of an earlier step."""
@@ -85,6 +114,11 @@ class Trajectory:
     def is_valid(self) -> bool:
         """False when the sandbox failed; such a trajectory does not train or count in its group."""
         return self.stop is not StopReason.SANDBOX_FAULT
+
+    @property
+    def carries_loss(self) -> bool:
+        """True if its tokens train."""
+        return self.is_valid and not self.is_masked
 
     @property
     def num_turns(self) -> int:

@@ -9,11 +9,15 @@ from typing import Protocol
 
 from r1ci_jax.config import SamplerConfig
 from r1ci_jax.model.qwen2 import DecoderWeights
+from r1ci_jax.rollout import group_selection
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.trajectory import Trajectory
 
 type MakeWeights = Callable[[SamplerConfig], DecoderWeights]
 """Returns the policy's weights in the layout of a sampler with these settings."""
+
+type Extend = Callable[[Sequence[Trajectory]], Sequence[Request]]
+"""Returns the requests of further groups, given the trajectories of one that is complete."""
 
 
 class TrajectorySource(Protocol):
@@ -48,6 +52,29 @@ class TrajectorySource(Protocol):
         `on_done` is called with the number of finished trajectories.
         """
         ...
+
+    def run_extended(
+        self,
+        requests: Iterable[Request],
+        extend: Extend,
+        *,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Trajectory]:
+        """Return the trajectories of whole groups and of those that `extend` adds, in id order.
+
+        `extend` is called once for each group, those that it added too. The order of the calls is
+        not fixed, so what it returns in all must not depend on that. Here: in rounds.
+        """
+        found: list[Trajectory] = []
+        requests = list(requests)
+        while requests:
+            answered = self.run(requests)
+            found += answered
+            if on_done is not None:
+                on_done(len(found))
+            groups = group_selection.by_group(answered)
+            requests = [request for group in groups for request in extend(group)]
+        return sorted(found, key=lambda each: each.rollout_id)
 
     def run_groups(
         self,

@@ -305,6 +305,15 @@ def final_answer(text: str) -> str | None:
     return answers[-1].strip() if answers else None
 
 
+def is_void(turn_text: str) -> bool:
+    """Check that one turn closed neither a code block nor an answer (SimpleTIR, arXiv 2509.02479).
+
+    >>> is_void("I think it is <<<7"), is_void("<<<7>>>")
+    (True, False)
+    """
+    return last_code(turn_text) is None and final_answer(turn_text) is None
+
+
 def keeps_format(text: str) -> bool:
     """Check that a full response is well formed.
 

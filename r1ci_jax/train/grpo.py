@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from r1ci_jax.config import GrpoConfig
+from r1ci_jax.curriculum.retirement import PassRates
 from r1ci_jax.curriculum.stages import Stage, curriculum_state
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import serialize, summaries
@@ -47,14 +48,13 @@ def train(
 ) -> Params:
     """Train through all stages, from the last checkpoint if there is one; return all parameters.
 
-    `params` are used up. `load_examples` returns the examples of a split, `source`
-    yields trajectories.
+    `params` are used up; `load_examples` returns a split's examples, `source` trajectories.
     """
     # --- Weights, optimizer, state ---
     initial = policy.split_trainable(params, seed=run.seed)
     (trainable, base), reference = initial, _make_reference(initial, config.kl_coef)
     num_steps = sum(stage.steps for stage in stages)
-    num_rollouts = config.prompts_per_step * config.rollouts_per_prompt
+    num_rollouts = config.prompts_per_step * config.sampled_per_prompt
     tx, learning_rates = _make_optimizer(config, num_steps)
     identity = {"stages": [dataclasses.asdict(stage) for stage in stages]}
 
@@ -63,6 +63,7 @@ def train(
         metrics.JsonlLog(run.trajectories_path) as trajectory_log,
     ):
         train_state, reward = loop.train_state, None
+        pass_rates = PassRates(config.signal.retire_above, loop.metadata)
         trajectory_log.truncate_after(run.name, loop.first_step)
         if loop.first_step < num_steps:
             _warm_up(loop, source, base, reference, policy, config, tokenizer.pad_id)
@@ -70,7 +71,9 @@ def train(
             if loop.first_step >= steps.stop:
                 continue
             seed, examples = run.seed + stage.number, load_examples(stage.split)
-            collector = RolloutCollector(source, examples, config, steps=steps, seed=seed)
+            collector = RolloutCollector(
+                source, examples, config, steps=steps, seed=seed, pass_rates=pass_rates
+            )
             _restore(collector, loop, stages, steps)
             loop.progress.note(f"stage {stage.number}: {stage.steps} steps on {stage.split}")
             for step in steps[max(loop.first_step - steps.start, 0) :]:
@@ -83,9 +86,9 @@ def train(
                     source.weights_loaded(to_sampler),  # no longer: the update needs the memory
                     loop.progress.activity(f"sampling {num_rollouts}"),
                 ):
-                    trajectories, values = collector.collect(step)
+                    sampled, trajectories, values = collector.collect(step)
                 if config.dump_rollouts:
-                    serialize.write(serialize.step_path(run.rollouts_dir, step + 1), trajectories)
+                    serialize.write(serialize.step_path(run.rollouts_dir, step + 1), sampled)
 
                 # --- Update ---
                 began = time.monotonic()
@@ -102,14 +105,13 @@ def train(
                 values |= learned | {"time/update": time.monotonic() - began}
 
                 # --- Check, log and save ---
-                values |= _batch_metrics(trajectories, advantages_PR, stage)
+                values |= _batch_metrics(sampled, advantages_PR, stage)
                 values["optim/lr"] = float(learning_rates[step])
                 save_batch = functools.partial(_save_diverged, run, step + 1, trajectories)
                 loop.record(step + 1, values, save_batch=save_batch, advice=_ADVICE, shown=_SHOWN)
-                for one in summaries.sample_by_reward(trajectories, config.logged_trajectories):
-                    summary = summaries.to_record(one, tokenizer, stage=run.name, step=step + 1)
-                    trajectory_log.append(summary)
-                reward = values["reward/mean"]
+                for one in summaries.sample_by_reward(sampled, config.logged_trajectories):
+                    trajectory_log.append(summaries.to_record(one, tokenizer, run.name, step + 1))
+                reward = values.get("reward/mean", reward)
                 if loop.must_save(step + 1):
                     metadata = {"curriculum": curriculum_state(stages, step + 1)}
                     loop.save(step + 1, train_state, metadata | collector.state(), metric=reward)
@@ -176,12 +178,16 @@ def _restore(
 
 
 def _batch_metrics(
-    trajectories: Sequence[Trajectory], advantages_PR: np.ndarray, stage: Stage
+    sampled: Sequence[Trajectory], advantages_PR: np.ndarray, stage: Stage
 ) -> dict[str, float]:
-    return summaries.compute_metrics(trajectories) | {
-        "group/zero_advantage_fraction": grpo_step.zero_advantage_fraction(advantages_PR),
-        "curriculum/stage": stage.number,
-    }
+    """Describe what a step sampled, and the groups that it trained on, where there are some."""
+    values: dict[str, float] = {"curriculum/stage": stage.number}
+    if sampled:
+        values |= summaries.compute_metrics(sampled)
+    if len(advantages_PR):
+        share = grpo_step.zero_advantage_fraction(advantages_PR)
+        values["group/zero_advantage_fraction"] = share
+    return values
 
 
 def _save_diverged(run: TrainingRun, step: int, trajectories: Sequence[Trajectory]) -> Path:

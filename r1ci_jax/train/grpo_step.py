@@ -9,6 +9,7 @@ a setting that does not change the program does not compile it again.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 import optax
 
 from r1ci_jax.config import GrpoConfig
-from r1ci_jax.errors import UserError
+from r1ci_jax.rollout import group_selection, sandbox_faults
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
@@ -170,11 +171,21 @@ def apply_step(
 
 
 def compute_advantages(trajectories: Sequence[Trajectory], config: GrpoConfig) -> np.ndarray:
-    """Compute the advantage of each trajectory within its group."""
-    shape = (-1, config.rollouts_per_prompt)
-    rewards_PR = np.asarray([t.reward for t in trajectories], np.float32).reshape(shape)
-    valid_PR = np.asarray([t.is_valid for t in trajectories]).reshape(shape)
-    return jax.device_get(losses.group_advantages(*placement.replicate((rewards_PR, valid_PR))))
+    """Compute the advantage of each trajectory within its group; 0 where it carries no loss.
+
+    Fewer groups than a step wants are filled up with void ones, so that no other shape is compiled.
+    """
+    num_groups = len(trajectories) // config.rollouts_per_prompt
+    shape = (max(num_groups, config.prompts_per_step), config.rollouts_per_prompt)
+    rewards_PR, valid_PR = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    rewards_PR.flat[: len(trajectories)] = [t.reward for t in trajectories]
+    valid_PR.flat[: len(trajectories)] = [
+        group_selection.counts_in_baseline(t, config.signal) for t in trajectories
+    ]
+    advantages_PR = losses.group_advantages(*placement.replicate((rewards_PR, valid_PR)))
+    carry_loss_PR = np.asarray([t.carries_loss for t in trajectories], bool)
+    carry_loss_PR = carry_loss_PR.reshape(num_groups, config.rollouts_per_prompt)
+    return np.where(carry_loss_PR, jax.device_get(advantages_PR)[:num_groups], 0.0)
 
 
 def zero_advantage_fraction(advantages_PR: np.ndarray) -> float:
@@ -194,7 +205,7 @@ def update(
     """Make the optimizer steps of one batch: every minibatch, `num_iterations` times.
 
     Metrics are means over these steps; trainer and sampler are compared before the first. They
-    are fetched once, after all steps are dispatched.
+    are fetched once, after all steps are dispatched. A batch without a minibatch changes nothing.
 
     Args:
         train_state: The state before; it is donated.
@@ -205,6 +216,8 @@ def update(
         config: Settings of GRPO.
         tx: Optimizer.
     """
+    if not minibatches:
+        return train_state, {}
     # The weights of this point are those that sampled: both sets of log-probabilities are computed
     # here, once, and serve all iterations.
     minibatches, diffs = _add_logprobs(
@@ -322,29 +335,25 @@ def make_minibatches(
 ) -> list[list[Microbatch]]:
     """Split a batch into the microbatches of each optimizer step of an iteration.
 
-    Minibatches without a valid trajectory are left out.
+    Minibatches without a trajectory that carries loss are left out. A batch with fewer groups than
+    a step wants is split as evenly as it can be.
 
     Raises:
-        UserError: no trajectory of the batch is valid.
+        UserError: The batch has trajectories, and none is valid.
     """
-    prompts = len(advantages_PR) // config.num_minibatches
-    size = prompts * config.rollouts_per_prompt
+    sandbox_faults.require_any_valid(trajectories)
+    members, count = config.rollouts_per_prompt, config.num_minibatches
+    bounds = [len(advantages_PR) * number // count for number in range(count + 1)]
     minibatches = [
         split_microbatches(
-            trajectories[number * size : (number + 1) * size],
-            advantages_PR[number * prompts : (number + 1) * prompts].reshape(-1),
+            trajectories[start * members : stop * members],
+            advantages_PR[start:stop].reshape(-1),
             config,
             pad_id,
         )
-        for number in range(config.num_minibatches)
+        for start, stop in itertools.pairwise(bounds)
     ]
-    minibatches = [minibatch for minibatch in minibatches if minibatch]
-    if not minibatches:
-        raise UserError(
-            "the sandbox failed in every trajectory of a step; run `r1ci sandbox doctor`, then the "
-            "same command again: it resumes"
-        )
-    return minibatches
+    return [minibatch for minibatch in minibatches if minibatch]
 
 
 def split_microbatches(
@@ -353,12 +362,12 @@ def split_microbatches(
     config: GrpoConfig,
     pad_id: int,
 ) -> list[Microbatch]:
-    """Sort valid trajectories from the longest down and pad them to a configured length.
+    """Sort those that carry loss from the longest down and pad them to a configured length.
 
     Long rows go together, so that most microbatches are short and have many rows; the loss is a
     sum, so the order does not matter.
     """
-    pairs = [pair for pair in zip(trajectories, advantages, strict=True) if pair[0].is_valid]
+    pairs = [pair for pair in zip(trajectories, advantages, strict=True) if pair[0].carries_loss]
     pairs.sort(key=lambda pair: (-len(pair[0].tokens), pair[0].rollout_id))
     batches = []
     while pairs:

@@ -3,21 +3,39 @@
 With `max_staleness`, one batch of prompts more than a step needs is in flight. The first step of a
 stage starts two batches, each later one starts the batch of the next step, the last one none. So
 nothing is left over at the end of a stage, and every prompt is used exactly once.
+
+With `signal.refill_rounds`, a group without signal is replaced by a group of the next question. The
+groups of a step, their rollout ids and the position in the data after it are those of rounds one
+after the other, whenever each group was sampled (`group_selection.groups_to_ask`).
 """
 
+import itertools
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from r1ci_jax.config import GrpoConfig, SamplingParams
+from r1ci_jax.curriculum.retirement import PassRates
 from r1ci_jax.data import batching
-from r1ci_jax.rollout import agents, sandbox_faults, serialize
+from r1ci_jax.rollout import agents, group_selection, sandbox_faults, serialize
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.rollout.trajectory_source import TrajectorySource
+from r1ci_jax.runtime import progress
 from r1ci_jax.tasks.base import Example
 
 _AGENT = agents.CodeAgent()
+
+
+class RolloutBatch(NamedTuple):
+    """The result of a step's sampling; both lists are in the order of the rollout ids."""
+
+    sampled: list[Trajectory]
+    """All trajectories of the step, as they were sampled."""
+    trained: list[Trajectory]
+    """Those of the groups to train on, with masks; R per group. Empty: there is no signal, and the
+    step changes nothing."""
+    metrics: dict[str, float]
 
 
 class RolloutCollector:
@@ -31,98 +49,220 @@ class RolloutCollector:
         *,
         steps: range,
         seed: int,
+        pass_rates: PassRates | None = None,
     ) -> None:
-        """Collect for `steps`, those of one stage, counted from 0 over the whole training."""
+        """Collect for `steps`, those of one stage, counted from 0 over the whole training.
+
+        `pass_rates` are those of the stages before.
+        """
         self._source = source
+        self._examples = examples
         self._config = config
         self._steps = steps
-        self._batches = batching.prompt_batches(examples, config.prompts_per_step, seed=seed)
+        self._seed = seed
+        self._pass_rates = pass_rates or PassRates(config.signal.retire_above)
+        batches = batching.prompt_batches(examples, config.prompts_per_step, seed=seed)
+        self._questions = batching.Rows(batches)
         self._partial: list[Episode] = []
 
     def state(self) -> dict[str, Any]:
-        """Return the position in the data and all partial rollouts, as JSON for the checkpoint."""
+        """Return the position in the data, all partial rollouts and pass rates, as JSON."""
         return {
-            "batches": self._batches.get_state().decode(),
+            **self._questions.get_state(),
             "partial_rollouts": [serialize.episode_to_json(episode) for episode in self._partial],
+            **self._pass_rates.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a result of `state`."""
-        self._batches.set_state(state["batches"].encode())
+        self._questions.set_state(state)
         self._partial = [serialize.episode_from_json(saved) for saved in state["partial_rollouts"]]
+        self._pass_rates.restore(state)
 
-    def collect(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
-        """Return the groups to train on, in the order of their rollout ids, and metrics.
+    def collect(self, step: int) -> RolloutBatch:
+        """Sample the trajectories of a step, and select those to train on.
+
+        A step without any signal has nothing to train on, and a warning says so. That is so too
+        when all questions of the stage are retired: nothing is asked any more until its end.
 
         Raises:
             SandboxFaults: The sandbox failed in too many of the step's scripts.
+            UserError: It failed in all trajectories.
         """
         source = self._source
         began, waited = time.monotonic(), source.waited_seconds
         slot_waited, evicted = source.slot_waited_seconds, source.num_evicted
-        requests = [
-            request
-            for number in self._start_requests(step)
-            for request in self._make_requests(number)
-        ]
-        first_steps = {request.rollout_id.group_id: step for request in requests}
-        first_steps |= {episode.group_id: episode.first_step for episode in self._partial}
-        trajectories = self._run(requests, step)
+        sampled, staleness = self._sample(step)
         seconds = time.monotonic() - began
         sandbox_faults.require_few(
-            trajectories,
+            sampled,
             self._config.max_sandbox_fault_fraction,
             section="grpo",
             where=f"GRPO step {step + 1}",
         )
-        staleness = [step - first_steps[each.rollout_id.group_id] for each in trajectories]
-        staleness_metrics = {
-            "group/staleness_mean": sum(staleness) / len(staleness),
-            "group/staleness_max": max(staleness),
-        }
+        sandbox_faults.require_any_valid(sampled)
+        trained, selected = self._select(sampled, step)
+        self._pass_rates.record(sampled)
         in_flight = [episode.trajectory or episode for episode in self._partial]
-        sampled = sum(
-            sum(each.sampled[each.num_stale_tokens :]) for each in (*trajectories, *in_flight)
+        num_tokens = sum(
+            sum(each.sampled[each.num_stale_tokens :]) for each in (*sampled, *in_flight)
         )
-        return trajectories, {
-            **(staleness_metrics if self._config.max_staleness else {}),
+        metrics = {
+            **staleness,
+            **selected,
             "time/rollout": seconds,
             "time/sandbox": source.waited_seconds - waited,
             "time/sandbox_fraction": (source.slot_waited_seconds - slot_waited) / seconds,
             "rollout/evicted": source.num_evicted - evicted,
-            "rate/tokens_per_second": sampled / seconds,
+            "rate/tokens_per_second": num_tokens / seconds,
         }
+        return RolloutBatch(sampled=sampled, trained=trained, metrics=metrics)
+
+    # --- Sampling ---
+
+    def _sample(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
+        """Sample the groups of a step; also return by how much they are stale."""
+        if self._config.max_staleness:
+            return self._sample_partially(step)
+        if self._config.signal.refill_rounds:
+            return self._sample_with_refill(step), {}
+        return self._source.run(self._make_requests(self._first_place(step), self._draw())), {}
+
+    def _sample_partially(self, step: int) -> tuple[list[Trajectory], dict[str, float]]:
+        """Sample until enough groups are complete; the others stay in flight."""
+        config = self._config
+        requests = [
+            request
+            for number in self._start_requests(step)
+            for request in self._make_requests(self._first_place(number), self._draw())
+        ]
+        first_steps = {request.rollout_id.group_id: step for request in requests}
+        first_steps |= {episode.group_id: episode.first_step for episode in self._partial}
+        if not first_steps:
+            return [], {}
+        trajectories, self._partial = self._source.run_groups(
+            requests,
+            self._partial,
+            # Where questions retire, a stage may run out of them.
+            num_groups=min(config.prompts_per_step, len(first_steps)),
+            step=step,
+            max_staleness=config.max_staleness,
+        )
+        staleness = [step - first_steps[each.rollout_id.group_id] for each in trajectories]
+        return trajectories, {
+            "group/staleness_mean": sum(staleness) / len(staleness),
+            "group/staleness_max": max(staleness),
+        }
+
+    def _sample_with_refill(self, step: int) -> list[Trajectory]:
+        """Sample a step's groups and, for those without signal, groups of the next questions."""
+        config, first = self._config, self._first_place(step)
+        num_groups, rounds = config.prompts_per_step, config.signal.refill_rounds
+        questions = self._draw()
+        if not questions:
+            return []
+        num_asked = num_groups
+        signal: dict[int, bool] = {}
+
+        def extend(group: Sequence[Trajectory]) -> list[Request]:
+            nonlocal num_asked
+            signal[group[0].rollout_id.group_id - first] = self._has_signal(self._select_of(group))
+            total = group_selection.groups_to_ask(signal, num_groups, rounds)[-1]
+            questions = self._draw(total - num_asked)
+            requests = self._make_requests(first + num_asked, questions)
+            num_asked = total
+            return requests
+
+        return self._source.run_extended(self._make_requests(first, questions), extend)
 
     def _start_requests(self, step: int) -> Sequence[int]:
         """Return the steps whose prompts start now."""
-        if not self._config.max_staleness:
-            return [step]
         first = step if step == self._steps.start else step + 1
         return range(first, min(step + 2, self._steps.stop))
 
-    def _make_requests(self, number: int) -> list[Request]:
-        """Make R requests per prompt of a step, with rollout ids that no other step uses."""
+    def _first_place(self, step: int) -> int:
+        """Return the id of a step's first group: no other step has one of those that follow."""
+        signal = self._config.signal
+        return step * self._config.prompts_per_step * (1 + signal.refill_rounds)
+
+    def _make_requests(self, first: int, questions: Iterable[Example]) -> list[Request]:
+        """Make the requests of a group per question, with group ids from `first` on."""
         config = self._config
         return [
             Request(
                 example=example,
                 agent=_AGENT,
-                rollout_id=RolloutId(number * config.prompts_per_step + index, sample_index),
+                rollout_id=RolloutId(group_id, sample_index),
                 sampling=SamplingParams(temperature=config.temperature),
             )
-            for index, example in enumerate(next(self._batches))
-            for sample_index in range(config.rollouts_per_prompt)
+            for group_id, example in enumerate(questions, start=first)
+            for sample_index in range(config.sampled_per_prompt)
         ]
 
-    def _run(self, requests: Sequence[Request], step: int) -> list[Trajectory]:
+    def _draw(self, count: int | None = None) -> list[Example]:
+        """Draw the next questions, those of a step if no number is given.
+
+        Retired ones are passed over; if all are retired, there is none. Questions retire at the end
+        of a step, so that which ones are drawn does not depend on the order of events within it.
+        """
+        count = self._config.prompts_per_step if count is None else count
+        if self._pass_rates.is_on and all(
+            self._pass_rates.is_retired(self._examples[index].id)
+            for index in range(len(self._examples))
+        ):
+            return []
+        asked = (each for each in self._questions if not self._pass_rates.is_retired(each.id))
+        return list(itertools.islice(asked, count))
+
+    # --- Selection ---
+
+    def _select(
+        self, sampled: Sequence[Trajectory], step: int
+    ) -> tuple[list[Trajectory], dict[str, float]]:
+        """Return the trajectories to train on, and metrics of the selection."""
+        signal = self._config.signal
+        groups = [self._select_of(group) for group in group_selection.by_group(sampled)]
+        metrics: dict[str, float] = {}
+        kept = groups
+        if signal.refill_rounds and groups:
+            kept = [group for group in groups if self._has_signal(group)]
+            metrics = self._refill_metrics(groups, len(sampled), len(kept))
+        trained = [each for group in kept for each in group]
+        if (signal.mask_void_turns or signal.mask_cut_off) and trained:
+            metrics["group/masked_fraction"] = sum(each.is_masked for each in trained) / len(
+                trained
+            )
+        if self._pass_rates.is_on:
+            metrics["curriculum/retired"] = self._pass_rates.num_retired
+        if not any(each.carries_loss for each in trained):
+            why = "no group has signal" if sampled else "all questions of the stage are retired"
+            progress.warn(f"GRPO step {step + 1}: {why}; the step changes nothing")
+            trained = []
+        return trained, metrics
+
+    def _refill_metrics(
+        self, groups: Sequence[Sequence[Trajectory]], num_sampled: int, num_kept: int
+    ) -> dict[str, float]:
+        """Compute how much a step's refill cost, and what it brought."""
+        num_groups, rounds = self._config.prompts_per_step, self._config.signal.refill_rounds
+        signal = {place: self._has_signal(group) for place, group in enumerate(groups)}
+        totals = group_selection.groups_to_ask(signal, num_groups, rounds)
+        assert totals[-1] == len(groups), "other groups were asked than the rounds would"
+        first = [signal[place] for place in range(num_groups)]
+        metrics = {
+            "group/zero_variance_before_refill": 1 - sum(first) / num_groups,
+            "group/zero_variance_after_refill": 1 - num_kept / num_groups,
+            "group/refill_rounds": len(set(totals)) - 1,
+        }
+        if num_kept:
+            metrics["group/rollouts_per_kept_group"] = num_sampled / num_kept
+        return metrics
+
+    def _select_of(self, group: Sequence[Trajectory]) -> list[Trajectory]:
+        """Select the trajectories of a group, R of them."""
         config = self._config
-        if not config.max_staleness:
-            return self._source.run(requests)
-        trajectories, self._partial = self._source.run_groups(
-            requests,
-            self._partial,
-            num_groups=config.prompts_per_step,
-            step=step,
-            max_staleness=config.max_staleness,
-        )
-        return trajectories
+        size = config.rollouts_per_prompt
+        return group_selection.select(group, size, config.signal, seed=self._seed)
+
+    def _has_signal(self, group: Sequence[Trajectory]) -> bool:
+        return group_selection.has_signal(group, self._config.signal)

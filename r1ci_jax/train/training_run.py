@@ -146,7 +146,7 @@ class TrainingLoop:
         advice: str,
         shown: Mapping[str, str],
     ) -> None:
-        """Check the metrics of a step, then write them.
+        """Check the metrics of a step, then write them; a step that changed nothing has no loss.
 
         Args:
             step: Number of steps done, this one included.
@@ -161,9 +161,12 @@ class TrainingLoop:
         learned = {name: x for name, x in values.items() if name.startswith(("optim/", "check/"))}
         guards.require_finite(learned, step=step, save=save_batch, advice=advice)
         guards.report_logprob_mismatch(self.name, step, values)
-        deviation = self._spikes.report(self.name, step, values["optim/loss"])
-        self._writer.write(self.name, step, {**values, "check/loss_deviation": deviation})
-        self.progress.update(step, {label: values[metric] for label, metric in shown.items()})
+        if "optim/loss" in values:
+            deviation = self._spikes.report(self.name, step, values["optim/loss"])
+            values = {**values, "check/loss_deviation": deviation}
+        self._writer.write(self.name, step, values)
+        known = {label: metric for label, metric in shown.items() if metric in values}
+        self.progress.update(step, {label: values[metric] for label, metric in known.items()})
 
     def must_save(self, step: int) -> bool:
         """Return True if a checkpoint is due after this step, or the run is preempted.
@@ -175,7 +178,12 @@ class TrainingLoop:
         return is_due or self._is_preempted
 
     def save(
-        self, step: int, train_state: TrainState, metadata: checkpoint.Metadata, *, metric: float
+        self,
+        step: int,
+        train_state: TrainState,
+        metadata: checkpoint.Metadata,
+        *,
+        metric: float | None,
     ) -> None:
         """Save the state after a step in the background.
 

@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import itertools
+import json
 from pathlib import Path
 
 import grain
@@ -117,6 +119,24 @@ def test_prompt_batches_are_full_and_fair() -> None:
     assert collections.Counter(stream) == dict.fromkeys(range(10), 6)
     with pytest.raises(UserError, match="no question to train on"):
         batching.prompt_batches([], 4, seed=0)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 4, 7, 8])
+def test_rows_go_on_within_a_batch(taken: int) -> None:
+    def rows() -> batching.Rows[int]:
+        return batching.Rows(batching.prompt_batches(range(10), 4, seed=3))
+
+    whole = list(itertools.islice(rows(), 30))
+    batches = batching.prompt_batches(range(10), 4, seed=3)
+    assert whole[:28] == [row for _ in range(7) for row in next(batches)]
+    begun, again = rows(), rows()
+    assert list(itertools.islice(begun, taken)) == whole[:taken]
+    state = json.loads(json.dumps(begun.get_state()))
+    # Between batches it is the state of the batches.
+    assert set(state) == ({"batches", "taken"} if taken % 4 else {"batches"})
+    again.set_state({**state, "other": 1})
+    assert again.get_state() == state
+    assert list(itertools.islice(again, 20)) == whole[taken : taken + 20]
 
 
 def test_prompt_batches_come_in_grains_order_of_the_rows() -> None:

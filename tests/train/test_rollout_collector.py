@@ -117,7 +117,7 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
     ragged.load(tiny_policy.to_sampler_weights(Weights(tiny_params)))
     collector.collect(0)
     ragged.load(tiny_policy.to_sampler_weights(Weights(other)))
-    trajectories, values = collector.collect(1)
+    _, trajectories, values = collector.collect(1)
     assert values["group/staleness_max"] == 1
     stale = [trajectory for trajectory in trajectories if trajectory.num_stale_tokens]
     # Some were cut in their middle.

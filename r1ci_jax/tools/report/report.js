@@ -57,6 +57,12 @@ function listItem(index) {
   return item;
 }
 
+function rewardTerms(terms) {
+  if (!terms) return "";
+  const shown = Object.entries(terms).map(([name, value]) => name.replace("_", " ") + " " + value.toFixed(2));
+  return " (" + shown.join(", ") + ")";
+}
+
 function choose(index) {
   chosen = index;
   for (const item of find("list").children) {
@@ -68,7 +74,7 @@ function choose(index) {
   const reward = typeof row.reward === "number" ? row.reward.toFixed(2) : "–";
   const parts = [
     make("h3", "", row.task + " · " + row.example_id),
-    make("p", "meta", [row.stage + " step " + row.step, row.agent, "stop: " + row.stop, "reward " + reward].join(" · ")),
+    make("p", "meta", [row.stage + " step " + row.step, row.agent, "stop: " + row.stop, "reward " + reward + rewardTerms(row.reward_terms)].join(" · ")),
     make("div", "prose question", row.question),
   ];
   let codeCall = 0;
