@@ -103,6 +103,10 @@ class RolloutCollector:
         sandbox_faults.require_any_valid(sampled)
         trained, selected = self._select(sampled, step)
         self._pass_rates.record(sampled)
+        if self._pass_rates.is_on:
+            selected["curriculum/retired"] = self._pass_rates.num_retired
+        if not sampled:
+            return RolloutBatch(sampled, trained, selected)
         in_flight = [episode.trajectory or episode for episode in self._partial]
         num_tokens = sum(
             sum(each.sampled[each.num_stale_tokens :]) for each in (*sampled, *in_flight)
@@ -116,7 +120,7 @@ class RolloutCollector:
             "rollout/evicted": source.num_evicted - evicted,
             "rate/tokens_per_second": num_tokens / seconds,
         }
-        return RolloutBatch(sampled=sampled, trained=trained, metrics=metrics)
+        return RolloutBatch(sampled, trained, metrics)
 
     # --- Sampling ---
 
@@ -232,8 +236,6 @@ class RolloutCollector:
             metrics["group/masked_fraction"] = sum(each.is_masked for each in trained) / len(
                 trained
             )
-        if self._pass_rates.is_on:
-            metrics["curriculum/retired"] = self._pass_rates.num_retired
         if not any(each.carries_loss for each in trained):
             why = "no group has signal" if sampled else "all questions of the stage are retired"
             progress.warn(f"GRPO step {step + 1}: {why}; the step changes nothing")

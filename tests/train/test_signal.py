@@ -158,7 +158,7 @@ def test_questions_of_refills_are_the_next_ones(loaded: Scorer) -> None:
             for group in group_selection.by_group(found.collect(step).sampled)
         ]
         for found, steps in (
-            (collector(loaded, CONFIG), 8),
+            (collector(loaded, CONFIG), 9),
             (collector(loaded, with_signal(REFILL)), 3),
         )
     )
