@@ -306,7 +306,7 @@ def test_when_all_questions_are_retired_the_rest_of_the_stage_is_idle(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = with_signal(SignalConfig(retire_above=0.5), checkpoint_every=1, kl_coef=0.0)
+    config = with_signal(SignalConfig(retire_above=0.5), checkpoint_every=1)
     stages = [
         Stage(number=1, split="group1", steps=4),
         Stage(number=2, split="group1+group2", steps=1),
