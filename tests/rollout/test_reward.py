@@ -88,7 +88,7 @@ def test_rewards_and_their_terms_by_hand(runner: Runner, row) -> None:
     turns, stop, config, penalty_after, reward, terms, num_void_turns = row
     made = score(runner, turns, stop, config, penalty_after)
     assert made.reward == pytest.approx(reward)
-    assert made.reward_terms == terms and made.reward == made.reward_terms.total
+    assert made.reward_terms == terms and made.reward == RewardTerms(*terms).total
     assert made.num_void_turns == num_void_turns
     assert config is SILENT or made.keeps_format == (terms[1] > 0)
     assert made.correct == (terms[0] > 0)
