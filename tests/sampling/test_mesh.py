@@ -109,7 +109,7 @@ def run(sizes, batches=False):
         if batches:
             ragged(engine)
         engine.load(sampler_weights.from_trainer_params(given, CONFIG, mesh=mesh))
-        k_KUWH = engine._state.cache[0][0]
+        (k_KUWH,) = engine._state.cache[0][0]
         return {"found": found, "resumes": resumes, "copied": engine.shared_tokens,
                 "shard": k_KUWH.addressable_shards[0].data.shape, "compiled": len(compiled)}
 
