@@ -78,7 +78,7 @@ def init_slots(
     config: Qwen2Config,
     slots: int,
     pages: int,
-    segments: Sequence[int],
+    segments: int | Sequence[int],
     dtype: DTypeLike,
     storage: Quantization = "none",
     history: int = 0,
