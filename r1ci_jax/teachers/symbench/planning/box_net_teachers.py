@@ -7,7 +7,7 @@ box. The answer writes it out as states.
 import json
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, override
 
 from r1ci_jax.teachers.teacher import Step, Teacher
@@ -103,10 +103,13 @@ _FORMS: Final = {
             $state[away[one]] += move[away[one]]
     """,
     "ways": """
+        $starts = $first
+        $goals = $last
         $ways = []
-        for (r, c), (x, y) in zip($first, $last):
+        for (r, c), (x, y) in zip($starts, $goals):
             down, right = 1 if x > r else -1, 1 if y > c else -1
-            $ways.append($corner + [(x, y)])
+            way = $corner
+            $ways.append(way + [(x, y)])
 
         while True:
             print(*(f"C{way[0][0]},{way[0][1]}" for way in $ways))
@@ -132,7 +135,7 @@ _FORMS: Final = {
                 $after[box] = f"C{r},{c}"
             $state = $after
             $plan.append($state)
-        print(json.dumps($plan))
+        print(json.dumps($plan, separators=(",", ":")))
     """,
 }
 _ROW_FIRST: Final = (
@@ -210,7 +213,7 @@ class BoxNet(Teacher[Boxes]):
             route="route path line",
             ways="ways routes tracks",
             movers="movers leaving pushed",
-            plan="plan solve states",
+            plan="plan states timeline",
         )
         is_row_first = rng.random() < 0.5
         code, corner = _ROW_FIRST if is_row_first else _COLUMN_FIRST
@@ -230,11 +233,12 @@ class BoxNet(Teacher[Boxes]):
 
     def _openings(self, data: Boxes) -> list[str]:
         count, far = len(data.start), max(_distances(data))
+        away = sum(map(bool, _distances(data)))
         return [
             f"{count} boxes on {data.rows} x {data.columns} cells, the farthest {far} from its "
             "goal.",
-            f"{sum(map(bool, _distances(data)))} of the {count} boxes have to move, and boxes do "
-            "not obstruct each other.",
+            f"{'All' if away == count else f'{away} of the'} {count} boxes have to move, and boxes "
+            "do not obstruct each other.",
             f"At least {count_noun(far, 'step')} are needed for the {count} boxes."
             if far > 1
             else f"Each of the {count} boxes is next to its goal or in it.",
@@ -256,7 +260,7 @@ class BoxNet(Teacher[Boxes]):
             padded = [line + line[-1:] * (longest - len(line)) for line in lines]
             lines = [[*cells] for cells in zip(*padded, strict=True)]
             lines *= 1 if len(lines) > 1 else 2
-        return json.dumps([dict(zip(data.start, cells, strict=True)) for cells in lines])
+        return _write([dict(zip(data.start, cells, strict=True)) for cells in lines])
 
     @override
     def check(self, data: Boxes, answer: str, rng: random.Random) -> Step | None:
@@ -266,7 +270,8 @@ class BoxNet(Teacher[Boxes]):
         code = """
             $plan = $claim
             $plan = [[tuple(map(int, s[1:].split(","))) for s in line.split()] for line in $plan]
-            right = $plan[0] == $first and $plan[-1] == $last and len($plan) > 1
+            right = len($plan) > 1 and $plan[0] == $first
+            right = right and $plan[-1] == $last
             for $state, $after in zip($plan, $plan[1:]):
                 leaving = [a for a, b in zip($state, $after) if a != b]
                 right = right and len(set(leaving)) == len(leaving)
@@ -344,14 +349,19 @@ class BoxNet(Teacher[Boxes]):
             {box: way[min(time, len(way) - 1)] for box, way in ways.items()}
             for time in range(count)
         ]
-        return sentence(opening, *told, closing), json.dumps(states)
+        return sentence(opening, *told, closing), _write(states)
 
     @override
     def wrong_answer(self, data: Boxes, answer: str, rng: random.Random) -> str | None:
         # The boxes would reach their goals in one step.
         if max(_distances(data)) < 2:
             return None
-        return json.dumps([data.start, data.goal])
+        return _write([data.start, data.goal])
+
+
+def _write(states: Sequence[Mapping[str, str]]) -> str:
+    """Write the answer, without blanks: it is long."""
+    return json.dumps(states, separators=(",", ":"))
 
 
 def _cell(name: str) -> Cell:
