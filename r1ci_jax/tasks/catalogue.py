@@ -129,7 +129,8 @@ def _released_games() -> Iterator[str]:
     )
     yield (
         "- The released checkers take the first answer of a response, and gridworld's raises at an "
-        "unknown cell; here the last answer counts, and an unknown cell is wrong."
+        "unknown cell; here the last answer counts, and an unknown cell is wrong. As with every "
+        "plan, a text of more than 20,000 characters is wrong without being read."
     )
     yield (
         "- Neither release stores answers. `check --released` solves each item by our own search "

@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+import random
 import re
 from typing import Any
 
@@ -186,6 +187,29 @@ def test_golds_replay_and_routes_of_other_grids_score_only_where_they_do() -> No
         assert replay(example.question, golds[position])
         for other in (golds[position - 1], golds[(position + 20) % len(golds)]):
             assert TASK.score(example, other).correct == replay(example.question, other)
+
+
+def test_changed_routes_score_only_where_they_replay() -> None:
+    """Cells left out, doubled or replaced, and walks that know nothing of goals and obstacles."""
+    rng = random.Random(5)
+    judged: list[bool] = []
+    for example in EXAMPLES:
+        gold = json.loads(TASK.gold(example) or "")
+        _, _, _, beside = read_question(example.question)
+        walk = gold[:1]
+        while len(walk) < 400:
+            walk.append(rng.choice(beside[walk[-1]]))
+        changed = [walk, gold[::-1], gold + walk[1:9], gold + gold[::-1][1:]]
+        for spot in range(len(gold)):
+            other = rng.choice([*beside])
+            changed += [gold[:spot] + gold[spot + 1 :], gold[: spot + 1] + gold[spot:]]
+            changed += [[*gold[:spot], other, *gold[spot + 1 :]]]
+            changed += [[*gold[: spot + 1], other, gold[spot], *gold[spot + 1 :]]]
+        for cells in changed:
+            text = json.dumps(cells)
+            judged.append(TASK.score(example, text).correct)
+            assert judged[-1] == replay(example.question, text), text
+    assert 100 < sum(judged) < len(judged) - 1000
 
 
 def test_released_items(shared_data: pathlib.Path, tmp_path: pathlib.Path) -> None:
