@@ -98,7 +98,7 @@ class SamplerConfig(Checked, section="sampler"):
     the youngest gives up its own and is computed again later. 0: full rows for all slots."""
     page_length: Natural = 0
     """Tokens of a page, the unit in which a trajectory takes memory. 0: 64, or whole rows where
-    `cache_length` is 512 at most and `cache_tokens` is 0."""
+    `cache_tokens` is 0 and either `cache_length` is 512 at most or the devices are CPUs."""
     chunk_steps: Count = 16
     """Decode steps per device call."""
     speculative_tokens: Natural = 0

@@ -91,7 +91,7 @@ def count_copies() -> int:
 
 def count_cache(sampler: SamplerConfig) -> int:
     """Number of arrays that are as large as one layer's keys or values of all pages."""
-    layout = CacheLayout.of(sampler, meshes.num_batch_shards(meshes.current()))
+    layout = CacheLayout.of(sampler, meshes.num_batch_shards(meshes.current()), platform="cpu")
     shape = (SIZES.kv_heads, layout.num_pages, layout.page_length, SIZES.head_dim)
     return sum(each.shape == shape and not each.is_deleted() for each in jax.live_arrays())
 

@@ -302,14 +302,14 @@ class _Sampler(NamedTuple):
 def _sampler(setup: Setup) -> _Sampler:
     """Make sharded shapes of the sampler's state and weights, and its programs."""
     sampler, mesh, config = setup.experiment.sampler, setup.mesh, setup.config
-    layout = CacheLayout.of(sampler, meshes.num_batch_shards(mesh))
+    layout = CacheLayout.of(sampler, meshes.num_batch_shards(mesh), platform=meshes.platform(mesh))
     slots = jax.eval_shape(
         functools.partial(
             decode.init_slots,
             config,
             sampler.slots,
             layout.num_pages,
-            layout.page_length,
+            layout.segments(sampler.slots),
             sampler.dtype,
             sampler.cache_quantization,
             history=sampler.cache_length if sampler.speculative_tokens else 0,
