@@ -93,7 +93,8 @@ class GrpoSums(NamedTuple):
             names.append("dual_clipped")
         if settings.has_importance:
             names += ["importance", "importance_limited"]
-        return cls(**dict.fromkeys(names, value))
+        values: dict[str, Any] = dict.fromkeys(names, value)
+        return cls(**values)
 
 
 def grpo_token_loss(
