@@ -26,7 +26,7 @@ from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text.tokenizer import Tokenizer
-from r1ci_jax.train import grpo_step, guards, optimizer
+from r1ci_jax.train import grpo_step, guards, kl_reward, optimizer
 from r1ci_jax.train.policy import Params, Policy, Weights
 from r1ci_jax.train.rollout_collector import RolloutCollector
 from r1ci_jax.train.training_run import TrainingLoop, TrainingRun
@@ -90,7 +90,7 @@ def train(
                 # --- Update ---
                 began = time.monotonic()
                 with loop.progress.activity("updating"), guards.no_implicit_transfers():
-                    advantages_PR = grpo_step.compute_advantages(trajectories, config)
+                    advantages_PR, kl = _compare(trajectories, reference, policy, config, tokenizer)
                     minibatches = grpo_step.make_minibatches(
                         trajectories, advantages_PR, config, tokenizer.pad_id
                     )
@@ -99,7 +99,7 @@ def train(
                     train_state, learned = grpo_step.update(
                         train_state, base, reference, minibatches, policy, config, tx
                     )
-                values |= learned | {"time/update": time.monotonic() - began}
+                values |= learned | kl | {"time/update": time.monotonic() - began}
 
                 # --- Check, log and save ---
                 values |= _batch_metrics(trajectories, advantages_PR, stage)
@@ -152,6 +152,7 @@ def _warm_up(
         source.warm_up()
     with loop.progress.compiling("update", about=20):
         grpo_step.warm_up(weights, reference, policy, config, pad_id)
+        kl_reward.warm_up(reference, policy, config, pad_id)
 
 
 def _step_ranges(stages: Sequence[Stage]) -> list[tuple[Stage, range]]:
@@ -173,6 +174,19 @@ def _restore(
     if loop.first_step > steps.start:
         assert loop.metadata is not None, "a step was restored without its metadata"
         collector.restore(loop.metadata)
+
+
+def _compare(
+    trajectories: Sequence[Trajectory],
+    reference: Weights | None,
+    policy: Policy,
+    config: GrpoConfig,
+    tokenizer: Tokenizer,
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Return the advantages, and the metric of the KL term where the reward has one."""
+    kl = kl_reward.compute_kl(trajectories, reference, policy, config, tokenizer.pad_id)
+    advantages_PR = grpo_step.compute_advantages(trajectories, config, kl)
+    return advantages_PR, kl_reward.kl_metrics(trajectories, kl)
 
 
 def _batch_metrics(

@@ -29,6 +29,7 @@ from r1ci_jax.tools.plan import costs
 from r1ci_jax.tools.plan.hlo import Collective
 from r1ci_jax.train import grpo_step, losses, optimizer, sft, train_state
 from r1ci_jax.train import policy as policies
+from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Policy, Weights
 
 PARAMETERS, OPTIMIZER, GRADIENTS = "parameters", "optimizer", "gradients"
@@ -232,21 +233,24 @@ def grpo_program(setup: Setup) -> Program:
     settings = setup.grpo
     length = settings.sequence_lengths[-1]
     shape = rows, _ = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh)), length
-    trainer = _trainer(setup)
+    trainer, loss = _trainer(setup), LossSettings.of(settings)
+    numbers_BT, numbers_B = (_rows(setup.mesh, s, jnp.float32) for s in (shape, (rows,)))
     batch = grpo_step.Microbatch(
         tokens_BT=_rows(setup.mesh, shape, jnp.int32),
         sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
-        old_logprobs_BT=_rows(setup.mesh, shape, jnp.float32),
+        old_logprobs_BT=numbers_BT,
         on_policy_BT=_rows(setup.mesh, shape, jnp.bool_),
-        advantages_B=_rows(setup.mesh, (rows,), jnp.float32),
-        ref_logprobs_BT=_rows(setup.mesh, shape, jnp.float32) if settings.kl_coef else None,
+        advantages_B=numbers_B,
+        ref_logprobs_BT=numbers_BT if loss.kl_coef else None,
+        sampler_logprobs_BT=numbers_BT if loss.has_importance else None,
+        prompt_tokens_B=numbers_B if loss.aggregation == "prompt_mean" else None,
     )
     params = trainer.state.params
     references = int(settings.kl_coef > 0)
     scalar = _replicated(setup.mesh, (), jnp.float32)
     total = grpo_step.GradAccumulator(
         gradients=params,
-        sums=losses.GrpoSums(*[scalar] * len(losses.GrpoSums._fields)),
+        sums=losses.GrpoSums.filled(scalar, loss),
         entropy=scalar,
     )
     return Program(
@@ -256,9 +260,7 @@ def grpo_program(setup: Setup) -> Program:
             batch,
             policy=trainer.policy,
             temperature=settings.temperature,
-            clip_low=settings.clip_low,
-            clip_high=settings.clip_high,
-            kl_coef=settings.kl_coef,
+            settings=loss,
         ),
         step=f"a microbatch of {rows} rows of {length} tokens",
         flops=(3 + references) * costs.forward_flops(setup.config, *shape),
