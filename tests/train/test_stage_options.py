@@ -17,7 +17,8 @@ from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data.records import GradedExample
 from r1ci_jax.errors import Resume
 from r1ci_jax.grpo_config import StageConfig
-from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout.episode import Episode
+from r1ci_jax.rollout.trajectory import StopReason, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks import registry
@@ -74,8 +75,10 @@ class Judge(RecordingRunner):
     is_strict = False
 
     @override
-    def score(self, *words: Any, **options: Any) -> Trajectory:
-        found = super().score(*words, **options)
+    def score(
+        self, episode: Episode, stop: StopReason, answer: str | None, is_local: bool = True
+    ) -> Trajectory:
+        found = super().score(episode, stop, answer, is_local)
         is_right = not self.is_strict or sum(found.tokens) % 2 == 0
         return dataclasses.replace(found, correct=is_right)
 

@@ -87,7 +87,7 @@ def test_reset_moments_start_anew_and_the_learning_rate_goes_on():
         jax.tree.map(np.testing.assert_array_equal, found, wanted)
     # Adam's first step again, whatever the gradients before; the third rate of the warm-up is .3.
     state = train_state.apply_gradients(state, {"w": jnp.array([-7.0, 0.1])}, tx)
-    np.testing.assert_allclose(state.params["w"], before + [0.3, -0.3], rtol=1e-5)
+    np.testing.assert_allclose(state.params["w"], before + np.array([0.3, -0.3]), rtol=1e-5)
 
 
 def test_the_global_norm_is_clipped():
