@@ -118,6 +118,8 @@ def test_prompt_batches_are_full_and_fair() -> None:
     assert collections.Counter(stream) == dict.fromkeys(range(10), 6)
     with pytest.raises(UserError, match="no question to train on"):
         batching.prompt_batches([], 4, seed=0)
+    alone = batching.prompt_batches(range(3), 1, seed=0)
+    assert sorted(number for _ in range(3) for number in next(alone)) == [0, 1, 2]
 
 
 def test_prompt_batches_come_in_grains_order_of_the_rows() -> None:
