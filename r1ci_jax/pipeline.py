@@ -245,7 +245,9 @@ def train_arm(run: Run, arm: Arm) -> Params:
     policy, tokenizer = run.loaded
     config = run.experiment.grpo_of(arm)
     source = _rollout_source(run, arm)
-    is_online = arm.order == "online" and isinstance(source, Runner)
+    online_groups = None
+    if arm.order == "online" and isinstance(source, Runner):
+        online_groups = _make_online_groups(run, arm, source)
     return grpo.train(
         policy,
         run.load_weights("sft"),
@@ -255,7 +257,7 @@ def train_arm(run: Run, arm: Arm) -> Params:
         source,
         config,
         TrainingRun.in_directory(run.directory, arm.name, seed=run.seed("grpo")),
-        online=_make_online_groups(run, arm, source) if is_online else None,
+        online=online_groups,
     )
 
 

@@ -112,7 +112,9 @@ class OnlineGroups:
         """
         with metrics.JsonlLog(self._path) as log:
             log.keep(lambda record: record["arm"] != self._arm or record["step"] <= done)
-        saved = metadata["remeasured"] if metadata is not None else {"step": 0}
+        saved: dict[str, Any] = {"step": 0, "p": {}}
+        if metadata is not None:
+            saved = metadata["remeasured"]
         self._step = saved["step"]
         self._graded = self._first
         if self._step:

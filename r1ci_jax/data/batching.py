@@ -76,7 +76,9 @@ def replay_batches[Row](
 
     def read(index: int, batch: list[int]) -> list[Row]:
         rows = (new[number] for number in batch)
-        replayed = (earlier[number] for number in earlier_numbers[index])
+        chosen_earlier = earlier_numbers[index]
+        assert chosen_earlier is not None, "an endless dataset ended"
+        replayed = (earlier[number] for number in chosen_earlier)
         return [next(replayed if chosen else rows) for chosen in is_earlier]
 
     return Batches(numbers(new, batch_size - num_earlier).map_with_index(read), steps=None)

@@ -76,7 +76,9 @@ def reset_moments(state: TrainState) -> TrainState:
         return jax.tree.map(jnp.zeros_like, node) if is_adam(node) else node
 
     opt_state = jax.tree.map(reset, state.opt_state, is_leaf=is_adam)
-    return placement.constrain_like_params(state.replace(opt_state=opt_state))
+    return placement.constrain_like_params(
+        TrainState(step=state.step, params=state.params, opt_state=opt_state)
+    )
 
 
 def apply_gradients(

@@ -75,7 +75,7 @@ def test_one_step_of_adam_by_hand():
 
 def test_reset_moments_start_anew_and_the_learning_rate_goes_on():
     tx = optimizer.make_optimizer(optimizer.constant_schedule(0.4, warmup_steps=3), clip_norm=1e9)
-    state = train_state.create_state({"norm_D": jnp.array([1.0, 2.0])}, tx)
+    state = train_state.init_state({"norm_D": jnp.array([1.0, 2.0])}, tx)
     for _ in range(2):
         state = train_state.apply_gradients(state, {"norm_D": jnp.array([3.0, -0.5])}, tx)
     before = np.asarray(state.params["norm_D"])
