@@ -36,7 +36,8 @@ class StateAndReference(NamedTuple):
     """What a checkpoint holds of a training whose reference changes."""
 
     state: TrainState
-    reference: PyTree
+    reference: PyTree | None
+    """None: the reference does not change, and checkpoints hold the state alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,20 +107,9 @@ class TrainingRun:
             ) as checkpoints,
             metrics.MetricsWriter(self.metrics_path) as writer,
         ):
-            shapes = state.abstract_state(params, tx)
-            restored = checkpoints.restore_latest(
-                StateAndReference(shapes, shapes.params) if keeps_reference else shapes
+            first_step, tree, metadata = _restore_or_create(
+                checkpoints, params, tx, keeps_reference=keeps_reference
             )
-            reference = None
-            if restored is None:
-                first_step, train_state, metadata = 0, state.create_state(params, tx), None
-                if keeps_reference:  # a copy: the training state is donated to every step
-                    reference = jax.tree.map(jnp.copy, train_state.params)
-            else:
-                first_step, train_state, metadata = restored
-                if keeps_reference:
-                    train_state, reference = train_state
-                placement.delete(params)  # callers hold them, and no step needs them any more
             writer.truncate_after(self.name, first_step)
             spikes = guards.LossSpikeDetector()
             spikes.resume(metrics.column(self.metrics_path, self.name, "optim/loss"))
@@ -128,8 +118,8 @@ class TrainingRun:
                     name=self.name,
                     num_steps=num_steps,
                     first_step=first_step,
-                    train_state=train_state,
-                    reference=reference,
+                    train_state=tree.state,
+                    reference=tree.reference,
                     metadata=metadata,
                     progress=progress,
                     _checkpoint_every=config.checkpoint_every,
@@ -137,6 +127,28 @@ class TrainingRun:
                     _writer=writer,
                     _spikes=spikes,
                 )
+
+
+def _restore_or_create(
+    checkpoints: checkpoint.CheckpointManager,
+    params: PyTree,
+    tx: optax.GradientTransformation,
+    *,
+    keeps_reference: bool,
+) -> tuple[int, StateAndReference, checkpoint.Metadata | None]:
+    """Return the steps that are done, the state after them, and the metadata if there are any."""
+    shapes = state.abstract_state(params, tx)
+    restored = checkpoints.restore_latest(
+        StateAndReference(shapes, shapes.params) if keeps_reference else shapes
+    )
+    if restored is not None:
+        placement.delete(params)  # callers hold them, and no step needs them any more
+        tree = restored.tree if keeps_reference else StateAndReference(restored.tree, None)
+        return restored.step, tree, restored.metadata
+    train_state = state.create_state(params, tx)
+    # A copy: the training state is donated to every step.
+    reference = jax.tree.map(jnp.copy, train_state.params) if keeps_reference else None
+    return 0, StateAndReference(train_state, reference), None
 
 
 @dataclasses.dataclass(kw_only=True)
