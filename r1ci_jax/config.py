@@ -29,7 +29,10 @@ Quantization = Literal["none", "int8"]
 Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "dense", "blocked", "splash"]
 Remat = Literal["none", "dots", "attention", "layer"]
-Order = Literal["curriculum", "uniform"]
+Order = Literal[
+    "curriculum", "uniform", "equal_groups", "difficulty", "accuracy", "random_subset", "online"
+]
+"""Order of the questions in reinforcement learning; r1ci_jax/curriculum/orders.py has each."""
 Seed = Annotated[int, Range(at_least=0, at_most=20_000_000)]
 """A hundred seeds of stages are made of each, and they fit into 32 bits."""
 
@@ -98,7 +101,7 @@ class SamplerConfig(Checked, section="sampler"):
     the youngest gives up its own and is computed again later. 0: full rows for all slots."""
     page_length: Natural = 0
     """Tokens of a page, the unit in which a trajectory takes memory. 0: 64, or whole rows where
-    `cache_length` is 512 at most and `cache_tokens` is 0."""
+    `cache_tokens` is 0 and either `cache_length` is 512 at most or the devices are CPUs."""
     chunk_steps: Count = 16
     """Decode steps per device call."""
     speculative_tokens: Natural = 0
@@ -257,8 +260,11 @@ class Arm(Checked, section="arm"):
     name: str
     """Name of the trained model in metrics, results and checkpoints: "grpo_" and then letters."""
     order: Order = "curriculum"
-    """"curriculum": stage s trains on potential groups 1 to s. "uniform": the same number of steps
-    on all questions alike (paper: "w/o curriculum")."""
+    """Groups of the questions; stage s trains on groups 1 to s. "curriculum": by potential (paper).
+    "uniform": no groups, all questions alike (paper: "w/o curriculum"). "equal_groups": by
+    potential, groups of equal size. "difficulty": from the lowest level up. "accuracy": from the
+    highest pass rate down. "random_subset": at random, as many as by potential. "online": by
+    potential, measured again every grpo.stages.remeasure_every steps."""
     grpo: GrpoConfig | None = None
     """Settings of this arm, its stages among them; None: the experiment's `grpo`."""
 
@@ -350,6 +356,7 @@ class Experiment(Checked):
         twice = sorted({name for name in names if names.count(name) > 1})
         _require(not twice, f"arms has {', '.join(twice)} more than once; give each its own name")
         for arm in self.arms:
+            self._check_order(arm)
             self._check_grpo(self.grpo_of(arm), "" if arm.grpo is None else f" of arm {arm.name}")
         self._check_grpo(self.grpo, "")
         longest, room = self.limits.max_new_tokens, self.sampler.cache_length
@@ -378,6 +385,21 @@ class Experiment(Checked):
         _require(
             len(grpo.steps_per_stage) == stages,
             f"grpo.steps_per_stage{owner} needs {stages} entries, one per curriculum group",
+        )
+
+    def _check_order(self, arm: Arm) -> None:
+        grpo = self.grpo_of(arm)
+        if arm.order != "online":
+            return
+        _require(
+            grpo.stages.remeasure_every > 0,
+            f"arm {arm.name} has order online and grpo.stages.remeasure_every = 0; set the steps "
+            "after which the potential is measured again",
+        )
+        _require(
+            not grpo.replay_rollouts,
+            f"arm {arm.name} has order online, which samples answers, and grpo.replay_rollouts, "
+            "which samples none; leave one of them out",
         )
 
     def grpo_of(self, arm: Arm) -> GrpoConfig:

@@ -16,7 +16,7 @@ from r1ci_jax.ranges import (
     Range,
 )
 
-OldLogprobs = Literal["rollout", "recompute"]
+OldLogprobs = Literal["rollout", "recompute", "decoupled"]
 Surrogate = Literal["clip", "gspo", "cispo", "dppo"]
 Aggregation = Literal["sequence_mean", "token_mean", "prompt_mean", "constant"]
 AdvantageScale = Literal["group_std", "batch_std", "none"]
@@ -37,36 +37,65 @@ class ObjectiveConfig(Checked, section="grpo.objective"):
 
     surrogate: Surrogate = "clip"
     """Objective of a token or sequence. "clip": PPO's clipped ratio. "gspo": the clipped ratio of
-    a whole sequence. "cispo": log-probability weighted by the capped ratio, without its gradient.
-    "dppo": a token whose probability changed by more than dppo_max_change is masked."""
+    a whole sequence (clip ranges of about 4e-4). "cispo": log-probability weighted by the ratio, at
+    most 1 + clip_high (of about 4) and without its gradient. "dppo": the ratio, but a token whose
+    probability changed by more than dppo_max_change is masked; both clip ranges are unused."""
     aggregation: Aggregation = "sequence_mean"
     """Mean over a step's tokens. "sequence_mean": mean of each trajectory's mean (the paper's).
     "token_mean": over all tokens alike. "prompt_mean": mean of each question's token mean.
-    "constant": the sum of a trajectory divided by constant_tokens (Dr. GRPO)."""
+    "constant": mean of each trajectory's sum divided by constant_tokens (Dr. GRPO)."""
     constant_tokens: Natural = 0
     """Divisor in tokens of aggregation "constant", which must be set with it."""
     advantage_scale: AdvantageScale = "group_std"
-    """Divisor of an advantage: the standard deviation of its group, of the batch, or none."""
+    """Divisor of an advantage: the standard deviation of its group, of the batch (all rewards
+    around the means of their groups), or none."""
     leave_one_out: bool = False
     """True: the baseline of a trajectory is the mean reward of the others of its group."""
     dual_clip: NonNegative = 0.0
-    """Bound above 1 of the ratio where the advantage is negative; 0: no bound."""
+    """Bound above 1 of the ratio where the advantage is negative (for "clip" and "gspo"); 0: no
+    bound."""
     dppo_max_change: Annotated[float, Range(above=0, at_most=1)] = 0.2
     """Change of a token's probability beyond which "dppo" masks it."""
     importance: Importance = "none"
-    """Correction of tokens whose old log-probability is not the sampler's (grpo.old_logprobs):
-    weights old / sampler. "truncate": at most importance_high. "mask": 0 outside importance_low to
-    importance_high."""
+    """Weights old / sampler, constant in the loss, for old log-probabilities that are not the
+    sampler's (grpo.old_logprobs). "truncate": at most importance_high. "mask": 0 outside
+    importance_low to importance_high. "none": no weights; with "decoupled", as they are."""
     importance_low: NonNegative = 0.5
-    """Smallest weight that "mask" keeps."""
+    """Smallest weight that "mask" keeps; at most 1."""
     importance_high: Positive = 2.0
-    """Largest weight."""
+    """Largest weight of "truncate" and "mask"; at least 1."""
     kl_estimator: KlEstimator = "k3"
-    """Estimate of the KL divergence per token, with d = log reference - log policy. "k1": -d.
-    "k2": d squared over 2. "k3": exp(d) - 1 - d."""
+    """Estimate of the KL divergence per token, with d = log reference - log policy. "k1": -d, whose
+    gradient in the loss is 0 on average. "k2": d squared over 2. "k3": exp(d) - 1 - d."""
     kl_in: KlPlace = "loss"
-    """Where kl_coef applies: "loss", or "reward": it is subtracted from a trajectory's reward,
-    without a gradient."""
+    """Where kl_coef applies. "loss": to its mean over tokens. "reward": its sum over a
+    trajectory's tokens is subtracted from the reward before groups are compared; a group of equal
+    rewards then differs by that alone, which advantage_scale "none" does not blow up."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_constant = self.aggregation == "constant"
+        _require(
+            is_constant == (self.constant_tokens > 0),
+            f"grpo.objective.constant_tokens = {self.constant_tokens} with aggregation "
+            f'"{self.aggregation}"; "constant" needs it above 0 (such as the largest number of '
+            "sampled tokens), the others need 0",
+        )
+        _require(
+            self.dual_clip == 0 or self.dual_clip > 1,
+            f"grpo.objective.dual_clip = {self.dual_clip} bounds ratios; set it above 1, or to 0 "
+            "for no bound",
+        )
+        _require(
+            self.dual_clip == 0 or self.surrogate in ("clip", "gspo"),
+            f'grpo.objective.dual_clip belongs to surrogate "clip" or "gspo"; set it to 0 with '
+            f'"{self.surrogate}"',
+        )
+        _require(
+            self.importance_low <= 1 <= self.importance_high,
+            f"grpo.objective.importance_low = {self.importance_low} to importance_high = "
+            f"{self.importance_high} must include 1, the weight where trainer and sampler agree",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,16 +146,24 @@ class StageConfig(Checked, section="grpo.stages"):
     reset_optimizer: bool = False
     """True: the optimizer's moments start from zero at the start of the stage."""
     lr: tuple[NonNegative, ...] = ()
-    """Learning rate per stage; empty: grpo.lr in all."""
+    """Learning rate per stage; empty: grpo.lr in all. The warm-up is not repeated."""
     replay_fraction: tuple[Fraction, ...] = ()
-    """Share of a step's questions that come from earlier stages' groups alone, per stage; empty:
-    all groups of the stage alike (the paper's)."""
+    """Share of a step's questions that come from earlier stages' groups, per stage; the rest comes
+    from the groups that the stage adds. It has no effect where a stage adds none or has none before
+    it. Empty: all groups of the stage alike (the paper's)."""
     advance_accuracy: Fraction = 0.0
-    """Mean accuracy over advance_window steps from which the next stage begins early; 0: never."""
+    """Mean accuracy over advance_window steps from which the next stage begins early; 0: never. The
+    steps left over go to the last stage, so that the training has as many as planned. A step whose
+    questions are all retired (grpo.signal.retire_above) counts as 1."""
     advance_window: Count = 10
-    """Steps over which the accuracy is averaged."""
+    """Steps of a stage over which its accuracy is averaged."""
     remeasure_every: Natural = 0
-    """Steps after which order "online" measures the potential again; 0 only with other orders."""
+    """Steps after which order "online" measures the potential again; other orders never do."""
+
+    @property
+    def changes_at_borders(self) -> bool:
+        """True if something besides the questions changes at a stage's start."""
+        return self.reset_reference or self.reset_optimizer or bool(self.lr)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,7 +202,9 @@ class GrpoConfig(Checked, section="grpo"):
     old_logprobs: OldLogprobs = "rollout"
     """Source of the old log-probabilities. "rollout": recorded while sampling. "recompute": the
     trainer's own under the same weights, one more forward pass, where the sampler rounds
-    (bfloat16, int8). Tokens that older weights sampled keep what was recorded."""
+    (bfloat16, int8). Tokens that older weights sampled keep what was recorded. "decoupled": the
+    trainer's own at the start of the step for all tokens, and weights old / sampler (see
+    objective.importance), so that max_staleness may be above 1."""
     turn_penalty_after: Natural = 6
     """Turns (or code calls, reward.turn_penalty_counts) without penalty; a trajectory with more
     loses reward.turn_penalty (paper: 6)."""
@@ -199,6 +238,13 @@ class GrpoConfig(Checked, section="grpo"):
             f"grpo.num_minibatches = {self.num_minibatches} does not divide "
             f"grpo.prompts_per_step = {self.prompts_per_step}",
         )
+        for name in ("lr", "replay_fraction"):
+            given = getattr(self.stages, name)
+            _require(
+                len(given) in (0, len(self.steps_per_stage)),
+                f"grpo.stages.{name} = {given} needs one entry per stage, as many as "
+                f"grpo.steps_per_stage = {self.steps_per_stage}; or none",
+            )
         _require(
             sum(self.steps_per_stage) > 0,
             f"grpo.steps_per_stage = {self.steps_per_stage} has no step; give a stage at least one",
@@ -208,11 +254,22 @@ class GrpoConfig(Checked, section="grpo"):
             f"grpo.signal.refill_rounds = {self.signal.refill_rounds} refills a batch that is "
             f"complete, and with grpo.max_staleness = {self.max_staleness} none is; set one to 0",
         )
+        importance = self.objective.importance
+        _require(
+            importance == "none" or self.old_logprobs != "rollout",
+            f'grpo.objective.importance = "{importance}" weighs old against sampler, which are the '
+            'same with grpo.old_logprobs = "rollout"; use "recompute" or "decoupled"',
+        )
 
     @property
     def sampled_per_prompt(self) -> int:
         """Rollouts that are sampled per question; `rollouts_per_prompt` of them are kept."""
         return self.rollouts_per_prompt * self.signal.oversampling
+
+    @property
+    def num_rollouts(self) -> int:
+        """Trajectories that a step samples, those of refills not counted."""
+        return self.prompts_per_step * self.sampled_per_prompt
 
     def microbatch_rows(self, length: int, num_batch_shards: int) -> int:
         """Rows of a microbatch of this padded length, a multiple of `num_batch_shards`."""

@@ -167,6 +167,8 @@ def _check_released(args: argparse.Namespace) -> int:
             print(
                 f"{one.task:<40}{'ok' if one.is_passed else 'FAILED':<8}"
                 f"golds {one.num_scored}/{one.golds} of {one.items} items"
+                + f", solved {one.num_solved}/{one.searched}"
+                * bool(one.searched)
             )
             for why, count in one.explained.items():
                 print(f"    {count} golds are wrong: {why}")

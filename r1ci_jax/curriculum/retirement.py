@@ -18,16 +18,11 @@ _KEY = "pass_rates"
 class PassRates:
     """The running pass rate of every question of a training."""
 
-    def __init__(self, retire_above: float, saved: Mapping[str, Any] | None = None) -> None:
-        """With `retire_above` 1, no question retires, and nothing is recorded.
-
-        `saved` is the metadata of the checkpoint that the training resumes from.
-        """
+    def __init__(self, retire_above: float) -> None:
+        """With `retire_above` 1, no question retires, and nothing is recorded."""
         self._retire_above = retire_above
         self._counts: dict[str, tuple[int, int]] = collections.defaultdict(lambda: (0, 0))
         """Correct answers and all answers, by the id of the question."""
-        if saved is not None:
-            self.restore(saved)
 
     @property
     def is_on(self) -> bool:

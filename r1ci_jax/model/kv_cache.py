@@ -8,6 +8,7 @@ Axes: R rows of one call, T new tokens, U pages of the cache, W positions of a p
 row, K key/value heads, H head width.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,25 +21,32 @@ from r1ci_jax.model.quantization import MaybeInt8
 from r1ci_jax.sharding import mesh
 
 type Cache = tuple[paged_attention.Pair, ...]
-"""(k_KUWH, v_KUWH) per layer; in int8 with one scale [K, U, W] per head vector."""
+"""Keys and values per layer."""
 
 
 def init_cache(
     config: qwen2.Qwen2Config,
     pages: int,
-    page_length: int,
+    segments: int | Sequence[int],
     dtype: DTypeLike,
     storage: Quantization = "none",
 ) -> Cache:
-    """Allocate zeros for pages of `page_length` tokens; `dtype` is for unquantized storage."""
-    shape = (config.kv_heads, pages, page_length, config.head_dim)
+    """Allocate zeros for pages of `segments` tokens, or whole rows of so many in each segment.
 
-    def zeros() -> MaybeInt8:
+    `dtype` is for unquantized storage.
+    """
+    widths = (segments,) if isinstance(segments, int) else segments
+
+    def zeros(width: int) -> MaybeInt8:
+        shape = (config.kv_heads, pages, width, config.head_dim)
         if storage == "none":
             return jnp.zeros(shape, dtype)
         return quantization.Int8(jnp.zeros(shape, jnp.int8), jnp.zeros(shape[:-1], jnp.float32))
 
-    return tuple((zeros(), zeros()) for _ in range(config.layers))
+    def pool() -> paged_attention.Pool:
+        return tuple(zeros(width) for width in widths)
+
+    return tuple((pool(), pool()) for _ in range(config.layers))
 
 
 def contiguous_pages(rows: int, pages_per_row: int) -> jax.Array:

@@ -11,7 +11,7 @@ Axes: sharding/axes.py.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 
 from r1ci_jax.config import Quantization, SamplingParams
 from r1ci_jax.model import kv_cache, paged_attention, qwen2
+from r1ci_jax.model.quantization import MaybeInt8
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import speculation, token_sampling
 from r1ci_jax.sharding import mesh as meshes
@@ -77,15 +78,18 @@ def init_slots(
     config: Qwen2Config,
     slots: int,
     pages: int,
-    page_length: int,
+    segments: int | Sequence[int],
     dtype: DTypeLike,
     storage: Quantization = "none",
     history: int = 0,
 ) -> SlotState:
-    """Create empty, inactive slots, a cache of so many pages, and `history` tokens per slot."""
+    """Create empty, inactive slots, a cache of so many pages, and `history` tokens per slot.
+
+    `segments` are the positions of a page, or of a whole row in its segments.
+    """
     zeros_S = jnp.zeros((slots,), jnp.int32)
     return SlotState(
-        cache=kv_cache.init_cache(config, pages, page_length, dtype, storage),
+        cache=kv_cache.init_cache(config, pages, segments, dtype, storage),
         pending_S=zeros_S,
         position_S=jnp.zeros_like(zeros_S),
         automaton_S=jnp.zeros_like(zeros_S),
@@ -180,7 +184,8 @@ def _step(
     The state of slots that are not active is unchanged.
     """
     vocab = table.next_state_AV.shape[1]
-    capacity = state.cache[0][0].shape[2] * (1 if pages_SJ is None else pages_SJ.shape[1])
+    page_length = sum(segment.shape[2] for segment in state.cache[0][0])
+    capacity = page_length * (1 if pages_SJ is None else pages_SJ.shape[1])
     tokens_ST, num_fed_S = state.pending_S[:, None], jnp.ones_like(state.pending_S)
     if num_guesses:
         guess_SD, known_S = speculation.guess(state.history_SC, state.position_S, num_guesses)
@@ -278,22 +283,34 @@ def write_layer(
     return kv_cache.extend_layer(config, weights, pair, x_ITD, positions_IT, pages_IJ)
 
 
-def copy_pages(cache: kv_cache.Cache, source_I: jax.Array, target_I: jax.Array) -> kv_cache.Cache:
-    """Copy pages of the cache to others. Padding is at the end and has target U."""
-    num_pages = cache[0][0].shape[1]
+def copy_pages(
+    cache: kv_cache.Cache, source_I: jax.Array, target_I: jax.Array, length_I: jax.Array
+) -> kv_cache.Cache:
+    """Copy pages of the cache to others: the segments that hold `length_I` tokens of them.
 
-    def copy_page(row: jax.Array, cache: kv_cache.Cache) -> kv_cache.Cache:
+    The longest come first; padding is at the end and has length 0.
+    """
+
+    def copy_segments(pool: paged_attention.Pool) -> paged_attention.Pool:
+        first, copied = 0, []
+        for segment in pool:
+            # Copy one by one: copying all at once would need memory for all pages.
+            count = (length_I > first).sum()
+            copied.append(jax.lax.fori_loop(0, count, copy_page, segment))
+            first += segment.shape[2]
+        return tuple(copied)
+
+    def copy_page(row: jax.Array, segment: MaybeInt8) -> MaybeInt8:
         # Use an array of one index: if the mesh shards the pages, a scalar index would gather all
         # pages, while an array gathers this page alone.
         source_1, target_1 = source_I[row][None], target_I[row][None]
 
-        def copy(cache_KUWH: jax.Array) -> jax.Array:
-            return cache_KUWH.at[:, target_1].set(cache_KUWH[:, source_1], mode="drop")
+        def copy(array_KUWH: jax.Array) -> jax.Array:
+            return array_KUWH.at[:, target_1].set(array_KUWH[:, source_1], mode="drop")
 
-        return jax.tree.map(copy, cache)
+        return jax.tree.map(copy, segment)
 
-    # Copy one by one: copying all at once would need memory for all pages of every layer.
-    return jax.lax.fori_loop(0, (target_I < num_pages).sum(), copy_page, cache)
+    return tuple((copy_segments(keys), copy_segments(values)) for keys, values in cache)
 
 
 def deactivate(state: SlotState, slot_S: jax.Array) -> SlotState:

@@ -111,7 +111,9 @@ class Engine:
         self._host_table = table
         self._run_key = jax.random.key(seed)
         self._weights: qwen2.DecoderWeights | None = None
-        self._layout = CacheLayout.of(sampler, meshes.num_batch_shards(mesh))
+        self._layout = CacheLayout.of(
+            sampler, meshes.num_batch_shards(mesh), platform=meshes.platform(mesh)
+        )
         self._pages = self._layout.page_table(sampler.slots)
         make = functools.partial(_empty_slots, self.config, sampler, self._layout)
         shardings = decode.state_shardings(mesh, jax.eval_shape(make))
@@ -424,13 +426,11 @@ class Engine:
         self._state = self._state._replace(cache=tuple(cache))
 
     def _copy_pages(self, copies: Sequence[PageCopy]) -> None:
-        padding = self.sampler.prefill_rows - len(copies)
-        num_pages = self._layout.num_pages
-        source_I = np.asarray([each.source for each in copies] + [0] * padding, np.int32)
-        target_I = np.asarray([each.target for each in copies] + [num_pages] * padding, np.int32)
-        cache = self._programs.copy_pages(
-            self._state.cache, *meshes.device_put_global((source_I, target_I), self._whole)
-        )
+        padding = [PageCopy(0, self._layout.num_pages, 0)] * self.sampler.prefill_rows
+        ordered = sorted(copies, key=lambda copy: -copy.num_tokens)
+        rows_I3 = np.asarray([*ordered, *padding][: self.sampler.prefill_rows], np.int32)
+        inputs = meshes.device_put_global(tuple(rows_I3.T), self._whole)
+        cache = self._programs.copy_pages(self._state.cache, *inputs)
         self._state = self._state._replace(cache=cache)
 
     def _state_after(self, slot_input: SlotInput) -> int:
@@ -480,7 +480,7 @@ def _empty_slots(
         config,
         sampler.slots,
         layout.num_pages,
-        layout.page_length,
+        layout.segments(sampler.slots),
         jnp.dtype(sampler.dtype),
         sampler.cache_quantization,
         history=sampler.cache_length if sampler.speculative_tokens else 0,

@@ -12,6 +12,7 @@ takes pages of its own shard only. Pages are numbered across shards.
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,14 +27,16 @@ PAGE_LENGTH = 64
 """Positions of a page, unless `sampler.page_length` says otherwise."""
 
 WHOLE_ROWS = 512
-"""Rows up to this long are one page each: looking pages up costs more than it saves there."""
+"""Rows up to this long are one page each: looking pages up costs more than it saves there. It is
+the first segment of a longer whole row, too, which every step reads."""
 
 
 class PageCopy(NamedTuple):
-    """The content of a page is copied to another."""
+    """The first tokens of a page are copied to another."""
 
     source: int
     target: int
+    num_tokens: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,14 +52,20 @@ class CacheLayout:
     prefill_rows_per_shard: int
 
     @classmethod
-    def of(cls, sampler: SamplerConfig, shards: int) -> "CacheLayout":
+    def of(cls, sampler: SamplerConfig, shards: int, *, platform: str) -> "CacheLayout":
         """Lay out `sampler.cache_tokens`, or full rows for all slots, in pages.
+
+        Args:
+            sampler: The sampler's settings.
+            shards: Parts of the mesh that slots are sharded over.
+            platform: Of the devices, such as "cpu", which reads whole rows faster than pages.
 
         Raises:
             UserError: A shard's part is smaller than a row.
         """
-        is_short = sampler.cache_length <= WHOLE_ROWS and not sampler.cache_tokens
-        width = sampler.page_length or (sampler.cache_length if is_short else PAGE_LENGTH)
+        is_short = sampler.cache_length <= WHOLE_ROWS or platform == "cpu"
+        has_whole_rows = is_short and not sampler.cache_tokens
+        width = sampler.page_length or (sampler.cache_length if has_whole_rows else PAGE_LENGTH)
         width = min(width, sampler.cache_length)
         pages_per_row = -(-sampler.cache_length // width)
         pages = sampler.cache_tokens // width or sampler.slots * pages_per_row
@@ -82,6 +91,15 @@ class CacheLayout:
     def has_whole_rows(self, slots: int) -> bool:
         """True if slot s owns page s and no other, so that a step need not look pages up."""
         return self.pages_per_row == 1 and self.num_pages == slots
+
+    def segments(self, slots: int) -> tuple[int, ...]:
+        """Return the positions of a page, or those of a whole row in segments that double."""
+        if not self.has_whole_rows(slots) or self.page_length <= WHOLE_ROWS:
+            return (self.page_length,)
+        ends = [WHOLE_ROWS]
+        while ends[-1] < self.page_length:
+            ends.append(min(2 * ends[-1], self.page_length))
+        return tuple(end - begin for begin, end in itertools.pairwise([0, *ends]))
 
     @property
     def row_length(self) -> int:
@@ -201,7 +219,11 @@ class PageTable:
         self._show(slot)
         if prompt in self._prompts[shard]:
             self._prompts[shard].move_to_end(prompt)
-        return [PageCopy(*pair) for pair in zip(source, pages, strict=False)]
+        num_left = len(prompt) - num_shared * self.page_length
+        return [
+            PageCopy(*pair, num_tokens=min(self.page_length, num_left - number * self.page_length))
+            for number, pair in enumerate(zip(source, pages, strict=False))
+        ]
 
     def unpin(self) -> None:
         """Note that the device has been given all copies so far."""

@@ -85,6 +85,11 @@ def num_batch_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in rules.BATCH)
 
 
+def platform(mesh: Mesh) -> str:
+    """Return the platform of the mesh's devices: "cpu", "gpu" or "tpu"."""
+    return mesh.devices.flat[0].platform
+
+
 def parameter_sharding(
     mesh: Mesh | AbstractMesh, path: str, shape: tuple[int, ...]
 ) -> NamedSharding:

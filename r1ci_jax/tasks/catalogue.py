@@ -18,7 +18,19 @@ _PUBLISHED: Final = {
     "gsm_hard": "GSM-Hard (MIT)",
     "math_geometry": "MATH (MIT)",
     "math_counting_and_probability": "MATH (MIT)",
+    "gridworld": "own generator, rules of GridWorld1",
+    "boxnet": "own generator, rules of BoxNet1_v2",
+    "gridworld_moves": "own game and generator",
+    "boxnet_actions": "own generator, rules of CodeSteer's BoxNet1",
 }
+
+
+_TABLE_HEAD: Final = (
+    "",
+    "| task | split | kind | levels | answer format | scored by | source |",
+    "|---|---|---|---:|---|---|---|",
+)
+_REPOSITORY: Final = "`yongchao98/Code-as-Symbolic-Planner` (MIT; arXiv 2503.01700)"
 
 
 def render_markdown() -> str:
@@ -28,7 +40,9 @@ def render_markdown() -> str:
         for suite in registry.PAPER_SUITES
         for name in registry.names(suite=suite)
     ]
-    return "\n".join([*_head(tasks), *_tables(tasks), *_defects(tasks), ""])
+    extra = [registry.get(name) for name in registry.names(suite="extra")]
+    parts = [*_head(tasks), *_tables(tasks), *_extra(extra), *_released_games()]
+    return "\n".join([*parts, *_defects([*tasks, *extra]), ""])
 
 
 def _head(tasks: list[Task]) -> Iterator[str]:
@@ -57,9 +71,7 @@ def _tables(tasks: list[Task]) -> Iterator[str]:
     for suite in registry.PAPER_SUITES:
         yield ""
         yield f"## {suite}"
-        yield ""
-        yield "| task | split | kind | levels | answer format | scored by | source |"
-        yield "|---|---|---|---:|---|---|---|"
+        yield from _TABLE_HEAD
         for task in tasks:
             if task.suite == suite:
                 yield _row(task)
@@ -67,10 +79,63 @@ def _tables(tasks: list[Task]) -> Iterator[str]:
 
 def _row(task: Task) -> str:
     scored_by = "rules" if task.many_answers else "answer"
-    source = _PUBLISHED.get(task.name, _SOURCES[task.suite])
+    source = _PUBLISHED.get(task.name) or _SOURCES[task.suite]
     form = task.answer_format.replace("|", "\\|").replace("\n", " ")
     cells = (task.name, task.split, task.kind, len(task.difficulties), form, scored_by, source)
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _extra(tasks: list[Task]) -> Iterator[str]:
+    yield ""
+    yield "## extra"
+    yield ""
+    yield (
+        f"{len(tasks)} more games, outside the 144: relatives of gridworld and boxnet. They may be "
+        "trained on and have scripted teachers; `experiments/tasks.py` does not list them."
+    )
+    yield from _TABLE_HEAD
+    yield from map(_row, tasks)
+
+
+def _released_games() -> Iterator[str]:
+    yield ""
+    yield "## gridworld and boxnet"
+    yield ""
+    yield (
+        "The paper's data names them GridWorld1 and BoxNet1_v2. Items, generators and checkers of "
+        f"both lie in {_REPOSITORY}, by the paper's first author; that the paper asks the same "
+        "questions is likely and not confirmed. Our generators use the released sizes, one or two "
+        "for each level, and our scorers the released rules; the words of the questions are ours."
+    )
+    yield ""
+    yield (
+        "- gridworld: a robot on a grid of 4 x 4 to 6 x 7 named cells (`C1,1` is the first) with 5 "
+        "to 10 obstacles visits 4 to 7 goals. The answer lists the cells of its route from the "
+        "start on. Each is a neighbor of the one before, none is an obstacle, all goals are among "
+        "them; the number of steps is not limited. Released are 120 items of six sizes: a seventh "
+        "configuration (5 x 5 with 4 goals) was overwritten by another of the same file names."
+    )
+    yield (
+        "- boxnet: 3 to 8 boxes on a grid of 2 x 6 to 4 x 8 or 5 x 5 cells, with an arm in each "
+        "cell. The answer lists states (the cell of every box), at least two, from the start to "
+        "the goals. From one to the next a box stays or goes to a neighboring cell, and at most "
+        "one box leaves each cell. Cells hold any number of boxes, so each question is solvable."
+    )
+    yield (
+        "- A defect of boxnet's files: number i of a size holds the samples of all numbers up to "
+        "i, and the release's runner asks the first sample of each. Of 120 files it asks six "
+        "different questions. The last sample of each file is a question of its own; "
+        "`r1ci tasks check --released DIR` reads that one."
+    )
+    yield (
+        "- The released checkers take the first answer of a response, and gridworld's raises at an "
+        "unknown cell; here the last answer counts, and an unknown cell is wrong. As with every "
+        "plan, a text of more than 20,000 characters is wrong without being read."
+    )
+    yield (
+        "- Neither release stores answers. `check --released` solves each item by our own search "
+        "and scores what it finds; likewise for blocksworld, boxlift and boxnet_actions."
+    )
 
 
 def _defects(tasks: list[Task]) -> Iterator[str]:

@@ -63,6 +63,10 @@ _SUITES: Final[dict[str, dict[str, str]]] = {
         ("gsm_hard", "math_geometry", "math_counting_and_probability"),
         "r1ci_jax.tasks.math.math_tasks:make",
     ),
+    "extra": {
+        "gridworld_moves": "r1ci_jax.tasks.extra.gridworld_moves:GridWorldMoves",
+        "boxnet_actions": "r1ci_jax.tasks.extra.boxnet_actions:BoxNetActions",
+    },
     "bbh": {f"bbh_{file}": "r1ci_jax.tasks.bbh.bbh_tasks:make" for file in _BBH},
     "reasoning_gym": {
         f"rg_{dataset}": "r1ci_jax.tasks.reasoning_gym.gym_tasks:make"

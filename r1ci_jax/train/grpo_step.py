@@ -4,13 +4,14 @@ Microbatches are counted in tokens and their gradients are summed before anythin
 neither their size nor their order changes an update. A batch may give several updates: one for
 each of `num_minibatches` parts of its prompts, `num_iterations` times.
 
-Jitted functions here take a policy and plain numbers as static arguments, never a whole config:
-a setting that does not change the program does not compile it again.
+Jitted functions here take a policy, plain numbers and `LossSettings` as static arguments, never a
+whole config: a setting that does not change the program does not compile it again.
 """
 
+import collections
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,9 @@ from r1ci_jax.sharding import placement
 from r1ci_jax.train import losses
 from r1ci_jax.train import train_state as state
 from r1ci_jax.train.lm_head import TokenScores
+from r1ci_jax.train.objective import aggregation
+from r1ci_jax.train.objective.advantages import group_advantages
+from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Params, Policy, Weights
 
 
@@ -40,8 +44,16 @@ class Microbatch(NamedTuple):
     on_policy_BT: jax.Array
     """True where the policy chose the token under the weights of this step."""
     advantages_B: jax.Array
+    index_B: jax.Array | None = None
+    """Position of the row's trajectory in the step's batch, -1 in a row of padding; None where
+    nothing is measured by trajectory."""
     ref_logprobs_BT: jax.Array | None = None
     """Log-probabilities under the reference; None where the loss has no KL term."""
+    sampler_logprobs_BT: jax.Array | None = None
+    """Log-probabilities recorded while sampling; None without importance weights."""
+    prompt_tokens_B: jax.Array | None = None
+    """Sampled tokens of all rows of the row's question in the minibatch; None unless the loss is a
+    mean over questions."""
 
 
 class GradAccumulator(NamedTuple):
@@ -69,17 +81,17 @@ class UpdateStats(NamedTuple):
     grad_norm: jax.Array
 
 
-@jax.jit
-def zero_accumulator(params: Params) -> GradAccumulator:
+@functools.partial(jax.jit, static_argnames=("settings",))
+def zero_accumulator(params: Params, settings: LossSettings) -> GradAccumulator:
     """Start a sum over microbatches."""
     zero = jnp.float32(0.0)
     gradients = placement.constrain_like_params(jax.tree.map(jnp.zeros_like, params))
-    return GradAccumulator(gradients, losses.GrpoSums(*[zero] * len(losses.GrpoSums._fields)), zero)
+    return GradAccumulator(gradients, losses.GrpoSums.filled(zero, settings), zero)
 
 
 @functools.partial(
     jax.jit,
-    static_argnames=("policy", "temperature", "clip_low", "clip_high", "kl_coef"),
+    static_argnames=("policy", "temperature", "settings"),
     donate_argnames=("accumulator",),
 )
 def accumulate_gradients(
@@ -89,33 +101,50 @@ def accumulate_gradients(
     *,
     policy: Policy,
     temperature: float,
-    clip_low: float,
-    clip_high: float,
-    kl_coef: float,
+    settings: LossSettings,
 ) -> tuple[GradAccumulator, LogprobDiff]:
     """Add one microbatch; also measure the trainer-sampler difference on its tokens."""
-    sampled_BT, old_BT = batch.sampled_BT[:, 1:], batch.old_logprobs_BT[:, 1:]
-    ref_BT = None if batch.ref_logprobs_BT is None else batch.ref_logprobs_BT[:, 1:]
-    token_weights_BT = losses.token_weights(sampled_BT)
-    advantages_BT = jnp.broadcast_to(batch.advantages_B[:, None], old_BT.shape)
-    inputs = old_BT, ref_BT, advantages_BT, token_weights_BT
-    clip = {"clip_low": clip_low, "clip_high": clip_high}
+    inputs = _token_inputs(batch, settings)
+    complete_inputs = None
+    if settings.surrogate == "gspo":
+        complete_inputs = functools.partial(losses.add_sequence_ratio, inputs)
 
     def loss_sum(trainable: Params) -> tuple[jax.Array, TokenScores]:
         return policy.loss(
-            functools.partial(losses.grpo_token_loss, kl_coef=kl_coef, **clip),
+            functools.partial(losses.grpo_token_loss, settings=settings),
             Weights(trainable, weights.base),
             batch.tokens_BT,
-            mask_BT=sampled_BT,
+            mask_BT=batch.sampled_BT[:, 1:],
             inputs=inputs,
+            complete_inputs=complete_inputs,
             temperature=temperature,
         )
 
     gradients, scores = jax.grad(loss_sum, has_aux=True)(weights.trainable)
-    sums = losses.grpo_sums(scores.logprobs_BT, *inputs, **clip)
+    if complete_inputs is not None:
+        inputs = complete_inputs(scores.logprobs_BT)
+    sums = losses.grpo_sums(scores.logprobs_BT, *inputs, settings=settings)
     entropy = jnp.sum(scores.entropy_BT)
     added = jax.tree.map(jnp.add, accumulator, GradAccumulator(gradients, sums, entropy))
     return placement.constrain_like_params(added), _logprob_diff(scores, batch)
+
+
+def _token_inputs(batch: Microbatch, settings: LossSettings) -> losses.TokenInputs:
+    """Make what the loss reads at every token but the first."""
+    sampled_BT, old_BT = batch.sampled_BT[:, 1:], batch.old_logprobs_BT[:, 1:]
+    ref_BT = None if batch.ref_logprobs_BT is None else batch.ref_logprobs_BT[:, 1:]
+    token_weights_BT = aggregation.token_weights(
+        sampled_BT,
+        settings.aggregation,
+        constant_tokens=settings.constant_tokens,
+        prompt_tokens_B=batch.prompt_tokens_B,
+    )
+    advantages_BT = jnp.broadcast_to(batch.advantages_B[:, None], old_BT.shape)
+    inputs = losses.TokenInputs(old_BT, ref_BT, advantages_BT, token_weights_BT)
+    if not settings.has_importance:
+        return inputs
+    assert batch.sampler_logprobs_BT is not None, "importance weights need the sampler's"
+    return losses.add_importance(inputs, batch.sampler_logprobs_BT[:, 1:], settings)
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "temperature"))
@@ -129,20 +158,34 @@ def compute_ref_logprobs(
     return batch._replace(ref_logprobs_BT=_pad_first(scores.logprobs_BT))
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "temperature"))
+@functools.partial(
+    jax.jit, static_argnames=("policy", "temperature", "of_stale_tokens", "has_importance")
+)
 def recompute_old_logprobs(
-    weights: Weights, batch: Microbatch, *, policy: Policy, temperature: float
+    weights: Weights,
+    batch: Microbatch,
+    *,
+    policy: Policy,
+    temperature: float,
+    of_stale_tokens: bool = False,
+    has_importance: bool = False,
 ) -> tuple[Microbatch, LogprobDiff]:
     """Replace the sampler's log-probabilities of on-policy tokens by the trainer's own.
 
-    Stale tokens keep what the sampler recorded: the weights that sampled them are gone.
+    Stale tokens keep what the sampler recorded, as the weights that sampled them are gone; unless
+    `of_stale_tokens`, for the decoupled objective. With `has_importance` what the sampler recorded
+    is kept as well.
     """
+    replaced_BT = batch.sampled_BT if of_stale_tokens else batch.on_policy_BT
     scores = policy.logprobs_and_entropy(
-        weights, batch.tokens_BT, mask_BT=batch.on_policy_BT[:, 1:], temperature=temperature
+        weights, batch.tokens_BT, mask_BT=replaced_BT[:, 1:], temperature=temperature
     )
     recomputed_BT = _pad_first(scores.logprobs_BT)
-    old_logprobs_BT = jnp.where(batch.on_policy_BT, recomputed_BT, batch.old_logprobs_BT)
-    return batch._replace(old_logprobs_BT=old_logprobs_BT), _logprob_diff(scores, batch)
+    completed = batch._replace(
+        old_logprobs_BT=jnp.where(replaced_BT, recomputed_BT, batch.old_logprobs_BT),
+        sampler_logprobs_BT=batch.old_logprobs_BT if has_importance else None,
+    )
+    return completed, _logprob_diff(scores, batch)
 
 
 def _pad_first(logprobs_BT: jax.Array) -> jax.Array:
@@ -161,31 +204,39 @@ def _logprob_diff(scores: TokenScores, batch: Microbatch) -> LogprobDiff:
 def apply_step(
     train_state: state.TrainState,
     gradients: Params,
-    sequences: jax.Array,
+    denominator: jax.Array,
     *,
     tx: optax.GradientTransformation,
 ) -> tuple[state.TrainState, jax.Array]:
-    """Divide summed gradients by the number of trajectories and apply them; return their norm."""
-    gradients = jax.tree.map(lambda gradient: gradient / jnp.maximum(sequences, 1.0), gradients)
+    """Divide summed gradients by `losses.denominator` and apply them; return their norm."""
+    gradients = jax.tree.map(lambda gradient: gradient / jnp.maximum(denominator, 1.0), gradients)
     return state.apply_gradients(train_state, gradients, tx), optax.tree.norm(gradients)
 
 
-def compute_advantages(trajectories: Sequence[Trajectory], config: GrpoConfig) -> np.ndarray:
+def compute_advantages(
+    trajectories: Sequence[Trajectory], config: GrpoConfig, kl: np.ndarray | None = None
+) -> np.ndarray:
     """Compute the advantage of each trajectory within its group; 0 where it carries no loss.
 
+    `kl`, a result of `kl_reward.compute_kl`, is subtracted from the rewards with weight `kl_coef`.
     Fewer groups than a step wants are filled up with void ones, so that no other shape is compiled.
     """
-    num_groups = len(trajectories) // config.rollouts_per_prompt
-    shape = (max(num_groups, config.prompts_per_step), config.rollouts_per_prompt)
+    count, members = len(trajectories), config.rollouts_per_prompt
+    shape = (max(count // members, config.prompts_per_step), members)
     rewards_PR, valid_PR = np.zeros(shape, np.float32), np.zeros(shape, bool)
-    rewards_PR.flat[: len(trajectories)] = [t.reward for t in trajectories]
-    valid_PR.flat[: len(trajectories)] = [
+    rewards_PR.flat[:count] = [t.reward for t in trajectories]
+    valid_PR.flat[:count] = [
         group_selection.counts_in_baseline(t, config.signal) for t in trajectories
     ]
-    advantages_PR = losses.group_advantages(*placement.replicate((rewards_PR, valid_PR)))
-    carry_loss_PR = np.asarray([t.carries_loss for t in trajectories], bool)
-    carry_loss_PR = carry_loss_PR.reshape(num_groups, config.rollouts_per_prompt)
-    return np.where(carry_loss_PR, jax.device_get(advantages_PR)[:num_groups], 0.0)
+    if kl is not None:
+        rewards_PR.flat[:count] -= np.float32(config.kl_coef) * kl
+    advantages_PR = group_advantages(
+        *placement.replicate((rewards_PR, valid_PR)),
+        scale=config.objective.advantage_scale,
+        leave_one_out=config.objective.leave_one_out,
+    )
+    carries_loss_PR = np.asarray([t.carries_loss for t in trajectories], bool).reshape(-1, members)
+    return np.where(carries_loss_PR, jax.device_get(advantages_PR)[: count // members], 0.0)
 
 
 def zero_advantage_fraction(advantages_PR: np.ndarray) -> float:
@@ -223,7 +274,7 @@ def update(
     minibatches, diffs = _add_logprobs(
         minibatches, Weights(train_state.params, base), reference, policy, config
     )
-    dispatched = []
+    settings, dispatched = LossSettings.of(config), []
     for minibatch in [*minibatches] * config.num_iterations:
         train_state, stats, found = _optimizer_step(
             train_state, base, minibatch, policy, config, tx
@@ -232,7 +283,7 @@ def update(
             diffs += found
         dispatched.append(stats)
     fetched, diffs = jax.device_get((dispatched, diffs))
-    steps = [_step_metrics(stats, kl_coef=config.kl_coef) for stats in fetched]
+    steps = [_step_metrics(stats, settings) for stats in fetched]
     means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
     return train_state, means | _logprob_diff_metrics(diffs)
 
@@ -246,14 +297,16 @@ def _optimizer_step(
     tx: optax.GradientTransformation,
 ) -> tuple[state.TrainState, UpdateStats, list[LogprobDiff]]:
     """Make one optimizer step; the sum of the gradients is freed when it returns."""
-    total, diffs = zero_accumulator(train_state.params), []
+    settings = LossSettings.of(config)
+    total, diffs = zero_accumulator(train_state.params, settings), []
     for batch in minibatch:
         weights = Weights(train_state.params, base)
         total, diff = accumulate_gradients(
-            total, weights, batch, policy=policy, **_loss_settings(config)
+            total, weights, batch, policy=policy, temperature=config.temperature, settings=settings
         )
         diffs.append(diff)
-    train_state, norm = apply_step(train_state, total.gradients, total.sums.sequences, tx=tx)
+    denominator = losses.denominator(total.sums, settings)
+    train_state, norm = apply_step(train_state, total.gradients, denominator, tx=tx)
     return train_state, UpdateStats(total.sums, total.entropy, norm), diffs
 
 
@@ -265,32 +318,29 @@ def _add_logprobs(
     config: GrpoConfig,
 ) -> tuple[list[list[Microbatch]], list[LogprobDiff]]:
     """Complete microbatches by the log-probabilities that the loss compares the policy with."""
-    settings = {"policy": policy, "temperature": config.temperature}
+    settings: dict[str, Any] = {"policy": policy, "temperature": config.temperature}
+    wanted = LossSettings.of(config)
     completed = [list(minibatch) for minibatch in minibatches]
     diffs: list[LogprobDiff] = []
     for minibatch in completed:
         for number, batch in enumerate(minibatch):
-            if reference is not None:
+            if reference is not None and wanted.kl_coef:
                 batch = compute_ref_logprobs(reference, batch, **settings)
-            if config.old_logprobs == "recompute":
-                batch, diff = recompute_old_logprobs(weights, batch, **settings)
+            if config.old_logprobs != "rollout":
+                batch, diff = recompute_old_logprobs(
+                    weights,
+                    batch,
+                    of_stale_tokens=config.old_logprobs == "decoupled",
+                    has_importance=wanted.has_importance,
+                    **settings,
+                )
                 diffs.append(diff)
             minibatch[number] = batch
     return completed, diffs
 
 
-def _loss_settings(config: GrpoConfig) -> dict[str, Any]:
-    """Pick the numbers that the compiled loss depends on."""
-    return {
-        "temperature": config.temperature,
-        "clip_low": config.clip_low,
-        "clip_high": config.clip_high,
-        "kl_coef": config.kl_coef,
-    }
-
-
-def _step_metrics(stats: UpdateStats, *, kl_coef: float) -> dict[str, float]:
-    means = losses.grpo_metrics(stats.sums, kl_coef=kl_coef)
+def _step_metrics(stats: UpdateStats, settings: LossSettings) -> dict[str, float]:
+    means = losses.grpo_metrics(stats.sums, settings)
     return {
         **{f"optim/{key}": value for key, value in means.items()},
         "optim/grad_norm": float(stats.grad_norm),
@@ -317,14 +367,22 @@ def warm_up(
     pad_id: int,
 ) -> None:
     """Compile the update for every row length, on rows of padding."""
-    for length in config.sequence_lengths:
-        shape = config.microbatch_rows(length, meshes.num_batch_shards(meshes.current())), length
-        minibatches = [[_pad([], shape, pad_id)]]
-        [[batch]], _ = _add_logprobs(minibatches, weights, reference, policy, config)
-        total = zero_accumulator(weights.trainable)
-        jax.block_until_ready(
-            accumulate_gradients(total, weights, batch, policy=policy, **_loss_settings(config))
-        )
+    settings = LossSettings.of(config)
+    how: dict[str, Any] = {"temperature": config.temperature, "settings": settings}
+    for empty in empty_microbatches(config, pad_id):
+        [[batch]], _ = _add_logprobs([[empty]], weights, reference, policy, config)
+        total = zero_accumulator(weights.trainable, settings)
+        jax.block_until_ready(accumulate_gradients(total, weights, batch, policy=policy, **how))
+
+
+def empty_microbatches(config: GrpoConfig, pad_id: int) -> list[Microbatch]:
+    """Make a microbatch of padding of every row length, to compile for."""
+    shards = meshes.num_batch_shards(meshes.current())
+    counts = _count_prompt_tokens([], config)
+    return [
+        _pad([], (config.microbatch_rows(length, shards), length), pad_id, counts)
+        for length in config.sequence_lengths
+    ]
 
 
 def make_minibatches(
@@ -350,6 +408,7 @@ def make_minibatches(
             advantages_PR[start:stop].reshape(-1),
             config,
             pad_id,
+            first_index=start * members,
         )
         for start, stop in itertools.pairwise(bounds)
     ]
@@ -361,40 +420,64 @@ def split_microbatches(
     advantages: np.ndarray,
     config: GrpoConfig,
     pad_id: int,
+    *,
+    first_index: int = 0,
 ) -> list[Microbatch]:
     """Sort those that carry loss from the longest down and pad them to a configured length.
 
     Long rows go together, so that most microbatches are short and have many rows; the loss is a
-    sum, so the order does not matter.
+    sum, so the order does not matter. `first_index` is the position of the first trajectory in the
+    step's batch.
     """
-    pairs = [pair for pair in zip(trajectories, advantages, strict=True) if pair[0].carries_loss]
-    pairs.sort(key=lambda pair: (-len(pair[0].tokens), pair[0].rollout_id))
+    numbered = enumerate(zip(trajectories, advantages, strict=True), start=first_index)
+    members = [(one, advantage, n) for n, (one, advantage) in numbered if one.carries_loss]
+    members.sort(key=lambda member: (-len(member[0].tokens), member[0].rollout_id))
+    prompt_tokens = _count_prompt_tokens([one for one, *_ in members], config)
     batches = []
-    while pairs:
-        longest = len(pairs[0][0].tokens)
+    while members:
+        longest = len(members[0][0].tokens)
         length = next(size for size in config.sequence_lengths if size >= longest)
         rows = config.microbatch_rows(length, meshes.num_batch_shards(meshes.current()))
-        batches.append(_pad(pairs[:rows], (rows, length), pad_id))
-        pairs = pairs[rows:]
+        batches.append(_pad(members[:rows], (rows, length), pad_id, prompt_tokens))
+        members = members[rows:]
     return batches
 
 
+def _count_prompt_tokens(
+    trajectories: Sequence[Trajectory], config: GrpoConfig
+) -> Mapping[int, int] | None:
+    """Count the sampled tokens of each group of a minibatch; None where no mean is over groups."""
+    if config.objective.aggregation != "prompt_mean":
+        return None
+    counts: collections.Counter[int] = collections.Counter()
+    for trajectory in trajectories:
+        counts[trajectory.rollout_id.group_id] += sum(trajectory.sampled[1:])
+    return counts
+
+
 def _pad(
-    members: Sequence[tuple[Trajectory, float]], shape: tuple[int, int], pad_id: int
+    members: Sequence[tuple[Trajectory, float, int]],
+    shape: tuple[int, int],
+    pad_id: int,
+    prompt_tokens: Mapping[int, int] | None,
 ) -> Microbatch:
     tokens_BT = np.full(shape, pad_id, np.int32)
     sampled_BT = np.zeros(shape, bool)
     old_logprobs_BT = np.zeros(shape, np.float32)
     on_policy_BT = np.zeros(shape, bool)
     advantages_B = np.zeros(shape[0], np.float32)
-    for row, (trajectory, advantage) in enumerate(members):
+    index_B = np.full(shape[0], -1, np.int32)
+    prompt_tokens_B = None if prompt_tokens is None else np.zeros(shape[0], np.float32)
+    for row, (trajectory, advantage, index) in enumerate(members):
         size, stale = len(trajectory.tokens), trajectory.num_stale_tokens
         tokens_BT[row, :size] = trajectory.tokens
         sampled_BT[row, :size] = trajectory.sampled
         old_logprobs_BT[row, :size] = trajectory.logprobs
         on_policy_BT[row, stale:size] = trajectory.sampled[stale:]
         advantages_B[row] = advantage
-    arrays = placement.shard_batch(
-        (tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B)
-    )
-    return Microbatch(*arrays)
+        index_B[row] = index
+        if prompt_tokens is not None and prompt_tokens_B is not None:
+            prompt_tokens_B[row] = prompt_tokens[trajectory.rollout_id.group_id]
+    rows = tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B, index_B
+    *arrays, counts = placement.shard_batch((*rows, prompt_tokens_B))
+    return Microbatch(*arrays, prompt_tokens_B=counts)

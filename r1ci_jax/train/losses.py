@@ -1,21 +1,27 @@
-"""The objectives: supervised loss, group advantages and the GRPO loss, per token.
+"""The objectives: supervised loss and the GRPO loss, per token.
 
 Everything a trainer divides is returned as a sum and its denominator. A step that is split into
 microbatches adds gradients, sums and denominators, then divides: the split changes nothing.
 
     arrays = x_BTD, weight, targets_BT, sampled_BT, inputs
-    loss_sum, scores = lm_head.lm_head_loss(settings, grpo_token_loss, *arrays)
-    # over all microbatches: gradient = Σ grad(loss_sum) / Σ sums.sequences
+    loss_sum, scores = lm_head.lm_head_loss(lm_head, grpo_token_loss, *arrays)
+    # over all microbatches: gradient = Σ grad(loss_sum) / Σ denominator(sums)
 
 Position t of every `_BT` array describes one target token: the caller shifts inputs and targets.
+The published forms that the GRPO loss is put together from are in `objective/`.
 """
 
-import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from r1ci_jax.train.objective import importance, surrogates
+from r1ci_jax.train.objective.divergence import estimate_kl
+from r1ci_jax.train.objective.importance import ImportanceWeights
+from r1ci_jax.train.objective.loss_settings import LossSettings
+from r1ci_jax.train.objective.surrogates import TokenObjective
 
 # --- supervised fine-tuning ----------------------------------------------------------------------
 
@@ -31,181 +37,251 @@ def sft_token_loss(logprobs_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
 # --- reinforcement learning ----------------------------------------------------------------------
 
 
-@functools.partial(jax.jit, static_argnames=("normalize_std",))
-def group_advantages(
-    rewards_PR: jax.Array, valid_PR: jax.Array, eps: float = 1e-6, *, normalize_std: bool = True
-) -> jax.Array:
-    """Compare each reward with the rest of its group. A group of equal rewards gets zeros.
+class TokenInputs(NamedTuple):
+    """What the loss compares a token with; constants in the loss."""
 
-    Invalid members (the sandbox failed, not the answer) are left out of every mean and get
-    advantage 0. The standard deviation is the population's (divided by the number of members, not
-    by one less); whether the paper divides by it is not known (section 5).
-    """
-    rewards_PR = jnp.asarray(rewards_PR, jnp.float32)
-    valid_PR = jnp.asarray(valid_PR, bool)
-    members_P1 = jnp.maximum(valid_PR.sum(axis=1, keepdims=True), 1)
-    mean_P1 = jnp.sum(rewards_PR, axis=1, keepdims=True, where=valid_PR) / members_P1
-    centered_PR = jnp.where(valid_PR, rewards_PR - mean_P1, 0.0)
-    if normalize_std:
-        variance_P1 = jnp.sum(centered_PR**2, axis=1, keepdims=True) / members_P1
-        centered_PR = centered_PR / (jnp.sqrt(variance_P1) + eps)
-    # The mean of equal floats may differ from them by a rounding error, which a division by a tiny
-    # deviation would blow up. The rewards themselves therefore decide if a group is all equal.
-    highest_P1 = jnp.max(rewards_PR, axis=1, keepdims=True, where=valid_PR, initial=-jnp.inf)
-    lowest_P1 = jnp.min(rewards_PR, axis=1, keepdims=True, where=valid_PR, initial=jnp.inf)
-    return jnp.where(highest_P1 > lowest_P1, centered_PR, 0.0)
+    old_logprobs_BT: jax.Array
+    """Under the policy in the ratio's denominator (`grpo.old_logprobs`)."""
+    ref_logprobs_BT: jax.Array | None
+    """Under the reference; None without a KL term, and then `kl_coef` must be 0."""
+    advantages_BT: jax.Array
+    """Advantage of the whole sequence, the same at every token."""
+    token_weights_BT: jax.Array
+    """Result of `aggregation.token_weights`; 0 where the policy did not choose."""
+    log_importance_BT: jax.Array | None = None
+    """log old - log sampler of each token, or with GSPO their mean over the row; None without
+    importance weights."""
+    sequence_log_ratio_BT: jax.Array | None = None
+    """Mean log ratio of the row under the weights in training; for GSPO alone."""
 
 
 class GrpoSums(NamedTuple):
     """Sums over the rows of a microbatch; add them up with `jax.tree.map(jnp.add, a, b)`."""
 
     sequences: jax.Array
-    """Number of rows with at least one sampled token: the denominator of the loss."""
+    """Number of rows with at least one sampled token."""
     tokens: jax.Array
     """Number of sampled tokens: the denominator of the ratio's statistics."""
     surrogate: jax.Array
-    """Sum over sequences of the mean clipped objective."""
+    """Weighted sum over tokens of the policy objective."""
     kl: jax.Array
-    """Sum over sequences of the mean k3 estimate of KL(policy || reference); 0 without one."""
+    """Weighted sum over tokens of the estimated KL(policy || reference); 0 without one."""
     clipped: jax.Array
-    """Number of tokens whose gradient the clip removed."""
+    """Number of tokens on which the clip, cap or mask of the surrogate acted."""
     ratio: jax.Array
     """Sum over tokens of the probability ratio policy / old policy."""
     ratio_deviation: jax.Array
     """Sum over tokens of (ratio - 1) squared."""
     old_kl: jax.Array
     """Sum over tokens of the k3 estimate of KL(old policy || policy): it grows with staleness."""
+    prompts: jax.Array | None = None
+    """Number of questions with at least one sampled token; None unless they are averaged."""
+    dual_clipped: jax.Array | None = None
+    """Number of tokens on which the dual clip acted; None without it."""
+    importance: jax.Array | None = None
+    """Sum over tokens of the importance weights before their bound; None without them."""
+    importance_limited: jax.Array | None = None
+    """Number of tokens whose importance weight was truncated or masked; None without weights."""
 
-
-def token_weights(mask_BT: jax.Array) -> jax.Array:
-    """Weigh each sampled token by 1/|y|, as its sequence's mean does; other tokens by 0."""
-    mask_BT = mask_BT.astype(bool)
-    length_B1 = mask_BT.sum(axis=1, keepdims=True, dtype=jnp.float32)
-    return jnp.where(mask_BT, 1.0 / jnp.maximum(length_B1, 1.0), 0.0)
+    @classmethod
+    def filled(cls, value: Any, settings: LossSettings) -> "GrpoSums":
+        """Make the sums that these settings have, each with this value."""
+        names = [name for name in cls._fields if name not in cls._field_defaults]
+        if settings.aggregation == "prompt_mean":
+            names.append("prompts")
+        if settings.dual_clip:
+            names.append("dual_clipped")
+        if settings.has_importance:
+            names += ["importance", "importance_limited"]
+        values: dict[str, Any] = dict.fromkeys(names, value)
+        return cls(**values)
 
 
 def grpo_token_loss(
-    logprobs_BT: jax.Array,
-    old_logprobs_BT: jax.Array,
-    ref_logprobs_BT: jax.Array | None,
-    advantages_BT: jax.Array,
-    token_weights_BT: jax.Array,
-    *,
-    clip_low: float,
-    clip_high: float,
-    kl_coef: float,
+    logprobs_BT: jax.Array, *inputs: jax.Array | None, settings: LossSettings
 ) -> jax.Array:
     """Group-relative policy optimization without the interpreter's tokens (paper section 5).
 
-    For a sampled token t of a row y:
+    For a sampled token t of a row y, with the paper's settings:
 
         (1/|y|) (-min(r_t A, clip(r_t, 1 - clip_low, 1 + clip_high) A) + kl_coef k3_t)
 
-    where |y| counts sampled tokens: the sum over all, divided by `sums.sequences`, is the paper's
+    where |y| counts sampled tokens: the sum over all, divided by `denominator`, is the paper's
     mean over sequences of the mean over tokens. The ratio r compares with the policy that sampled
     (with the reference, the clip would end all learning at a fixed distance). k3 = exp(d) - d - 1
     with d = log reference - log policy is unbiased for KL(policy || reference) and never negative.
 
+    Other settings put another weight in place of 1/|y| (`objective/aggregation.py`), another
+    objective in place of the clipped one (`objective/surrogates.py`), weigh it by old / sampler
+    (`objective/importance.py`) and estimate the divergence otherwise (`objective/divergence.py`).
+
     Args:
         logprobs_BT: Under the policy in training; the only argument with a gradient.
-        old_logprobs_BT: Under the policy that sampled.
-        ref_logprobs_BT: Under the frozen model that the training started from; None without a KL
-            term, and then `kl_coef` must be 0.
-        advantages_BT: Advantage of the whole sequence, the same at every token.
-        token_weights_BT: Result of `token_weights`; 0 where the policy did not choose.
-        clip_low: Distance below one at which the ratio is clipped.
-        clip_high: Distance above one at which the ratio is clipped.
-        kl_coef: Weight of the KL to the reference (paper: 0.001).
+        inputs: The fields of `TokenInputs`.
+        settings: Form of the loss.
     """
-    _, unclipped_BT, clipped_BT = _surrogate_terms(
-        logprobs_BT, old_logprobs_BT, advantages_BT, token_weights_BT, clip_low, clip_high
-    )
-    surrogate_BT = jnp.minimum(unclipped_BT, clipped_BT)
-    if ref_logprobs_BT is None:
-        assert kl_coef == 0.0, "a KL term needs the reference's log-probabilities"
-        return token_weights_BT * -surrogate_BT
-    kl_BT = _kl_to_reference(logprobs_BT, ref_logprobs_BT, token_weights_BT)
-    return token_weights_BT * (kl_coef * kl_BT - surrogate_BT)
+    tokens = TokenInputs(*inputs)  # type: ignore[arg-type]  # None where its field may be None
+    _, objective, weights = _token_objective(logprobs_BT, tokens, settings)
+    surrogate_BT = objective.value_BT
+    if weights is not None:
+        surrogate_BT = weights.weight_BT * surrogate_BT
+    if tokens.ref_logprobs_BT is None:
+        assert settings.kl_coef == 0.0, "a KL term needs the reference's log-probabilities"
+        return tokens.token_weights_BT * -surrogate_BT
+    kl_BT = _kl_to_reference(logprobs_BT, tokens, settings)
+    return tokens.token_weights_BT * (settings.kl_coef * kl_BT - surrogate_BT)
 
 
 def grpo_sums(
-    logprobs_BT: jax.Array,
-    old_logprobs_BT: jax.Array,
-    ref_logprobs_BT: jax.Array | None,
-    advantages_BT: jax.Array,
-    token_weights_BT: jax.Array,
-    *,
-    clip_low: float,
-    clip_high: float,
+    logprobs_BT: jax.Array, *inputs: jax.Array | None, settings: LossSettings
 ) -> GrpoSums:
     """Sum the denominators and metrics of the same tokens."""
-    log_ratio_BT, unclipped_BT, clipped_BT = _surrogate_terms(
-        logprobs_BT, old_logprobs_BT, advantages_BT, token_weights_BT, clip_low, clip_high
-    )
+    tokens = TokenInputs(*inputs)  # type: ignore[arg-type]  # None where its field may be None
+    log_ratio_BT, objective, weights = _token_objective(logprobs_BT, tokens, settings)
+    token_weights_BT, surrogate_BT = tokens.token_weights_BT, objective.value_BT
     kl_BT = jnp.zeros_like(logprobs_BT)
-    if ref_logprobs_BT is not None:
-        kl_BT = _kl_to_reference(logprobs_BT, ref_logprobs_BT, token_weights_BT)
+    if tokens.ref_logprobs_BT is not None:
+        kl_BT = _kl_to_reference(logprobs_BT, tokens, settings)
     ratio_BT, is_sampled_BT = jnp.exp(log_ratio_BT), token_weights_BT > 0
 
     def over_tokens(values_BT: jax.Array) -> jax.Array:
         return jnp.sum(values_BT, where=is_sampled_BT, dtype=jnp.float32)
 
+    optional: dict[str, jax.Array] = {}
+    if settings.aggregation == "prompt_mean":
+        # The weights of a question's tokens add up to 1.
+        optional["prompts"] = jnp.sum(token_weights_BT)
+    if objective.is_dual_clipped_BT is not None:
+        optional["dual_clipped"] = over_tokens(objective.is_dual_clipped_BT)
+    if weights is not None:
+        surrogate_BT = weights.weight_BT * surrogate_BT
+        optional["importance"] = over_tokens(weights.ratio_BT)
+        optional["importance_limited"] = over_tokens(weights.is_limited_BT)
     return GrpoSums(
         sequences=jnp.sum(is_sampled_BT.any(axis=1), dtype=jnp.float32),
         tokens=over_tokens(is_sampled_BT),
-        surrogate=jnp.sum(token_weights_BT * jnp.minimum(unclipped_BT, clipped_BT)),
+        surrogate=jnp.sum(token_weights_BT * surrogate_BT),
         kl=jnp.sum(token_weights_BT * kl_BT),
-        clipped=over_tokens(clipped_BT < unclipped_BT),
+        clipped=over_tokens(objective.is_clipped_BT),
         ratio=over_tokens(ratio_BT),
         ratio_deviation=over_tokens((ratio_BT - 1.0) ** 2),
-        old_kl=over_tokens(_k3(log_ratio_BT)),
+        old_kl=over_tokens(estimate_kl(log_ratio_BT)),
+        **optional,
     )
 
 
-def _surrogate_terms(
-    logprobs_BT: jax.Array,
-    old_logprobs_BT: jax.Array,
-    advantages_BT: jax.Array,
-    token_weights_BT: jax.Array,
-    clip_low: float,
-    clip_high: float,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return log ratio, unclipped and clipped objective of each token."""
-    log_ratio_BT = _difference(logprobs_BT, old_logprobs_BT, token_weights_BT)
+def add_sequence_ratio(tokens: TokenInputs, logprobs_BT: jax.Array) -> TokenInputs:
+    """Add the mean log ratio of each row, which GSPO needs before the loss of any token."""
+    is_sampled_BT = tokens.token_weights_BT > 0
+    log_ratio_BT = _difference(logprobs_BT, tokens.old_logprobs_BT, is_sampled_BT)
+    found_BT = surrogates.sequence_log_ratio(log_ratio_BT, is_sampled_BT)
+    return tokens._replace(sequence_log_ratio_BT=found_BT)
+
+
+def add_importance(
+    tokens: TokenInputs, sampler_logprobs_BT: jax.Array, settings: LossSettings
+) -> TokenInputs:
+    """Add the log of the importance weights old / sampler.
+
+    With GSPO the weight is one number a row, the geometric mean of its tokens', as its ratio is.
+    """
+    is_sampled_BT = tokens.token_weights_BT > 0
+    log_ratio_BT = _difference(tokens.old_logprobs_BT, sampler_logprobs_BT, is_sampled_BT)
+    if settings.surrogate == "gspo":
+        log_ratio_BT = surrogates.sequence_log_ratio(log_ratio_BT, is_sampled_BT)
+    return tokens._replace(log_importance_BT=log_ratio_BT)
+
+
+def _token_objective(
+    logprobs_BT: jax.Array, tokens: TokenInputs, settings: LossSettings
+) -> tuple[jax.Array, TokenObjective, ImportanceWeights | None]:
+    """Return log ratio and objective of each token, and the weights of the latter if it has any."""
+    old_BT, advantages_BT = tokens.old_logprobs_BT, tokens.advantages_BT
+    is_sampled_BT = tokens.token_weights_BT > 0
+    log_ratio_BT = _difference(logprobs_BT, old_BT, is_sampled_BT)
     ratio_BT = jnp.exp(log_ratio_BT)
-    clipped_ratio_BT = jnp.clip(ratio_BT, 1.0 - clip_low, 1.0 + clip_high)
-    return log_ratio_BT, ratio_BT * advantages_BT, clipped_ratio_BT * advantages_BT
+    match settings.surrogate:
+        case "cispo":
+            logprobs_BT = jnp.where(is_sampled_BT, logprobs_BT, 0.0)
+            objective = surrogates.capped_weight(
+                logprobs_BT, ratio_BT, advantages_BT, settings.clip_high
+            )
+        case "dppo":
+            objective = surrogates.masked_change(
+                logprobs_BT, old_BT, ratio_BT, advantages_BT, settings.dppo_max_change
+            )
+        case "clip" | "gspo":
+            if settings.surrogate == "gspo":
+                assert tokens.sequence_log_ratio_BT is not None, "GSPO needs `add_sequence_ratio`"
+                ratio_BT = surrogates.sequence_ratio(log_ratio_BT, tokens.sequence_log_ratio_BT)
+            objective = surrogates.clipped(
+                ratio_BT, advantages_BT, settings.clip_low, settings.clip_high
+            )
+    if settings.dual_clip:
+        objective = surrogates.bound_negative(
+            objective, ratio_BT, advantages_BT, settings.dual_clip
+        )
+    if not settings.has_importance:
+        return log_ratio_BT, objective, None
+    assert tokens.log_importance_BT is not None, "importance weights need `add_importance`"
+    weights = importance.bounded_weights(
+        tokens.log_importance_BT,
+        settings.importance,
+        low=settings.importance_low,
+        high=settings.importance_high,
+    )
+    return log_ratio_BT, objective, weights
 
 
 def _kl_to_reference(
-    logprobs_BT: jax.Array, ref_logprobs_BT: jax.Array, token_weights_BT: jax.Array
+    logprobs_BT: jax.Array, tokens: TokenInputs, settings: LossSettings
 ) -> jax.Array:
-    return _k3(_difference(ref_logprobs_BT, logprobs_BT, token_weights_BT))
+    assert tokens.ref_logprobs_BT is not None
+    is_sampled_BT = tokens.token_weights_BT > 0
+    difference_BT = _difference(tokens.ref_logprobs_BT, logprobs_BT, is_sampled_BT)
+    return estimate_kl(difference_BT, settings.kl_estimator)
 
 
-def _difference(a_BT: jax.Array, b_BT: jax.Array, token_weights_BT: jax.Array) -> jax.Array:
+def _difference(a_BT: jax.Array, b_BT: jax.Array, is_sampled_BT: jax.Array) -> jax.Array:
     # Zeroed before any exp: values at tokens that were not sampled are arbitrary.
-    return jnp.where(token_weights_BT > 0, a_BT - b_BT, 0.0)
+    return jnp.where(is_sampled_BT, a_BT - b_BT, 0.0)
 
 
-def grpo_metrics(sums: GrpoSums, *, kl_coef: float) -> dict[str, float]:
+def denominator(sums: GrpoSums, settings: LossSettings) -> jax.Array:
+    """Return what the summed loss of an optimizer step is divided by."""
+    match settings.aggregation:
+        case "sequence_mean" | "constant":
+            return sums.sequences
+        case "token_mean":
+            return sums.tokens
+        case "prompt_mean":
+            assert sums.prompts is not None
+            return sums.prompts
+
+
+def grpo_metrics(sums: GrpoSums, settings: LossSettings) -> dict[str, float]:
     """Average a whole step on the host, from the sums of all its microbatches.
 
-    Without a KL term (`kl_coef` 0) there is no reference and no `kl`.
+    Without a KL term (`kl_coef` 0) there is no reference and no `kl`, and what is said of dual clip
+    and importance weights is there with them.
     """
-    host = {name: float(value) for name, value in sums._asdict().items()}
-    sequences, tokens = max(host["sequences"], 1.0), max(host["tokens"], 1.0)
-    return {
-        "loss": (kl_coef * host["kl"] - host["surrogate"]) / sequences,
-        "surrogate": host["surrogate"] / sequences,
-        **({"kl": host["kl"] / sequences} if kl_coef else {}),
+    host = {name: float(value) for name, value in sums._asdict().items() if value is not None}
+    divisor = max(float(denominator(sums, settings)), 1.0)
+    tokens = max(host["tokens"], 1.0)
+    found = {
+        "loss": (settings.kl_coef * host["kl"] - host["surrogate"]) / divisor,
+        "surrogate": host["surrogate"] / divisor,
+        **({"kl": host["kl"] / divisor} if settings.kl_coef else {}),
         "clip_fraction": host["clipped"] / tokens,
         "ratio_mean": host["ratio"] / tokens,
         "ratio_deviation": math.sqrt(host["ratio_deviation"] / tokens),
         "old_kl": host["old_kl"] / tokens,
     }
-
-
-def _k3(difference_BT: jax.Array) -> jax.Array:
-    # expm1 keeps small differences: exp(d) - 1 - d would cancel to noise below 1e-4.
-    return jnp.expm1(difference_BT) - difference_BT
+    if settings.dual_clip:
+        found["dual_clip_fraction"] = host["dual_clipped"] / tokens
+    if settings.has_importance:
+        found["importance_mean"] = host["importance"] / tokens
+    if settings.importance != "none":
+        how = {"truncate": "truncated", "mask": "masked"}[settings.importance]
+        found[f"importance_{how}_fraction"] = host["importance_limited"] / tokens
+    return found

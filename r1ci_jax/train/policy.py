@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,6 +114,7 @@ class Policy:
         *,
         mask_BT: jax.Array,
         inputs: tuple[jax.Array | None, ...],
+        complete_inputs: Callable[[jax.Array], tuple[jax.Array | None, ...]] | None = None,
         temperature: float = 1.0,
     ) -> tuple[jax.Array, TokenScores]:
         """Sum `token_loss(logprobs, *inputs)` over the tokens in `mask_BT`; also their scores.
@@ -125,17 +127,21 @@ class Policy:
             segments_BT: Number of each token's sequence in a packed row; None is one per row.
             mask_BT: [B, T-1], True at every token but the first that has a loss.
             inputs: Further arguments of `token_loss`, arrays [B, T-1] or None.
+            complete_inputs: Makes the arguments that replace `inputs` from the log-probabilities
+                [B, T-1] of the same weights, without a gradient: for a loss whose tokens depend on
+                each other. It costs one more matmul of the LM head, and no second pass through
+                the layers.
             temperature: Temperature at which the tokens were sampled.
         """
         x_BTD, weight = self._hidden(weights, tokens_BT, positions_BT, segments_BT)
+        head = self._lm_head(temperature)
+        targets = _pad_last(tokens_BT[:, 1:]), _pad_last(mask_BT)
+        if complete_inputs is not None:
+            fixed = jax.lax.stop_gradient((x_BTD, weight))
+            first_scores = lm_head.token_scores(head, *fixed, *targets)
+            inputs = complete_inputs(_drop_last(first_scores).logprobs_BT)
         loss, scores = lm_head.lm_head_loss(
-            self._lm_head(temperature),
-            token_loss,
-            x_BTD,
-            weight,
-            _pad_last(tokens_BT[:, 1:]),
-            _pad_last(mask_BT),
-            jax.tree.map(_pad_last, inputs),
+            head, token_loss, x_BTD, weight, *targets, jax.tree.map(_pad_last, inputs)
         )
         return loss, _drop_last(scores)
 

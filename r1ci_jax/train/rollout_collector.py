@@ -49,21 +49,33 @@ class RolloutCollector:
         *,
         steps: range,
         seed: int,
+        earlier: batching.RandomAccess[Example] | None = None,
+        earlier_share: float = 0.0,
         pass_rates: PassRates | None = None,
     ) -> None:
         """Collect for `steps`, those of one stage, counted from 0 over the whole training.
 
-        `pass_rates` are those of the stages before.
+        With `earlier` this share of each step's prompts comes from there, the rest from `examples`.
+        `pass_rates` are those of the steps before.
         """
         self._source = source
-        self._examples = examples
+        self._sources = [examples] if earlier is None else [examples, earlier]
         self._config = config
         self._steps = steps
         self._seed = seed
         self._pass_rates = pass_rates or PassRates(config.signal.retire_above)
-        batches = batching.prompt_batches(examples, config.prompts_per_step, seed=seed)
+        size = config.prompts_per_step
+        batches = (
+            batching.prompt_batches(examples, size, seed=seed)
+            if earlier is None
+            else batching.replay_batches(examples, earlier, size, earlier_share, seed=seed)
+        )
         self._questions = batching.Rows(batches)
         self._partial: list[Episode] = []
+
+    def end_at(self, stop: int) -> None:
+        """Let the stage end before this step, when it ends earlier than was planned."""
+        self._steps = range(self._steps.start, stop)
 
     def state(self) -> dict[str, Any]:
         """Return the position in the data, all partial rollouts and pass rates, as JSON."""
@@ -211,8 +223,9 @@ class RolloutCollector:
         """
         count = self._config.prompts_per_step if count is None else count
         if self._pass_rates.is_on and all(
-            self._pass_rates.is_retired(self._examples[index].id)
-            for index in range(len(self._examples))
+            self._pass_rates.is_retired(examples[index].id)
+            for examples in self._sources
+            for index in range(len(examples))
         ):
             return []
         asked = (each for each in self._questions if not self._pass_rates.is_retired(each.id))

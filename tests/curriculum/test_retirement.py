@@ -53,13 +53,15 @@ def test_the_state_is_the_counts() -> None:
     rates.record(answers("b", "oox") + answers("a", "x"))
     state = json.loads(json.dumps(rates.state()))
     assert state == {"pass_rates": {"a": [0, 1], "b": [2, 3]}}
-    again = PassRates(0.5, {"other": 1, **state})
+    again = PassRates(0.5)
+    again.restore({"other": 1, **state})
     assert again.state() == rates.state() and again.is_retired("b")
     again.record(answers("b", "xxx"))
     assert not again.is_retired("b") and rates.is_retired("b")
 
 
 def test_without_a_threshold_nothing_is_kept() -> None:
-    rates = PassRates(1.0, {"of a checkpoint": "without rates"})
+    rates = PassRates(1.0)
+    rates.restore({"of a checkpoint": "without rates"})
     rates.record(answers("a", "oooo"))
     assert rates.state() == {} and not rates.is_on and not rates.is_retired("a")

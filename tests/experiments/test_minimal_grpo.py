@@ -7,11 +7,14 @@ import pytest
 from experiments import minimal_grpo
 from r1ci_jax.sandbox import Sandbox, SandboxConfig
 from r1ci_jax.train import losses
+from r1ci_jax.train.objective.advantages import group_advantages
+from r1ci_jax.train.objective.aggregation import token_weights
+from r1ci_jax.train.objective.loss_settings import LossSettings
 
 
 def test_advantages_are_those_of_the_trainer() -> None:
     rewards_PR = np.array([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 1.1, 0.1, 0.0]])
-    expected_PR = losses.group_advantages(jnp.array(rewards_PR), jnp.ones((3, 4), bool))
+    expected_PR = group_advantages(jnp.array(rewards_PR), jnp.ones((3, 4), bool))
     np.testing.assert_allclose(minimal_grpo.group_advantages(rewards_PR), expected_PR, atol=1e-5)
 
 
@@ -28,10 +31,10 @@ def test_the_loss_is_that_of_the_trainer() -> None:
         jnp.array(old_BT),
         jnp.array(ref_BT),
         jnp.broadcast_to(advantages_B1, old_BT.shape),
-        losses.token_weights(jnp.array(sampled_BT)),
-        clip_low=settings.clip,
-        clip_high=settings.clip,
-        kl_coef=settings.kl_coef,
+        token_weights(jnp.array(sampled_BT)),
+        settings=LossSettings(
+            clip_low=settings.clip, clip_high=settings.clip, kl_coef=settings.kl_coef
+        ),
     )
     assert float(ours) == pytest.approx(float(token_loss_BT.sum()) / 5, rel=1e-5)
 

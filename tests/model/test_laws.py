@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from r1ci_jax.config import Quantization
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import kv_cache, presets, qwen2
 
@@ -110,6 +111,53 @@ def test_cached_equals_uncached_in_random_chunks_and_pages(seed: int, page_lengt
         in_rows = array[:, pages_RJ].reshape(TINY.kv_heads, rows, -1, TINY.head_dim)
         assert (in_rows[:, :, tokens:] == 7.0).all()
         assert (np.delete(array, pages_RJ.ravel(), axis=1) == 7.0).all()
+
+
+@pytest.mark.parametrize("storage", ["none", "int8"])
+@pytest.mark.parametrize("segments", [(16,), (4, 4, 8), (5, 11), (3, 6, 7)])
+def test_whole_rows_in_segments_equal_pages(segments: tuple[int, ...], storage: Quantization):
+    # Rows of 13, 2 and 6 tokens, and one without any; each then takes two more, as in a decode.
+    tokens_RT, lengths_R1 = random_tokens(4, 13), jnp.asarray([[13], [2], [6], [0]])
+    at_RT = jnp.broadcast_to(jnp.arange(13)[None], (4, 13))
+    positions_RT = jnp.where(at_RT < lengths_R1, at_RT, 16)
+    more_RT = random_tokens(4, 2, seed=1)
+    next_RT = jnp.where(lengths_R1 > 0, lengths_R1 + jnp.arange(2)[None], 16)
+    held = qwen2.decoder_weights(tiny(), TINY)
+
+    def activations(widths: int | tuple[int, ...], pages_RJ: jax.Array | None) -> list[np.ndarray]:
+        num_pages = 4 if pages_RJ is None else pages_RJ.size
+        cache = kv_cache.init_cache(TINY, num_pages, widths, jnp.float32, storage)
+        cache = jax.tree.map(lambda x: jnp.full(x.shape, 7, x.dtype), cache)
+        # A prefill looks its rows up, in any order.
+        order_R = jnp.asarray([2, 0, 3, 1])
+        own_RJ = jnp.arange(4)[:, None] if pages_RJ is None else pages_RJ
+        first_RTD, cache = extend()(
+            held, cache, tokens_RT[order_R], positions_RT[order_R], own_RJ[order_R]
+        )
+        next_RTD, _ = extend()(held, cache, more_RT, next_RT, pages_RJ)
+        first_RTD = first_RTD[jnp.argsort(order_R)]
+        return [*(np.asarray(first_RTD[r, :n]) for r, (n,) in enumerate(lengths_R1.tolist())),
+                np.asarray(next_RTD[:3])]  # fmt: skip
+
+    want = activations(4, kv_cache.contiguous_pages(4, 4))
+    for found, wanted in zip(activations(segments, None), want, strict=True):
+        close(found, wanted)
+
+
+def test_no_bit_of_a_whole_row_depends_on_how_long_the_others_are():
+    held = qwen2.decoder_weights(tiny(), TINY)
+    found = []
+    for length in (3, 9, 30):
+        tokens_RT = jnp.stack([random_tokens(32, seed=1), random_tokens(32, seed=2)])
+        cache = kv_cache.init_cache(TINY, 2, (4, 4, 8, 16), jnp.float32)
+        ends_R1 = jnp.asarray([[9], [length]])
+        at_RT = jnp.broadcast_to(jnp.arange(32)[None], (2, 32))
+        positions_RT = jnp.where(at_RT < ends_R1, at_RT, 32)
+        _, cache = extend()(held, cache, tokens_RT, positions_RT, jnp.arange(2)[:, None])
+        x_RTD, _ = extend()(held, cache, tokens_RT[:, :1], ends_R1, None)
+        found.append(np.asarray(x_RTD[0]))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
 
 
 def test_rows_that_share_a_page_and_rows_without_one():

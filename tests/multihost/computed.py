@@ -24,12 +24,14 @@ from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import grpo_step, optimizer, sft, train_state
+from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Policy, Weights
 from tests.load import PATIENCE
 from tests.rollout.conftest import CONFIG as SCRIPTED
 from tests.rollout.conftest import World
 from tests.rollout.scripts import MIXED, ragged
 
+LOSS = LossSettings(kl_coef=0.001)
 CONFIG = qwen2.Qwen2Config(
     vocab_size=320, width=32, layers=2, query_heads=4, kv_heads=2, head_dim=8, mlp_width=64,
     tied=False,
@@ -98,14 +100,12 @@ def steps() -> dict[str, Any]:
         Weights(reference), placement.shard_batch(rollouts), policy=policy, temperature=1.0
     )
     total, _ = grpo_step.accumulate_gradients(
-        grpo_step.zero_accumulator(tuned.params),
+        grpo_step.zero_accumulator(tuned.params, LOSS),
         Weights(tuned.params),
         rows,
         policy=policy,
         temperature=1.0,
-        clip_low=0.2,
-        clip_high=0.2,
-        kl_coef=0.001,
+        settings=LOSS,
     )
     moved, norm = grpo_step.apply_step(tuned, total.gradients, total.sums.sequences, tx=tx)
     return {

@@ -4,6 +4,7 @@ The model is random, so its attention matters for every token; a token table wit
 makes it pause every few tokens, as closing a code block would.
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterator
 
@@ -17,8 +18,9 @@ from flax import nnx
 from r1ci_jax.config import SamplerConfig, SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import qwen2
-from r1ci_jax.sampling import stop_automaton
+from r1ci_jax.sampling import page_table, stop_automaton
 from r1ci_jax.sampling.engine import Engine, SlotInput
+from r1ci_jax.sampling.page_table import CacheLayout
 
 VOCAB = 300  # not a multiple of the sampler's block
 PAD_ROWS = 20  # embedding rows behind the tokenizer's last id
@@ -241,6 +243,31 @@ def test_chunk_length_slots_and_neighbours_change_nothing(make_engine) -> None:
     for changes in ({"chunk_steps": 1}, WIDE, {"slots": 1}):
         assert all_of(make_engine(**changes), list(range(10))) == expected
     assert all_of(make_engine(), [7, 2, 9, 0, 4, 1, 8, 3, 6, 5]) == expected
+
+
+@pytest.mark.parametrize("guesses", [0, 3])
+def test_whole_rows_in_segments_sample_what_pages_sample(
+    make_engine, monkeypatch: pytest.MonkeyPatch, guesses: int
+) -> None:
+    monkeypatch.setattr(page_table, "WHOLE_ROWS", 16)
+    pages = make_engine()
+    rows = make_engine(page_length=0, speculative_tokens=guesses)
+    assert CacheLayout.of(rows.sampler, 1, platform="cpu").segments(3) == (16, 16, 32)
+    for number in range(6):
+        assert episode(rows, number % 3, number) == episode(pages, number % 3, number)
+    # Members of a group copy their prompt's segments, beside a row that is longer.
+    group, other = prompt_of(1, 20), prompt_of(2, 40)
+    feeds = [feed(0, group), feed(1, group, rollout_id=(0, 1)), feed(2, other)]
+    found = []
+    for engine in (rows, pages):
+        engine.feed(feeds)
+        tokens = collections.defaultdict[int, list[int]](list)
+        while emitted := engine.decode():
+            for each in emitted:
+                tokens[each.slot] += each.tokens
+        found.append(tokens)
+    assert found[0] == found[1]
+    assert rows.shared_tokens == pages.shared_tokens == 19
 
 
 def test_seed_and_member_decide_the_tokens(make_engine) -> None:

@@ -109,7 +109,7 @@ def run(sizes, batches=False):
         if batches:
             ragged(engine)
         engine.load(sampler_weights.from_trainer_params(given, CONFIG, mesh=mesh))
-        k_KUWH = engine._state.cache[0][0]
+        (k_KUWH,) = engine._state.cache[0][0]
         return {"found": found, "resumes": resumes, "copied": engine.shared_tokens,
                 "shard": k_KUWH.addressable_shards[0].data.shape, "compiled": len(compiled)}
 
@@ -170,7 +170,7 @@ def size(tree):
     return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize
                for x in jax.tree.leaves(tree))
 
-def measure(sizes, **storage):
+def measure(sizes, pages_per_row, segments):
     mesh = meshes.make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
     with jax.set_mesh(mesh):
         params = nnx.state(nnx.eval_shape(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0))))
@@ -181,7 +181,7 @@ def measure(sizes, **storage):
         weights = sampler_weights.weight_shapes(params, config)
         weights = place(weights, sampler_weights.shardings(mesh, weights))
         state = jax.eval_shape(lambda: decode.init_slots(
-            config, SLOTS, SLOTS * LENGTH // PAGE, PAGE, jnp.float32))
+            config, SLOTS, SLOTS * pages_per_row, segments, jnp.float32))
         wanted = decode.state_shardings(mesh, state)
         state, programs = place(state, wanted), decode.compile_programs(mesh, wanted)
         whole = jax.NamedSharding(mesh, jax.P())
@@ -189,10 +189,11 @@ def measure(sizes, **storage):
             jax.ShapeDtypeStruct((8, VOCAB), jnp.int16, sharding=whole),
             jax.ShapeDtypeStruct((8,), jnp.int8, sharding=whole))
         rows = jax.ShapeDtypeStruct((8,), jnp.int32)
+        pages = jax.ShapeDtypeStruct((SLOTS, pages_per_row), jnp.int32)
         chunk = programs.decode_chunk.lower(
-            state, weights, table, jax.ShapeDtypeStruct((SLOTS, LENGTH // PAGE), jnp.int32),
+            state, weights, table, None if pages_per_row == 1 else pages,
             config=config, steps=16, length=LENGTH, stop_token_ids=(5,)).compile()
-        copy = programs.copy_pages.lower(state.cache, rows, rows).compile()
+        copy = programs.copy_pages.lower(state.cache, rows, rows, rows).compile()
         found = {"cache": size(state.cache), "weights": size(weights)}
         for name, program in (("chunk", chunk), ("copy", copy)):
             memory = program.memory_analysis()
@@ -202,7 +203,10 @@ def measure(sizes, **storage):
                 "aliased": memory.alias_size_in_bytes}
         return found
 
-print(json.dumps([measure(sizes) for sizes in ((1, 1, 1), (8, 1, 1), (2, 2, 2), (1, 2, 4))]))
+print(json.dumps([
+    *(measure(sizes, LENGTH // PAGE, PAGE)
+      for sizes in ((1, 1, 1), (8, 1, 1), (2, 2, 2), (1, 2, 4))),
+    *(measure(sizes, 1, (128, 128, 256)) for sizes in ((1, 1, 1), (2, 2, 2)))]))
 """
 
 

@@ -25,7 +25,7 @@ def test_a_prompt_is_shared_by_full_pages_and_its_last_page_is_copied() -> None:
     assert table.start(0, 9, prompt) == []
     table.keep_prompt(0, prompt)
     first, second, third = pages_of(table, 0)
-    assert table.start(1, 8, prompt) == [PageCopy(second, pages_of(table, 1)[1])]
+    assert table.start(1, 8, prompt) == [PageCopy(second, pages_of(table, 1)[1], 2)]
     assert pages_of(table, 1)[0] == first and len({*pages_of(table, 1), second, third}) == 4
     table.unpin()
 
@@ -44,7 +44,7 @@ def test_another_shard_copies_the_whole_prompt_from_the_first() -> None:
     table.start(0, 8, prompt)
     table.keep_prompt(0, prompt)
     copies = table.start(2, 8, prompt)
-    pairs = zip(pages_of(table, 0), pages_of(table, 2), strict=True)
+    pairs = zip(pages_of(table, 0), pages_of(table, 2), (4, 2), strict=True)
     assert copies == [PageCopy(*pair) for pair in pairs]
     assert min(pages_of(table, 2)) >= 8
 

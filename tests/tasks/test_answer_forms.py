@@ -7,7 +7,7 @@ import pytest
 from r1ci_jax.tasks import answer_forms, base, registry
 from r1ci_jax.tasks.base import Example, Verdict
 
-_STORED = ("symbench", "toy")
+_STORED = ("symbench", "extra", "toy")
 NAMES = tuple(
     name
     for suite in _STORED

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from r1ci_jax.cli.main import main
 from r1ci_jax.config import DatasetConfig
 from r1ci_jax.data import question_splits
 from r1ci_jax.errors import UserError
@@ -24,7 +25,7 @@ def paper_names() -> list[str]:
 def test_the_papers_144_tasks() -> None:
     counts = {suite: len(registry.names(suite=suite)) for suite in registry.PAPER_SUITES}
     assert counts == {"symbench": 33, "bbh": 27, "reasoning_gym": 84}
-    assert len(set(registry.names())) == len(registry.names()) == 144 + 6
+    assert len(set(registry.names())) == len(registry.names()) == 144 + 6 + 2
 
 
 def test_the_split_is_the_one_that_its_file_says_was_drawn() -> None:
@@ -64,6 +65,31 @@ def test_released_layout_of_folders(tmp_path: pathlib.Path, shared_data: pathlib
     assert (judged.task, judged.items, judged.num_scored) == ("pooling", 3, 3)
 
 
+def test_released_layouts_of_one_file_each(
+    tmp_path: pathlib.Path, shared_data: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (boxes, *_) = (shared_data / "symbench/boxlift.jsonl").read_text().splitlines()
+    (blocks, *_) = (shared_data / "symbench_v2/blocksworld.jsonl").read_text().splitlines()
+    (squares, *_) = (shared_data / "symbench/boxnet.jsonl").read_text().splitlines()
+    for name, text in (
+        ("BoxLift_dataset/BoxLift_10_3/BoxLift0/BoxLift.json", boxes),
+        ("Blocksworld_dataset/10_3_3_1/blocksworld_task.txt", json.loads(blocks)["text"]),
+        (
+            "BoxNet1_dataset/env_pg_state_1_2/pg_state0/pg_state0.json",
+            json.dumps(json.loads(squares)["state"]),
+        ),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    judged = released_items.score_released(tmp_path)
+    found = {one.task: (one.items, one.searched, one.num_solved) for one in judged}
+    assert found == dict.fromkeys(("blocksworld", "boxlift", "boxnet_actions"), (1, 1, 1))
+    assert main(["tasks", "check", "--released", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("golds 0/0 of 1 items, solved 1/1") == 3
+    assert "3 of 3 tasks pass" in printed
+
+
 def test_a_folder_without_items_is_a_users_mistake(tmp_path: pathlib.Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UserError):
@@ -74,6 +100,9 @@ def test_tasks_for_testing_give_questions_for_evaluation_only() -> None:
     wanted = DatasetConfig(
         tasks=("pooling",), difficulties=(1,), sft_per_task=5, grpo_per_task=4, eval_per_task=3
     )
+    # A game outside the 144 may be trained on.
+    drawn = question_splits.generate_splits(registry.get("gridworld_moves"), wanted, seed=0)
+    assert {name: len(rows) for name, rows in drawn.items()} == {"sft": 5, "grpo": 4, "eval": 3}
     drawn = question_splits.generate_splits(registry.get("reversi"), wanted, seed=0)
     assert {name: len(rows) for name, rows in drawn.items()} == {"sft": 0, "grpo": 0, "eval": 3}
     drawn = question_splits.generate_splits(registry.get("pooling"), wanted, seed=0)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.rollout.trajectory import RolloutId, StopReason, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.train import grpo_step, optimizer, train_state
+from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.tiny_training import (
     CONFIG,
@@ -108,16 +109,19 @@ def summed_gradients(
                 Weights(reference), batch, policy=policy, temperature=temperature
             )
         accumulator, _ = grpo_step.accumulate_gradients(
-            grpo_step.zero_accumulator(params), weights, batch, policy=policy, **knobs(config)
+            zero_accumulator(params, config), weights, batch, policy=policy, **knobs(config)
         )
         parts.append(accumulator.gradients)
     return jax.tree.map(lambda *leaves: sum(leaves), *parts)
 
 
-def knobs(config: GrpoConfig) -> dict[str, float]:
-    """Return the numbers that the compiled loss depends on."""
-    names = ("temperature", "clip_low", "clip_high", "kl_coef")
-    return {name: getattr(config, name) for name in names}
+def knobs(config: GrpoConfig) -> dict[str, Any]:
+    """Return what the compiled loss depends on."""
+    return {"temperature": config.temperature, "settings": LossSettings.of(config)}
+
+
+def zero_accumulator(params: Params, config: GrpoConfig) -> grpo_step.GradAccumulator:
+    return grpo_step.zero_accumulator(params, LossSettings.of(config))
 
 
 def update(
@@ -209,10 +213,10 @@ def test_micro_batches_are_short_where_they_can_be(
     assert [batch.tokens_BT.shape for batch in batches] == [(4, 64), (256 // fourth, fourth)]
     found = {}
     for batch in batches:
-        *arrays, ref_logprobs_BT = batch
-        assert ref_logprobs_BT is None
-        for row in zip(*map(np.asarray, arrays), strict=True):
-            tokens_T, sampled_T, old_T, on_policy_T, advantage = row
+        assert batch[6:] == (None, None, None)
+        for row in zip(*map(np.asarray, batch[:6]), strict=True):
+            tokens_T, sampled_T, old_T, on_policy_T, advantage, index = row
+            assert index == (advantage if sampled_T.any() else -1)
             np.testing.assert_array_equal(on_policy_T, sampled_T)
             if sampled_T.any():
                 found[float(advantage)] = (tokens_T, sampled_T, old_T)

@@ -11,7 +11,7 @@ import pytest
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.train import grpo, grpo_step, optimizer, train_state
 from r1ci_jax.train.policy import Params, Policy, Weights
-from tests.train.test_grpo import knobs, trajectory, update
+from tests.train.test_grpo import knobs, trajectory, update, zero_accumulator
 from tests.train.tiny_training import CONFIG, tokenizer
 
 TX = optimizer.make_optimizer(optimizer.constant_schedule(1e-3), clip_norm=1.0)
@@ -60,7 +60,7 @@ def test_the_gradient_function_has_no_reference_weights(
 ) -> None:
     [microbatch] = grpo_step.split_microbatches(batch, np.ones(8), CONFIG, tokenizer().pad_id)
     microbatch = microbatch._replace(ref_logprobs_BT=microbatch.old_logprobs_BT)
-    total = grpo_step.zero_accumulator(tiny_params)
+    total = zero_accumulator(tiny_params, CONFIG)
     arguments = total, Weights(tiny_params), microbatch
     traced = grpo_step.accumulate_gradients.trace(*arguments, policy=tiny_policy, **knobs(CONFIG))
     assert len(traced.jaxpr.in_avals) == len(jax.tree.leaves(arguments))
@@ -74,9 +74,9 @@ def test_without_a_kl_term_there_is_no_reference(
 ) -> None:
     initial = tiny_policy.split_trainable(tiny_params, seed=0)
     before = len(jax.live_arrays())
-    assert grpo._make_reference(initial, 0.0) is None
+    assert grpo._make_reference(initial, dataclasses.replace(CONFIG, kl_coef=0.0)) is None
     assert len(jax.live_arrays()) == before, "a copy of the weights is held"
-    copy = grpo._make_reference(initial, 0.1)
+    copy = grpo._make_reference(initial, CONFIG)
     assert len(jax.live_arrays()) == before + len(jax.tree.leaves(copy))
 
     seen = count_reference_passes(monkeypatch)
@@ -94,7 +94,7 @@ def test_with_lora_the_reference_is_the_frozen_base(
     small = dataclasses.replace(tiny_policy, train_config=settings)
     initial = small.split_trainable(tiny_params, seed=0)
     before = len(jax.live_arrays())
-    reference = grpo._make_reference(initial, 0.1)
+    reference = grpo._make_reference(initial, CONFIG)
     assert reference == Weights(initial.base) and len(jax.live_arrays()) == before
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from r1ci_jax.train import lm_head as heads
 from r1ci_jax.train import losses
+from r1ci_jax.train.objective.aggregation import token_weights
+from r1ci_jax.train.objective.loss_settings import LossSettings
 
 
 def head(tokens: int, *, chunk: int = 1024, temperature: float = 1.0, tied: bool = False):
@@ -164,9 +166,10 @@ def test_gradient_reaches_the_activations_only_through_sampled_tokens():
     mask_BT = jnp.array([[True, False, True, False, False], [False, False, True, True, False]])
     how = head(9, chunk=3)
     old_BT, _ = scores(how, x_BTD, head_DV, targets_BT, mask_BT)
-    grpo = functools.partial(losses.grpo_token_loss, clip_low=0.2, clip_high=0.28, kl_coef=0.01)
+    settings = LossSettings(clip_low=0.2, clip_high=0.28, kl_coef=0.01)
+    grpo = functools.partial(losses.grpo_token_loss, settings=settings)
     advantages_BT = jnp.broadcast_to(jnp.array([[1.0], [-1.0]]), (2, 5))
-    inputs = old_BT, old_BT - 0.1, advantages_BT, losses.token_weights(mask_BT)
+    inputs = old_BT, old_BT - 0.1, advantages_BT, token_weights(mask_BT)
     (gradient, _), _ = jax.grad(heads.lm_head_loss, (2, 3), has_aux=True)(
         how, grpo, x_BTD, head_DV, targets_BT, mask_BT, inputs
     )

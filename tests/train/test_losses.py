@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from r1ci_jax.train import losses
-
-# As trainers call them: compiled.
-group_advantages = jax.jit(losses.group_advantages, static_argnames="normalize_std")
+from r1ci_jax.train.objective.advantages import group_advantages
+from r1ci_jax.train.objective.aggregation import token_weights
+from r1ci_jax.train.objective.loss_settings import LossSettings
 
 
 @functools.partial(jax.jit, static_argnames=("clip_low", "clip_high", "kl_coef"))
@@ -22,13 +22,15 @@ def grpo_loss(
         old_logprobs_BT,
         ref_logprobs_BT,
         jnp.broadcast_to(advantages_B[:, None], mask_BT.shape),
-        losses.token_weights(mask_BT),
+        token_weights(mask_BT),
     )
-    loss = losses.grpo_token_loss(*tokens, kl_coef=kl_coef, **clip).sum()
-    return loss, jax.lax.stop_gradient(losses.grpo_sums(*tokens, **clip))
+    settings = LossSettings(kl_coef=kl_coef, **clip)
+    loss = losses.grpo_token_loss(*tokens, settings=settings).sum()
+    return loss, jax.lax.stop_gradient(losses.grpo_sums(*tokens, settings=settings))
 
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.28, "kl_coef": 0.01}
+SETTINGS = LossSettings(**CLIP)
 
 
 def random_batch(rows: int = 8, length: int = 6, seed: int = 0) -> dict[str, jax.Array]:
@@ -69,7 +71,7 @@ def test_advantages_by_hand():
     third = 3**-0.5
     want = [[1.0, -1.0, -1.0, 1.0], [3 * third, -third, -third, -third]]
     np.testing.assert_allclose(got, want, atol=1e-5)
-    centred = group_advantages(rewards_PR, jnp.ones((2, 4), bool), normalize_std=False)
+    centred = group_advantages(rewards_PR, jnp.ones((2, 4), bool), scale="none")
     np.testing.assert_allclose(centred[1], [2.25, -0.75, -0.75, -0.75])
 
 
@@ -128,7 +130,7 @@ def test_grpo_loss_by_hand():
     d = (ref_BT - logprobs_BT)[:, :2]
     kl = np.sum(np.mean(np.exp(d) - d - 1, axis=1))
     assert float(loss) == pytest.approx(-surrogate + 0.01 * kl, rel=1e-5)
-    metrics = losses.grpo_metrics(sums, kl_coef=0.01)
+    metrics = losses.grpo_metrics(sums, SETTINGS)
     assert float(metrics["loss"]) == pytest.approx(float(loss) / 2, rel=1e-5)
     assert float(metrics["kl"]) == pytest.approx(kl / 2, rel=1e-5)
     assert float(metrics["clip_fraction"]) == 0.5
@@ -234,14 +236,14 @@ def test_four_micro_batches_equal_one_batch():
     assert float(sums.tokens) == float(added.tokens)
     np.testing.assert_array_equal(gradient, jnp.concatenate([part[2] for part in parts]))
     np.testing.assert_allclose(sum(part[0] for part in parts), loss, rtol=1e-6)
-    for one, other in zip(sums, added, strict=True):
+    for one, other in zip(jax.tree.leaves(sums), jax.tree.leaves(added), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def test_a_batch_without_any_sampled_token_is_finite():
     batch = random_batch() | {"mask_BT": jnp.zeros((8, 6), bool)}
     loss, sums = grpo_loss(**batch, **CLIP)
-    metrics = losses.grpo_metrics(sums, kl_coef=0.01)
+    metrics = losses.grpo_metrics(sums, SETTINGS)
     assert float(loss) == 0.0
     assert all(np.isfinite(value) for value in metrics.values())
 
@@ -249,10 +251,10 @@ def test_a_batch_without_any_sampled_token_is_finite():
 def test_a_single_sampled_token_has_the_whole_weight() -> None:
     mask_BT = jnp.array([[False, True, False], [False, False, False], [True, True, False]])
     expected_BT = [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
-    np.testing.assert_array_equal(losses.token_weights(mask_BT), expected_BT)
+    np.testing.assert_array_equal(token_weights(mask_BT), expected_BT)
 
 
 def test_a_step_of_one_trajectory_is_divided_by_one() -> None:
-    one = losses.GrpoSums(*(jnp.float32(0.0) for _ in losses.GrpoSums._fields))
+    one = losses.GrpoSums.filled(jnp.float32(0.0), LossSettings())
     one = one._replace(surrogate=jnp.float32(0.5), sequences=jnp.float32(1.0))
-    assert losses.grpo_metrics(one, kl_coef=0.0)["surrogate"] == 0.5
+    assert losses.grpo_metrics(one, LossSettings())["surrogate"] == 0.5

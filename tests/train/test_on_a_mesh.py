@@ -20,9 +20,13 @@ from r1ci_jax.model import qwen2
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.sharding import placement
-from r1ci_jax.train import grpo_step, optimizer, sft, train_state
+from r1ci_jax.train import grpo_step, kl_reward, optimizer, sft, train_state
+from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Policy, Weights
 
+LOSS = LossSettings(kl_coef=0.001)
+FORMS = LossSettings(surrogate="gspo", clip_high=0.5, aggregation="prompt_mean", kl_coef=0.001,
+                     kl_estimator="k2", has_importance=True, importance="truncate")
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=2, query_heads=4, kv_heads=2,
                            head_dim=8, mlp_width=64, tied=False)
 model = nnx.jit(lambda key: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(key)))(jax.random.key(0))
@@ -42,6 +46,8 @@ batch = PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT)
 noted_BT = np.where(mask_BT, -5.0, 0.0).astype(np.float32)
 rollouts = grpo_step.Microbatch(tokens_BT, mask_BT, noted_BT, mask_BT,
                                   rng.normal(size=8).astype(np.float32))
+sampler_BT = np.where(mask_BT, noted_BT + 0.3 * rng.normal(size=(8, 24)), 0).astype(np.float32)
+prompt_tokens_B = np.repeat(mask_BT[:, 1:].reshape(2, -1).sum(axis=1), 4).astype(np.float32)
 
 def steps(mesh):
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
@@ -57,8 +63,14 @@ def steps(mesh):
             Weights(reference), placement.shard_batch(rollouts), policy=policy, temperature=1.0
         )
         total, _ = grpo_step.accumulate_gradients(
-            grpo_step.zero_accumulator(tuned.params), Weights(tuned.params), rows, policy=policy,
-            temperature=1.0, clip_low=0.2, clip_high=0.2, kl_coef=0.001,
+            grpo_step.zero_accumulator(tuned.params, LOSS), Weights(tuned.params), rows,
+            policy=policy, temperature=1.0, settings=LOSS,
+        )
+        forms = rows._replace(sampler_logprobs_BT=placement.shard_batch(sampler_BT),
+                              prompt_tokens_B=placement.shard_batch(prompt_tokens_B))
+        other, _ = grpo_step.accumulate_gradients(
+            grpo_step.zero_accumulator(tuned.params, FORMS), Weights(tuned.params), forms,
+            policy=policy, temperature=1.0, settings=FORMS,
         )
         moved, norm = grpo_step.apply_step(tuned, total.gradients, total.sums.sequences, tx=tx)
         stayed = jax.tree.map(lambda leaf, was: leaf.sharding.is_equivalent_to(was, leaf.ndim),
@@ -71,6 +83,9 @@ def steps(mesh):
             "moments": jax.device_get(moved.opt_state[1][0].mu),
             "grpo": jax.device_get(moved.params),
             "sampler": jax.device_get(whole),
+            "forms": jax.device_get(other.gradients),
+            "sums": [float(each / other.sums.tokens) for each in other.sums if each is not None],
+            "kl": jax.device_get(kl_reward._row_kl(rows, estimator="k1")),
             "numbers": [float(values["optim/loss"]), float(norm)],
         }, {
             "stayed": all(jax.tree.leaves(stayed)),

@@ -17,6 +17,7 @@ from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.train import grpo_step, rollout_collector
+from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.tiny_training import (
     CONFIG,
@@ -140,15 +141,14 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
     (batch, *_) = grpo_step.split_microbatches(
         stale, np.ones(len(stale)), CARRYING, tokenizer().pad_id
     )
+    settings = dataclasses.replace(LossSettings.of(CARRYING), kl_coef=0.0)
     total, gap = grpo_step.accumulate_gradients(
-        grpo_step.zero_accumulator(other),
+        grpo_step.zero_accumulator(other, settings),
         Weights(other),
         batch,
         policy=tiny_policy,
         temperature=CARRYING.temperature,
-        clip_low=CARRYING.clip_low,
-        clip_high=CARRYING.clip_high,
-        kl_coef=0.0,
+        settings=settings,
     )
     assert gap.max <= 1e-4 and 0 < float(gap.num_tokens) <= fresh_tokens
     assert float(total.sums.ratio_deviation) > 0

@@ -48,7 +48,7 @@ def _head() -> Iterator[str]:
 
 
 def _tables(directory: Path, length: Callable[[str], int]) -> Iterator[str]:
-    for suite in registry.PAPER_SUITES:
+    for suite in (*registry.PAPER_SUITES, "extra"):
         yield from ("", f"## {suite}", "", missing_line(suite), "")
         yield "| task | forms | methods | kept | turns | median | longest |"
         yield "|---|---|---|---:|---:|---:|---:|"

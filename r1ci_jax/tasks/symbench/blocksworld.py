@@ -25,6 +25,8 @@ _LEVELS: Final = {1: (4, 3, 3), 2: (5, 3, 4), 3: (6, 4, 5), 4: (8, 4, 7), 5: (11
 _MOVES_A_BLOCK: Final = 4
 _PATIENCE: Final = 4_000
 """The number of states after which the search for a plan gives up."""
+_RELEASED_PATIENCE: Final = 100_000
+"""The same for released items, which cannot be drawn again."""
 _RELEASED_LIMIT: Final = 1_000
 
 _LINE = re.compile(r"Move ([A-Z]) from ([0-9]{1,2}) to ([0-9]{1,2})")
@@ -82,12 +84,15 @@ def _steps(stacks: Stacks) -> list[tuple[Move, Stacks]]:
     return found
 
 
-def plan(start: Stacks, goal: Stacks) -> list[Move] | None:
-    """Find moves from start to goal by best-first search, not always the fewest; None: gave up."""
+def plan(start: Stacks, goal: Stacks, *, patience: int = _PATIENCE) -> list[Move] | None:
+    """Find moves from start to goal by best-first search, not always the fewest.
+
+    None: there are none, or the search gave up after `patience` states.
+    """
     came: dict[Stacks, tuple[Stacks, Move] | None] = {start: None}
     queue = [(0, 0, 0, start)]
     order = itertools.count(1)
-    for _ in range(_PATIENCE):
+    for _ in range(patience):
         if not queue:
             return None
         _, _, length, here = heapq.heappop(queue)
@@ -146,6 +151,7 @@ class Blocksworld(symbench_task.SymbenchTask):
     kind = "planning"
     answer_format = "one move a line: Move K from 1 to 2"
     many_answers = True
+    released_files = "Blocksworld_dataset/*/blocksworld_task.txt"
 
     @override
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
@@ -188,12 +194,14 @@ class Blocksworld(symbench_task.SymbenchTask):
         Args:
             number: The number of the item.
             question: Empty, as the release stores none; the question is then generated.
-            solution: The text of blocksworld_task.txt, or an object with it under `state`.
+            solution: The text of blocksworld_task.txt, or an object with it under `state` or
+                `text`.
 
         Raises:
             UserError: The text does not contain two states.
         """
-        text = solution.get("state") if isinstance(solution, dict) else solution
+        fields = solution if isinstance(solution, dict) else {"text": solution}
+        text = fields.get("state", fields.get("text"))
         first, goal_mark, second = str(text).partition("Goal State:")
         start, goal = _stacks(first), _stacks(second)
         blocks, wanted = "".join(start), "".join(goal)
@@ -207,6 +215,17 @@ class Blocksworld(symbench_task.SymbenchTask):
         return self.item(
             number, question or _question(start, goal, _RELEASED_LIMIT), metadata, None
         )
+
+    @override
+    def solve(self, example: Example) -> str | None:
+        metadata = json.loads(example.metadata)
+        start, goal = tuple(metadata["start"]), tuple(metadata["goal"])
+        moves = plan(start, goal, patience=_RELEASED_PATIENCE)
+        if moves == []:
+            # At least one move is asked for: a block goes to another stack and back.
+            block, source, target = _steps(start)[0][0]
+            moves = [(block, source, target), (block, target, source)]
+        return None if moves is None else format_plan(moves)
 
 
 def _move(stacks: list[list[str]], line: str) -> str:

@@ -120,6 +120,7 @@ class BoxLift(symbench_task.SymbenchTask):
     kind = "planning"
     answer_format = "one line a step: Step 1: [(70, [0, 2]), (25, [1])]"
     many_answers = True
+    released_files = "BoxLift_dataset/*/*/BoxLift.json"
 
     @override
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
@@ -179,6 +180,11 @@ class BoxLift(symbench_task.SymbenchTask):
         limit = len(schedule(boxes, lifters, tight=False))
         metadata = {"boxes": boxes, "lifters": lifters, "limit": limit}
         return self.item(number, question or _question(boxes, lifters, limit), metadata, None)
+
+    @override
+    def solve(self, example: Example) -> str | None:
+        metadata = json.loads(example.metadata)
+        return format_schedule(schedule(metadata["boxes"], metadata["lifters"], tight=False))
 
 
 def _lift(left: list[int], lifters: list[int], step: str) -> str:

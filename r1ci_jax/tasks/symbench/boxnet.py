@@ -1,189 +1,143 @@
-"""Direct agents on a grid, one in each square, to move colored boxes to their targets."""
+"""Move boxes over a grid that has a robot arm in every cell, state by state.
 
+The game is BoxNet1_v2 of Code-as-Symbolic-Planner (arXiv 2503.01700): its sizes, its rules, an
+answer of states. CodeSteer's older game of colored boxes is `boxnet_actions`.
+"""
+
+import itertools
 import json
 import random
-import re
 from typing import Any, Final, override
 
 from r1ci_jax.tasks import answers
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.procedural import Puzzle
-from r1ci_jax.tasks.symbench import symbench_task
+from r1ci_jax.tasks.symbench import named_cells, symbench_task
 
-Spot = tuple[int, int]
-"""Row and column of a square, from 0."""
-Squares = dict[str, list[str]]
-"""The objects in every square, as in `{"0.5_1.5": ["box_red", "target_blue"]}`."""
-Plan = list[dict[str, str]]
-"""The actions of the acting agents, for every step."""
+State = dict[str, str]
+"""The cell of every box."""
 
 RELEASED_DEFECTS: Final[dict[str, int]] = {}
-"""No known defects: the release stores no answers, and all its boxes can be matched."""
+"""No known defects of items: the release stores no answers, and boxes never obstruct each other.
 
-_COLOURS: Final = ("blue", "red", "green", "purple", "orange")
-_LEVELS: Final = {1: (2, 2, 3), 2: (2, 3, 4), 3: (3, 3, 5), 4: (3, 4, 7), 5: (4, 5, 10)}
-"""Rows, columns, boxes."""
-_RELEASED_LIMIT: Final = 1_000
+The files have one: see `released_items.last_entry`.
+"""
 
-_PLACE = r"\[([0-9]{1,2})\.5, ?([0-9]{1,2})\.5\]"
-_AGENT = re.compile(rf"Agent{_PLACE}")
-_ACTION = re.compile(rf"move\(box_([a-z]+), ?(?:square{_PLACE}|target_([a-z]+))\)")
-_KEY = re.compile(r"([0-9]{1,2})\.5_([0-9]{1,2})\.5")
-_THING = re.compile(r"(?:box|target)_[a-z]+")
+_LEVELS: Final = {
+    1: ((2, 6, 3, 5),),
+    2: ((2, 8, 3, 5), (2, 8, 4, 6)),
+    3: ((3, 6, 4, 6),),
+    4: ((4, 6, 4, 6), (4, 8, 4, 6)),
+    5: ((5, 5, 4, 8),),
+}
+"""Rows, columns, fewest and most boxes: the configurations of the release, one chosen at random."""
 
 _QUESTION: Final = """\
-A field of {rows} x {columns} squares is looked after by agents, one in every square. Squares are \
-named by their centres: square[0.5, 0.5] is the first square of the first row, square[0.5, 1.5] \
-the second square of that row, square[1.5, 0.5] the first square of the second row. Agents are \
-named likewise, such as Agent[0.5, 0.5], and stay in their squares. Squares hold boxes and targets:
-{listed}
-All other squares are empty.
+{count} boxes lie on a grid of {rows} rows and {columns} columns. {naming} Each cell has one robot \
+arm, which moves boxes from its own cell to a neighboring cell. A cell has room for any number of \
+boxes.
 
-In one step every agent may do one of these things, or nothing:
-- move(box_red, square[0.5, 1.5]) pushes a red box from the agent's own square into that square, \
-which must share a side with its own; any number of boxes fit into a square;
-- move(box_red, target_red) puts a red box in the agent's own square onto a red target in the \
-same square. Box and target must be of one colour. Both vanish.
-The agents act at the same time: an agent can only handle a box that is in its square when the \
-step begins. An action that is not possible makes the whole plan wrong.
+The neighbors of each cell:
+{neighbors}
 
-Find a plan of at most {limit} steps after which no box is left.
+The boxes at the start: {start}
+The goal of each box: {goal}
 
-Answer with a JSON list that has one object for every step. The object has an entry for each agent \
-that acts in the step (at least one): the agent's name and its action, in the form
-[{{"Agent[0.5, 0.5]": "move(box_red, square[0.5, 1.5])", "Agent[1.5, 0.5]": "move(box_blue, \
-target_blue)"}}, {{"Agent[0.5, 1.5]": "move(box_red, target_red)"}}]"""
+Make a plan that brings every box to its goal: a list of states, one for every point in time. A \
+state names the cell of each box.
+- The first state is the start. In the last state every box is in its goal cell.
+- There are at least two states. Their number is not limited.
+- From one state to the next, every box either stays in its cell or moves to a neighbor of it.
+- An arm moves one box at a time: of several boxes in the same cell, at most one may leave it from \
+one state to the next. Boxes of different cells may move at the same time.
 
-
-def _key(spot: Spot) -> str:
-    return f"{spot[0]}.5_{spot[1]}.5"
+Answer with the plan as a JSON list of objects, for example
+[{{"box1": "C1,2", "box2": "C2,3"}}, {{"box1": "C1,3", "box2": "C2,3"}}]"""
 
 
-def _name(kind: str, spot: Spot) -> str:
-    return f"{kind}[{spot[0]}.5, {spot[1]}.5]"
+def plan(start: State, goal: State) -> list[State]:
+    """Move all boxes at once on shortest ways; of those in one cell the farthest goes first."""
+    ways = {box: [*named_cells.walk(start[box], goal[box])] for box in start}
+    states = [dict(start)]
+    while any(ways.values()):
+        after, leaving = dict(states[-1]), set[str]()
+        for box in sorted(ways, key=lambda box: -len(ways[box])):
+            here = states[-1][box]
+            if ways[box] and here not in leaving:
+                leaving.add(here)
+                after[box] = ways[box].pop(0)
+        states.append(after)
+    return states if len(states) > 1 else states * 2
 
 
-def _spots(squares: Squares) -> dict[str, Spot]:
-    """Return row and column for every key."""
-    matches = [(key, _KEY.fullmatch(key)) for key in squares]
-    return {key: (int(match[1]), int(match[2])) for key, match in matches if match}
-
-
-def _gap(one: Spot, other: Spot) -> int:
-    return abs(one[0] - other[0]) + abs(one[1] - other[1])
-
-
-def _errands(squares: Squares) -> list[tuple[str, Spot, Spot]]:
-    """Return color, box and target for every box, with the closest pair first."""
-    spots, errands = _spots(squares), list[tuple[str, Spot, Spot]]()
-    for colour in sorted({thing.partition("_")[2] for held in squares.values() for thing in held}):
-        boxes, targets = (
-            sorted(spots[key] for key, held in squares.items() for thing in held if thing == name)
-            for name in (f"box_{colour}", f"target_{colour}")
-        )
-        while boxes and targets:
-            _, box, target = min((_gap(b, t), b, t) for b in boxes for t in targets)
-            boxes.remove(box)
-            targets.remove(target)
-            errands.append((colour, box, target))
-    return errands
-
-
-def plan(squares: Squares) -> Plan:
-    """Plan one route for every box, along the column first; the longest route starts first."""
-    errands, steps = _errands(squares), list[dict[str, str]]()
-    while errands:
-        step: dict[str, str] = {}
-        later: list[tuple[str, Spot, Spot]] = []
-        for colour, box, target in sorted(errands, key=lambda errand: -_gap(*errand[1:])):
-            agent = _name("Agent", box)
-            if agent in step:
-                later.append((colour, box, target))
-            elif box == target:
-                step[agent] = f"move(box_{colour}, target_{colour})"
-            else:
-                after = _towards(box, target)
-                step[agent] = f"move(box_{colour}, {_name('square', after)})"
-                later.append((colour, after, target))
-        steps.append(step)
-        errands = later
-    return steps
-
-
-def _towards(box: Spot, target: Spot) -> Spot:
-    (row, column), (to_row, to_column) = box, target
-    if row != to_row:
-        return row + (1 if to_row > row else -1), column
-    return row, column + (1 if to_column > column else -1)
-
-
-def _question(squares: Squares, limit: int) -> str:
-    spots = _spots(squares)
-    listed = [
-        f"{_name('square', spots[key])}: {', '.join(held)}" for key, held in squares.items() if held
-    ]
+def _question(rows: int, columns: int, start: State, goal: State) -> str:
     return _QUESTION.format(
-        rows=1 + max(row for row, _ in spots.values()),
-        columns=1 + max(column for _, column in spots.values()),
-        listed="\n".join(listed),
-        limit=limit,
+        count=len(start),
+        rows=rows,
+        columns=columns,
+        naming=named_cells.NAMING,
+        neighbors=named_cells.format_neighbors(named_cells.neighbors(rows, columns)),
+        start=json.dumps(start),
+        goal=json.dumps(goal),
     )
 
 
-def _scatter(rng: random.Random, rows: int, columns: int, boxes: int) -> Squares:
-    spots = [(row, column) for row in range(rows) for column in range(columns)]
-    squares: Squares = {_key(spot): [] for spot in spots}
-    for _ in range(boxes):
-        colour = rng.choice(_COLOURS)
-        box, target = rng.choice(spots), rng.choice(spots)
-        squares[_key(box)].append(f"box_{colour}")
-        squares[_key(target)].append(f"target_{colour}")
-    return {key: sorted(held) for key, held in squares.items()}
+def _metadata(rows: int, columns: int, start: State, goal: State) -> dict[str, Any]:
+    return {"rows": rows, "columns": columns, "start": start, "goal": goal}
 
 
 class BoxNet(symbench_task.SymbenchTask):
-    """Direct agents on a grid to move colored boxes to their targets."""
+    """Move boxes over a grid that has a robot arm in every cell, state by state."""
 
     name = "boxnet"
     kind = "planning"
-    answer_format = "a JSON list with an object of agents and their moves for every step"
+    answer_format = 'a JSON list of states: [{"box1": "C1,2"}, {"box1": "C1,3"}]'
     many_answers = True
+    released_name = "boxnet_v2"
+    released_files = "BoxNet1_v2_dataset/question_samples_*.json"
 
     @override
     def make_puzzle(self, rng: random.Random, difficulty: int) -> Puzzle:
-        rows, columns, boxes = _LEVELS[difficulty]
+        rows, columns, fewest, most = rng.choice(_LEVELS[difficulty])
+        cells = [*named_cells.neighbors(rows, columns)]
+        boxes = [f"box{number}" for number in range(1, rng.randint(fewest, most) + 1)]
         while True:
-            squares = _scatter(rng, rows, columns, boxes)
-            if sum(box != target for _, box, target in _errands(squares)) > boxes // 2:
+            start, goal = (
+                dict(zip(boxes, rng.sample(cells, len(boxes)), strict=True)) for _ in range(2)
+            )
+            if start != goal:
                 break
-        steps = plan(squares)
-        # The limit suffices for moving one box after the other, and forbids long detours.
-        limit = sum(map(len, steps))
         return Puzzle(
-            question=_question(squares, limit),
-            answer=json.dumps(steps),
-            metadata={"squares": squares, "limit": limit},
+            question=_question(rows, columns, start, goal),
+            answer=json.dumps(plan(start, goal)),
+            metadata=_metadata(rows, columns, start, goal),
         )
 
     @override
     def score(self, example: Example, answer_text: str) -> Verdict:
-        steps = _read(answer_text)
-        if steps is None:
+        states = _read(answer_text)
+        if states is None:
             return symbench_task.wrong_verdict(
-                f"{answers.format_answer(answer_text)} is not a JSON list of steps"
+                f"{answers.format_answer(answer_text)} is not a JSON list of states"
             )
         metadata = json.loads(example.metadata)
-        if not 1 <= len(steps) <= metadata["limit"]:
-            return symbench_task.wrong_verdict(f"{len(steps)} steps, not 1 to {metadata['limit']}")
-        squares = metadata["squares"]
-        for number, step in enumerate(steps, 1):
-            problem = _act(squares, step)
+        start, goal = metadata["start"], metadata["goal"]
+        if len(states) < 2:
+            return symbench_task.wrong_verdict("there are fewer than two states")
+        if any(state.keys() != start.keys() for state in states):
+            return symbench_task.wrong_verdict("a state does not name each box")
+        if states[0] != start:
+            return symbench_task.wrong_verdict("the first state is not the start")
+        beside = named_cells.neighbors(metadata["rows"], metadata["columns"])
+        for number, (before, after) in enumerate(itertools.pairwise(states), 1):
+            problem = _step(before, after, beside)
             if problem:
                 return symbench_task.wrong_verdict(f"step {number}: {problem}")
-        left = sum(thing.startswith("box_") for held in squares.values() for thing in held)
-        if left:
-            return symbench_task.wrong_verdict(f"{left} boxes are left")
-        return symbench_task.right_verdict(f"no box is left after {len(steps)} steps")
+        if states[-1] != goal:
+            return symbench_task.wrong_verdict("a box is not in its goal in the last state")
+        return symbench_task.right_verdict(
+            f"the boxes are in their goals after {len(states)} states"
+        )
 
     @override
     def parse_released(
@@ -194,69 +148,56 @@ class BoxNet(symbench_task.SymbenchTask):
         Args:
             number: The number of the item.
             question: Empty, as the release stores none; the question is then generated.
-            solution: pg_stateN.json, the things in every square, or an object with it as `state`.
+            solution: An object with `initial_state`, `goal_locations`, and `rows` and `cols`, of
+                which the last two may lie under `grid`.
 
         Raises:
-            UserError: The squares cannot be read, or a box has no target.
+            UserError: The grid or its boxes cannot be read.
         """
-        state = solution.get("state", solution) if isinstance(solution, dict) else {}
-        squares = dict(state) if isinstance(state, dict) else {}
-        if not _sound(squares):
-            raise self.malformed(number, "the squares and what they hold cannot be read")
-        boxes = sum(thing.startswith("box_") for held in squares.values() for thing in held)
-        if not boxes or len(_errands(squares)) != boxes:
-            raise self.malformed(number, "there is no box, or one without a target")
-        metadata = {"squares": squares, "limit": _RELEASED_LIMIT}
-        text = question or _question(squares, _RELEASED_LIMIT)
-        return self.item(number, text, metadata, None)
-
-
-def _read(text: str) -> Plan | None:
-    """Parse the steps, or return None if the text is anything else."""
-    # An agent named twice in a step would act twice, so repeated names are not accepted.
-    steps = answers.json_value(text, limit=answers.MAX_PLAN_CHARS)
-    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        return None
-    return steps if all(isinstance(act, str) for step in steps for act in step.values()) else None
-
-
-def _act(squares: Squares, step: dict[str, str]) -> str:
-    """Apply one step; return the error, if any."""
-    arrivals: list[tuple[str, str]] = []
-    for agent, action in step.items():
-        who, act = _AGENT.fullmatch(agent), _ACTION.fullmatch(action)
-        if who is None or act is None:
-            return f"{answers.format_answer(f'{agent}: {action}')} is not an agent and its action"
-        spot = int(who[1]), int(who[2])
-        held, box = squares.get(_key(spot), []), f"box_{act[1]}"
-        if box not in held:
-            return f"{agent} has no {box}"
-        held.remove(box)
-        if act[4]:
-            if act[4] != act[1] or f"target_{act[4]}" not in held:
-                return f"{agent} cannot put {box} on target_{act[4]}"
-            held.remove(f"target_{act[4]}")
-            continue
-        goal = int(act[2]), int(act[3])
-        if _gap(spot, goal) != 1 or _key(goal) not in squares:
-            return f"{agent} cannot reach {_name('square', goal)}"
-        arrivals.append((_key(goal), box))
-    for key, box in arrivals:
-        squares[key].append(box)
-    return "" if step else "no agent acts"
-
-
-def _sound(squares: Squares) -> bool:
-    """Check that the squares form a full rectangle with objects in them."""
-    spots = list(_spots(squares).values())
-    return (
-        bool(squares)
-        and len(set(spots)) == len(squares)
-        and len(spots) == (1 + max(r for r, _ in spots)) * (1 + max(c for _, c in spots))
-        and all(isinstance(held, list) for held in squares.values())
-        and all(
-            isinstance(thing, str) and _THING.fullmatch(thing) is not None
-            for held in squares.values()
-            for thing in held
+        size = named_cells.read_size(solution)
+        if size is None:
+            raise self.malformed(number, "rows and columns are missing")
+        known = named_cells.neighbors(*size)
+        start, goal = (
+            _read_state(symbench_task.read_field(solution, key), known)
+            for key in ("initial_state", "goal_locations")
         )
-    )
+        if not start or goal is None or start.keys() != goal.keys():
+            raise self.malformed(number, "the cells and goals of the boxes cannot be read")
+        text = question or _question(*size, start, goal)
+        return self.item(number, text, _metadata(*size, start, goal), None)
+
+    @override
+    def solve(self, example: Example) -> str | None:
+        metadata = json.loads(example.metadata)
+        return json.dumps(plan(metadata["start"], metadata["goal"]))
+
+
+def _read(text: str) -> list[State] | None:
+    """Parse the states, or return None if the text is anything else."""
+    states = named_cells.read_list(text)
+    if states is None or not all(isinstance(state, dict) for state in states):
+        return None
+    fits = all(isinstance(cell, str) for state in states for cell in state.values())
+    return states if fits else None
+
+
+def _read_state(held: Any, known: named_cells.Neighbors) -> State | None:
+    if not isinstance(held, dict):
+        return None
+    fits = all(isinstance(part, str) for pair in held.items() for part in pair)
+    return held if fits and set(held.values()) <= known.keys() else None
+
+
+def _step(before: State, after: State, beside: named_cells.Neighbors) -> str:
+    """Return what is wrong with a step, if anything; the cells of `before` are known ones."""
+    leaving: set[str] = set()
+    for box, here in before.items():
+        if after[box] == here:
+            continue
+        if after[box] not in beside[here]:
+            return f"{box} cannot go from {here} to {answers.format_answer(after[box])}"
+        if here in leaving:
+            return f"two boxes leave {here}"
+        leaving.add(here)
+    return ""

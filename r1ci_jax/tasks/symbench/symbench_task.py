@@ -1,9 +1,9 @@
-"""Base class of the SymBench tasks."""
+"""Base class of the procedural tasks of SymBench, and of those whose items were released."""
 
 import abc
 import dataclasses
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks.base import Example, Verdict
@@ -21,10 +21,14 @@ class ReleasedItem:
 
 
 class SymbenchTask(ProceduralTask):
-    """One of the 30 procedural tasks."""
+    """A task that is generated after the rules of released items."""
 
     suite = "symbench"
     split = "train"  # The fixed split is in tasks/train_test_split.py.
+    released_name: ClassVar[str] = ""
+    """The name of the released items where it is not the task's own."""
+    released_files: ClassVar[str] = ""
+    """The pattern of the files with one item each in the release's own layout, if it has such."""
 
     @abc.abstractmethod
     def parse_released(self, number: int, question: str, solution: Any) -> ReleasedItem:
@@ -45,6 +49,14 @@ class SymbenchTask(ProceduralTask):
         The reason is checked on this item, by other means than the scorer's.
         """
         del item
+        return None
+
+    def solve(self, example: Example) -> str | None:
+        """Search for an answer to an item whose release stores none.
+
+        None: the search found none, or the task has no search that goes without an answer.
+        """
+        del example
         return None
 
     def item(

@@ -29,6 +29,7 @@ from r1ci_jax.tools.plan import costs
 from r1ci_jax.tools.plan.hlo import Collective
 from r1ci_jax.train import grpo_step, losses, optimizer, sft, train_state
 from r1ci_jax.train import policy as policies
+from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Policy, Weights
 
 PARAMETERS, OPTIMIZER, GRADIENTS = "parameters", "optimizer", "gradients"
@@ -116,10 +117,16 @@ def split_arms(experiment: Experiment) -> list[tuple[tuple[str, ...], GrpoConfig
 
     The group that needs the most comes first, as far as settings tell: rows and a reference.
     """
-    found: dict[tuple[bool, int, int], tuple[list[str], GrpoConfig]] = {}
+    found: dict[tuple[bool, bool, int, int], tuple[list[str], GrpoConfig]] = {}
     for arm in experiment.arms:
         grpo = experiment.grpo_of(arm)
-        key = (grpo.kl_coef > 0, grpo.microbatch_tokens, grpo.sequence_lengths[-1])
+        has_adapters_twice = experiment.train.lora_rank > 0 and grpo.stages.reset_reference
+        key = (
+            grpo.kl_coef > 0,
+            grpo.kl_coef > 0 and has_adapters_twice,
+            grpo.microbatch_tokens,
+            grpo.sequence_lengths[-1],
+        )
         found.setdefault(key, ([], grpo))[0].append(arm.name)
     ordered = sorted(found.items(), reverse=True)
     return [(tuple(names), grpo) for _, (names, grpo) in ordered] or [((), experiment.grpo)]
@@ -232,21 +239,24 @@ def grpo_program(setup: Setup) -> Program:
     settings = setup.grpo
     length = settings.sequence_lengths[-1]
     shape = rows, _ = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh)), length
-    trainer = _trainer(setup)
+    trainer, loss = _trainer(setup), LossSettings.of(settings)
+    numbers_BT, numbers_B = (_rows(setup.mesh, s, jnp.float32) for s in (shape, (rows,)))
     batch = grpo_step.Microbatch(
         tokens_BT=_rows(setup.mesh, shape, jnp.int32),
         sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
-        old_logprobs_BT=_rows(setup.mesh, shape, jnp.float32),
+        old_logprobs_BT=numbers_BT,
         on_policy_BT=_rows(setup.mesh, shape, jnp.bool_),
-        advantages_B=_rows(setup.mesh, (rows,), jnp.float32),
-        ref_logprobs_BT=_rows(setup.mesh, shape, jnp.float32) if settings.kl_coef else None,
+        advantages_B=numbers_B,
+        ref_logprobs_BT=numbers_BT if loss.kl_coef else None,
+        sampler_logprobs_BT=numbers_BT if loss.has_importance else None,
+        prompt_tokens_B=numbers_B if loss.aggregation == "prompt_mean" else None,
     )
     params = trainer.state.params
     references = int(settings.kl_coef > 0)
     scalar = _replicated(setup.mesh, (), jnp.float32)
     total = grpo_step.GradAccumulator(
         gradients=params,
-        sums=losses.GrpoSums(*[scalar] * len(losses.GrpoSums._fields)),
+        sums=losses.GrpoSums.filled(scalar, loss),
         entropy=scalar,
     )
     return Program(
@@ -256,9 +266,7 @@ def grpo_program(setup: Setup) -> Program:
             batch,
             policy=trainer.policy,
             temperature=settings.temperature,
-            clip_low=settings.clip_low,
-            clip_high=settings.clip_high,
-            kl_coef=settings.kl_coef,
+            settings=loss,
         ),
         step=f"a microbatch of {rows} rows of {length} tokens",
         flops=(3 + references) * costs.forward_flops(setup.config, *shape),
@@ -302,14 +310,14 @@ class _Sampler(NamedTuple):
 def _sampler(setup: Setup) -> _Sampler:
     """Make sharded shapes of the sampler's state and weights, and its programs."""
     sampler, mesh, config = setup.experiment.sampler, setup.mesh, setup.config
-    layout = CacheLayout.of(sampler, meshes.num_batch_shards(mesh))
+    layout = CacheLayout.of(sampler, meshes.num_batch_shards(mesh), platform=meshes.platform(mesh))
     slots = jax.eval_shape(
         functools.partial(
             decode.init_slots,
             config,
             sampler.slots,
             layout.num_pages,
-            layout.page_length,
+            layout.segments(sampler.slots),
             sampler.dtype,
             sampler.cache_quantization,
             history=sampler.cache_length if sampler.speculative_tokens else 0,
@@ -360,7 +368,8 @@ def _trainer(setup: Setup) -> _Trainer:
         optimizer.constant_schedule(settings.lr), clip_norm=settings.clip_norm
     )
     placed = train_state.abstract_state(params, tx, setup.mesh)
-    has_copy = base is None and setup.grpo.kl_coef > 0
+    # Without adapters the reference is a copy; with them it is the base, unless it changes.
+    has_copy = setup.grpo.kl_coef > 0 and (base is None or setup.grpo.stages.reset_reference)
     policy = Policy(config, graphdef, setup.vocab_size, policies.resolve_attention(train, "tpu"))
     return _Trainer(placed, base, placed.params if has_copy else None, tx, policy)
 

@@ -13,8 +13,8 @@ import pytest
 from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import base, check, registry
 from r1ci_jax.tasks.base import Example, Task
+from r1ci_jax.tasks.procedural import ProceduralTask
 from r1ci_jax.tasks.symbench import released_items
-from r1ci_jax.tasks.symbench.symbench_task import SymbenchTask
 from tests.load import at_most
 
 type Drawn = Callable[[Task, int, int], list[Example]]
@@ -34,6 +34,8 @@ class Facts:
     released: tuple[int, int, int] = (100, 100, 100)
     """Items of the released sample, stored golds among them, golds that score. The others are the
     defects that the task's module names."""
+    newer: int = 0
+    """Items of the newer release, which stores no golds."""
     drawings: tuple[int, int, int, int, int] = (450, 450, 450, 450, 450)
     """Questions drawn at each level; fewer where one takes milliseconds."""
     repeats: float = 0.0
@@ -54,14 +56,16 @@ class Facts:
 FACTS: dict[str, Facts] = {
     "2048": Facts(sample="[[0, 8], [2, 0]]"),
     "blocksworld": Facts(
-        released=(60, 0, 0),  # states without plans; test_blocksworld.py solves them
+        released=(60, 0, 0),  # states without plans, which our search finds
+        newer=140,
         drawings=(450, 450, 60, 20, 20),
         repeats=0.01,  # few states of four blocks are far enough from their goal
         sample="Move K from 1 to 2",
         hostile=("Move A from 1 to 2\n" * 1_000, "Move A from 1 to ²"),
     ),
     "boxlift": Facts(
-        released=(20, 0, 0),  # boxes and lifters only; test_boxlift.py solves them
+        released=(20, 0, 0),  # boxes and lifters only, whose schedules our search finds
+        newer=140,
         drawings=(450, 100, 60, 20, 20),
         sample="Step 1: [(70, [0, 2]), (25, [1])]\nStep 2: [(40, [1])]",
         hostile=(
@@ -73,12 +77,14 @@ FACTS: dict[str, Facts] = {
         ),
     ),
     "boxnet": Facts(
-        released=(25, 0, 0),  # squares only; test_boxnet.py solves them
-        drawings=(450, 450, 100, 60, 60),
-        repeats=0.01,  # a field of four squares with three boxes
-        sample='[{"Agent[0.5, 0.5]": "move(box_red, square[0.5, 1.5])", "Agent[1.5, 0.5]": '
-        '"move(box_blue, target_blue)"}, {"Agent[0.5, 1.5]": "move(box_red, target_red)"}]',
-        hostile=('[{"Agent[0.5, 0.5]": "move(' + "box_" * 4_000 + '"}]',),
+        released=(0, 0, 0),
+        newer=60,  # starts and goals only, whose plans our search finds
+        sample='[{"box1": "C1,2", "box2": "C2,3"}, {"box1": "C1,3", "box2": "C2,3"}]',
+        hostile=(
+            '[{"box1": "' + "C1,2" * 4_000 + '"}]',
+            "[{" + ",".join(f'"box{n}": "C1,1"' for n in range(1_000)) + "}]",
+            "[" + ",".join(["{}"] * 6_000) + "]",
+        ),
     ),
     "combinatorial_calculation": Facts(
         released=(75, 75, 75),
@@ -122,11 +128,11 @@ FACTS: dict[str, Facts] = {
         hostile=("(" * 399, "*".join(["9999"] * 80)),
     ),
     "gridworld": Facts(
-        released=(0, 0, 0),  # no public item is known
-        drawings=(450, 450, 60, 20, 20),
-        lucky=2,  # its own test replays each
-        sample="[left, left, up]",
-        hostile=("up," * 5_000,),
+        released=(0, 0, 0),
+        newer=60,  # grids only, whose routes our search finds
+        drawings=(450, 450, 100, 60, 60),
+        sample='["C1,1", "C2,1", "C2,2"]',
+        hostile=('["' + "C1,1" * 4_000 + '"]', "[" + '"C1,1",' * 2_800 + '"C1,1"]'),
     ),
     "letter_logic_diagram": Facts(
         drawings=(450, 60, 40, 20, 20),
@@ -222,6 +228,21 @@ FACTS: dict[str, Facts] = {
         commonest=0.03,  # which leave few units
         sample="[0, 3, 1]",
     ),
+    "gridworld_moves": Facts(
+        released=(0, 0, 0),  # a game of this project
+        drawings=(450, 450, 60, 20, 20),
+        lucky=2,  # its own test replays each
+        sample="[left, left, up]",
+        hostile=("up," * 5_000,),
+    ),
+    "boxnet_actions": Facts(
+        released=(25, 0, 0),  # squares only, whose plans our search finds
+        drawings=(450, 450, 100, 60, 60),
+        repeats=0.01,  # a field of four squares with three boxes
+        sample='[{"Agent[0.5, 0.5]": "move(box_red, square[0.5, 1.5])", "Agent[1.5, 0.5]": '
+        '"move(box_blue, target_blue)"}, {"Agent[0.5, 1.5]": "move(box_red, target_red)"}]',
+        hostile=('[{"Agent[0.5, 0.5]": "move(' + "box_" * 4_000 + '"}]',),
+    ),
 }
 
 HOSTILE = (
@@ -239,9 +260,11 @@ ODD = ("'", '"', "[", ")", ",", " ", "\t", "\n", "\0", "\x1f", "\u00a0", "²", "
 
 TASKS = {
     name: task
-    for name in registry.names(suite="symbench")
-    if isinstance(task := registry.get(name), SymbenchTask)
+    for suite in ("symbench", "extra")
+    for name in registry.names(suite=suite)
+    if isinstance(task := registry.get(name), ProceduralTask)
 }
+RELEASED = {task.name: task for task in released_items.tasks()}
 
 every_task = pytest.mark.parametrize("name", TASKS, scope="module")
 every_level = pytest.mark.parametrize("level", range(1, 6))
@@ -266,7 +289,8 @@ def correct(name: str, example: Example, text: str) -> bool:
 
 
 def test_facts_are_of_the_procedural_tasks() -> None:
-    assert list(FACTS) == list(TASKS) and len(TASKS) == 30
+    assert list(FACTS) == list(TASKS) and len(TASKS) == 30 + 2
+    assert set(TASKS) - set(RELEASED) == {"gridworld_moves"}
     assert all(task.difficulties == (1, 2, 3, 4, 5) for task in TASKS.values())
     exact = [facts for name, facts in FACTS.items() if not TASKS[name].many_answers]
     assert not any(facts.lucky for facts in exact), "one right answer leaves no room for luck"
@@ -376,6 +400,26 @@ def test_released_golds_score_but_for_the_named_defects(shared_data: pathlib.Pat
         assert one.is_passed and one.failures == ()
         named = released_items.defects(registry.get(one.task))
         assert one.explained == (named if one.golds else {})
+        assert one.num_solved == one.searched <= one.items - one.golds
+
+
+def test_all_items_of_the_newer_release_are_solved(shared_data: pathlib.Path) -> None:
+    judged = released_items.score_released(shared_data / "symbench_v2")
+    assert {one.task: one.items for one in judged} == {
+        name: facts.newer for name, facts in FACTS.items() if facts.newer
+    }
+    for one in judged:
+        assert (one.golds, one.searched, one.num_solved) == (0, one.items, one.items), one.task
+        assert one.is_passed
+
+
+def test_an_item_that_our_search_cannot_solve_fails_its_task(tmp_path: pathlib.Path) -> None:
+    """Two stacks leave no way to turn two blocks round."""
+    state = "Initial State:\nstack1: A B\nstack2: \n\nGoal State:\nstack1: B A\nstack2: \n"
+    (tmp_path / "blocksworld.jsonl").write_text(json.dumps({"state": state}))
+    (report,) = released_items.score_released(tmp_path)
+    assert not report.is_passed and (report.searched, report.num_solved) == (1, 0)
+    assert report.failures == ("item 0: our search found no answer",)
 
 
 def test_a_gold_that_no_rule_explains_fails_its_task(
@@ -386,7 +430,7 @@ def test_a_gold_that_no_rule_explains_fails_its_task(
         lines = (shared_data / "symbench" / f"{name}.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         items = [
-            TASKS[name].parse_released(n, row["question"], row["solution"])
+            RELEASED[name].parse_released(n, row["question"], row["solution"])
             for n, row in enumerate(rows)
         ]
         right = next(n for n, i in enumerate(items) if i.gold and correct(name, i.example, i.gold))
@@ -416,8 +460,8 @@ def _other_gold(name: str, gold: Any) -> Any:
 def test_released_items_without_question_or_answer_are_refused(
     name: str, shared_data: pathlib.Path
 ) -> None:
-    question, solution = next(released_items.read_items(shared_data / "symbench", name))
-    task = TASKS[name]
+    task = RELEASED[name]
+    question, solution = next(released_items.read_items(shared_data / "symbench", task))
     task.parse_released(7, question, solution)
     keys = solution if isinstance(solution, dict) else ("solution",)
     # Without the text the release stores nothing to read a question from.

@@ -1,282 +1,405 @@
-"""Teacher of boxnet (agents that push colored boxes to targets).
+"""Teacher of boxnet (arms that pass boxes from cell to cell).
 
-The scripts print a plan in short: a line is the way of a box, or it lists the actions of a step.
-The answer writes it out in the form of the question.
+The scripts print a plan in short: a line has the cells of all boxes at one time, or the way of one
+box. The answer writes it out as states.
 """
 
-import ast
-import itertools
 import json
 import random
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, override
 
-from r1ci_jax.teachers.teacher import Step, Teacher, UnreadableQuestionError
-from r1ci_jax.teachers.template_teacher import count_noun, list_rows, literal, pick, script, step
-
-Cell = tuple[int, int]
-Places = dict[str, list[Cell]]
-
-_FIELD: Final = re.compile(r"A field of ([0-9]+) x ([0-9]+) squares")
-_LIMIT: Final = re.compile(r"at most ([0-9]+) steps after which")
-_SQUARE: Final = re.compile(r"^square\[([0-9]+)\.5, ([0-9]+)\.5\]: (.+)$", re.MULTILINE)
-_ACTION: Final = re.compile(
-    r"move\(box_([a-z]+), (?:square\[([0-9]+)\.5, ([0-9]+)\.5\]|target_[a-z]+)\)"
+from r1ci_jax.teachers.teacher import Step, Teacher
+from r1ci_jax.teachers.template_teacher import (
+    count_noun,
+    join_words,
+    literal,
+    pick,
+    read,
+    require,
+    rows_literal,
+    script,
+    sentence,
+    step,
 )
 
-_ROUTE: Final = re.compile(r"([a-z]+)((?: (?:to )?\([0-9]+, [0-9]+\))+)")
-_SMALL: Final = 6
-"""The most steps of a field whose plan is checked."""
-_MIDDLE: Final = 8
-"""The most steps of a field that the longer scripts are written for."""
-_SHORTER: Final = {"recursion": "permutations", "rounds": "nearest"}
+Cell = tuple[int, int]
+"""Row and column, from 1."""
 
-_DATA: Final = """
-        $boxes = $box_places
-        $targets = $target_places
-"""
+_QUESTION: Final = re.compile(
+    r"boxes lie on a grid of ([0-9]+) rows and ([0-9]+) columns.*"
+    r"boxes at the start: (\{.*?\})\nThe goal of each box: (\{.*?\})\n",
+    re.DOTALL,
+)
+_CELL: Final = re.compile(r"C([0-9]+),([0-9]+)")
+_SHORT: Final = 24
+"""The most cells (states times boxes) of a plan that is checked or worked out in words."""
+
 _FORMS: Final = {
-    "permutations": "        from itertools import permutations\n"
-    + _DATA
-    + """
-        def $gap(a, b):
-            return abs(a[0] - b[0]) + abs(a[1] - b[1])
-
-        for $color, places in $boxes.items():
-            best = min(permutations($targets[$color]), key=lambda p: sum(map($gap, places, p)))
-            for box, target in zip(places, best):
-                print($color, box, "to", target)
+    "slots": """
+        $starts = $first
+        $goals = $last
+        busy = set()  # (time, row, column) of an arm that has moved a box
+        for (r, c), (x, y) in zip($starts, $goals):
+            $route = [f"C{r},{c}"]
+            while (r, c) != (x, y):
+                slot = (len($route), r, c)
+                if slot not in busy:
+                    busy.add(slot)
+                    $move_12
+                $route.append(f"C{r},{c}")
+            print(*$route)
     """,
-    "nearest": _DATA
-    + """
-        def $gap(a, b):
-            return abs(a[0] - b[0]) + abs(a[1] - b[1])
+    "rounds": """
+        $state = $first
+        $goals = $last
 
-        for $color, places in $boxes.items():
-            while places:
-                box, target = min(((a, b) for a in places for b in $targets[$color]),
-                                  key=lambda p: $gap(*p))
-                print($color, box, "to", target)
-                places.remove(box)
-                $targets[$color].remove(target)
+        def show():
+            print(*(f"C{r},{c}" for r, c in $state))
+
+        show()
+        while $state != $goals:
+            busy, $after = set(), []  # an arm moves one box at a time
+            for (r, c), (x, y) in zip($state, $goals):
+                if (r, c) != (x, y) and (r, c) not in busy:
+                    busy.add((r, c))
+                    $move_12
+                $after.append((r, c))
+            $state = $after
+            show()
     """,
-    "recursion": _DATA
-    + """
-        def $pair(starts, ends):
-            \"\"\"Return the least total distance, and the pairs that have it.\"\"\"
-            if not starts:
-                return 0, []
-            (r, c), *others = starts
-            options = []
-            for k, (x, y) in enumerate(ends):
-                total, pairs = $pair(others, ends[:k] + ends[k + 1 :])
-                options.append((total + abs(r - x) + abs(c - y), [(r, c, x, y), *pairs]))
-            return min(options)
+    "recursion": """
+        $goals = $last
 
-        for $color in $boxes:
-            for r, c, x, y in $pair($boxes[$color], $targets[$color])[1]:
-                $route = [(r, c)]
-                while (r, c) != (x, y):
-                    if c != y:
-                        c += 1 if y > c else -1
-                    else:
-                        r += 1 if x > r else -1
-                    $route.append((r, c))
-                print($color, *$route)
+        def $plan($state):
+            if $state == $goals:
+                return [$state]
+            # One box for each cell that has some to move.
+            $movers = {cell: i for i, cell in enumerate($state) if cell != $goals[i]}
+            $after = list($state)
+            for (r, c), i in $movers.items():
+                x, y = $goals[i]
+                $move_8
+                $after[i] = (r, c)
+            return [$state, *$plan($after)]
+
+        for $state in $plan($first):
+            print(*(f"C{r},{c}" for r, c in $state))
     """,
-    "rounds": _DATA
-    + """
-        $pairs = []
-        for $color, places in $boxes.items():
-            while places:
-                _, (r, c), (x, y) = min((abs(a - i) + abs(b - j), (a, b), (i, j))
-                                        for a, b in places for i, j in $targets[$color])
-                places.remove((r, c))
-                $targets[$color].remove((x, y))
-                down, right = 1 if x > r else -1, 1 if y > c else -1
-                $route = [(i, c) for i in range(r, x, down)] + [(x, j) for j in range(c, y, right)]
-                $pairs.append(($color, [*$route, (x, y)]))
+    "arrays": """
+        import numpy as np
 
-        while $pairs:
-            acting = {}
-            for $color, $route in $pairs:
-                acting.setdefault($route[0], ($color, $route))  # an agent handles one box
-            print([($color, *$route[:2]) for $color, $route in acting.values()])
-            for _, $route in acting.values():
-                $route.pop(0)
-            $pairs = [each for each in $pairs if each[1]]
+        $state = np.array($first)
+        $goals = np.array($last)
+        while True:
+            print(*(f"C{r},{c}" for r, c in $state))
+            move = np.sign($goals - $state)
+            move[move[:, $ahead] != 0, $behind] = 0  # $axis first
+            away = np.flatnonzero(move.any(axis=1))
+            if not len(away):
+                break
+            _, one = np.unique($state[away], axis=0, return_index=True)  # one box a cell
+            $state[away[one]] += move[away[one]]
+    """,
+    "ways": """
+        $starts = $first
+        $goals = $last
+        $ways = []
+        for (r, c), (x, y) in zip($starts, $goals):
+            down, right = 1 if x > r else -1, 1 if y > c else -1
+            way = $corner
+            $ways.append(way + [(x, y)])
+
+        while True:
+            print(*(f"C{way[0][0]},{way[0][1]}" for way in $ways))
+            moving = {way[0]: way for way in $ways if len(way) > 1}  # one box a cell
+            if not moving:
+                break
+            for way in moving.values():
+                way.pop(0)
+    """,
+    "states": """
+        import json
+
+        $state = $named_first
+        $goals = $named_last
+        $plan = [$state]
+        while $state != $goals:
+            busy, $after = set(), {}
+            for box, cell in $state.items():
+                (r, c), (x, y) = (map(int, s[1:].split(",")) for s in (cell, $goals[box]))
+                if (r, c) != (x, y) and cell not in busy:
+                    busy.add(cell)
+                    $move_12
+                $after[box] = f"C{r},{c}"
+            $state = $after
+            $plan.append($state)
+        print(json.dumps($plan, separators=(",", ":")))
     """,
 }
-_WORDS: Final = {
-    "permutations": (
-        "For each color I try every pairing of boxes and targets and keep the one with the least "
-        "total distance. The boxes go one after the other, each to the right row first.",
-        "All pairings of a color are compared by total distance. Then the boxes take turns: up or "
-        "down first, then sideways.",
-    ),
-    "nearest": (
-        "The closest box and target of a color are paired, again and again; then one box after "
-        "the other goes to its target, first up or down, then sideways.",
-        "I pair box and target greedily by distance. The boxes take turns, and each goes to the "
-        "right row, then to the right column.",
-    ),
-    "recursion": (
-        "A recursion finds the cheapest pairing of each color; each line is the route of a box, "
-        "and the boxes go one after the other.",
-        "Boxes and targets are paired by a recursion over the boxes of a color. One box is brought "
-        "home after the other, along the printed routes.",
+_ROW_FIRST: Final = (
+    "if r != x:\n    r += 1 if x > r else -1\nelse:\n    c += 1 if y > c else -1",
+    "[(i, c) for i in range(r, x, down)] + [(x, j) for j in range(c, y, right)]",
+)
+_COLUMN_FIRST: Final = (
+    "if c != y:\n    c += 1 if y > c else -1\nelse:\n    r += 1 if x > r else -1",
+    "[(r, j) for j in range(c, y, right)] + [(i, y) for i in range(r, x, down)]",
+)
+_METHODS: Final = {
+    "slots": (
+        "I plan one box after the other; a box waits where the arm of its cell is busy at that "
+        "time. A line is the way of a box.",
+        "Each box takes a shortest way and reserves the arms that it needs, time by time. One line "
+        "a box.",
     ),
     "rounds": (
-        "Each box takes the nearest free target of its color, and in every step all agents that "
-        "have a box act. A line lists their actions.",
-        "Nearest pairs first, then all boxes move at once; one line for each step.",
+        "In each round every arm that has a box to move brings one a cell closer; a line has the "
+        "cells of all boxes.",
+        "All boxes move at the same time, at most one from each cell. Each line is a state.",
+    ),
+    "recursion": (
+        "The plan is the present state, followed by the plan from the next one, in which one box "
+        "of each cell has moved.",
+        "A recursion over states: one box of each cell comes a step closer to its goal.",
+    ),
+    "arrays": (
+        "With positions as an array, the signs of the differences are the moves; np.unique leaves "
+        "one box a cell.",
+        "The signs of goal minus position say where each box has to go; one box a cell moves.",
+    ),
+    "ways": (
+        "I write down the way of each box and let the boxes follow their ways, one at a time from "
+        "each cell.",
+        "First the ways, then the time: in each step one box of each cell goes on.",
+    ),
+    "states": (
+        "Starting from the first state I build the next ones, in which each arm moves one box at "
+        "most.",
+        "Every state follows from the one before: boxes come closer to their goals, one a cell.",
     ),
 }
 
 
-class Field(NamedTuple):
-    """Rows, columns and the places (counted from 0) of boxes and targets by color."""
+class Boxes(NamedTuple):
+    """Size of the grid, the cell of each box at the start and its goal."""
 
     rows: int
     columns: int
-    boxes: Places
-    targets: Places
-    limit: int
+    start: Mapping[str, str]
+    goal: Mapping[str, str]
 
 
-class BoxNet(Teacher[Field]):
-    """Directs agents on a grid to move colored boxes to their targets."""
+class BoxNet(Teacher[Boxes]):
+    """Brings boxes to their goals on a grid with an arm in each cell."""
 
     task = "boxnet"
     forms = tuple(_FORMS)
 
     @override
-    def parse(self, question: str) -> Field:
-        size, limit = _FIELD.search(question), _LIMIT.search(question)
-        held = _SQUARE.findall(question)
-        if size is None or limit is None or not held:
-            raise UnreadableQuestionError("no field with boxes")
-        places: dict[str, Places] = {"box": {}, "target": {}}
-        for row, column, things in held:
-            for thing in things.split(", "):
-                kind, _, color = thing.partition("_")
-                places[kind].setdefault(color, []).append((int(row), int(column)))
-        return Field(int(size[1]), int(size[2]), places["box"], places["target"], int(limit[1]))
+    def parse(self, question: str) -> Boxes:
+        found = read(_QUESTION, question)
+        start, goal = (json.loads(found[place]) for place in (3, 4))
+        require(start.keys() == goal.keys(), question)
+        return Boxes(int(found[1]), int(found[2]), start, goal)
 
-    def _fields(self, data: Field, rng: random.Random) -> dict[str, Any]:
+    def _fields(self, data: Boxes, rng: random.Random) -> dict[str, Any]:
         names = pick(
             rng,
-            boxes="boxes starts box_places",
-            targets="targets goals target_places",
-            pairs="routes jobs tours",
-            pair="pair match assign",
-            gap="gap distance length",
-            color="color name hue",
-            route="route path track",
+            starts="starts boxes places",
+            goals="goals targets ends",
+            state="state cells now",
+            after="after later moved",
+            route="route path line",
+            ways="ways routes tracks",
+            movers="movers leaving pushed",
+            plan="plan states timeline",
         )
+        is_row_first = rng.random() < 0.5
+        code, corner = _ROW_FIRST if is_row_first else _COLUMN_FIRST
+        first, last = (literal([*map(_cell, held.values())]) for held in (data.start, data.goal))
         return names | {
-            "box_places": literal(data.boxes),
-            "target_places": literal(data.targets),
-            "limit": data.limit,
+            "first": first,
+            "last": last,
+            "named_first": json.dumps(data.start),
+            "named_last": json.dumps(data.goal),
+            "move_8": code.replace("\n", "\n" + " " * 8),
+            "move_12": code.replace("\n", "\n" + " " * 12),
+            "corner": corner,
+            "ahead": 0 if is_row_first else 1,
+            "behind": 1 if is_row_first else 0,
+            "axis": "rows" if is_row_first else "columns",
         }
 
-    @override
-    def step(self, data: Field, form: str, rng: random.Random) -> Step:
-        if data.limit > _MIDDLE:
-            form = _SHORTER.get(form, form)
-        count = sum(map(len, data.boxes.values()))
-        opening = rng.choice(
-            [
-                f"{count} boxes, at most {data.limit} steps.",
-                f"{count} boxes on {data.rows} by {data.columns} squares.",
-                f"{data.limit} steps have to suffice for {count} boxes.",
-            ]
-        )
-        return Step(
-            words=f"{opening} {rng.choice(_WORDS[form])}",
-            code=script(_FORMS[form], **self._fields(data, rng)),
-        )
+    def _openings(self, data: Boxes) -> list[str]:
+        count, far = len(data.start), max(_distances(data))
+        away = sum(map(bool, _distances(data)))
+        return [
+            f"{count} boxes on {data.rows} x {data.columns} cells, the farthest {far} from its "
+            "goal.",
+            f"{'All' if away == count else f'{away} of the'} {count} boxes have to move, and boxes "
+            "do not obstruct each other.",
+            f"At least {count_noun(far, 'step')} are needed for the {count} boxes."
+            if far > 1
+            else f"Each of the {count} boxes is next to its goal or in it.",
+        ]
 
     @override
-    def answer(self, data: Field, printed: str) -> str:
-        lines = printed.strip().splitlines()
-        routes = [_ROUTE.fullmatch(line) for line in lines]
-        steps = [step for found in routes if found for step in _one_by_one(found[1], found[2])]
-        return json.dumps(steps or [dict(map(_act, ast.literal_eval(line))) for line in lines])
+    def step(self, data: Boxes, form: str, rng: random.Random) -> Step:
+        words = sentence(rng.choice(self._openings(data)), rng.choice(_METHODS[form]))
+        return Step(words=words, code=script(_FORMS[form], **self._fields(data, rng)))
 
     @override
-    def check(self, data: Field, answer: str, rng: random.Random) -> Step | None:
-        if data.limit > _SMALL:
+    def answer(self, data: Boxes, printed: str) -> str:
+        text = printed.strip()
+        if text.startswith("["):
+            return text
+        lines = [line.split() for line in text.splitlines()]
+        if [line[0] for line in lines] == [*data.start.values()] and _is_ways(lines, data):
+            longest = max(map(len, lines))
+            padded = [line + line[-1:] * (longest - len(line)) for line in lines]
+            lines = [[*cells] for cells in zip(*padded, strict=True)]
+            lines *= 1 if len(lines) > 1 else 2
+        return _write([dict(zip(data.start, cells, strict=True)) for cells in lines])
+
+    @override
+    def check(self, data: Boxes, answer: str, rng: random.Random) -> Step | None:
+        states = json.loads(answer)
+        if len(states) * len(data.start) > _SHORT:
             return None
         code = """
-            $boxes = $box_places
-            $targets = $target_places
-            $plan
-            legal = len(plan) <= $limit
-            for step in plan:
-                arrived = []
-                for r, c, $color, *end in step:
-                    legal = legal and (r, c) in $boxes[$color]
-                    legal = legal and (bool(end) or (r, c) in $targets[$color])
-                    if not legal:
-                        break
-                    $boxes[$color].remove((r, c))
-                    if end:
-                        legal = abs(end[0] - r) + abs(end[1] - c) == 1
-                        arrived.append(($color, tuple(end)))
-                    else:
-                        $targets[$color].remove((r, c))
-                for $color, place in arrived:
-                    $boxes[$color].append(place)
-            print(legal and not any($boxes.values()))
+            $plan = $claim
+            $plan = [[tuple(map(int, s[1:].split(","))) for s in line.split()] for line in $plan]
+            right = len($plan) > 1 and $plan[0] == $first
+            right = right and $plan[-1] == $last
+            for $state, $after in zip($plan, $plan[1:]):
+                leaving = [a for a, b in zip($state, $after) if a != b]
+                right = right and len(set(leaving)) == len(leaving)
+                for (r, c), (x, y) in zip($state, $after):
+                    right = right and abs(r - x) + abs(c - y) <= 1
+            print(right)
         """
-        steps = json.loads(answer)
-        plan = list_rows("plan", [f"[{', '.join(map(_shorten, step.items()))}]" for step in steps])
+        rows = [f'"{" ".join(state.values())}"' for state in states]
         words = (
-            "I carry out the plan: each agent must hold its box when the step begins, and no box "
-            "may be left.",
-            f"A simulation of the {count_noun(len(steps), 'step')} shows whether each action is "
-            "possible.",
+            f"I go through the {len(states)} states: no box may skip a cell, and no cell may be "
+            "left by two boxes at once.",
+            "A second script tests start, goals, distances of one, and that one box at most leaves "
+            "a cell.",
         )
-        return step(rng, words, script(code, **self._fields(data, rng), plan=plan))
+        fields = self._fields(data, rng) | {"claim": rows_literal(rows)}
+        return step(rng, words, script(code, **fields))
 
     @override
-    def wrong_answer(self, data: Field, answer: str, rng: random.Random) -> str | None:
-        # The last step is forgotten.
-        steps = json.loads(answer)
-        return json.dumps(steps[:-1]) if 1 < len(steps) <= _SMALL else None
+    def small_case(self, data: Boxes, rng: random.Random) -> Step:
+        code = """
+            $starts = $first
+            $goals = $last
+            for (r, c), (x, y) in zip($starts, $goals):
+                print(x - r, y - c)
+        """
+        words = (
+            f"First I see how many rows and columns each of the {len(data.start)} boxes has to go.",
+            "I begin with the differences between goal and start, in rows and columns.",
+        )
+        return step(rng, words, script(code, **self._fields(data, rng)))
+
+    @override
+    def first_attempt(self, data: Boxes, rng: random.Random) -> Step | None:
+        # Boxes would go over a corner.
+        pairs = zip(map(_cell, data.start.values()), map(_cell, data.goal.values()), strict=True)
+        if not any(r != x and c != y for (r, c), (x, y) in pairs):
+            return None
+        code = """
+            import numpy as np
+
+            $state = np.array($first)
+            $goals = np.array($last)
+            print(*(f"C{r},{c}" for r, c in $state))
+            while ($state != $goals).any():
+                $state += np.sign($goals - $state)
+                print(*(f"C{r},{c}" for r, c in $state))
+        """
+        words = (
+            f"All {len(data.start)} boxes go towards their goals at once; a line is a state.",
+            "The signs of the differences say where each box goes next.",
+        )
+        return step(rng, words, script(code, **self._fields(data, rng)))
+
+    @override
+    def in_words(self, data: Boxes, rng: random.Random) -> tuple[str, str] | None:
+        plans = [ways for ways in (_ways(data, True), _ways(data, False)) if not _clashes(ways)]
+        count = max(_distances(data)) + 1
+        if not plans or count * len(data.start) > _SHORT:
+            return None
+        ways = rng.choice(plans)
+        told = [
+            f"{box} goes from {way[0]} to {join_words(way[1:])}."
+            if len(way) > 1
+            else f"{box} stays in {way[0]}."
+            for box, way in ways.items()
+        ]
+        opening = rng.choice(
+            ["The boxes take these ways, all at the same time.", "Each box takes a shortest way."]
+        )
+        closing = (
+            f"No cell is left by two boxes in the same step, so {count_noun(count - 1, 'step')} "
+            "will do."
+        )
+        states = [
+            {box: way[min(time, len(way) - 1)] for box, way in ways.items()}
+            for time in range(count)
+        ]
+        return sentence(opening, *told, closing), _write(states)
+
+    @override
+    def wrong_answer(self, data: Boxes, answer: str, rng: random.Random) -> str | None:
+        # The boxes would reach their goals in one step.
+        if max(_distances(data)) < 2:
+            return None
+        return _write([data.start, data.goal])
 
 
-def _one_by_one(color: str, cells: str) -> list[dict[str, str]]:
-    """Return the steps that take a box along its route, one action each.
+def _write(states: Sequence[Mapping[str, str]]) -> str:
+    """Write the answer, without blanks: it is long."""
+    return json.dumps(states, separators=(",", ":"))
 
-    Where the route names two squares that are no neighbors, the box goes to the right row first.
-    """
-    route = [(int(r), int(c)) for r, c in re.findall(r"([0-9]+), ([0-9]+)", cells)]
-    (r, c), way = route[0], [route[0]]
-    for x, y in route[1:]:
+
+def _cell(name: str) -> Cell:
+    found = _CELL.fullmatch(name)
+    assert found is not None, "a cell of the question"
+    return int(found[1]), int(found[2])
+
+
+def _distances(data: Boxes) -> list[int]:
+    """Return how many steps each box needs."""
+    pairs = zip(map(_cell, data.start.values()), map(_cell, data.goal.values()), strict=True)
+    return [abs(r - x) + abs(c - y) for (r, c), (x, y) in pairs]
+
+
+def _ways(data: Boxes, is_row_first: bool) -> dict[str, list[str]]:
+    """Return the names of the cells of each box's shortest way, which has one corner."""
+    ways: dict[str, list[str]] = {}
+    for box, start in data.start.items():
+        (r, c), (x, y) = _cell(start), _cell(data.goal[box])
+        ways[box] = [start]
         while (r, c) != (x, y):
-            r, c = (r + (1 if x > r else -1), c) if r != x else (r, c + (1 if y > c else -1))
-            way.append((r, c))
-    acts = [*((color, *pair) for pair in itertools.pairwise(way)), (color, way[-1])]
-    return [dict([_act(act)]) for act in acts]
+            if (r != x and is_row_first) or c == y:
+                r += 1 if x > r else -1
+            else:
+                c += 1 if y > c else -1
+            ways[box].append(f"C{r},{c}")
+    return ways
 
 
-def _act(act: tuple[Any, ...]) -> tuple[str, str]:
-    """Return agent and action in the form of the answer."""
-    color, (row, column), *place = act
-    end = f"square[{place[0][0]}.5, {place[0][1]}.5]" if place else f"target_{color}"
-    return f"Agent[{row}.5, {column}.5]", f"move(box_{color}, {end})"
+def _clashes(ways: Mapping[str, list[str]]) -> bool:
+    """Return True if two boxes would leave a cell in the same step."""
+    leaving = [slot for way in ways.values() for slot in enumerate(way[:-1])]
+    return len(set(leaving)) < len(leaving)
 
 
-def _shorten(entry: tuple[str, str]) -> str:
-    """Return an action of the answer as a tuple: square, color, and where it pushes the box to."""
-    agent, action = entry
-    found = _ACTION.fullmatch(action)
-    assert found is not None, "an action is written by this module"
-    row, column = re.findall(r"([0-9]+)\.5", agent)
-    end = "" if found[2] is None else f", {found[2]}, {found[3]}"
-    return f'({row}, {column}, "{found[1]}"{end})'
+def _is_ways(lines: list[list[str]], data: Boxes) -> bool:
+    """Return True if line i is the way of box i: it ends in the goal of this box."""
+    return [line[-1] for line in lines] == [*data.goal.values()]
 
 
 TEACHERS: tuple[Teacher[Any], ...] = (BoxNet(),)

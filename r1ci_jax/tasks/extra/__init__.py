@@ -1,0 +1,1 @@
+"""Games of this project outside the paper's 144 tasks."""

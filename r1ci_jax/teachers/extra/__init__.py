@@ -1,0 +1,1 @@
+"""Teachers of the games outside the paper's 144 tasks."""

@@ -1,0 +1,1 @@
+"""Parts of the GRPO loss, one small pure function per published form."""
