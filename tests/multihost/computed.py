@@ -8,6 +8,7 @@ import pathlib
 import pickle
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from flax import nnx
 from r1ci_jax.config import TrainConfig
 from r1ci_jax.data.packing import PackedBatch
 from r1ci_jax.model import qwen2, sampler_weights
+from r1ci_jax.rollout.episode import Request
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import hosts
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig
@@ -133,7 +135,7 @@ def batches() -> tuple[PackedBatch[np.ndarray], grpo_step.Microbatch]:
 
 
 def rollouts(box: Sandbox | Counted) -> tuple[list[Trajectory], list[Trajectory], bool]:
-    """Trajectories with really executed code: to their ends, and some carried over to a step.
+    """Trajectories with really executed code: to their ends, carried over to a step, or asked late.
 
     Also whether a late script held up the others.
     """
@@ -150,7 +152,17 @@ def rollouts(box: Sandbox | Counted) -> tuple[list[Trajectory], list[Trajectory]
     runner.sandbox = box  # type: ignore[assignment]
     first, partial = runner.run_groups(ragged(12), [], num_groups=5, step=0, max_staleness=1)
     second, _ = runner.run_groups([], partial, num_groups=7, step=1, max_staleness=1)
-    return whole, first + second, late.is_stalled
+    asked = [6]
+
+    def ask_again(group: Sequence[Trajectory]) -> list[Request]:
+        """Ask another question for each wrong answer, in whatever order they come."""
+        if group[0].correct or asked[0] == ROLLOUTS:
+            return []
+        asked[0] += 1
+        return ragged(asked[0])[-1:]
+
+    grown = runner.run_extended(ragged(6), ask_again)
+    return whole, first + second + grown, late.is_stalled
 
 
 def on_host(tree: Any) -> list[np.ndarray]:

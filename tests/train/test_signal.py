@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import override
+from typing import Any, override
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from r1ci_jax.rollout.trajectory import StopReason, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.train import grpo_step
+from r1ci_jax.train.objective.advantages import group_advantages
 from r1ci_jax.train.policy import Params, Policy, Weights
 from r1ci_jax.train.rollout_collector import RolloutCollector
 from tests.train.test_grpo import summed_gradients, trajectory
@@ -372,6 +373,21 @@ def test_a_masked_trajectory_has_no_gradient_and_is_not_in_the_denominator(
     advantages = grpo_step.compute_advantages(batch(3), config).reshape(-1)
     microbatches = grpo_step.split_microbatches(batch(3), advantages, config, tokenizer().pad_id)
     assert sum(int(each.sampled_BT.any(axis=1).sum()) for each in microbatches) == 7
+
+
+def test_a_smaller_batch_compiles_nothing(tiny_policy: Policy, tiny_params: Params) -> None:
+    jitted: list[Any] = [group_advantages, grpo_step.accumulate_gradients]
+    config = with_signal(SignalConfig(), prompts_per_step=3)
+    made = [trajectory(tiny_policy, tiny_params, n, float(n % 2)) for n in range(12)]
+    programs: list[int] = []
+    for count in (12, 8, 4, 0):
+        advantages = grpo_step.compute_advantages(made[:count], config)
+        assert advantages.shape == (count // MEMBERS, MEMBERS)
+        if count:
+            np.testing.assert_allclose(advantages, [[-1, 1, -1, 1]] * len(advantages), atol=1e-5)
+            summed_gradients(tiny_policy, tiny_params, tiny_params, made[:count], config)
+        programs.append(sum(function._cache_size() for function in jitted))
+    assert len(set(programs)) == 1
 
 
 def test_fewer_groups_are_shared_out_over_the_minibatches(
