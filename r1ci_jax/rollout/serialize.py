@@ -49,7 +49,8 @@ def trajectory_to_json(trajectory: Trajectory) -> dict[str, Any]:
     fields = {f.name: getattr(trajectory, f.name) for f in dataclasses.fields(trajectory)}
     lists = {name: list(fields[name]) for name in ("rollout_id", "tokens", "sampled", "logprobs")}
     calls = [code_call_to_json(call) for call in trajectory.code_calls]
-    return {**fields, **lists, "code_calls": calls}
+    starts = fields.pop("guide_starts")
+    return {**fields, **lists, "code_calls": calls, **_guide_to_json(starts)}
 
 
 def trajectory_from_json(saved: dict[str, Any]) -> Trajectory:
@@ -63,6 +64,7 @@ def trajectory_from_json(saved: dict[str, Any]) -> Trajectory:
             "logprobs": tuple(saved["logprobs"]),
             "code_calls": tuple(code_call_from_json(call) for call in saved["code_calls"]),
             "stop": StopReason(saved["stop"]),
+            "guide_starts": tuple(saved.get("guide_starts", ())),
         }
     )
 
@@ -85,7 +87,13 @@ def episode_to_json(episode: Episode) -> dict[str, Any]:
         "num_messages": episode.num_messages,
         "num_answers": episode.num_answers,
         "seconds": episode.seconds_before,
+        **_guide_to_json(episode.guide_starts),
     }
+
+
+def _guide_to_json(starts: Sequence[int]) -> dict[str, Any]:
+    """Convert where the guide's turns start; nothing is written of a trajectory without any."""
+    return {"guide_starts": list(starts)} if starts else {}
 
 
 def episode_from_json(saved: dict[str, Any]) -> Episode:
@@ -106,6 +114,7 @@ def episode_from_json(saved: dict[str, Any]) -> Episode:
         code_calls=[code_call_from_json(call) for call in saved["code_calls"]],
         num_messages=saved["num_messages"],
         num_answers=saved["num_answers"],
+        guide_starts=list(saved.get("guide_starts", ())),
         seconds_before=saved["seconds"],
         first_step=saved["first_step"],
         is_done=done is not None,

@@ -381,9 +381,10 @@ def _pad(
     for row, (trajectory, advantage) in enumerate(members):
         size, stale = len(trajectory.tokens), trajectory.num_stale_tokens
         tokens_BT[row, :size] = trajectory.tokens
-        sampled_BT[row, :size] = trajectory.sampled
+        trained = trajectory.trained
+        sampled_BT[row, :size] = trained
         old_logprobs_BT[row, :size] = trajectory.logprobs
-        on_policy_BT[row, stale:size] = trajectory.sampled[stale:]
+        on_policy_BT[row, stale:size] = trained[stale:]
         advantages_B[row] = advantage
     arrays = placement.shard_batch(
         (tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B)

@@ -15,7 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from r1ci_jax.data.demonstrations import Agent, Demonstration, Segment
+from r1ci_jax.data.demonstrations import (
+    Agent,
+    Demonstration,
+    Segment,
+    guidance_turn,
+    send_back,
+)
 from r1ci_jax.runtime import atomic_files
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
 from r1ci_jax.tasks import registry
@@ -194,9 +200,11 @@ def demonstration(
         turns = [*turns, Turn(text=f"<<<{(turns[0].result or _NONE).stdout.strip()}>>>")]
     if problem := _format_problem(turns):
         return problem
+    if prompts.GUIDE in instructions and not all(_can_guide(turn.reply) for turn in turns):
+        return Rejection.BAD_FORMAT
     segments: list[Segment] = []
     for turn in turns:
-        segments += _segments(example, turn)
+        segments += _segments(example, turn, instructions)
     answer = protocol.final_answer(turns[-1].text)
     if answer is None:
         return Rejection.NO_ANSWER
@@ -236,7 +244,14 @@ def write(path: Path, demonstrations: Iterable[Demonstration]) -> None:
     atomic_files.write_atomic(path, "".join(lines))
 
 
-def _segments(example: Example, turn: Turn) -> list[Segment]:
+def _can_guide(reply: str) -> bool:
+    """Return True if a guide's turn can say this, and ends there."""
+    said = guidance_turn(reply)
+    wanted = (Stop.ANSWER, len(first_stop.encoded(said)))
+    return not reply or (first_stop.find(said) == wanted and protocol.final_answer(said) == reply)
+
+
+def _segments(example: Example, turn: Turn, instructions: Mapping[str, str]) -> list[Segment]:
     if turn.result is not None:
         is_right = turn.result.status is Status.OK
         said = Segment.learned(turn.text) if is_right else Segment.masked(turn.text)
@@ -246,7 +261,7 @@ def _segments(example: Example, turn: Turn) -> list[Segment]:
     answer = protocol.final_answer(turn.text)
     is_right = answer is not None and registry.get(example.task).score(example, answer).correct
     said = Segment.learned(turn.text) if is_right else Segment.masked(turn.text)
-    return [said, Segment.from_user(turn.reply)]
+    return [said, *send_back(turn.reply, instructions)]
 
 
 def is_telling(answer: str) -> bool:

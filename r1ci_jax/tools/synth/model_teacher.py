@@ -85,8 +85,10 @@ def open_runner(name: str, experiment: Experiment, sandbox: Sandbox, *, seed: in
     if RunDir.is_at(Path(name)):
         run = RunDir.view(Path(name))
         model = load_model.load_sampler_from_run(run, None, sampler.dtype)
-        if not run.config["experiment"]["model"]["checkpoint"]:
-            instructions = prompts.NO_INSTRUCTIONS
+        trained = run.config["experiment"]["model"]
+        instructions = prompts.choose(
+            trained.get("prompts", "auto"), is_pretrained=bool(trained["checkpoint"])
+        )
     else:
         model = load_model.load_published(name, sampler.dtype)
     tokenizer = model.tokenizer
@@ -213,9 +215,9 @@ def demonstrate(
     if not trajectory.is_valid:
         return Rejection.SANDBOX_FAULT
     calls = iter(trajectory.code_calls)
-    texts = _turn_texts(trajectory, tokenizer)
+    texts, replies = _turn_texts(trajectory, tokenizer)
     turns: list[Turn] = []
-    for number, text in enumerate(texts, start=1):
+    for text, reply in zip(texts, replies, strict=True):
         # The token that closes a fence may hold the line feed behind it.
         said, stop, _ = first_stop.split_turn(text)
         if stop is Stop.NONE:
@@ -228,21 +230,31 @@ def demonstrate(
                 is_many = trajectory.stop is StopReason.MAX_CODE_CALLS
                 return Rejection.MANY_SCRIPTS if is_many else Rejection.UNFINISHED_TURN
             result = call.result
-        is_sent_back = stop is Stop.ANSWER and number < len(texts)
-        reply = prompts.CHECK_MESSAGE if is_sent_back else ""
-        turns.append(Turn(text=said, result=result, reply=reply))
+        turns.append(Turn(text=said, result=result, reply=reply if stop is Stop.ANSWER else ""))
     agent = cast(Agent, trajectory.agent)
     return selection.demonstration(example, turns, agent=agent, instructions=instructions)
 
 
-def _turn_texts(trajectory: Trajectory, tokenizer: Tokenizer) -> list[str]:
-    """Return the texts that the model wrote, one per turn."""
-    pairs = zip(trajectory.tokens, trajectory.sampled, strict=True)
-    return [
-        tokenizer.decode([t for t, _ in members if t not in tokenizer.stop_token_ids])
-        for sampled, members in itertools.groupby(pairs, key=lambda pair: pair[1])
-        if sampled
-    ]
+def _turn_texts(trajectory: Trajectory, tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
+    """Return the texts that the model wrote, not as the guide, and what sent each of them back."""
+    texts: list[str] = []
+    replies: list[str] = []
+    guide_starts = frozenset(trajectory.guide_starts)
+    numbered = enumerate(zip(trajectory.tokens, trajectory.sampled, strict=True))
+    for sampled, members in itertools.groupby(numbered, key=lambda each: each[1][1]):
+        if not sampled:
+            continue
+        (start, _), *_ = written = list(members)
+        ids = [token for _, (token, _) in written if token not in tokenizer.stop_token_ids]
+        text = tokenizer.decode(ids)
+        if start in guide_starts:
+            replies[-1] = agents.read_guidance(text) or ""
+        else:
+            texts.append(text)
+            replies.append(prompts.CHECK_MESSAGE)
+    if replies:
+        replies[-1] = ""  # nothing follows the last turn
+    return texts, replies
 
 
 def _record(sample: int, example: Example, offered: Demonstration | Rejection) -> dict[str, Any]:
