@@ -1,4 +1,4 @@
-"""model.prompts: what is demonstrated begins with what a rollout begins with, and goes on like it."""
+"""model.prompts: a demonstration begins as a rollout does, and goes on as one does."""
 
 from collections.abc import Mapping
 from pathlib import Path

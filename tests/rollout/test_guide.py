@@ -1,6 +1,5 @@
 """CodeSteer's guide: what it says is followed, it ends in time, and nothing depends on when."""
 
-import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -14,23 +13,12 @@ from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
 from r1ci_jax.text import chatml, prompts, protocol
-from tests.rollout.scripts import CODE, EOS, EXAMPLE, ONLY_ANSWER, echo, request
+from tests.rollout.scripts import CODING, ENDING, EXAMPLE, GUIDED, ONLY_ANSWER, echo, request
 from tests.rollout.test_late_scripts import Dawdler
 
 GUIDE_PROMPT = "Check the answer with code."
 """Short, and of words that the tokenizer of the tests has."""
 STEER = agents.CodeSteer()
-ENDING, CODING = "TeRmInatE", "coDE"
-"""Words of the guide, spelled so that each letter has one successor: capitals do not matter."""
-GUIDED = {
-    "\n": {"```": 0.25, "<<<": 0.65, EOS: 0.1},
-    "!\n": {"```": 0.3, "<<<": 0.6, EOS: 0.1},
-    **CODE,
-    "<<<": {"7": 0.5, "8": 0.26, "T": 0.12, "c": 0.12},
-    **dict(itertools.pairwise(ENDING)),
-    **dict(itertools.pairwise(CODING)),
-    **dict.fromkeys("78E", ">>>"),
-}
 LIMITS = TurnLimits(max_code_calls=6, max_new_tokens=200, max_observation_tokens=40)
 
 
