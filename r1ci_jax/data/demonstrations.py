@@ -65,16 +65,19 @@ def guidance_turn(message: str) -> str:
     return f"<<<{message}>>>"
 
 
-def send_back(message: str, instructions: Mapping[str, str]) -> list[Segment]:
+def send_back(
+    message: str, instructions: Mapping[str, str], *, guidance: str = ""
+) -> list[Segment]:
     """Make the segments that send an answer back, as the policy of these instructions reads them.
 
-    Where the instructions have a guide, its turn stands before the message. It does not train.
+    Where the instructions have a guide, its turn stands before the message: `guidance`, or else the
+    message between marks. It does not train.
     """
     guide = instructions.get(prompts.GUIDE)
     if guide is None:
         return [Segment.from_user(message)]
     return [
         Segment.from_user(guide),
-        Segment.masked(guidance_turn(message)),
+        Segment.masked(guidance or guidance_turn(message)),
         Segment.from_user(message),
     ]

@@ -76,6 +76,8 @@ class Turn:
     """The result of the turn's script, if it ends in one, in our own sandbox."""
     reply: str = ""
     """What a user said to the turn's answer; empty if nothing."""
+    guidance: str = ""
+    """What a guide wrote that led to `reply`; empty if there was none, or it is not known."""
 
     @property
     def code(self) -> str | None:
@@ -200,7 +202,7 @@ def demonstration(
         turns = [*turns, Turn(text=f"<<<{(turns[0].result or _NONE).stdout.strip()}>>>")]
     if problem := _format_problem(turns):
         return problem
-    if prompts.GUIDE in instructions and not all(_can_guide(turn.reply) for turn in turns):
+    if prompts.GUIDE in instructions and not all(map(_is_guidable, turns)):
         return Rejection.BAD_FORMAT
     segments: list[Segment] = []
     for turn in turns:
@@ -244,11 +246,12 @@ def write(path: Path, demonstrations: Iterable[Demonstration]) -> None:
     atomic_files.write_atomic(path, "".join(lines))
 
 
-def _can_guide(reply: str) -> bool:
-    """Return True if a guide's turn can say this, and ends there."""
-    said = guidance_turn(reply)
-    wanted = (Stop.ANSWER, len(first_stop.encoded(said)))
-    return not reply or (first_stop.find(said) == wanted and protocol.final_answer(said) == reply)
+def _is_guidable(turn: Turn) -> bool:
+    """Return True if a guide's turn can say what sent the answer back, and ends there."""
+    said = turn.guidance or guidance_turn(turn.reply)
+    is_ended = first_stop.find(said) == (Stop.ANSWER, len(first_stop.encoded(said)))
+    is_said = bool(turn.guidance) or protocol.final_answer(said) == turn.reply
+    return not turn.reply or (is_ended and is_said)
 
 
 def _segments(example: Example, turn: Turn, instructions: Mapping[str, str]) -> list[Segment]:
@@ -261,7 +264,7 @@ def _segments(example: Example, turn: Turn, instructions: Mapping[str, str]) -> 
     answer = protocol.final_answer(turn.text)
     is_right = answer is not None and registry.get(example.task).score(example, answer).correct
     said = Segment.learned(turn.text) if is_right else Segment.masked(turn.text)
-    return [said, *send_back(turn.reply, instructions)]
+    return [said, *send_back(turn.reply, instructions, guidance=turn.guidance)]
 
 
 def is_telling(answer: str) -> bool:

@@ -215,11 +215,10 @@ def demonstrate(
     if not trajectory.is_valid:
         return Rejection.SANDBOX_FAULT
     calls = iter(trajectory.code_calls)
-    texts, replies = _turn_texts(trajectory, tokenizer)
     turns: list[Turn] = []
-    for text, reply in zip(texts, replies, strict=True):
+    for turn in _written_turns(trajectory, tokenizer):
         # The token that closes a fence may hold the line feed behind it.
-        said, stop, _ = first_stop.split_turn(text)
+        said, stop, _ = first_stop.split_turn(turn.text)
         if stop is Stop.NONE:
             is_cut = trajectory.stop in _CUT_OFF
             return Rejection.CUT_OFF if is_cut else Rejection.NO_ANSWER
@@ -230,31 +229,31 @@ def demonstrate(
                 is_many = trajectory.stop is StopReason.MAX_CODE_CALLS
                 return Rejection.MANY_SCRIPTS if is_many else Rejection.UNFINISHED_TURN
             result = call.result
-        turns.append(Turn(text=said, result=result, reply=reply if stop is Stop.ANSWER else ""))
+        turns.append(dataclasses.replace(turn, text=said, result=result))
     agent = cast(Agent, trajectory.agent)
     return selection.demonstration(example, turns, agent=agent, instructions=instructions)
 
 
-def _turn_texts(trajectory: Trajectory, tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
-    """Return the texts that the model wrote, not as the guide, and what sent each of them back."""
-    texts: list[str] = []
-    replies: list[str] = []
+def _written_turns(trajectory: Trajectory, tokenizer: Tokenizer) -> list[Turn]:
+    """Return the model's turns, without results; those of its guide say why one was sent back."""
+    turns: list[Turn] = []
     guide_starts = frozenset(trajectory.guide_starts)
     numbered = enumerate(zip(trajectory.tokens, trajectory.sampled, strict=True))
     for sampled, members in itertools.groupby(numbered, key=lambda each: each[1][1]):
         if not sampled:
             continue
-        (start, _), *_ = written = list(members)
+        written = list(members)
         ids = [token for _, (token, _) in written if token not in tokenizer.stop_token_ids]
         text = tokenizer.decode(ids)
-        if start in guide_starts:
-            replies[-1] = agents.read_guidance(text) or ""
+        if written[0][0] in guide_starts:
+            reply = agents.read_guidance(text) or ""
+            turns[-1] = dataclasses.replace(turns[-1], reply=reply, guidance=text)
         else:
-            texts.append(text)
-            replies.append(prompts.CHECK_MESSAGE)
-    if replies:
-        replies[-1] = ""  # nothing follows the last turn
-    return texts, replies
+            is_answer = first_stop.find(text)[0] is Stop.ANSWER
+            turns.append(Turn(text=text, reply=prompts.CHECK_MESSAGE if is_answer else ""))
+    # Nothing follows the last turn, also where the guide has read it.
+    last = [dataclasses.replace(turn, reply="", guidance="") for turn in turns[-1:]]
+    return [*turns[:-1], *last]
 
 
 def _record(sample: int, example: Example, offered: Demonstration | Rejection) -> dict[str, Any]:
