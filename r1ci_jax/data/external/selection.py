@@ -295,7 +295,7 @@ def _knows_answer(example: Example, turns: Sequence[Turn], answer: str) -> bool:
 
 def _format_problem(turns: Sequence[Turn]) -> Rejection | None:
     """Check the turns: where each ends, what stands in them, and that the last one answers."""
-    texts = [text for turn in turns for text in (turn.text, turn.reply)]
+    texts = [text for turn in turns for text in (turn.text, turn.reply, turn.guidance)]
     if sum(map(len, texts)) > MAX_CHARACTERS:
         return Rejection.TOO_LONG
     if any(_CONTROL.search(text) for text in texts):

@@ -229,13 +229,17 @@ def demonstrate(
                 is_many = trajectory.stop is StopReason.MAX_CODE_CALLS
                 return Rejection.MANY_SCRIPTS if is_many else Rejection.UNFINISHED_TURN
             result = call.result
-        turns.append(dataclasses.replace(turn, text=said, result=result))
+        reply = turn.reply if stop is Stop.ANSWER else ""
+        turns.append(dataclasses.replace(turn, text=said, result=result, reply=reply))
     agent = cast(Agent, trajectory.agent)
     return selection.demonstration(example, turns, agent=agent, instructions=instructions)
 
 
 def _written_turns(trajectory: Trajectory, tokenizer: Tokenizer) -> list[Turn]:
-    """Return the model's turns, without results; those of its guide say why one was sent back."""
+    """Return the model's turns, and what followed each that ends in an answer but the last.
+
+    The guide's turns are no turns of their own: each says why the one before it was sent back.
+    """
     turns: list[Turn] = []
     guide_starts = frozenset(trajectory.guide_starts)
     numbered = enumerate(zip(trajectory.tokens, trajectory.sampled, strict=True))
@@ -249,8 +253,7 @@ def _written_turns(trajectory: Trajectory, tokenizer: Tokenizer) -> list[Turn]:
             reply = agents.read_guidance(text) or ""
             turns[-1] = dataclasses.replace(turns[-1], reply=reply, guidance=text)
         else:
-            is_answer = first_stop.find(text)[0] is Stop.ANSWER
-            turns.append(Turn(text=text, reply=prompts.CHECK_MESSAGE if is_answer else ""))
+            turns.append(Turn(text=text, reply=prompts.CHECK_MESSAGE))
     # Nothing follows the last turn, also where the guide has read it.
     last = [dataclasses.replace(turn, reply="", guidance="") for turn in turns[-1:]]
     return [*turns[:-1], *last]
