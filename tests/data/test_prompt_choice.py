@@ -32,7 +32,9 @@ EACH_CHOICE = pytest.mark.parametrize("choice", CHOICES)
 
 
 def experiment(**model: Any) -> Experiment:
-    return Experiment(name="tiny", dataset=DatasetConfig(), model=ModelConfig(**model))
+    return Experiment(
+        name="tiny", dataset=DatasetConfig(tasks=("letters",)), model=ModelConfig(**model)
+    )
 
 
 def test_the_setting_chooses_and_its_default_depends_on_the_model() -> None:
@@ -59,11 +61,16 @@ def of_toy(
     )
 
 
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
 @EACH_CHOICE
 def test_a_demonstration_begins_with_the_prompt_of_the_rollout(
-    choice: str, examples: list[Example], interpreter: Any
+    choice: str, examples: list[Example], interpreter: Any, world: World
 ) -> None:
-    instructions, world = CHOICES[choice], World()
+    instructions = CHOICES[choice]
     runner = world.runner(ONLY_ANSWER, slots=1, prefill_rows=1, cache_length=4096)
     runner.instructions = instructions
     known = {example.id: example for example in examples}
