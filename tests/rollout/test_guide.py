@@ -1,5 +1,6 @@
 """CodeSteer's guide: what it says is followed, it ends in time, and nothing depends on when."""
 
+import dataclasses
 import json
 import random
 from collections.abc import Sequence
@@ -201,9 +202,9 @@ def test_every_trajectory_follows_its_guide(world, stand_in) -> None:
 def test_an_answer_stands_when_a_limit_ends_the_guide(
     world, changes: dict[str, int], cache_length: int, stop: StopReason
 ) -> None:
-    fields = {"max_new_tokens": 200, "max_observation_tokens": 40, **changes}
+    limits = dataclasses.replace(LIMITS, **changes)  # type: ignore[arg-type]  # no rule in it
     runner = guided(
-        world, ONLY_ANSWER, limits=TurnLimits(**fields), cache_length=cache_length,
+        world, ONLY_ANSWER, limits=limits, cache_length=cache_length,
         slots=1, prefill_rows=1,
     )  # fmt: skip
     (found,) = runner.run([request(agent=STEER)])

@@ -32,10 +32,11 @@ def steered(*, guide_starts: tuple[int, ...], num_stale_tokens: int = 0) -> Traj
 def masks(one: Trajectory) -> tuple[str, str]:
     """The tokens of a microbatch that carry loss, and those of them that are on-policy."""
     (batch,) = grpo_step.split_microbatches([one], np.ones(1, np.float32), CONFIG, pad_id=0)
-    return tuple(
+    loss, on_policy = (
         "".join("x" if own else "." for own in np.asarray(mask_BT)[0, :12])
         for mask_BT in (batch.sampled_BT, batch.on_policy_BT)
     )
+    return loss, on_policy
 
 
 def test_the_guides_turn_carries_no_loss(tiny_policy: object) -> None:
