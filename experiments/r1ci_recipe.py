@@ -8,7 +8,8 @@ experiments/paper_numbers.py. What no source says had to be chosen. The choices,
     questions       70 per task for demonstrations: the paper keeps at most that many trajectories;
                     50 for reinforcement learning, the number of its study of task counts (Fig. 3d);
                     200 for evaluation
-    instructions    our words (r1ci_jax/text/prompts.py)
+    instructions    what is known of the paper's Table 1 and of CodeSteer's guide, in our words
+                    (model.prompts="paper", r1ci_jax/text/prompts.py)
     sft.lr          1e-5 with cosine decay after 10 % of warm-up, as the predecessor CodeSteer had
     sft.packing     off: a batch of 32 is taken to be 32 trajectories, 610 steps in all
     lengths         8,192 tokens per trajectory, 6,144 of them sampled, 1,024 of each output
@@ -80,7 +81,9 @@ def get_config(
         name=f"r1ci-{size}",
         paper_row=size,
         model=ModelConfig(
-            checkpoint=checkpoint, architecture=checkpoint.rpartition("/")[2].lower()
+            checkpoint=checkpoint,
+            architecture=checkpoint.rpartition("/")[2].lower(),
+            prompts="paper",
         ),
         dataset=tasks.DATASET,
         demonstrations=tasks.DEMONSTRATIONS,

@@ -29,6 +29,8 @@ Quantization = Literal["none", "int8"]
 Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "dense", "blocked", "splash"]
 Remat = Literal["none", "dots", "attention", "layer"]
+PromptChoice = Literal["auto", "none", "r1ci", "paper"]
+ObservationRule = Literal["clip", "replace"]
 Order = Literal[
     "curriculum", "uniform", "equal_groups", "difficulty", "accuracy", "random_subset", "online"
 ]
@@ -49,7 +51,7 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(Checked, section="model"):
-    """Architecture, first weights and tokenizer of the policy."""
+    """Architecture, first weights, tokenizer and instructions of the policy."""
 
     preset: str = "toy"
     """Architecture by name (see r1ci_jax/model/presets.py), initialized at random."""
@@ -61,6 +63,11 @@ class ModelConfig(Checked, section="model"):
     """Directory or hub id; empty: the checkpoint's, else a byte-level BPE of the run's own data."""
     tokenizer_vocab: Annotated[int, Range(at_least=259)] = 512
     """Vocabulary size of the byte-level BPE in tokens, special tokens included."""
+    prompts: PromptChoice = "auto"
+    """Instructions before each question (r1ci_jax/text/prompts.py). "r1ci": ours; CodeSteer's first
+    answer is sent back by one fixed sentence. "paper": what is known of the paper's Table 1, in our
+    words, and CodeSteer's guide. "none": the question alone. "auto": r1ci for a checkpoint, none
+    for a model that is trained from scratch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,7 +169,10 @@ class TurnLimits(Checked, section="limits"):
     """Seconds per trajectory. It depends on the machine which trajectories exceed it, so a run that
     sets it is not reproduced bit for bit. Scripts have limits of their own (sandbox.limits)."""
     max_observation_tokens: Count = 48
-    """Tokens per observation; of longer output the beginning and the end are kept."""
+    """Tokens per observation; longer output is shortened by `observation_rule`."""
+    observation_rule: ObservationRule = "clip"
+    """Longer output: "clip" keeps its beginning and its end. "replace" shows a short notice in its
+    place, as the authors' related code does above 8,000 tokens; the paper does not say."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -197,7 +197,7 @@ def train_sft(run: Run) -> None:
         datasets.load_trajectories(run.directory.data),
         tokenizer,
         sequence_length=config.sequence_length,
-        max_observation_tokens=run.experiment.limits.max_observation_tokens,
+        limits=run.experiment.limits,
     )
     trained = sft.train(
         policy,

@@ -3,6 +3,7 @@
 import argparse
 import concurrent.futures
 import contextlib
+import dataclasses
 import importlib
 import signal
 import sys
@@ -127,25 +128,23 @@ def _open(
     else:
         model = load_model.load_sampler_from_run(run, args.model, args.dtype)
         experiment = run.config["experiment"]
-        is_pretrained = experiment["model"]["checkpoint"]
-        has_instructions = is_pretrained and not args.bare
-        instructions = prompts.INSTRUCTIONS["code_agent"] if has_instructions else ""
+        choice = "none" if args.bare else experiment["model"].get("prompts", "auto")
+        is_pretrained = bool(experiment["model"]["checkpoint"])
+        chosen = prompts.choose(choice, is_pretrained=is_pretrained)
+        instructions = prompts.instructions_of("code_agent", chosen)
         context = experiment["sampler"]["cache_length"]
         limits = TurnLimits(
             max_code_calls=experiment["limits"]["max_code_calls"],
             max_new_tokens=experiment["limits"]["max_new_tokens"],
             max_observation_tokens=experiment["limits"]["max_observation_tokens"],
+            observation_rule=experiment["limits"].get("observation_rule", "clip"),
         )
     if args.context is not None:
         if not 0 < args.context <= model.config.max_positions:
             raise UserError(f"--context {args.context}: 1 to {model.config.max_positions} tokens")
         context = args.context
     if args.max_tokens is not None:
-        limits = TurnLimits(
-            max_code_calls=limits.max_code_calls,
-            max_new_tokens=args.max_tokens,
-            max_observation_tokens=limits.max_observation_tokens,
-        )
+        limits = dataclasses.replace(limits, max_new_tokens=args.max_tokens)
     print("r1ci: compiling; /help lists the commands", file=sys.stderr)
     runner = chat.make_runner(model, sandbox, limits, context=context, seed=args.seed)
     if args.json:

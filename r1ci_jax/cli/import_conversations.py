@@ -71,8 +71,7 @@ def show(made: Made, out: Path, *, as_json: bool) -> None:
 def _fits(
     tokenizer: tokenizers.Tokenizer, experiment: Experiment, demonstration: Demonstration
 ) -> bool:
-    clip = experiment.limits.max_observation_tokens
-    encoded = encoding.encode(demonstration, tokenizer, max_observation_tokens=clip)
+    encoded = encoding.encode(demonstration, tokenizer, limits=experiment.limits)
     return len(encoded.tokens_T) <= experiment.sft.sequence_length
 
 

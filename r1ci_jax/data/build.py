@@ -16,8 +16,9 @@ from r1ci_jax.text import prompts
 
 
 def instructions(experiment: Experiment) -> Mapping[str, str]:
-    """Return each agent's instructions; a model trained from scratch has none."""
-    return prompts.INSTRUCTIONS if experiment.model.checkpoint else prompts.NO_INSTRUCTIONS
+    """Return the instructions, by agent, that the policy of an experiment reads (model.prompts)."""
+    model = experiment.model
+    return prompts.choose(model.prompts, is_pretrained=bool(model.checkpoint))
 
 
 def require_demonstrations(experiment: Experiment) -> None:

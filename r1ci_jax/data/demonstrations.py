@@ -1,6 +1,7 @@
 """A demonstration: one worked trajectory as text, split where the writer changes."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from r1ci_jax.text import prompts
@@ -57,3 +58,26 @@ class Demonstration:
     """The first user turn."""
     segments: tuple[Segment, ...]
     correct: bool
+
+
+def guidance_turn(message: str) -> str:
+    """Return what a guide writes that sends an answer back with this message."""
+    return f"<<<{message}>>>"
+
+
+def send_back(
+    message: str, instructions: Mapping[str, str], *, guidance: str = ""
+) -> list[Segment]:
+    """Make the segments that send an answer back, as the policy of these instructions reads them.
+
+    Where the instructions have a guide, its turn stands before the message: `guidance`, or else the
+    message between marks. It does not train.
+    """
+    guide = instructions.get(prompts.GUIDE)
+    if guide is None:
+        return [Segment.from_user(message)]
+    return [
+        Segment.from_user(guide),
+        Segment.masked(guidance or guidance_turn(message)),
+        Segment.from_user(message),
+    ]

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from r1ci_jax.config import TurnLimits
 from r1ci_jax.data.demonstrations import Demonstration, Segment
 from r1ci_jax.errors import UserError
-from r1ci_jax.text import chatml, protocol
+from r1ci_jax.text import chatml
+from r1ci_jax.text.long_output import ObservationEncoder
 from r1ci_jax.text.tokenizer import Tokenizer
 
 
@@ -23,15 +25,17 @@ class Encoded:
 
 
 def encode(
-    demonstration: Demonstration, tokenizer: Tokenizer, *, max_observation_tokens: int | None = None
+    demonstration: Demonstration, tokenizer: Tokenizer, *, limits: TurnLimits | None = None
 ) -> Encoded:
     """Encode segment by segment, exactly as a rollout would have concatenated the ids.
 
-    Interpreter output longer than `max_observation_tokens` loses its middle, as in a rollout.
+    Interpreter output that is longer than `limits` allow is shortened, as in a rollout.
 
     Raises:
-        UserError: The tokenizer would render the conversation differently.
+        UserError: The tokenizer would render the conversation differently, or `limits` have no room
+            for the text that marks shortened output.
     """
+    observations = None if limits is None else ObservationEncoder(tokenizer, limits)
     assert demonstration.segments[-1].role == "assistant", (
         "a trajectory ends with the policy's words"
     )
@@ -39,7 +43,7 @@ def encode(
     ids = chatml.prompt_ids(tokenizer, demonstration.prompt)
     sampled = [False] * len(ids)
     for segment in demonstration.segments:
-        added = _segment_ids(segment, tokenizer, max_observation_tokens)
+        added = _segment_ids(segment, tokenizer, observations)
         ids += added
         sampled += [segment.sampled] * len(added)
     ids.append(tokenizer.eos_id)
@@ -52,12 +56,12 @@ def encode_all(
     tokenizer: Tokenizer,
     *,
     sequence_length: int,
-    max_observation_tokens: int | None = None,
+    limits: TurnLimits | None = None,
 ) -> list[Encoded]:
     """Encode all demonstrations; raise UserError for one longer than `sequence_length`."""
     rows = []
     for demonstration in demonstrations:
-        row = encode(demonstration, tokenizer, max_observation_tokens=max_observation_tokens)
+        row = encode(demonstration, tokenizer, limits=limits)
         if len(row.tokens_T) > sequence_length:
             raise UserError(
                 f"the demonstration of {demonstration.example_id} has {len(row.tokens_T)} tokens, "
@@ -108,14 +112,12 @@ def _require_same_rendering(demonstration: Demonstration, tokenizer: Tokenizer) 
 
 
 def _segment_ids(
-    segment: Segment, tokenizer: Tokenizer, max_observation_tokens: int | None
+    segment: Segment, tokenizer: Tokenizer, observations: ObservationEncoder | None
 ) -> list[int]:
     match segment.role:
         case "user":
             return chatml.user_message_ids(tokenizer, segment.text)
-        case "observation" if max_observation_tokens is not None:
-            marker = tokenizer.encode(protocol.CLIP_MARK)
-            ids = tokenizer.encode(segment.text)
-            return protocol.clip_observation_ids(ids, max_observation_tokens, marker)
+        case "observation" if observations is not None:
+            return observations.encode(segment.text)
         case _:
             return tokenizer.encode(segment.text)

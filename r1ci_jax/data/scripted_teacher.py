@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from r1ci_jax.config import DemonstrationConfig
-from r1ci_jax.data.demonstrations import AGENTS, Agent, Demonstration, Segment
+from r1ci_jax.data.demonstrations import AGENTS, Agent, Demonstration, Segment, send_back
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.result import ExecResult, Status
 from r1ci_jax.tasks import base, registry
@@ -68,7 +68,7 @@ def write_demonstrations(
 ) -> list[Demonstration]:
     """Write correct trajectories, `per_question` for each example; the seed determines them.
 
-    `instructions` precede every question (`prompts.INSTRUCTIONS` for pretrained models).
+    `instructions` are those of the policy that is to learn (`prompts.choose`).
 
     Raises UserError for a task that has no scripted teacher, and when the sandbox fails.
     """
@@ -170,10 +170,13 @@ def _assemble(
     if plan.kind == "steered_wrong":
         segments += [
             Segment.masked(_answer(plan.reference.wrong_answer)),
-            Segment.from_user(prompts.CHECK_MESSAGE),
+            *send_back(prompts.CHECK_MESSAGE, instructions),
         ]
     elif plan.kind == "steered_right":
-        segments += [Segment.learned(_answer(plan.gold)), Segment.from_user(prompts.CHECK_MESSAGE)]
+        segments += [
+            Segment.learned(_answer(plan.gold)),
+            *send_back(prompts.CHECK_MESSAGE, instructions),
+        ]
     sound = True
     for code in plan.scripts():
         result = results[code]

@@ -2,14 +2,22 @@
 
 An agent holds no state, so one object serves every trajectory; all that it may use is in the
 `ModelTurn`. The four here are those of the paper's Table 2.
+
+CodeSteer (arXiv 2502.04350) has a guide. Here the policy is its own guide: it reads the guide's
+prompt as a further user message, in the same conversation, and what it then writes decides how the
+conversation goes on. The guide's words are sampled as all others are, but they are no answer, their
+code is not run, and they do not train (`Trajectory.trained`).
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, override
+from typing import Final, Protocol, override
 
 from r1ci_jax.rollout.trajectory import StopReason
-from r1ci_jax.text import prompts
+from r1ci_jax.text import prompts, protocol
+
+MAX_GUIDE_TURNS: Final = 5
+"""Turns of the guide in a trajectory, as in CodeSteer's evaluation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +32,14 @@ class ModelTurn:
     """Answers closed so far, this one included."""
     text: str
     """All that the policy wrote since the prompt or the last observation."""
+    guide: str = ""
+    """Prompt of the guide; empty where the instructions have none."""
+    num_guide_turns: int = 0
+    """Turns that the policy wrote as the guide so far, this one included."""
+    is_guide: bool = False
+    """The policy wrote this turn as the guide: `answer` is what stood between its marks."""
+    guided_answer: str | None = None
+    """The answer that the guide has read, if this is its turn and there is one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +77,15 @@ class Finish:
     answer: str | None
 
 
-Action = RunCode | UseTool | UserMessage | Finish
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskGuide:
+    """Close the policy's message, and let the policy write the next one as the guide."""
+
+    prompt: str
+    """User message that the guide answers."""
+
+
+Action = RunCode | UseTool | UserMessage | AskGuide | Finish
 
 
 class Agent(Protocol):
@@ -80,9 +104,9 @@ class Agent(Protocol):
         ...
 
 
-def _finish(turn: ModelTurn) -> Finish:
-    stop = StopReason.EOS if turn.answer is None else StopReason.ANSWER
-    return Finish(stop=stop, answer=turn.answer)
+def _finish(answer: str | None) -> Finish:
+    stop = StopReason.EOS if answer is None else StopReason.ANSWER
+    return Finish(stop=stop, answer=answer)
 
 
 class CodeAgent(Agent):
@@ -93,7 +117,7 @@ class CodeAgent(Agent):
 
     @override
     def act(self, turn: ModelTurn) -> Action:
-        return _finish(turn) if turn.code is None else RunCode(code=turn.code)
+        return _finish(turn.answer) if turn.code is None else RunCode(code=turn.code)
 
 
 class AllText(Agent):
@@ -104,7 +128,7 @@ class AllText(Agent):
 
     @override
     def act(self, turn: ModelTurn) -> Action:
-        return _finish(turn)
+        return _finish(turn.answer)
 
 
 class AllCode(Agent):
@@ -115,22 +139,50 @@ class AllCode(Agent):
 
     @override
     def act(self, turn: ModelTurn) -> Action:
-        return _finish(turn) if turn.code is None else RunCode(code=turn.code, is_answer=True)
+        if turn.code is None:
+            return _finish(turn.answer)
+        return RunCode(code=turn.code, is_answer=True)
 
 
 class CodeSteer(Agent):
-    """A guide sends the first answer back to be checked with code; the second answer counts."""
+    """A Code Agent with a guide, which reads each answer and sends it back or lets it stand.
+
+    The guide writes at most `MAX_GUIDE_TURNS` times, also where the policy ended its message
+    without an answer; the last answer counts. Where the instructions have no guide, one fixed
+    sentence sends the first answer back to be checked with code, and the second counts.
+    """
 
     name = "codesteer"
     hint = prompts.HINTS["codesteer"]
 
     @override
     def act(self, turn: ModelTurn) -> Action:
+        if turn.is_guide:
+            message = read_guidance(turn.text)
+            return UserMessage(text=message) if message else _finish(turn.guided_answer)
         if turn.code is not None:
             return RunCode(code=turn.code)
-        if turn.answer is not None and turn.num_answers == 1:
+        if turn.guide and turn.num_guide_turns < MAX_GUIDE_TURNS:
+            return AskGuide(prompt=turn.guide)
+        if not turn.guide and turn.answer is not None and turn.num_answers == 1:
             return UserMessage(text=prompts.CHECK_MESSAGE)
-        return _finish(turn)
+        return _finish(turn.answer)
+
+
+_ENDS: Final = (prompts.RETURN_ANSWER.casefold(), prompts.TERMINATE.casefold())
+
+
+def read_guidance(text: str) -> str | None:
+    """Return the user message that follows the guide's words; None if they end the trajectory.
+
+    What counts stands between the last answer marks; without marks it is the whole text, as in
+    CodeSteer. A guide that says nothing lets the answer stand.
+    """
+    guidance = (protocol.final_answer(text) or text).strip()
+    word = guidance.rstrip(" .!").casefold()
+    if not word or word.endswith(_ENDS):
+        return None
+    return prompts.CODE_REQUEST if word == prompts.ASK_FOR_CODE.casefold() else guidance
 
 
 AGENTS: tuple[Agent, ...] = (AllText(), AllCode(), CodeAgent(), CodeSteer())

@@ -9,10 +9,17 @@ from typing import NamedTuple
 
 from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.rollout import agents
-from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
+from r1ci_jax.rollout.trajectory import (
+    CodeCall,
+    RolloutId,
+    StopReason,
+    Trajectory,
+    without_guide,
+)
 from r1ci_jax.sampling.engine import SlotInput
 from r1ci_jax.sandbox import ExecResult
 from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 
@@ -50,6 +57,8 @@ class Episode:
     num_messages: int = 0
     """User messages and tool results that were inserted, scripts' output not counted."""
     num_answers: int = 0
+    guide_starts: list[int] = dataclasses.field(default_factory=list)
+    """Index of the first token of each turn of the guide."""
 
     slot: int = -1
     age: int = 0
@@ -96,12 +105,22 @@ class Episode:
         """Wall time since the episode entered its first slot."""
         return self.seconds_before + time.monotonic() - self.began
 
-    def append_context(self, tokens: Sequence[int]) -> None:
-        """Append tokens that the policy did not choose; the policy's next turn follows them."""
+    @property
+    def is_guide(self) -> bool:
+        """True if the policy's current turn is the guide's."""
+        return self.turn_start in self.guide_starts[-1:]
+
+    def append_context(self, tokens: Sequence[int], *, for_guide: bool = False) -> None:
+        """Append tokens that the policy did not choose; the policy's next turn follows them.
+
+        `for_guide`: the policy writes that turn as the guide.
+        """
         self.tokens.extend(tokens)
         self.logprobs.extend([0.0] * len(tokens))
         self.sampled.extend([False] * len(tokens))
         self.turn_start = len(self.tokens)
+        if for_guide:
+            self.guide_starts.append(self.turn_start)
         self._mark()
 
     def append_completion(self, tokens: Sequence[int], logprobs: Sequence[float]) -> None:
@@ -123,6 +142,7 @@ class Episode:
             del values[num_tokens:]
         del self.code_calls[mark.num_code_calls :]
         self.turn_start = mark.turn_start
+        self.guide_starts = [each for each in self.guide_starts if each <= mark.turn_start]
         self.num_messages, self.num_answers = mark.num_messages, mark.num_answers
         self.is_done, self.trajectory = False, None
 
@@ -182,9 +202,19 @@ class Episode:
             sampling=self.request.sampling,
         )
 
+    def last_answer(self, tokenizer: Tokenizer) -> str | None:
+        """The answer in the policy's last turn; that of the guide is none, so it is skipped."""
+        end = self.turn_start if self.is_guide else len(self.tokens)
+        while end and not self.sampled[end - 1]:
+            end -= 1
+        begin = end
+        while begin and self.sampled[begin - 1]:
+            begin -= 1
+        return protocol.final_answer(tokenizer.decode(self.tokens[begin:end]))
+
     def turn_texts(self, tokenizer: Tokenizer) -> list[str]:
-        """The text of each turn of the policy, without stop tokens."""
-        pairs = zip(self.tokens, self.sampled, strict=True)
+        """The text of each turn of the policy, not as the guide, without stop tokens."""
+        pairs = zip(self.tokens, without_guide(self.sampled, self.guide_starts), strict=True)
         turns: Sequence[list[int]] = [
             [token for token, _ in members if token not in tokenizer.stop_token_ids]
             for sampled, members in itertools.groupby(pairs, key=lambda pair: pair[1])

@@ -19,7 +19,7 @@ from r1ci_jax.runtime import hosts
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks import registry
-from r1ci_jax.text import chatml, prompts, protocol
+from r1ci_jax.text import chatml, long_output, prompts, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 __all__ = ["Request", "Runner"]
@@ -39,7 +39,11 @@ class Runner(TrajectorySource):
         reward_config: RewardConfig = reward.PAPER,
         turn_penalty_after: int = 6,
     ) -> None:
-        """`instructions` precede every question, by agent; see text/prompts.py."""
+        """`instructions` precede every question, by agent; see text/prompts.py.
+
+        Raises:
+            UserError: `limits` cannot be kept.
+        """
         self.engine = engine
         self.sampler = engine.sampler
         self.sandbox = sandbox
@@ -50,12 +54,7 @@ class Runner(TrajectorySource):
         self.turn_penalty_after = turn_penalty_after
         self.waited_seconds = self.slot_waited_seconds = 0.0
         self.num_evicted = 0
-        num_clip_tokens = len(tokenizer.encode(protocol.CLIP_MARK))
-        if limits.max_observation_tokens < num_clip_tokens + 2:
-            raise UserError(
-                f"limits.max_observation_tokens = {limits.max_observation_tokens} is too small for "
-                f"the {num_clip_tokens} tokens that mark shortened output; raise it"
-            )
+        long_output.ObservationEncoder(tokenizer, limits)
         if limits.max_wall_seconds is not None and hosts.count() > 1:
             raise UserError(
                 "limits.max_wall_seconds ends trajectories by the clock, and every host has its "
@@ -249,6 +248,7 @@ class Runner(TrajectorySource):
             episodes,
             self.score,
             observer,
+            guide=self.instructions.get(prompts.GUIDE, ""),
         )
         try:
             yield scheduler
@@ -315,4 +315,5 @@ class Runner(TrajectorySource):
             keeps_format=keeps_format,
             num_void_turns=sum(map(protocol.is_void, turn_texts)),
             num_stale_tokens=episode.num_stale_tokens,
+            guide_starts=tuple(episode.guide_starts),
         )

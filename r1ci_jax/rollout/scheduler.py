@@ -28,7 +28,7 @@ from r1ci_jax.runtime import hosts, preemption
 from r1ci_jax.sampling.engine import Engine, SlotOutput
 from r1ci_jax.sandbox import ExecResult, Sandbox
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS
-from r1ci_jax.text import chatml, protocol
+from r1ci_jax.text import chatml, long_output, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 TOOL_THREADS = 8
@@ -73,8 +73,13 @@ class RolloutScheduler:
         episodes: Iterable[Episode],
         score: Score,
         observer: Observer | None = None,
+        *,
+        guide: str = "",
     ) -> None:
-        """`episodes` enter free slots in this order; each is taken when there is a slot for it."""
+        """`episodes` enter free slots in this order; each is taken when there is a slot for it.
+
+        `guide` is the prompt of CodeSteer's guide; empty: there is none.
+        """
         self.waited_seconds = 0.0
         """Time that all slots stood still for tools."""
         self.slot_waited_seconds = 0.0
@@ -85,8 +90,9 @@ class RolloutScheduler:
         self._limits = limits
         self._score = score
         self._observer = observer
+        self._guide = guide
         self._tool_steps = partial_rollouts.tool_steps(engine.sampler)
-        self._clip_ids = tokenizer.encode(protocol.CLIP_MARK)
+        self._observations = long_output.ObservationEncoder(tokenizer, limits)
         self._queue = iter(episodes)
         self._next_episode = next(self._queue, None)
         """The first episode that has not been in a slot yet."""
@@ -304,19 +310,28 @@ class RolloutScheduler:
 
     def _observe(self, episode: Episode, text: str) -> None:
         """Let the policy read the output of a script or a tool, and continue."""
-        ids = self._tokenizer.encode(text)
-        limit = self._limits.max_observation_tokens
-        ids = protocol.clip_observation_ids(ids, limit, self._clip_ids)
+        ids = self._observations.encode(text)
         if self._observer is not None:
             self._observer.on_observation(episode, self._tokenizer.decode(ids))
         self._continue(episode, ids)
 
-    def _continue(self, episode: Episode, ids: list[int]) -> None:
+    def _send(self, episode: Episode, action: agents.UserMessage | agents.AskGuide) -> None:
+        """Insert a user message, and let the policy answer it."""
+        for_guide = isinstance(action, agents.AskGuide)
+        text = action.prompt if isinstance(action, agents.AskGuide) else action.text
+        episode.num_messages += 1
+        episode.clock += self._tool_steps
+        is_closed = episode.tokens[-1] == self._tokenizer.eos_id
+        ids = chatml.user_message_ids(self._tokenizer, text, is_closed=is_closed)
+        self._continue(episode, ids, for_guide=for_guide)
+
+    def _continue(self, episode: Episode, ids: list[int], *, for_guide: bool = False) -> None:
         """Append context tokens, and let the policy continue after them."""
         if len(episode.tokens) + len(ids) >= self._engine.sampler.cache_length:
-            self._finish(episode, StopReason.CONTEXT_FULL, None)
+            answer = self._standing_answer(episode, for_guide=for_guide)
+            self._finish(episode, StopReason.CONTEXT_FULL, answer)
             return
-        episode.append_context(ids)
+        episode.append_context(ids, for_guide=for_guide)
         # The token before the observation was pending: it enters the cache together with it.
         self._resume(episode, len(ids) + 1)
 
@@ -335,12 +350,8 @@ class RolloutScheduler:
         match self._next_action(episode, protocol.Stop(output.stop)):
             case agents.Finish(stop=stop, answer=answer):
                 self._finish(episode, stop, answer)
-            case agents.UserMessage(text=text):
-                episode.num_messages += 1
-                episode.clock += self._tool_steps
-                is_closed = episode.tokens[-1] == self._tokenizer.eos_id
-                ids = chatml.user_message_ids(self._tokenizer, text, is_closed=is_closed)
-                self._continue(episode, ids)
+            case agents.UserMessage() | agents.AskGuide() as message:
+                self._send(episode, message)
             case action:
                 episode.pending_action = action
                 episode.pending_since = time.monotonic()
@@ -362,26 +373,51 @@ class RolloutScheduler:
         """Decide what follows a stop: a limit ends the episode, else its agent decides."""
         limits = self._limits
         if stop is protocol.Stop.NONE and episode.tokens[-1] not in self._tokenizer.stop_token_ids:
-            return agents.Finish(stop=episode.budget_stop_reason(limits), answer=None)
-        text = self._tokenizer.decode(episode.tokens[episode.turn_start :])
-        code = protocol.last_code(text) if stop is protocol.Stop.CODE else None
-        answer = protocol.final_answer(text) if stop is protocol.Stop.ANSWER else None
-        if code is not None and len(episode.code_calls) >= limits.max_code_calls:
+            answer = self._standing_answer(episode)
+            return agents.Finish(stop=episode.budget_stop_reason(limits), answer=answer)
+        turn = self._model_turn(episode, stop)
+        if turn.code is not None and len(episode.code_calls) >= limits.max_code_calls:
             return agents.Finish(stop=StopReason.MAX_CODE_CALLS, answer=None)
-        episode.num_answers += answer is not None
-        turn = agents.ModelTurn(
-            code=code, answer=answer, num_answers=episode.num_answers, text=text
-        )
+        episode.num_answers = turn.num_answers
         action = episode.request.agent.act(turn)
         match action:
             case agents.Finish() | agents.RunCode(is_answer=True):
                 return action
+        answer = self._standing_answer(episode, for_guide=isinstance(action, agents.AskGuide))
         num_turns = len(episode.code_calls) + episode.num_messages + 1
         if limits.max_turns is not None and num_turns >= limits.max_turns:
-            return agents.Finish(stop=StopReason.MAX_TURNS, answer=None)
+            return agents.Finish(stop=StopReason.MAX_TURNS, answer=answer)
         if episode.num_tokens_left(limits) <= 0:
-            return agents.Finish(stop=StopReason.MAX_TOKENS, answer=None)
+            return agents.Finish(stop=StopReason.MAX_TOKENS, answer=answer)
         return action
+
+    def _model_turn(self, episode: Episode, stop: protocol.Stop) -> agents.ModelTurn:
+        """Read the turn that has just ended; a script in the guide's words is not run."""
+        is_guide = episode.is_guide
+        ids = episode.tokens[episode.turn_start :]
+        if ids[-1] in self._tokenizer.stop_token_ids:
+            ids = ids[:-1]
+        text = self._tokenizer.decode(ids)
+        is_code = stop is protocol.Stop.CODE and not is_guide
+        answer = protocol.final_answer(text) if stop is protocol.Stop.ANSWER else None
+        return agents.ModelTurn(
+            code=protocol.last_code(text) if is_code else None,
+            answer=answer,
+            num_answers=episode.num_answers + (answer is not None and not is_guide),
+            text=text,
+            guide=self._guide,
+            num_guide_turns=len(episode.guide_starts),
+            is_guide=is_guide,
+            guided_answer=episode.last_answer(self._tokenizer) if is_guide else None,
+        )
+
+    def _standing_answer(self, episode: Episode, *, for_guide: bool = False) -> str | None:
+        """Return the answer that the guide reads or is to read (`for_guide`).
+
+        It stands when a limit ends the trajectory before the guide has spoken.
+        """
+        is_read = for_guide or episode.is_guide
+        return episode.last_answer(self._tokenizer) if is_read else None
 
     # --- Ends ---
 
@@ -394,7 +430,7 @@ class RolloutScheduler:
         self._engine.cancel([episode.slot for episode in late])
         for episode in late:
             self._cancel_tool(episode)
-            self._finish(episode, StopReason.WALL_TIME, None)
+            self._finish(episode, StopReason.WALL_TIME, self._standing_answer(episode))
 
     def _finish(self, episode: Episode, stop: StopReason, answer: str | None) -> None:
         """Have the episode scored, and free its slot."""

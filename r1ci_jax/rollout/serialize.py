@@ -57,11 +57,13 @@ def trajectory_to_json(trajectory: Trajectory) -> dict[str, Any]:
     lists = {name: list(fields[name]) for name in ("rollout_id", "tokens", "sampled", "logprobs")}
     terms = trajectory.reward_terms
     calls = [code_call_to_json(call) for call in trajectory.code_calls]
+    starts = fields.pop("guide_starts")
     return {
         **fields,
         **lists,
         "reward_terms": None if terms is None else list(terms),
         "code_calls": calls,
+        **_guide_to_json(starts),
     }
 
 
@@ -78,6 +80,7 @@ def trajectory_from_json(saved: dict[str, Any]) -> Trajectory:
             "code_calls": tuple(code_call_from_json(call) for call in saved["code_calls"]),
             "stop": StopReason(saved["stop"]),
             "reward_terms": None if terms is None else RewardTerms(*terms),
+            "guide_starts": tuple(saved.get("guide_starts", ())),
         }
     )
 
@@ -100,7 +103,13 @@ def episode_to_json(episode: Episode) -> dict[str, Any]:
         "num_messages": episode.num_messages,
         "num_answers": episode.num_answers,
         "seconds": episode.seconds_before,
+        **_guide_to_json(episode.guide_starts),
     }
+
+
+def _guide_to_json(starts: Sequence[int]) -> dict[str, Any]:
+    """Convert where the guide's turns start; nothing is written of a trajectory without any."""
+    return {"guide_starts": list(starts)} if starts else {}
 
 
 def episode_from_json(saved: dict[str, Any]) -> Episode:
@@ -121,6 +130,7 @@ def episode_from_json(saved: dict[str, Any]) -> Episode:
         code_calls=[code_call_from_json(call) for call in saved["code_calls"]],
         num_messages=saved["num_messages"],
         num_answers=saved["num_answers"],
+        guide_starts=list(saved.get("guide_starts", ())),
         seconds_before=saved["seconds"],
         first_step=saved["first_step"],
         is_done=done is not None,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from r1ci_jax.sandbox import ExecResult
@@ -86,7 +87,7 @@ class Trajectory:
     tokens: tuple[int, ...]
     """Prompt, completions and observations, in order."""
     sampled: tuple[bool, ...]
-    """True where the policy chose the token; only these train."""
+    """True where the policy chose the token."""
     logprobs: tuple[float, ...]
     """Log-probability under the distribution sampled from; 0.0 where not sampled."""
     code_calls: tuple[CodeCall, ...]
@@ -106,9 +107,16 @@ class Trajectory:
     num_stale_tokens: int = 0
     """Number of first tokens that are older than the weights of the step that trains on them: the
     trajectory was a partial rollout of an earlier step."""
+    guide_starts: tuple[int, ...] = ()
+    """Index of the first token of each turn that the policy wrote as its own guide."""
 
     def __post_init__(self) -> None:
         assert len(self.tokens) == len(self.sampled) == len(self.logprobs)
+
+    @property
+    def trained(self) -> tuple[bool, ...]:
+        """True where the policy chose the token, and not as the guide: only these train."""
+        return tuple(without_guide(self.sampled, self.guide_starts))
 
     @property
     def is_valid(self) -> bool:
@@ -124,3 +132,16 @@ class Trajectory:
     def num_turns(self) -> int:
         """Turns of the policy that ended in an observation or the answer: code calls and one."""
         return len(self.code_calls) + 1
+
+
+def without_guide(sampled: Sequence[bool], guide_starts: Sequence[int]) -> Sequence[bool]:
+    """Return `sampled` with False for the turns that begin at `guide_starts`."""
+    if not guide_starts:
+        return sampled
+    kept = list(sampled)
+    for start in guide_starts:
+        index = start
+        while index < len(kept) and sampled[index]:
+            kept[index] = False
+            index += 1
+    return kept

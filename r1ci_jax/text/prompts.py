@@ -1,11 +1,26 @@
-"""Prompts of the policy. The paper's wording is not published; this is ours."""
+"""Prompts of the policy, and of CodeSteer's guide: ours, and the paper's in our words.
+
+The paper's Table 1 is not published as text. What is known of it stands, word for word, in the
+re-typed prompts of TUMIX (arXiv 2510.01279, same first author): its Code Agent has the sentence on
+the single script that an independent note on the paper quotes. The prompts of All Text and All Code
+there are those of CodeSteer (arXiv 2502.04350), whose repository also has the guide's. `paper` says
+what those say, in the same order, in words of our own; that it is the paper's is an inference.
+
+CodeSteer's guide also gets the verdict of a checking script and a complexity score of the code, and
+chooses between text and code before the first answer. Ours has neither, and sees the conversation.
+"""
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
+
+from r1ci_jax.config import PromptChoice
 
 AgentName = Literal["code_agent", "all_text", "all_code", "codesteer"]
 AGENT_NAMES: tuple[AgentName, ...] = get_args(AgentName)
 """Agents of the paper's Table 2; rollout/agents.py implements them."""
+
+GUIDE: Final = "guide"
+"""Key of the guide's prompt among the instructions, beside the names of the agents."""
 
 _ANSWER = """\
 between triple angle brackets: <<<answer>>>. Put nothing but the answer between them, in the form \
@@ -51,11 +66,69 @@ INSTRUCTIONS: Mapping[str, str] = {
     "all_text": _TEXT_ONLY,
     "all_code": _CODE_ONLY,
 }
-"""Instructions before the question for pretrained models, by agent: each says what that agent does
-with code and answers. The toy model has none; it learns from examples."""
+"""Our instructions before the question, by agent: each says what that agent does with code and
+answers. CodeSteer has no guide in them: one fixed sentence sends the first answer back."""
+
+_PAPER_HEAD = """\
+A user asks a question, and you solve it: first reason and think, then give the user the final \
+answer.
+
+While you think, you may write Python code that searches, optimizes or computes efficiently. Open \
+its block with ```python. A block must be one single script that shows its results with `print`. \
+Stop as soon as the script is complete: the code interpreter then runs it, and returns to you what \
+it prints and its errors.
+
+As soon as you are ready, give the final answer directly as <<<answer>>> at the end of your \
+response. Until then go on with your reasoning, and write more code where it helps.
+
+Question:
+"""
+
+_PAPER_TEXT_ONLY = """\
+Go through the question step by step, and list all the points that need care. Then work towards \
+the final answer step by step, and give it as <<<answer>>> at the end of your response. Write no \
+code to be run.
+
+Question:
+"""
+
+_PAPER_CODE_ONLY = """\
+Solve the question by your skill in Python. If it helps, first lay out your plan and your steps in \
+words. Then write one block of code and no other, as one single script; open it with ```python. \
+It is run, and what it prints is taken as your answer. So the last `print` must show each number \
+or choice of the answer, in the form that the question asks for.
+
+Question:
+"""
+
+RETURN_ANSWER: Final = "Return Answer"
+"""The guide writes it between answer marks to let the last answer stand."""
+TERMINATE: Final = "Terminate"
+"""The guide writes it when further attempts would not help; the last answer stands as well."""
+ASK_FOR_CODE: Final = "Code"
+"""The guide writes it to have the question answered by code."""
+
+_PAPER_GUIDE = f"""\
+Now act as the guide, and do not solve the question yourself. Look again at the question, and at \
+all answers, code and outputs so far. Does the last answer meet every condition of the question? \
+Does the code search or compute in earnest, or does it only print what had been guessed?
+- To improve the answer or the code, write what the next attempt must do: <<<guidance>>>.
+- To have the question answered by code: <<<{ASK_FOR_CODE}>>>.
+- If the last answer is right: <<<{RETURN_ANSWER}>>>.
+- If further attempts would not help: <<<{TERMINATE}>>>.
+End with exactly one of these."""
+
+PAPER_INSTRUCTIONS: Mapping[str, str] = {
+    "code_agent": _PAPER_HEAD,
+    "codesteer": _PAPER_HEAD,
+    "all_text": _PAPER_TEXT_ONLY,
+    "all_code": _PAPER_CODE_ONLY,
+    GUIDE: _PAPER_GUIDE,
+}
+"""The paper's instructions in our words, and the prompt of CodeSteer's guide."""
 
 NO_INSTRUCTIONS: Mapping[str, str] = {}
-"""Instructions of a model that is trained from scratch."""
+"""Instructions of a model that learns from demonstrations alone what to do."""
 
 HINTS: Mapping[str, str] = {
     "code_agent": "",
@@ -66,7 +139,23 @@ HINTS: Mapping[str, str] = {
 """Each agent appends its text to the question."""
 
 CHECK_MESSAGE = "Check the answer with code."
-"""CodeSteer's second user message; the answer that follows it counts."""
+"""User message that sends CodeSteer's first answer back where there is no guide; the scripted
+teachers' guide says it too."""
+CODE_REQUEST = "Answer the question again: write one Python script that computes the answer."
+"""User message where the guide asks for code."""
+
+
+def choose(choice: PromptChoice, *, is_pretrained: bool) -> Mapping[str, str]:
+    """Return the instructions that `model.prompts` names; `auto` depends on the model."""
+    match choice:
+        case "auto":
+            return INSTRUCTIONS if is_pretrained else NO_INSTRUCTIONS
+        case "none":
+            return NO_INSTRUCTIONS
+        case "r1ci":
+            return INSTRUCTIONS
+        case "paper":
+            return PAPER_INSTRUCTIONS
 
 
 def instructions_of(agent: str, instructions: Mapping[str, str]) -> str:
@@ -77,5 +166,5 @@ def instructions_of(agent: str, instructions: Mapping[str, str]) -> str:
 def render_question(
     question: str, agent: str, *, instructions: Mapping[str, str] = NO_INSTRUCTIONS
 ) -> str:
-    """Return the first user message; pretrained models get `INSTRUCTIONS`, others none."""
+    """Return the first user message: instructions, question and the agent's hint."""
     return instructions_of(agent, instructions) + question + HINTS[agent]

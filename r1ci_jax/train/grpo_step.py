@@ -471,9 +471,10 @@ def _pad(
     for row, (trajectory, advantage, index) in enumerate(members):
         size, stale = len(trajectory.tokens), trajectory.num_stale_tokens
         tokens_BT[row, :size] = trajectory.tokens
-        sampled_BT[row, :size] = trajectory.sampled
+        trained = trajectory.trained
+        sampled_BT[row, :size] = trained
         old_logprobs_BT[row, :size] = trajectory.logprobs
-        on_policy_BT[row, stale:size] = trajectory.sampled[stale:]
+        on_policy_BT[row, stale:size] = trained[stale:]
         advantages_B[row] = advantage
         index_B[row] = index
         if prompt_tokens is not None and prompt_tokens_B is not None:

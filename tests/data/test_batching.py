@@ -9,6 +9,7 @@ from pathlib import Path
 import grain
 import pytest
 
+from r1ci_jax.config import TurnLimits
 from r1ci_jax.data import batching, encoding
 from r1ci_jax.data.demonstrations import Demonstration, Segment
 from r1ci_jax.errors import UserError
@@ -83,7 +84,8 @@ def test_long_output_is_clipped_as_in_a_rollout(toy_tokenizer: Tokenizer) -> Non
         correct=True,
     )
     whole = encoding.encode(demonstration, toy_tokenizer)
-    clipped = encoding.encode(demonstration, toy_tokenizer, max_observation_tokens=64)
+    limits = TurnLimits(max_observation_tokens=64)
+    clipped = encoding.encode(demonstration, toy_tokenizer, limits=limits)
     assert len(whole.tokens_T) - len(clipped.tokens_T) == len(toy_tokenizer.encode(shown)) - 64
     assert protocol.CLIP_MARK in toy_tokenizer.decode(clipped.tokens_T.tolist())
 

@@ -12,9 +12,11 @@ from experiments import paper_numbers, r1ci_3b, r1ci_7b, r1ci_14b, r1ci_recipe
 from r1ci_jax.cli import experiment_file as experiments
 from r1ci_jax.cli.main import main
 from r1ci_jax.config import Experiment
+from r1ci_jax.data import build
 from r1ci_jax.model import presets
 from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks import registry
+from r1ci_jax.text import prompts
 from r1ci_jax.tools import tpu
 from r1ci_jax.tools.launch import checks
 from tests.load import PATIENCE
@@ -106,6 +108,15 @@ def test_the_mesh_has_as_many_devices_as_the_topology_chips(
     checks.check_mesh(run, tpu_slice)
     assert run.mesh.num_devices == tpu_slice.chips
     assert module.__doc__ is not None and f"--tpu {tpu_slice.name} " in module.__doc__
+
+
+def test_the_policy_reads_what_is_known_of_the_papers_prompt(
+    module: ModuleType, run: Experiment
+) -> None:
+    instructions = build.instructions(run)
+    assert instructions is prompts.PAPER_INSTRUCTIONS and prompts.GUIDE in instructions
+    # A model of a million weights learns from demonstrations alone.
+    assert build.instructions(module.get_config("toy")) is prompts.NO_INSTRUCTIONS
 
 
 def test_the_toy_keeps_the_recipe(module: ModuleType, run: Experiment) -> None:

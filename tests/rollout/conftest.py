@@ -91,6 +91,10 @@ class World:
         self._base = nnx.jit(lambda: qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0)))()
         self._forward = nnx.jit(lambda model, tokens_BT: model(tokens_BT))
 
+    def has_token(self, text: str) -> bool:
+        """True if a script can name this token."""
+        return text.encode() in self._id_of
+
     def model(self, script: Script) -> qwen2.Qwen2:
         """A policy that follows the script, give or take what attention adds."""
         head_DV = np.zeros((ROWS, ROWS), np.float32)

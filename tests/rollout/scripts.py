@@ -1,5 +1,7 @@
 """Scripts and requests that the tests of rollouts share; see conftest.py for what a script is."""
 
+import itertools
+
 from r1ci_jax.config import SamplingParams
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.episode import Request
@@ -28,6 +30,20 @@ MIXED = {
     "no": "!')\n",
     "<<<": {"7": 0.5, "8": 0.3, "9": 0.2},
     **dict.fromkeys("789", ">>>"),
+}
+ENDING, CODING = "TeRmInatE", "coDE"
+"""Words of a guide, spelled so that each letter has one successor: capitals do not matter."""
+GUIDED = {
+    # Scripts, answers and words of a guide; no answer at times.
+    "\n": {"```": 0.25, "<<<": 0.65, EOS: 0.1},
+    "!\n": {"```": 0.3, "<<<": 0.6, EOS: 0.1},
+    **CODE,
+    "('": {"ok": 0.5, "no": 0.5},
+    "no": "!')\n",
+    "<<<": {"7": 0.5, "8": 0.26, "T": 0.12, "c": 0.12},
+    **dict(itertools.pairwise(ENDING)),
+    **dict(itertools.pairwise(CODING)),
+    **dict.fromkeys("78E", ">>>"),
 }
 
 EXAMPLE = Example(

@@ -1,20 +1,23 @@
 """Rejection sampling from a model: what is kept is right, distinct, limited, and resumed."""
 
+import dataclasses
+import itertools
 import pathlib
 
 import pytest
 
-from r1ci_jax.config import DatasetConfig, TurnLimits
-from r1ci_jax.data import external_demonstrations
+from r1ci_jax.config import DatasetConfig, ObservationRule, TurnLimits
+from r1ci_jax.data import encoding, external_demonstrations
 from r1ci_jax.data.external import selection
 from r1ci_jax.data.external.selection import Made, Rejection, Selection
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Runner
+from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import protocol
+from r1ci_jax.text import prompts, protocol
 from r1ci_jax.tools.synth import model_teacher
 from r1ci_jax.tools.synth.model_teacher import ModelTeacher, ModelTeacherConfig
 from tests.rollout.conftest import StandIn, World, prints
@@ -22,6 +25,7 @@ from tests.rollout.scripts import (
     CODE_THEN_ANSWER,
     ENDLESS,
     EXAMPLE,
+    GUIDED,
     MIXED,
     ONLY_ANSWER,
     ONLY_CODE,
@@ -162,6 +166,51 @@ def test_every_agent_of_the_paper_gives_demonstrations(world: World) -> None:
         assert not isinstance(made[agent.name], Rejection) and made[agent.name].correct
     assert [s.role for s in made["codesteer"].segments] == ["assistant", "user", "assistant"]
     assert made["all_code"].segments[-1].text == "<<<7>>>"
+
+
+def contexts(trajectory: Trajectory) -> list[list[int]]:
+    """What the policy read before each of its turns."""
+    pairs = zip(trajectory.tokens, trajectory.sampled, strict=True)
+    return [
+        [token for token, _ in members]
+        for sampled, members in itertools.groupby(pairs, key=lambda pair: pair[1])
+        if not sampled
+    ]
+
+
+@pytest.mark.parametrize("rule", ["clip", "replace"])
+@pytest.mark.parametrize("agent", [agents.CodeAgent(), agents.CodeSteer()], ids=lambda a: a.name)
+@pytest.mark.parametrize("is_guided", [False, True])
+def test_a_demonstration_is_encoded_as_the_rollout_read_it(
+    world: World, agent: agents.Agent, rule: ObservationRule, is_guided: bool
+) -> None:
+    """Up to the answer that is learned: a guide that lets it stand is left out."""
+    limits = dataclasses.replace(
+        LIMITS, max_new_tokens=120, max_observation_tokens=60, observation_rule=rule
+    )
+    instructions = {prompts.GUIDE: prompts.CHECK_MESSAGE} if is_guided else {}
+    box = StandIn(lambda code: ExecResult(status=Status.OK, stdout="ok" * 40 * ("no" in code)))
+    # Whatever is shown ends in a line feed, as the marks before the policy's turn do.
+    script = {**GUIDED, **dict.fromkeys(("!\n", ")\n", "ok\n"), GUIDED["\n"])}
+    script = {key: value for key, value in script.items() if world.has_token(key)}
+    runner = world.runner(script, box, limits=limits, cache_length=600)
+    runner.instructions = instructions
+    requests = [request(number, agent=agent) for number in range(40)]
+    checked, shortened, guided = 0, 0, 0
+    for each in runner.run(requests):
+        made = model_teacher.demonstrate(EXAMPLE, each, world.tokenizer, instructions)
+        if isinstance(made, Rejection):
+            continue
+        ids = encoding.encode(made, world.tokenizer, limits=limits).tokens_T.tolist()
+        assert world.tokenizer.decode(each.tokens).startswith(world.tokenizer.decode(ids[:-1]))
+        # The policy may sample its words in other tokens; what it reads is the same to the token.
+        for context in contexts(each)[: 1 + len(made.segments) // 2]:
+            assert any(ids[at : at + len(context)] == context for at in range(len(ids)))
+        checked += 1
+        shortened += any("no" in call.code for call in each.code_calls)
+        guided += len(each.guide_starts) > 1
+    assert checked > 4 and shortened > 0
+    assert (guided > 0) is (is_guided and agent.name == "codesteer")
 
 
 def test_a_fault_of_the_sandbox_is_nobodys(world: World) -> None:

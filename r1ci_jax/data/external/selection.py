@@ -15,7 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from r1ci_jax.data.demonstrations import Agent, Demonstration, Segment
+from r1ci_jax.data.demonstrations import (
+    Agent,
+    Demonstration,
+    Segment,
+    guidance_turn,
+    send_back,
+)
 from r1ci_jax.runtime import atomic_files
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS, ExecResult, Status
 from r1ci_jax.tasks import registry
@@ -70,6 +76,8 @@ class Turn:
     """The result of the turn's script, if it ends in one, in our own sandbox."""
     reply: str = ""
     """What a user said to the turn's answer; empty if nothing."""
+    guidance: str = ""
+    """What a guide wrote that led to `reply`; empty if there was none, or it is not known."""
 
     @property
     def code(self) -> str | None:
@@ -194,9 +202,11 @@ def demonstration(
         turns = [*turns, Turn(text=f"<<<{(turns[0].result or _NONE).stdout.strip()}>>>")]
     if problem := _format_problem(turns):
         return problem
+    if prompts.GUIDE in instructions and not all(map(_is_guidable, turns)):
+        return Rejection.BAD_FORMAT
     segments: list[Segment] = []
     for turn in turns:
-        segments += _segments(example, turn)
+        segments += _segments(example, turn, instructions)
     answer = protocol.final_answer(turns[-1].text)
     if answer is None:
         return Rejection.NO_ANSWER
@@ -236,7 +246,15 @@ def write(path: Path, demonstrations: Iterable[Demonstration]) -> None:
     atomic_files.write_atomic(path, "".join(lines))
 
 
-def _segments(example: Example, turn: Turn) -> list[Segment]:
+def _is_guidable(turn: Turn) -> bool:
+    """Return True if a guide's turn can say what sent the answer back, and ends there."""
+    said = turn.guidance or guidance_turn(turn.reply)
+    is_ended = first_stop.find(said) == (Stop.ANSWER, len(first_stop.encoded(said)))
+    is_said = bool(turn.guidance) or protocol.final_answer(said) == turn.reply
+    return not turn.reply or (is_ended and is_said)
+
+
+def _segments(example: Example, turn: Turn, instructions: Mapping[str, str]) -> list[Segment]:
     if turn.result is not None:
         is_right = turn.result.status is Status.OK
         said = Segment.learned(turn.text) if is_right else Segment.masked(turn.text)
@@ -246,7 +264,7 @@ def _segments(example: Example, turn: Turn) -> list[Segment]:
     answer = protocol.final_answer(turn.text)
     is_right = answer is not None and registry.get(example.task).score(example, answer).correct
     said = Segment.learned(turn.text) if is_right else Segment.masked(turn.text)
-    return [said, Segment.from_user(turn.reply)]
+    return [said, *send_back(turn.reply, instructions, guidance=turn.guidance)]
 
 
 def is_telling(answer: str) -> bool:
@@ -277,7 +295,7 @@ def _knows_answer(example: Example, turns: Sequence[Turn], answer: str) -> bool:
 
 def _format_problem(turns: Sequence[Turn]) -> Rejection | None:
     """Check the turns: where each ends, what stands in them, and that the last one answers."""
-    texts = [text for turn in turns for text in (turn.text, turn.reply)]
+    texts = [text for turn in turns for text in (turn.text, turn.reply, turn.guidance)]
     if sum(map(len, texts)) > MAX_CHARACTERS:
         return Rejection.TOO_LONG
     if any(_CONTROL.search(text) for text in texts):

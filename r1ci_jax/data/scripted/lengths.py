@@ -14,6 +14,7 @@ from typing import Final
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import progress
+from r1ci_jax.text import prompts
 from r1ci_jax.text import tokenizer as tokenizers
 
 _PIECE: Final = re.compile(r"\d| (?=\d)|[^\W\d_]{1,6}|[^\w\s]{1,2}|_|\n")
@@ -30,8 +31,10 @@ class LengthMeasure:
     count: Callable[[str], int]
 
     def length(self, demonstration: Demonstration) -> int:
-        """Return the tokens of all turns and observations, without the prompt."""
-        return sum(self.count(segment.text) for segment in demonstration.segments)
+        """Return the tokens of all turns and observations, without the prompts."""
+        guide = prompts.PAPER_INSTRUCTIONS[prompts.GUIDE]
+        texts = [segment.text for segment in demonstration.segments if segment.text != guide]
+        return sum(self.count(text) for text in texts)
 
 
 ESTIMATE: Final = LengthMeasure(

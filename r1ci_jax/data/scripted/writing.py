@@ -5,7 +5,7 @@ import random
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 
-from r1ci_jax.data.demonstrations import Agent, Demonstration, Segment
+from r1ci_jax.data.demonstrations import Agent, Demonstration, Segment, send_back
 from r1ci_jax.data.external import selection
 from r1ci_jax.data.external.selection import Rejection
 from r1ci_jax.data.scripted import slips
@@ -202,7 +202,7 @@ def _worked_in_words(trajectory: _Trajectory) -> Writing[Demonstration]:
     check = plan.teacher.check(plan.data, answer, trajectory.rng)
     if trajectory.kind == "steered_right":
         first = Segment.learned(f"{words}\n\n{_marked(answer)}")
-        trajectory.segments += [first, Segment.from_user(prompts.CHECK_MESSAGE)]
+        trajectory.segments += [first, *send_back(prompts.CHECK_MESSAGE, plan.instructions)]
         if check is None:
             computed = yield from trajectory.solve()
             if not registry.get(plan.example.task).score(plan.example, computed).correct:
@@ -230,7 +230,7 @@ def _guessed(trajectory: _Trajectory) -> Writing[Demonstration]:
         trajectory.agent, trajectory.kind = "code_agent", "code"
         return (yield from _computed(trajectory))
     guess = Segment.masked(trajectory.rng.choice(_GUESSES) + _marked(wrong))
-    trajectory.segments += [guess, Segment.from_user(prompts.CHECK_MESSAGE)]
+    trajectory.segments += [guess, *send_back(prompts.CHECK_MESSAGE, plan.instructions)]
     before = ""
     if trajectory.rng.random() < 0.5:
         before = yield from _refutation(trajectory, wrong)

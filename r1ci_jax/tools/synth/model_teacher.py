@@ -85,8 +85,10 @@ def open_runner(name: str, experiment: Experiment, sandbox: Sandbox, *, seed: in
     if RunDir.is_at(Path(name)):
         run = RunDir.view(Path(name))
         model = load_model.load_sampler_from_run(run, None, sampler.dtype)
-        if not run.config["experiment"]["model"]["checkpoint"]:
-            instructions = prompts.NO_INSTRUCTIONS
+        trained = run.config["experiment"]["model"]
+        instructions = prompts.choose(
+            trained.get("prompts", "auto"), is_pretrained=bool(trained["checkpoint"])
+        )
     else:
         model = load_model.load_published(name, sampler.dtype)
     tokenizer = model.tokenizer
@@ -213,11 +215,10 @@ def demonstrate(
     if not trajectory.is_valid:
         return Rejection.SANDBOX_FAULT
     calls = iter(trajectory.code_calls)
-    texts = _turn_texts(trajectory, tokenizer)
     turns: list[Turn] = []
-    for number, text in enumerate(texts, start=1):
+    for turn in _written_turns(trajectory, tokenizer):
         # The token that closes a fence may hold the line feed behind it.
-        said, stop, _ = first_stop.split_turn(text)
+        said, stop, _ = first_stop.split_turn(turn.text)
         if stop is Stop.NONE:
             is_cut = trajectory.stop in _CUT_OFF
             return Rejection.CUT_OFF if is_cut else Rejection.NO_ANSWER
@@ -228,21 +229,34 @@ def demonstrate(
                 is_many = trajectory.stop is StopReason.MAX_CODE_CALLS
                 return Rejection.MANY_SCRIPTS if is_many else Rejection.UNFINISHED_TURN
             result = call.result
-        is_sent_back = stop is Stop.ANSWER and number < len(texts)
-        reply = prompts.CHECK_MESSAGE if is_sent_back else ""
-        turns.append(Turn(text=said, result=result, reply=reply))
+        reply = turn.reply if stop is Stop.ANSWER else ""
+        turns.append(dataclasses.replace(turn, text=said, result=result, reply=reply))
     agent = cast(Agent, trajectory.agent)
     return selection.demonstration(example, turns, agent=agent, instructions=instructions)
 
 
-def _turn_texts(trajectory: Trajectory, tokenizer: Tokenizer) -> list[str]:
-    """Return the texts that the model wrote, one per turn."""
-    pairs = zip(trajectory.tokens, trajectory.sampled, strict=True)
-    return [
-        tokenizer.decode([t for t, _ in members if t not in tokenizer.stop_token_ids])
-        for sampled, members in itertools.groupby(pairs, key=lambda pair: pair[1])
-        if sampled
-    ]
+def _written_turns(trajectory: Trajectory, tokenizer: Tokenizer) -> list[Turn]:
+    """Return the model's turns, and what followed each that ends in an answer but the last.
+
+    The guide's turns are no turns of their own: each says why the one before it was sent back.
+    """
+    turns: list[Turn] = []
+    guide_starts = frozenset(trajectory.guide_starts)
+    numbered = enumerate(zip(trajectory.tokens, trajectory.sampled, strict=True))
+    for sampled, members in itertools.groupby(numbered, key=lambda each: each[1][1]):
+        if not sampled:
+            continue
+        written = list(members)
+        ids = [token for _, (token, _) in written if token not in tokenizer.stop_token_ids]
+        text = tokenizer.decode(ids)
+        if written[0][0] in guide_starts:
+            reply = agents.read_guidance(text) or ""
+            turns[-1] = dataclasses.replace(turns[-1], reply=reply, guidance=text)
+        else:
+            turns.append(Turn(text=text, reply=prompts.CHECK_MESSAGE))
+    # Nothing follows the last turn, also where the guide has read it.
+    last = [dataclasses.replace(turn, reply="", guidance="") for turn in turns[-1:]]
+    return [*turns[:-1], *last]
 
 
 def _record(sample: int, example: Example, offered: Demonstration | Rejection) -> dict[str, Any]:
