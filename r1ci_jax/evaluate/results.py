@@ -44,6 +44,11 @@ class Result:
     difficulty: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
+    def part(self) -> str:
+        """Return what the task is averaged with: train, test, or ood (unlike all trained on)."""
+        return "ood" if self.suite == "ood" else self.split
+
+    @property
     def percent(self) -> float:
         """Return the accuracy in percent."""
         return 100 * self.correct / self.n
@@ -173,11 +178,11 @@ def group_by_model(results: Iterable[Result]) -> dict[tuple[str, str], list[Resu
 def group_by_model_and_split(
     results: Iterable[Result],
 ) -> dict[tuple[str, str, str], list[Result]]:
-    """Group results so that tasks trained on and tasks never seen are averaged apart."""
+    """Group results so that tasks trained on, never seen, and unlike these are averaged apart."""
     found: dict[tuple[str, str, str], list[Result]] = {}
     for (model, agent), members in group_by_model(results).items():
         for result in members:
-            found.setdefault((model, agent, result.split), []).append(result)
+            found.setdefault((model, agent, result.part), []).append(result)
     return found
 
 

@@ -45,7 +45,7 @@ class Task(abc.ABC):
 
     name: str
     suite: str
-    """One of symbench, bbh, reasoning_gym, toy."""
+    """One of symbench, bbh, reasoning_gym, toy, ood."""
     split: str
     """`train` if questions of this task may be trained on, else `test`."""
     kind: str
