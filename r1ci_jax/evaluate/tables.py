@@ -228,7 +228,7 @@ def compare(title: str, runs: Sequence[RunResults], published: Sequence[Publishe
     """
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
-    for group in _group_by_recipe(runs):
+    for group in group_by_recipe(runs):
         for record in _compare_group(group, published):
             records.append(record)
             rows.append(_format_cells(record))
@@ -267,7 +267,8 @@ def compare(title: str, runs: Sequence[RunResults], published: Sequence[Publishe
     )
 
 
-def _group_by_recipe(runs: Sequence[RunResults]) -> list[list[RunResults]]:
+def group_by_recipe(runs: Sequence[RunResults]) -> list[list[RunResults]]:
+    """Group runs whose configs differ by name and seeds only: they are repetitions."""
     groups: dict[str, list[RunResults]] = {}
     for run in runs:
         groups.setdefault(run.recipe, []).append(run)
