@@ -30,6 +30,7 @@ Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "dense", "blocked", "splash"]
 Remat = Literal["none", "dots", "attention", "layer"]
 Order = Literal["curriculum", "uniform"]
+Start = Literal["sft", "untrained"]
 Seed = Annotated[int, Range(at_least=0, at_most=20_000_000)]
 """A hundred seeds of stages are made of each, and they fit into 32 bits."""
 
@@ -199,6 +200,9 @@ class SftConfig(Checked, section="sft"):
     """Parts of a batch whose gradients are accumulated: the same step in less memory."""
     sequence_length: Count = 256
     """Tokens per row; a longer demonstration is an error, never truncated."""
+    learn_observations: bool = False
+    """True: what scripts print is learned like the policy's own words: an ablation. False: it is
+    read without loss (the paper's)."""
     lr: NonNegative = 1e-5
     """Peak learning rate of AdamW, whose beta1 is 0.9."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -251,7 +255,7 @@ class PotentialConfig(Checked, section="potential"):
 class Arm(Checked, section="arm"):
     """One GRPO training of an experiment: a named variant of curriculum order and settings.
 
-    All arms start from the SFT model and use the same seed.
+    All arms use the same seed.
     """
 
     name: str
@@ -259,6 +263,10 @@ class Arm(Checked, section="arm"):
     order: Order = "curriculum"
     """"curriculum": stage s trains on potential groups 1 to s. "uniform": the same number of steps
     on all questions alike (paper: "w/o curriculum")."""
+    start: Start = "sft"
+    """Model whose weights the arm starts from, and its KL term refers to. "untrained": a cold
+    start, an ablation of the paper (Fig. 15); the potential is that of the SFT model all the
+    same."""
     grpo: GrpoConfig | None = None
     """Settings of this arm, its stages among them; None: the experiment's `grpo`."""
 
@@ -334,8 +342,8 @@ class Experiment(Checked):
     potential: PotentialConfig = PotentialConfig()
     grpo: GrpoConfig = _GRPO
     arms: tuple[Arm, ...] = (Arm(name="grpo_uniform", order="uniform"), Arm(name="grpo_curriculum"))
-    """GRPO trainings from the SFT model, in the order of training, results and tables. On the
-    command line: names of the experiment's arms, of which the others are left out."""
+    """GRPO trainings, in the order of training, results and tables. On the command line: names of
+    the experiment's arms, of which the others are left out."""
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:

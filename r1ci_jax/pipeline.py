@@ -195,6 +195,7 @@ def train_sft(run: Run) -> None:
         tokenizer,
         sequence_length=config.sequence_length,
         max_observation_tokens=run.experiment.limits.max_observation_tokens,
+        learn_observations=config.learn_observations,
     )
     trained = sft.train(
         policy,
@@ -236,7 +237,7 @@ def measure_potential(run: Run) -> None:
 
 
 def train_grpo(run: Run) -> None:
-    """Train every arm by reinforcement learning from the SFT model."""
+    """Train every arm by reinforcement learning."""
     for arm in run.experiment.arms:
         run.save_weights(arm.name, train_arm(run, arm))
 
@@ -246,7 +247,7 @@ def train_arm(run: Run, arm: Arm) -> Params:
     policy, tokenizer = run.loaded
     return grpo.train(
         policy,
-        run.load_weights("sft"),
+        run.load_weights(arm.start),
         tokenizer,
         plan_stages(run, arm),
         functools.partial(_load_curriculum, run),

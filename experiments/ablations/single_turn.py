@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> Experiment:
 
 
 def _change(whole: Experiment) -> Experiment:
-    limits = dataclasses.replace(whole.limits, max_code_calls=1, max_turns=2)
+    limits = dataclasses.replace(whole.limits, max_code_calls=1)
     limited = dataclasses.replace(whole, limits=limits)
     return ablation.with_demonstrations(
         limited, codesteer=0.0, repair=0.0, check=0.0, two_stage=0.0, switch=0.0, multi_turn=None

@@ -17,7 +17,7 @@ from r1ci_jax.config import Experiment
 VARIANTS = ablation.VARIANTS
 
 
-WRONG = 0.4
+WRONG = 0.3
 """Share of the Code Agent's demonstrations whose answer is wrong. The paper's is not known."""
 
 

@@ -19,15 +19,20 @@ class Encoded:
     tokens_T: np.ndarray
     """The int32 ids of the prompt, the trajectory and the end of turn."""
     sampled_T: np.ndarray
-    """The bool mask: True where the policy chooses the token, so that it is learned."""
+    """The bool mask: True where the token is learned, because the policy chooses it."""
 
 
 def encode(
-    demonstration: Demonstration, tokenizer: Tokenizer, *, max_observation_tokens: int | None = None
+    demonstration: Demonstration,
+    tokenizer: Tokenizer,
+    *,
+    max_observation_tokens: int | None = None,
+    learn_observations: bool = False,
 ) -> Encoded:
     """Encode segment by segment, exactly as a rollout would have concatenated the ids.
 
-    Interpreter output longer than `max_observation_tokens` loses its middle, as in a rollout.
+    Interpreter output longer than `max_observation_tokens` loses its middle, as in a rollout. It is
+    context, unless `learn_observations` makes it a target like the policy's words.
 
     Raises:
         UserError: The tokenizer would render the conversation differently.
@@ -41,7 +46,8 @@ def encode(
     for segment in demonstration.segments:
         added = _segment_ids(segment, tokenizer, max_observation_tokens)
         ids += added
-        sampled += [segment.sampled] * len(added)
+        is_learned = segment.sampled or (learn_observations and segment.role == "observation")
+        sampled += [is_learned] * len(added)
     ids.append(tokenizer.eos_id)
     sampled.append(demonstration.segments[-1].sampled)
     return Encoded(tokens_T=np.array(ids, np.int32), sampled_T=np.array(sampled, np.bool_))
@@ -53,11 +59,17 @@ def encode_all(
     *,
     sequence_length: int,
     max_observation_tokens: int | None = None,
+    learn_observations: bool = False,
 ) -> list[Encoded]:
     """Encode all demonstrations; raise UserError for one longer than `sequence_length`."""
     rows = []
     for demonstration in demonstrations:
-        row = encode(demonstration, tokenizer, max_observation_tokens=max_observation_tokens)
+        row = encode(
+            demonstration,
+            tokenizer,
+            max_observation_tokens=max_observation_tokens,
+            learn_observations=learn_observations,
+        )
         if len(row.tokens_T) > sequence_length:
             raise UserError(
                 f"the demonstration of {demonstration.example_id} has {len(row.tokens_T)} tokens, "

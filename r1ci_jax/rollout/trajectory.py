@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 from typing import NamedTuple
 
 from r1ci_jax.sandbox import ExecResult
@@ -90,3 +91,19 @@ class Trajectory:
     def num_turns(self) -> int:
         """Turns of the policy that ended in an observation or the answer: code calls and one."""
         return len(self.code_calls) + 1
+
+
+def with_learned_observations(trajectory: Trajectory) -> Trajectory:
+    """Return a copy in which tokens of observations count as sampled: an ablation.
+
+    Their log-probability is NaN, because the sampler did not choose them.
+    """
+    prompt = trajectory.sampled.index(True) if any(trajectory.sampled) else len(trajectory.tokens)
+    sampled = tuple(position >= prompt for position in range(len(trajectory.tokens)))
+    logprobs = tuple(
+        math.nan if learned and not chosen else logprob
+        for learned, chosen, logprob in zip(
+            sampled, trajectory.sampled, trajectory.logprobs, strict=True
+        )
+    )
+    return dataclasses.replace(trajectory, sampled=sampled, logprobs=logprobs)

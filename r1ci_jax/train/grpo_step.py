@@ -19,7 +19,7 @@ import optax
 
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout.trajectory import Trajectory, with_learned_observations
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
 from r1ci_jax.train import losses
@@ -150,7 +150,8 @@ def _pad_first(logprobs_BT: jax.Array) -> jax.Array:
 
 
 def _logprob_diff(scores: TokenScores, batch: Microbatch) -> LogprobDiff:
-    on_policy_BT = batch.on_policy_BT[:, 1:]
+    # Of observations that are learned the sampler has no log-probability.
+    on_policy_BT = batch.on_policy_BT[:, 1:] & ~jnp.isnan(batch.old_logprobs_BT[:, 1:])
     diff_BT = jnp.abs(scores.logprobs_BT - batch.old_logprobs_BT[:, 1:])
     diff_BT = jnp.where(on_policy_BT, diff_BT, 0.0)
     return LogprobDiff(diff_BT.sum(), on_policy_BT.sum(dtype=jnp.float32), diff_BT.max())
@@ -358,6 +359,8 @@ def split_microbatches(
     Long rows go together, so that most microbatches are short and have many rows; the loss is a
     sum, so the order does not matter.
     """
+    if config.learn_observations:
+        trajectories = [with_learned_observations(each) for each in trajectories]
     pairs = [pair for pair in zip(trajectories, advantages, strict=True) if pair[0].is_valid]
     pairs.sort(key=lambda pair: (-len(pair[0].tokens), pair[0].rollout_id))
     batches = []
