@@ -17,7 +17,7 @@ Variants   :7b  :3b  :demo  :toy  smaller ones (ablations/ablation.py)
     grpo_difficulty       stages by the questions' difficulty
 
 All take the same number of optimizer steps from the same SFT model. An arm that refills samples
-more for each: `r1ci figure curves` has the sampled rollouts.
+more for each: its metric group/rollouts_per_kept_group says how many.
 """
 
 import dataclasses

@@ -143,10 +143,10 @@ def _list_experiments() -> list[str]:
     """List the experiment files that exist here, as a user would name them."""
     folders = {Path("experiments").resolve(): None, ROOT / "experiments": None}
     names = (
-        f"experiments/{path.name}"
+        f"experiments/{path.relative_to(folder)}"
         for folder in folders
-        for path in sorted(folder.glob("*.py"))
-        if "def get_config(" in path.read_text(encoding="utf-8")
+        for path in (*sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py")))
+        if "\ndef get_config(variant" in path.read_text(encoding="utf-8")
     )
     return list(dict.fromkeys(names))
 
