@@ -10,6 +10,7 @@ import difflib
 import importlib
 import importlib.util
 import io
+import re
 import sys
 import types
 import typing
@@ -146,7 +147,8 @@ def _list_experiments() -> list[str]:
         f"experiments/{path.relative_to(folder)}"
         for folder in folders
         for path in (*sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py")))
-        if "\ndef get_config(variant" in path.read_text(encoding="utf-8")
+        # A file whose get_config takes more than a variant is shared by others.
+        if re.search(r"^def get_config\(.", path.read_text(encoding="utf-8"), re.MULTILINE)
     )
     return list(dict.fromkeys(names))
 

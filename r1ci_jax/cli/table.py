@@ -1,4 +1,4 @@
-"""`r1ci table NAME --runs RUN ...` and `r1ci figure NAME --runs RUN ...`: results as the paper's."""
+"""`r1ci table NAME --runs RUN ...` and `r1ci figure NAME --runs RUN ...`: tables and figures."""
 
 import argparse
 import importlib.util
@@ -73,7 +73,7 @@ def _table(args: argparse.Namespace) -> int:
 
 def _figure(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("figures need matplotlib; install it: pip install 'r1ci_jax[figures]'")
+        raise UserError("figures need matplotlib; install it: pip install matplotlib")
     module = _load("figure", "experiments/figures/fig_", args.name)
     runs = _expand_patterns(args.runs)
     if args.to is None and len(runs) > 1:
