@@ -45,7 +45,7 @@ def get_config(variant: str = "") -> Experiment:
             ablation.CURRICULUM,
             Arm(name="grpo_uniform", order="uniform"),
             Arm(name="grpo_uniform_refill", order="uniform", grpo=refilled),
-            Arm(name="grpo_random_subset", order="random"),
+            Arm(name="grpo_random_subset", order="random_subset"),
             Arm(name="grpo_difficulty", order="difficulty"),
         ),
     )

@@ -29,8 +29,12 @@ Quantization = Literal["none", "int8"]
 Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "dense", "blocked", "splash"]
 Remat = Literal["none", "dots", "attention", "layer"]
-Order = Literal["curriculum", "uniform"]
+Order = Literal[
+    "curriculum", "uniform", "equal_groups", "difficulty", "accuracy", "random_subset", "online"
+]
+"""Order of the questions in reinforcement learning; r1ci_jax/curriculum/orders.py has each."""
 Start = Literal["sft", "untrained"]
+"""Model that an arm starts from."""
 Seed = Annotated[int, Range(at_least=0, at_most=20_000_000)]
 """A hundred seeds of stages are made of each, and they fit into 32 bits."""
 
@@ -261,8 +265,11 @@ class Arm(Checked, section="arm"):
     name: str
     """Name of the trained model in metrics, results and checkpoints: "grpo_" and then letters."""
     order: Order = "curriculum"
-    """"curriculum": stage s trains on potential groups 1 to s. "uniform": the same number of steps
-    on all questions alike (paper: "w/o curriculum")."""
+    """Groups of the questions; stage s trains on groups 1 to s. "curriculum": by potential (paper).
+    "uniform": no groups, all questions alike (paper: "w/o curriculum"). "equal_groups": by
+    potential, groups of equal size. "difficulty": from the lowest level up. "accuracy": from the
+    highest pass rate down. "random_subset": at random, as many as by potential. "online": by
+    potential, measured again every grpo.stages.remeasure_every steps."""
     start: Start = "sft"
     """Model whose weights the arm starts from, and its KL term refers to. "untrained": a cold
     start, an ablation of the paper (Fig. 15); the potential is that of the SFT model all the
@@ -358,6 +365,7 @@ class Experiment(Checked):
         twice = sorted({name for name in names if names.count(name) > 1})
         _require(not twice, f"arms has {', '.join(twice)} more than once; give each its own name")
         for arm in self.arms:
+            self._check_order(arm)
             self._check_grpo(self.grpo_of(arm), "" if arm.grpo is None else f" of arm {arm.name}")
         self._check_grpo(self.grpo, "")
         longest, room = self.limits.max_new_tokens, self.sampler.cache_length
@@ -386,6 +394,21 @@ class Experiment(Checked):
         _require(
             len(grpo.steps_per_stage) == stages,
             f"grpo.steps_per_stage{owner} needs {stages} entries, one per curriculum group",
+        )
+
+    def _check_order(self, arm: Arm) -> None:
+        grpo = self.grpo_of(arm)
+        if arm.order != "online":
+            return
+        _require(
+            grpo.stages.remeasure_every > 0,
+            f"arm {arm.name} has order online and grpo.stages.remeasure_every = 0; set the steps "
+            "after which the potential is measured again",
+        )
+        _require(
+            not grpo.replay_rollouts,
+            f"arm {arm.name} has order online, which samples answers, and grpo.replay_rollouts, "
+            "which samples none; leave one of them out",
         )
 
     def grpo_of(self, arm: Arm) -> GrpoConfig:

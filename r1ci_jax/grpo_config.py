@@ -113,16 +113,23 @@ class StageConfig(Checked, section="grpo.stages"):
     reset_optimizer: bool = False
     """True: the optimizer's moments start from zero at the start of the stage."""
     lr: tuple[NonNegative, ...] = ()
-    """Learning rate per stage; empty: grpo.lr in all."""
+    """Learning rate per stage; empty: grpo.lr in all. The warm-up is not repeated."""
     replay_fraction: tuple[Fraction, ...] = ()
-    """Share of a step's questions that come from earlier stages' groups alone, per stage; empty:
-    all groups of the stage alike (the paper's)."""
+    """Share of a step's questions that come from earlier stages' groups, per stage; the rest comes
+    from the groups that the stage adds. It has no effect where a stage adds none or has none before
+    it. Empty: all groups of the stage alike (the paper's)."""
     advance_accuracy: Fraction = 0.0
-    """Mean accuracy over advance_window steps from which the next stage begins early; 0: never."""
+    """Mean accuracy over advance_window steps from which the next stage begins early; 0: never. The
+    steps left over go to the last stage, so that the training has as many as planned."""
     advance_window: Count = 10
-    """Steps over which the accuracy is averaged."""
+    """Steps of a stage over which its accuracy is averaged."""
     remeasure_every: Natural = 0
-    """Steps after which order "online" measures the potential again; 0 only with other orders."""
+    """Steps after which order "online" measures the potential again; other orders never do."""
+
+    @property
+    def changes_at_borders(self) -> bool:
+        """True if something besides the questions changes at a stage's start."""
+        return self.reset_reference or self.reset_optimizer or bool(self.lr)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,6 +205,13 @@ class GrpoConfig(Checked, section="grpo"):
             f"grpo.num_minibatches = {self.num_minibatches} does not divide "
             f"grpo.prompts_per_step = {self.prompts_per_step}",
         )
+        for name in ("lr", "replay_fraction"):
+            given = getattr(self.stages, name)
+            _require(
+                len(given) in (0, len(self.steps_per_stage)),
+                f"grpo.stages.{name} = {given} needs one entry per stage, as many as "
+                f"grpo.steps_per_stage = {self.steps_per_stage}; or none",
+            )
         _require(
             sum(self.steps_per_stage) > 0,
             f"grpo.steps_per_stage = {self.steps_per_stage} has no step; give a stage at least one",
@@ -210,6 +224,11 @@ class GrpoConfig(Checked, section="grpo"):
             'grpo.old_logprobs="recompute", grpo.objective.importance="none" and '
             "grpo.max_staleness=0",
         )
+
+    @property
+    def num_rollouts(self) -> int:
+        """Trajectories of a step."""
+        return self.prompts_per_step * self.rollouts_per_prompt
 
     def microbatch_rows(self, length: int, num_batch_shards: int) -> int:
         """Rows of a microbatch of this padded length, a multiple of `num_batch_shards`."""

@@ -23,9 +23,11 @@ from typing import Any
 import jax
 
 from r1ci_jax.config import Arm, Experiment, GrpoConfig, MeshConfig
-from r1ci_jax.curriculum import potential, stages
+from r1ci_jax.curriculum import online, orders, potential, stages
+from r1ci_jax.curriculum.online import OnlineGroups
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import build, datasets, encoding
+from r1ci_jax.data.records import GradedExample
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation, tables
 from r1ci_jax.model import presets
@@ -33,7 +35,6 @@ from r1ci_jax.rollout import summaries
 from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
-from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import hosts, metrics, preemption, progress
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sampling import stop_automaton
@@ -222,15 +223,13 @@ def measure_potential(run: Run) -> None:
         with bar.compiling("sampler", about=15):
             runner.warm_up()
         graded = potential.measure(runner, examples, config, path, on_done=bar.update)
-        groups = range(1, len(config.lower_bounds) + 2)
-        sizes = {group: sum(each.group == group for each in graded) for group in groups}
-        bar.note("questions per group: " + ", ".join(f"{g}: {n}" for g, n in sizes.items()))
+        facts = online.group_metrics(graded, config)
+        sizes = [(n.removeprefix("curriculum/group"), x) for n, x in facts.items() if "/group" in n]
+        bar.note("questions per group: " + ", ".join(f"{g}: {n}" for g, n in sizes))
     datasets.build_curriculum(graded, data_dir=run.directory.data)
-    mean = sum(each.potential for each in graded) / len(graded)
     with metrics.MetricsWriter(run.directory.metrics_path) as writer:
-        facts = {f"curriculum/group{group}": size for group, size in sizes.items()}
         writer.truncate_after("potential", 0)
-        writer.write("potential", 1, facts | {"curriculum/potential_mean": mean})
+        writer.write("potential", 1, facts)
 
 
 # --- grpo ----------------------------------------------------------------------------------------
@@ -245,39 +244,70 @@ def train_grpo(run: Run) -> None:
 def train_arm(run: Run, arm: Arm) -> Params:
     """Train one arm, from its last checkpoint if there is one."""
     policy, tokenizer = run.loaded
+    config = run.experiment.grpo_of(arm)
+    source = _rollout_source(run, arm)
+    is_online = arm.order == "online" and isinstance(source, Runner)
     return grpo.train(
         policy,
         run.load_weights(arm.start),
         tokenizer,
         plan_stages(run, arm),
-        functools.partial(_load_curriculum, run),
-        _rollout_source(run, arm),
-        run.experiment.grpo_of(arm),
+        functools.partial(_load_questions, run, arm),
+        source,
+        config,
         TrainingRun.in_directory(run.directory, arm.name, seed=run.seed("grpo")),
+        online=_make_online_groups(run, arm, source) if is_online else None,
     )
 
 
 def plan_stages(run: Run, arm: Arm) -> list[Stage]:
-    """Lay out the stages of an arm over the potential groups."""
-    steps = run.experiment.grpo_of(arm).steps_per_stage
+    """Lay out the stages of an arm over the groups of its order, and store those groups."""
+    config = run.experiment.grpo_of(arm)
+    steps, data_dir = config.steps_per_stage, run.directory.data
     if arm.order == "uniform":
-        return stages.uniform_stages(steps)
+        return stages.uniform_stages(steps, has_borders=config.stages.changes_at_borders)
     groups = range(1, len(steps) + 1)
-    sizes = {group: len(_load_curriculum(run, f"group{group}")) for group in groups}
+    if not orders.keeps_groups(arm.order):
+        graded = _load_graded(run)
+        grouped = orders.regroup(arm.order, graded, num_groups=len(steps), seed=run.seed("grpo"))
+        datasets.build_curriculum(grouped, data_dir=data_dir, order=arm.order)
+    sizes = {group: len(_load_questions(run, arm, f"group{group}")) for group in groups}
     return stages.curriculum_stages(steps, sizes)
 
 
-def _load_curriculum(run: Run, split: str) -> list[Example]:
-    """Load the questions of some potential groups, for example group1+group2."""
-    return [each.example for each in datasets.load_curriculum(run.directory.data, split)]
+def _load_graded(run: Run) -> list[GradedExample]:
+    """Load all questions with their potential, group after group."""
+    groups = range(1, len(run.experiment.potential.lower_bounds) + 2)
+    return list(datasets.load_curriculum(run.directory.data, stages.group_split(groups)))
 
 
-def _rollout_source(run: Run, arm: Arm) -> TrajectorySource:
+def _load_questions(run: Run, arm: Arm, split: str) -> list[Example]:
+    """Load the questions of some groups of an arm's order, for example group1+group2."""
+    order = "" if orders.keeps_groups(arm.order) else arm.order
+    found = datasets.load_curriculum(run.directory.data, split, order=order)
+    return [each.example for each in found]
+
+
+def _rollout_source(run: Run, arm: Arm) -> Runner | Replay:
     """Return a runner, or the dumped rollouts that the arm replays."""
     config = run.experiment.grpo_of(arm)
     if config.replay_rollouts:
         return Replay(Path(config.replay_rollouts) / arm.name)
     return run.make_runner("grpo", grpo=config)
+
+
+def _make_online_groups(run: Run, arm: Arm, runner: Runner) -> OnlineGroups:
+    """Make the groups of an arm that measures them again."""
+    path = run.directory.remeasured_path
+    _keep_common_records(path, ("arm", "step", "example_id"))
+    return OnlineGroups(
+        runner,
+        _load_graded(run),
+        run.experiment.potential,
+        arm=arm.name,
+        every=run.experiment.grpo_of(arm).stages.remeasure_every,
+        path=path,
+    )
 
 
 # --- eval ----------------------------------------------------------------------------------------
@@ -341,7 +371,7 @@ def _answer_questions(run: Run, runner: Runner, model: str, examples: Sequence[E
 
 def _keep_common_records(path: Path, keys: Sequence[str]) -> None:
     """Drop records that a lost run has left on some hosts only; `keys` tell records apart."""
-    fields = dict.fromkeys(keys, str)
+    fields = dict.fromkeys(keys, (str, int))
     present = [[record[key] for key in keys] for record in metrics.read(path, required=fields)]
     everywhere = hosts.gather(path.name, present)
     with metrics.JsonlLog(path) as log:

@@ -9,12 +9,16 @@ A policy that guesses between two classes has p near one half, and so the larges
 `chance_corrected`, p' = max(0, (p - c) / (1 - c)) takes the place of p: c is the score of a
 constant answer, the fraction of the task's most common gold among the questions. Then guessing has
 no potential, and Π is 1 halfway between guessing and knowing.
+
+N answers are few: Wilson's 95 % interval of p is stored with it. It takes the answers for alike and
+independent of each other, though four agents at several temperatures gave them.
 """
 
 import collections
 import contextlib
+import dataclasses
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,27 @@ RECORD_FIELDS = {
     "group": int,
 }
 """Fields of every record of potential.jsonl, with their types."""
+
+
+FIRST_SAMPLE_AGAIN = 1 << 20
+"""Sample index of a question's first answer where it is measured again during a training, whose own
+trajectories have smaller ones: none of them shares its random numbers with another."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Remeasurement:
+    """One measurement during the training of an arm."""
+
+    arm: str
+    step: int
+    """Steps of the training that are done."""
+    number: int
+    """Measurements of an arm are numbered from 1; the one before its training is not among them."""
+
+    @property
+    def label(self) -> dict[str, str | int]:
+        """Fields that tell its records from others."""
+        return {"arm": self.arm, "step": self.step}
 
 
 def potential(p: float) -> float:
@@ -76,6 +101,24 @@ def group_number(value: float, lower_bounds: Sequence[float]) -> int:
     return 1 + sum(value < bound for bound in lower_bounds)
 
 
+def possible_groups(
+    low: float, high: float, config: PotentialConfig, *, chance: float = 0.0
+) -> tuple[int, int]:
+    """Return the first and the last group that a question with p in [low, high] may belong to.
+
+    Π rises up to p = 1/2 and falls from there. `chance` counts with `chance_corrected` alone.
+
+    >>> possible_groups(0.3, 0.7, PotentialConfig()), possible_groups(0.0, 0.16, PotentialConfig())
+    ((1, 1), (2, 4))
+    """
+    if config.chance_corrected:
+        low, high = above_chance(low, chance), above_chance(high, chance)
+    ends = potential(low), potential(high)
+    largest = 1.0 if low <= 0.5 <= high else max(ends)
+    bounds = config.lower_bounds
+    return group_number(largest, bounds), group_number(min(ends), bounds)
+
+
 def measure(
     runner: Runner,
     examples: Sequence[Example],
@@ -83,6 +126,7 @@ def measure(
     path: Path,
     *,
     on_done: Callable[[int], None],
+    again: Remeasurement | None = None,
 ) -> list[GradedExample]:
     """Measure every question that `path` (potential.jsonl) does not hold yet; return all, graded.
 
@@ -93,20 +137,25 @@ def measure(
         runner: Holds the model to be measured.
         examples: All questions, always in the same order.
         config: The number of answers and their temperatures, and the groups' lower bounds.
-        path: Path of potential.jsonl.
+        path: Path of potential.jsonl, or of remeasured.jsonl.
         on_done: Called with the number of measured questions.
+        again: The measurement, where it is one of several in `path`; its records alone count.
 
     Raises:
         UserError: The interpreter failed in every answer to a question, or too often in a block.
     """
     records = metrics.read(path, required=RECORD_FIELDS)
-    known: dict[str, float] = {record["example_id"]: record["p"] for record in records}
+    label = again.label if again is not None else {}
+    known: dict[str, float] = {
+        record["example_id"]: record["p"] for record in records if label.items() <= record.items()
+    }
     chance = measure_chance(examples)
     blocks = _unfinished(examples, known)
     done = len(examples) - sum(map(len, blocks))
     if done:
         on_done(done)
-    measured = runner.run_batches(_block_requests(block, config) for block in blocks)
+    first = _first_rollout(again, len(examples))
+    measured = runner.run_batches(_block_requests(block, config, first) for block in blocks)
     with metrics.JsonlLog(path) as log, contextlib.closing(measured):
         for block, trajectories in zip(blocks, measured, strict=True):
             sandbox_faults.require_few(
@@ -120,12 +169,29 @@ def measure(
                 p = _fraction_correct(example, scores[example.id])
                 known[example.id] = p
                 graded = _grade(example, p, chance[example.task], config)
-                log.append(_record(graded, chance[example.task], len(scores[example.id])))
+                record = _record(graded, chance[example.task], len(scores[example.id]))
+                log.append(label | record)
             done += len(block)
             on_done(done)
+    return grade(examples, known, config)
+
+
+def grade(
+    examples: Sequence[Example], accuracies: Mapping[str, float], config: PotentialConfig
+) -> list[GradedExample]:
+    """Grade the questions by their fractions p of correct answers, given by id."""
+    chance = measure_chance(examples)
     return [
-        _grade(example, known[example.id], chance[example.task], config) for example in examples
+        _grade(example, accuracies[example.id], chance[example.task], config)
+        for example in examples
     ]
+
+
+def _first_rollout(again: Remeasurement | None, num_questions: int) -> RolloutId:
+    """Return the id of the first answer to the first question."""
+    if again is None:
+        return RolloutId(0, 0)
+    return RolloutId(again.number * num_questions, FIRST_SAMPLE_AGAIN)
 
 
 def _unfinished(
@@ -139,9 +205,13 @@ def _unfinished(
     ]
 
 
-def _block_requests(block: Sequence[tuple[int, Example]], config: PotentialConfig) -> list[Request]:
+def _block_requests(
+    block: Sequence[tuple[int, Example]], config: PotentialConfig, first: RolloutId
+) -> list[Request]:
     return [
-        request for number, example in block for request in _make_requests(number, example, config)
+        request
+        for number, example in block
+        for request in _make_requests(number, example, config, first)
     ]
 
 
@@ -165,10 +235,13 @@ def _fraction_correct(example: Example, scores: Sequence[bool]) -> float:
 
 def _record(graded: GradedExample, chance: float, answers: int) -> dict[str, Any]:
     """Return the record of potential.jsonl."""
+    low, high = stats.wilson(graded.accuracy, answers)
     return {
         "example_id": graded.example.id,
         "task": graded.example.task,
         "p": graded.accuracy,
+        "p_low": low,
+        "p_high": high,
         "chance": chance,
         "potential": graded.potential,
         "group": graded.group,
@@ -182,14 +255,19 @@ def _grade(example: Example, p: float, chance: float, config: PotentialConfig) -
     return GradedExample(example=example, group=group, accuracy=p, potential=value)
 
 
-def _make_requests(number: int, example: Example, config: PotentialConfig) -> Iterator[Request]:
+def _make_requests(
+    number: int, example: Example, config: PotentialConfig, first: RolloutId
+) -> Iterator[Request]:
     """Yield requests for answers of every agent at the configured temperatures."""
     for agent_index, agent in enumerate(agents.AGENTS):
         for answer in range(config.samples_per_agent):
             yield Request(
                 example=example,
                 agent=agent,
-                rollout_id=RolloutId(number, agent_index * config.samples_per_agent + answer),
+                rollout_id=RolloutId(
+                    first.group_id + number,
+                    first.sample_index + agent_index * config.samples_per_agent + answer,
+                ),
                 sampling=SamplingParams(
                     temperature=config.temperatures[answer % len(config.temperatures)]
                 ),

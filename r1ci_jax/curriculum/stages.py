@@ -1,12 +1,14 @@
 """Stages of reinforcement learning (paper section 4.2).
 
 Stage s trains on groups 1 to s: first the questions with the largest potential, finally all. A
-stage is a TFDS split, such as `group1+group2`.
+stage is a TFDS split, such as `group1+group2`; which questions a group holds is a matter of the
+order (orders.py).
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+
+EARLIEST_GROUP = "group1"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,27 @@ class Stage:
     steps: int
 
 
+def group_split(groups: Iterable[int]) -> str:
+    """Return the TFDS split of some groups.
+
+    >>> group_split([1, 2])
+    'group1+group2'
+    """
+    return "+".join(f"group{group}" for group in groups)
+
+
+def last_group(number: int, group_sizes: Mapping[int, int], *, num_groups: int) -> int:
+    """Return the last group of a stage: while the groups so far are empty, the next one is added.
+
+    >>> last_group(1, {1: 0, 2: 0, 3: 7}, num_groups=4)
+    3
+    """
+    last = number
+    while last < num_groups and not any(group_sizes.get(group, 0) for group in range(1, last + 1)):
+        last += 1
+    return last
+
+
 def curriculum_stages(
     steps_per_stage: Sequence[int], group_sizes: Mapping[int, int]
 ) -> list[Stage]:
@@ -31,31 +54,35 @@ def curriculum_stages(
     """
     stages = []
     for number, steps in enumerate(steps_per_stage, start=1):
-        last = number
-        while last < len(steps_per_stage) and not any(
-            group_sizes.get(group, 0) for group in range(1, last + 1)
-        ):
-            last += 1
-        split = "+".join(f"group{group}" for group in range(1, last + 1))
+        last = last_group(number, group_sizes, num_groups=len(steps_per_stage))
+        split = group_split(range(1, last + 1))
         stages.append(Stage(number=number, split=split, steps=steps))
     return stages
 
 
-def uniform_stages(steps_per_stage: Sequence[int]) -> list[Stage]:
-    """Make one stage with the same number of steps on all questions, to compare with."""
-    split = "+".join(f"group{group}" for group in range(1, len(steps_per_stage) + 1))
-    return [Stage(number=1, split=split, steps=sum(steps_per_stage))]
+def uniform_stages(steps_per_stage: Sequence[int], *, has_borders: bool = False) -> list[Stage]:
+    """Make one stage with the same number of steps on all questions, to compare with.
 
-
-def curriculum_state(stages: Sequence[Stage], done: int) -> dict[str, Any]:
-    """Return the stage, and the steps within it, after `done` steps, for the checkpoint.
-
-    >>> curriculum_state(curriculum_stages((2, 3), {1: 9, 2: 9}), 4)
-    {'stage': 2, 'split': 'group1+group2', 'step': 2}
+    With `has_borders` it is as many stages as the curriculum has, each on all questions: what else
+    changes at a stage's start (grpo.stages) then changes at the same steps.
     """
-    left = done
-    for stage in stages:
-        if left <= stage.steps:
-            return {"stage": stage.number, "split": stage.split, "step": left}
-        left -= stage.steps
-    raise AssertionError(f"the stages have fewer than {done} steps")
+    split = group_split(range(1, len(steps_per_stage) + 1))
+    if not has_borders:
+        return [Stage(number=1, split=split, steps=sum(steps_per_stage))]
+    return [
+        Stage(number=number, split=split, steps=steps)
+        for number, steps in enumerate(steps_per_stage, start=1)
+    ]
+
+
+def new_and_earlier(stage: Stage, stages: Sequence[Stage]) -> tuple[str, str]:
+    """Return the splits of the groups that a stage adds, and of those of the stages before it.
+
+    >>> plan = curriculum_stages((1, 1, 1), {1: 9, 2: 9, 3: 9})
+    >>> new_and_earlier(plan[2], plan), new_and_earlier(plan[0], plan)
+    (('group3', 'group1+group2'), ('group1', ''))
+    """
+    before = [each.split for each in stages if each.number < stage.number]
+    earlier = before[-1].split("+") if before else []
+    added = [name for name in stage.split.split("+") if name not in earlier]
+    return "+".join(added), "+".join(earlier)

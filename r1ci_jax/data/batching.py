@@ -50,6 +50,38 @@ def prompt_batches[Row](
     return _batches(source, numbers, batch_size)
 
 
+def replay_batches[Row](
+    new: RandomAccess[Row], earlier: RandomAccess[Row], batch_size: int, share: float, *, seed: int
+) -> Batches[list[Row]]:
+    """Return endless batches that take a share of their rows from `earlier`, the rest from `new`.
+
+    The share is rounded to whole rows. These are spread evenly over a batch, so that each of its
+    minibatches has its part of them. Each source gives every row once per epoch of its own.
+    """
+    num_earlier = round(share * batch_size)
+    if num_earlier in (0, batch_size):
+        return prompt_batches(earlier if num_earlier else new, batch_size, seed=seed)
+    if len(new) == 0 or len(earlier) == 0:
+        raise UserError("there is no question to train on; choose other groups or more questions")
+    is_earlier = [
+        (place + 1) * num_earlier // batch_size > place * num_earlier // batch_size
+        for place in range(batch_size)
+    ]
+
+    def numbers(source: RandomAccess[Row], size: int) -> grain.MapDataset[list[int]]:
+        shuffled = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+        return shuffled.batch(size, batch_fn=list)
+
+    earlier_numbers = numbers(earlier, num_earlier)
+
+    def read(index: int, batch: list[int]) -> list[Row]:
+        rows = (new[number] for number in batch)
+        replayed = (earlier[number] for number in earlier_numbers[index])
+        return [next(replayed if chosen else rows) for chosen in is_earlier]
+
+    return Batches(numbers(new, batch_size - num_earlier).map_with_index(read), steps=None)
+
+
 def _batches[Row](
     source: RandomAccess[Row], numbers: grain.MapDataset[int], batch_size: int
 ) -> Batches[list[Row]]:

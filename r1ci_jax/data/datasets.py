@@ -2,7 +2,8 @@
 
     r1ci_tasks          one config per task; splits sft, grpo, eval
     r1ci_trajectories   demonstrations for supervised fine-tuning; split train
-    r1ci_curriculum     one measurement of potential; splits group1 … group4
+    r1ci_curriculum     one measurement of potential; splits group1 … group4; one more config per
+                        order that has other groups
 
 Each dataset is written completely or not at all (TFDS renames a temporary folder). It carries a
 fingerprint of its inputs, so that a dataset with other inputs is never used by mistake.
@@ -101,23 +102,27 @@ class _LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Print nothing: standard output belongs to the caller."""
 
 
-class R1ciTasks(_LocalBuilder):
-    """Questions of one task in the splits sft, grpo and eval."""
+class _AnyConfig(_LocalBuilder, skip_registration=True):
+    """A builder whose configs have any name."""
 
     @classmethod
     @override
     def get_builder_config(cls, name: str, version: Any = None) -> tfds.core.BuilderConfig:
-        """Return the config of any task, also of one registered after this module's import."""
+        """Return the config of this name, also of a task registered after this module's import."""
         del version
         return tfds.core.BuilderConfig(name=name)
+
+
+class R1ciTasks(_AnyConfig):
+    """Questions of one task in the splits sft, grpo and eval."""
 
 
 class R1ciTrajectories(_LocalBuilder):
     """Worked trajectories for supervised fine-tuning."""
 
 
-class R1ciCurriculum(_LocalBuilder):
-    """Questions grouped by measured improvement potential."""
+class R1ciCurriculum(_AnyConfig):
+    """Questions grouped by measured improvement potential, or in a config by another order."""
 
 
 # --- building ---
@@ -222,8 +227,11 @@ def replace_trajectories(demonstrations: Sequence[Demonstration], *, data_dir: P
     build_trajectories(demonstrations, data_dir=data_dir)
 
 
-def build_curriculum(graded: Sequence[GradedExample], *, data_dir: Path) -> None:
-    """Write `r1ci_curriculum` with one split per group and rows in the given order."""
+def build_curriculum(graded: Sequence[GradedExample], *, data_dir: Path, order: str = "") -> None:
+    """Write `r1ci_curriculum` with one split per group and rows in the given order.
+
+    `order` names the config for groups that are not those of the measured potential.
+    """
     groups: dict[str, list[Record]] = {}
     for row in graded:
         groups.setdefault(f"group{row.group}", []).append(records.encode_graded(row))
@@ -235,6 +243,7 @@ def build_curriculum(graded: Sequence[GradedExample], *, data_dir: Path) -> None
         features=records.graded_features(),
         fingerprint=_digest(groups),
         data_dir=data_dir,
+        config=order,
     )
 
 
@@ -299,9 +308,9 @@ def load_trajectories(data_dir: Path) -> Source[Demonstration]:
     return Source(_parts(data_dir, "r1ci_trajectories", "train"), records.decode_demonstration)
 
 
-def load_curriculum(data_dir: Path, split: str) -> Source[GradedExample]:
+def load_curriculum(data_dir: Path, split: str, *, order: str = "") -> Source[GradedExample]:
     """Return rows of the groups in TFDS split syntax (`group1+group2`); a group may be empty."""
-    return Source(_parts(data_dir, "r1ci_curriculum", split), records.decode_graded)
+    return Source(_parts(data_dir, "r1ci_curriculum", split, order), records.decode_graded)
 
 
 def is_built(data_dir: Path, dataset: str, config: str = "") -> bool:

@@ -1,7 +1,11 @@
-"""Statistics of a dataset: counts, lengths, answers, duplicates, score of a constant answer."""
+"""Statistics of a dataset: counts, lengths, answers, duplicates, score of a constant answer.
+
+And the interval of a fraction, for whoever counts right answers to its questions.
+"""
 
 import collections
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -13,6 +17,8 @@ from r1ci_jax.tasks.base import Example
 
 COMMONEST: Final = 5
 """Number of answers listed per task."""
+Z: Final = statistics.NormalDist().inv_cdf(0.975)
+"""Quantile of intervals that hold the true value in 95 of 100 cases."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,17 @@ def majority_fraction(task_name: str, examples: Sequence[Example]) -> float | No
     task = registry.get(task_name)
     golds = collections.Counter(gold for e in examples if (gold := task.gold(e)) is not None)
     return max(golds.values()) / len(examples) if golds else None
+
+
+def wilson(p: float, n: float) -> tuple[float, float]:
+    """Compute Wilson's interval of a fraction p of n independent answers.
+
+    >>> [round(bound, 3) for bound in wilson(1.0, 6)]
+    [0.61, 1.0]
+    """
+    center = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    return max(center - half, 0.0), min(center + half, 1.0)
 
 
 class Owners:

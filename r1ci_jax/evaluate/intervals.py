@@ -16,10 +16,9 @@ tasks combines theirs (Zou and Donner, Statistics in Medicine 2008):
 import math
 import statistics
 from collections.abc import Collection, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-Z: Final = statistics.NormalDist().inv_cdf(0.975)
-"""Quantile of intervals that hold the true value in 95 of 100 cases."""
+from r1ci_jax.data import stats
 
 
 class Counts(NamedTuple):
@@ -68,24 +67,15 @@ def effective_count(questions: Collection[Counts]) -> float:
     return max(p * (1 - p) / variance, float(num_questions))
 
 
-def wilson(p: float, n: float) -> tuple[float, float]:
-    """Compute Wilson's interval of a fraction p of n independent answers.
-
-    >>> [round(bound, 3) for bound in wilson(1.0, 6)]
-    [0.61, 1.0]
-    """
-    center = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    return max(center - half, 0.0), min(center + half, 1.0)
-
-
 def mean_of_tasks(tasks: Sequence[Collection[Counts]]) -> Estimate:
     """Estimate the mean over tasks of their accuracies, each from the counts of its questions."""
     fractions = [sum(q.correct for q in task) / sum(q.n for q in task) for task in tasks]
-    bounds = [wilson(p, effective_count(task)) for p, task in zip(fractions, tasks, strict=True)]
+    bounds = [
+        stats.wilson(p, effective_count(task)) for p, task in zip(fractions, tasks, strict=True)
+    ]
     mean = statistics.fmean(fractions)
     pairs = list(zip(fractions, bounds, strict=True))
     low = mean - math.sqrt(sum((p - low) ** 2 for p, (low, _) in pairs)) / len(tasks)
     high = mean + math.sqrt(sum((high - p) ** 2 for p, (_, high) in pairs)) / len(tasks)
     low, high = max(low, 0.0), min(high, 1.0)  # of rounding
-    return Estimate(100 * mean, 100 * (high - low) / (2 * Z), 100 * low, 100 * high)
+    return Estimate(100 * mean, 100 * (high - low) / (2 * stats.Z), 100 * low, 100 * high)

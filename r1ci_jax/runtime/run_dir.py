@@ -3,7 +3,7 @@
 config.json        resolved config, git revision, package versions, device kinds, sandbox tier
 stages.json        finished stages
 metrics.jsonl      trajectories.jsonl  evaluation.jsonl  results.jsonl  potential.jsonl
-                   (see docs/metrics.md)
+                   remeasured.jsonl (see docs/metrics.md)
 checkpoints/       tables/*.md         report.html
 hosts/N/           the same files of host N of several; checkpoints are common
 """
@@ -212,6 +212,11 @@ class RunDir:
     def potential_path(self) -> Path:
         """One record per measured question."""
         return self.path / "potential.jsonl"
+
+    @property
+    def remeasured_path(self) -> Path:
+        """One record per arm, step and question of order "online"."""
+        return self.path / "remeasured.jsonl"
 
     @property
     def checkpoints(self) -> epath.Path:

@@ -3,14 +3,16 @@
 Each step samples R trajectories for each of P prompts with the interpreter in the loop, compares
 the R rewards of a prompt with each other, and moves the policy towards the better trajectories.
 Only tokens that the policy chose carry loss. The reference of the KL term is the model that the
-training started from.
+training started from, or with `grpo.stages.reset_reference` that with which the stage began.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +20,22 @@ import numpy as np
 import optax
 
 from r1ci_jax.config import GrpoConfig
-from r1ci_jax.curriculum.stages import Stage, curriculum_state
+from r1ci_jax.curriculum.online import OnlineGroups
+from r1ci_jax.curriculum.schedule import Part, StageSchedule
+from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import serialize, summaries
 from r1ci_jax.rollout.trajectory import Trajectory
-from r1ci_jax.rollout.trajectory_source import TrajectorySource
+from r1ci_jax.rollout.trajectory_source import MakeWeights, TrajectorySource
 from r1ci_jax.runtime import metrics
+from r1ci_jax.sharding import placement
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import grpo_step, guards, optimizer
+from r1ci_jax.train import train_state as state
 from r1ci_jax.train.policy import Params, Policy, Weights
 from r1ci_jax.train.rollout_collector import RolloutCollector
+from r1ci_jax.train.train_state import TrainState
 from r1ci_jax.train.training_run import TrainingLoop, TrainingRun
 
 _SHOWN = {name: name for name in ("reward/mean", "accuracy", "tool/calls_per_traj")}
@@ -44,44 +51,44 @@ def train(
     source: TrajectorySource,
     config: GrpoConfig,
     run: TrainingRun,
+    online: OnlineGroups | None = None,
 ) -> Params:
     """Train through all stages, from the last checkpoint if there is one; return all parameters.
 
     `params` are used up. `load_examples` returns the examples of a split, `source`
-    yields trajectories.
+    yields trajectories. With `online` the groups are measured again as the policy changes.
     """
     # --- Weights, optimizer, state ---
     initial = policy.split_trainable(params, seed=run.seed)
-    (trainable, base), reference = initial, _make_reference(initial, config.kl_coef)
-    num_steps = sum(stage.steps for stage in stages)
-    num_rollouts = config.prompts_per_step * config.rollouts_per_prompt
-    tx, learning_rates = _make_optimizer(config, num_steps)
-    identity = {"stages": [dataclasses.asdict(stage) for stage in stages]}
+    (trainable, base), reference = initial, _make_reference(initial, config)
+    schedule = StageSchedule(stages, load_examples, config, online)
+    optimizers = _make_optimizers(config, stages, schedule.num_steps)
 
     with (
-        run.start(trainable, tx, config, num_steps, identity=identity, better="higher") as loop,
+        _start(run, trainable, optimizers, config, stages, schedule.num_steps) as loop,
         metrics.JsonlLog(run.trajectories_path) as trajectory_log,
     ):
         train_state, reward = loop.train_state, None
+        reference = reference if loop.reference is None else Weights(loop.reference, base)
         trajectory_log.truncate_after(run.name, loop.first_step)
-        if loop.first_step < num_steps:
+        schedule.restore(loop.first_step, loop.metadata)
+        if loop.first_step < schedule.num_steps:
             _warm_up(loop, source, base, reference, policy, config, tokenizer.pad_id)
-        for stage, steps in _step_ranges(stages):
-            if loop.first_step >= steps.stop:
-                continue
-            seed, examples = run.seed + stage.number, load_examples(stage.split)
-            collector = RolloutCollector(source, examples, config, steps=steps, seed=seed)
-            _restore(collector, loop, stages, steps)
-            loop.progress.note(f"stage {stage.number}: {stage.steps} steps on {stage.split}")
-            for step in steps[max(loop.first_step - steps.start, 0) :]:
+        for part in schedule.parts(loop.first_step):
+            # --- Begin a stage, or a part of one ---
+            if part.changes_stage:
+                train_state, reference = _reset(loop, train_state, base, reference, config)
+            measured = _measure_again(part, schedule, loop, source, policy, train_state, base)
+            collector = _make_collector(part, schedule, source, config, loop, run.seed)
+            tx, learning_rates = optimizers[part.stage.number]
+            for step in part.steps_after(loop.first_step):
                 # --- Sample ---
-                weights = Weights(train_state.params, base)
-                to_sampler = functools.partial(policy.to_sampler_weights, weights)
-                metadata = {"curriculum": curriculum_state(stages, step)} | collector.state()
+                to_sampler = _make_to_sampler(policy, train_state, base)
+                metadata = schedule.state(step) | collector.state()
                 with (
                     loop.save_on_preemption(step, train_state, metadata, reward),
                     source.weights_loaded(to_sampler),  # no longer: the update needs the memory
-                    loop.progress.activity(f"sampling {num_rollouts}"),
+                    loop.progress.activity(f"sampling {config.num_rollouts}"),
                 ):
                     trajectories, values = collector.collect(step)
                 if config.dump_rollouts:
@@ -102,23 +109,32 @@ def train(
                 values |= learned | {"time/update": time.monotonic() - began}
 
                 # --- Check, log and save ---
-                values |= _batch_metrics(trajectories, advantages_PR, stage)
+                values |= _batch_metrics(trajectories, advantages_PR, part.stage)
                 values["optim/lr"] = float(learning_rates[step])
+                values |= measured if step == part.start else {}
                 save_batch = functools.partial(_save_diverged, run, step + 1, trajectories)
                 loop.record(step + 1, values, save_batch=save_batch, advice=_ADVICE, shown=_SHOWN)
-                for one in summaries.sample_by_reward(trajectories, config.logged_trajectories):
-                    summary = summaries.to_record(one, tokenizer, stage=run.name, step=step + 1)
-                    trajectory_log.append(summary)
+                _log_some(trajectory_log, trajectories, config, tokenizer, run.name, step + 1)
                 reward = values["reward/mean"]
+                schedule.record(step + 1, values["accuracy"])  # the stage may end here
+                collector.end_at(part.stop)
                 if loop.must_save(step + 1):
-                    metadata = {"curriculum": curriculum_state(stages, step + 1)}
-                    loop.save(step + 1, train_state, metadata | collector.state(), metric=reward)
+                    metadata = schedule.state(step + 1) | collector.state()
+                    loop.save(step + 1, train_state, metadata, metric=reward)
     return policy.merge_weights(Weights(train_state.params, base))
 
 
-def _make_reference(initial: Weights, kl_coef: float) -> Weights | None:
-    """Keep the weights of the KL term's reference; without such a term there are none to keep."""
-    if not kl_coef:
+def _keeps_reference(config: GrpoConfig) -> bool:
+    """Return True if the reference changes, so that checkpoints must hold it."""
+    return config.stages.reset_reference and config.kl_coef > 0
+
+
+def _make_reference(initial: Weights, config: GrpoConfig) -> Weights | None:
+    """Keep the weights of the KL term's reference, where they are the same in all stages.
+
+    Without a KL term there are none to keep.
+    """
+    if not config.kl_coef or _keeps_reference(config):
         return None
     if initial.base is not None:
         return Weights(initial.base)  # adapters start as nothing, and no step changes the base
@@ -126,14 +142,51 @@ def _make_reference(initial: Weights, kl_coef: float) -> Weights | None:
     return Weights(jax.tree.map(jnp.copy, initial.trainable))
 
 
-def _make_optimizer(
-    config: GrpoConfig, num_steps: int
-) -> tuple[optax.GradientTransformation, np.ndarray]:
-    """Build the optimizer; also return the learning rate at the first update of each step."""
-    schedule = optimizer.constant_schedule(config.lr, warmup_steps=config.warmup_steps)
+class _StageOptimizer(NamedTuple):
+    tx: optax.GradientTransformation
+    learning_rates: np.ndarray
+    """Learning rate at the first update of each step of the training, were it all this stage."""
+
+
+def _make_optimizers(
+    config: GrpoConfig, stages: Sequence[Stage], num_steps: int
+) -> dict[int, _StageOptimizer]:
+    """Build the optimizer of each stage, by its number; their states have the same form.
+
+    The learning rate is the only difference, and the warm-up counts updates over all stages.
+    """
     num_updates = config.num_minibatches * config.num_iterations
-    learning_rates = optimizer.tabulate(schedule, num_steps * num_updates)[::num_updates]
-    return optimizer.make_optimizer(schedule, clip_norm=config.clip_norm), learning_rates
+
+    @functools.cache
+    def make(lr: float) -> _StageOptimizer:
+        schedule = optimizer.constant_schedule(lr, warmup_steps=config.warmup_steps)
+        rates = optimizer.tabulate(schedule, num_steps * num_updates)[::num_updates]
+        return _StageOptimizer(
+            optimizer.make_optimizer(schedule, clip_norm=config.clip_norm), rates
+        )
+
+    rates = config.stages.lr
+    return {stage.number: make(rates[stage.number - 1] if rates else config.lr) for stage in stages}
+
+
+def _start(
+    run: TrainingRun,
+    trainable: Params,
+    optimizers: Mapping[int, _StageOptimizer],
+    config: GrpoConfig,
+    stages: Sequence[Stage],
+    num_steps: int,
+) -> contextlib.AbstractContextManager[TrainingLoop]:
+    """Open the training's files, or resume it."""
+    return run.start(
+        trainable,
+        optimizers[stages[0].number].tx,
+        config,
+        num_steps,
+        identity={"stages": [dataclasses.asdict(stage) for stage in stages]},
+        better="higher",
+        keeps_reference=_keeps_reference(config),
+    )
 
 
 def _warm_up(
@@ -147,32 +200,84 @@ def _warm_up(
 ) -> None:
     """Compile the sampler and the update before the first step."""
     weights = Weights(loop.train_state.params, base)
-    to_sampler = functools.partial(policy.to_sampler_weights, weights)
+    to_sampler = _make_to_sampler(policy, loop.train_state, base)
     with source.weights_loaded(to_sampler), loop.progress.compiling("sampler", about=15):
         source.warm_up()
     with loop.progress.compiling("update", about=20):
         grpo_step.warm_up(weights, reference, policy, config, pad_id)
 
 
-def _step_ranges(stages: Sequence[Stage]) -> list[tuple[Stage, range]]:
-    """Pair each stage with its steps, counted from 0 over the whole training."""
-    pairs, start = [], 0
-    for stage in stages:
-        pairs.append((stage, range(start, start + stage.steps)))
-        start += stage.steps
-    return pairs
+def _make_to_sampler(policy: Policy, train_state: TrainState, base: Params | None) -> MakeWeights:
+    return functools.partial(policy.to_sampler_weights, Weights(train_state.params, base))
 
 
-def _restore(
-    collector: RolloutCollector, loop: TrainingLoop, stages: Sequence[Stage], steps: range
-) -> None:
-    """Continue in the middle of a stage: the same prompts come next, the same rollouts wait."""
-    if loop.metadata is not None:
-        expected = curriculum_state(stages, loop.first_step)
-        assert loop.metadata["curriculum"] == expected, "the checkpoint is of another curriculum"
-    if loop.first_step > steps.start:
+def _reset(
+    loop: TrainingLoop,
+    train_state: TrainState,
+    base: Params | None,
+    reference: Weights | None,
+    config: GrpoConfig,
+) -> tuple[TrainState, Weights | None]:
+    """Reset what `grpo.stages` says at a stage's start. A second time changes nothing.
+
+    So a checkpoint of a border may be of either side of it.
+    """
+    if config.stages.reset_optimizer:
+        train_state = state.reset_moments(train_state)
+    if loop.reference is not None:
+        placement.delete(loop.reference)  # first: there is no room for another copy
+        loop.reference = jax.tree.map(jnp.copy, train_state.params)
+        reference = Weights(loop.reference, base)
+    return train_state, reference
+
+
+def _measure_again(
+    part: Part,
+    schedule: StageSchedule,
+    loop: TrainingLoop,
+    source: TrajectorySource,
+    policy: Policy,
+    train_state: TrainState,
+    base: Params | None,
+) -> dict[str, float]:
+    """Measure the groups with the current weights where that is due; return metrics."""
+    if schedule.online is None or not schedule.is_measured_again(part):
+        return {}
+    to_sampler, metadata = _make_to_sampler(policy, train_state, base), schedule.state(part.start)
+    with (
+        loop.save_on_preemption(part.start, train_state, metadata, None),
+        source.weights_loaded(to_sampler),
+        loop.progress.activity("measuring potential"),
+    ):
+        return schedule.online.measure(part.start)
+
+
+def _make_collector(
+    part: Part,
+    schedule: StageSchedule,
+    source: TrajectorySource,
+    config: GrpoConfig,
+    loop: TrainingLoop,
+    seed: int,
+) -> RolloutCollector:
+    """Collect for a part of the training; in its middle the same prompts and rollouts come next."""
+    stage, found = part.stage, schedule.questions(part)
+    # Every part has an order of its own; a stage's first does not depend on the parts there are.
+    seed += stage.number + (0 if part.is_stage_start else 1000 * part.start)
+    collector = RolloutCollector(
+        source,
+        found.examples,
+        config,
+        steps=part.steps,
+        seed=seed,
+        earlier=found.earlier,
+        earlier_share=found.earlier_share,
+    )
+    if part.is_resumed:
         assert loop.metadata is not None, "a step was restored without its metadata"
         collector.restore(loop.metadata)
+    loop.progress.note(f"stage {stage.number}: {stage.steps} steps on {stage.split}")
+    return collector
 
 
 def _batch_metrics(
@@ -182,6 +287,18 @@ def _batch_metrics(
         "group/zero_advantage_fraction": grpo_step.zero_advantage_fraction(advantages_PR),
         "curriculum/stage": stage.number,
     }
+
+
+def _log_some(
+    log: metrics.JsonlLog,
+    trajectories: Sequence[Trajectory],
+    config: GrpoConfig,
+    tokenizer: Tokenizer,
+    name: str,
+    step: int,
+) -> None:
+    for one in summaries.sample_by_reward(trajectories, config.logged_trajectories):
+        log.append(summaries.to_record(one, tokenizer, stage=name, step=step))
 
 
 def _save_diverged(run: TrainingRun, step: int, trajectories: Sequence[Trajectory]) -> Path:

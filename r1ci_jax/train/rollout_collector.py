@@ -31,13 +31,27 @@ class RolloutCollector:
         *,
         steps: range,
         seed: int,
+        earlier: batching.RandomAccess[Example] | None = None,
+        earlier_share: float = 0.0,
     ) -> None:
-        """Collect for `steps`, those of one stage, counted from 0 over the whole training."""
+        """Collect for `steps`, those of one stage, counted from 0 over the whole training.
+
+        With `earlier` this share of each step's prompts comes from there, the rest from `examples`.
+        """
         self._source = source
         self._config = config
         self._steps = steps
-        self._batches = batching.prompt_batches(examples, config.prompts_per_step, seed=seed)
+        size = config.prompts_per_step
+        self._batches = (
+            batching.prompt_batches(examples, size, seed=seed)
+            if earlier is None
+            else batching.replay_batches(examples, earlier, size, earlier_share, seed=seed)
+        )
         self._partial: list[Episode] = []
+
+    def end_at(self, stop: int) -> None:
+        """Let the stage end before this step, when it ends earlier than was planned."""
+        self._steps = range(self._steps.start, stop)
 
     def state(self) -> dict[str, Any]:
         """Return the position in the data and all partial rollouts, as JSON for the checkpoint."""

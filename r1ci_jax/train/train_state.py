@@ -62,6 +62,23 @@ def create_state(params: PyTree, tx: optax.GradientTransformation) -> TrainState
     )
 
 
+@functools.partial(jax.jit, donate_argnums=0)
+def reset_moments(state: TrainState) -> TrainState:
+    """Set Adam's moments to zero, and the count that corrects their bias; the state is donated.
+
+    The learning rate goes on where it was: its schedule counts all optimizer steps.
+    """
+
+    def is_adam(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByAdamState)
+
+    def reset(node: Any) -> Any:
+        return jax.tree.map(jnp.zeros_like, node) if is_adam(node) else node
+
+    opt_state = jax.tree.map(reset, state.opt_state, is_leaf=is_adam)
+    return placement.constrain_like_params(state.replace(opt_state=opt_state))
+
+
 def apply_gradients(
     state: TrainState, gradients: PyTree, tx: optax.GradientTransformation
 ) -> TrainState:

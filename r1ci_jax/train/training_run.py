@@ -15,8 +15,10 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
+import jax
+import jax.numpy as jnp
 import optax
 from etils import epath
 
@@ -28,6 +30,13 @@ from r1ci_jax.sharding import placement
 from r1ci_jax.train import checkpoint, guards
 from r1ci_jax.train import train_state as state
 from r1ci_jax.train.train_state import PyTree, TrainState
+
+
+class StateAndReference(NamedTuple):
+    """What a checkpoint holds of a training whose reference changes."""
+
+    state: TrainState
+    reference: PyTree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +80,7 @@ class TrainingRun:
         *,
         identity: Mapping[str, Any],
         better: Literal["lower", "higher"] = "lower",
+        keeps_reference: bool = False,
     ) -> Iterator["TrainingLoop"]:
         """Open the files and restore the newest checkpoint, if there is one.
 
@@ -82,6 +92,8 @@ class TrainingRun:
             identity: JSON values that tell this training from others; a checkpoint with other
                 values is refused.
             better: Direction in which the metric of a checkpoint improves.
+            keeps_reference: True: the training has a reference of its own, which is `params` at
+                first, and checkpoints hold it.
         """
         with (
             checkpoint.CheckpointManager(
@@ -94,11 +106,19 @@ class TrainingRun:
             ) as checkpoints,
             metrics.MetricsWriter(self.metrics_path) as writer,
         ):
-            restored = checkpoints.restore_latest(state.abstract_state(params, tx))
+            shapes = state.abstract_state(params, tx)
+            restored = checkpoints.restore_latest(
+                StateAndReference(shapes, shapes.params) if keeps_reference else shapes
+            )
+            reference = None
             if restored is None:
                 first_step, train_state, metadata = 0, state.create_state(params, tx), None
+                if keeps_reference:  # a copy: the training state is donated to every step
+                    reference = jax.tree.map(jnp.copy, train_state.params)
             else:
                 first_step, train_state, metadata = restored
+                if keeps_reference:
+                    train_state, reference = train_state
                 placement.delete(params)  # callers hold them, and no step needs them any more
             writer.truncate_after(self.name, first_step)
             spikes = guards.LossSpikeDetector()
@@ -109,6 +129,7 @@ class TrainingRun:
                     num_steps=num_steps,
                     first_step=first_step,
                     train_state=train_state,
+                    reference=reference,
                     metadata=metadata,
                     progress=progress,
                     _checkpoint_every=config.checkpoint_every,
@@ -128,6 +149,8 @@ class TrainingLoop:
     """Number of steps that are done already."""
     train_state: TrainState
     """State after `first_step` steps."""
+    reference: PyTree | None
+    """Weights of the reference that checkpoints hold beside the state; None: they hold none."""
     metadata: checkpoint.Metadata | None
     """Metadata of the checkpoint that the training resumes from; None when it starts."""
     progress: Progress
@@ -182,7 +205,7 @@ class TrainingLoop:
         Raises:
             Resume: the run is preempted; it resumes from this step.
         """
-        self._checkpoints.save(step, train_state, metadata, metric=metric)
+        self._checkpoints.save(step, self._tree(train_state), metadata, metric=metric)
         if self._is_preempted:
             raise preemption.preempted_error(after=f"{self.name} step {step}")
 
@@ -194,4 +217,10 @@ class TrainingLoop:
         metric: float | None,
     ) -> contextlib.AbstractContextManager[None]:
         """Guard work that a preemption abandons: the `step` steps before it are saved first."""
-        return self._checkpoints.save_on_preemption(self.name, step, train_state, metadata, metric)
+        tree = self._tree(train_state)
+        return self._checkpoints.save_on_preemption(self.name, step, tree, metadata, metric)
+
+    def _tree(self, train_state: TrainState) -> TrainState | StateAndReference:
+        if self.reference is None:
+            return train_state
+        return StateAndReference(train_state, self.reference)

@@ -11,14 +11,6 @@ from r1ci_jax.evaluate import intervals
 from r1ci_jax.evaluate.intervals import Counts
 
 
-def test_wilson_by_hand() -> None:
-    # z² = 3.841459; 6 of 6: (1 + z²/12 ± z²/12) / (1 + z²/6) = 1 / 1.640243 and 1.
-    assert intervals.wilson(1.0, 6) == pytest.approx((0.609666, 1.0), abs=1e-6)
-    assert intervals.wilson(0.0, 6) == pytest.approx((0.0, 0.390334), abs=1e-6)
-    # 20 of 40: half z · .5 / sqrt(40 + z²) = .9799820 / 6.621288 = .148005.
-    assert intervals.wilson(0.5, 40) == pytest.approx((0.351995, 0.648005), abs=1e-6)
-
-
 @pytest.mark.parametrize(
     ("questions", "worth"),
     [

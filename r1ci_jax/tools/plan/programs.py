@@ -360,7 +360,8 @@ def _trainer(setup: Setup) -> _Trainer:
         optimizer.constant_schedule(settings.lr), clip_norm=settings.clip_norm
     )
     placed = train_state.abstract_state(params, tx, setup.mesh)
-    has_copy = base is None and setup.grpo.kl_coef > 0
+    # Without adapters the reference is a copy; with them it is the base, unless it changes.
+    has_copy = setup.grpo.kl_coef > 0 and (base is None or setup.grpo.stages.reset_reference)
     policy = Policy(config, graphdef, setup.vocab_size, policies.resolve_attention(train, "tpu"))
     return _Trainer(placed, base, placed.params if has_copy else None, tx, policy)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r1ci_jax.config import PotentialConfig
 from r1ci_jax.curriculum import potential
 from r1ci_jax.evaluate import tables
 from r1ci_jax.runtime import atomic_files, metrics, run_dir
@@ -80,7 +81,10 @@ def render_page(run: run_dir.RunDir) -> str:
         config=_config(run.config),
         results=_results(results, colors),
         curves=_curves(records, experiment, colors),
-        curriculum=_curriculum(metrics.read(run.potential_path, required=potential.RECORD_FIELDS)),
+        curriculum=_curriculum(
+            metrics.read(run.potential_path, required=potential.RECORD_FIELDS),
+            PotentialConfig(**_with_tuples(experiment["potential"])),
+        ),
         stops=_stops(results),
         times=_times(records),
         count=f"{len(shown)} of {len(logged)} logged",
@@ -226,7 +230,7 @@ def _series(
 
 def _stage_marks(records: Sequence[Record], experiment: Mapping[str, Any]) -> list[Mark]:
     """Mark the first step of each curriculum stage, for arms that have a curriculum."""
-    arms = {arm["name"] for arm in experiment.get("arms", ()) if arm["order"] == "curriculum"}
+    arms = {arm["name"] for arm in experiment.get("arms", ()) if arm["order"] != "uniform"}
     first: dict[int, float] = {}
     for record in records:
         number = record.get("curriculum/stage")
@@ -235,7 +239,11 @@ def _stage_marks(records: Sequence[Record], experiment: Mapping[str, Any]) -> li
     return [Mark(x=step, label=f"stage {number}") for number, step in sorted(first.items())]
 
 
-def _curriculum(records: Sequence[Record]) -> str:
+def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+
+
+def _curriculum(records: Sequence[Record], config: PotentialConfig) -> str:
     if not records:
         return "<p>No potential measured yet.</p>"
     groups = sorted({record["group"] for record in records})
@@ -263,7 +271,38 @@ def _curriculum(records: Sequence[Record]) -> str:
     ]
     return (
         "<p>Potential 4p(1-p) of a question, p its fraction of correct answers by the SFT model. "
-        f"Stage s trains on groups 1 to s.</p>{bars}{_table(headers, body)}"
+        f"Stage s trains on groups 1 to s.</p>{bars}{_uncertainty(records, config)}"
+        f"{_table(headers, body)}"
+    )
+
+
+def _uncertainty(records: Sequence[Record], config: PotentialConfig) -> str:
+    """Show how far few answers decide on p and the group; nothing for records without intervals."""
+    rows = []
+    for group in sorted({record["group"] for record in records}):
+        members = [r for r in records if r["group"] == group and "p_low" in r and "p_high" in r]
+        if not members:
+            continue
+        spans = [
+            potential.possible_groups(
+                record["p_low"], record["p_high"], config, chance=record.get("chance", 0.0)
+            )
+            for record in members
+        ]
+        rows.append(
+            (
+                f"group {group}",
+                str(len(members)),
+                *(_mean(record[key] for record in members) for key in ("p", "p_low", "p_high")),
+                str(sum(first < last for first, last in spans)),
+            )
+        )
+    if not rows:
+        return ""
+    heads = ("group", "questions", "mean p", "mean low", "mean high", "may be of another group")
+    return (
+        "<p>The 95 % interval of p (Wilson's, from a question's answers): mean ends by group, and "
+        f"the questions whose interval reaches into another group.</p>{_table(heads, rows)}"
     )
 
 
