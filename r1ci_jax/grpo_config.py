@@ -216,7 +216,6 @@ class GrpoConfig(Checked, section="grpo"):
             sum(self.steps_per_stage) > 0,
             f"grpo.steps_per_stage = {self.steps_per_stage} has no step; give a stage at least one",
         )
-
         is_measured = self.old_logprobs == "recompute" and self.objective.importance == "none"
         _require(
             not self.learn_observations or (is_measured and not self.max_staleness),
