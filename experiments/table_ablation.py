@@ -199,8 +199,8 @@ def _parse_name(name: str) -> tuple[str, str] | None:
     if size := _WHOLE_RUNS.get(name):
         return CONTROL, size
     for each in ABLATIONS:
-        prefix = ablation.run_name(each.name, "-").removesuffix("-") if each.name else None
-        if prefix is not None and name.startswith(prefix):
+        prefix = ablation.run_prefix(each.name)
+        if each.name and name.startswith(prefix):
             return each.name, name.removeprefix(prefix)
     return None
 

@@ -61,7 +61,12 @@ def base(variant: str) -> Experiment:
 
 def run_name(name: str, variant: str) -> str:
     """Return the name of a run: ablation-no-sft-14b."""
-    return f"{PREFIX}{name.replace('_', '-')}-{variant or '14b'}"
+    return f"{run_prefix(name)}{variant or '14b'}"
+
+
+def run_prefix(name: str) -> str:
+    """Return what the names of a file's runs begin with; their size follows."""
+    return f"{PREFIX}{name.replace('_', '-')}-"
 
 
 def with_grpo(experiment: Experiment, **changes: Any) -> Experiment:

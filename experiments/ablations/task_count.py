@@ -37,6 +37,10 @@ def get_config(variant: str = "") -> Experiment:
     order = _in_order(whole)
     number = 1 if size == "toy" else int(count or len(order))
     dataset = dataclasses.replace(whole.dataset, tasks=tuple(order[:number]))
+    if size == "toy":
+        # As many demonstrations as with all its tasks make two steps.
+        shown = dataset.sft_per_task * len(order)
+        dataset = dataclasses.replace(dataset, sft_per_task=shown)
     return dataclasses.replace(
         whole,
         name=f"{ablation.run_name('task_count', size)}-{number}",

@@ -1,4 +1,4 @@
-"""Ablations of the demonstrations: wrong ones among the right ones, observations that are learned."""
+"""Ablations of the demonstrations: wrong ones among the right ones, learned observations."""
 
 import collections
 

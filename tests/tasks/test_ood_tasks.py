@@ -1,4 +1,4 @@
-"""GPQA Diamond and AIME: files of the published layout, scoring, downloading. The items are ours."""
+"""GPQA Diamond and AIME: files of the published layout, scoring, downloading; items are ours."""
 
 import csv
 import json

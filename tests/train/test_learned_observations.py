@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -82,7 +83,7 @@ def test_it_is_off_by_default() -> None:
 @pytest.mark.parametrize(
     "changes", [{"old_logprobs": "rollout"}, {"max_staleness": 1}], ids=lambda c: next(iter(c))
 )
-def test_what_the_sampler_does_not_know_is_asked_of_the_trainer(changes: dict) -> None:
-    with pytest.raises(UserError, match="grpo.learn_observations needs") as caught:
+def test_what_the_sampler_does_not_know_is_asked_of_the_trainer(changes: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"grpo\.learn_observations needs") as caught:
         dataclasses.replace(LEARNING, **changes)
     assert "\n" not in str(caught.value)
