@@ -183,4 +183,4 @@ def test_a_missing_file_is_named(
     asked = ["tasks", "sample", "gpqa_diamond", "--data-dir", str(tmp_path)]
     assert main(asked) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "ood/gpqa_diamond.csv is missing; run r1ci data fetch" in line
+    assert "ood/gpqa_diamond.csv is missing; run r1ci data fetch --ood," in line

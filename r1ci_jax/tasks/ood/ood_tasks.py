@@ -47,6 +47,7 @@ HUB: Final[dict[str, tuple[HubFile, ...]]] = {
     ),
 }
 NAMES: Final = tuple(HUB)
+FETCH: Final = f"{published_files.FETCH} --ood"
 
 _OPTION: Final = RULES["option"]
 _COLUMNS: Final = ("Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)))
@@ -66,7 +67,8 @@ class OodTask(published_task.PublishedTask):
         place = path(self.name)
         items: list[Item] = []
         dropped: list[Dropped] = []
-        rows = hub_files.parse_rows(published_files.read(place, data), place)
+        content = published_files.read(place, data, command=FETCH)
+        rows = hub_files.parse_rows(content, place)
         for number, row in enumerate(rows):
             try:
                 items.append(self.item(number, row))
