@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 import pathlib
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -20,7 +20,6 @@ from r1ci_jax.runtime import metrics, run_dir
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks import registry
-from r1ci_jax.train import load_model
 
 FOLDER = pathlib.Path(ablation.__file__).parent
 FILES = sorted(
@@ -184,9 +183,9 @@ def steps(directory: RunDir, stage: str) -> list[int]:
     return [record["step"] for record in records if record["stage"] == stage]
 
 
-def weights(directory: RunDir, model: str) -> list[Any]:
-    loaded, _ = load_model.load_from_run(directory, model)
-    return jax.tree.leaves(jax.tree.map(np.asarray, qwen2.parameters(loaded)))
+def weights(experiment: Experiment, directory: RunDir, model: str) -> list[Any]:
+    state = pipeline.Run(experiment, directory, sandbox=cast(Sandbox, None))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.load_weights(model))]
 
 
 def all_arms() -> Experiment:
@@ -225,8 +224,11 @@ def test_the_toys_of_reinforcement_learning_train_two_steps(
     for name in ("sft", *names):
         assert steps(directory, name) == [1, 2], name
     # At rate 0 a cold start ends where it began: at the untrained model, not the SFT model.
-    pairs = zip(weights(directory, "grpo_no_sft"), weights(directory, "untrained"), strict=True)
-    assert all(np.array_equal(left, right) for left, right in pairs)
+    begun, sft, ended = (
+        weights(experiment, directory, model) for model in ("untrained", "sft", "grpo_no_sft")
+    )
+    assert all(np.array_equal(left, right) for left, right in zip(begun, ended, strict=True))
+    assert not all(np.array_equal(left, right) for left, right in zip(begun, sft, strict=True))
     table = table_ablation.build([table_ablation.results.read_run(directory.path)])
     assert {record["model"] for record in table.records} == set(names)
 
