@@ -175,14 +175,12 @@ def build(runs: Sequence[RunResults]) -> tables.Table:
 
 def _records(runs: Sequence[RunResults]) -> Iterator[dict[str, Any]]:
     """Yield a record per ablation, size and model; repetitions of a run are averaged."""
-    by_name: dict[tuple[str, str], list[list[RunResults]]] = {}
-    others: list[list[RunResults]] = []
-    for group in tables.group_by_recipe(runs):
-        key = _parse_name(group[0].name)
-        if key is None:
-            others.append(group)
-        else:
-            by_name.setdefault(key, []).append(group)
+    named: dict[tuple[str, str], list[RunResults]] = {}
+    for run in runs:
+        if (key := _parse_name(run.name)) is not None:
+            named.setdefault(key, []).append(run)
+    by_name = {key: tables.group_by_recipe(members) for key, members in named.items()}
+    others = tables.group_by_recipe([run for run in runs if _parse_name(run.name) is None])
     for each in ABLATIONS:
         for (name, size), groups in by_name.items():
             if name == each.name:

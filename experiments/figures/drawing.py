@@ -93,7 +93,7 @@ def panels(rows: int, columns: int, title: str) -> tuple[Figure, list[Axes]]:
     width, height = PANEL
     figure = Figure(figsize=(columns * width, rows * height + 0.75), layout="constrained")
     low = 0.32 / figure.get_figheight()  # room for the legend
-    figure.get_layout_engine().set(rect=(0, low, 1, 1 - low))  # pyright: ignore[reportOptionalMemberAccess]
+    figure.get_layout_engine().set(rect=(0, low, 1, 1 - low), wspace=0.06)  # pyright: ignore[reportOptionalMemberAccess]
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, [axis for row in axes for axis in row]

@@ -19,7 +19,10 @@ from r1ci_jax.runtime import run_dir
 
 GROUP_COLORS: Final = ("#08519C", "#3182BD", "#6BAED6", "#C6DBEF")
 """Group 1, with the most potential, is the darkest."""
-BINS: Final = 20
+RATES: Final = 20
+"""Answers of a question: the first figure has a bar for each rate that they can have."""
+BINS: Final = 25
+"""Bars of the second figure: the paper's bounds, multiples of 0.04, lie between two bars."""
 
 
 def draw(runs: Sequence[Path]) -> Figure:
@@ -37,8 +40,7 @@ def draw(runs: Sequence[Path]) -> Figure:
     with drawing.style():
         title = f"Improvement potential of {len(records)} questions"
         figure, [by_rate, by_potential] = drawing.panels(1, 2, title)
-        # The middles of the first bars are the rates that 20 answers can have.
-        edges = [(index - 0.5) / BINS for index in range(BINS + 2)]
+        edges = [(index - 0.5) / RATES for index in range(RATES + 2)]
         _stack(by_rate, [[r["p"] for r in each] for each in members.values()], edges)
         by_rate.set_title("Pass rate")
         by_rate.set_xlabel("fraction p of correct answers")

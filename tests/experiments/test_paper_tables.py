@@ -107,7 +107,7 @@ def test_an_ablation_is_compared_with_the_whole_method_of_its_size(tmp_path: Pat
     assert shown["whole method", "14b", "grpo_curriculum"]["ours"] == 70.0
     assert shown["whole method", "14b", "grpo_curriculum"]["paper"] == 72.4
     uniform = shown["no curriculum", "14b", "grpo_uniform"]
-    assert (uniform["ours"], uniform["difference"]) == (55.0, pytest.approx(-15.0))
+    assert (uniform["ours"], uniform["difference"]) == pytest.approx((55.0, -15.0))
     assert (uniform["paper"], uniform["grade"]) == (66.5, "C")
     wrong = "wrong trajectories in SFT", "14b"
     assert shown[*wrong, "sft"]["difference"] == pytest.approx(-5.0)
