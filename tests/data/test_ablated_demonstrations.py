@@ -13,8 +13,7 @@ from r1ci_jax.data.scripted.scripted_teachers import ScriptedTeachers
 from r1ci_jax.data.scripted_teacher import Interpreter
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import protocol
-from r1ci_jax.text.tokenizer import Tokenizer
+from r1ci_jax.text import protocol, tokenizer
 
 MIX = DemonstrationConfig(code_agent=1, all_text=0, all_code=0, codesteer=0, wrong=0.25)
 
@@ -64,13 +63,14 @@ def test_no_wrong_ones_leave_the_shares_as_they_are() -> None:
 
 
 def test_observations_become_targets_and_nothing_else(
-    demonstrations: list[Demonstration], toy_tokenizer: Tokenizer
+    demonstrations: list[Demonstration],
 ) -> None:
+    ours = tokenizer.train_byte_bpe(encoding.iterate_texts(demonstrations), 400)
     [steered, *_] = [each for each in demonstrations if each.kind == "steered_wrong"]
-    masked = encoding.encode(steered, toy_tokenizer)
-    learned = encoding.encode(steered, toy_tokenizer, learn_observations=True)
+    masked = encoding.encode(steered, ours)
+    learned = encoding.encode(steered, ours, learn_observations=True)
     assert masked.tokens_T.tolist() == learned.tokens_T.tolist()
     more = learned.tokens_T[learned.sampled_T & ~masked.sampled_T].tolist()
     shown = [segment.text for segment in steered.segments if segment.role == "observation"]
-    assert toy_tokenizer.decode(more) == "".join(shown)
+    assert ours.decode(more) == "".join(shown)
     assert (learned.sampled_T >= masked.sampled_T).all()

@@ -3,11 +3,13 @@
 import dataclasses
 import importlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any, cast
 
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import curriculum_controls, paper_numbers, table_ablation
 from experiments.ablations import ablation, full_method, task_count
@@ -166,8 +168,26 @@ def test_controls_of_the_curriculum_take_the_same_steps() -> None:
 # --- the toys train ------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compile what several toys share once; the tests of other files compile as ever."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
 @pytest.fixture
-def micro(monkeypatch: pytest.MonkeyPatch) -> None:
+def micro(compiled_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the toy model smaller still: what is tried here does not depend on its size."""
     monkeypatch.setitem(presets.PRESETS, "toy", MICRO)  # pyright: ignore[reportArgumentType]
 
