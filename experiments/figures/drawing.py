@@ -10,6 +10,7 @@ from typing import Any, Final
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from r1ci_jax.config import ARM_PREFIX
 from r1ci_jax.errors import UserError
@@ -25,7 +26,7 @@ PALE: Final = "#8C8C8C"
 PANEL: Final = (3.6, 2.5)
 """Width and height of one panel in inches."""
 
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 9,
@@ -91,9 +92,10 @@ def style() -> Iterator[None]:
 def panels(rows: int, columns: int, title: str) -> tuple[Figure, list[Axes]]:
     """Make an empty figure with so many panels; they are listed row by row."""
     width, height = PANEL
-    figure = Figure(figsize=(columns * width, rows * height + 0.75), layout="constrained")
-    low = 0.32 / figure.get_figheight()  # room for the legend
-    figure.get_layout_engine().set(rect=(0, low, 1, 1 - low), wspace=0.06)  # pyright: ignore[reportOptionalMemberAccess]
+    whole = rows * height + 0.75
+    low = 0.32 / whole  # room for the legend
+    layout = ConstrainedLayoutEngine(rect=(0, low, 1, 1 - low), wspace=0.06)
+    figure = Figure(figsize=(columns * width, whole), layout=layout)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, [axis for row in axes for axis in row]
