@@ -49,7 +49,7 @@ def draw(runs: Sequence[Path]) -> Figure:
         reward.set_ylabel("reward")
         signal.set_title("Groups with a signal", pad=14)
         signal.set_ylabel("rewards that differ")
-        signal.set_ylim(0, 1)
+        signal.set_ylim(0, 1.02)
         signal.yaxis.set_major_formatter(PercentFormatter(1.0))
         drawing.legend(figure, signal)
     return figure

@@ -44,7 +44,14 @@ def draw(runs: Sequence[Path]) -> Figure:
     with drawing.style():
         figure, [axis] = drawing.panels(1, 1, "Gain of plain GRPO over SFT")
         axis.errorbar(
-            counts, means, yerr=errors, color=drawing.COLORS[0], marker="o", capsize=3, label="ours"
+            counts,
+            means,
+            yerr=errors,
+            color=drawing.COLORS[0],
+            marker="o",
+            capsize=3,
+            elinewidth=1,
+            label="ours",
         )
         axis.plot(
             list(PAPER), list(PAPER.values()), "D", color=drawing.PALE, label="paper (two points)"
