@@ -70,7 +70,7 @@ def replay_batches[Row](
 
     def numbers(source: RandomAccess[Row], size: int) -> grain.MapDataset[list[int]]:
         shuffled = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-        return shuffled.batch(size, batch_fn=list)
+        return shuffled.batch(size, drop_remainder=True, batch_fn=list)  # endless: no remainder
 
     earlier_numbers = numbers(earlier, num_earlier)
 
@@ -94,4 +94,5 @@ def _batches[Row](
     def read(batch: list[int]) -> list[Row]:
         return [source[number] for number in batch]
 
-    return Batches(numbers.batch(batch_size, batch_fn=list).map(read), steps=None)
+    batches = numbers.batch(batch_size, drop_remainder=True, batch_fn=list)  # endless: no remainder
+    return Batches(batches.map(read), steps=None)

@@ -156,7 +156,7 @@ NONSENSE: dict[str, tuple[Callable[[], object], str]] = {
     "a long name": (lambda: Experiment(name="é" * 101, dataset=TASKS), "cannot be a dir"),
     "an order": (
         lambda: Arm(name="grpo_x", order="random"),  # pyright: ignore[reportArgumentType]
-        "arm.order must be one of curriculum, uniform, not 'random'",
+        "arm.order must be one of curriculum, uniform, equal_groups, .*, not 'random'",
     ),
 }
 

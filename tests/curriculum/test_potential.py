@@ -1,7 +1,6 @@
 """Potential and groups by hand, and a measurement that survives interruption."""
 
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,59 +13,9 @@ from r1ci_jax.rollout.runner import Request
 from r1ci_jax.rollout.trajectory import CodeCall, StopReason, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import ExecResult, Status
-from r1ci_jax.tasks.base import Example
+from tests.curriculum.counting_runner import CountingRunner, example
 
 CONFIG = PotentialConfig()
-
-
-class CountingRunner:
-    """In the runner's place: answers each question correctly as often as it is told."""
-
-    def __init__(
-        self,
-        correct: Mapping[str, int],
-        faults: Mapping[str, int] | None = None,
-        *,
-        breaks_at: str = "",
-    ) -> None:
-        self.correct = correct
-        self.faults = faults or {}
-        self.breaks_at = breaks_at
-        self.requests: list[Request] = []
-
-    def run_batches(
-        self, batches: Iterable[Sequence[Request]], *, on_done: Callable[[int], None] | None = None
-    ) -> Generator[list[Trajectory]]:
-        for batch in batches:
-            yield [self._answer(request) for request in batch]
-
-    def _answer(self, request: Request) -> Trajectory:
-        self.requests.append(request)
-        name = request.example.id
-        if name == self.breaks_at:
-            raise KeyboardInterrupt
-        # The last members are those whose interpreter fails, the first ones are correct.
-        member = request.rollout_id.sample_index
-        void = member >= 20 - self.faults.get(name, 0)
-        return Trajectory(
-            example_id=name,
-            task=request.example.task,
-            question="",
-            agent=request.agent.name,
-            rollout_id=request.rollout_id,
-            tokens=(),
-            sampled=(),
-            logprobs=(),
-            code_calls=(),
-            stop=StopReason.SANDBOX_FAULT if void else StopReason.ANSWER,
-            answer=None,
-            correct=member < self.correct[name],
-            reward=0.0,
-        )
-
-
-def example(number: int, answer: str = "1") -> Example:
-    return Example(id=f"q{number}", task="toy_letters", question="?", answer=answer, difficulty=1)
 
 
 def measure(
@@ -142,6 +91,8 @@ def test_measurement_counts_the_answers_of_all_four_ways(tmp_path: Path) -> None
         "example_id": "q3",
         "task": "toy_letters",
         "p": 0.15,
+        "p_low": pytest.approx(0.052369, abs=1e-6),
+        "p_high": pytest.approx(0.360419, abs=1e-6),
         "chance": 1.0,
         "potential": 0.51,
         "group": 2,
@@ -263,3 +214,30 @@ def test_a_sandbox_that_fails_too_often_ends_the_measurement(tmp_path: Path) -> 
     seen: list[int] = []
     measure(resumed, 64, path, seen)
     assert seen == [32, 64] and len(resumed.requests) == 32 * 20
+
+
+# p = k / 20, Wilson's interval, and the groups that Π = 4p(1-p) has within it.
+SPANS = [
+    (0, 0.0, 0.161125, 2, 4),  # Π up to .541
+    (1, 0.008881, 0.236131, 1, 4),  # .721
+    (10, 0.299298, 0.700702, 1, 1),  # Π of .2993 is .839
+    (20, 0.838875, 1.0, 2, 4),
+]
+
+
+@pytest.mark.parametrize(("correct", "low", "high", "first", "last"), SPANS)
+def test_groups_within_the_interval_of_p(
+    correct: int, low: float, high: float, first: int, last: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "potential.jsonl"
+    measure(CountingRunner({"q0": correct}), 1, path)
+    [record] = metrics.read(path)
+    assert (record["p_low"], record["p_high"]) == pytest.approx((low, high), abs=1e-6)
+    assert potential.possible_groups(low, high, CONFIG) == (first, last)
+
+
+def test_possible_groups_above_chance() -> None:
+    config = PotentialConfig(chance_corrected=True)
+    # c = 1/2: p' of .5 to .9 is 0 to .8, past 1/2; of .3 to .5 it is 0 alone.
+    assert potential.possible_groups(0.5, 0.9, config, chance=0.5) == (1, 4)
+    assert potential.possible_groups(0.3, 0.5, config, chance=0.5) == (4, 4)

@@ -37,9 +37,22 @@ def test_uniform_training_spends_the_same_steps_on_all_questions() -> None:
     assert (stage.split, stage.steps) == (CUMULATIVE[3].split, 100)
 
 
-def test_the_last_step_of_a_stage_belongs_to_it() -> None:
-    plan = stages.curriculum_stages((2, 3), {1: 9, 2: 9})
-    found = [stages.curriculum_state(plan, done) for done in range(6)]
-    assert [(each["stage"], each["step"]) for each in found] == [
-        (1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (2, 3),
+def test_uniform_training_with_borders_has_all_questions_in_every_stage() -> None:
+    made = stages.uniform_stages(STEPS, has_borders=True)
+    assert [(stage.number, stage.steps) for stage in made] == [(1, 10), (2, 20), (3, 30), (4, 40)]
+    assert {stage.split for stage in made} == {CUMULATIVE[3].split}
+
+
+def test_groups_that_a_stage_adds() -> None:
+    found = [stages.new_and_earlier(stage, CUMULATIVE) for stage in CUMULATIVE]
+    assert found == [
+        ("group1", ""),
+        ("group2", "group1"),
+        ("group3", "group1+group2"),
+        ("group4", "group1+group2+group3"),
+    ]
+    # The first three stages are the same groups: the second and the third add none.
+    early = stages.curriculum_stages(STEPS, {3: 7, 4: 1})
+    assert [stages.new_and_earlier(stage, early)[0] for stage in early] == [
+        "group1+group2+group3", "", "", "group4",
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 from pathlib import Path
 
 import grain
@@ -117,6 +118,8 @@ def test_prompt_batches_are_full_and_fair() -> None:
     assert collections.Counter(stream) == dict.fromkeys(range(10), 6)
     with pytest.raises(UserError, match="no question to train on"):
         batching.prompt_batches([], 4, seed=0)
+    alone = batching.prompt_batches(range(3), 1, seed=0)
+    assert sorted(number for _ in range(3) for number in next(alone)) == [0, 1, 2]
 
 
 def test_prompt_batches_come_in_grains_order_of_the_rows() -> None:
@@ -128,6 +131,37 @@ def test_prompt_batches_come_in_grains_order_of_the_rows() -> None:
 
 
 # --- the whole conversation, rendered at once -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("share", "wanted"),
+    # Of 5 rows .4 are 2: the third and the fifth. A share of .1 rounds to none, of .9 to 4.
+    [(0.4, "nnene"), (0.1, "nnnnn"), (0.9, "neeee"), (1.0, "eeeee"), (0.0, "nnnnn")],
+)
+def test_replayed_rows_are_spread_over_a_batch(share: float, wanted: str) -> None:
+    new, earlier = [f"n{i}" for i in range(7)], [f"e{i}" for i in range(3)]
+    batches = batching.replay_batches(new, earlier, 5, share, seed=3)
+    rows = [next(batches) for _ in range(21)]
+    assert {"".join(row[0] for row in batch) for batch in rows} == {wanted}
+    for source in (new, earlier):
+        asked = [row for batch in rows for row in batch if row[0] == source[0][0]]
+        for epoch in itertools.batched(asked, len(source)):
+            assert len(set(epoch)) == len(epoch)
+
+
+def test_replay_resumes_exactly() -> None:
+    def make() -> batching.Batches[list[str]]:
+        new, earlier = [f"n{i}" for i in range(7)], [f"e{i}" for i in range(4)]
+        return batching.replay_batches(new, earlier, 4, 0.5, seed=3)
+
+    whole, stopped, resumed = make(), make(), make()
+    expected = [next(whole) for _ in range(9)]
+    for taken in range(9):
+        resumed.set_state(stopped.get_state())
+        assert next(resumed) == expected[taken]
+        next(stopped)
+    with pytest.raises(UserError, match="no question to train on"):
+        batching.replay_batches([], ["e"], 4, 0.5, seed=3)
 
 
 def _plain(*texts: str) -> Demonstration:

@@ -23,6 +23,7 @@ from r1ci_jax.config import (
     SftConfig,
     TurnLimits,
 )
+from r1ci_jax.grpo_config import StageConfig
 from r1ci_jax.model import presets, qwen2
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sampling.engine import Engine
@@ -49,6 +50,13 @@ GRPO = GrpoConfig(
     microbatch_tokens=2 * 192,
     kl_coef=0.1,
 )
+RESETS = GrpoConfig(
+    **{
+        **vars(GRPO),
+        "steps_per_stage": (0, 0, 1, 1),
+        "stages": StageConfig(reset_reference=True, reset_optimizer=True),
+    }
+)
 WITHOUT_KL = GrpoConfig(**{**vars(GRPO), "kl_coef": 0.0})
 
 
@@ -72,6 +80,7 @@ def make_experiment(mesh: MeshConfig) -> Experiment:
         grpo=GRPO,
         arms=(
             Arm(name="grpo_kl", order="uniform"),
+            Arm(name="grpo_resets", order="uniform", grpo=RESETS),
             Arm(name="grpo_free", order="uniform", grpo=WITHOUT_KL),
         ),
     )  # fmt: skip
@@ -97,7 +106,7 @@ def count_cache(sampler: SamplerConfig) -> int:
 
 
 def run(workdir: Path, mesh: MeshConfig) -> tuple[Counts, Counts]:
-    """Train SFT and both arms; return the counts that were found, and those of the plan."""
+    """Train SFT and all arms; return the counts that were found, and those of the plan."""
     presets.PRESETS["micro"] = SIZES  # type: ignore[index]  # a plain dict
     experiment = make_experiment(mesh)
     found: dict[str, set[int]] = collections.defaultdict(set)

@@ -97,9 +97,11 @@ def run(tmp_path: Path) -> run_dir.RunDir:
             levels = {"1": {"n": 4, "correct": 3}}
             log.append(facts | {"stops": {"answer": 3, "eos": 1}, "difficulty": levels})
     with metrics.JsonlLog(directory.potential_path) as log:
-        for group in (1, 1, 2, 4):
+        # Records of an earlier version have no interval.
+        spans = ({}, {"p_low": 0.3, "p_high": 0.7}, {"p_low": 0.1, "p_high": 0.4}, {})
+        for group, span in zip((1, 1, 2, 4), spans, strict=True):
             question = {"example_id": "x", "task": HOSTILE, "p": 0.5, "potential": 1.0}
-            log.append(question | {"group": group})
+            log.append(question | {"group": group} | span)
     directory.close()
     return directory
 
@@ -133,6 +135,9 @@ def test_sections_show_the_numbers(run: run_dir.RunDir) -> None:
     shown = "".join(Page(text).texts)
     assert "SFT + GRPO, curriculum" in shown and "75.0" in shown
     assert "2 questions" in shown  # group 1
+    # Intervals of two questions: Π is .84 to 1, group 1; and .36 to .96, groups 1 to 3.
+    assert "may be of another group" in shown
+    assert "group 110.500.300.700" in shown and "group 210.500.100.401" in shown
     assert "sft.lr *" in shown
     assert "2 min 00 s" in shown  # 40 updates of 3 s
     for number in (1, 2, 3, 4):

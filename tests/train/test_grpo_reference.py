@@ -74,9 +74,9 @@ def test_without_a_kl_term_there_is_no_reference(
 ) -> None:
     initial = tiny_policy.split_trainable(tiny_params, seed=0)
     before = len(jax.live_arrays())
-    assert grpo._make_reference(initial, 0.0) is None
+    assert grpo._make_reference(initial, dataclasses.replace(CONFIG, kl_coef=0.0)) is None
     assert len(jax.live_arrays()) == before, "a copy of the weights is held"
-    copy = grpo._make_reference(initial, 0.1)
+    copy = grpo._make_reference(initial, CONFIG)
     assert len(jax.live_arrays()) == before + len(jax.tree.leaves(copy))
 
     seen = count_reference_passes(monkeypatch)
@@ -94,7 +94,7 @@ def test_with_lora_the_reference_is_the_frozen_base(
     small = dataclasses.replace(tiny_policy, train_config=settings)
     initial = small.split_trainable(tiny_params, seed=0)
     before = len(jax.live_arrays())
-    reference = grpo._make_reference(initial, 0.1)
+    reference = grpo._make_reference(initial, CONFIG)
     assert reference == Weights(initial.base) and len(jax.live_arrays()) == before
 
 

@@ -73,6 +73,23 @@ def test_one_step_of_adam_by_hand():
     assert int(state.step) == 1 and state.step.dtype == jnp.int32
 
 
+def test_reset_moments_start_anew_and_the_learning_rate_goes_on():
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(0.4, warmup_steps=3), clip_norm=1e9)
+    state = train_state.create_state({"norm_D": jnp.array([1.0, 2.0])}, tx)
+    for _ in range(2):
+        state = train_state.apply_gradients(state, {"norm_D": jnp.array([3.0, -0.5])}, tx)
+    before = np.asarray(state.params["norm_D"])
+    fresh = train_state.init_state({"norm_D": jnp.zeros(2)}, tx).opt_state
+    state = train_state.reset_moments(state)
+    np.testing.assert_array_equal(state.params["norm_D"], before)
+    assert int(state.step) == 2
+    for found, wanted in zip(state.opt_state[1][0], fresh[1][0], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    # Adam's first step again, whatever the gradients before; the third rate of the warm-up is .3.
+    state = train_state.apply_gradients(state, {"norm_D": jnp.array([-7.0, 0.1])}, tx)
+    np.testing.assert_allclose(state.params["norm_D"], before + np.array([0.3, -0.3]), rtol=1e-5)
+
+
 def test_the_global_norm_is_clipped():
     clip_only = optimizer.make_optimizer(optimizer.constant_schedule(0.1), clip_norm=1.0)
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}

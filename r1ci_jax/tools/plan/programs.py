@@ -116,10 +116,16 @@ def split_arms(experiment: Experiment) -> list[tuple[tuple[str, ...], GrpoConfig
 
     The group that needs the most comes first, as far as settings tell: rows and a reference.
     """
-    found: dict[tuple[bool, int, int], tuple[list[str], GrpoConfig]] = {}
+    found: dict[tuple[bool, bool, int, int], tuple[list[str], GrpoConfig]] = {}
     for arm in experiment.arms:
         grpo = experiment.grpo_of(arm)
-        key = (grpo.kl_coef > 0, grpo.microbatch_tokens, grpo.sequence_lengths[-1])
+        has_adapters_twice = experiment.train.lora_rank > 0 and grpo.stages.reset_reference
+        key = (
+            grpo.kl_coef > 0,
+            grpo.kl_coef > 0 and has_adapters_twice,
+            grpo.microbatch_tokens,
+            grpo.sequence_lengths[-1],
+        )
         found.setdefault(key, ([], grpo))[0].append(arm.name)
     ordered = sorted(found.items(), reverse=True)
     return [(tuple(names), grpo) for _, (names, grpo) in ordered] or [((), experiment.grpo)]

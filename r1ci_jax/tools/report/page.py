@@ -83,7 +83,7 @@ def render_page(run: run_dir.RunDir) -> str:
         curves=_curves(records, experiment, colors),
         curriculum=_curriculum(
             metrics.read(run.potential_path, required=potential.RECORD_FIELDS),
-            PotentialConfig(**_with_tuples(experiment["potential"])),
+            _grouping(experiment["potential"]),
         ),
         stops=_stops(results),
         times=_times(records),
@@ -239,8 +239,12 @@ def _stage_marks(records: Sequence[Record], experiment: Mapping[str, Any]) -> li
     return [Mark(x=step, label=f"stage {number}") for number, step in sorted(first.items())]
 
 
-def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+def _grouping(settings: Mapping[str, Any]) -> PotentialConfig:
+    """Return those settings that decide on groups; an earlier version's lack some others."""
+    return PotentialConfig(
+        lower_bounds=tuple(settings["lower_bounds"]),
+        chance_corrected=settings.get("chance_corrected", False),
+    )
 
 
 def _curriculum(records: Sequence[Record], config: PotentialConfig) -> str:
@@ -280,7 +284,7 @@ def _uncertainty(records: Sequence[Record], config: PotentialConfig) -> str:
     """Show how far few answers decide on p and the group; nothing for records without intervals."""
     rows = []
     for group in sorted({record["group"] for record in records}):
-        members = [r for r in records if r["group"] == group and "p_low" in r and "p_high" in r]
+        members = [r for r in records if r["group"] == group and {"p_low", "p_high"} <= r.keys()]
         if not members:
             continue
         spans = [
