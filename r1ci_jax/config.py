@@ -42,6 +42,8 @@ BASE_MODELS = ("untrained", "sft")
 """Models that every run evaluates before those of its arms."""
 ARM_PREFIX = "grpo_"
 """Beginning of every arm's name, which tells its metrics from those of other stages."""
+COLD_ARM_PREFIX = "grpo_no_sft"
+"""Beginning of the name of an arm that starts from the untrained model: results have names only."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -282,6 +284,11 @@ class Arm(Checked, section="arm"):
         _require(
             re.fullmatch(rf"{ARM_PREFIX}[a-z0-9_]+", self.name) is not None,
             f"arm {self.name!r}: a name is {ARM_PREFIX} and small letters, digits, underscores",
+        )
+        _require(
+            (self.start == "untrained") == self.name.startswith(COLD_ARM_PREFIX),
+            f"arm {self.name!r} has start {self.start!r}; names that begin with {COLD_ARM_PREFIX} "
+            'are those of arms with start "untrained", and of no others',
         )
 
 

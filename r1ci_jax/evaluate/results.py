@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ci_jax import renamed
-from r1ci_jax.config import ARM_PREFIX, BASE_MODELS
+from r1ci_jax.config import ARM_PREFIX, BASE_MODELS, COLD_ARM_PREFIX
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import intervals
 from r1ci_jax.evaluate.intervals import Counts, Estimate
@@ -146,6 +146,8 @@ def _parse_result(path: Path, record: Mapping[str, Any]) -> Result:
 
 def model_name(model: str) -> str:
     """Return the name of a model in tables: grpo_uniform is SFT + GRPO, uniform."""
+    if model.startswith(COLD_ARM_PREFIX):
+        return f"GRPO without SFT{model.removeprefix(COLD_ARM_PREFIX).replace('_', ' ')}"
     if model.startswith(ARM_PREFIX):
         return f"SFT + GRPO, {model.removeprefix(ARM_PREFIX).replace('_', ' ')}"
     return "SFT" if model == "sft" else model

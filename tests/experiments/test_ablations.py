@@ -15,8 +15,10 @@ from experiments import curriculum_controls, paper_numbers, table_ablation
 from experiments.ablations import ablation, full_method, task_count
 from r1ci_jax import pipeline
 from r1ci_jax.cli import experiment_file as experiments
-from r1ci_jax.config import Experiment
+from r1ci_jax.config import Arm, Experiment
 from r1ci_jax.data import datasets
+from r1ci_jax.errors import UserError
+from r1ci_jax.evaluate import results
 from r1ci_jax.model import presets, qwen2
 from r1ci_jax.runtime import metrics, run_dir
 from r1ci_jax.runtime.run_dir import RunDir
@@ -165,6 +167,15 @@ def test_controls_of_the_curriculum_take_the_same_steps() -> None:
     assert refilled == [False, False, True, False, False]
 
 
+def test_a_cold_start_is_named_as_one() -> None:
+    assert results.model_name("grpo_no_sft") == "GRPO without SFT"
+    assert results.model_name("grpo_no_sft_long") == "GRPO without SFT long"
+    assert results.model_name("grpo_uniform") == "SFT + GRPO, uniform"
+    for name, start in (("grpo_cold", "untrained"), ("grpo_no_sft", "sft")):
+        with pytest.raises(UserError, match="names that begin with grpo_no_sft are those of arms"):
+            Arm(name=name, start=start)  # pyright: ignore[reportArgumentType]
+
+
 # --- the toys train ------------------------------------------------------------------------------
 
 
@@ -249,7 +260,7 @@ def test_the_toys_of_reinforcement_learning_train_two_steps(
     )
     assert all(np.array_equal(left, right) for left, right in zip(begun, ended, strict=True))
     assert not all(np.array_equal(left, right) for left, right in zip(begun, sft, strict=True))
-    table = table_ablation.build([table_ablation.results.read_run(directory.path)])
+    table = table_ablation.build([results.read_run(directory.path)])
     assert {record["model"] for record in table.records} == set(names)
 
 
