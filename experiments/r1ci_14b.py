@@ -9,6 +9,8 @@ Needs      16 chips (v5p-32); scripted teachers demonstrate (docs/demonstrations
 Expect     not known yet: nobody has run it on such a machine. The paper's row, as far as it is
            known, is in experiments/paper_numbers.py
 Variants   :toy  the same recipe with a toy model on one CPU, two steps of each training
+           :modern  GRPO as the field trains now (grpo_presets.py), all else as in the paper
+           :ood  evaluated on GPQA Diamond and AIME 24/25 too (`r1ci data fetch --ood`)
 
 The recipe, and every choice that the paper leaves open, is in experiments/r1ci_recipe.py.
 """

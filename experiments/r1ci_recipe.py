@@ -33,7 +33,7 @@ Code Agent's in several turns. Tasks without a teacher are left out of supervise
 import dataclasses
 from typing import Final
 
-from experiments import tasks
+from experiments import grpo_presets, tasks
 from r1ci_jax.config import (
     DatasetConfig,
     EvalConfig,
@@ -49,11 +49,14 @@ from r1ci_jax.config import (
     TurnLimits,
 )
 from r1ci_jax.sandbox import Limits, SandboxConfig
+from r1ci_jax.tasks import registry
 
-VARIANTS = ("", "toy")
+VARIANTS = ("", "toy", "modern", "ood")
 
 LENGTH: Final = 8192
 """Tokens of a trajectory: the prompt, what is sampled, and what scripts print."""
+
+SAMPLER_DTYPE: Final = "bfloat16"
 
 TOY_TASKS: Final = ("toy_letters", "toy_gcd_lcm")
 
@@ -67,10 +70,11 @@ def get_config(
     slots: int = 128,
     num_microbatches: int = 1,
 ) -> Experiment:
-    """One size of the paper's model on one mesh, or the `toy` variant of that run.
+    """One size of the paper's model on one mesh, or a variant of that run.
 
     Args:
-        variant: Empty, or "toy".
+        variant: Empty, "toy", "modern" (GRPO as the field trains now, experiments/grpo_presets.py)
+            or "ood" (the paper's run, evaluated on GPQA Diamond and AIME too).
         size: Of the model, as `experiments/paper_numbers.py` names its rows.
         checkpoint: On the Hugging Face hub; the preset of that name has its architecture.
         mesh: As many devices as the topology has chips.
@@ -95,7 +99,7 @@ def get_config(
             cache_length=LENGTH,
             chunk_steps=32,
             prefill_buckets=(128, 512, 2048),
-            dtype="bfloat16",
+            dtype=SAMPLER_DTYPE,
         ),
         # At most 8 code calls (S3 S4 S5 S6, A).
         limits=TurnLimits(max_code_calls=8, max_new_tokens=6144, max_observation_tokens=1024),
@@ -113,21 +117,8 @@ def get_config(
         ),
         # N = 20, five answers by each of four agents, four groups (S3 S4 S5, A).
         potential=PotentialConfig(samples_per_agent=5, lower_bounds=(0.64, 0.48, 0.32)),
-        grpo=GrpoConfig(
-            # Batch 128, G = 5, lr 1e-6, KL 0.001, temperature 1.0 (S3, B).
-            prompts_per_step=128,
-            rollouts_per_prompt=5,
-            lr=1e-6,
-            kl_coef=0.001,
-            temperature=1.0,
-            # A turn after the sixth costs 0.1 (S3 S4 S5, A).
-            turn_penalty_after=6,
-            # 150 steps per stage (S3 S4 S5, A).
-            steps_per_stage=(150, 150, 150, 150),
-            sequence_lengths=(1024, 2048, 4096, LENGTH),
-            microbatch_tokens=LENGTH * mesh.num_devices,
-            old_logprobs="recompute",
-        ),
+        # The preset says which of its numbers are the paper's.
+        grpo=_grpo("paper", mesh),
         # Temperature 0.6 at inference (S3, B).
         eval=EvalConfig(sampling=SamplingParams(temperature=0.6)),
     )
@@ -136,8 +127,27 @@ def get_config(
             return paper
         case "toy":
             return _toy(paper)
+        case "modern":
+            # The paper's rows are of another method.
+            return dataclasses.replace(
+                paper, name=f"{paper.name}-modern", paper_row="", grpo=_grpo("modern", mesh)
+            )
+        case "ood":
+            names = (*paper.dataset.tasks, *registry.names(suite="ood"))
+            dataset = dataclasses.replace(paper.dataset, tasks=names)
+            return dataclasses.replace(paper, name=f"{paper.name}-ood", dataset=dataset)
         case _:
-            raise ValueError(f"no variant {variant!r}; there are: toy")
+            raise ValueError(f"no variant {variant!r}; there are: {', '.join(VARIANTS[1:])}")
+
+
+def _grpo(name: grpo_presets.Name, mesh: MeshConfig) -> GrpoConfig:
+    """A preset of GRPO, in rows of the paper's lengths."""
+    return grpo_presets.preset(
+        name,
+        sampler_dtype=SAMPLER_DTYPE,
+        sequence_lengths=(1024, 2048, 4096, LENGTH),
+        microbatch_tokens=LENGTH * mesh.num_devices,
+    )
 
 
 def _toy(paper: Experiment) -> Experiment:

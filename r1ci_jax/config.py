@@ -35,6 +35,8 @@ Order = Literal[
     "curriculum", "uniform", "equal_groups", "difficulty", "accuracy", "random_subset", "online"
 ]
 """Order of the questions in reinforcement learning; r1ci_jax/curriculum/orders.py has each."""
+Start = Literal["sft", "untrained"]
+"""Model that an arm starts from."""
 Seed = Annotated[int, Range(at_least=0, at_most=20_000_000)]
 """A hundred seeds of stages are made of each, and they fit into 32 bits."""
 
@@ -42,6 +44,8 @@ BASE_MODELS = ("untrained", "sft")
 """Models that every run evaluates before those of its arms."""
 ARM_PREFIX = "grpo_"
 """Beginning of every arm's name, which tells its metrics from those of other stages."""
+COLD_ARM_PREFIX = "grpo_no_sft"
+"""Beginning of the name of an arm that starts from the untrained model: results have names only."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -212,6 +216,9 @@ class SftConfig(Checked, section="sft"):
     """Parts of a batch whose gradients are accumulated: the same step in less memory."""
     sequence_length: Count = 256
     """Tokens per row; a longer demonstration is an error, never truncated."""
+    learn_observations: bool = False
+    """True: what scripts print is learned like the policy's own words: an ablation. False: it is
+    read without loss (the paper's)."""
     lr: NonNegative = 1e-5
     """Peak learning rate of AdamW, whose beta1 is 0.9."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -264,7 +271,7 @@ class PotentialConfig(Checked, section="potential"):
 class Arm(Checked, section="arm"):
     """One GRPO training of an experiment: a named variant of curriculum order and settings.
 
-    All arms start from the SFT model and use the same seed.
+    All arms use the same seed.
     """
 
     name: str
@@ -275,6 +282,10 @@ class Arm(Checked, section="arm"):
     potential, groups of equal size. "difficulty": from the lowest level up. "accuracy": from the
     highest pass rate down. "random_subset": at random, as many as by potential. "online": by
     potential, measured again every grpo.stages.remeasure_every steps."""
+    start: Start = "sft"
+    """Model whose weights the arm starts from, and its KL term refers to. "untrained": a cold
+    start, an ablation of the paper (Fig. 15); the potential is that of the SFT model all the
+    same."""
     grpo: GrpoConfig | None = None
     """Settings of this arm, its stages among them; None: the experiment's `grpo`."""
 
@@ -283,6 +294,11 @@ class Arm(Checked, section="arm"):
         _require(
             re.fullmatch(rf"{ARM_PREFIX}[a-z0-9_]+", self.name) is not None,
             f"arm {self.name!r}: a name is {ARM_PREFIX} and small letters, digits, underscores",
+        )
+        _require(
+            (self.start == "untrained") == self.name.startswith(COLD_ARM_PREFIX),
+            f"arm {self.name!r} has start {self.start!r}; names that begin with {COLD_ARM_PREFIX} "
+            'are those of arms with start "untrained", and of no others',
         )
 
 
@@ -350,8 +366,8 @@ class Experiment(Checked):
     potential: PotentialConfig = PotentialConfig()
     grpo: GrpoConfig = _GRPO
     arms: tuple[Arm, ...] = (Arm(name="grpo_uniform", order="uniform"), Arm(name="grpo_curriculum"))
-    """GRPO trainings from the SFT model, in the order of training, results and tables. On the
-    command line: names of the experiment's arms, of which the others are left out."""
+    """GRPO trainings, in the order of training, results and tables. On the command line: names of
+    the experiment's arms, of which the others are left out."""
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:

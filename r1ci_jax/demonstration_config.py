@@ -47,6 +47,9 @@ class DemonstrationConfig(Checked, section="demonstrations"):
     multi_turn: Fraction | None = None
     """Fraction of code_agent that repair, check, two_stage and switch share, by their weights: the
     strategies with several turns or a change from words to code. None: what the weights say."""
+    wrong: Fraction = 0.0
+    """Fraction of code_agent that answers wrongly and is learned: an ablation of the paper
+    (Fig. 9b). 0: only correct trajectories (the paper's)."""
     max_tokens: Count = 2048
     """Tokens of a demonstration's turns and outputs at most, without the prompt: what is longer is
     written shorter, or rejected. They are the experiment's tokenizer's, or else estimated."""

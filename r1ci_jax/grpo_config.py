@@ -216,6 +216,10 @@ class GrpoConfig(Checked, section="grpo"):
     """Further checkpoints that are kept: those with the highest mean reward."""
     logged_trajectories: Natural = 4
     """Trajectories per step in trajectories.jsonl: best, worst, and a spread between."""
+    learn_observations: bool = False
+    """True: tokens that scripts printed carry loss like those that the policy chose, an ablation.
+    The sampler has no log-probability of them, so old_logprobs must be "recompute". False: they
+    carry none (the paper's)."""
     max_staleness: Natural = 0
     """Steps by which a group may be older than the weights it trains; 0 is on-policy. Else one more
     batch is in flight, and a step ends when enough groups are complete (partial rollouts)."""
@@ -259,6 +263,13 @@ class GrpoConfig(Checked, section="grpo"):
             importance == "none" or self.old_logprobs != "rollout",
             f'grpo.objective.importance = "{importance}" weighs old against sampler, which are the '
             'same with grpo.old_logprobs = "rollout"; use "recompute" or "decoupled"',
+        )
+        is_measured = self.old_logprobs == "recompute" and self.objective.importance == "none"
+        _require(
+            not self.learn_observations or (is_measured and not self.max_staleness),
+            "grpo.learn_observations needs log-probabilities that the sampler does not have: set "
+            'grpo.old_logprobs="recompute", grpo.objective.importance="none" and '
+            "grpo.max_staleness=0",
         )
 
     @property

@@ -198,6 +198,7 @@ def train_sft(run: Run) -> None:
         tokenizer,
         sequence_length=config.sequence_length,
         limits=run.experiment.limits,
+        learn_observations=config.learn_observations,
     )
     trained = sft.train(
         policy,
@@ -237,7 +238,7 @@ def measure_potential(run: Run) -> None:
 
 
 def train_grpo(run: Run) -> None:
-    """Train every arm by reinforcement learning from the SFT model."""
+    """Train every arm by reinforcement learning."""
     for arm in run.experiment.arms:
         run.save_weights(arm.name, train_arm(run, arm))
 
@@ -252,7 +253,7 @@ def train_arm(run: Run, arm: Arm) -> Params:
         online_groups = _make_online_groups(run, arm, source)
     return grpo.train(
         policy,
-        run.load_weights("sft"),
+        run.load_weights(arm.start),
         tokenizer,
         plan_stages(run, arm),
         functools.partial(_load_questions, run, arm),

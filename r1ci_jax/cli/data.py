@@ -29,6 +29,7 @@ from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.tasks import published_files
 from r1ci_jax.tasks.bbh import bbh_tasks
 from r1ci_jax.tasks.math import math_tasks
+from r1ci_jax.tasks.ood import ood_tasks
 from r1ci_jax.text import tokenizer as tokenizers
 
 
@@ -61,6 +62,11 @@ def add_commands(subparsers: Any) -> None:
         "--data-dir",
         type=Path,
         help=f"where to (default ${published_files.VARIABLE}, else the cache)",
+    )
+    fetch.add_argument(
+        "--ood",
+        action="store_true",
+        help="also AIME 2024 and 2025, and GPQA Diamond, whose conditions you accept on the hub",
     )
     fetch.set_defaults(run=_fetch)
 
@@ -144,6 +150,10 @@ def _fetch(args: argparse.Namespace) -> int:
     for name in math_tasks.NAMES:
         math_tasks.fetch(name, folder)
         files.append(f"symbench/{name}.jsonl")
+        print(f"{files[-1]}: written", file=sys.stderr)
+    for name in reversed(ood_tasks.NAMES) if args.ood else ():  # the gated one last
+        ood_tasks.fetch(name, folder)
+        files.append(ood_tasks.path(name))
         print(f"{files[-1]}: written", file=sys.stderr)
     print(
         json.dumps({"data_dir": str(folder), "files": files}) if args.json else f"{folder}: filled"

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import importlib.util
 import io
+import re
 import sys
 import types
 import typing
@@ -143,10 +144,11 @@ def _list_experiments() -> list[str]:
     """List the experiment files that exist here, as a user would name them."""
     folders = {Path("experiments").resolve(): None, ROOT / "experiments": None}
     names = (
-        f"experiments/{path.name}"
+        f"experiments/{path.relative_to(folder)}"
         for folder in folders
-        for path in sorted(folder.glob("*.py"))
-        if "def get_config(" in path.read_text(encoding="utf-8")
+        for path in (*sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py")))
+        # A file whose get_config takes more than a variant is shared by others.
+        if re.search(r"^def get_config\(.", path.read_text(encoding="utf-8"), re.MULTILINE)
     )
     return list(dict.fromkeys(names))
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "plan": ("r1ci_jax.cli.plan", "estimate memory and step time for a TPU topology; needs no TPU"),
     "launch": ("r1ci_jax.cli.launch", "start a run on TPU pods: XPK, queued resources, or ssh"),
     "table": ("r1ci_jax.cli.table", "a paper table: ours, paper, difference"),
+    "figure": ("r1ci_jax.cli.table", "a figure of runs as SVG and PNG"),
 }
 """Map a command to its module with `add_commands(subparsers)` and its `r1ci --help` line."""
 

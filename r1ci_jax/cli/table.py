@@ -1,45 +1,62 @@
-"""`r1ci table NAME --runs RUN ...` compares our results with the paper's."""
+"""`r1ci table NAME --runs RUN ...` and `r1ci figure NAME --runs RUN ...`: tables and figures."""
 
 import argparse
+import importlib.util
 import json
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 from r1ci_jax.errors import UserError
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
-    """Register `r1ci table`."""
-    parser = subparsers.add_parser(
+    """Register `r1ci table` and `r1ci figure`."""
+    table = subparsers.add_parser(
         "table",
         help="a paper table: ours, paper, difference",
         description="Build the table that experiments/table_NAME.py defines from finished runs. "
         "It is also written to tables/NAME.md of every run, from that run alone.",
     )
-    parser.add_argument("name", metavar="NAME", help="main, or another experiments/table_NAME.py")
-    parser.add_argument(
-        "--runs",
-        nargs="+",
-        metavar="RUN",
-        required=True,
-        help="run directories or a pattern like 'runs/*'; runs that differ by the seed only are "
-        "averaged",
+    table.add_argument("name", metavar="NAME", help="main, or another experiments/table_NAME.py")
+    table.set_defaults(run=_table)
+    figure = subparsers.add_parser(
+        "figure",
+        help="a figure of runs as SVG and PNG",
+        description="Draw the figure that experiments/figures/fig_NAME.py defines from the files "
+        "of runs, as NAME.svg and NAME.png. It needs matplotlib, the extra `figures`.",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON object on stdout, nothing else"
+    figure.add_argument(
+        "name", metavar="NAME", help="curves, or another experiments/figures/fig_NAME.py"
     )
-    parser.set_defaults(run=_run)
+    figure.add_argument(
+        "--to",
+        metavar="DIR",
+        type=Path,
+        help="where to; default for one run: figures/ of the run directory",
+    )
+    figure.set_defaults(run=_figure)
+    for parser in (table, figure):
+        parser.add_argument(
+            "--runs",
+            nargs="+",
+            metavar="RUN",
+            required=True,
+            help="run directories or a pattern like 'runs/*'; runs that differ by the seed only "
+            "are averaged"
+            if parser is table
+            else "run directories or a pattern like 'runs/*'",
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="one JSON object on stdout, nothing else"
+        )
 
 
-def _run(args: argparse.Namespace) -> int:
-    from r1ci_jax.cli import experiment_file as experiments
+def _table(args: argparse.Namespace) -> int:
     from r1ci_jax.evaluate import tables
 
-    path = experiments.find_file(f"experiments/table_{args.name}.py")
-    if path is None:
-        listed = ", ".join(_list_tables()) or "none"
-        raise UserError(f"no table {args.name!r}; there are: {listed}")
-    build = experiments.load_module(path).build
+    build = _load("table", "experiments/table_", args.name).build
     runs = [tables.read_run(run) for run in _expand_patterns(args.runs)]
     table = build(runs)
     written = [tables.write(build([run]), run.path / "tables", args.name) for run in runs]
@@ -52,6 +69,46 @@ def _run(args: argparse.Namespace) -> int:
         tables.show(table)
         print(f"written: {', '.join(str(p) for p in written)}", file=sys.stderr)
     return 0
+
+
+def _figure(args: argparse.Namespace) -> int:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("figures need matplotlib; install it: pip install matplotlib")
+    module = _load("figure", "experiments/figures/fig_", args.name)
+    runs = _expand_patterns(args.runs)
+    if args.to is None and len(runs) > 1:
+        raise UserError(f"a figure of {len(runs)} runs belongs to none of them; add --to DIR")
+    written = _save(module.draw(runs), args.to or runs[0] / "figures", args.name)
+    if args.json:
+        facts = {"figure": args.name, "runs": [str(run) for run in runs]}
+        print(json.dumps({**facts, "files": [str(path) for path in written]}))
+    else:
+        print(f"written: {', '.join(str(path) for path in written)}")
+    return 0
+
+
+def _save(figure: Any, folder: Path, name: str) -> list[Path]:
+    """Write a matplotlib figure as SVG, whose text stays text, and as PNG."""
+    import matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vector, pixels = folder / f"{name}.svg", folder / f"{name}.png"
+    # The same figure gives the same file.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(vector, metadata={"Date": None})
+        figure.savefig(pixels, dpi=200)
+    return [vector, pixels]
+
+
+def _load(kind: str, prefix: str, name: str) -> types.ModuleType:
+    """Load the file that defines a table or figure."""
+    from r1ci_jax.cli import experiment_file as experiments
+
+    path = experiments.find_file(f"{prefix}{name}.py")
+    if path is None:
+        listed = ", ".join(_list_names(prefix)) or "none"
+        raise UserError(f"no {kind} {name!r}; there are: {listed}")
+    return experiments.load_module(path)
 
 
 def _expand_patterns(patterns: list[str]) -> list[Path]:
@@ -70,9 +127,15 @@ def _expand_patterns(patterns: list[str]) -> list[Path]:
     return list(found)
 
 
-def _list_tables() -> list[str]:
+def _list_names(prefix: str) -> list[str]:
+    """List the tables or figures that exist here."""
     from r1ci_jax.cli import experiment_file as experiments
 
-    folders = {Path("experiments").resolve(): None, experiments.ROOT / "experiments": None}
-    names = (path.stem.removeprefix("table_") for f in folders for path in f.glob("table_*.py"))
+    start = Path(prefix)
+    folders = {start.parent.resolve(): None, experiments.ROOT / start.parent: None}
+    names = (
+        path.stem.removeprefix(start.name)
+        for folder in folders
+        for path in folder.glob(f"{start.name}*.py")
+    )
     return sorted(set(names))

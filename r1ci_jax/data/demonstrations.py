@@ -53,7 +53,8 @@ class Demonstration:
     task: str
     agent: Agent
     kind: str
-    """One of code, repair, check, direct; steered_wrong, steered_right (by the first answer)."""
+    """One of code, repair, check, direct, wrong; steered_wrong, steered_right (by the first
+    answer); of scripted teachers also those in docs/demonstrations.md."""
     prompt: str
     """The first user turn."""
     segments: tuple[Segment, ...]

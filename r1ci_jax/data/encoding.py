@@ -21,15 +21,20 @@ class Encoded:
     tokens_T: np.ndarray
     """The int32 ids of the prompt, the trajectory and the end of turn."""
     sampled_T: np.ndarray
-    """The bool mask: True where the policy chooses the token, so that it is learned."""
+    """The bool mask: True where the token is learned, because the policy chooses it."""
 
 
 def encode(
-    demonstration: Demonstration, tokenizer: Tokenizer, *, limits: TurnLimits | None = None
+    demonstration: Demonstration,
+    tokenizer: Tokenizer,
+    *,
+    limits: TurnLimits | None = None,
+    learn_observations: bool = False,
 ) -> Encoded:
     """Encode segment by segment, exactly as a rollout would have concatenated the ids.
 
-    Interpreter output that is longer than `limits` allow is shortened, as in a rollout.
+    Interpreter output that is longer than `limits` allow is shortened, as in a rollout. It is
+    context, unless `learn_observations` makes it a target like the policy's words.
 
     Raises:
         UserError: The tokenizer would render the conversation differently, or `limits` have no room
@@ -45,7 +50,8 @@ def encode(
     for segment in demonstration.segments:
         added = _segment_ids(segment, tokenizer, observations)
         ids += added
-        sampled += [segment.sampled] * len(added)
+        is_learned = segment.sampled or (learn_observations and segment.role == "observation")
+        sampled += [is_learned] * len(added)
     ids.append(tokenizer.eos_id)
     sampled.append(demonstration.segments[-1].sampled)
     return Encoded(tokens_T=np.array(ids, np.int32), sampled_T=np.array(sampled, np.bool_))
@@ -57,11 +63,12 @@ def encode_all(
     *,
     sequence_length: int,
     limits: TurnLimits | None = None,
+    learn_observations: bool = False,
 ) -> list[Encoded]:
     """Encode all demonstrations; raise UserError for one longer than `sequence_length`."""
     rows = []
     for demonstration in demonstrations:
-        row = encode(demonstration, tokenizer, limits=limits)
+        row = encode(demonstration, tokenizer, limits=limits, learn_observations=learn_observations)
         if len(row.tokens_T) > sequence_length:
             raise UserError(
                 f"the demonstration of {demonstration.example_id} has {len(row.tokens_T)} tokens, "

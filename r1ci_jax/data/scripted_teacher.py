@@ -46,7 +46,7 @@ class _Plan:
         """Return the code in the order of the trajectory."""
         worked = self.reference
         match self.kind:
-            case "direct":
+            case "direct" | "wrong":
                 return ()
             case "repair":
                 return (worked.faulty_code, worked.code)
@@ -68,7 +68,8 @@ def write_demonstrations(
 ) -> list[Demonstration]:
     """Write correct trajectories, `per_question` for each example; the seed determines them.
 
-    `instructions` are those of the policy that is to learn (`prompts.choose`).
+    A fraction `mix.wrong` of the Code Agent's are wrong guesses instead. `instructions` are those
+    of the policy that is to learn (`prompts.choose`).
 
     Raises UserError for a task that has no scripted teacher, and when the sandbox fails.
     """
@@ -77,7 +78,7 @@ def write_demonstrations(
     )
     results = run_all({code: None for plan in plans for code in plan.scripts()}, sandbox, report)
     written_out = (_assemble(plan, results, instructions) for plan in plans)
-    return [demonstration for demonstration in written_out if demonstration.correct]
+    return [made for made in written_out if made.correct == (made.kind != "wrong")]
 
 
 def _weights(mix: DemonstrationConfig) -> dict[tuple[Agent, str], float]:
@@ -85,12 +86,14 @@ def _weights(mix: DemonstrationConfig) -> dict[tuple[Agent, str], float]:
     kinds = {kind: getattr(mix, kind) for kind in ("code", "repair", "check", "direct")}
     total = sum(kinds.values()) or 1.0
     table: dict[tuple[Agent, str], float] = {
-        ("code_agent", kind): mix.code_agent * weight / total for kind, weight in kinds.items()
+        ("code_agent", kind): mix.code_agent * (1 - mix.wrong) * weight / total
+        for kind, weight in kinds.items()
     }
     table["all_text", "direct"] = mix.all_text
     table["all_code", "code"] = mix.all_code
     table["codesteer", "steered_wrong"] = mix.codesteer * mix.wrong_first
     table["codesteer", "steered_right"] = mix.codesteer * (1 - mix.wrong_first)
+    table["code_agent", "wrong"] = mix.code_agent * mix.wrong
     assert {agent for agent, _ in table} == set(AGENTS)
     return table
 
@@ -186,8 +189,14 @@ def _assemble(
         segments += [Segment.masked(block) if fails else Segment.learned(block)]
         segments += [Segment.observed(protocol.observation(result))]
         sound = sound and result.status is (Status.EXCEPTION if fails else Status.OK)
-    # An error of the rules must not be taught: the answer is the output, not the gold.
-    answer = plan.gold if plan.kind == "direct" else results[plan.reference.code].stdout.strip()
+    match plan.kind:
+        case "direct":
+            answer = plan.gold
+        case "wrong":
+            answer = plan.reference.wrong_answer
+        case _:
+            # An error of the rules must not be taught: the answer is the output, not the gold.
+            answer = results[plan.reference.code].stdout.strip()
     verdict = registry.get(plan.example.task).score(plan.example, answer)
     return Demonstration(
         example_id=plan.example.id,

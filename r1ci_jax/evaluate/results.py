@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r1ci_jax import renamed
-from r1ci_jax.config import ARM_PREFIX, BASE_MODELS
+from r1ci_jax.config import ARM_PREFIX, BASE_MODELS, COLD_ARM_PREFIX
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import intervals
 from r1ci_jax.evaluate.intervals import Counts, Estimate
@@ -42,6 +42,11 @@ class Result:
     code_calls_per_trajectory: float | None = None
     used_code_fraction: float | None = None
     difficulty: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def part(self) -> str:
+        """Return what the task is averaged with: train, test, or ood (unlike all trained on)."""
+        return "ood" if self.suite == "ood" else self.split
 
     @property
     def percent(self) -> float:
@@ -141,6 +146,8 @@ def _parse_result(path: Path, record: Mapping[str, Any]) -> Result:
 
 def model_name(model: str) -> str:
     """Return the name of a model in tables: grpo_uniform is SFT + GRPO, uniform."""
+    if model.startswith(COLD_ARM_PREFIX):
+        return f"GRPO without SFT{model.removeprefix(COLD_ARM_PREFIX).replace('_', ' ')}"
     if model.startswith(ARM_PREFIX):
         return f"SFT + GRPO, {model.removeprefix(ARM_PREFIX).replace('_', ' ')}"
     return "SFT" if model == "sft" else model
@@ -173,11 +180,11 @@ def group_by_model(results: Iterable[Result]) -> dict[tuple[str, str], list[Resu
 def group_by_model_and_split(
     results: Iterable[Result],
 ) -> dict[tuple[str, str, str], list[Result]]:
-    """Group results so that tasks trained on and tasks never seen are averaged apart."""
+    """Group results so that tasks trained on, never seen, and unlike these are averaged apart."""
     found: dict[tuple[str, str, str], list[Result]] = {}
     for (model, agent), members in group_by_model(results).items():
         for result in members:
-            found.setdefault((model, agent, result.split), []).append(result)
+            found.setdefault((model, agent, result.part), []).append(result)
     return found
 
 

@@ -168,7 +168,7 @@ def _summarize(model: str, agent: str, split: str, results: Sequence[Result]) ->
 
 def _tasks_of_split(run: RunResults, split: str) -> dict[str, Result]:
     """Return one result of each task of a split: all of a task have the same questions."""
-    return {result.task: result for result in run.results if result.split == split}
+    return {result.task: result for result in run.results if result.part == split}
 
 
 def _results_note(run: RunResults, num_tasks: int, has_marks: bool) -> str:
@@ -228,7 +228,7 @@ def compare(title: str, runs: Sequence[RunResults], published: Sequence[Publishe
     """
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
-    for group in _group_by_recipe(runs):
+    for group in group_by_recipe(runs):
         for record in _compare_group(group, published):
             records.append(record)
             rows.append(_format_cells(record))
@@ -267,7 +267,8 @@ def compare(title: str, runs: Sequence[RunResults], published: Sequence[Publishe
     )
 
 
-def _group_by_recipe(runs: Sequence[RunResults]) -> list[list[RunResults]]:
+def group_by_recipe(runs: Sequence[RunResults]) -> list[list[RunResults]]:
+    """Group runs whose configs differ by name and seeds only: they are repetitions."""
     groups: dict[str, list[RunResults]] = {}
     for run in runs:
         groups.setdefault(run.recipe, []).append(run)
@@ -354,7 +355,7 @@ def _results_per_cell(run: RunResults) -> dict[_Cell, dict[str, Result]]:
     for (model, agent), results in group_by_model(run.results).items():
         for result in results:
             for suite in dict.fromkeys(("all", result.suite or "all")):
-                cells.setdefault((model, agent, suite, result.split), {})[result.task] = result
+                cells.setdefault((model, agent, suite, result.part), {})[result.task] = result
     return cells
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -145,3 +146,19 @@ def without_guide(sampled: Sequence[bool], guide_starts: Sequence[int]) -> Seque
             kept[index] = False
             index += 1
     return kept
+
+
+def with_learned_observations(trajectory: Trajectory) -> Trajectory:
+    """Return a copy in which tokens of observations count as sampled: an ablation.
+
+    Their log-probability is NaN, because the sampler did not choose them.
+    """
+    prompt = trajectory.sampled.index(True) if any(trajectory.sampled) else len(trajectory.tokens)
+    sampled = tuple(position >= prompt for position in range(len(trajectory.tokens)))
+    logprobs = tuple(
+        math.nan if learned and not chosen else logprob
+        for learned, chosen, logprob in zip(
+            sampled, trajectory.sampled, trajectory.logprobs, strict=True
+        )
+    )
+    return dataclasses.replace(trajectory, sampled=sampled, logprobs=logprobs)

@@ -45,7 +45,7 @@ class Task(abc.ABC):
 
     name: str
     suite: str
-    """One of symbench, bbh, reasoning_gym, toy, extra, or a user's own."""
+    """One of symbench, bbh, reasoning_gym, toy, extra, ood, or a user's own."""
     split: str
     """`train` if questions of this task may be trained on, else `test`."""
     kind: str

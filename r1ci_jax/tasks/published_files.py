@@ -49,13 +49,16 @@ def choose_folder(explicit: pathlib.Path) -> None:
     os.environ[VARIABLE] = str(explicit.absolute())
 
 
-def read(path: str, data: pathlib.Path, *, sha256: str | None = None) -> bytes:
+def read(
+    path: str, data: pathlib.Path, *, sha256: str | None = None, command: str = FETCH
+) -> bytes:
     """Read a file of the data folder.
 
     Args:
         path: The path inside the folder.
         data: The folder.
         sha256: The required hash of the content; None where the content is free.
+        command: The command that fetches the file, for messages.
 
     Raises:
         UserError: The file is missing, unreadable or not the published one.
@@ -65,12 +68,14 @@ def read(path: str, data: pathlib.Path, *, sha256: str | None = None) -> bytes:
         content = target.read_bytes()
     except FileNotFoundError:
         raise UserError(
-            f"{target} is missing; run {FETCH}, or name a folder by --data-dir or ${VARIABLE}"
+            f"{target} is missing; run {command}, or name a folder by --data-dir or ${VARIABLE}"
         ) from None
     except OSError as error:
-        raise UserError(f"cannot read {target}: {error.strerror}; mend it or run {FETCH}") from None
+        raise UserError(
+            f"cannot read {target}: {error.strerror}; mend it or run {command}"
+        ) from None
     if sha256 is not None and _digest(content) != sha256:
-        raise UserError(f"{target} is not the published file; delete it and run {FETCH}")
+        raise UserError(f"{target} is not the published file; delete it and run {command}")
     return content
 
 

@@ -73,6 +73,7 @@ _SUITES: Final[dict[str, dict[str, str]]] = {
         for chosen in (_RG_ALGORITHMS, _RG_ARITHMETIC, _RG_PUZZLES)
         for dataset in chosen
     },
+    "ood": dict.fromkeys(train_test_split.OUT_OF_DISTRIBUTION, "r1ci_jax.tasks.ood.ood_tasks:make"),
 }
 """The constructor of each task: a class, or `make`, which takes the name."""
 

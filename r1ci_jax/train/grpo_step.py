@@ -21,7 +21,7 @@ import optax
 
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.rollout import group_selection, sandbox_faults
-from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout.trajectory import Trajectory, with_learned_observations
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
 from r1ci_jax.train import losses
@@ -194,7 +194,8 @@ def _pad_first(logprobs_BT: jax.Array) -> jax.Array:
 
 
 def _logprob_diff(scores: TokenScores, batch: Microbatch) -> LogprobDiff:
-    on_policy_BT = batch.on_policy_BT[:, 1:]
+    # Of observations that are learned the sampler has no log-probability.
+    on_policy_BT = batch.on_policy_BT[:, 1:] & ~jnp.isnan(batch.old_logprobs_BT[:, 1:])
     diff_BT = jnp.abs(scores.logprobs_BT - batch.old_logprobs_BT[:, 1:])
     diff_BT = jnp.where(on_policy_BT, diff_BT, 0.0)
     return LogprobDiff(diff_BT.sum(), on_policy_BT.sum(dtype=jnp.float32), diff_BT.max())
@@ -429,6 +430,8 @@ def split_microbatches(
     sum, so the order does not matter. `first_index` is the position of the first trajectory in the
     step's batch.
     """
+    if config.learn_observations:
+        trajectories = [with_learned_observations(each) for each in trajectories]
     numbered = enumerate(zip(trajectories, advantages, strict=True), start=first_index)
     members = [(one, advantage, n) for n, (one, advantage) in numbered if one.carries_loss]
     members.sort(key=lambda member: (-len(member[0].tokens), member[0].rollout_id))

@@ -64,7 +64,7 @@ class Planner:
             first: Step | None = None
             if strategy[1] == "two_stage":
                 first = self._teacher.small_case(data, rng)
-            elif strategy[1] == "second_attempt":
+            elif strategy[1] in ("second_attempt", "wrong"):
                 first = self._teacher.first_attempt(data, rng)
             codes = {step.code, *([first.code] if first else [])}
             if all(self._owners.get(code, number) == number for code in codes):

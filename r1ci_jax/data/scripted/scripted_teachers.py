@@ -214,7 +214,7 @@ def _run(writings: Sequence[Writing[Offer]], sandbox: Interpreter) -> list[Offer
 
 
 def _score(examples: Sequence[Example], offers: Sequence[Offer]) -> list[Offer]:
-    """Replace what is answered wrongly by its reason."""
+    """Replace what is answered wrongly, without that being its kind, by its reason."""
     if not examples:
         return []
     pairs = [
@@ -224,7 +224,9 @@ def _score(examples: Sequence[Example], offers: Sequence[Offer]) -> list[Offer]:
     ]
     verdicts = iter(registry.get(examples[0].task).score_all(pairs))
     return [
-        offered if isinstance(offered, Rejection) or next(verdicts).correct else Rejection.WRONG
+        offered
+        if isinstance(offered, Rejection) or next(verdicts).correct == offered.correct
+        else Rejection.WRONG
         for offered in offers
     ]
 

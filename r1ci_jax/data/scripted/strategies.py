@@ -18,6 +18,7 @@ Kind = Literal[
     "direct",
     "steered_wrong",
     "steered_right",
+    "wrong",
 ]
 """What a demonstration shows (docs/demonstrations.md has a table)."""
 Strategy = tuple[Agent, Kind]
@@ -47,12 +48,14 @@ def weights(mix: DemonstrationConfig) -> dict[Strategy, float]:
             kinds[kind] *= share / total if total else 0
     total = sum(kinds.values()) or 1.0
     table: dict[Strategy, float] = {
-        ("code_agent", kind): mix.code_agent * weight / total for kind, weight in kinds.items()
+        ("code_agent", kind): mix.code_agent * (1 - mix.wrong) * weight / total
+        for kind, weight in kinds.items()
     }
     table["all_text", "direct"] = mix.all_text
     table["all_code", "code"] = mix.all_code
     table["codesteer", "steered_wrong"] = mix.codesteer * mix.wrong_first
     table["codesteer", "steered_right"] = mix.codesteer * (1 - mix.wrong_first)
+    table["code_agent", "wrong"] = mix.code_agent * mix.wrong
     whole = sum(table.values())
     return {strategy: weight / whole for strategy, weight in table.items()}
 
@@ -69,7 +72,7 @@ def available(teacher: Teacher[Any], data: Any) -> set[Kind]:
     if has_check:
         kinds.add("check")
     if teacher.first_attempt(data, rng) is not None:
-        kinds.add("second_attempt")
+        kinds.update(("second_attempt", "wrong"))
     if teacher.small_case(data, rng) is not None:
         kinds.add("two_stage")
     if teacher.in_words(data, rng) is not None:
@@ -77,7 +80,7 @@ def available(teacher: Teacher[Any], data: Any) -> set[Kind]:
         if has_check:
             kinds.add("switch")
     if _defines(teacher, "wrong_answer"):
-        kinds.add("steered_wrong")
+        kinds.update(("steered_wrong", "wrong"))
     return kinds
 
 

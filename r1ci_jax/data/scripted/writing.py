@@ -141,7 +141,7 @@ class _Trajectory:
                 plan.example.question, self.agent, instructions=plan.instructions
             ),
             segments=tuple(self.segments),
-            correct=True,
+            correct=self.kind != "wrong",
         )
 
 
@@ -163,6 +163,8 @@ def write(plan: Plan) -> Writing[Demonstration]:
             made = yield from _repaired(trajectory)
         case "second_attempt":
             made = yield from _attempted_again(trajectory)
+        case "wrong":
+            return (yield from _answered_wrongly(trajectory))
         case _:
             made = yield from _computed(trajectory)
     if _is_leaked(trajectory, made):
@@ -280,6 +282,24 @@ def _attempted_again(trajectory: _Trajectory) -> Writing[Demonstration]:
     before = (yield from _refutation(trajectory, answer)) if answer else ""
     right = yield from trajectory.solve(before or trajectory.rng.choice(_DOUBTS))
     return trajectory.finish(right)
+
+
+def _answered_wrongly(trajectory: _Trajectory) -> Writing[Demonstration]:
+    """A script that answers wrongly and what it printed, or else a wrong guess: all is learned."""
+    plan = trajectory.plan
+    score = registry.get(plan.example.task).score
+    if plan.first is not None:
+        result = yield plan.first.code
+        answer = _answer(plan, result) if result.status is Status.OK else None
+        if answer is not None and not score(plan.example, answer).correct:
+            trajectory.say(plan.first, result)
+            return trajectory.finish(answer)
+    right = trajectory.read((yield plan.step.code))
+    guess = plan.teacher.wrong_answer(plan.data, right, trajectory.rng)
+    if guess is not None and not score(plan.example, guess).correct:
+        return trajectory.finish(guess)
+    trajectory.kind = "code"
+    return (yield from _computed(trajectory))
 
 
 def _in_words(trajectory: _Trajectory) -> tuple[str, str]:

@@ -6,33 +6,20 @@ of SymBench has the same fields and can be stored there as well.
 """
 
 import abc
-import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final, override
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import json_reader
-from r1ci_jax.tasks import answers, published_files, published_task
+from r1ci_jax.tasks import answers, hub_files, published_files, published_task
 from r1ci_jax.tasks.base import Example, Verdict
+from r1ci_jax.tasks.hub_files import Download, HubFile
 from r1ci_jax.tasks.math import equality, extraction
 from r1ci_jax.tasks.published_task import Contents, Dropped, Item
 
 TOLERANCE: Final = Fraction(1, 10**6)
 """The largest relative error of an answer to GSM-Hard: its golds are floating-point numbers."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HubFile:
-    """A file of a data set on the Hugging Face hub."""
-
-    repository: str
-    revision: str
-    file: str
-    count: int
-    """Its number of rows."""
 
 
 HUB: Final = {
@@ -56,9 +43,6 @@ HUB: Final = {
     ),
 }
 
-Download = Callable[[HubFile], pathlib.Path]
-"""A function that downloads a file of the hub."""
-
 
 class HubTask(published_task.PublishedTask):
     """A task of one JSON-lines file."""
@@ -70,7 +54,7 @@ class HubTask(published_task.PublishedTask):
         items: list[Item] = []
         dropped: list[Dropped] = []
         for number, row in enumerate(
-            _parse_records(published_files.read(_path(self.name), data), self.name)
+            hub_files.parse_rows(published_files.read(_path(self.name), data), _path(self.name))
         ):
             try:
                 items.append(self.item(number, row))
@@ -170,27 +154,7 @@ def make(name: str, data: pathlib.Path | None = None) -> HubTask:
     return GsmHard(data) if name == GsmHard.name else MathSubject(name, data)
 
 
-def from_hub(source: HubFile) -> pathlib.Path:
-    """Download through `huggingface_hub`, which keeps its own cache."""
-    # This import is local: it takes half a second, and only `fetch` needs it.
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        found = huggingface_hub.hf_hub_download(
-            source.repository, source.file, repo_type="dataset", revision=source.revision
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(
-            f"cannot download {source.file} of {source.repository}: {why}; run "
-            f"{published_files.FETCH} where there is a network, or name a filled folder by "
-            "--data-dir"
-        ) from None
-    return pathlib.Path(found)
-
-
-def fetch(name: str, data: pathlib.Path, *, download: Download = from_hub) -> bool:
+def fetch(name: str, data: pathlib.Path, *, download: Download = hub_files.from_hub) -> bool:
     """Fetch the file of a task unless it exists; return True if it was downloaded.
 
     Raises:
@@ -200,7 +164,7 @@ def fetch(name: str, data: pathlib.Path, *, download: Download = from_hub) -> bo
         return False
     source = HUB[name]
     path = download(source)
-    rows = _read_parquet(path) if source.file.endswith(".parquet") else _read_records(path, name)
+    rows = hub_files.read_rows(path, _path(name))
     if len(rows) != source.count:
         raise UserError(
             f"{source.file} of {source.repository} has {len(rows)} rows, not {source.count}; "
@@ -218,31 +182,3 @@ def dropped_items(data: pathlib.Path | None = None) -> list[Dropped]:
 
 def _path(name: str) -> str:
     return f"symbench/{name}.jsonl"
-
-
-def _read_records(path: pathlib.Path, name: str) -> list[dict[str, Any]]:
-    return _parse_records(path.read_bytes(), name)
-
-
-def _parse_records(content: bytes, name: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(content.decode(errors="replace").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json_reader.parse(line, name)
-        except json_reader.JsonError:
-            row = None
-        if not isinstance(row, dict):
-            raise UserError(
-                f"{_path(name)}, line {number} is no JSON object; "
-                f"delete the file and run {published_files.FETCH}"
-            )
-        rows.append(row)
-    return rows
-
-
-def _read_parquet(path: pathlib.Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet  # Only a download needs it.
-
-    return pyarrow.parquet.read_table(path).to_pylist()

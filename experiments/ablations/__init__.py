@@ -1,0 +1,1 @@
+"""One file per ablation of the paper: each changes one thing of the whole method."""

@@ -1,0 +1,1 @@
+"""Figures: one file each, drawn from the files of finished runs."""

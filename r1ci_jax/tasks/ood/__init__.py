@@ -1,0 +1,1 @@
+"""Questions unlike those of the 144 tasks, for evaluation only."""
