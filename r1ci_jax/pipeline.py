@@ -26,6 +26,7 @@ from r1ci_jax.config import Arm, Experiment, GrpoConfig, MeshConfig
 from r1ci_jax.curriculum import potential, stages
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import build, datasets, encoding
+from r1ci_jax.data.records import GradedExample
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation, tables
 from r1ci_jax.model import presets
@@ -253,6 +254,7 @@ def train_arm(run: Run, arm: Arm) -> Params:
         _rollout_source(run, arm),
         run.experiment.grpo_of(arm),
         TrainingRun.in_directory(run.directory, arm.name, seed=run.seed("grpo")),
+        _load_grades(run),
     )
 
 
@@ -269,6 +271,14 @@ def plan_stages(run: Run, arm: Arm) -> list[Stage]:
 def _load_curriculum(run: Run, split: str) -> list[Example]:
     """Load the questions of some potential groups, for example group1+group2."""
     return [each.example for each in datasets.load_curriculum(run.directory.data, split)]
+
+
+def _load_grades(run: Run) -> dict[str, GradedExample]:
+    """Load the questions of all potential groups, by id."""
+    groups = range(1, len(run.experiment.potential.lower_bounds) + 2)
+    split = "+".join(f"group{group}" for group in groups)
+    graded = datasets.load_curriculum(run.directory.data, split)
+    return {each.example.id: each for each in graded}
 
 
 def _rollout_source(run: Run, arm: Arm) -> TrajectorySource:

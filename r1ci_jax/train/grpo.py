@@ -21,9 +21,10 @@ from r1ci_jax.config import GrpoConfig
 from r1ci_jax.curriculum.stages import Stage, curriculum_state
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import serialize, summaries
+from r1ci_jax.rollout.diagnostics.group_signal import Grades
+from r1ci_jax.rollout.diagnostics.step_log import StepLog
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.rollout.trajectory_source import TrajectorySource
-from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import grpo_step, guards, optimizer
@@ -44,11 +45,12 @@ def train(
     source: TrajectorySource,
     config: GrpoConfig,
     run: TrainingRun,
+    grades: Grades | None = None,
 ) -> Params:
     """Train through all stages, from the last checkpoint if there is one; return all parameters.
 
     `params` are used up. `load_examples` returns the examples of a split, `source`
-    yields trajectories.
+    yields trajectories. `grades` are the questions' potentials, for diagnostics alone.
     """
     # --- Weights, optimizer, state ---
     initial = policy.split_trainable(params, seed=run.seed)
@@ -60,10 +62,10 @@ def train(
 
     with (
         run.start(trainable, tx, config, num_steps, identity=identity, better="higher") as loop,
-        metrics.JsonlLog(run.trajectories_path) as trajectory_log,
+        _open_step_log(run, tokenizer, config, grades) as step_log,
     ):
         train_state, reward = loop.train_state, None
-        trajectory_log.truncate_after(run.name, loop.first_step)
+        step_log.truncate_after(loop.first_step)
         if loop.first_step < num_steps:
             _warm_up(loop, source, base, reference, policy, config, tokenizer.pad_id)
         for stage, steps in _step_ranges(stages):
@@ -96,24 +98,36 @@ def train(
                     )
                     # Metrics come with the update: the next step samples with its weights, so
                     # there is nothing to dispatch before they are known to be finite.
-                    train_state, learned = grpo_step.update(
+                    train_state, learned, rows = grpo_step.update(
                         train_state, base, reference, minibatches, policy, config, tx
                     )
                 values |= learned | {"time/update": time.monotonic() - began}
 
                 # --- Check, log and save ---
                 values |= _batch_metrics(trajectories, advantages_PR, stage)
-                values["optim/lr"] = float(learning_rates[step])
+                totals, parts = step_log.describe(trajectories, trajectories, rows)
+                values |= totals | {"optim/lr": float(learning_rates[step])}
                 save_batch = functools.partial(_save_diverged, run, step + 1, trajectories)
                 loop.record(step + 1, values, save_batch=save_batch, advice=_ADVICE, shown=_SHOWN)
-                for one in summaries.sample_by_reward(trajectories, config.logged_trajectories):
-                    summary = summaries.to_record(one, tokenizer, stage=run.name, step=step + 1)
-                    trajectory_log.append(summary)
+                step_log.write(step + 1, trajectories, parts)
                 reward = values["reward/mean"]
                 if loop.must_save(step + 1):
                     metadata = {"curriculum": curriculum_state(stages, step + 1)}
                     loop.save(step + 1, train_state, metadata | collector.state(), metric=reward)
     return policy.merge_weights(Weights(train_state.params, base))
+
+
+def _open_step_log(
+    run: TrainingRun, tokenizer: Tokenizer, config: GrpoConfig, grades: Grades | None
+) -> StepLog:
+    return StepLog(
+        run.name,
+        run.trajectories_path,
+        run.diagnostics_path,
+        tokenizer=tokenizer,
+        config=config,
+        grades=grades or {},
+    )
 
 
 def _make_reference(initial: Weights, kl_coef: float) -> Weights | None:

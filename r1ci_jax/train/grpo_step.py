@@ -19,6 +19,7 @@ import optax
 
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.errors import UserError
+from r1ci_jax.rollout.diagnostics.token_sums import RowSums
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
@@ -39,6 +40,9 @@ class Microbatch(NamedTuple):
     on_policy_BT: jax.Array
     """True where the policy chose the token under the weights of this step."""
     advantages_B: jax.Array
+    index_B: jax.Array | None = None
+    """Position of the row's trajectory in the step's batch, -1 in a row of padding; None where
+    nothing is measured by trajectory."""
     ref_logprobs_BT: jax.Array | None = None
     """Log-probabilities under the reference; None where the loss has no KL term."""
 
@@ -60,12 +64,21 @@ class LogprobDiff(NamedTuple):
     max: jax.Array
 
 
+class MicrobatchStats(NamedTuple):
+    """Measurements of one microbatch that are not added up on the device."""
+
+    diff: LogprobDiff
+    rows: RowSums
+
+
 class UpdateStats(NamedTuple):
     """Measurements of one optimizer step, on devices until they are fetched."""
 
     sums: losses.GrpoSums
     entropy: jax.Array
     grad_norm: jax.Array
+    rows: list[RowSums]
+    """One per microbatch."""
 
 
 @jax.jit
@@ -91,8 +104,8 @@ def accumulate_gradients(
     clip_low: float,
     clip_high: float,
     kl_coef: float,
-) -> tuple[GradAccumulator, LogprobDiff]:
-    """Add one microbatch; also measure the trainer-sampler difference on its tokens."""
+) -> tuple[GradAccumulator, MicrobatchStats]:
+    """Add one microbatch; also measure the trainer-sampler difference on its tokens, and rows."""
     sampled_BT, old_BT = batch.sampled_BT[:, 1:], batch.old_logprobs_BT[:, 1:]
     ref_BT = None if batch.ref_logprobs_BT is None else batch.ref_logprobs_BT[:, 1:]
     token_weights_BT = losses.token_weights(sampled_BT)
@@ -114,7 +127,11 @@ def accumulate_gradients(
     sums = losses.grpo_sums(scores.logprobs_BT, *inputs, **clip)
     entropy = jnp.sum(scores.entropy_BT)
     added = jax.tree.map(jnp.add, accumulator, GradAccumulator(gradients, sums, entropy))
-    return placement.constrain_like_params(added), _logprob_diff(scores, batch)
+    rows = losses.grpo_row_sums(
+        batch.index_B, scores.entropy_BT, scores.logprobs_BT, *inputs, **clip
+    )
+    stats = MicrobatchStats(_logprob_diff(scores, batch), placement.constrain_replicated(rows))
+    return placement.constrain_like_params(added), stats
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "temperature"))
@@ -190,11 +207,12 @@ def update(
     policy: Policy,
     config: GrpoConfig,
     tx: optax.GradientTransformation,
-) -> tuple[state.TrainState, dict[str, float]]:
+) -> tuple[state.TrainState, dict[str, float], list[RowSums]]:
     """Make the optimizer steps of one batch: every minibatch, `num_iterations` times.
 
     Metrics are means over these steps; trainer and sampler are compared before the first. They
-    are fetched once, after all steps are dispatched.
+    and the sums of every row, one `RowSums` per microbatch and step, are fetched once, after all
+    steps are dispatched.
 
     Args:
         train_state: The state before; it is donated.
@@ -221,7 +239,8 @@ def update(
     fetched, diffs = jax.device_get((dispatched, diffs))
     steps = [_step_metrics(stats, kl_coef=config.kl_coef) for stats in fetched]
     means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
-    return train_state, means | _logprob_diff_metrics(diffs)
+    rows = [each for stats in fetched for each in stats.rows]
+    return train_state, means | _logprob_diff_metrics(diffs), rows
 
 
 def _optimizer_step(
@@ -233,15 +252,16 @@ def _optimizer_step(
     tx: optax.GradientTransformation,
 ) -> tuple[state.TrainState, UpdateStats, list[LogprobDiff]]:
     """Make one optimizer step; the sum of the gradients is freed when it returns."""
-    total, diffs = zero_accumulator(train_state.params), []
+    total, diffs, rows = zero_accumulator(train_state.params), [], []
     for batch in minibatch:
         weights = Weights(train_state.params, base)
-        total, diff = accumulate_gradients(
+        total, stats = accumulate_gradients(
             total, weights, batch, policy=policy, **_loss_settings(config)
         )
-        diffs.append(diff)
+        diffs.append(stats.diff)
+        rows.append(stats.rows)
     train_state, norm = apply_step(train_state, total.gradients, total.sums.sequences, tx=tx)
-    return train_state, UpdateStats(total.sums, total.entropy, norm), diffs
+    return train_state, UpdateStats(total.sums, total.entropy, norm, rows), diffs
 
 
 def _add_logprobs(
@@ -335,6 +355,7 @@ def make_minibatches(
             advantages_PR[number * prompts : (number + 1) * prompts].reshape(-1),
             config,
             pad_id,
+            first_index=number * size,
         )
         for number in range(config.num_minibatches)
     ]
@@ -352,40 +373,46 @@ def split_microbatches(
     advantages: np.ndarray,
     config: GrpoConfig,
     pad_id: int,
+    *,
+    first_index: int = 0,
 ) -> list[Microbatch]:
     """Sort valid trajectories from the longest down and pad them to a configured length.
 
     Long rows go together, so that most microbatches are short and have many rows; the loss is a
-    sum, so the order does not matter.
+    sum, so the order does not matter. `first_index` is the position of the first trajectory in the
+    step's batch.
     """
-    pairs = [pair for pair in zip(trajectories, advantages, strict=True) if pair[0].is_valid]
-    pairs.sort(key=lambda pair: (-len(pair[0].tokens), pair[0].rollout_id))
+    numbered = enumerate(zip(trajectories, advantages, strict=True), start=first_index)
+    members = [(one, advantage, n) for n, (one, advantage) in numbered if one.is_valid]
+    members.sort(key=lambda member: (-len(member[0].tokens), member[0].rollout_id))
     batches = []
-    while pairs:
-        longest = len(pairs[0][0].tokens)
+    while members:
+        longest = len(members[0][0].tokens)
         length = next(size for size in config.sequence_lengths if size >= longest)
         rows = config.microbatch_rows(length, meshes.num_batch_shards(meshes.current()))
-        batches.append(_pad(pairs[:rows], (rows, length), pad_id))
-        pairs = pairs[rows:]
+        batches.append(_pad(members[:rows], (rows, length), pad_id))
+        members = members[rows:]
     return batches
 
 
 def _pad(
-    members: Sequence[tuple[Trajectory, float]], shape: tuple[int, int], pad_id: int
+    members: Sequence[tuple[Trajectory, float, int]], shape: tuple[int, int], pad_id: int
 ) -> Microbatch:
     tokens_BT = np.full(shape, pad_id, np.int32)
     sampled_BT = np.zeros(shape, bool)
     old_logprobs_BT = np.zeros(shape, np.float32)
     on_policy_BT = np.zeros(shape, bool)
     advantages_B = np.zeros(shape[0], np.float32)
-    for row, (trajectory, advantage) in enumerate(members):
+    index_B = np.full(shape[0], -1, np.int32)
+    for row, (trajectory, advantage, index) in enumerate(members):
         size, stale = len(trajectory.tokens), trajectory.num_stale_tokens
         tokens_BT[row, :size] = trajectory.tokens
         sampled_BT[row, :size] = trajectory.sampled
         old_logprobs_BT[row, :size] = trajectory.logprobs
         on_policy_BT[row, stale:size] = trajectory.sampled[stale:]
         advantages_B[row] = advantage
+        index_B[row] = index
     arrays = placement.shard_batch(
-        (tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B)
+        (tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B, index_B)
     )
     return Microbatch(*arrays)

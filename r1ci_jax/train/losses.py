@@ -17,6 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from r1ci_jax.rollout.diagnostics.token_sums import RowSums
+
 # --- supervised fine-tuning ----------------------------------------------------------------------
 
 
@@ -159,6 +161,39 @@ def grpo_sums(
         ratio=over_tokens(ratio_BT),
         ratio_deviation=over_tokens((ratio_BT - 1.0) ** 2),
         old_kl=over_tokens(_k3(log_ratio_BT)),
+    )
+
+
+def grpo_row_sums(
+    index_B: jax.Array | None,
+    entropy_BT: jax.Array,
+    logprobs_BT: jax.Array,
+    old_logprobs_BT: jax.Array,
+    ref_logprobs_BT: jax.Array | None,
+    advantages_BT: jax.Array,
+    token_weights_BT: jax.Array,
+    *,
+    clip_low: float,
+    clip_high: float,
+) -> RowSums:
+    """Sum metrics of the same tokens by row; the loss does not depend on them."""
+    _, unclipped_BT, clipped_BT = _surrogate_terms(
+        logprobs_BT, old_logprobs_BT, advantages_BT, token_weights_BT, clip_low, clip_high
+    )
+    has_loss_BT = token_weights_BT > 0
+    kl_B = None
+
+    def over_tokens(values_BT: jax.Array) -> jax.Array:
+        return jnp.sum(values_BT, axis=1, where=has_loss_BT, dtype=jnp.float32)
+
+    if ref_logprobs_BT is not None:
+        kl_B = over_tokens(_kl_to_reference(logprobs_BT, ref_logprobs_BT, token_weights_BT))
+    return RowSums(
+        index_B=index_B,
+        tokens_B=over_tokens(has_loss_BT),
+        entropy_B=over_tokens(entropy_BT),
+        clipped_B=over_tokens(clipped_BT < unclipped_BT),
+        kl_B=kl_B,
     )
 
 

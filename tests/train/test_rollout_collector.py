@@ -140,7 +140,7 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
     (batch, *_) = grpo_step.split_microbatches(
         stale, np.ones(len(stale)), CARRYING, tokenizer().pad_id
     )
-    total, gap = grpo_step.accumulate_gradients(
+    total, (gap, _) = grpo_step.accumulate_gradients(
         grpo_step.zero_accumulator(other),
         Weights(other),
         batch,
