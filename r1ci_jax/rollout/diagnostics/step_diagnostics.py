@@ -43,6 +43,8 @@ class StepDiagnostics:
     """Those that the step trained on."""
     sums: TokenSums
     """Of the trained ones, in their order."""
+    num_sampled: Sequence[int]
+    """Number of sampled tokens of each trained one."""
     has_self_check: Sequence[bool]
     """Of each sampled one."""
     rates: Mapping[str, float]
@@ -71,6 +73,7 @@ class StepDiagnostics:
             sampled=sampled,
             trained=trained,
             sums=token_sums.gather(rows, len(trained)),
+            num_sampled=[sum(one.sampled) for one in trained],
             has_self_check=[
                 one.is_valid and self_check.has_self_check(one, tokenizer) for one in sampled
             ],
@@ -129,7 +132,7 @@ class StepDiagnostics:
             / max(valid, 1),
             **group_signal.measure(chosen, self.rates),
             **group_signal.measure_trained(learned),
-            **token_sums.measure(self.sums, self.trained, carrying),
+            **token_sums.measure(self.sums, self.num_sampled, carrying),
         }
 
 

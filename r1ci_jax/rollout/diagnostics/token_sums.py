@@ -10,8 +10,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from r1ci_jax.rollout.trajectory import Trajectory
-
 
 class RowSums(NamedTuple):
     """Sums over the tokens with a loss of each row of a microbatch."""
@@ -63,7 +61,7 @@ def gather(rows: Sequence[RowSums], num_trajectories: int) -> TokenSums:
 
 
 def measure(
-    sums: TokenSums, trajectories: Sequence[Trajectory], members: Sequence[int]
+    sums: TokenSums, num_sampled: Sequence[int], members: Sequence[int]
 ) -> dict[str, float]:
     """Average over a part of the batch, under the names of docs/metrics.md.
 
@@ -73,10 +71,10 @@ def measure(
 
     Args:
         sums: Result of `gather` for the whole batch.
-        trajectories: The whole batch that the step trained on.
+        num_sampled: Number of sampled tokens of each trajectory of the batch.
         members: Positions of the part's valid trajectories.
     """
-    sampled = sum(sum(trajectories[member].sampled) for member in members) * sums.iterations
+    sampled = sum(num_sampled[member] for member in members) * sums.iterations
     at = np.asarray(members, np.int64)
     tokens = float(sums.tokens[at].sum())
     found = {"optim/mask_fraction": 1 - tokens / sampled} if sampled else {}

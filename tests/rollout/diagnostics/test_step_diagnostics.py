@@ -62,10 +62,11 @@ def rows(
 ) -> RowSums:  # fmt: skip
     """Sums of a microbatch as the update fetches them: arrays on the host."""
     lists: list[Any] = [tokens, entropy, clipped]
-    sums: list[Any] = [np.asarray(values, np.float32) for values in lists]
-    index_B: Any = np.asarray(index, np.int32)
-    kl_B: Any = None if kl is None else np.asarray(kl, np.float32)
-    return RowSums(index_B, *sums, kl_B)
+    tokens_B, entropy_B, clipped_B = (np.asarray(values, np.float32) for values in lists)
+    index_B = np.asarray(index, np.int32)
+    kl_B = None if kl is None else np.asarray(kl, np.float32)
+    arrays: Any = (index_B, tokens_B, entropy_B, clipped_B, kl_B)
+    return RowSums(*arrays)
 
 
 WRONG = {"correct": False, "reward": 0.1}
@@ -215,12 +216,12 @@ def test_rows_return_to_their_trajectories_and_iterations_add_up() -> None:
     np.testing.assert_allclose(sums.entropy, [6, 3, 1, 1.2, 0, 0], rtol=1e-6)
     np.testing.assert_array_equal(sums.clipped, [6, 2, 0, 0, 0, 0])
     once, twice = (
-        token_sums.measure(token_sums.gather(each, 6), BATCH, [0, 1, 2, 3, 4])
+        token_sums.measure(token_sums.gather(each, 6), [3] * 6, [0, 1, 2, 3, 4])
         for each in (ROWS, [*ROWS, *ROWS])
     )
     assert once == pytest.approx(twice)
     no_kl = [row._replace(kl_B=None) for row in ROWS]
-    assert "optim/kl" not in token_sums.measure(token_sums.gather(no_kl, 6), BATCH, [0, 1])
+    assert "optim/kl" not in token_sums.measure(token_sums.gather(no_kl, 6), [3] * 6, [0, 1])
 
 
 # --- totals are the means of their parts ---------------------------------------------------------
@@ -283,7 +284,9 @@ def test_parts_weighted_by_their_counts_are_the_total(seed: int, kind: str) -> N
     everything = range(len(batch))
     valid = [n for n in everything if batch[n].is_valid]
     totals = summaries.compute_metrics(batch) | made.totals()
-    totals |= token_sums.measure(made.sums, batch, valid) | group_signal.measure_trained(batch)
+    totals |= token_sums.measure(made.sums, made.num_sampled, valid) | group_signal.measure_trained(
+        batch
+    )
     for name, weight in WEIGHTS.items():
         counted = sum(part[weight] for part in parts)
         mean = sum(part.get(name, 0.0) * part[weight] for part in parts) / counted
