@@ -154,7 +154,7 @@ class Trainer:
         minibatches = grpo_step.make_minibatches(
             trajectories, advantages, self.config, self.tokenizer.pad_id
         )
-        self.state, learned = grpo_step.update(
+        self.state, learned, _ = grpo_step.update(
             self.state, None, self.reference, minibatches, self.policy, self.config, self.tx
         )
         return learned

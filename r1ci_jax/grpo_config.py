@@ -24,6 +24,7 @@ Importance = Literal["none", "truncate", "mask"]
 KlEstimator = Literal["k1", "k2", "k3"]
 KlPlace = Literal["loss", "reward"]
 TurnCount = Literal["turns", "code_calls"]
+Diagnostics = Literal["all", "groups", "none"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -220,6 +221,10 @@ class GrpoConfig(Checked, section="grpo"):
     """True: tokens that scripts printed carry loss like those that the policy chose, an ablation.
     The sampler has no log-probability of them, so old_logprobs must be "recompute". False: they
     carry none (the paper's)."""
+    diagnostics: Diagnostics = "all"
+    """Parts of a step's batch that diagnostics.jsonl describes. "all": tasks, suites and potential
+    groups. "groups": suites and potential groups, a tenth of the size. "none": no file, and neither
+    self-checks nor the expected share of groups with signal are measured."""
     max_staleness: Natural = 0
     """Steps by which a group may be older than the weights it trains; 0 is on-policy. Else one more
     batch is in flight, and a step ends when enough groups are complete (partial rollouts)."""

@@ -261,6 +261,7 @@ def train_arm(run: Run, arm: Arm) -> Params:
         config,
         TrainingRun.in_directory(run.directory, arm.name, seed=run.seed("grpo")),
         online=online_groups,
+        grades=_load_grades(run),
     )
 
 
@@ -283,6 +284,11 @@ def _load_graded(run: Run) -> list[GradedExample]:
     """Load all questions with their potential, group after group."""
     groups = range(1, len(run.experiment.potential.lower_bounds) + 2)
     return list(datasets.load_curriculum(run.directory.data, stages.group_split(groups)))
+
+
+def _load_grades(run: Run) -> dict[str, GradedExample]:
+    """Load the questions of all potential groups, by id."""
+    return {each.example.id: each for each in _load_graded(run)}
 
 
 def _load_questions(run: Run, arm: Arm, split: str) -> list[Example]:

@@ -13,8 +13,8 @@ from r1ci_jax.text.tokenizer import Tokenizer
 TIMEOUTS = (Status.TIMEOUT_CPU, Status.TIMEOUT_WALL)
 
 
-def compute_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Compute means over a batch, under the names of docs/metrics.md.
+def compute_means(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Compute means over a batch or a part of it, under the names of docs/metrics.md.
 
     Of a trajectory whose interpreter failed, only the stop reason and the fault count.
     """
@@ -37,9 +37,16 @@ def compute_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
             found[f"reward_term/{term}"] = _mean(values)
     for stop, count in collections.Counter(t.stop.value for t in trajectories).items():
         found[f"stop/{stop}"] = count / len(trajectories)
+    return found
+
+
+def compute_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Compute means over a batch, reward and accuracy also by task."""
+    found = compute_means(trajectories)
     by_task = collections.defaultdict(list)
-    for trajectory in valid:
-        by_task[trajectory.task].append(trajectory)
+    for trajectory in trajectories:
+        if trajectory.is_valid:
+            by_task[trajectory.task].append(trajectory)
     for task, members in sorted(by_task.items()):
         found[f"reward/{task}"] = _mean([member.reward for member in members])
         found[f"accuracy/{task}"] = _mean([member.correct for member in members])

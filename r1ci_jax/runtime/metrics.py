@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,17 +31,30 @@ def read(
     Raises:
         UserError: A line is not a JSON object, or a required field is missing or of another type.
     """
+    return list(stream(path, required=required))
+
+
+def stream(
+    path: Path, *, required: Mapping[str, type | tuple[type, ...]] | None = None
+) -> Iterator[Record]:
+    """Yield the records of `read` one after the other, for files that are large.
+
+    Raises:
+        UserError: As `read` does, at that line.
+    """
     if not path.exists():
-        return []
-    *lines, _unfinished = path.read_bytes().split(b"\n")
-    records = [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
-    for number, record in enumerate(records, start=1):
-        for field, kind in (required or {}).items():
-            if not isinstance(record.get(field), kind):
-                raise UserError(
-                    f"{path}, line {number} has no right {field!r}: repair or delete that line"
-                )
-    return records
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            record = _parse(path, number, line.removesuffix(b"\n"))
+            for field, kind in (required or {}).items():
+                if not isinstance(record.get(field), kind):
+                    raise UserError(
+                        f"{path}, line {number} has no right {field!r}: repair or delete that line"
+                    )
+            yield record
 
 
 def column(path: Path, stage: str, name: str) -> list[float]:

@@ -2,8 +2,8 @@
 
 config.json        resolved config, git revision, package versions, device kinds, sandbox tier
 stages.json        finished stages
-metrics.jsonl      trajectories.jsonl  evaluation.jsonl  results.jsonl  potential.jsonl
-                   remeasured.jsonl (see docs/metrics.md)
+metrics.jsonl      diagnostics.jsonl   trajectories.jsonl  evaluation.jsonl  results.jsonl
+potential.jsonl    remeasured.jsonl    (see docs/metrics.md)
 checkpoints/       tables/*.md         report.html
 hosts/N/           the same files of host N of several; checkpoints are common
 """
@@ -187,6 +187,11 @@ class RunDir:
     def trajectories_path(self) -> Path:
         """A selected trajectory per step."""
         return self.path / "trajectories.jsonl"
+
+    @property
+    def diagnostics_path(self) -> Path:
+        """Each step of reinforcement learning by task, suite and potential group."""
+        return self.path / "diagnostics.jsonl"
 
     @property
     def diverged(self) -> Path:

@@ -58,3 +58,8 @@ def split_into_microbatches(batch: Any, num_parts: int) -> Any:
 def constrain_like_params[T](tree: T) -> T:
     """Pin arrays that follow parameters (gradients, moments) to their shardings inside jit."""
     return meshes.constrain(tree, lambda mesh: meshes.param_shardings(mesh, tree))
+
+
+def constrain_replicated[T](tree: T) -> T:
+    """Pin arrays to a full copy on every device inside jit, so that every host can fetch them."""
+    return meshes.constrain(tree, lambda _: jax.P())

@@ -96,6 +96,11 @@ def names(*, suite: str | None = None) -> tuple[str, ...]:
     return tuple(name for tasks in chosen for name in tasks)
 
 
+def suite_of(name: str) -> str | None:
+    """Return the suite of a task; None for a name that no suite has. Nothing is imported."""
+    return next((suite for suite, tasks in _SUITES.items() if name in tasks), None)
+
+
 def register(name: str, location: str, *, suite: str) -> None:
     """Add a user's task: `location` is "package.module:Class", and the class takes no arguments.
 

@@ -25,9 +25,10 @@ from r1ci_jax.curriculum.schedule import Part, StageSchedule
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import serialize, summaries
+from r1ci_jax.rollout.diagnostics.group_signal import Grades
+from r1ci_jax.rollout.diagnostics.step_log import StepLog
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.rollout.trajectory_source import MakeWeights, TrajectorySource
-from r1ci_jax.runtime import metrics
 from r1ci_jax.sharding import placement
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text.tokenizer import Tokenizer
@@ -51,12 +52,15 @@ def train(
     source: TrajectorySource,
     config: GrpoConfig,
     run: TrainingRun,
+    *,
     online: OnlineGroups | None = None,
+    grades: Grades | None = None,
 ) -> Params:
     """Train through all stages, from the last checkpoint if there is one; return all parameters.
 
     `params` are used up; `load_examples` returns the examples of a split. With `online` the groups
-    are measured again as the policy changes.
+    are measured again as the policy changes. `grades` are the questions' potentials, for
+    diagnostics alone.
     """
     # --- Weights, optimizer, state ---
     initial = policy.split_trainable(params, seed=run.seed)
@@ -66,11 +70,11 @@ def train(
 
     with (
         _start(run, trainable, optimizers, config, stages, schedule.num_steps) as loop,
-        metrics.JsonlLog(run.trajectories_path) as trajectory_log,
+        _open_step_log(run, tokenizer, config, grades) as step_log,
     ):
         train_state, reward = loop.train_state, None
         reference = reference if loop.reference is None else Weights(loop.reference, base)
-        trajectory_log.truncate_after(run.name, loop.first_step)
+        step_log.truncate_after(loop.first_step)
         schedule.restore(loop.first_step, loop.metadata)
         if loop.first_step < schedule.num_steps:
             _warm_up(loop, source, base, reference, policy, config, tokenizer.pad_id)
@@ -103,18 +107,19 @@ def train(
                     )
                     # Metrics come with the update: the next step samples with its weights, so
                     # there is nothing to dispatch before they are known to be finite.
-                    train_state, learned = grpo_step.update(
+                    train_state, learned, rows = grpo_step.update(
                         train_state, base, reference, minibatches, policy, config, tx
                     )
                 values |= learned | kl | {"time/update": time.monotonic() - began}
 
                 # --- Check, log and save ---
                 values |= _batch_metrics(sampled, advantages_PR, part.stage)
-                values["optim/lr"] = float(learning_rates[step])
+                totals, records = step_log.describe(sampled, trajectories, rows)
+                values |= totals | {"optim/lr": float(learning_rates[step])}
                 values |= measured if step == part.start else {}
                 save_batch = functools.partial(_save_diverged, run, step + 1, trajectories)
                 loop.record(step + 1, values, save_batch=save_batch, advice=_ADVICE, shown=_SHOWN)
-                _log_some(trajectory_log, sampled, config, tokenizer, run.name, step + 1)
+                step_log.write(step + 1, sampled, records)
                 reward = values.get("reward/mean", reward)
                 schedule.record(step + 1, values.get("accuracy", 1.0))  # the stage may end here
                 collector.end_at(part.stop)
@@ -122,6 +127,19 @@ def train(
                     metadata = schedule.state(step + 1) | collector.state()
                     loop.save(step + 1, train_state, metadata, metric=reward)
     return policy.merge_weights(Weights(train_state.params, base))
+
+
+def _open_step_log(
+    run: TrainingRun, tokenizer: Tokenizer, config: GrpoConfig, grades: Grades | None
+) -> StepLog:
+    return StepLog(
+        run.name,
+        run.trajectories_path,
+        run.diagnostics_path,
+        tokenizer=tokenizer,
+        config=config,
+        grades=grades or {},
+    )
 
 
 def _keeps_reference(config: GrpoConfig) -> bool:
@@ -306,18 +324,6 @@ def _batch_metrics(
         share = grpo_step.zero_advantage_fraction(advantages_PR)
         values["group/zero_advantage_fraction"] = share
     return values
-
-
-def _log_some(
-    log: metrics.JsonlLog,
-    trajectories: Sequence[Trajectory],
-    config: GrpoConfig,
-    tokenizer: Tokenizer,
-    name: str,
-    step: int,
-) -> None:
-    for one in summaries.sample_by_reward(trajectories, config.logged_trajectories):
-        log.append(summaries.to_record(one, tokenizer, name, step))
 
 
 def _save_diverged(run: TrainingRun, step: int, trajectories: Sequence[Trajectory]) -> Path:

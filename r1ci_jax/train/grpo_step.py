@@ -21,6 +21,7 @@ import optax
 
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.rollout import group_selection, sandbox_faults
+from r1ci_jax.rollout.diagnostics.token_sums import RowSums
 from r1ci_jax.rollout.trajectory import Trajectory, with_learned_observations
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
@@ -73,12 +74,21 @@ class LogprobDiff(NamedTuple):
     max: jax.Array
 
 
+class MicrobatchStats(NamedTuple):
+    """Measurements of one microbatch that are not added up on the device."""
+
+    diff: LogprobDiff
+    rows: RowSums
+
+
 class UpdateStats(NamedTuple):
     """Measurements of one optimizer step, on devices until they are fetched."""
 
     sums: losses.GrpoSums
     entropy: jax.Array
     grad_norm: jax.Array
+    rows: list[RowSums]
+    """One per microbatch."""
 
 
 @functools.partial(jax.jit, static_argnames=("settings",))
@@ -102,8 +112,8 @@ def accumulate_gradients(
     policy: Policy,
     temperature: float,
     settings: LossSettings,
-) -> tuple[GradAccumulator, LogprobDiff]:
-    """Add one microbatch; also measure the trainer-sampler difference on its tokens."""
+) -> tuple[GradAccumulator, MicrobatchStats]:
+    """Add one microbatch; also measure the trainer-sampler difference on its tokens, and rows."""
     inputs = _token_inputs(batch, settings)
     complete_inputs = None
     if settings.surrogate == "gspo":
@@ -126,7 +136,11 @@ def accumulate_gradients(
     sums = losses.grpo_sums(scores.logprobs_BT, *inputs, settings=settings)
     entropy = jnp.sum(scores.entropy_BT)
     added = jax.tree.map(jnp.add, accumulator, GradAccumulator(gradients, sums, entropy))
-    return placement.constrain_like_params(added), _logprob_diff(scores, batch)
+    rows = losses.grpo_row_sums(
+        batch.index_B, scores.entropy_BT, scores.logprobs_BT, inputs, settings
+    )
+    stats = MicrobatchStats(_logprob_diff(scores, batch), placement.constrain_replicated(rows))
+    return placement.constrain_like_params(added), stats
 
 
 def _token_inputs(batch: Microbatch, settings: LossSettings) -> losses.TokenInputs:
@@ -253,11 +267,12 @@ def update(
     policy: Policy,
     config: GrpoConfig,
     tx: optax.GradientTransformation,
-) -> tuple[state.TrainState, dict[str, float]]:
+) -> tuple[state.TrainState, dict[str, float], list[RowSums]]:
     """Make the optimizer steps of one batch: every minibatch, `num_iterations` times.
 
     Metrics are means over these steps; trainer and sampler are compared before the first. They
-    are fetched once, after all steps are dispatched. A batch without a minibatch changes nothing.
+    and the sums of every row, one `RowSums` per microbatch and step, are fetched once, after all
+    steps are dispatched. A batch without a minibatch changes nothing.
 
     Args:
         train_state: The state before; it is donated.
@@ -269,7 +284,7 @@ def update(
         tx: Optimizer.
     """
     if not minibatches:
-        return train_state, {}
+        return train_state, {}, []
     # The weights of this point are those that sampled: both sets of log-probabilities are computed
     # here, once, and serve all iterations.
     minibatches, diffs = _add_logprobs(
@@ -286,7 +301,8 @@ def update(
     fetched, diffs = jax.device_get((dispatched, diffs))
     steps = [_step_metrics(stats, settings) for stats in fetched]
     means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
-    return train_state, means | _logprob_diff_metrics(diffs)
+    rows = [each for stats in fetched for each in stats.rows]
+    return train_state, means | _logprob_diff_metrics(diffs), rows
 
 
 def _optimizer_step(
@@ -299,16 +315,17 @@ def _optimizer_step(
 ) -> tuple[state.TrainState, UpdateStats, list[LogprobDiff]]:
     """Make one optimizer step; the sum of the gradients is freed when it returns."""
     settings = LossSettings.of(config)
-    total, diffs = zero_accumulator(train_state.params, settings), []
+    total, diffs, rows = zero_accumulator(train_state.params, settings), [], []
     for batch in minibatch:
         weights = Weights(train_state.params, base)
-        total, diff = accumulate_gradients(
+        total, stats = accumulate_gradients(
             total, weights, batch, policy=policy, temperature=config.temperature, settings=settings
         )
-        diffs.append(diff)
+        diffs.append(stats.diff)
+        rows.append(stats.rows)
     denominator = losses.denominator(total.sums, settings)
     train_state, norm = apply_step(train_state, total.gradients, denominator, tx=tx)
-    return train_state, UpdateStats(total.sums, total.entropy, norm), diffs
+    return train_state, UpdateStats(total.sums, total.entropy, norm, rows), diffs
 
 
 def _add_logprobs(
@@ -454,7 +471,7 @@ def _count_prompt_tokens(
         return None
     counts: collections.Counter[int] = collections.Counter()
     for trajectory in trajectories:
-        counts[trajectory.rollout_id.group_id] += sum(trajectory.sampled[1:])
+        counts[trajectory.rollout_id.group_id] += sum(trajectory.trained[1:])
     return counts
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from r1ci_jax.rollout.diagnostics.token_sums import RowSums
 from r1ci_jax.train.objective import importance, surrogates
 from r1ci_jax.train.objective.divergence import estimate_kl
 from r1ci_jax.train.objective.importance import ImportanceWeights
@@ -167,6 +168,32 @@ def grpo_sums(
         ratio_deviation=over_tokens((ratio_BT - 1.0) ** 2),
         old_kl=over_tokens(estimate_kl(log_ratio_BT)),
         **optional,
+    )
+
+
+def grpo_row_sums(
+    index_B: jax.Array | None,
+    entropy_BT: jax.Array,
+    logprobs_BT: jax.Array,
+    tokens: TokenInputs,
+    settings: LossSettings,
+) -> RowSums:
+    """Sum metrics of the same tokens by row; the loss does not depend on them."""
+    _, objective, _ = _token_objective(logprobs_BT, tokens, settings)
+    has_loss_BT = tokens.token_weights_BT > 0
+    kl_B = None
+
+    def over_tokens(values_BT: jax.Array) -> jax.Array:
+        return jnp.sum(values_BT, axis=1, where=has_loss_BT, dtype=jnp.float32)
+
+    if tokens.ref_logprobs_BT is not None:
+        kl_B = over_tokens(_kl_to_reference(logprobs_BT, tokens, settings))
+    return RowSums(
+        index_B=index_B,
+        tokens_B=over_tokens(has_loss_BT),
+        entropy_B=over_tokens(entropy_BT),
+        clipped_B=over_tokens(objective.is_clipped_BT),
+        kl_B=kl_B,
     )
 
 

@@ -50,6 +50,7 @@ class TrainingRun:
     checkpoints_dir: epath.PathLike
     metrics_path: Path
     trajectories_path: Path
+    diagnostics_path: Path
     rollouts_dir: Path
     """Directory of the batches that `grpo.dump_rollouts` writes."""
     diverged_dir: Path
@@ -66,6 +67,7 @@ class TrainingRun:
             checkpoints_dir=directory.checkpoints / name,
             metrics_path=directory.metrics_path,
             trajectories_path=directory.trajectories_path,
+            diagnostics_path=directory.diagnostics_path,
             rollouts_dir=directory.rollouts / name,
             diverged_dir=directory.diverged,
             sync=directory.sync,

@@ -14,6 +14,7 @@ import pytest
 from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import metrics, run_dir
+from r1ci_jax.tools.report import batch_parts
 from r1ci_jax.tools.report import page as report
 from r1ci_jax.tools.report.charts import (
     Mark,
@@ -144,7 +145,7 @@ def test_sections_show_the_numbers(run: run_dir.RunDir) -> None:
         assert f"stage {number}" in shown
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "potential.jsonl"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "potential.jsonl", "diagnostics.jsonl"])
 def test_records_of_another_shape_are_one_line(run: run_dir.RunDir, name: str) -> None:
     with (run.path / name).open("a") as file:
         file.write('{"other": 1}\n')
@@ -158,6 +159,42 @@ def test_unfinished_runs_can_be_reported(run: run_dir.RunDir, name: str | None) 
     for gone in names:
         (run.path / gone.removesuffix(".jsonl")).with_suffix(".jsonl").unlink()
     assert Page(report.write(run.path).read_text("utf-8")).tags.count("script") == 2
+
+
+def part(step: int, name: str, signal: float, groups: int, **changes: Any) -> dict[str, Any]:
+    counts = {"trajectories": 4, "valid": 4, "groups": groups, "tokens": 8}
+    values = {"accuracy": 0.5, "group/signal_fraction": signal}
+    place = {"stage": "grpo_curriculum", "step": step, "by": "suite", "name": name}
+    return place | counts | values | changes
+
+
+def test_parts_are_averaged_over_the_last_steps(run: run_dir.RunDir) -> None:
+    assert "By suite" not in report.write(run.path).read_text("utf-8")  # nothing is measured
+    with metrics.JsonlLog(run.diagnostics_path) as log:
+        for step in range(1, 13):  # the first two are too old
+            log.append(part(step, HOSTILE, 0.9 if step <= 2 else 0.25, groups=1))
+        log.append(part(12, HOSTILE, 1.0, groups=10))
+        log.append(part(12, "toy_search", 0.0, 0, by="task"))
+    tables = batch_parts.read_tables(run.diagnostics_path, lambda stage: stage)
+    assert list(tables) == ["suite", "task"]
+    [row] = tables["suite"]
+    cells = dict(zip(batch_parts.HEADERS, row, strict=True))
+    assert (cells["part"], cells["trajectories"], cells["accuracy"]) == (HOSTILE, "44", "0.5")
+    assert cells["signal"] == f"{(10 * 0.25 + 10 * 1.0) / 20:.3g}" and cells["entropy"] == "-"
+    assert dict(zip(batch_parts.HEADERS, *tables["task"], strict=True))["signal"] == "-"
+    page = Page(report.write(run.path).read_text("utf-8"))
+    assert page.tags.count("script") == 2 and "img" not in page.tags
+    assert any("By suite, last 10 steps" in text for text in page.texts)
+
+
+def test_an_expected_curve_is_dashed(run: run_dir.RunDir) -> None:
+    with metrics.MetricsWriter(run.metrics_path) as writer:
+        for step in range(41, 43):
+            values = {"group/signal_fraction": 0.4, "group/expected_signal_fraction": 0.6}
+            writer.write("grpo_uniform", step, values)
+    text = report.write(run.path).read_text("utf-8")
+    assert text.count('class="line s2 dashed"') + text.count('class="line s1 dashed"') == 1
+    assert "expected <b>60 %</b>" in text
 
 
 def test_large_runs_stay_readable(run: run_dir.RunDir) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.errors import UserError
+from r1ci_jax.rollout.diagnostics import token_sums
 from r1ci_jax.rollout.trajectory import RolloutId, StopReason, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.train import grpo_step, optimizer, train_state
@@ -139,7 +140,8 @@ def update(
         trajectories, advantages_PR, config, tokenizer().pad_id
     )
     weights = Weights(reference) if config.kl_coef else None
-    return grpo_step.update(state, base, weights, minibatches, policy, config, tx)
+    state, values, _ = grpo_step.update(state, base, weights, minibatches, policy, config, tx)
+    return state, values
 
 
 def assert_close(left: Params, right: Params, atol: float = 1e-6, rtol: float = 1e-4) -> None:
@@ -216,8 +218,8 @@ def test_micro_batches_are_short_where_they_can_be(
         assert batch[6:] == (None, None, None)
         for row in zip(*map(np.asarray, batch[:6]), strict=True):
             tokens_T, sampled_T, old_T, on_policy_T, advantage, index = row
-            assert index == (advantage if sampled_T.any() else -1)
             np.testing.assert_array_equal(on_policy_T, sampled_T)
+            assert index == (advantage if sampled_T.any() else -1)
             if sampled_T.any():
                 found[float(advantage)] = (tokens_T, sampled_T, old_T)
     assert sorted(found) == list(range(7))
@@ -361,6 +363,45 @@ def test_minibatches_are_updates_on_parts_of_the_questions(
     # Later updates differ from the policy that sampled; the check is made before the first.
     assert seen[3]["check/sampler_trainer_logprob_diff"] > 1e-3
     assert values["check/sampler_trainer_logprob_diff"] <= 1e-5
+
+
+def test_rows_add_up_to_the_totals(tiny_policy: Policy, tiny_params: Params) -> None:
+    rows = [trajectory(tiny_policy, tiny_params, n, float(n % 3)) for n in range(8)]
+    rows[5] = trajectory(tiny_policy, tiny_params, 5, 0.0, faulted=True)
+    here = moved(tiny_params, 0.02)  # so that ratios differ from 1, and some are clipped
+    tx = optimizer.make_optimizer(optimizer.constant_schedule(1e-2), clip_norm=1.0)
+    advantages_PR = grpo_step.compute_advantages(rows, CONFIG)
+
+    def summed(config: GrpoConfig) -> tuple[token_sums.TokenSums, dict[str, float]]:
+        minibatches = grpo_step.make_minibatches(rows, advantages_PR, config, tokenizer().pad_id)
+        begun = train_state.create_state(jax.tree.map(jnp.copy, here), tx)
+        _, values, found = grpo_step.update(
+            begun, None, Weights(tiny_params), minibatches, tiny_policy, config, tx
+        )
+        return token_sums.gather(found, len(rows)), values
+
+    sums, values = summed(dataclasses.replace(CONFIG, microbatch_tokens=3 * 64))
+    sampled = np.array([sum(one.sampled) * one.is_valid for one in rows])
+    np.testing.assert_array_equal(sums.tokens, sampled)
+    assert values["optim/clip_fraction"] > 0
+    valid = [n for n in range(8) if n != 5]
+    counts = [sum(one.sampled) for one in rows]
+    parts = token_sums.measure(sums, counts, valid)
+    assert parts.pop("optim/mask_fraction") == 0
+    assert parts == pytest.approx({name: values[name] for name in parts}, rel=1e-5)
+    for n in valid:
+        by_hand = kl_by_hand(tiny_policy, tiny_params, [rescored(tiny_policy, here, rows[n])], 1.0)
+        assert token_sums.measure(sums, counts, [n])["optim/kl"] == pytest.approx(by_hand, rel=1e-3)
+    # Every trajectory is in one minibatch, and is visited in each iteration.
+    twice, _ = summed(dataclasses.replace(CONFIG, num_minibatches=2, num_iterations=2))
+    assert twice.iterations == 2
+    np.testing.assert_array_equal(twice.tokens, 2 * sampled)
+
+
+def rescored(policy: Policy, params: Params, one: Trajectory) -> Trajectory:
+    """The same tokens as if these parameters had sampled them."""
+    scored = np.concatenate([[0.0], scores(policy, params, one.tokens)])
+    return dataclasses.replace(one, logprobs=tuple(np.where(one.sampled, scored, 0.0).tolist()))
 
 
 def test_recomputed_behaviour_forgives_the_sampler_its_rounding(

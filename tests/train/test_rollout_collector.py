@@ -142,7 +142,7 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
         stale, np.ones(len(stale)), CARRYING, tokenizer().pad_id
     )
     settings = dataclasses.replace(LossSettings.of(CARRYING), kl_coef=0.0)
-    total, gap = grpo_step.accumulate_gradients(
+    total, (gap, _) = grpo_step.accumulate_gradients(
         grpo_step.zero_accumulator(other, settings),
         Weights(other),
         batch,

@@ -12,6 +12,7 @@ import numpy as np
 
 from r1ci_jax.config import GrpoConfig, SamplerConfig, TurnLimits
 from r1ci_jax.curriculum.stages import Stage
+from r1ci_jax.rollout.diagnostics.group_signal import Grades
 from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
@@ -106,6 +107,7 @@ def training_run(name: str, place: Path, *, seed: int) -> TrainingRun:
         checkpoints_dir=place / "checkpoints",
         metrics_path=place / "metrics.jsonl",
         trajectories_path=place / "trajectories.jsonl",
+        diagnostics_path=place / "diagnostics.jsonl",
         rollouts_dir=place / "rollouts",
         diverged_dir=place / "diverged",
     )
@@ -118,10 +120,13 @@ def train(
     place: Path,
     config: GrpoConfig = CONFIG,
     stages: list[Stage] = STAGES,
+    grades: Grades | None = None,
 ) -> Params:
     params = jax.tree.map(jnp.copy, params)
     run = training_run("grpo", place, seed=3)
-    return grpo.train(policy, params, tokenizer(), stages, load_examples, source, config, run)
+    return grpo.train(
+        policy, params, tokenizer(), stages, load_examples, source, config, run, grades
+    )
 
 
 class Stopped(Exception):

@@ -24,6 +24,8 @@ class Series:
     color: int
     """Index of the page's palette."""
     points: tuple[tuple[float, float], ...]
+    is_dashed: bool = False
+    """True for what another line of the same color is compared with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,8 @@ def draw_line_chart(
         f'text-anchor="middle">{html.escape(x_label)}</text>',
     ]
     legend = "".join(
-        f'<span><i class="key s{line.color}"></i>{html.escape(line.name)} '
+        f'<span><i class="key s{line.color}{" dashed" * line.is_dashed}"></i>'
+        f"{html.escape(line.name)} "
         f"<b>{_format_value(line.points[-1][1], percent)}</b></span>"
         for line in visible
     )
@@ -151,13 +154,15 @@ def _mark(axes: _Axes, mark: Mark) -> str:
 
 
 def _line(axes: _Axes, line: Series) -> str:
-    points = line.points
+    points, classes = line.points, f"line s{line.color}" + " dashed" * line.is_dashed
     smooth = len(points) >= SMOOTH_FROM
-    raw = _polyline(axes, downsample(points), f"line s{line.color}" + (" faint" if smooth else ""))
+    raw = _polyline(axes, downsample(points), classes + " faint" * smooth)
     if not smooth:
         return raw
-    mean = compute_trailing_mean(points, max(5, len(points) // 20))
-    return raw + _polyline(axes, downsample(mean), f"line s{line.color}")
+    mean = _polyline(
+        axes, downsample(compute_trailing_mean(points, max(5, len(points) // 20))), classes
+    )
+    return mean if line.is_dashed else raw + mean
 
 
 def _polyline(axes: _Axes, points: Sequence[tuple[float, float]], classes: str) -> str:

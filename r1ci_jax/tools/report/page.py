@@ -14,7 +14,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1ci_jax.config import PotentialConfig
 from r1ci_jax.curriculum import potential
@@ -22,7 +22,7 @@ from r1ci_jax.evaluate import tables
 from r1ci_jax.runtime import atomic_files, metrics, run_dir
 from r1ci_jax.runtime.metrics import Record
 from r1ci_jax.runtime.progress import format_duration
-from r1ci_jax.tools.report import readable_text
+from r1ci_jax.tools.report import batch_parts, readable_text
 from r1ci_jax.tools.report.charts import Mark, Series, draw_line_chart
 
 MAX_TRAJECTORIES = 400
@@ -30,23 +30,44 @@ MAX_TRAJECTORIES = 400
 MAX_CELL = 2_000
 """Characters of one table cell."""
 
+
+class Chart(NamedTuple):
+    """A figure of the page: one line per training."""
+
+    title: str
+    stage: str
+    """Beginning of the stage's name."""
+    metric: str
+    percent: bool = False
+    """True for a fraction shown in percent."""
+    expected: str = ""
+    """Metric drawn beside it as a dashed line."""
+
+
 CHARTS = (
-    ("SFT: loss on sampled tokens", "sft", "optim/loss", False),
-    ("GRPO: mean reward", "grpo", "reward/mean", False),
-    ("GRPO: accuracy on training questions", "grpo", "accuracy", True),
-    ("GRPO: code calls per trajectory", "grpo", "tool/calls_per_traj", False),
-    ("GRPO: code calls that failed", "grpo", "tool/error_rate", True),
-    ("GRPO: tokens per trajectory", "grpo", "len/tokens", False),
-    ("GRPO: KL to the SFT model", "grpo", "optim/kl", False),
-    ("GRPO: gradient norm", "grpo", "optim/grad_norm", False),
-    (
+    Chart("SFT: loss on sampled tokens", "sft", "optim/loss"),
+    Chart("GRPO: mean reward", "grpo", "reward/mean"),
+    Chart("GRPO: accuracy on training questions", "grpo", "accuracy", percent=True),
+    Chart(
+        "GRPO: groups whose rewards differ; dashed: expected of pass rates",
+        "grpo",
+        "group/signal_fraction",
+        percent=True,
+        expected="group/expected_signal_fraction",
+    ),
+    Chart("GRPO: code calls per trajectory", "grpo", "tool/calls_per_traj"),
+    Chart("GRPO: code calls that failed", "grpo", "tool/error_rate", percent=True),
+    Chart("GRPO: trajectories with a self-check", "grpo", "tool/self_check_rate", percent=True),
+    Chart("GRPO: trajectories that end with an answer", "grpo", "stop/answer", percent=True),
+    Chart("GRPO: tokens per trajectory", "grpo", "len/tokens"),
+    Chart("GRPO: KL to the SFT model", "grpo", "optim/kl"),
+    Chart("GRPO: gradient norm", "grpo", "optim/grad_norm"),
+    Chart(
         "GRPO: sampler against trainer, log-probability difference",
         "grpo",
         "check/sampler_trainer_logprob_diff",
-        False,
     ),
 )
-"""Title, beginning of the stage's name, metric, and True for a fraction shown in percent."""
 
 NUM_COLORS = 5
 """Colors of the page's palette; models take them in turn."""
@@ -81,6 +102,7 @@ def render_page(run: run_dir.RunDir) -> str:
         config=_config(run.config),
         results=_results(results, colors),
         curves=_curves(records, experiment, colors),
+        parts=_parts(run.diagnostics_path),
         curriculum=_curriculum(
             metrics.read(run.potential_path, required=potential.RECORD_FIELDS),
             _grouping(experiment["potential"]),
@@ -201,18 +223,26 @@ def _curves(
     marks = _stage_marks(records, experiment)
     figures = [
         draw_line_chart(
-            title,
-            _series(records, stage, metric, colors),
-            marks=marks if stage == "grpo" else (),
-            percent=percent,
+            chart.title,
+            [
+                *_series(records, chart.stage, chart.metric, colors),
+                *_series(records, chart.stage, chart.expected, colors, is_dashed=True),
+            ],
+            marks=marks if chart.stage == "grpo" else (),
+            percent=chart.percent,
         )
-        for title, stage, metric, percent in CHARTS
+        for chart in CHARTS
     ]
     return "".join(figures) or "<p>No steps logged yet.</p>"
 
 
 def _series(
-    records: Sequence[Record], stage: str, metric: str, colors: Mapping[str, int]
+    records: Sequence[Record],
+    stage: str,
+    metric: str,
+    colors: Mapping[str, int],
+    *,
+    is_dashed: bool = False,
 ) -> list[Series]:
     found: dict[str, list[tuple[float, float]]] = {}
     for record in records:
@@ -220,9 +250,10 @@ def _series(
             found.setdefault(record["stage"], []).append((record["step"], record[metric]))
     return [
         Series(
-            name=tables.model_name(name),
+            name=tables.model_name(name) + ", expected" * is_dashed,
             color=colors.get(name, NUM_COLORS - 1),
             points=tuple(sorted(points)),
+            is_dashed=is_dashed,
         )
         for name, points in found.items()
     ]
@@ -237,6 +268,15 @@ def _stage_marks(records: Sequence[Record], experiment: Mapping[str, Any]) -> li
         if record["stage"] in arms and number is not None:
             first[int(number)] = min(record["step"], first.get(int(number), record["step"]))
     return [Mark(x=step, label=f"stage {number}") for number, step in sorted(first.items())]
+
+
+def _parts(path: Path) -> str:
+    """Render what the last steps of each training were like, by kind of part."""
+    return "".join(
+        f"<details><summary>By {_e(kind.replace('_', ' '))}, last {batch_parts.STEPS} steps"
+        f"</summary>{_table(batch_parts.HEADERS, rows)}</details>"
+        for kind, rows in batch_parts.read_tables(path, tables.model_name).items()
+    )
 
 
 def _grouping(settings: Mapping[str, Any]) -> PotentialConfig:
