@@ -338,6 +338,9 @@ def _add_logprobs(
     """Complete microbatches by the log-probabilities that the loss compares the policy with."""
     settings: dict[str, Any] = {"policy": policy, "temperature": config.temperature}
     wanted = LossSettings.of(config)
+    is_decoupled = config.old_logprobs == "decoupled"
+    recomputed = {"of_stale_tokens": is_decoupled, "has_importance": wanted.has_importance}
+    recomputed |= settings
     completed = [list(minibatch) for minibatch in minibatches]
     diffs: list[LogprobDiff] = []
     for minibatch in completed:
@@ -345,13 +348,7 @@ def _add_logprobs(
             if reference is not None and wanted.kl_coef:
                 batch = compute_ref_logprobs(reference, batch, **settings)
             if config.old_logprobs != "rollout":
-                batch, diff = recompute_old_logprobs(
-                    weights,
-                    batch,
-                    of_stale_tokens=config.old_logprobs == "decoupled",
-                    has_importance=wanted.has_importance,
-                    **settings,
-                )
+                batch, diff = recompute_old_logprobs(weights, batch, **recomputed)
                 diffs.append(diff)
             minibatch[number] = batch
     return completed, diffs
@@ -378,11 +375,7 @@ def _logprob_diff_metrics(diffs: Sequence[LogprobDiff]) -> dict[str, float]:
 
 
 def warm_up(
-    weights: Weights,
-    reference: Weights | None,
-    policy: Policy,
-    config: GrpoConfig,
-    pad_id: int,
+    weights: Weights, reference: Weights | None, policy: Policy, config: GrpoConfig, pad_id: int
 ) -> None:
     """Compile the update for every row length, on rows of padding."""
     settings = LossSettings.of(config)
