@@ -59,8 +59,7 @@ def train(
     """Train through all stages, from the last checkpoint if there is one; return all parameters.
 
     `params` are used up; `load_examples` returns the examples of a split. With `online` the groups
-    are measured again as the policy changes. `grades` are the questions' potentials, for
-    diagnostics alone.
+    are measured again as the policy changes. `grades`, the potentials, serve diagnostics alone.
     """
     # --- Weights, optimizer, state ---
     initial = policy.split_trainable(params, seed=run.seed)
@@ -95,8 +94,7 @@ def train(
                     loop.progress.activity(f"sampling {config.num_rollouts}"),
                 ):
                     sampled, trajectories, values = collector.collect(step)
-                if config.dump_rollouts:
-                    serialize.write(serialize.step_path(run.rollouts_dir, step + 1), sampled)
+                _dump_rollouts(run, step + 1, sampled, config)
 
                 # --- Update ---
                 began = time.monotonic()
@@ -105,8 +103,6 @@ def train(
                     minibatches = grpo_step.make_minibatches(
                         trajectories, advantages_PR, config, tokenizer.pad_id
                     )
-                    # Metrics come with the update: the next step samples with its weights, so
-                    # there is nothing to dispatch before they are known to be finite.
                     train_state, learned, rows = grpo_step.update(
                         train_state, base, reference, minibatches, policy, config, tx
                     )
@@ -127,6 +123,13 @@ def train(
                     metadata = schedule.state(step + 1) | collector.state()
                     loop.save(step + 1, train_state, metadata, metric=reward)
     return policy.merge_weights(Weights(train_state.params, base))
+
+
+def _dump_rollouts(
+    run: TrainingRun, step: int, sampled: Sequence[Trajectory], config: GrpoConfig
+) -> None:
+    if config.dump_rollouts:
+        serialize.write(serialize.step_path(run.rollouts_dir, step), sampled)
 
 
 def _open_step_log(

@@ -106,7 +106,7 @@ def train(
     params = jax.tree.map(jnp.copy, params)
     run = training_run("grpo", place, seed=3)
     return grpo.train(
-        policy, params, tokenizer(), STAGES, load_examples, runner, config, run, online
+        policy, params, tokenizer(), STAGES, load_examples, runner, config, run, online=online
     )
 
 

@@ -125,7 +125,7 @@ def train(
     params = jax.tree.map(jnp.copy, params)
     run = training_run("grpo", place, seed=3)
     return grpo.train(
-        policy, params, tokenizer(), stages, load_examples, source, config, run, grades
+        policy, params, tokenizer(), stages, load_examples, source, config, run, grades=grades
     )
 
 
