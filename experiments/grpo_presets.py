@@ -55,13 +55,13 @@ def preset(name: Name, *, sampler_dtype: Dtype = "float32", **changes: Any) -> G
     if name not in get_args(Name):
         raise UserError(f"no preset {name!r}; there are: {', '.join(get_args(Name))}")
     is_exact = sampler_dtype == "float32"
-    chosen = _paper() if name == "paper" else _modern(is_exact)
-    old_logprobs = "rollout" if is_exact else "recompute"
-    return dataclasses.replace(chosen, **{"old_logprobs": old_logprobs} | changes)
+    chosen = _paper(is_exact) if name == "paper" else _modern(is_exact)
+    return dataclasses.replace(chosen, **changes)
 
 
-def _paper() -> GrpoConfig:
+def _paper(is_exact: bool) -> GrpoConfig:
     return GrpoConfig(
+        old_logprobs="rollout" if is_exact else "recompute",
         # Batch 128, G = 5, lr 1e-6, KL 0.001, temperature 1.0 (S3, B).
         prompts_per_step=128,
         rollouts_per_prompt=5,
@@ -77,6 +77,7 @@ def _paper() -> GrpoConfig:
 
 def _modern(is_exact: bool) -> GrpoConfig:
     return GrpoConfig(
+        old_logprobs="rollout" if is_exact else "recompute",
         prompts_per_step=80,
         rollouts_per_prompt=8,
         lr=1e-6,
