@@ -248,7 +248,9 @@ def test_a_killed_run_continues_where_it_was(
         before = len(server.requests)
         assert before < 12
         made = teach(server, tmp_path, interpreter, temperatures=(0.7, 1.0))
-        assert len(made.demonstrations) == 6 and len(server.requests) == 12
+        # Only what was under way when the run was killed is asked again.
+        assert len(made.demonstrations) == 6
+        assert 12 <= len(server.requests) <= 12 + config.concurrency
 
 
 def costing(body: Body, number: int) -> Reply:

@@ -15,8 +15,9 @@ def test_the_kernel_equals_the_loop(pages_per_row: int) -> None:
     num_pages = rows * pages_per_row
     keys = jax.random.split(jax.random.key(0), 3)
     q_RTNH = jax.random.normal(keys[0], (rows, 1, query_heads, width), jnp.bfloat16)
-    pair = tuple(
-        jax.random.normal(key, (kv_heads, num_pages, page, width), jnp.bfloat16) for key in keys[1:]
+    (keys_KUWH,), (values_KUWH,) = pair = tuple(
+        (jax.random.normal(key, (kv_heads, num_pages, page, width), jnp.bfloat16),)
+        for key in keys[1:]
     )
     rng = np.random.default_rng(0)
     pages_RJ = rng.permutation(num_pages).reshape(rows, pages_per_row).astype(np.int32)
@@ -27,7 +28,9 @@ def test_the_kernel_equals_the_loop(pages_per_row: int) -> None:
     exact = jax.tree.map(lambda x: x.astype(jnp.float32), (q_RTNH, pair))
     expected = paged_attention._attend(*exact, *arguments[2:])
     with pltpu.force_tpu_interpret_mode():
-        found = paged_attention_kernel.attend(q_RTNH[:, 0], *pair, arguments[2][:, 0], arguments[3])
+        found = paged_attention_kernel.attend(
+            q_RTNH[:, 0], keys_KUWH, values_KUWH, arguments[2][:, 0], arguments[3]
+        )
     assert found.dtype == jnp.bfloat16
     found_RNH = np.asarray(found.astype(jnp.float32))
     np.testing.assert_allclose(found_RNH[:3], expected[:3, 0], atol=0.01, rtol=0.01)

@@ -178,8 +178,10 @@ def test_fetching(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_missing_file_is_named(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # --data-dir sets the variable for the whole process, and is undone with it.
+    monkeypatch.setenv(published_files.VARIABLE, str(tmp_path))
     asked = ["tasks", "sample", "gpqa_diamond", "--data-dir", str(tmp_path)]
     assert main(asked) == 2
     [line] = capsys.readouterr().err.splitlines()
