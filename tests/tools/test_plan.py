@@ -362,7 +362,7 @@ def test_decode_and_prefill_of_a_tiny_model_compile_for_a_topology() -> None:
     plan = json.loads(done.stdout)
     assert plan["mesh"] == {"slices": 1, "data": 1, "fsdp": 2, "tensor": 2} and plan["fits"]
     config, part = presets.get("toy"), plan["parts"]["decode"]
-    assert part["flops_per_step"] == costs.decode_flops(config, 16, 128)
+    assert part["flops_per_step"] == costs.decode_flops(config, 16, programs.FILLED * 128)
     # Half of the slots and heads: 8 x 1 x 128 x 32 entries of two bytes, twice a layer.
     cache = 2 * config.layers * 8 * 128 * 32 * 2
     assert part["least_bytes_per_step"] > cache
