@@ -1,6 +1,6 @@
 """What of the curriculum's gain is its order? The controls that the paper does not have.
 
-Question   Is it the order by potential that helps, or that a step has more groups with a signal, or
+Question   Is it the order by potential that helps, or that a step has more groups with signal, or
            that the questions are fewer? With groups of five a question that is answered at a rate
            of 0.1 has equal rewards in six groups of ten, which teach nothing.
 Command    r1ci run experiments/curriculum_controls.py:demo

@@ -9,7 +9,6 @@ import re
 from typing import Annotated, Literal
 
 from r1ci_jax.demonstration_config import DemonstrationConfig
-from r1ci_jax.errors import UserError
 from r1ci_jax.grpo_config import GrpoConfig
 from r1ci_jax.ranges import (
     Ascending,
@@ -21,6 +20,7 @@ from r1ci_jax.ranges import (
     NonNegative,
     Positive,
     Range,
+    require,
 )
 from r1ci_jax.sandbox.settings import SandboxConfig
 
@@ -48,11 +48,6 @@ COLD_ARM_PREFIX = "grpo_no_sft"
 """Beginning of the name of an arm that starts from the untrained model: results have names only."""
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UserError(message)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(Checked, section="model"):
     """Architecture, first weights, tokenizer and instructions of the policy."""
@@ -75,7 +70,7 @@ class ModelConfig(Checked, section="model"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
+        require(
             not self.architecture or bool(self.checkpoint),
             "model.architecture says what a checkpoint must have, and model.checkpoint is empty; "
             "name a checkpoint, or set model.preset instead",
@@ -136,7 +131,7 @@ class SamplerConfig(Checked, section="sampler"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
+        require(
             self.prefill_buckets[-1] <= self.cache_length,
             f"sampler.prefill_buckets holds {self.prefill_buckets[-1]}, a bucket longer than "
             f"sampler.cache_length = {self.cache_length}",
@@ -240,7 +235,7 @@ class SftConfig(Checked, section="sft"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
+        require(
             self.batch_size % self.num_microbatches == 0,
             f"sft.num_microbatches = {self.num_microbatches} does not divide "
             f"sft.batch_size = {self.batch_size}",
@@ -291,11 +286,11 @@ class Arm(Checked, section="arm"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
+        require(
             re.fullmatch(rf"{ARM_PREFIX}[a-z0-9_]+", self.name) is not None,
             f"arm {self.name!r}: a name is {ARM_PREFIX} and small letters, digits, underscores",
         )
-        _require(
+        require(
             (self.start == "untrained") == self.name.startswith(COLD_ARM_PREFIX),
             f"arm {self.name!r} has start {self.start!r}; names that begin with {COLD_ARM_PREFIX} "
             'are those of arms with start "untrained", and of no others',
@@ -372,7 +367,7 @@ class Experiment(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
+        require(
             re.fullmatch(r"\.*[^./\s][^/]*", self.name) is not None
             and self.name.isprintable()
             and len(self.name.encode()) <= 200,
@@ -380,13 +375,13 @@ class Experiment(Checked):
         )
         names = [arm.name for arm in self.arms]
         twice = sorted({name for name in names if names.count(name) > 1})
-        _require(not twice, f"arms has {', '.join(twice)} more than once; give each its own name")
+        require(not twice, f"arms has {', '.join(twice)} more than once; give each its own name")
         for arm in self.arms:
             self._check_order(arm)
             self._check_grpo(self.grpo_of(arm), "" if arm.grpo is None else f" of arm {arm.name}")
         self._check_grpo(self.grpo, "")
         longest, room = self.limits.max_new_tokens, self.sampler.cache_length
-        _require(
+        require(
             room > longest,
             f"sampler.cache_length = {room} has no room for a prompt and limits.max_new_tokens = "
             f"{longest}; raise the one or lower the other",
@@ -399,16 +394,16 @@ class Experiment(Checked):
             ("sft.batch_size / sft.num_microbatches", microbatch),
         ):
             shards = f"mesh.slices x mesh.data x mesh.fsdp = {num_shards}"
-            _require(rows % num_shards == 0, f"{name} = {rows} is not a multiple of {shards}")
+            require(rows % num_shards == 0, f"{name} = {rows} is not a multiple of {shards}")
 
     def _check_grpo(self, grpo: GrpoConfig, owner: str) -> None:
-        _require(
+        require(
             grpo.sequence_lengths[-1] >= self.sampler.cache_length,
             f"grpo.sequence_lengths{owner} end at {grpo.sequence_lengths[-1]}; the last must be at "
             f"least sampler.cache_length = {self.sampler.cache_length}",
         )
         stages = len(self.potential.lower_bounds) + 1
-        _require(
+        require(
             len(grpo.steps_per_stage) == stages,
             f"grpo.steps_per_stage{owner} needs {stages} entries, one per curriculum group",
         )
@@ -417,12 +412,12 @@ class Experiment(Checked):
         grpo = self.grpo_of(arm)
         if arm.order != "online":
             return
-        _require(
+        require(
             grpo.stages.remeasure_every > 0,
             f"arm {arm.name} has order online and grpo.stages.remeasure_every = 0; set the steps "
             "after which the potential is measured again",
         )
-        _require(
+        require(
             not grpo.replay_rollouts,
             f"arm {arm.name} has order online, which samples answers, and grpo.replay_rollouts, "
             "which samples none; leave one of them out",

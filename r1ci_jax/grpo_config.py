@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import (
     Ascending,
     Checked,
@@ -14,6 +13,7 @@ from r1ci_jax.ranges import (
     NonNegative,
     Positive,
     Range,
+    require,
 )
 
 OldLogprobs = Literal["rollout", "recompute", "decoupled"]
@@ -25,11 +25,6 @@ KlEstimator = Literal["k1", "k2", "k3"]
 KlPlace = Literal["loss", "reward"]
 TurnCount = Literal["turns", "code_calls"]
 Diagnostics = Literal["all", "groups", "none"]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UserError(message)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,23 +71,23 @@ class ObjectiveConfig(Checked, section="grpo.objective"):
     def __post_init__(self) -> None:
         super().__post_init__()
         is_constant = self.aggregation == "constant"
-        _require(
+        require(
             is_constant == (self.constant_tokens > 0),
             f"grpo.objective.constant_tokens = {self.constant_tokens} with aggregation "
             f'"{self.aggregation}"; "constant" needs it above 0 (such as the largest number of '
             "sampled tokens), the others need 0",
         )
-        _require(
+        require(
             self.dual_clip == 0 or self.dual_clip > 1,
             f"grpo.objective.dual_clip = {self.dual_clip} bounds ratios; set it above 1, or to 0 "
             "for no bound",
         )
-        _require(
+        require(
             self.dual_clip == 0 or self.surrogate in ("clip", "gspo"),
             f'grpo.objective.dual_clip belongs to surrogate "clip" or "gspo"; set it to 0 with '
             f'"{self.surrogate}"',
         )
-        _require(
+        require(
             self.importance_low <= 1 <= self.importance_high,
             f"grpo.objective.importance_low = {self.importance_low} to importance_high = "
             f"{self.importance_high} must include 1, the weight where trainer and sampler agree",
@@ -242,35 +237,35 @@ class GrpoConfig(Checked, section="grpo"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
+        require(
             self.prompts_per_step % self.num_minibatches == 0,
             f"grpo.num_minibatches = {self.num_minibatches} does not divide "
             f"grpo.prompts_per_step = {self.prompts_per_step}",
         )
         for name in ("lr", "replay_fraction"):
             given = getattr(self.stages, name)
-            _require(
+            require(
                 len(given) in (0, len(self.steps_per_stage)),
                 f"grpo.stages.{name} = {given} needs one entry per stage, as many as "
                 f"grpo.steps_per_stage = {self.steps_per_stage}; or none",
             )
-        _require(
+        require(
             sum(self.steps_per_stage) > 0,
             f"grpo.steps_per_stage = {self.steps_per_stage} has no step; give a stage at least one",
         )
-        _require(
+        require(
             not (self.max_staleness and self.signal.refill_rounds),
             f"grpo.signal.refill_rounds = {self.signal.refill_rounds} refills a batch that is "
             f"complete, and with grpo.max_staleness = {self.max_staleness} none is; set one to 0",
         )
         importance = self.objective.importance
-        _require(
+        require(
             importance == "none" or self.old_logprobs != "rollout",
             f'grpo.objective.importance = "{importance}" weighs old against sampler, which are the '
             'same with grpo.old_logprobs = "rollout"; use "recompute" or "decoupled"',
         )
         is_measured = self.old_logprobs == "recompute" and self.objective.importance == "none"
-        _require(
+        require(
             not self.learn_observations or (is_measured and not self.max_staleness),
             "grpo.learn_observations needs log-probabilities that the sampler does not have: set "
             'grpo.old_logprobs="recompute", grpo.objective.importance="none" and '

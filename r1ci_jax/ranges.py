@@ -85,6 +85,12 @@ Fraction = Annotated[float, Range(at_least=0, at_most=1)]
 Ascending = Annotated[tuple[Count, ...], Entries(order="ascending")]
 
 
+def require(condition: bool, message: str) -> None:
+    """Raise UserError with the message unless the condition holds: for what several fields say."""
+    if not condition:
+        raise UserError(message)
+
+
 class OutOfRange(UserError):
     """A setting has a value that it cannot have."""
 

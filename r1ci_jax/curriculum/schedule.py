@@ -21,7 +21,7 @@ from r1ci_jax.tasks.base import Example
 
 
 @dataclasses.dataclass(kw_only=True)
-class Part:
+class StageSpan:
     """Steps in a row on the same questions: a stage, or what lies between two measurements of it.
 
     Steps are counted from 0 over the whole training.
@@ -30,15 +30,15 @@ class Part:
     stage: Stage
     start: int
     stop: int
-    """Step after the last one; it may move to an earlier step while the part is under way."""
+    """Step after the last one; it may move to an earlier step while the span is under way."""
     is_stage_start: bool
-    """False for the parts of a stage after its first."""
+    """False for the spans of a stage after its first."""
     is_resumed: bool
     """True: some of its steps are done already."""
 
     @property
     def steps(self) -> range:
-        """All steps of the part, as far as is known."""
+        """All steps of the span, as far as is known."""
         return range(self.start, self.stop)
 
     @property
@@ -56,7 +56,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Questions:
-    """Examples of a part, and what a share of them is replaced by."""
+    """Examples of a span, and what a share of them is replaced by."""
 
     examples: RandomAccess[Example]
     earlier: RandomAccess[Example] | None = None
@@ -77,7 +77,7 @@ class StageSchedule:
     ) -> None:
         """`load_examples` returns the examples of a split.
 
-        With `online` the splits are of its groups, and a part ends where they are measured again.
+        With `online` the splits are of its groups, and a span ends where they are measured again.
         """
         self.online = online
         self.pass_rates = PassRates(config.signal.retire_above)
@@ -91,33 +91,33 @@ class StageSchedule:
         self._drain_steps = 1 if config.max_staleness else 0
         self._every = online.every if online is not None else self.num_steps
         self._accuracies: list[float] = []
-        self._part: Part | None = None
+        self._span: StageSpan | None = None
 
     @property
     def num_steps(self) -> int:
         """Steps of the whole training."""
         return self._ends[-1]
 
-    def parts(self, done: int) -> Iterator[Part]:
-        """Yield the parts that are left after `done` steps, the one under way first."""
+    def spans(self, done: int) -> Iterator[StageSpan]:
+        """Yield the spans that are left after `done` steps, the one under way first."""
         while done < self.num_steps:
             index = next(i for i, end in enumerate(self._ends) if done < end)
             begin, end = self._range(index)
             measured = done - done % self._every
             start, stop = max(begin, measured), min(end, measured + self._every)
-            self._part = Part(
+            self._span = StageSpan(
                 stage=self._stages[index],
                 start=start,
                 stop=stop,
                 is_stage_start=start == begin,
                 is_resumed=done > start,
             )
-            yield self._part
-            done = self._part.stop
+            yield self._span
+            done = self._span.stop
 
-    def questions(self, part: Part) -> Questions:
-        """Load the questions of a part."""
-        stage, shares = part.stage, self._rule.replay_fraction
+    def questions(self, span: StageSpan) -> Questions:
+        """Load the questions of a span."""
+        stage, shares = span.stage, self._rule.replay_fraction
         added, before = new_and_earlier(stage, self._stages)
         if shares and added and before:
             new, earlier = self._load(added), self._load(before)
@@ -126,17 +126,17 @@ class StageSchedule:
                 return Questions(examples=new, earlier=earlier, earlier_share=share)
         return Questions(examples=self._load(stage.split))
 
-    def is_measured_again(self, part: Part) -> bool:
-        """Return True if the groups are to be measured before this part."""
-        return self.online is not None and not part.is_resumed and self.online.is_due(part.start)
+    def is_measured_again(self, span: StageSpan) -> bool:
+        """Return True if the groups are to be measured before this span."""
+        return self.online is not None and not span.is_resumed and self.online.is_due(span.start)
 
     def record(self, done: int, accuracy: float) -> None:
         """Take the accuracy of the step that was just done, the `done`-th; apply the rule."""
-        rule, part = self._rule, self._part
+        rule, span = self._rule, self._span
         if not rule.advance_accuracy:
             return
-        assert part is not None, "a step is done before its part began"
-        index = self._stages.index(part.stage)
+        assert span is not None, "a step is done before its span began"
+        index = self._stages.index(span.stage)
         begin, end = self._range(index)
         known = [] if done - 1 == begin else self._accuracies
         self._accuracies = [*known, accuracy][-rule.advance_window :]
@@ -147,7 +147,7 @@ class StageSchedule:
         if statistics.fmean(self._accuracies) >= rule.advance_accuracy:
             for moved in range(index, self._last):
                 self._ends[moved] -= end - early
-            part.stop = min(part.stop, early)
+            span.stop = min(span.stop, early)
 
     def state(self, done: int) -> dict[str, Any]:
         """Return the position after `done` steps, and what the rule knows, for the checkpoint."""

@@ -7,8 +7,8 @@ begun, and keeps a running softmax (arXiv 2205.14135, algorithm 1). A page witho
 position changes neither the sums nor the maximum, not even in the last bit: a result does not
 depend on how many pages the other rows have.
 
-A cache whose slots have one page each, a whole row, is read in place, which processors do twice as
-fast as they look pages up. Its pages are stored in segments of the row: the first one is read for
+A cache whose slots have one page each, a whole row, is read in place, which CPUs do twice as fast
+as they look pages up. Its pages are stored in segments of the row: the first one is read for
 all rows at once, and each further one by the rows that have reached it.
 
 Axes: R rows, T new tokens, N query heads = K key/value heads x G, H head width, U pages, W

@@ -21,7 +21,7 @@ import optax
 
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.curriculum.online import OnlineGroups
-from r1ci_jax.curriculum.schedule import Part, StageSchedule
+from r1ci_jax.curriculum.schedule import StageSchedule, StageSpan
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import serialize, summaries
@@ -77,14 +77,14 @@ def train(
         schedule.restore(loop.first_step, loop.metadata)
         if loop.first_step < schedule.num_steps:
             _warm_up(loop, source, base, reference, policy, config, tokenizer.pad_id)
-        for part in schedule.parts(loop.first_step):
-            # --- Begin a stage, or a part of one ---
-            if part.changes_stage:
+        for span in schedule.spans(loop.first_step):
+            # --- Begin a stage, or a span of one ---
+            if span.changes_stage:
                 train_state, reference = _reset(loop, train_state, base, reference, config)
-            measured = _measure_again(part, schedule, loop, source, policy, train_state, base)
-            collector = _make_collector(part, schedule, source, config, loop, run.seed)
-            tx, learning_rates = optimizers[part.stage.number]
-            for step in part.steps_after(loop.first_step):
+            measured = _measure_again(span, schedule, loop, source, policy, train_state, base)
+            collector = _make_collector(span, schedule, source, config, loop, run.seed)
+            tx, learning_rates = optimizers[span.stage.number]
+            for step in span.steps_after(loop.first_step):
                 # --- Sample ---
                 to_sampler = _make_to_sampler(policy, train_state, base)
                 metadata = schedule.state(step) | collector.state()
@@ -109,16 +109,16 @@ def train(
                 values |= learned | kl | {"time/update": time.monotonic() - began}
 
                 # --- Check, log and save ---
-                values |= _batch_metrics(sampled, advantages_PR, part.stage)
+                values |= _batch_metrics(sampled, advantages_PR, span.stage)
                 totals, records = step_log.describe(sampled, trajectories, rows)
                 values |= totals | {"optim/lr": float(learning_rates[step])}
-                values |= measured if step == part.start else {}
+                values |= measured if step == span.start else {}
                 save_batch = functools.partial(_save_diverged, run, step + 1, trajectories)
                 loop.record(step + 1, values, save_batch=save_batch, advice=_ADVICE, shown=_SHOWN)
                 step_log.write(step + 1, sampled, records)
                 reward = values.get("reward/mean", reward)
                 schedule.record(step + 1, values.get("accuracy", 1.0))  # the stage may end here
-                collector.end_at(part.stop)
+                collector.end_at(span.stop)
                 if loop.must_save(step + 1):
                     metadata = schedule.state(step + 1) | collector.state()
                     loop.save(step + 1, train_state, metadata, metric=reward)
@@ -254,7 +254,7 @@ def _reset(
 
 
 def _measure_again(
-    part: Part,
+    span: StageSpan,
     schedule: StageSchedule,
     loop: TrainingLoop,
     source: TrajectorySource,
@@ -263,40 +263,40 @@ def _measure_again(
     base: Params | None,
 ) -> dict[str, float]:
     """Measure the groups with the current weights where that is due; return metrics."""
-    if schedule.online is None or not schedule.is_measured_again(part):
+    if schedule.online is None or not schedule.is_measured_again(span):
         return {}
-    to_sampler, metadata = _make_to_sampler(policy, train_state, base), schedule.state(part.start)
+    to_sampler, metadata = _make_to_sampler(policy, train_state, base), schedule.state(span.start)
     with (
-        loop.save_on_preemption(part.start, train_state, metadata, None),
+        loop.save_on_preemption(span.start, train_state, metadata, None),
         source.weights_loaded(to_sampler),
         loop.progress.activity("measuring potential"),
     ):
-        return schedule.online.measure(part.start)
+        return schedule.online.measure(span.start)
 
 
 def _make_collector(
-    part: Part,
+    span: StageSpan,
     schedule: StageSchedule,
     source: TrajectorySource,
     config: GrpoConfig,
     loop: TrainingLoop,
     seed: int,
 ) -> RolloutCollector:
-    """Collect for a part of the training; in its middle the same prompts and rollouts come next."""
-    stage, found = part.stage, schedule.questions(part)
-    # Every part has an order of its own; a stage's first does not depend on the parts there are.
-    seed += stage.number + (0 if part.is_stage_start else 1000 * part.start)
+    """Collect for a span of the training; in its middle the same prompts and rollouts come next."""
+    stage, found = span.stage, schedule.questions(span)
+    # Every span has an order of its own; a stage's first does not depend on the spans there are.
+    seed += stage.number + (0 if span.is_stage_start else 1000 * span.start)
     collector = RolloutCollector(
         source,
         found.examples,
         config,
-        steps=part.steps,
+        steps=span.steps,
         seed=seed,
         earlier=found.earlier,
         earlier_share=found.earlier_share,
         pass_rates=schedule.pass_rates,
     )
-    if part.is_resumed:
+    if span.is_resumed:
         assert loop.metadata is not None, "a step was restored without its metadata"
         collector.restore(loop.metadata)
     loop.progress.note(f"stage {stage.number}: {stage.steps} steps on {stage.split}")

@@ -80,7 +80,7 @@ def _row_kl(
 
 
 def kl_metrics(trajectories: Sequence[Trajectory], kl: np.ndarray | None) -> dict[str, float]:
-    """Average `kl` over the valid trajectories; nothing where it is None or of none."""
+    """Average `kl` over the valid trajectories; empty without any."""
     if kl is None or not trajectories:
         return {}
     valid = [each.is_valid for each in trajectories]

@@ -56,7 +56,7 @@ class RolloutCollector:
         """Collect for `steps`, those of one stage, counted from 0 over the whole training.
 
         With `earlier` this share of each step's prompts comes from there, the rest from `examples`.
-        `pass_rates` are those of the steps before.
+        `pass_rates`, those of the steps before, are kept by whoever gives them.
         """
         self._source = source
         self._sources = [examples] if earlier is None else [examples, earlier]
@@ -78,18 +78,16 @@ class RolloutCollector:
         self._steps = range(self._steps.start, stop)
 
     def state(self) -> dict[str, Any]:
-        """Return the position in the data, all partial rollouts and pass rates, as JSON."""
+        """Return the position in the data and all partial rollouts, as JSON for the checkpoint."""
         return {
             **self._questions.get_state(),
             "partial_rollouts": [serialize.episode_to_json(episode) for episode in self._partial],
-            **self._pass_rates.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a result of `state`."""
         self._questions.set_state(state)
         self._partial = [serialize.episode_from_json(saved) for saved in state["partial_rollouts"]]
-        self._pass_rates.restore(state)
 
     def collect(self, step: int) -> RolloutBatch:
         """Sample the trajectories of a step, and select those to train on.

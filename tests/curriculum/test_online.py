@@ -133,17 +133,17 @@ def test_parts_end_where_the_questions_are_measured_again(tmp_path: Path) -> Non
     steps = (4, 3, 0, 3)
     stages = curriculum_stages(steps, {1: 1, 2: 1, 3: 1, 4: 1})
     made = StageSchedule(stages, lambda _: [], GrpoConfig(steps_per_stage=steps), online)
-    parts = list(made.parts(0))
-    assert [(part.stage.number, part.steps) for part in parts] == [
+    spans = list(made.spans(0))
+    assert [(span.stage.number, span.steps) for span in spans] == [
         (1, range(3)), (1, range(3, 4)), (2, range(4, 6)), (2, range(6, 7)), (4, range(7, 9)),
         (4, range(9, 10)),
     ]  # fmt: skip
-    assert [made.is_measured_again(part) for part in parts] == [
+    assert [made.is_measured_again(span) for span in spans] == [
         False, True, False, True, False, True,
     ]  # fmt: skip
-    assert [part.is_stage_start for part in parts] == [True, False, True, False, True, False]
+    assert [span.is_stage_start for span in spans] == [True, False, True, False, True, False]
     # Resumed inside a part nothing is measured; at its start, again.
-    assert [made.is_measured_again(next(made.parts(done))) for done in (3, 5, 6)] == [
+    assert [made.is_measured_again(next(made.spans(done))) for done in (3, 5, 6)] == [
         True, False, True,
     ]  # fmt: skip
-    assert next(made.parts(5)).steps == range(4, 6)
+    assert next(made.spans(5)).steps == range(4, 6)

@@ -33,25 +33,25 @@ def schedule(
 def follow(made: StageSchedule, accuracies: Sequence[float], done: int = 0) -> list[int]:
     """Record these accuracies step by step; return the stage of each step."""
     found = []
-    for part in made.parts(done):
-        for step in part.steps_after(done):
+    for span in made.spans(done):
+        for step in span.steps_after(done):
             if step == len(accuracies):
                 return found
-            found.append(part.stage.number)
+            found.append(span.stage.number)
             made.record(step + 1, accuracies[step])
     return found
 
 
 def test_without_a_rule_stages_have_their_steps() -> None:
     made = schedule((2, 0, 3, 1), StageConfig())
-    parts = list(made.parts(0))
-    assert [(part.stage.number, part.steps) for part in parts] == [
+    spans = list(made.spans(0))
+    assert [(span.stage.number, span.steps) for span in spans] == [
         (1, range(2)), (3, range(2, 5)), (4, range(5, 6)),
     ]  # fmt: skip
-    assert [part.changes_stage for part in parts] == [False, True, True]
+    assert [span.changes_stage for span in spans] == [False, True, True]
     assert follow(made, [1.0] * 6) == [1, 1, 3, 3, 3, 4]
-    # Resumed after 3 steps: in the middle of the part, which keeps all its steps.
-    first, second = made.parts(3)
+    # Resumed after 3 steps: in the middle of the span, which keeps all its steps.
+    first, second = made.spans(3)
     assert first.steps == range(2, 5) and first.is_resumed and not first.changes_stage
     assert list(first.steps_after(3)) == [3, 4]
     assert not second.is_resumed and second.changes_stage
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_another_curriculum_is_refused() -> None:
 def test_replay_takes_earlier_groups_apart() -> None:
     rule = StageConfig(replay_fraction=(0.0, 0.5, 0.25, 0.0))
     made = schedule((1, 1, 1, 1), rule)
-    first, second, third, last = (made.questions(part) for part in made.parts(0))
+    first, second, third, last = (made.questions(span) for span in made.spans(0))
     assert (first.examples, first.earlier) == (load("group1"), None)
     assert (second.examples, second.earlier) == (load("group2"), load("group1"))
     assert (third.examples, third.earlier) == (load("group3"), load("group1+group2"))
@@ -126,15 +126,15 @@ def test_replay_has_no_effect_where_a_stage_adds_nothing() -> None:
     rule = StageConfig(replay_fraction=(0.5, 0.5))
     config = GrpoConfig(steps_per_stage=(1, 1), stages=rule)
     made = StageSchedule(uniform_stages((1, 1), has_borders=True), load, config)
-    for part in made.parts(0):
-        found = made.questions(part)
+    for span in made.spans(0):
+        found = made.questions(span)
         assert found.earlier is None and len(found.examples) == 2
 
     def load_some(split: str) -> list[Example]:
         return [each for each in load(split) if each.id != "group2"]
 
     made = StageSchedule(curriculum_stages((1, 1), SIZES), load_some, config)
-    assert [made.questions(part).earlier for part in made.parts(0)] == [None, None]
+    assert [made.questions(span).earlier for span in made.spans(0)] == [None, None]
 
 
 def test_settings_per_stage_need_one_entry_each() -> None:

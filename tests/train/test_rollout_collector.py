@@ -11,7 +11,6 @@ import pytest
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import serialize
 from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import metrics
@@ -25,6 +24,9 @@ from tests.train.tiny_training import (
     SAMPLER,
     RecordingRunner,
     Stopped,
+    Whole,
+    assert_equal,
+    dumped,
     load_examples,
     make_recording_runner,
     tokenizer,
@@ -49,30 +51,11 @@ def ragged(tiny_policy: Policy, box: Sandbox) -> RecordingRunner:
     return make_recording_runner(tiny_policy, box, RAGGED, LONG)
 
 
-def equal(left: Params, right: Params) -> bool:
-    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
-    return all(np.array_equal(a, b) for a, b in pairs)
-
-
-def dumped(place: Path, steps: int) -> list[list[Trajectory]]:
-    return [
-        serialize.read(serialize.step_path(place / "rollouts", step + 1)) for step in range(steps)
-    ]
-
-
 def groups(trajectories: Sequence[Trajectory]) -> list[int]:
     members = CARRYING.rollouts_per_prompt
     found = [trajectory.rollout_id[0] for trajectory in trajectories]
     assert found == [number for number in found[::members] for _ in range(members)]
     return found[::members]
-
-
-@dataclasses.dataclass(frozen=True)
-class Whole:
-    """An uninterrupted carrying training."""
-
-    place: Path
-    params: Params
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +153,7 @@ def test_a_stopped_carrying_training_ends_as_an_uninterrupted_one(
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(metrics.MetricsWriter, "write", write_until(6))
         run()
-    assert equal(run(), whole.params)
+    assert_equal(run(), whole.params)
     left, right = (
         [
             {key: value for key, value in row.items() if not key.startswith(("time", "rate"))}
@@ -185,7 +168,7 @@ def test_replayed_carrying_training_equals_the_dumped_one(
     whole: Whole, tiny_policy: Policy, first_params: Params, tmp_path: Path
 ) -> None:
     replay = Replay(whole.place / "rollouts")
-    assert equal(train(tiny_policy, first_params, replay, tmp_path, CARRYING, STAGES), whole.params)
+    assert_equal(train(tiny_policy, first_params, replay, tmp_path, CARRYING, STAGES), whole.params)
     assert dumped(tmp_path, 6) == dumped(whole.place, 6)
     other = [Stage(number=1, split="group2+group1+group2", steps=6)]
     with pytest.raises(UserError, match="another experiment or seed"):
@@ -199,7 +182,7 @@ def test_replayed_training_equals_the_dumped_one(
     stages = [Stage(number=1, split="group1", steps=2)]
     kept = train(tiny_policy, first_params, ragged, tmp_path / "kept", config, stages)
     replay = Replay(tmp_path / "kept" / "rollouts")
-    assert equal(train(tiny_policy, first_params, replay, tmp_path / "again", config, stages), kept)
+    assert_equal(train(tiny_policy, first_params, replay, tmp_path / "again", config, stages), kept)
 
 
 def test_a_negative_bound_is_refused() -> None:

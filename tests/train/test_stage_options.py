@@ -7,7 +7,6 @@ from typing import Any, override
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from r1ci_jax.config import GrpoConfig, PotentialConfig
@@ -31,6 +30,8 @@ from tests.train.tiny_training import (
     CONFIG,
     RecordingRunner,
     Stopped,
+    assert_equal,
+    logged,
     make_recording_runner,
     tokenizer,
     training_run,
@@ -110,18 +111,6 @@ def train(
     )
 
 
-def rows(place: Path) -> list[dict[str, Any]]:
-    return [
-        {key: row[key] for key in row if not key.startswith(("time", "rate/"))}
-        for row in metrics.read(place / "metrics.jsonl")
-    ]
-
-
-def assert_equal(left: Params, right: Params) -> None:
-    for one, other in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
 @dataclasses.dataclass(frozen=True)
 class Whole:
     """An uninterrupted training with every option."""
@@ -147,7 +136,7 @@ def whole(
 
 
 def test_options_do_what_they_say(whole: Whole) -> None:
-    found = rows(whole.place)
+    found = logged(whole.place)
     assert [row["curriculum/stage"] for row in found] == [1, 1, 2, 2, 2, 2]
     assert [row["optim/lr"] for row in found] == pytest.approx([1e-2] * 2 + [5e-3] * 4)
     # The reference is the policy that a stage begins with.
@@ -178,7 +167,7 @@ def test_a_training_with_every_option_resumes_exactly(
     with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest() == {3: 2, 4: 3, 6: 4}[last]
     assert_equal(train(tiny_policy, tiny_params, judge, tmp_path, config), whole.params)
-    assert rows(tmp_path) == rows(whole.place)
+    assert logged(tmp_path) == logged(whole.place)
 
 
 def test_a_training_that_was_preempted_behind_the_reset_resumes_exactly(
@@ -201,7 +190,7 @@ def test_a_training_that_was_preempted_behind_the_reset_resumes_exactly(
         patch.setattr(RolloutCollector, "collect", collect_until_the_border)
         train(tiny_policy, tiny_params, judge, tmp_path, config)
     assert_equal(train(tiny_policy, tiny_params, judge, tmp_path, config), whole.params)
-    assert rows(tmp_path) == rows(whole.place)
+    assert logged(tmp_path) == logged(whole.place)
 
 
 def test_checkpoints_hold_the_reference_only_where_it_changes(
@@ -223,7 +212,7 @@ def test_checkpoints_hold_the_reference_only_where_it_changes(
     # Parameters and two moments; the reference is as large as the parameters.
     assert saved(tmp_path / "kept") < 0.85 * saved(whole.place)
     assert saved(tmp_path / "without") < 0.85 * saved(whole.place)
-    kl = [row["optim/kl"] for row in rows(tmp_path / "kept")]
+    kl = [row["optim/kl"] for row in logged(tmp_path / "kept")]
     assert kl[0] < 1e-6 < 1e-4 < min(kl[1:])
 
 
@@ -237,13 +226,13 @@ def test_with_lora_the_reference_is_that_of_the_adapters(
     settings = dataclasses.replace(tiny_policy.train_config, lora_rank=2)
     small = dataclasses.replace(tiny_policy, train_config=settings)
     expected = train(small, tiny_params, judge, tmp_path / "whole")
-    kl = [row["optim/kl"] for row in rows(tmp_path / "whole")]
+    kl = [row["optim/kl"] for row in logged(tmp_path / "whole")]
     assert max(kl[0], kl[2]) < 1e-6 and min(kl[1], *kl[3:]) > max(kl[0], kl[2])
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(metrics.MetricsWriter, "write", write_until(6))
         train(small, tiny_params, judge, tmp_path / "stopped")
     assert_equal(train(small, tiny_params, judge, tmp_path / "stopped"), expected)
-    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
 
 
 def test_an_early_end_with_trajectories_in_flight_resumes_exactly(
@@ -256,14 +245,14 @@ def test_an_early_end_with_trajectories_in_flight_resumes_exactly(
     config = dataclasses.replace(EVERYTHING, max_staleness=1)
     expected = train(tiny_policy, tiny_params, judge, tmp_path / "whole", config)
     # What is in flight after two steps is the third.
-    stages = [row["curriculum/stage"] for row in rows(tmp_path / "whole")]
+    stages = [row["curriculum/stage"] for row in logged(tmp_path / "whole")]
     assert stages == [1, 1, 1, 2, 2, 2]
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(metrics.MetricsWriter, "write", write_until(3))
         train(tiny_policy, tiny_params, judge, tmp_path / "stopped", config)
     resumed = train(tiny_policy, tiny_params, judge, tmp_path / "stopped", config)
     assert_equal(resumed, expected)
-    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
 
 
 # --- measured again ------------------------------------------------------------------------------
@@ -300,7 +289,7 @@ def test_a_training_that_is_stopped_while_it_measures_resumes_exactly(
         return train(tiny_policy, tiny_params, judge, tmp_path / name, config, online)
 
     expected = run("whole")
-    found = rows(tmp_path / "whole")
+    found = logged(tmp_path / "whole")
     assert [row["curriculum/stage"] for row in found] == [1, 1, 1, 1, 2, 2]
     # Eight questions, four agents, one answer each: counted in the step after a measurement.
     costs = [row.get("curriculum/remeasured_rollouts") for row in found]
@@ -323,5 +312,5 @@ def test_a_training_that_is_stopped_while_it_measures_resumes_exactly(
         run("stopped")
     assert len(metrics.read(tmp_path / "stopped" / "remeasured.jsonl")) == written[0] - 1
     assert_equal(run("stopped"), expected)
-    assert rows(tmp_path / "stopped") == found
+    assert logged(tmp_path / "stopped") == found
     assert metrics.read(tmp_path / "stopped" / "remeasured.jsonl") == records

@@ -7,8 +7,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import pytest
 
 from r1ci_jax.errors import Resume
@@ -21,23 +19,11 @@ from r1ci_jax.train.checkpoint import CheckpointManager
 from r1ci_jax.train.policy import Params, Policy
 from r1ci_jax.train.rollout_collector import RolloutCollector
 from tests.train import tiny_training
-from tests.train.tiny_training import RecordingRunner
+from tests.train.tiny_training import RecordingRunner, assert_equal, logged
 
 
 def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def rows(place: Path) -> list[dict[str, Any]]:
-    return [
-        {key: row[key] for key in row if not key.startswith(("time", "rate/"))}
-        for row in metrics.read(place / "metrics.jsonl")
-    ]
-
-
-def assert_equal(left: Params, right: Params) -> None:
-    for one, other in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_sampling_is_abandoned_and_the_step_before_is_saved(
@@ -80,7 +66,7 @@ def test_sampling_is_abandoned_and_the_step_before_is_saved(
         assert checkpoints.latest() == 4, "checkpoints are due every third step only"
     resumed = tiny_training.train(tiny_policy, tiny_params, runner, place, config)
     assert_equal(resumed, whole)
-    assert rows(place) == rows(tmp_path / "whole")
+    assert logged(place) == logged(tmp_path / "whole")
 
 
 def test_a_step_under_way_is_finished_and_saved(
@@ -104,13 +90,13 @@ def test_a_step_under_way_is_finished_and_saved(
     ):
         patch.setattr(metrics.MetricsWriter, "write", write_and_stop)
         tiny_training.train(tiny_policy, tiny_params, runner, tmp_path)
-    assert [row["step"] for row in rows(tmp_path)] == [1, 2]
+    assert [row["step"] for row in logged(tmp_path)] == [1, 2]
     with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest() == 2
     marker = json.loads((tmp_path / "checkpoints" / "2" / "step.json").read_text())
     assert marker["metadata"]["curriculum"] == {"stage": 1, "split": "group1", "step": 2}
     assert marker["training"]["seed"] == 3
-    assert marker["metric"] == rows(tmp_path)[-1]["reward/mean"]
+    assert marker["metric"] == logged(tmp_path)[-1]["reward/mean"]
 
 
 def test_before_the_first_step_there_is_nothing_to_save(
@@ -119,7 +105,7 @@ def test_before_the_first_step_there_is_nothing_to_save(
     with preemption.handle_sigterm(), pytest.raises(Resume, match="after grpo step 0;"):
         terminate()
         tiny_training.train(tiny_policy, tiny_params, runner, tmp_path)
-    assert rows(tmp_path) == []
+    assert logged(tmp_path) == []
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -149,8 +135,8 @@ def test_a_broken_sandbox_stops_the_training_and_the_steps_before_are_kept(
     broken = Breaking(runner.engine, runner.sandbox, runner.tokenizer, runner.limits)
     with pytest.raises(SandboxFaults, match="GRPO step 2: the sandbox failed in 8 of 8 scripts"):
         tiny_training.train(tiny_policy, tiny_params, broken, place)
-    assert [row["step"] for row in rows(place)] == [1]
+    assert [row["step"] for row in logged(place)] == [1]
     # No checkpoint was due: the step before the fault was saved for it.
     assert_equal(tiny_training.train(tiny_policy, tiny_params, runner, place), whole)
     assert len(runner.recorded) == 5 + 4
-    assert rows(place) == rows(tmp_path / "whole")
+    assert logged(place) == logged(tmp_path / "whole")

@@ -28,7 +28,7 @@ GRADES = {
 ONLY_WITH_DIAGNOSTICS = {
     "tool/self_check_rate",
     "group/signal_fraction",
-    "group/mixed_fraction",
+    "group/unequal_reward_fraction",
     "group/expected_signal_fraction",
     "optim/mask_fraction",
     "time/diagnostics",
@@ -73,7 +73,7 @@ def test_diagnostics_change_nothing_and_fit_the_metrics(
         for name in task.keys() & step.keys() - {"stage", "step"}:  # there is but one task
             assert task[name] == pytest.approx(step[name], rel=1e-4, abs=1e-6), name
         assert {"optim/entropy", "optim/kl", "optim/clip_fraction"} <= task.keys()
-        assert step["group/signal_fraction"] == 1 - step["group/zero_advantage_fraction"]
+        assert step["group/unequal_reward_fraction"] == 1 - step["group/zero_advantage_fraction"]
         asked = {one.example_id for one in runner.sampled[5 + step["step"] - 1]}
         groups = {record["name"] for record in here if record["by"] == "potential_group"}
         assert groups == {str(GRADES[name].group) for name in asked & GRADES.keys()}

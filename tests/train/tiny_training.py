@@ -12,6 +12,7 @@ import numpy as np
 
 from r1ci_jax.config import GrpoConfig, SamplerConfig, TurnLimits
 from r1ci_jax.curriculum.stages import Stage
+from r1ci_jax.rollout import serialize
 from r1ci_jax.rollout.diagnostics.group_signal import Grades
 from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.runner import Request, Runner
@@ -143,3 +144,30 @@ def write_until(last: int) -> Callable[..., None]:
         write(writer, stage, step, values)
 
     return write_some
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """An uninterrupted training."""
+
+    place: Path
+    params: Params
+
+
+def logged(place: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl, without times and rates."""
+    return [
+        {key: row[key] for key in row if not key.startswith(("time", "rate/"))}
+        for row in metrics.read(place / "metrics.jsonl")
+    ]
+
+
+def dumped(place: Path, steps: int) -> list[list[Trajectory]]:
+    """The trajectories of each step, as `grpo.dump_rollouts` wrote them."""
+    paths = (serialize.step_path(place / "rollouts", step + 1) for step in range(steps))
+    return [serialize.read(path) for path in paths]
+
+
+def assert_equal(left: Params, right: Params) -> None:
+    for one, other in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,10 +1,12 @@
-"""How many groups teach anything: those whose rewards differ, against what pass rates let expect.
+"""How many groups have signal, both correct and wrong answers, against what pass rates let expect.
 
-A group whose rewards are all equal has no advantage, and so no policy gradient. If the G answers to
-a question were independent and each correct with probability p, a group would hold both correct and
-wrong answers with probability
+If the G answers to a question were independent and each correct with probability p, its group would
+have signal with probability
 
     1 - p^G - (1-p)^G
+
+A group has a policy gradient if its rewards differ; with terms for format and turns they may do so
+without signal.
 
 For p the potential's pass rate of the question is taken, which the SFT model had when it was
 measured; so the difference also shows how far the policy has moved since. Where a question has
@@ -12,10 +14,10 @@ none, p is the pass rate of its task in the step's batch.
 """
 
 import collections
-import itertools
 from collections.abc import Mapping, Sequence
 
 from r1ci_jax.data.records import GradedExample
+from r1ci_jax.rollout import group_selection
 from r1ci_jax.rollout.trajectory import Trajectory
 
 type Grades = Mapping[str, GradedExample]
@@ -29,12 +31,6 @@ def expected_signal_fraction(pass_rate: float, size: int) -> float:
     (0.9375, 0.0)
     """
     return 1 - pass_rate**size - (1 - pass_rate) ** size if size > 1 else 0.0
-
-
-def split_groups(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
-    """Return the trajectories of each group; the members of a group follow one another."""
-    grouped = itertools.groupby(trajectories, key=lambda one: one.rollout_id.group_id)
-    return [list(members) for _, members in grouped]
 
 
 def pass_rates(trajectories: Sequence[Trajectory], grades: Grades) -> dict[str, float]:
@@ -59,24 +55,24 @@ def measure(trajectories: Sequence[Trajectory], rates: Mapping[str, float]) -> d
         trajectories: Complete groups, as they were sampled.
         rates: Result of `pass_rates` for the whole batch.
     """
-    groups = split_groups(trajectories)
-    with_signal = mixed = expected = 0.0
+    groups = group_selection.by_group(trajectories)
+    with_signal = unequal = expected = 0.0
     for members in groups:
         valid = [one for one in members if one.is_valid]
-        with_signal += len({one.reward for one in valid}) > 1
-        mixed += len({one.correct for one in valid}) > 1
+        with_signal += len({one.correct for one in valid}) > 1
+        unequal += len({one.reward for one in valid}) > 1
         expected += expected_signal_fraction(rates.get(members[0].example_id, 0.0), len(valid))
     count = max(len(groups), 1)
     return {
         "group/signal_fraction": with_signal / count,
-        "group/mixed_fraction": mixed / count,
+        "group/unequal_reward_fraction": unequal / count,
         "group/expected_signal_fraction": expected / count,
     }
 
 
 def measure_trained(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Measure the groups that a step trained on; nothing where there are none."""
-    groups = split_groups(trajectories)
+    groups = group_selection.by_group(trajectories)
     if not groups:
         return {}
     equal = sum(len({one.reward for one in members if one.is_valid}) < 2 for members in groups)

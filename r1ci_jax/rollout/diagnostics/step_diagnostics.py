@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from r1ci_jax.grpo_config import Diagnostics
-from r1ci_jax.rollout import summaries
+from r1ci_jax.rollout import group_selection, summaries
 from r1ci_jax.rollout.diagnostics import group_signal, self_check, token_sums
 from r1ci_jax.rollout.diagnostics.group_signal import Grades
 from r1ci_jax.rollout.diagnostics.token_sums import RowSums, TokenSums
@@ -113,9 +113,9 @@ class StepDiagnostics:
         return {
             "trajectories": len(chosen),
             "valid": sum(one.is_valid for one in chosen),
-            "groups": len(group_signal.split_groups(chosen)),
+            "groups": len(group_selection.by_group(chosen)),
             "trained_groups": len(
-                group_signal.split_groups([self.trained[member] for member in trained])
+                group_selection.by_group([self.trained[member] for member in trained])
             ),
             "tokens": int(self.sums.tokens[list(trained)].sum()),
             **{name: float(f"{value:.{DIGITS}g}") for name, value in values.items()},

@@ -5,18 +5,17 @@ the fields of the publication. `fetch` downloads it from the Hugging Face hub; t
 of SymBench has the same fields and can be stored there as well.
 """
 
-import abc
 import json
 import pathlib
 from fractions import Fraction
 from typing import Any, Final, override
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import answers, hub_files, published_files, published_task
+from r1ci_jax.tasks import answers, hub_files, published_files, row_task
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.hub_files import Download, HubFile
 from r1ci_jax.tasks.math import equality, extraction
-from r1ci_jax.tasks.published_task import Contents, Dropped, Item
+from r1ci_jax.tasks.published_task import Dropped, Item
 
 TOLERANCE: Final = Fraction(1, 10**6)
 """The largest relative error of an answer to GSM-Hard: its golds are floating-point numbers."""
@@ -44,27 +43,15 @@ HUB: Final = {
 }
 
 
-class HubTask(published_task.PublishedTask):
+class HubTask(row_task.RowTask):
     """A task of one JSON-lines file."""
 
     suite = "symbench"
 
+    @property
     @override
-    def read(self, data: pathlib.Path) -> Contents:
-        items: list[Item] = []
-        dropped: list[Dropped] = []
-        for number, row in enumerate(
-            hub_files.parse_rows(published_files.read(_path(self.name), data), _path(self.name))
-        ):
-            try:
-                items.append(self.item(number, row))
-            except ValueError as flaw:
-                dropped.append(Dropped(task=self.name, index=number, reason=str(flaw)))
-        return published_task.deduplicate(self.name, items, dropped)
-
-    @abc.abstractmethod
-    def item(self, number: int, row: dict[str, Any]) -> Item:
-        """Make the item of a row; raise ValueError with the reason why it cannot be used."""
+    def path(self) -> str:
+        return _path(self.name)
 
 
 class GsmHard(HubTask):

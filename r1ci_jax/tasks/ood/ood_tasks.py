@@ -11,18 +11,17 @@ downloaded by each user who accepts their conditions, and a run that was evaluat
 of its questions in trajectories.jsonl and report.html, which are then not to be published.
 """
 
-import abc
 import json
 import pathlib
 import re
 from typing import Any, Final, override
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tasks import answers, base, hub_files, published_files, published_task
+from r1ci_jax.tasks import answers, base, hub_files, published_files, row_task
 from r1ci_jax.tasks.base import Example, Verdict
 from r1ci_jax.tasks.bbh.bbh_rules import RULES, option_key
 from r1ci_jax.tasks.hub_files import Download, HubFile
-from r1ci_jax.tasks.published_task import Contents, Dropped, Item
+from r1ci_jax.tasks.published_task import Item
 
 HUB: Final[dict[str, tuple[HubFile, ...]]] = {
     "gpqa_diamond": (
@@ -55,30 +54,18 @@ _ANSWER = re.compile(r"\s*([0-9]{1,3})(?:\.0)?(?:\^\{?\\circ\}?)?\s*")
 """Of AIME: up to three digits; a published row has the degree sign of its problem."""
 
 
-class OodTask(published_task.PublishedTask):
+class OodTask(row_task.RowTask):
     """A task of one published file, for evaluation only."""
 
     suite = "ood"
     split = "test"
     kind = "reasoning"
+    fetch_command = FETCH
 
+    @property
     @override
-    def read(self, data: pathlib.Path) -> Contents:
-        place = path(self.name)
-        items: list[Item] = []
-        dropped: list[Dropped] = []
-        content = published_files.read(place, data, command=FETCH)
-        rows = hub_files.parse_rows(content, place)
-        for number, row in enumerate(rows):
-            try:
-                items.append(self.item(number, row))
-            except ValueError as flaw:
-                dropped.append(Dropped(task=self.name, index=number, reason=str(flaw)))
-        return published_task.deduplicate(self.name, items, dropped)
-
-    @abc.abstractmethod
-    def item(self, number: int, row: dict[str, Any]) -> Item:
-        """Make the item of a row; raise ValueError with the reason why it cannot be used."""
+    def path(self) -> str:
+        return path(self.name)
 
 
 class GpqaDiamond(OodTask):

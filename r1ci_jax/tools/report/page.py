@@ -49,7 +49,7 @@ CHARTS = (
     Chart("GRPO: mean reward", "grpo", "reward/mean"),
     Chart("GRPO: accuracy on training questions", "grpo", "accuracy", percent=True),
     Chart(
-        "GRPO: groups whose rewards differ; dashed: expected of pass rates",
+        "GRPO: groups with signal; dashed: expected of pass rates",
         "grpo",
         "group/signal_fraction",
         percent=True,

@@ -101,8 +101,8 @@ def test_totals_by_hand() -> None:
     assert described().totals() == pytest.approx(
         {
             "tool/self_check_rate": 1 / 5,
-            "group/signal_fraction": 2 / 3,
-            "group/mixed_fraction": 1 / 3,
+            "group/signal_fraction": 1 / 3,
+            "group/unequal_reward_fraction": 2 / 3,
             # q0 has p 1/2, q1 has 0.9, each two answers; q2 has one valid answer.
             "group/expected_signal_fraction": (0.5 + (1 - 0.81 - 0.01)) / 3,
             # 3 tokens of each of five; of the third one has a loss, of the fifth none.
@@ -132,8 +132,8 @@ def test_a_task_by_hand() -> None:
             "tool/self_check_rate": 0.5,
             "len/tokens": 3.0,
             "len/turns": 3.0,
-            "group/signal_fraction": 1.0,
-            "group/mixed_fraction": 0.0,
+            "group/signal_fraction": 0.0,
+            "group/unequal_reward_fraction": 1.0,
             "group/expected_signal_fraction": 0.5,
             "group/zero_advantage_fraction": 0.0,
             "optim/mask_fraction": 0.0,
@@ -157,7 +157,7 @@ def test_what_was_dropped_is_described_but_carries_no_loss() -> None:
     trained = [*BATCH[:3], dataclasses.replace(BATCH[3])]
     micro = [rows([0, 1, 2], [3, 3, 3], [3.0, 0.0, 3.0], [0, 0, 0])]
     made = StepDiagnostics.of(BATCH, trained, micro, tokenizer(), GRADES)
-    assert made.totals()["group/signal_fraction"] == 2 / 3
+    assert made.totals()["group/unequal_reward_fraction"] == 2 / 3
     assert made.totals()["optim/mask_fraction"] == 1 - 9 / 12
     found = {r["name"]: r for r in made.records("all") if r["by"] == "task"}
     assert {n: (r["groups"], r["trained_groups"]) for n, r in found.items()} == {
@@ -235,7 +235,7 @@ WEIGHTS = {
     "len/tokens": "valid",
     "len/turns": "valid",
     "group/signal_fraction": "groups",
-    "group/mixed_fraction": "groups",
+    "group/unequal_reward_fraction": "groups",
     "group/expected_signal_fraction": "groups",
     "group/zero_advantage_fraction": "trained_groups",
     "optim/entropy": "tokens",
