@@ -6,11 +6,12 @@ would make every worker's start and every unsharded test slower. A law about man
 own process through `run_on_devices`.
 """
 
+import gc
 import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -25,6 +26,25 @@ os.environ.pop("JAX_NUM_CPU_DEVICES", None)
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # a cache would hide a compilation from its count
 os.environ["R1CI_COMPILATION_CACHE"] = "off"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that needs the network is not a test
+
+
+# Linux lets a process have 65,530 memory maps. A program compiled for the CPU takes three for each
+# of its kernels, and JAX keeps every program: a worker that runs thousands of tests reaches the
+# limit, and then LLVM crashes and no thread starts.
+MOST_MAPS = 15_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_memory_maps() -> Iterator[None]:
+    """Forget compiled programs between two files of tests, once they have many memory maps."""
+    yield
+    if (jax := sys.modules.get("jax")) is None:
+        return
+    with open("/proc/self/maps", "rb") as maps:
+        count = sum(1 for _ in maps)
+    if count > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
