@@ -16,8 +16,9 @@ Variants   :7b  :3b  :demo  :toy  smaller ones (ablations/ablation.py)
     grpo_random_subset    stages of the same sizes, of questions that were drawn at random
     grpo_difficulty       stages by the questions' difficulty
 
-All take the same number of optimizer steps from the same SFT model. An arm that refills samples
-more for each: its metric group/rollouts_per_kept_group says how many.
+All sample the same number of trajectories from the same SFT model: the arm that refills samples
+more for each step, and so takes fewer steps (grpo.rollout_budget). Its metric
+group/rollouts_per_kept_group says how many it samples for a group with signal.
 """
 
 import dataclasses
@@ -36,7 +37,8 @@ def get_config(variant: str = "") -> Experiment:
     """The five arms, in one of the sizes."""
     whole = ablation.base(variant)
     signal = dataclasses.replace(whole.grpo.signal, refill_rounds=REFILL_ROUNDS)
-    refilled = dataclasses.replace(whole.grpo, signal=signal)
+    rollouts = whole.grpo.num_rollouts * sum(whole.grpo.steps_per_stage)
+    refilled = dataclasses.replace(whole.grpo, signal=signal, rollout_budget=rollouts)
     return dataclasses.replace(
         whole,
         name=f"curriculum-controls-{variant or '14b'}",

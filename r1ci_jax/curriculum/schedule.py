@@ -14,6 +14,7 @@ from typing import Any
 
 from r1ci_jax.curriculum.online import OnlineGroups
 from r1ci_jax.curriculum.retirement import PassRates
+from r1ci_jax.curriculum.rollout_budget import RolloutBudget
 from r1ci_jax.curriculum.stages import Stage, new_and_earlier
 from r1ci_jax.data.batching import RandomAccess
 from r1ci_jax.grpo_config import GrpoConfig
@@ -82,6 +83,7 @@ class StageSchedule:
         self.online = online
         self.pass_rates = PassRates(config.signal.retire_above)
         """Questions that retire stay away in all later stages."""
+        self.budget = RolloutBudget(config.rollout_budget)
         self._load = online.load if online is not None else load_examples
         self._stages = stages
         self._ends = list(itertools.accumulate(stage.steps for stage in stages))
@@ -154,7 +156,7 @@ class StageSchedule:
         state: dict[str, Any] = {"curriculum": self._position(done)}
         if self._rule.advance_accuracy:
             state |= {"stage_ends": [*self._ends], "recent_accuracies": [*self._accuracies]}
-        state |= self.pass_rates.state()
+        state |= self.pass_rates.state() | self.budget.state()
         return state | (self.online.state() if self.online is not None else {})
 
     def restore(self, done: int, metadata: Mapping[str, Any] | None) -> None:
@@ -170,6 +172,7 @@ class StageSchedule:
             self._ends = list(metadata["stage_ends"])
             self._accuracies = list(metadata["recent_accuracies"])
         self.pass_rates.restore(metadata)
+        self.budget.restore(metadata)
         expected = self._position(done)
         assert metadata["curriculum"] == expected, "the checkpoint is of another curriculum"
 

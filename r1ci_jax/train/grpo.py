@@ -295,6 +295,7 @@ def _make_collector(
         earlier=found.earlier,
         earlier_share=found.earlier_share,
         pass_rates=schedule.pass_rates,
+        budget=schedule.budget,
     )
     if span.is_resumed:
         assert loop.metadata is not None, "a step was restored without its metadata"

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from r1ci_jax.config import GrpoConfig, SamplingParams
 from r1ci_jax.curriculum.retirement import PassRates
+from r1ci_jax.curriculum.rollout_budget import RolloutBudget
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import agents, group_selection, sandbox_faults, serialize
 from r1ci_jax.rollout.episode import Episode, Request
@@ -52,11 +53,12 @@ class RolloutCollector:
         earlier: batching.RandomAccess[Example] | None = None,
         earlier_share: float = 0.0,
         pass_rates: PassRates | None = None,
+        budget: RolloutBudget | None = None,
     ) -> None:
         """Collect for `steps`, those of one stage, counted from 0 over the whole training.
 
         With `earlier` this share of each step's prompts comes from there, the rest from `examples`.
-        `pass_rates`, those of the steps before, are kept by whoever gives them.
+        `pass_rates` and `budget`, those of the steps before, are kept by whoever gives them.
         """
         self._source = source
         self._sources = [examples] if earlier is None else [examples, earlier]
@@ -64,6 +66,7 @@ class RolloutCollector:
         self._steps = steps
         self._seed = seed
         self._pass_rates = pass_rates or PassRates(config.signal.retire_above)
+        self._budget = budget or RolloutBudget(config.rollout_budget)
         size = config.prompts_per_step
         batches = (
             batching.prompt_batches(examples, size, seed=seed)
@@ -93,7 +96,8 @@ class RolloutCollector:
         """Sample the trajectories of a step, and select those to train on.
 
         A step without any signal has nothing to train on, and a warning says so. That is so too
-        when all questions of the stage are retired: nothing is asked any more until its end.
+        when all questions of the stage are retired, until its end, and when the budget of rollouts
+        is spent: nothing is asked any more.
 
         Raises:
             SandboxFaults: The sandbox failed in too many of the step's scripts.
@@ -113,6 +117,7 @@ class RolloutCollector:
         sandbox_faults.require_any_valid(sampled)
         trained, selected = self._select(sampled, step)
         self._pass_rates.record(sampled)
+        self._budget.record(len(sampled))
         if self._pass_rates.is_on:
             selected["curriculum/retired"] = self._pass_rates.num_retired
         if not sampled:
@@ -216,10 +221,13 @@ class RolloutCollector:
     def _draw(self, count: int | None = None) -> list[Example]:
         """Draw the next questions, those of a step if no number is given.
 
-        Retired ones are passed over; if all are retired, there is none. Questions retire at the end
-        of a step, so that which ones are drawn does not depend on the order of events within it.
+        Retired ones are passed over; there is none if all are retired or the budget is spent. Both
+        change at a step's end, so that which ones are drawn does not depend on the order of events
+        within it.
         """
         count = self._config.prompts_per_step if count is None else count
+        if self._budget.is_spent:
+            return []
         if self._pass_rates.is_on and all(
             self._pass_rates.is_retired(examples[index].id)
             for examples in self._sources
@@ -248,10 +256,18 @@ class RolloutCollector:
                 trained
             )
         if not any(each.carries_loss for each in trained):
-            why = "no group has signal" if sampled else "all questions of the stage are retired"
+            why = self._why_none(sampled)
             progress.warn(f"GRPO step {step + 1}: {why}; the step changes nothing")
             trained = []
         return trained, metrics
+
+    def _why_none(self, sampled: Sequence[Trajectory]) -> str:
+        """Say why a step has nothing to train on."""
+        if sampled:
+            return "no group has signal"
+        if self._budget.is_spent:
+            return f"the budget of {self._config.rollout_budget} rollouts is spent"
+        return "all questions of the stage are retired"
 
     def _refill_metrics(
         self, groups: Sequence[Sequence[Trajectory]], num_sampled: int, num_kept: int

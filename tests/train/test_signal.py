@@ -313,6 +313,41 @@ def test_when_all_questions_are_retired_the_rest_of_the_stage_is_idle(
     assert logged(tmp_path / "stopped") == found
 
 
+def test_a_training_ends_its_sampling_when_its_budget_is_spent(
+    tiny_policy: Policy,
+    first_params: Params,
+    box: Sandbox,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Eight trajectories a step: the third step is the last one that may begin.
+    config = with_signal(SignalConfig(), rollout_budget=17, checkpoint_every=1)
+    stages = [Stage(number=1, split="group1+group2", steps=5)]
+
+    def run(place: Path) -> Params:
+        return train(
+            tiny_policy, first_params, make_scorer(tiny_policy, box), place, config, stages
+        )
+
+    whole = run(tmp_path / "whole")
+    assert [len(step) for step in dumped(tmp_path / "whole", 5)] == [8, 8, 8, 0, 0]
+    assert (
+        "GRPO step 4: the budget of 17 rollouts is spent; the step changes nothing"
+        in capsys.readouterr().err
+    )
+    shorter = [dataclasses.replace(stages[0], steps=3)]
+    scorer = make_scorer(tiny_policy, box)
+    unlimited = dataclasses.replace(config, rollout_budget=0)
+    place = tmp_path / "shorter"
+    assert_equal(train(tiny_policy, first_params, scorer, place, unlimited, shorter), whole)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(metrics.MetricsWriter, "write", write_until(2))
+        run(tmp_path / "stopped")
+    assert_equal(run(tmp_path / "stopped"), whole)
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
+
+
 # --- the loss ---
 
 
