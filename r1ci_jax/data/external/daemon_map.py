@@ -5,6 +5,11 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+_WAKE_SECONDS: Final = 0.5
+"""A signal that arrives just before a thread begins to wait does not wake it: the handler runs when
+the wait ends. So no wait is longer than this."""
 
 
 def map_in_threads[T, R](
@@ -36,6 +41,8 @@ def map_in_threads[T, R](
         threading.Thread(target=work, name="endpoint", daemon=True).start()
     try:
         for future in futures:
+            while not future.done():
+                concurrent.futures.wait([future], timeout=_WAKE_SECONDS)
             yield future.result()
     finally:
         for future in futures:
