@@ -16,9 +16,9 @@ Variants   :7b  :3b  :demo  :toy  smaller ones (ablations/ablation.py)
     grpo_random_subset    stages of the same sizes, of questions that were drawn at random
     grpo_difficulty       stages by the questions' difficulty
 
-All sample the same number of trajectories from the same SFT model: the arm that refills samples
-more for each step, and so takes fewer steps (grpo.rollout_budget). Its metric
-group/rollouts_per_kept_group says how many it samples for a group with signal.
+All have the same number of rollouts from the same SFT model: the arm that refills samples more in
+each step, and takes fewer (grpo.rollout_budget; its last step may go beyond). Its metric
+group/rollouts_per_kept_group says how many rollouts a group with signal costs.
 """
 
 import dataclasses

@@ -173,8 +173,9 @@ class GrpoConfig(Checked, section="grpo"):
     steps_per_stage: Annotated[tuple[Natural, ...], Entries()] = (150, 150, 150, 150)
     """Rollout batches per curriculum stage (paper: 150); uniform order spends their sum at once."""
     rollout_budget: Natural = 0
-    """Trajectories after which a training samples no more, so that arms are compared at equal
-    rollouts; the steps that are left change nothing. 0: no limit (the paper's)."""
+    """Rollouts after which a training begins no more, so that arms are compared at equal rollouts;
+    the steps that are left change nothing. The step that spends it may go beyond. 0: no limit (the
+    paper's)."""
     lr: NonNegative = 1e-6
     """Learning rate of AdamW (paper: 1e-6); its betas are 0.9 and 0.999, its weight decay is 0."""
     warmup_steps: Natural = 0

@@ -28,10 +28,10 @@ os.environ["R1CI_COMPILATION_CACHE"] = "off"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that needs the network is not a test
 
 
-# Linux lets a process have 65,530 memory maps. A program compiled for the CPU takes three for each
-# of its kernels, and JAX keeps every program: a worker that runs thousands of tests reaches the
-# limit, and then LLVM crashes and no thread starts.
-MOST_MAPS = 15_000
+# Linux lets a process have 65,530 memory maps. JAX keeps every program that it compiles, and each
+# has maps of its own on the CPU: a worker that runs thousands of tests reaches the limit, and then
+# the compiler crashes.
+MANY_MAPS = 15_000
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +42,7 @@ def few_memory_maps() -> Iterator[None]:
         return
     with open("/proc/self/maps", "rb") as maps:
         count = sum(1 for _ in maps)
-    if count > MOST_MAPS:
+    if count > MANY_MAPS:
         jax.clear_caches()
         gc.collect()
 

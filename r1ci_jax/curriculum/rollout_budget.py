@@ -1,8 +1,8 @@
-"""A limit on the trajectories of a training, so that arms can be compared at equal rollouts.
+"""A limit on the rollouts of a training, so that arms can be compared at equal rollouts.
 
 Arms with the same steps are equal in optimizer steps, but one that refills its batches samples more
-for each. With `grpo.rollout_budget` a training samples nothing once that many trajectories are
-there: the steps that are left change nothing.
+for each. With `grpo.rollout_budget` no step begins any rollout once that many are done, and the
+steps that are left change nothing. Measurements of the potential are not counted.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ class RolloutBudget:
     """Counts the trajectories that a training samples for its steps."""
 
     def __init__(self, most: int) -> None:
-        """With `most` 0 there is no limit, and nothing is counted."""
+        """With `most` 0 there is no limit."""
         self._most = most
         self._num_sampled = 0
 
     @property
     def is_spent(self) -> bool:
-        """True if no step may sample any more; the last one that did may have gone beyond."""
+        """True if no step may begin a rollout any more; the last one may have gone beyond."""
         return 0 < self._most <= self._num_sampled
 
     def record(self, count: int) -> None:

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, override
 
@@ -200,17 +200,29 @@ def test_partial_rollouts_are_selected_when_their_group_is_complete(
 # --- training ---
 
 
+Start = Callable[..., Params]
+
+
 @pytest.fixture(scope="module")
-def whole(
-    tiny_policy: Policy,
-    first_params: Params,
-    box: Sandbox,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Whole:
+def start(tiny_policy: Policy, first_params: Params, box: Sandbox) -> Start:
+    """Starts or resumes a training in a directory; a rule says which answers are correct."""
+
+    def start(
+        place: Path,
+        config: GrpoConfig,
+        stages: Sequence[Stage] = STAGES,
+        rule: Callable[[Episode], bool] = by_chance,
+    ) -> Params:
+        scorer = make_scorer(tiny_policy, box, rule)
+        return train(tiny_policy, first_params, scorer, place, config, stages)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def whole(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     place = tmp_path_factory.mktemp("whole")
-    config = with_signal(EVERYTHING, checkpoint_every=2)
-    scorer = make_scorer(tiny_policy, box)
-    return Whole(place, train(tiny_policy, first_params, scorer, place, config, STAGES))
+    return Whole(place, start(place, with_signal(EVERYTHING, checkpoint_every=2)))
 
 
 def test_the_training_refills_thins_out_masks_and_retires(whole: Whole) -> None:
@@ -225,25 +237,14 @@ def test_the_training_refills_thins_out_masks_and_retires(whole: Whole) -> None:
 
 @pytest.mark.parametrize("last", [3, 6])
 def test_a_stopped_training_ends_as_an_uninterrupted_one(
-    whole: Whole,
-    tiny_policy: Policy,
-    first_params: Params,
-    box: Sandbox,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    last: int,
+    whole: Whole, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
     config = with_signal(EVERYTHING, checkpoint_every=2)
-
-    def run() -> Params:
-        scorer = make_scorer(tiny_policy, box)
-        return train(tiny_policy, first_params, scorer, tmp_path, config, STAGES)
-
     # The checkpoint is that at the end of stage 1, or one in the middle of stage 2.
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(metrics.MetricsWriter, "write", write_until(last))
-        run()
-    assert_equal(run(), whole.params)
+        start(tmp_path, config)
+    assert_equal(start(tmp_path, config), whole.params)
     assert logged(tmp_path) == logged(whole.place)
     assert dumped(tmp_path, 6) == dumped(whole.place, 6)
 
@@ -258,16 +259,11 @@ def test_a_replayed_training_equals_the_dumped_one(
 
 
 def test_without_any_signal_nothing_changes_and_it_is_said(
-    tiny_policy: Policy,
-    first_params: Params,
-    box: Sandbox,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    start: Start, first_params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scorer = make_scorer(tiny_policy, box, lambda _: False)
     config = with_signal(SignalConfig(refill_rounds=1), checkpoint_every=1)
     stages = [Stage(number=1, split="group1", steps=2)]
-    after = train(tiny_policy, first_params, scorer, tmp_path, config, stages)
+    after = start(tmp_path, config, stages, lambda _: False)
     assert_equal(after, first_params)
     found = logged(tmp_path)
     assert [row["group/zero_variance_after_refill"] for row in found] == [1.0, 1.0]
@@ -278,9 +274,7 @@ def test_without_any_signal_nothing_changes_and_it_is_said(
 
 
 def test_when_all_questions_are_retired_the_rest_of_the_stage_is_idle(
-    tiny_policy: Policy,
-    first_params: Params,
-    box: Sandbox,
+    start: Start,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -292,8 +286,7 @@ def test_when_all_questions_are_retired_the_rest_of_the_stage_is_idle(
     ]
 
     def run(place: Path) -> Params:
-        scorer = make_scorer(tiny_policy, box, lambda _: True)
-        return train(tiny_policy, first_params, scorer, place, config, stages)
+        return start(place, config, stages, lambda _: True)
 
     whole = run(tmp_path / "whole")
     # Four questions, two a step; then none until the next stage, which has four more.
@@ -313,39 +306,41 @@ def test_when_all_questions_are_retired_the_rest_of_the_stage_is_idle(
     assert logged(tmp_path / "stopped") == found
 
 
-def test_a_training_ends_its_sampling_when_its_budget_is_spent(
+@pytest.mark.parametrize("max_staleness", [0, 1])
+def test_a_training_samples_no_more_when_its_budget_is_spent(
+    start: Start,
     tiny_policy: Policy,
     first_params: Params,
-    box: Sandbox,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    max_staleness: int,
 ) -> None:
-    # Eight trajectories a step: the third step is the last one that may begin.
-    config = with_signal(SignalConfig(), rollout_budget=17, checkpoint_every=1)
-    stages = [Stage(number=1, split="group1+group2", steps=5)]
-
-    def run(place: Path) -> Params:
-        return train(
-            tiny_policy, first_params, make_scorer(tiny_policy, box), place, config, stages
-        )
-
-    whole = run(tmp_path / "whole")
-    assert [len(step) for step in dumped(tmp_path / "whole", 5)] == [8, 8, 8, 0, 0]
-    assert (
-        "GRPO step 4: the budget of 17 rollouts is spent; the step changes nothing"
-        in capsys.readouterr().err
+    # Eight trajectories a step: the third step spends it. Groups in flight by then are finished.
+    config = with_signal(
+        SignalConfig(), rollout_budget=17, checkpoint_every=1, max_staleness=max_staleness
     )
-    shorter = [dataclasses.replace(stages[0], steps=3)]
-    scorer = make_scorer(tiny_policy, box)
+    num_steps = 3 + max_staleness
+    stages = [Stage(number=1, split="group1+group2", steps=num_steps + 2)]
+    whole = start(tmp_path / "whole", config, stages)
+    sizes = [len(step) for step in dumped(tmp_path / "whole", num_steps + 2)]
+    assert sizes == [8] * num_steps + [0, 0]
+    said = (
+        f"GRPO step {num_steps + 1}: the budget of 17 rollouts is spent; the step changes nothing"
+    )
+    assert said in capsys.readouterr().err
+
+    shorter = [dataclasses.replace(stages[0], steps=num_steps)]
     unlimited = dataclasses.replace(config, rollout_budget=0)
-    place = tmp_path / "shorter"
-    assert_equal(train(tiny_policy, first_params, scorer, place, unlimited, shorter), whole)
+    assert_equal(start(tmp_path / "shorter", unlimited, shorter), whole)
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(metrics.MetricsWriter, "write", write_until(2))
-        run(tmp_path / "stopped")
-    assert_equal(run(tmp_path / "stopped"), whole)
+        start(tmp_path / "stopped", config, stages)
+    assert_equal(start(tmp_path / "stopped", config, stages), whole)
     assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
+    replay = Replay(tmp_path / "whole" / "rollouts")
+    again = train(tiny_policy, first_params, replay, tmp_path / "again", config, stages)
+    assert_equal(again, whole)
 
 
 # --- the loss ---

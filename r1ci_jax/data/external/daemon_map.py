@@ -37,9 +37,9 @@ def map_in_threads[T, R](
                 except BaseException as error:
                     futures[number].set_exception(error)
 
-    for _ in range(min(threads, len(items))):
-        threading.Thread(target=work, name="endpoint", daemon=True).start()
     try:
+        for _ in range(min(threads, len(items))):
+            threading.Thread(target=work, name="endpoint", daemon=True).start()
         for future in futures:
             while not future.done():
                 concurrent.futures.wait([future], timeout=_WAKE_SECONDS)
