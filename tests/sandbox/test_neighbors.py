@@ -16,6 +16,7 @@ from r1ci_jax.sandbox.host import jail_policy, jail_python, nsjail_binary
 from r1ci_jax.sandbox.host.fork_server_client import Worker
 from r1ci_jax.sandbox.host.worker_user import USERS
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS
+from tests.load import wait_until
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has users and groups to give")
 LIBC = """
@@ -170,9 +171,9 @@ def test_every_worker_has_a_user_of_its_own(
     with Sandbox(SandboxConfig(workers=2, backend=box.config.backend)) as other:
         running = [other.submit("import time; time.sleep(60)") for _ in range(2)]
         # A jail that is being built has a process of root's, too.
-        while len(own := {uid for uid in users() - before if int(uid) in USERS}) < 2:
-            assert not any(future.done() for future in running)
-            time.sleep(0.02)
+        wait_until(lambda: len({uid for uid in users() - before if int(uid) in USERS}) >= 2)
+        own = {uid for uid in users() - before if int(uid) in USERS}
+        assert not any(future.done() for future in running)
     assert len(own) == 2
 
 
@@ -235,11 +236,11 @@ def test_a_session_that_ran_between_its_cells_has_ended(
             limits,
         )
         assert first.stdout == "1\n"
-        process = _stopped(descendants, before)
+        process = _spinning(descendants, before)
+        wait_until(lambda: _fields(process)[0] == "T")
         used = _ticks(process)
         os.kill(process, signal.SIGCONT)
-        while _ticks(process) < used + 30:
-            time.sleep(0.05)
+        wait_until(lambda: _ticks(process) >= used + 30)
         second = worker.cell(number, "print(2)", limits)
         assert second.state_lost and second.status not in SANDBOX_FAULTS
     finally:
@@ -250,16 +251,24 @@ def _fields(pid: int) -> list[str]:
     return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 
-def _stopped(descendants: Callable[[int], set[int]], before: set[int]) -> int:
-    """Wait for the one new process that is stopped."""
-    while True:
-        for pid in descendants(os.getpid()) - before:
-            try:
-                if _fields(pid)[0] == "T":
-                    return pid
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        time.sleep(0.02)
+def _spinning(descendants: Callable[[int], set[int]], before: set[int]) -> int:
+    """Return the one new process that has a second thread."""
+    (found,) = [
+        pid
+        for pid in descendants(os.getpid()) - before
+        if len(list(pathlib.Path(f"/proc/{pid}/task").glob("*"))) == 2
+    ]
+    return found
+
+
+def _is_frozen(pid: int, box: Sandbox) -> bool:
+    """Ask the control group: a frozen process shows the state of a sleeping one."""
+    group = pathlib.Path(f"/proc/{pid}/cgroup").read_text().rsplit("/", 1)[1].strip()
+    events = [
+        worker.groups.freezer / group / "cgroup.events"
+        for worker in box._backend.workers  # type: ignore[union-attr]  # the local pool
+    ]
+    return any("frozen 1" in each.read_text() for each in events if each.exists())
 
 
 def _ticks(pid: int) -> int:
@@ -273,7 +282,9 @@ def test_a_session_is_frozen_between_its_cells(
     before = descendants(os.getpid())
     with fork_servers.session() as session:
         assert session.run(SPIN).status is Status.OK
-        process = _stopped(descendants, before)
+        process = _spinning(descendants, before)
+        # It is frozen before or after it gets the signal to stop, which then waits for it.
+        wait_until(lambda: _is_frozen(process, fork_servers))
         os.kill(process, signal.SIGCONT)
         used = [_ticks(process)]
         for _ in range(5):
