@@ -93,7 +93,12 @@ def _save(figure: Any, folder: Path, name: str) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     vector, pixels = folder / f"{name}.svg", folder / f"{name}.png"
-    # The same figure gives the same file.
+    # The same figure gives the same file: the layout is solved to the last digit in an order that
+    # differs from call to call, and SVG shows that digit.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        axis.set_position([round(each, 4) for each in axis.get_position().bounds])
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(vector, metadata={"Date": None})
         figure.savefig(pixels, dpi=200)
