@@ -120,7 +120,7 @@ class Updater:
             self.diagnostics_path,
             tokenizer=self.tokenizer,
             config=self.config,
-            grades={},
+            find_grades=dict,
         )
         self.steps = 0
         for _ in range(3):

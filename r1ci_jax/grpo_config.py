@@ -23,6 +23,7 @@ AdvantageScale = Literal["group_std", "batch_std", "none"]
 Importance = Literal["none", "truncate", "mask"]
 KlEstimator = Literal["k1", "k2", "k3"]
 KlPlace = Literal["loss", "reward"]
+Baseline = Literal["group", "critic"]
 TurnCount = Literal["turns", "code_calls"]
 Diagnostics = Literal["all", "groups", "none"]
 
@@ -31,6 +32,9 @@ Diagnostics = Literal["all", "groups", "none"]
 class ObjectiveConfig(Checked, section="grpo.objective"):
     """Variants of the loss; the defaults are the paper's form as far as it is published."""
 
+    baseline: Baseline = "group"
+    """Number that a reward is compared with. "group": the mean reward of the group (GRPO).
+    "critic": a second model's prediction before each token (PPO), set by grpo.critic."""
     surrogate: Surrogate = "clip"
     """Objective of a token or sequence. "clip": PPO's clipped ratio. "gspo": the clipped ratio of
     a whole sequence (clip ranges of about 4e-4). "cispo": log-probability weighted by the ratio, at
@@ -66,7 +70,8 @@ class ObjectiveConfig(Checked, section="grpo.objective"):
     kl_in: KlPlace = "loss"
     """Where kl_coef applies. "loss": to its mean over tokens. "reward": its sum over a
     trajectory's tokens is subtracted from the reward before groups are compared; a group of equal
-    rewards then differs by that alone, which advantage_scale "none" does not blow up."""
+    rewards then differs by that alone, which advantage_scale "none" does not blow up. With a critic
+    each token's own is subtracted at that token."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,6 +97,35 @@ class ObjectiveConfig(Checked, section="grpo.objective"):
             f"grpo.objective.importance_low = {self.importance_low} to importance_high = "
             f"{self.importance_high} must include 1, the weight where trainer and sampler agree",
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CriticConfig(Checked, section="grpo.critic"):
+    """The value model of PPO, for grpo.objective.baseline = "critic"; defaults are verl's.
+
+    The paper's trainer is a copy of verl's (Search-R1), whose PPO script has the same numbers.
+    """
+
+    lr: NonNegative = 1e-5
+    """Learning rate of the critic's AdamW (verl, Search-R1: 1e-5)."""
+    clip_norm: Positive = 1.0
+    """Global norm above which the critic's gradient is scaled down (verl: 1)."""
+    gamma: Fraction = 1.0
+    """Discount of the reward per token that the policy chose; 1: none (verl: 1)."""
+    gae_lambda: Fraction = 1.0
+    """Weight of later tokens in generalized advantage estimation. 1: an advantage is the reward
+    that followed less the value (verl: 1; TRL: 0.95). 0: one token's own gain in value."""
+    value_clip: NonNegative = 0.5
+    """Distance from the value before the step up to which a value may gain by moving (verl: 0.5;
+    TRL: 0.2); 0: no bound."""
+    num_iterations: Count = 1
+    """Iterations of the critic over a rollout batch, in the policy's minibatches (verl: 1)."""
+    lead_steps: Natural = 0
+    """First steps of the training in which the critic learns alone and the policy waits (verl:
+    critic_warmup, 0)."""
+    whiten: bool = True
+    """True: advantages are shifted and scaled to mean 0 and deviation 1 over all tokens of the
+    policy in the step's batch (verl and TRL do so)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -232,6 +266,7 @@ class GrpoConfig(Checked, section="grpo"):
     replay_rollouts: str = ""
     """Directory rollouts/ of such a run: it is trained on, without sampler and interpreter."""
     objective: ObjectiveConfig = ObjectiveConfig()
+    critic: CriticConfig = CriticConfig()
     reward: RewardConfig = RewardConfig()
     signal: SignalConfig = SignalConfig()
     stages: StageConfig = StageConfig()
@@ -275,6 +310,50 @@ class GrpoConfig(Checked, section="grpo"):
             'grpo.old_logprobs="recompute", grpo.objective.importance="none" and '
             "grpo.max_staleness=0",
         )
+        self._check_critic()
+
+    def _check_critic(self) -> None:
+        """Refuse settings that say nothing of this baseline, or contradict it."""
+        objective, signal = self.objective, self.signal
+        if not self.has_critic:
+            require(
+                self.critic == CriticConfig(),
+                'grpo.critic is set, but nothing reads it with grpo.objective.baseline = "group"; '
+                'set grpo.objective.baseline="critic"',
+            )
+            return
+        require(
+            objective.advantage_scale == "group_std" and not objective.leave_one_out,
+            "grpo.objective.advantage_scale and leave_one_out are about groups, which "
+            'baseline = "critic" does not compare; leave them at their defaults (its advantages '
+            "are scaled by grpo.critic.whiten)",
+        )
+        require(
+            not signal.refill_rounds,
+            f"grpo.signal.refill_rounds = {signal.refill_rounds} drops groups of equal outcome, of "
+            'which baseline = "critic" learns as much as of others; set it to 0',
+        )
+        has_masks = signal.mask_void_turns or signal.mask_cut_off
+        require(
+            not (has_masks and signal.masked_in_baseline),
+            "grpo.signal.masked_in_baseline = True counts masked trajectories in a group's mean, "
+            'but baseline = "critic" trains on none of them; set it to False',
+        )
+        require(
+            not self.learn_observations,
+            "grpo.learn_observations has a loss on tokens that nobody chose, for which "
+            'baseline = "critic" has no value and no advantage; set one of the two back',
+        )
+        require(
+            self.critic.lead_steps < sum(self.steps_per_stage),
+            f"grpo.critic.lead_steps = {self.critic.lead_steps} leaves the policy no step of the "
+            f"{sum(self.steps_per_stage)} that there are; lower it",
+        )
+
+    @property
+    def has_critic(self) -> bool:
+        """True if a critic is trained beside the policy."""
+        return self.objective.baseline == "critic"
 
     @property
     def sampled_per_prompt(self) -> int:

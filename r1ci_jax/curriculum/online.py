@@ -60,6 +60,10 @@ class OnlineGroups:
         """Return True if the questions are to be measured after this many steps."""
         return step > 0 and step % self.every == 0
 
+    def grades(self) -> dict[str, GradedExample]:
+        """Return the questions with their last measurement, by id."""
+        return {each.example.id: each for each in self._graded}
+
     def load(self, split: str) -> list[Example]:
         """Return the questions of some groups, such as group1+group2.
 

@@ -62,6 +62,8 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
     r"layers/[kv]/lora_out": ("layers", "lora_rank", "kv_heads", "head_dim"),
     r"layers/(gate|up)/lora_out": ("layers", "lora_rank", "mlp"),
     r"layers/(o|down)/lora_out": ("layers", "lora_rank", "width"),
+    # It meets activations, whose width is whole on every device.
+    r"value_head": ("activation_width",),
 }
 
 

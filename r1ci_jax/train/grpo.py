@@ -34,13 +34,15 @@ from r1ci_jax.tasks.base import Example
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import grpo_step, guards, kl_reward, optimizer
 from r1ci_jax.train import train_state as state
+from r1ci_jax.train.critic import critic_baseline
+from r1ci_jax.train.critic.critic_baseline import CriticBaseline
+from r1ci_jax.train.grpo_step import Microbatch
 from r1ci_jax.train.policy import Params, Policy, Weights
 from r1ci_jax.train.rollout_collector import RolloutCollector
 from r1ci_jax.train.train_state import TrainState
-from r1ci_jax.train.training_run import TrainingLoop, TrainingRun
+from r1ci_jax.train.training_run import InitialCritic, TrainingLoop, TrainingRun
 
 _SHOWN = {name: name for name in ("reward/mean", "accuracy", "tool/calls_per_traj")}
-_ADVICE = "lower grpo.lr"
 
 
 def train(
@@ -64,19 +66,22 @@ def train(
     # --- Weights, optimizer, state ---
     initial = policy.split_trainable(params, seed=run.seed)
     (trainable, base), reference = initial, _make_reference(initial, config)
+    critic = critic_baseline.make_critic(policy, initial, config)
     schedule = StageSchedule(stages, load_examples, config, online)
     optimizers = _make_optimizers(config, stages, schedule.num_steps)
+    advice = "lower grpo.lr" + (" or grpo.critic.lr" if config.has_critic else "")
 
     with (
-        _start(run, trainable, optimizers, config, stages, schedule.num_steps) as loop,
-        _open_step_log(run, tokenizer, config, grades) as step_log,
+        _start(run, trainable, critic, optimizers, config, stages) as loop,
+        _open_step_log(run, tokenizer, config, grades, online) as step_log,
     ):
         train_state, reward = loop.train_state, None
         reference = reference if loop.reference is None else Weights(loop.reference, base)
         step_log.truncate_after(loop.first_step)
         schedule.restore(loop.first_step, loop.metadata)
+        baseline = _make_baseline(loop, critic, base, policy, config, tokenizer.pad_id)
         if loop.first_step < schedule.num_steps:
-            _warm_up(loop, source, base, reference, policy, config, tokenizer.pad_id)
+            _warm_up(loop, source, base, reference, policy, baseline)
         for span in schedule.spans(loop.first_step):
             # --- Begin a stage, or a span of one ---
             if span.changes_stage:
@@ -99,22 +104,19 @@ def train(
                 # --- Update ---
                 began = time.monotonic()
                 with loop.progress.activity("updating"), guards.no_implicit_transfers():
-                    advantages_PR, kl = _compare(trajectories, reference, policy, config, tokenizer)
-                    minibatches = grpo_step.make_minibatches(
-                        trajectories, advantages_PR, config, tokenizer.pad_id
-                    )
+                    minibatches, compared = baseline.compare(step, trajectories, reference)
                     train_state, learned, rows = grpo_step.update(
                         train_state, base, reference, minibatches, policy, config, tx
                     )
-                values |= learned | kl | {"time/update": time.monotonic() - began}
+                values |= learned | compared | {"time/update": time.monotonic() - began}
 
                 # --- Check, log and save ---
-                values |= _batch_metrics(sampled, advantages_PR, span.stage)
+                values |= _batch_metrics(sampled, span.stage)
                 totals, records = step_log.describe(sampled, trajectories, rows)
                 values |= totals | {"optim/lr": float(learning_rates[step])}
                 values |= measured if step == span.start else {}
                 save_batch = functools.partial(_save_diverged, run, step + 1, trajectories)
-                loop.record(step + 1, values, save_batch=save_batch, advice=_ADVICE, shown=_SHOWN)
+                loop.record(step + 1, values, save_batch=save_batch, advice=advice, shown=_SHOWN)
                 step_log.write(step + 1, sampled, records)
                 reward = values.get("reward/mean", reward)
                 schedule.record(step + 1, values.get("accuracy", 1.0))  # the stage may end here
@@ -133,15 +135,20 @@ def _dump_rollouts(
 
 
 def _open_step_log(
-    run: TrainingRun, tokenizer: Tokenizer, config: GrpoConfig, grades: Grades | None
+    run: TrainingRun,
+    tokenizer: Tokenizer,
+    config: GrpoConfig,
+    grades: Grades | None,
+    online: OnlineGroups | None,
 ) -> StepLog:
+    """Open the files; where groups are measured again, a step has the grades of its own time."""
     return StepLog(
         run.name,
         run.trajectories_path,
         run.diagnostics_path,
         tokenizer=tokenizer,
         config=config,
-        grades=grades or {},
+        find_grades=(lambda: grades or {}) if online is None else online.grades,
     )
 
 
@@ -182,6 +189,8 @@ def _make_optimizers(
     def make(lr: float) -> _StageOptimizer:
         schedule = optimizer.constant_schedule(lr, warmup_steps=config.warmup_steps)
         rates = optimizer.tabulate(schedule, num_steps * num_updates)[::num_updates]
+        if lead := config.critic.lead_steps:  # the policy has no rate while it waits
+            rates = np.concatenate([np.zeros(lead, rates.dtype), rates])[:num_steps]
         return _StageOptimizer(
             optimizer.make_optimizer(schedule, clip_norm=config.clip_norm), rates
         )
@@ -193,20 +202,21 @@ def _make_optimizers(
 def _start(
     run: TrainingRun,
     trainable: Params,
+    critic: InitialCritic | None,
     optimizers: Mapping[int, _StageOptimizer],
     config: GrpoConfig,
     stages: Sequence[Stage],
-    num_steps: int,
 ) -> contextlib.AbstractContextManager[TrainingLoop]:
     """Open the training's files, or resume it."""
     return run.start(
         trainable,
         optimizers[stages[0].number].tx,
         config,
-        num_steps,
+        sum(stage.steps for stage in stages),
         identity={"stages": [dataclasses.asdict(stage) for stage in stages]},
         better="higher",
         keeps_reference=_keeps_reference(config),
+        critic=critic,
     )
 
 
@@ -216,8 +226,7 @@ def _warm_up(
     base: Params | None,
     reference: Weights | None,
     policy: Policy,
-    config: GrpoConfig,
-    pad_id: int,
+    baseline: "GroupBaseline | CriticBaseline",
 ) -> None:
     """Compile the sampler and the update before the first step."""
     weights = Weights(loop.train_state.params, base)
@@ -225,8 +234,7 @@ def _warm_up(
     with source.weights_loaded(to_sampler), loop.progress.compiling("sampler", about=15):
         source.warm_up()
     with loop.progress.compiling("update", about=20):
-        grpo_step.warm_up(weights, reference, policy, config, pad_id)
-        kl_reward.warm_up(reference, policy, config, pad_id)
+        baseline.warm_up(weights, reference)
 
 
 def _make_to_sampler(policy: Policy, train_state: TrainState, base: Params | None) -> MakeWeights:
@@ -246,6 +254,7 @@ def _reset(
     """
     if config.stages.reset_optimizer:
         train_state = state.reset_moments(train_state)
+        loop.critic = None if loop.critic is None else state.reset_moments(loop.critic)
     if loop.reference is not None:
         placement.delete(loop.reference)  # first: there is no room for another copy
         loop.reference = jax.tree.map(jnp.copy, train_state.params)
@@ -304,30 +313,52 @@ def _make_collector(
     return collector
 
 
-def _compare(
-    trajectories: Sequence[Trajectory],
-    reference: Weights | None,
+@dataclasses.dataclass(frozen=True)
+class GroupBaseline:
+    """Compares rewards within their group."""
+
+    policy: Policy
+    config: GrpoConfig
+    pad_id: int
+
+    def warm_up(self, weights: Weights, reference: Weights | None) -> None:
+        """Compile the update for every row length, on rows of padding."""
+        empty = grpo_step.empty_microbatches(self.config, self.pad_id)
+        grpo_step.warm_up(weights, reference, self.policy, self.config, empty)
+        kl_reward.warm_up(reference, self.policy, self.config, self.pad_id)
+
+    def compare(
+        self, step: int, trajectories: Sequence[Trajectory], reference: Weights | None
+    ) -> tuple[list[list[Microbatch]], dict[str, float]]:
+        """Return minibatches with the advantage of each trajectory, and metrics."""
+        del step  # all steps compare alike
+        config = self.config
+        kl = kl_reward.compute_kl(trajectories, reference, self.policy, config, self.pad_id)
+        advantages_PR = grpo_step.compute_advantages(trajectories, config, kl)
+        values = kl_reward.kl_metrics(trajectories, kl)
+        if len(advantages_PR):
+            share = grpo_step.zero_advantage_fraction(advantages_PR)
+            values["group/zero_advantage_fraction"] = share
+        return grpo_step.make_minibatches(trajectories, advantages_PR, config, self.pad_id), values
+
+
+def _make_baseline(
+    loop: TrainingLoop,
+    critic: InitialCritic | None,
+    base: Params | None,
     policy: Policy,
     config: GrpoConfig,
-    tokenizer: Tokenizer,
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Return the advantages, and the metric of the KL term where the reward has one."""
-    kl = kl_reward.compute_kl(trajectories, reference, policy, config, tokenizer.pad_id)
-    advantages_PR = grpo_step.compute_advantages(trajectories, config, kl)
-    return advantages_PR, kl_reward.kl_metrics(trajectories, kl)
+    pad_id: int,
+) -> GroupBaseline | CriticBaseline:
+    if critic is None:
+        return GroupBaseline(policy, config, pad_id)
+    return CriticBaseline(loop, critic.tx, base, policy, config, pad_id)
 
 
-def _batch_metrics(
-    sampled: Sequence[Trajectory], advantages_PR: np.ndarray, stage: Stage
-) -> dict[str, float]:
-    """Describe what a step sampled, and the groups that it trained on, where there are some."""
+def _batch_metrics(sampled: Sequence[Trajectory], stage: Stage) -> dict[str, float]:
+    """Describe what a step sampled, where it sampled something."""
     values: dict[str, float] = {"curriculum/stage": stage.number}
-    if sampled:
-        values |= summaries.compute_metrics(sampled)
-    if len(advantages_PR):
-        share = grpo_step.zero_advantage_fraction(advantages_PR)
-        values["group/zero_advantage_fraction"] = share
-    return values
+    return values | (summaries.compute_metrics(sampled) if sampled else {})
 
 
 def _save_diverged(run: TrainingRun, step: int, trajectories: Sequence[Trajectory]) -> Path:

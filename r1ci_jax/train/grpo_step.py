@@ -28,8 +28,9 @@ from r1ci_jax.sharding import placement
 from r1ci_jax.train import losses
 from r1ci_jax.train import train_state as state
 from r1ci_jax.train.lm_head import TokenScores
-from r1ci_jax.train.objective import aggregation
+from r1ci_jax.train.objective import aggregation, logprob_diff
 from r1ci_jax.train.objective.advantages import group_advantages
+from r1ci_jax.train.objective.logprob_diff import LogprobDiff
 from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Params, Policy, Weights
 
@@ -45,6 +46,7 @@ class Microbatch(NamedTuple):
     on_policy_BT: jax.Array
     """True where the policy chose the token under the weights of this step."""
     advantages_B: jax.Array
+    """Advantage of each row at all of its tokens."""
     index_B: jax.Array | None = None
     """Position of the row's trajectory in the step's batch, -1 in a row of padding; None where
     nothing is measured by trajectory."""
@@ -55,6 +57,8 @@ class Microbatch(NamedTuple):
     prompt_tokens_B: jax.Array | None = None
     """Sampled tokens of all rows of the row's question in the minibatch; None unless the loss is a
     mean over questions."""
+    advantages_BT: jax.Array | None = None
+    """Advantage of each token, in place of `advantages_B`; None without a critic."""
 
 
 class GradAccumulator(NamedTuple):
@@ -63,15 +67,6 @@ class GradAccumulator(NamedTuple):
     gradients: Params
     sums: losses.GrpoSums
     entropy: jax.Array
-
-
-class LogprobDiff(NamedTuple):
-    """Difference of trainer and sampler on tokens that both saw under the same weights."""
-
-    abs_sum: jax.Array
-    """Sum of |trainer - sampler| log-probability."""
-    num_tokens: jax.Array
-    max: jax.Array
 
 
 class MicrobatchStats(NamedTuple):
@@ -153,7 +148,10 @@ def _token_inputs(batch: Microbatch, settings: LossSettings) -> losses.TokenInpu
         constant_tokens=settings.constant_tokens,
         prompt_tokens_B=batch.prompt_tokens_B,
     )
-    advantages_BT = jnp.broadcast_to(batch.advantages_B[:, None], old_BT.shape)
+    if batch.advantages_BT is None:
+        advantages_BT = jnp.broadcast_to(batch.advantages_B[:, None], old_BT.shape)
+    else:
+        advantages_BT = batch.advantages_BT[:, 1:]
     inputs = losses.TokenInputs(old_BT, ref_BT, advantages_BT, token_weights_BT)
     if not settings.has_importance:
         return inputs
@@ -208,11 +206,8 @@ def _pad_first(logprobs_BT: jax.Array) -> jax.Array:
 
 
 def _logprob_diff(scores: TokenScores, batch: Microbatch) -> LogprobDiff:
-    # Of observations that are learned the sampler has no log-probability.
-    on_policy_BT = batch.on_policy_BT[:, 1:] & ~jnp.isnan(batch.old_logprobs_BT[:, 1:])
-    diff_BT = jnp.abs(scores.logprobs_BT - batch.old_logprobs_BT[:, 1:])
-    diff_BT = jnp.where(on_policy_BT, diff_BT, 0.0)
-    return LogprobDiff(diff_BT.sum(), on_policy_BT.sum(dtype=jnp.float32), diff_BT.max())
+    recorded_BT, on_policy_BT = batch.old_logprobs_BT[:, 1:], batch.on_policy_BT[:, 1:]
+    return logprob_diff.measure(scores.logprobs_BT, recorded_BT, on_policy_BT)
 
 
 @functools.partial(jax.jit, static_argnames=("tx",), donate_argnames=("train_state",))
@@ -302,7 +297,7 @@ def update(
     steps = [_step_metrics(stats, settings) for stats in fetched]
     means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
     rows = [each for stats in fetched for each in stats.rows]
-    return train_state, means | _logprob_diff_metrics(diffs), rows
+    return train_state, means | logprob_diff.metrics(diffs), rows
 
 
 def _optimizer_step(
@@ -363,24 +358,17 @@ def _step_metrics(stats: UpdateStats, settings: LossSettings) -> dict[str, float
     }
 
 
-def _logprob_diff_metrics(diffs: Sequence[LogprobDiff]) -> dict[str, float]:
-    num_tokens = float(sum(diff.num_tokens for diff in diffs))
-    if not num_tokens:
-        return {}
-    abs_sum = float(sum(diff.abs_sum for diff in diffs))
-    return {
-        "check/sampler_trainer_logprob_diff": abs_sum / num_tokens,
-        "check/sampler_trainer_logprob_diff_max": float(max(diff.max for diff in diffs)),
-    }
-
-
 def warm_up(
-    weights: Weights, reference: Weights | None, policy: Policy, config: GrpoConfig, pad_id: int
+    weights: Weights,
+    reference: Weights | None,
+    policy: Policy,
+    config: GrpoConfig,
+    batches: Sequence[Microbatch],
 ) -> None:
-    """Compile the update for every row length, on rows of padding."""
+    """Compile the update for every row length, on `batches` of padding."""
     settings = LossSettings.of(config)
     how: dict[str, Any] = {"temperature": config.temperature, "settings": settings}
-    for empty in empty_microbatches(config, pad_id):
+    for empty in batches:
         [[batch]], _ = _add_logprobs([[empty]], weights, reference, policy, config)
         total = zero_accumulator(weights.trainable, settings)
         jax.block_until_ready(accumulate_gradients(total, weights, batch, policy=policy, **how))

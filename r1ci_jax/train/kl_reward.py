@@ -39,6 +39,9 @@ def compute_kl(
     """
     if reference is None or config.objective.kl_in != "reward":
         return None
+    # Nobody chose the tokens of an observation: they come with the same probability whatever the
+    # policy is, and add nothing to the divergence, also where they are learned.
+    config = dataclasses.replace(config, learn_observations=False)
     # A masked one may count in the baseline, and is then compared like the others.
     trajectories = [dataclasses.replace(each, is_masked=False) for each in trajectories]
     found = np.zeros(len(trajectories), np.float32)

@@ -92,7 +92,7 @@ class Policy:
         The distribution is over the tokenizer's ids alone, as the sampler's is: a checkpoint has
         more embedding rows than there are tokens.
         """
-        x_BTD, weight = self._hidden(weights, tokens_BT, positions_BT, segments_BT)
+        x_BTD, weight = self.hidden(weights, tokens_BT, positions_BT, segments_BT)
         if mask_BT is None:
             mask_BT = jnp.ones(tokens_BT[:, 1:].shape, bool)
         scores = lm_head.token_scores(
@@ -133,7 +133,7 @@ class Policy:
                 the layers.
             temperature: Temperature at which the tokens were sampled.
         """
-        x_BTD, weight = self._hidden(weights, tokens_BT, positions_BT, segments_BT)
+        x_BTD, weight = self.hidden(weights, tokens_BT, positions_BT, segments_BT)
         head = self._lm_head(temperature)
         targets = _pad_last(tokens_BT[:, 1:]), _pad_last(mask_BT)
         if complete_inputs is not None:
@@ -145,13 +145,14 @@ class Policy:
         )
         return loss, _drop_last(scores)
 
-    def _hidden(
+    def hidden(
         self,
         weights: Weights,
         tokens_BT: jax.Array,
-        positions_BT: jax.Array | None,
-        segments_BT: jax.Array | None,
+        positions_BT: jax.Array | None = None,
+        segments_BT: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
+        """Compute activations [B, T, D] after the final norm; also return the LM head's weight."""
         rows = tokens_BT, positions_BT, None, segments_BT
         if weights.base is None:
             model = nnx.merge(self.graphdef, weights.trainable)

@@ -36,8 +36,43 @@ class StateAndReference(NamedTuple):
     """What a checkpoint holds of a training whose reference changes."""
 
     state: TrainState
-    reference: PyTree | None
-    """None: the reference does not change, and checkpoints hold the state alone."""
+    reference: PyTree
+
+
+class TrainedStates(NamedTuple):
+    """Everything that a checkpoint may hold."""
+
+    state: TrainState
+    reference: PyTree | None = None
+    """None: the reference does not change."""
+    critic: TrainState | None = None
+    """None: the training has no critic."""
+
+    def to_tree(self) -> PyTree:
+        """Return what a checkpoint holds: the state alone, if there is nothing else."""
+        if self.critic is not None:
+            return {name: each for name, each in self._asdict().items() if each is not None}
+        if self.reference is not None:
+            return StateAndReference(self.state, self.reference)
+        return self.state
+
+    @classmethod
+    def from_tree(cls, tree: PyTree) -> "TrainedStates":
+        """Undo `to_tree`."""
+        match tree:
+            case dict():
+                return cls(**tree)
+            case StateAndReference():
+                return cls(*tree)
+            case _:
+                return cls(tree)
+
+
+class InitialCritic(NamedTuple):
+    """A critic before the first step; its parameters are used up."""
+
+    params: PyTree
+    tx: optax.GradientTransformation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +119,7 @@ class TrainingRun:
         identity: Mapping[str, Any],
         better: Literal["lower", "higher"] = "lower",
         keeps_reference: bool = False,
+        critic: InitialCritic | None = None,
     ) -> Iterator["TrainingLoop"]:
         """Open the files and restore the newest checkpoint, if there is one.
 
@@ -97,6 +133,7 @@ class TrainingRun:
             better: Direction in which the metric of a checkpoint improves.
             keeps_reference: True: the training has a reference of its own, which is `params` at
                 first, and checkpoints hold it.
+            critic: A second model that is trained, which checkpoints hold too.
         """
         with (
             checkpoint.CheckpointManager(
@@ -110,7 +147,7 @@ class TrainingRun:
             metrics.MetricsWriter(self.metrics_path) as writer,
         ):
             first_step, tree, metadata = _restore_or_create(
-                checkpoints, params, tx, keeps_reference=keeps_reference
+                checkpoints, params, tx, critic, keeps_reference=keeps_reference
             )
             writer.truncate_after(self.name, first_step)
             spikes = guards.LossSpikeDetector()
@@ -122,6 +159,7 @@ class TrainingRun:
                     first_step=first_step,
                     train_state=tree.state,
                     reference=tree.reference,
+                    critic=tree.critic,
                     metadata=metadata,
                     progress=progress,
                     _checkpoint_every=config.checkpoint_every,
@@ -135,22 +173,27 @@ def _restore_or_create(
     checkpoints: checkpoint.CheckpointManager,
     params: PyTree,
     tx: optax.GradientTransformation,
+    critic: InitialCritic | None,
     *,
     keeps_reference: bool,
-) -> tuple[int, StateAndReference, checkpoint.Metadata | None]:
-    """Return the steps that are done, the state after them, and the metadata if there are any."""
+) -> tuple[int, TrainedStates, checkpoint.Metadata | None]:
+    """Return the steps that are done, the states after them, and the metadata if there are any."""
     shapes = state.abstract_state(params, tx)
-    restored = checkpoints.restore_latest(
-        StateAndReference(shapes, shapes.params) if keeps_reference else shapes
+    wanted = TrainedStates(
+        shapes,
+        shapes.params if keeps_reference else None,
+        state.abstract_state(*critic) if critic is not None else None,
     )
+    restored = checkpoints.restore_latest(wanted.to_tree())
     if restored is not None:
-        placement.delete(params)  # callers hold them, and no step needs them any more
-        tree = restored.tree if keeps_reference else StateAndReference(restored.tree, None)
-        return restored.step, tree, restored.metadata
+        # Callers hold them, and no step needs them any more.
+        placement.delete((params, critic.params if critic is not None else None))
+        return restored.step, TrainedStates.from_tree(restored.tree), restored.metadata
     train_state = state.create_state(params, tx)
     # A copy: the training state is donated to every step.
     reference = jax.tree.map(jnp.copy, train_state.params) if keeps_reference else None
-    return 0, StateAndReference(train_state, reference), None
+    begun = state.create_state(*critic) if critic is not None else None
+    return 0, TrainedStates(train_state, reference, begun), None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -165,6 +208,8 @@ class TrainingLoop:
     """State after `first_step` steps."""
     reference: PyTree | None
     """Weights of the reference that checkpoints hold beside the state; None: they hold none."""
+    critic: TrainState | None
+    """State of the critic after the last step that was trained; None without one."""
     metadata: checkpoint.Metadata | None
     """Metadata of the checkpoint that the training resumes from; None when it starts."""
     progress: Progress
@@ -195,7 +240,8 @@ class TrainingLoop:
         Raises:
             UserError: a loss or gradient is not finite; the step is not written.
         """
-        learned = {name: x for name, x in values.items() if name.startswith(("optim/", "check/"))}
+        checked = ("optim/", "critic/", "check/")
+        learned = {name: x for name, x in values.items() if name.startswith(checked)}
         guards.require_finite(learned, step=step, save=save_batch, advice=advice)
         guards.report_logprob_mismatch(self.name, step, values)
         if "optim/loss" in values:
@@ -242,7 +288,5 @@ class TrainingLoop:
         tree = self._tree(train_state)
         return self._checkpoints.save_on_preemption(self.name, step, tree, metadata, metric)
 
-    def _tree(self, train_state: TrainState) -> TrainState | StateAndReference:
-        if self.reference is None:
-            return train_state
-        return StateAndReference(train_state, self.reference)
+    def _tree(self, train_state: TrainState) -> PyTree:
+        return TrainedStates(train_state, self.reference, self.critic).to_tree()

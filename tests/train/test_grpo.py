@@ -215,7 +215,7 @@ def test_micro_batches_are_short_where_they_can_be(
     assert [batch.tokens_BT.shape for batch in batches] == [(4, 64), (256 // fourth, fourth)]
     found = {}
     for batch in batches:
-        assert batch[6:] == (None, None, None)
+        assert batch[6:] == (None,) * 4
         for row in zip(*map(np.asarray, batch[:6]), strict=True):
             tokens_T, sampled_T, old_T, on_policy_T, advantage, index = row
             np.testing.assert_array_equal(on_policy_T, sampled_T)

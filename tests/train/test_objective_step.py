@@ -279,7 +279,8 @@ def test_after_the_warm_up_nothing_compiles(
 ) -> None:
     begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), SGD)
     reference, pad_id = Weights(tiny_params), tokenizer().pad_id
-    grpo_step.warm_up(Weights(begun.params), reference, tiny_policy, RECOMPUTED, pad_id)
+    empty = grpo_step.empty_microbatches(RECOMPUTED, pad_id)
+    grpo_step.warm_up(Weights(begun.params), reference, tiny_policy, RECOMPUTED, empty)
     kl_reward.warm_up(reference, tiny_policy, RECOMPUTED, pad_id)
     jitted: list[Any] = [
         grpo_step.accumulate_gradients,

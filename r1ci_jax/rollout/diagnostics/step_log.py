@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +27,7 @@ class StepLog:
         *,
         tokenizer: Tokenizer,
         config: GrpoConfig,
-        grades: Grades,
+        find_grades: Callable[[], Grades],
     ) -> None:
         """Open the files.
 
@@ -37,12 +37,12 @@ class StepLog:
             diagnostics_path: Path of diagnostics.jsonl; not touched where the settings want none.
             tokenizer: Decodes trajectories.
             config: How much is written.
-            grades: Questions with their potential.
+            find_grades: Returns the questions with their potential, as known at a step.
         """
         self._stage = stage
         self._tokenizer = tokenizer
         self._config = config
-        self._grades = grades
+        self._find_grades = find_grades
         with contextlib.ExitStack() as stack:
             self._trajectories = stack.enter_context(metrics.JsonlLog(trajectories_path))
             self._diagnostics = None
@@ -72,7 +72,8 @@ class StepLog:
         if self._diagnostics is None:
             return {}, []
         began = time.monotonic()
-        diagnostics = StepDiagnostics.of(sampled, trained, rows, self._tokenizer, self._grades)
+        grades = self._find_grades()
+        diagnostics = StepDiagnostics.of(sampled, trained, rows, self._tokenizer, grades)
         records = list(diagnostics.records(self._config.diagnostics))
         totals = diagnostics.totals()
         return totals | {"time/diagnostics": time.monotonic() - began}, records
