@@ -46,6 +46,8 @@ def sum_loss(
     value_clip: float,
 ) -> tuple[jax.Array, ValueSums]:
     """Sum the loss over the chosen tokens; also what the step's metrics are made of."""
+    # Zeroed before any arithmetic: values at tokens that were not chosen are arbitrary.
+    values_BT = jnp.where(chosen_BT, values_BT, 0.0)
     loss_BT, is_clipped_BT = token_loss(values_BT, old_values_BT, returns_BT, value_clip)
     loss = jnp.sum(loss_BT, where=chosen_BT)
     tokens, clipped = (
