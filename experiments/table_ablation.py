@@ -35,7 +35,7 @@ class Ablation:
     """One row of the paper's ablations."""
 
     name: str
-    """File in experiments/ablations/; empty: this project has none."""
+    """File in experiments/ablations/."""
     label: str
     models: tuple[tuple[str, str], ...] = ((WHOLE, WHOLE),)
     """Models of its run that are compared, each with its model of the whole method's run."""
@@ -117,8 +117,9 @@ ABLATIONS: Final = (
         finding="about the same (A)",
     ),
     Ablation(
-        name="",
-        label="PPO (not here: it needs a value model)",
+        name="rl_algorithm",
+        label="PPO",
+        models=(("grpo_ppo", WHOLE),),
         place="Fig. 7",
         finding="about the same (A)",
     ),
@@ -143,11 +144,6 @@ ABLATIONS: Final = (
 def build(runs: Sequence[RunResults]) -> tables.Table:
     """The table for the given runs."""
     records = [*_records(runs)]
-    sizes = {record["size"] for record in records}
-    absent = [each for each in ABLATIONS if not each.name]
-    records += [
-        _paper_only(each, size) for size in sorted(sizes & {"14b", "7b", "3b"}) for each in absent
-    ]
     notes = [
         "Mean over the tasks for testing, or for training where there are no others; difference: "
         "from the whole method, over the tasks that both have. Paper: accuracy, and its grade.",
@@ -198,7 +194,7 @@ def _parse_name(name: str) -> tuple[str, str] | None:
         return CONTROL, size
     for each in ABLATIONS:
         prefix = ablation.run_prefix(each.name)
-        if each.name and name.startswith(prefix):
+        if name.startswith(prefix):
             return each.name, name.removeprefix(prefix)
     return None
 
@@ -240,10 +236,6 @@ def _record(
         "is_control": (each.name, model) == (CONTROL, WHOLE) or ours == theirs,
         **_paper(each, size),
     }
-
-
-def _paper_only(each: Ablation, size: str) -> dict[str, Any]:
-    return _record(each, size, [], "-", [], "-")
 
 
 def _paper(each: Ablation, size: str) -> dict[str, Any]:

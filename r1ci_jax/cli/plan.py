@@ -28,8 +28,8 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--part",
         metavar="P,P",
-        help="of decode, prefill, sft, grpo (default: all of an experiment, decode,prefill of a "
-        "preset)",
+        help="of decode, prefill, sft, grpo, critic (default: all that an experiment has, "
+        "decode,prefill of a preset)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(run=_run, takes_overrides=True)
@@ -46,9 +46,8 @@ def _run(args: argparse.Namespace) -> int:
     from r1ci_jax.train import load_model
 
     is_preset = args.target in presets.PRESETS
-    default = summary.SAMPLING if is_preset else tuple(programs.PROGRAMS)
-    parts = tuple(args.part.split(",")) if args.part else default
-    unknown = [part for part in parts if part not in programs.PROGRAMS]
+    wanted = tuple(args.part.split(",")) if args.part else ()
+    unknown = [part for part in wanted if part not in programs.PROGRAMS]
     if unknown:
         raise UserError(
             f"no part {unknown[0]!r} to plan; there are: {', '.join(programs.PROGRAMS)}"
@@ -62,6 +61,7 @@ def _run(args: argparse.Namespace) -> int:
             f"{args.target!r} is neither an experiment file nor a preset; presets: "
             f"{', '.join(presets.PRESETS)}"
         )
+    parts = wanted or (summary.SAMPLING if is_preset else programs.parts_of(experiment))
     plan = estimate.make_plan(
         experiment,
         load_model.architecture(experiment),

@@ -123,11 +123,10 @@ def test_its_docstring_promises_question_command_needs_and_expectation(name: str
 
 
 def test_every_row_of_the_table_has_its_file_and_its_arms() -> None:
-    named = {each.name for each in table_ablation.ABLATIONS if each.name}
+    named = {each.name for each in table_ablation.ABLATIONS}
     assert named == set(FILES) - {"task_count"}
     for each in table_ablation.ABLATIONS:
-        if each.name:
-            assert {model for model, _ in each.models} <= set(load(each.name).models)
+        assert {model for model, _ in each.models} <= set(load(each.name).models)
     whole = load("full_method")
     controls = {control for each in table_ablation.ABLATIONS for _, control in each.models}
     assert controls <= set(whole.models)
@@ -230,7 +229,7 @@ def all_arms() -> Experiment:
         if changed.arms == whole.arms and changed.grpo == whole.grpo:
             continue
         for arm in changed.arms:
-            grpo = dataclasses.replace(changed.grpo, checkpoint_every=2)
+            grpo = dataclasses.replace(changed.grpo_of(arm), checkpoint_every=2)
             if arm.start == "untrained":
                 grpo = dataclasses.replace(grpo, lr=0.0)
             own = arm.name if arm.name != "grpo_curriculum" else f"grpo_{name}"
@@ -248,12 +247,16 @@ def test_the_toys_of_reinforcement_learning_train_two_steps(
         "grpo_no_observation_mask",
         "grpo_no_sft",
         "grpo_online",
+        "grpo_ppo",
         "grpo_reinforce_plus_plus",
         "grpo_uniform",
     ]
     directory = run(experiment, tmp_path / "run")
     for name in ("sft", *names):
         assert steps(directory, name) == [1, 2], name
+    # The critic of PPO learns, and no other arm has one.
+    critics = {r["stage"] for r in metrics.read(directory.metrics_path) if "critic/loss" in r}
+    assert critics == {"grpo_ppo"}
     # At rate 0 a cold start ends where it began: at the untrained model, not the SFT model.
     begun, sft, ended = (
         weights(experiment, directory, model) for model in ("untrained", "sft", "grpo_no_sft")

@@ -101,6 +101,12 @@ def test_an_ablation_is_compared_with_the_whole_method_of_its_size(tmp_path: Pat
             *scores("grpo_curriculum", 60, 70),
             name="ablation-wrong-trajectories-14b",
         ),
+        make_run(
+            tmp_path / "p",
+            *scores("grpo_reinforce_plus_plus", 60, 60),
+            *scores("grpo_ppo", 80, 50),
+            name="ablation-rl-algorithm-14b",
+        ),
     ]
     table = table_ablation.build(runs)
     shown = {(r["ablation"], r["size"], r["model"]): r for r in table.records}
@@ -113,9 +119,14 @@ def test_an_ablation_is_compared_with_the_whole_method_of_its_size(tmp_path: Pat
     assert shown[*wrong, "sft"]["difference"] == pytest.approx(-5.0)
     assert shown[*wrong, "grpo_curriculum"]["difference"] == pytest.approx(-5.0)
     assert shown[*wrong, "sft"]["paper"] is None and "variance" in shown[*wrong, "sft"]["found"]
-    # What the paper has and this project has not is said, once a size.
-    ppo = [r for r in table.records if r["ablation"].startswith("PPO")]
-    assert [r["size"] for r in ppo] == ["14b", "3b"] and {r["ours"] for r in ppo} == {None}
+    # One run with two arms has a row for each.
+    for label, model, ours in (
+        ("Reinforce++", "grpo_reinforce_plus_plus", 60.0),
+        ("PPO", "grpo_ppo", 65.0),
+    ):
+        found = shown[label, "14b", model]
+        assert (found["ours"], found["difference"]) == pytest.approx((ours, ours - 70.0))
+        assert found["place"] == "Fig. 7"
     cells = {cells[:2]: cells for cells in table.rows}
     assert cells["whole method", "14b"][5] == "-", "the control is not compared with itself"
     assert cells["no curriculum", "14b"][5] == "-15.0"

@@ -22,6 +22,7 @@ from r1ci_jax.config import (
     TrainConfig,
 )
 from r1ci_jax.errors import UserError
+from r1ci_jax.grpo_config import ObjectiveConfig
 from r1ci_jax.model import presets
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sharding import mesh as meshes
@@ -198,7 +199,9 @@ def test_what_the_devices_hold_in_each_phase(kl_coef: float) -> None:
         grpo=grpo,
     )
     setup = programs.Setup(experiment=experiment, config=TINY, mesh=meshes.one_device(), grpo=grpo)
-    held = {part: make(setup).held_bytes for part, make in programs.PROGRAMS.items()}
+    parts = programs.parts_of(experiment)
+    assert parts == ("decode", "prefill", "sft", "grpo")
+    held = {part: programs.PROGRAMS[part](setup).held_bytes for part in parts}
     trainer = {"parameters", "optimizer"} | ({"reference"} if kl_coef else set())
     sampler = {"sampler weights", "cache", "stop table", "inputs"}
     assert held["sft"].keys() == {"parameters", "optimizer", "inputs"}
@@ -208,6 +211,49 @@ def test_what_the_devices_hold_in_each_phase(kl_coef: float) -> None:
         assert held["decode"][name] == held["prefill"][name]
     assert held["decode"]["optimizer"] == 2 * held["decode"]["parameters"] + 8  # counts
     assert held["grpo"]["gradients"] >= held["grpo"]["parameters"] == held["sft"]["parameters"]
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_critic_is_held_in_each_phase(rank: int) -> None:
+    grpo = GrpoConfig(kl_coef=0.0, objective=ObjectiveConfig(baseline="critic"))
+    experiment = Experiment(
+        name="t",
+        dataset=DatasetConfig(tasks=("toy_letters",)),
+        sampler=SamplerConfig(page_length=64),
+        train=TrainConfig(lora_rank=rank),
+        arms=(Arm(name="grpo_ppo", grpo=grpo), Arm(name="grpo_plain")),
+    )
+    assert [names for names, _ in programs.split_arms(experiment)] == [
+        ("grpo_ppo",),
+        ("grpo_plain",),
+    ], "the arm that needs the most comes first"
+    assert programs.parts_of(experiment)[-1] == "critic"
+    setup = programs.Setup(experiment=experiment, config=TINY, mesh=meshes.one_device(), grpo=grpo)
+    made = {part: programs.PROGRAMS[part](setup) for part in programs.parts_of(experiment)}
+    held = {part: program.held_bytes for part, program in made.items()}
+    # Without LoRA the critic lacks the LM head of 10 x 100; it has a value head of 10 and a bias.
+    weights = held["grpo"]["parameters"] - (0 if rank else 4 * 1000) + 4 * 11
+    assert held["grpo"]["critic"] == held["decode"]["critic"] == 3 * weights + 8  # two moments
+    assert held["critic"]["critic"] == 3 * weights + 8
+    assert held["critic"]["gradients"] == weights + 12
+    for name in ("parameters", "optimizer", "stop table"):
+        assert held["critic"][name] == held["grpo"][name]
+    assert "critic" not in held["sft"]
+    # Parameters, gradients and two moments of the policy, weights and two moments of the critic;
+    # with LoRA both share one embedding.
+    assert made["grpo"].num_copies(TINY) == (1 if rank else 7)
+    assert made["critic"].num_copies(TINY) == (1 if rank else 7)
+    # Forward and backward, and the values before: layers alone.
+    rows = grpo.microbatch_rows(256, 1)
+    assert made["critic"].flops == 4 * rows * 256 * 3 * (2 * TINY_LAYER + 96 * 128)
+
+
+def test_a_critic_that_no_arm_has_is_not_planned() -> None:
+    experiment = Experiment(name="t", dataset=DatasetConfig(tasks=("toy_letters",)))
+    [(arms, grpo)] = programs.split_arms(experiment)
+    setup = programs.Setup(experiment=experiment, config=TINY, mesh=meshes.one_device(), grpo=grpo)
+    with pytest.raises(UserError, match="no arm of the experiment has a critic"):
+        estimate._setups_of("critic", [(arms, grpo)], [setup])
 
 
 def test_bandwidth_per_axis() -> None:

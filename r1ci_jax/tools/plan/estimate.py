@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from r1ci_jax.config import Experiment, MeshConfig
+from r1ci_jax.config import Experiment, GrpoConfig, MeshConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sharding import mesh as meshes
@@ -117,7 +117,8 @@ def make_plan(
     `is_training` a trainer's state is resident while the sampler runs.
 
     Raises:
-        UserError: libtpu is missing, or topology, mesh and model do not match.
+        UserError: libtpu is missing, topology, mesh and model do not match, or a part is asked for
+            that the experiment does not have.
     """
     chip = tpu.find_chip(topology)
     devices = topology_devices(topology)
@@ -137,14 +138,31 @@ def make_plan(
     # Sharding constraints inside the programs use the current mesh.
     with jax.set_mesh(mesh):
         for name in parts:
-            if name == "grpo" and len(groups) > 1:
-                for (arms, _), setup in zip(groups, setups, strict=True):
-                    planned.append(_plan_part(name, setup, chip, arms))
-            else:
-                planned.append(_plan_part(name, setups[0], chip))
+            for arms, setup in _setups_of(name, groups, setups):
+                planned.append(_plan_part(name, setup, chip, arms))
     return Plan(
         topology=topology, devices=len(devices), experiment=experiment, parts=tuple(planned)
     )
+
+
+def _setups_of(
+    name: str,
+    groups: Sequence[tuple[tuple[str, ...], GrpoConfig]],
+    setups: Sequence[programs.Setup],
+) -> list[tuple[tuple[str, ...], programs.Setup]]:
+    """Return the settings that a part is planned with, and the arms that they are of."""
+    if name not in ("grpo", "critic"):
+        return [((), setups[0])]
+    named = [(arms if len(groups) > 1 else ()) for arms, _ in groups]
+    found = list(zip(named, setups, strict=True))
+    if name == "critic":
+        found = [(arms, setup) for arms, setup in found if setup.grpo.has_critic]
+    if not found:
+        raise UserError(
+            "no arm of the experiment has a critic to plan; set grpo.objective.baseline to "
+            '"critic", or leave the part out'
+        )
+    return found
 
 
 def topology_devices(topology: str) -> list[Any]:

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from r1ci_jax.config import Experiment, GrpoConfig, SamplerConfig
 from r1ci_jax.data import packing
@@ -26,15 +25,27 @@ from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
 from r1ci_jax.text import protocol
 from r1ci_jax.tools.plan import costs
+from r1ci_jax.tools.plan.array_shapes import (
+    batch_rows,
+    device_bytes,
+    replicated,
+    with_shardings,
+)
 from r1ci_jax.tools.plan.hlo import Collective
 from r1ci_jax.train import grpo_step, losses, optimizer, sft, train_state
 from r1ci_jax.train import policy as policies
+from r1ci_jax.train.critic import critic_step
+from r1ci_jax.train.critic.critic_model import Critic
+from r1ci_jax.train.critic.value_loss import ValueSums
+from r1ci_jax.train.critic.value_targets import TokenSums, ValueTargets
 from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Policy, Weights
 
 PARAMETERS, OPTIMIZER, GRADIENTS = "parameters", "optimizer", "gradients"
 BASE, REFERENCE, INPUTS = "frozen parameters", "reference", "inputs"
 SAMPLER, CACHE, TABLE = "sampler weights", "cache", "stop table"
+CRITIC = "critic"
+"""The critic's parameters and moments."""
 
 QWEN_TOKENS = 151_665
 """Vocabulary of Qwen2.5's tokenizer; the embedding has more rows."""
@@ -115,13 +126,14 @@ class Program:
 def split_arms(experiment: Experiment) -> list[tuple[tuple[str, ...], GrpoConfig]]:
     """Group the arms whose programs need the same memory: their names, and the first's settings.
 
-    The group that needs the most comes first, as far as settings tell: rows and a reference.
+    The group that needs the most comes first, as far as settings tell: a critic, a reference, rows.
     """
-    found: dict[tuple[bool, bool, int, int], tuple[list[str], GrpoConfig]] = {}
+    found: dict[tuple[bool, bool, bool, int, int], tuple[list[str], GrpoConfig]] = {}
     for arm in experiment.arms:
         grpo = experiment.grpo_of(arm)
         has_adapters_twice = experiment.train.lora_rank > 0 and grpo.stages.reset_reference
         key = (
+            grpo.has_critic,
             grpo.kl_coef > 0,
             grpo.kl_coef > 0 and has_adapters_twice,
             grpo.microbatch_tokens,
@@ -139,7 +151,7 @@ def decode_program(setup: Setup) -> Program:
     table = _stop_table(setup)
     pages = None
     if not layout.has_whole_rows(sampler.slots):
-        pages = _replicated(setup.mesh, (sampler.slots, layout.pages_per_row), jnp.int32)
+        pages = replicated(setup.mesh, (sampler.slots, layout.pages_per_row), jnp.int32)
     return Program(
         lower=lambda: programs.decode_chunk.lower(
             slots,
@@ -176,9 +188,9 @@ def prefill_program(setup: Setup) -> Program:
     pair, layer = slots.cache[0], weights.layers[0]
     dtype = weights.norm_D.dtype
     inputs = (
-        _rows(setup.mesh, (rows, tokens, config.width), dtype),
-        _replicated(setup.mesh, (rows, tokens), jnp.int32),
-        _replicated(setup.mesh, (rows, layout.pages_per_row), jnp.int32),
+        batch_rows(setup.mesh, (rows, tokens, config.width), dtype),
+        replicated(setup.mesh, (rows, tokens), jnp.int32),
+        replicated(setup.mesh, (rows, layout.pages_per_row), jnp.int32),
     )
     x_ITD, positions, pages = inputs
     return Program(
@@ -203,8 +215,8 @@ def sft_program(setup: Setup) -> Program:
     settings = setup.experiment.sft
     shape = (settings.batch_size, settings.sequence_length)
     trainer = _trainer(setup)
-    tokens, positions, segments = (_rows(setup.mesh, shape, jnp.int32) for _ in range(3))
-    mask = _rows(setup.mesh, shape, jnp.bool_)
+    tokens, positions, segments = (batch_rows(setup.mesh, shape, jnp.int32) for _ in range(3))
+    mask = batch_rows(setup.mesh, shape, jnp.bool_)
     batch = packing.PackedBatch(tokens, positions, segments, mask)
     return Program(
         lower=lambda: sft.sft_step.lower(
@@ -240,20 +252,21 @@ def grpo_program(setup: Setup) -> Program:
     length = settings.sequence_lengths[-1]
     shape = rows, _ = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh)), length
     trainer, loss = _trainer(setup), LossSettings.of(settings)
-    numbers_BT, numbers_B = (_rows(setup.mesh, s, jnp.float32) for s in (shape, (rows,)))
+    numbers_BT, numbers_B = (batch_rows(setup.mesh, s, jnp.float32) for s in (shape, (rows,)))
     batch = grpo_step.Microbatch(
-        tokens_BT=_rows(setup.mesh, shape, jnp.int32),
-        sampled_BT=_rows(setup.mesh, shape, jnp.bool_),
+        tokens_BT=batch_rows(setup.mesh, shape, jnp.int32),
+        sampled_BT=batch_rows(setup.mesh, shape, jnp.bool_),
         old_logprobs_BT=numbers_BT,
-        on_policy_BT=_rows(setup.mesh, shape, jnp.bool_),
+        on_policy_BT=batch_rows(setup.mesh, shape, jnp.bool_),
         advantages_B=numbers_B,
         ref_logprobs_BT=numbers_BT if loss.kl_coef else None,
         sampler_logprobs_BT=numbers_BT if loss.has_importance else None,
         prompt_tokens_B=numbers_B if loss.aggregation == "prompt_mean" else None,
+        advantages_BT=numbers_BT if settings.has_critic else None,
     )
     params = trainer.state.params
     references = int(settings.kl_coef > 0)
-    scalar = _replicated(setup.mesh, (), jnp.float32)
+    scalar = replicated(setup.mesh, (), jnp.float32)
     total = grpo_step.GradAccumulator(
         gradients=params,
         sums=losses.GrpoSums.filled(scalar, loss),
@@ -276,9 +289,63 @@ def grpo_program(setup: Setup) -> Program:
         resident={
             OPTIMIZER: trainer.state.opt_state,
             REFERENCE: trainer.reference,
+            CRITIC: trainer.critic,
             TABLE: _stop_table(setup),
         },
         training=_training_costs(setup, shape, passes=1, references=references),
+    )
+
+
+def critic_program(setup: Setup) -> Program:
+    """Make the program of the critic's gradients of one microbatch of the longest rows.
+
+    The pass that computes the values before the step is a program of its own, and smaller: its
+    costs are counted here. The policy's gradients are there before or after, never meanwhile.
+    """
+    settings = setup.grpo
+    length = settings.sequence_lengths[-1]
+    rows = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh))
+    trainer, scalar = _trainer(setup), replicated(setup.mesh, (), jnp.float32)
+    assert trainer.critic is not None, "the arm has no critic"
+    params = trainer.critic.params
+    numbers_BT = batch_rows(setup.mesh, (rows, length - 1), jnp.float32)
+    estimates = critic_step.Estimates(
+        chosen_BT=batch_rows(setup.mesh, (rows, length - 1), jnp.bool_),
+        values_BT=numbers_BT,
+        targets=ValueTargets(numbers_BT, numbers_BT),
+        sums=TokenSums(scalar, scalar, scalar, scalar),
+        kl=scalar,
+    )
+    tokens_BT = batch_rows(setup.mesh, (rows, length), jnp.int32)
+    total = critic_step.ValueAccumulator(params, ValueSums(scalar, scalar, scalar))
+    headless = dataclasses.replace(setup, config=dataclasses.replace(setup.config, vocab_size=0))
+    return Program(
+        lower=lambda: critic_step.accumulate_gradients.lower(
+            total,
+            params,
+            trainer.base,
+            tokens_BT,
+            estimates,
+            critic=Critic.of(trainer.policy),
+            value_clip=settings.critic.value_clip,
+        ),
+        step=f"a microbatch of {rows} rows of {length} tokens",
+        flops=4 * costs.forward_flops(headless.config, rows, length),
+        least_bytes=5 * device_bytes(params),
+        arguments={
+            GRADIENTS: total,
+            CRITIC: params,
+            BASE: trainer.base,
+            INPUTS: (tokens_BT, estimates),
+        },
+        resident={
+            CRITIC: trainer.critic.opt_state,
+            PARAMETERS: trainer.state.params,
+            OPTIMIZER: trainer.state.opt_state,
+            REFERENCE: trainer.reference,
+            TABLE: _stop_table(setup),
+        },
+        training=_training_costs(headless, (rows, length), passes=1, references=1),
     )
 
 
@@ -287,17 +354,14 @@ PROGRAMS: Mapping[str, Callable[[Setup], Program]] = {
     "prefill": prefill_program,
     "sft": sft_program,
     "grpo": grpo_program,
+    "critic": critic_program,
 }
 
 
-def device_bytes(tree: Any) -> float:
-    """Bytes per device of arrays, or of shapes with shardings."""
-
-    def one(leaf: Any) -> float:
-        shape = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
-        return float(np.prod(shape)) * leaf.dtype.itemsize
-
-    return sum(map(one, jax.tree.leaves(tree)))
+def parts_of(experiment: Experiment) -> tuple[str, ...]:
+    """Return the programs that an experiment has: all, the critic's if an arm has a critic."""
+    has_critic = any(grpo.has_critic for _, grpo in split_arms(experiment))
+    return tuple(name for name in PROGRAMS if has_critic or name != "critic")
 
 
 class _Sampler(NamedTuple):
@@ -331,8 +395,8 @@ def _sampler(setup: Setup) -> _Sampler:
     shardings = decode.state_shardings(mesh, slots)
     return _Sampler(
         layout,
-        _with_shardings(slots, shardings),
-        _with_shardings(weights, sampler_weights.shardings(mesh, weights)),
+        with_shardings(slots, shardings),
+        with_shardings(weights, sampler_weights.shardings(mesh, weights)),
         decode.compile_programs(mesh, shardings),
     )
 
@@ -340,8 +404,8 @@ def _sampler(setup: Setup) -> _Sampler:
 def _stop_table(setup: Setup) -> Any:
     states = len(protocol.stop_machine().stop_A)
     return decode.StopTable(
-        next_state_AV=_replicated(setup.mesh, (states, setup.vocab_size), jnp.int16),
-        stop_A=_replicated(setup.mesh, (states,), jnp.int8),
+        next_state_AV=replicated(setup.mesh, (states, setup.vocab_size), jnp.int16),
+        stop_A=replicated(setup.mesh, (states,), jnp.int8),
     )
 
 
@@ -350,6 +414,7 @@ class _Trainer(NamedTuple):
     base: Any
     reference: Any
     """Weights of the reference that are neither trained nor `base`."""
+    critic: train_state.TrainState | None
     tx: Any
     policy: Policy
 
@@ -371,11 +436,15 @@ def _trainer(setup: Setup) -> _Trainer:
     # Without adapters the reference is a copy; with them it is the base, unless it changes.
     has_copy = setup.grpo.kl_coef > 0 and (base is None or setup.grpo.stages.reset_reference)
     policy = Policy(config, graphdef, setup.vocab_size, policies.resolve_attention(train, "tpu"))
-    return _Trainer(placed, base, placed.params if has_copy else None, tx, policy)
+    critic = None
+    if setup.grpo.has_critic:
+        shapes = Critic.of(policy).param_shapes(params)
+        critic = train_state.abstract_state(shapes, tx, setup.mesh)
+    return _Trainer(placed, base, placed.params if has_copy else None, critic, tx, policy)
 
 
 def _resident_trainer(setup: Setup) -> dict[str, Any]:
-    """Make shapes of what a GRPO trainer keeps during sampling: its state, the reference."""
+    """Make shapes of what a GRPO trainer keeps while it samples: states, and the reference."""
     if not setup.is_training:
         return {}
     trainer = _trainer(setup)
@@ -384,6 +453,7 @@ def _resident_trainer(setup: Setup) -> dict[str, Any]:
         OPTIMIZER: trainer.state.opt_state,
         BASE: trainer.base,
         REFERENCE: trainer.reference,
+        CRITIC: trainer.critic,
     }
 
 
@@ -409,19 +479,3 @@ def _read_bytes(setup: Setup, weights: qwen2.DecoderWeights) -> float:
     """Bytes of the weights that every step reads fully: all but an untied embedding."""
     spared = 0.0 if setup.config.tied else device_bytes(weights.embed_VD)
     return device_bytes(weights) - spared
-
-
-def _with_shardings(shapes: Any, shardings: Any) -> Any:
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        shardings,
-    )
-
-
-def _replicated(mesh: Mesh, shape: tuple[int, ...], kind: Any) -> Any:
-    return jax.ShapeDtypeStruct(shape, kind, sharding=NamedSharding(mesh, jax.P()))
-
-
-def _rows(mesh: Mesh, shape: tuple[int, ...], kind: Any) -> Any:
-    return jax.ShapeDtypeStruct(shape, kind, sharding=meshes.batch_sharding(mesh))

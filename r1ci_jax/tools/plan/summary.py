@@ -97,7 +97,7 @@ def _trainer_steps(part: PartPlan, experiment: Experiment) -> list[str]:
     if part.part == "sft" and experiment.sft.batch_size % (2 * parts * mesh.num_batch_shards) == 0:
         steps.append(f"set sft.num_microbatches = {2 * parts}")
     if (
-        part.part == "grpo"
+        part.part in ("grpo", "critic")
         and grpo.microbatch_tokens > grpo.sequence_lengths[-1] * mesh.num_batch_shards
     ):
         steps.append(f"set grpo.microbatch_tokens = {grpo.microbatch_tokens // 2}")

@@ -1,6 +1,7 @@
 """A critic that has an opinion, and a trainer's step with it, for the tests of the critic."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -38,12 +39,12 @@ def configure(
         "sequence_lengths": (64,),
         "microbatch_tokens": 64 * ROWS,
     } | settings
+    forms: dict[str, Any] = {"baseline": "critic", "aggregation": "token_mean"}
+    rates: dict[str, Any] = {"lr": 1e-2}
     return dataclasses.replace(
         CONFIG,
-        objective=ObjectiveConfig(
-            **({"baseline": "critic", "aggregation": "token_mean"} | (objective or {}))
-        ),
-        critic=CriticConfig(**({"lr": 1e-2} | (critic or {}))),
+        objective=ObjectiveConfig(**(forms | (objective or {}))),
+        critic=CriticConfig(**(rates | (critic or {}))),
         **settings,
     )
 
@@ -77,7 +78,13 @@ def token_advantages(
 
 def values_by_hand(policy: Policy, params: CriticParams, one: Trajectory) -> np.ndarray:
     """Value before every token of a trajectory; 0 before the first."""
-    tokens_BT = jnp.asarray([one.tokens])
-    x_BTD, _ = jax.jit(lambda trunk: policy.hidden(Weights(trunk), tokens_BT))(params["trunk"])
-    values = np.asarray(x_BTD)[0] @ np.asarray(params["value_head"]) + float(params["value_bias"])
-    return np.concatenate([[0.0], values[:-1]])
+    tokens_BT = np.zeros((1, 64), np.int32)
+    tokens_BT[0, : len(one.tokens)] = one.tokens
+    x_TD = np.asarray(_hidden(policy, params["trunk"], tokens_BT))[0, : len(one.tokens) - 1]
+    values = x_TD @ np.asarray(params["value_head"]) + float(params["value_bias"])
+    return np.concatenate([[0.0], values])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _hidden(policy: Policy, trunk: Params, tokens_BT: jax.Array) -> jax.Array:
+    return policy.hidden(Weights(trunk), tokens_BT)[0]

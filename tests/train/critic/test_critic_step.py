@@ -93,7 +93,7 @@ def test_a_critic_has_no_lm_head_of_its_own(rank: int) -> None:
 # --- advantages ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("estimator", ["none", "k1", "k3"])
+@pytest.mark.parametrize("estimator", ["none", "k3"])
 def test_advantages_are_those_of_the_recursion_with_the_kl_at_each_token(
     tiny_policy: Policy, tiny_params: Params, sampled: list[Trajectory], estimator: str
 ) -> None:
@@ -103,7 +103,7 @@ def test_advantages_are_those_of_the_recursion_with_the_kl_at_each_token(
         {"gamma": 0.9, "gae_lambda": 0.8, "whiten": False},
         objective,
         kl_coef=0.5 if has_kl else 0.0,
-        microbatch_tokens=3 * 64,
+        microbatch_tokens=4 * 64,
     )
     params, reference = opinionated(tiny_policy, tiny_params), moved(tiny_params, 0.03)
     baseline = make_baseline(tiny_policy, params, config)
@@ -116,7 +116,7 @@ def test_advantages_are_those_of_the_recursion_with_the_kl_at_each_token(
         rewards[-1] = one.reward
         if has_kl:
             d = np.concatenate([[0.0], scores(tiny_policy, reference, one.tokens)]) - one.logprobs
-            kl = {"k1": -d, "k3": np.exp(d) - 1 - d}[estimator][at]
+            kl = (np.exp(d) - 1 - d)[at]
             rewards -= 0.5 * kl
             summed_kl.append(kl.sum())
         by_hand = gae_by_hand(rewards, values_by_hand(tiny_policy, params, one)[at], 0.9, 0.8)
@@ -208,14 +208,15 @@ def test_gradients_are_those_of_the_loss_written_down_whole(
     baseline = make_baseline(tiny_policy, params, config)
     baseline.compare(0, sampled, None)
 
+    tokens_BT, chosen_BT = np.zeros((2, ROWS, 64), np.int32)
+    for row, one in enumerate(sampled):
+        tokens_BT[row, : len(one.tokens)] = one.tokens
+        chosen_BT[row, : len(one.tokens)] = one.sampled
+    rewards_B1 = np.array([[one.reward] for one in sampled], np.float32)
+
     def loss(params: Any) -> jax.Array:
-        total, tokens = jnp.float32(0.0), 0
-        for one in sampled:
-            values_T = critic.values(params, None, jnp.asarray([one.tokens]))[0]
-            at = np.flatnonzero(one.sampled[1:])
-            total += 0.5 * jnp.sum((values_T[at] - one.reward) ** 2)
-            tokens += len(at)
-        return total / tokens
+        values_BT = critic.values(params, None, jnp.asarray(tokens_BT))
+        return 0.5 * jnp.mean((values_BT - rewards_B1) ** 2, where=chosen_BT[:, 1:] > 0)
 
     gradient = jax.jit(jax.grad(loss))(params)
     norm = float(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient))))
@@ -290,16 +291,16 @@ def test_after_the_warm_up_nothing_compiles(
 
 
 def test_ppo_learns_a_bandit(tiny_policy: Policy, tiny_params: Params) -> None:
-    """Four tokens after a prompt; the reward is the fraction of them with an even id."""
-    config = configure({"gae_lambda": 0.95}, prompts_per_step=8, microbatch_tokens=64 * 32)
+    """Two tokens after a prompt; the reward is the fraction of them with an even id."""
+    config = configure(prompts_per_step=8, sequence_lengths=(8,), microbatch_tokens=8 * 32, lr=1e-2)
     baseline = make_baseline(tiny_policy, Critic.of(tiny_policy).init_params(tiny_params), config)
     begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), TX)
     template = trajectory(tiny_policy, tiny_params, 0, 0.0)
 
     @jax.jit
     def sample(params: Params, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        tokens_BT, logprobs_BT = jnp.full((32, 8), 7), jnp.zeros((32, 8))
-        for place in range(4, 8):
+        tokens_BT, logprobs_BT = jnp.full((32, 6), 7), jnp.zeros((32, 6))
+        for place in (4, 5):
             logits_BV = nnx.merge(tiny_policy.graphdef, params)(tokens_BT)[:, place - 1]
             logits_BV = logits_BV[:, : tiny_policy.vocab_size]
             key, now = jax.random.split(key)
@@ -310,13 +311,13 @@ def test_ppo_learns_a_bandit(tiny_policy: Policy, tiny_params: Params) -> None:
         return tokens_BT, logprobs_BT
 
     rewards = []
-    for step in range(16):
+    for step in range(24):
         tokens_BT, logprobs_BT = jax.device_get(sample(begun.params, jax.random.key(step)))
         rows = [
             dataclasses.replace(
                 template,
                 tokens=tuple(tokens_T.tolist()),
-                sampled=(False,) * 4 + (True,) * 4,
+                sampled=(False,) * 4 + (True,) * 2,
                 logprobs=tuple(logprobs_T.tolist()),
                 reward=float(np.mean(tokens_T[4:] % 2 == 0)),
                 rollout_id=type(template.rollout_id)(*divmod(number, 4)),
@@ -329,4 +330,4 @@ def test_ppo_learns_a_bandit(tiny_policy: Policy, tiny_params: Params) -> None:
         begun, values, _ = grpo_step.update(begun, None, None, minibatches, tiny_policy, config, TX)
         assert values["check/sampler_trainer_logprob_diff_max"] < 1e-4
         rewards.append(np.mean([one.reward for one in rows]))
-    assert np.mean(rewards[:2]) < 0.6 and np.mean(rewards[-2:]) > 0.85, rewards
+    assert np.mean(rewards[:2]) < 0.6 and np.mean(rewards[-2:]) > 0.8, rewards

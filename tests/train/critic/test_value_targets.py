@@ -85,7 +85,7 @@ def test_a_perfect_critic_of_a_bandit_leaves_reward_less_mean() -> None:
     values_BT = jnp.full((6, 1), rewards_B.mean())
     chosen_BT = jnp.ones((6, 1), bool)
     found = value_targets.estimate(
-        rewards_B[:, None], values_BT, chosen_BT, gamma=1.0, gae_lambda=1.0
+        jnp.asarray(rewards_B[:, None]), values_BT, chosen_BT, gamma=1.0, gae_lambda=1.0
     )
     centered_B = rewards_B - rewards_B.mean()
     np.testing.assert_allclose(found.advantages_BT[:, 0], centered_B, atol=1e-7)
