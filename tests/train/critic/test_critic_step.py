@@ -26,6 +26,10 @@ from tests.train.critic.critic_rows import (
 )
 from tests.train.test_grpo import assert_close, largest, moved, scores, trajectory
 
+# Few programs, as each takes seconds to compile: the tests share these two, and `configure()`.
+RECURSION = {"gamma": 0.9, "gae_lambda": 0.8, "whiten": False}
+KL_IN_REWARD = configure(RECURSION, {"kl_in": "reward", "kl_estimator": "k3"}, kl_coef=0.5)
+
 
 @pytest.fixture
 def sampled(tiny_policy: Policy, tiny_params: Params) -> list[Trajectory]:
@@ -68,8 +72,8 @@ def test_a_critic_has_no_lm_head_of_its_own(rank: int) -> None:
     config = qwen2.Qwen2Config(
         vocab_size=320, width=32, layers=1, query_heads=2, kv_heads=2, head_dim=16, mlp_width=64
     )
-    model = nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))(jax.random.key(0))
-    graphdef, params = nnx.split(model)
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: qwen2.Qwen2(config, rngs=nnx.Rngs(0))))
+    params = jax.tree.map(lambda leaf: 0.1 * jnp.ones(leaf.shape, leaf.dtype), shapes)
     policy = Policy(config, graphdef, 300)
     policy = dataclasses.replace(
         policy, train_config=dataclasses.replace(policy.train_config, lora_rank=rank)
@@ -77,8 +81,8 @@ def test_a_critic_has_no_lm_head_of_its_own(rank: int) -> None:
     weights = policy.split_trainable(params, seed=0)
     critic = Critic.of(policy)
     made = critic.init_params(weights.trainable)
-    shapes = jax.tree.map(jnp.shape, critic.param_shapes(weights.trainable))
-    assert jax.tree.map(jnp.shape, made) == shapes
+    wanted = jax.tree.map(jnp.shape, critic.param_shapes(weights.trainable))
+    assert jax.tree.map(jnp.shape, made) == wanted
     sizes = {leaf.shape for leaf in jax.tree.leaves(made["trunk"])}
     assert (32, 320) not in sizes and ((320, 32) in sizes) == (rank == 0)
     # Its activations are the policy's; with LoRA the frozen weights are the same arrays.
@@ -98,13 +102,7 @@ def test_advantages_are_those_of_the_recursion_with_the_kl_at_each_token(
     tiny_policy: Policy, tiny_params: Params, sampled: list[Trajectory], estimator: str
 ) -> None:
     has_kl = estimator != "none"
-    objective = {"kl_in": "reward", "kl_estimator": estimator} if has_kl else {}
-    config = configure(
-        {"gamma": 0.9, "gae_lambda": 0.8, "whiten": False},
-        objective,
-        kl_coef=0.5 if has_kl else 0.0,
-        microbatch_tokens=4 * 64,
-    )
+    config = KL_IN_REWARD if has_kl else configure(RECURSION)
     params, reference = opinionated(tiny_policy, tiny_params), moved(tiny_params, 0.03)
     baseline = make_baseline(tiny_policy, params, config)
     weights = Weights(reference) if has_kl else None
@@ -267,7 +265,7 @@ def test_while_the_critic_learns_alone_the_policy_has_nothing_to_do(
 def test_after_the_warm_up_nothing_compiles(
     tiny_policy: Policy, tiny_params: Params, sampled: list[Trajectory]
 ) -> None:
-    config = configure({}, {"kl_in": "reward"}, kl_coef=0.1)
+    config = KL_IN_REWARD
     baseline = make_baseline(tiny_policy, opinionated(tiny_policy, tiny_params), config)
     begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), TX)
     reference = Weights(tiny_params)
@@ -292,7 +290,7 @@ def test_after_the_warm_up_nothing_compiles(
 
 def test_ppo_learns_a_bandit(tiny_policy: Policy, tiny_params: Params) -> None:
     """Two tokens after a prompt; the reward is the fraction of them with an even id."""
-    config = configure(prompts_per_step=8, sequence_lengths=(8,), microbatch_tokens=8 * 32, lr=1e-2)
+    config = configure(prompts_per_step=8)  # four microbatches
     baseline = make_baseline(tiny_policy, Critic.of(tiny_policy).init_params(tiny_params), config)
     begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), TX)
     template = trajectory(tiny_policy, tiny_params, 0, 0.0)
