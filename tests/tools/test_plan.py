@@ -233,7 +233,8 @@ def test_a_critic_is_held_in_each_phase(rank: int) -> None:
     held = {part: program.held_bytes for part, program in made.items()}
     # Without LoRA the critic lacks the LM head of 10 x 100; it has a value head of 10 and a bias.
     weights = held["grpo"]["parameters"] - (0 if rank else 4 * 1000) + 4 * 11
-    assert held["grpo"]["critic"] == held["decode"]["critic"] == 3 * weights + 8  # two moments
+    # Two moments; Adam, the schedule and the state count steps.
+    assert held["grpo"]["critic"] == held["decode"]["critic"] == 3 * weights + 12
     assert held["critic"]["critic"] == 3 * weights + 8
     assert held["critic"]["gradients"] == weights + 12
     for name in ("parameters", "optimizer", "stop table"):
@@ -454,6 +455,25 @@ def test_both_trainers_of_a_tiny_model_compile_for_a_topology() -> None:
 
 
 @pytest.mark.usefixtures("libtpu")
+def test_the_trainer_of_a_critic_compiles_for_a_topology() -> None:
+    done = run_plan(
+        "toy", "--topology", "v5e:2x2", "--json", "--part", "grpo,critic", *SMALL,
+        "--config.mesh.fsdp=4", "--config.grpo.objective.baseline=critic",
+        "--config.grpo.sequence_lengths=160", "--config.grpo.microbatch_tokens=1280",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    plan, config = json.loads(done.stdout), presets.get("toy")
+    critic, grpo = plan["parts"]["critic"], plan["parts"]["grpo"]
+    headless = dataclasses.replace(config, vocab_size=0)
+    assert critic["flops_per_step"] == 4 * costs.forward_flops(headless, 8, 160)
+    assert critic["hbm"]["unaliased_output"] < 0.01 * critic["hbm"]["arguments"]
+    # Either trainer holds the other's parameters and moments meanwhile.
+    assert grpo["held_bytes"]["critic"] == pytest.approx(critic["held_bytes"]["critic"], abs=4)
+    assert grpo["held_bytes"]["optimizer"] == critic["held_bytes"]["optimizer"]
+    assert grpo["hbm"]["resident"] >= grpo["held_bytes"]["critic"]
+
+
+@pytest.mark.usefixtures("libtpu")
 def test_what_does_not_fit_says_by_how_much_and_what_to_change() -> None:
     # 1.1 TB of cache: refused before anything is compiled at length.
     done = run_plan(
@@ -473,4 +493,4 @@ def test_a_shape_that_the_library_does_not_know_is_one_line() -> None:
 
 
 def test_parts_are_those_that_the_command_names() -> None:
-    assert list(programs.PROGRAMS) == ["decode", "prefill", "sft", "grpo"]
+    assert list(programs.PROGRAMS) == ["decode", "prefill", "sft", "grpo", "critic"]

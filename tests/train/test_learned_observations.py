@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.grpo_config import ObjectiveConfig
 from r1ci_jax.rollout.trajectory import (
     RolloutId,
     StopReason,
     Trajectory,
     with_learned_observations,
 )
-from r1ci_jax.train import grpo_step
+from r1ci_jax.train import grpo_step, kl_reward
 from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.tiny_training import CONFIG
 
@@ -78,6 +79,29 @@ def test_it_is_off_by_default() -> None:
     [batch] = grpo_step.split_microbatches([trajectory()], np.ones(1), CONFIG, 0)
     np.testing.assert_array_equal(batch.sampled_BT[0, :10], SAMPLED)
     assert np.isfinite(batch.old_logprobs_BT).all()
+
+
+def test_the_divergence_in_the_reward_is_that_of_what_the_policy_chose(
+    tiny_policy: Policy, tiny_params: Params
+) -> None:
+    # The interpreter writes an observation, whatever the policy: it adds nothing to the divergence.
+    in_reward = ObjectiveConfig(kl_in="reward", kl_estimator="k1")
+    learning, plain = (
+        dataclasses.replace(each, objective=in_reward, sequence_lengths=(64,))
+        for each in (LEARNING, CONFIG)
+    )
+    weights = Weights(tiny_params)
+    found, wanted = (
+        kl_reward.compute_kl([trajectory()], weights, tiny_policy, config, 0)
+        for config in (learning, plain)
+    )
+    assert found is not None and wanted is not None
+    np.testing.assert_array_equal(found, wanted)
+    own_BT = jax.jit(lambda tokens_BT: tiny_policy.logprobs_and_entropy(weights, tokens_BT))(
+        np.array([trajectory().tokens])
+    )
+    chosen = np.asarray(own_BT.logprobs_BT)[0, [2, 3, 7, 8]]
+    assert found[0] == pytest.approx((-1.0 - chosen).sum(), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What changes from stage to stage: each option by what it does, and all resumed bit for bit."""
 
+import collections
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data.records import GradedExample
 from r1ci_jax.errors import Resume
 from r1ci_jax.grpo_config import StageConfig
+from r1ci_jax.rollout.diagnostics import group_signal
 from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
 from r1ci_jax.runtime import metrics
@@ -31,6 +33,7 @@ from tests.train.tiny_training import (
     RecordingRunner,
     Stopped,
     assert_equal,
+    dumped,
     logged,
     make_recording_runner,
     tokenizer,
@@ -271,6 +274,31 @@ def measured_twice(runner: Judge, place: Path) -> OnlineGroups:
     )
 
 
+def assert_diagnostics_follow(place: Path, remeasured: list[dict[str, Any]]) -> None:
+    """Diagnostics describe the groups that were last measured before the step."""
+    groups = {0: {each.id: group for group in (1, 2) for each in questions(group)}, 2: {}, 4: {}}
+    for record in remeasured:
+        groups[record["step"]][record["example_id"]] = record["group"]
+    assert groups[0] != groups[2] != groups[4]
+    found = metrics.read(place / "diagnostics.jsonl")
+    for step, sampled in enumerate(dumped(place, 6)):
+        now = groups[step - step % 2]
+        wanted = collections.Counter(str(now[one.example_id]) for one in sampled)
+        parts = [row for row in found if row["step"] == step + 1]
+        described = {
+            row["name"]: row["trajectories"] for row in parts if row["by"] == "potential_group"
+        }
+        assert described == wanted
+        # The chance of a group with signal is that of the pass rates of the same measurement.
+        rates = {r["example_id"]: r["p"] for r in remeasured if r["step"] == step - step % 2}
+        chances = [group_signal.expected_signal_fraction(rates.get(one.example_id, 0.5), 4)
+                   for one in sampled]  # fmt: skip
+        logged_row = logged(place)[step]
+        assert logged_row["group/expected_signal_fraction"] == pytest.approx(
+            sum(chances) / len(chances)
+        )
+
+
 @pytest.mark.parametrize("last", [2, 5], ids=["first", "second"])
 def test_a_training_that_is_stopped_while_it_measures_resumes_exactly(
     tiny_policy: Policy,
@@ -282,7 +310,9 @@ def test_a_training_that_is_stopped_while_it_measures_resumes_exactly(
 ) -> None:
     judge.is_strict = True
     monkeypatch.setattr(potential, "QUESTIONS_PER_BLOCK", 4)
-    config = dataclasses.replace(CONFIG, steps_per_stage=(4, 2), checkpoint_every=2)
+    config = dataclasses.replace(
+        CONFIG, steps_per_stage=(4, 2), checkpoint_every=2, dump_rollouts=True
+    )
 
     def run(name: str) -> Params:
         online = measured_twice(judge, tmp_path / name)
@@ -297,6 +327,7 @@ def test_a_training_that_is_stopped_while_it_measures_resumes_exactly(
     records = metrics.read(tmp_path / "whole" / "remeasured.jsonl")
     assert [record["step"] for record in records] == [2] * 8 + [4] * 8
     assert len({record["p"] for record in records}) > 1
+    assert_diagnostics_follow(tmp_path / "whole", records)
 
     append, written = metrics.JsonlLog.append, [0]
 
