@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 COPIES = {
-    **{"decode": [4, 5], "grpo": [4, 5], "sft": [3]},
-    **{"decode, cache": [2], "grpo, cache": [0], "sft, cache": [0]},
+    **{"critic": [7], "decode": [4, 5, 7], "grpo": [4, 5, 7], "sft": [3]},
+    **{"critic, cache": [0], "decode, cache": [2], "grpo, cache": [0], "sft, cache": [0]},
 }
-"""Parameters and two moments; for GRPO also gradients or the sampler's weights, and with a KL term
-the reference. The cache, keys and values of one layer, is there while there is sampling."""
+"""Parameters and two moments; for GRPO also gradients or the sampler's weights, with a KL term the
+reference, and with a critic its parameters and two moments. The cache, keys and values of one
+layer, is there while there is sampling."""
 
 
 @pytest.mark.parametrize("devices", [1, 2])

@@ -23,7 +23,7 @@ from r1ci_jax.config import (
     SftConfig,
     TurnLimits,
 )
-from r1ci_jax.grpo_config import StageConfig
+from r1ci_jax.grpo_config import ObjectiveConfig, StageConfig
 from r1ci_jax.model import presets, qwen2
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sampling.engine import Engine
@@ -33,6 +33,7 @@ from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
 from r1ci_jax.tools.plan import programs
 from r1ci_jax.train import grpo_step
+from r1ci_jax.train.critic import critic_step
 
 type Counts = dict[str, list[int]]
 """{part of a plan: numbers of copies that there were}."""
@@ -58,6 +59,7 @@ RESETS = GrpoConfig(
     }
 )
 WITHOUT_KL = GrpoConfig(**{**vars(GRPO), "kl_coef": 0.0})
+WITH_CRITIC = GrpoConfig(**{**vars(WITHOUT_KL), "objective": ObjectiveConfig(baseline="critic")})
 
 
 def make_experiment(mesh: MeshConfig) -> Experiment:
@@ -82,6 +84,7 @@ def make_experiment(mesh: MeshConfig) -> Experiment:
             Arm(name="grpo_kl", order="uniform"),
             Arm(name="grpo_resets", order="uniform", grpo=RESETS),
             Arm(name="grpo_free", order="uniform", grpo=WITHOUT_KL),
+            Arm(name="grpo_ppo", order="uniform", grpo=WITH_CRITIC),
         ),
     )  # fmt: skip
 
@@ -124,6 +127,7 @@ def run(workdir: Path, mesh: MeshConfig) -> tuple[Counts, Counts]:
     # `shard_batch` is called right before each supervised step.
     placement.shard_batch = counted(placement.shard_batch, "sft", "sft")
     grpo_step.accumulate_gradients = counted(grpo_step.accumulate_gradients, "grpo", "grpo")
+    critic_step.accumulate_gradients = counted(critic_step.accumulate_gradients, "critic", "grpo")
     Engine.dispatch = counted(Engine.dispatch, "decode", "grpo")
     with RunDir.open(workdir, experiment) as directory, Sandbox(experiment.sandbox) as sandbox:
         for stage in ("data", "sft", "potential", "grpo"):
@@ -133,7 +137,7 @@ def run(workdir: Path, mesh: MeshConfig) -> tuple[Counts, Counts]:
         setup = programs.Setup(
             experiment=experiment, config=SIZES, mesh=meshes.from_config(mesh), grpo=grpo
         )
-        for part in ("sft", "grpo", "decode"):
+        for part in ("sft", "grpo", "decode", *(["critic"] if grpo.has_critic else [])):
             program = programs.PROGRAMS[part](setup)
             planned[part].add(program.num_copies(SIZES))
             held = {**program.arguments, **program.resident}
