@@ -250,6 +250,28 @@ def test_the_critic_learns_the_reward(
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_with_lora_the_critic_trains_adapters_over_the_frozen_weights(
+    tiny_policy: Policy, tiny_params: Params, sampled: list[Trajectory]
+) -> None:
+    how = dataclasses.replace(tiny_policy.train_config, lora_rank=2)
+    small = dataclasses.replace(tiny_policy, train_config=how)
+    adapters, base = small.split_trainable(tiny_params, seed=0)
+    before = jax.tree.map(np.asarray, (adapters, base))
+    begun = opinionated(small, adapters)
+    baseline = make_baseline(small, begun, configure(), base)
+    baseline.compare(0, sampled, None)
+    moments = baseline._loop.critic.opt_state[1][0].mu  # type: ignore[union-attr]
+    # B begins at zero, so that A has no gradient yet.
+    assert largest(moments["trunk"]["layers"]["q"]["lora_out"]) > 0
+    assert largest(moments["trunk"]["layers"]["q"]["lora_in"]) == 0
+    # Adapters of zero change no value: the gradient of the head is that without them.
+    plain = make_baseline(tiny_policy, opinionated(tiny_policy, tiny_params), configure())
+    _, values = plain.compare(0, sampled, None)
+    _, again = make_baseline(small, begun, configure(), base).compare(0, sampled, None)
+    assert again["critic/loss"] == pytest.approx(values["critic/loss"], rel=1e-5)
+    assert_close((adapters, base), before, atol=0.0, rtol=0.0)
+
+
 def test_while_the_critic_learns_alone_the_policy_has_nothing_to_do(
     tiny_policy: Policy, tiny_params: Params, sampled: list[Trajectory]
 ) -> None:

@@ -1,4 +1,7 @@
-"""PPO with the real sampler and the real jail: a stopped training resumes to the same weights."""
+"""PPO with the real sampler and the real jail: a stopped training resumes to the same weights.
+
+With every option that it must get along with: partial rollouts, minibatches, resets at a stage.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -31,6 +34,7 @@ PPO = dataclasses.replace(
     sequence_lengths=(128,),
     checkpoint_every=2,
     num_minibatches=2,
+    max_staleness=1,
     objective=ObjectiveConfig(baseline="critic", aggregation="token_mean", kl_in="reward"),
     critic=CriticConfig(lr=1e-2, gae_lambda=0.95, lead_steps=1),
     stages=StageConfig(reset_reference=True, reset_optimizer=True),
