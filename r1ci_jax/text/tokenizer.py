@@ -184,6 +184,11 @@ def load(path_or_hub_id: str) -> Tokenizer:
             raise UserError(
                 f"{directory} holds no {_DEFINITION_FILE}; name a tokenizer's directory"
             )
+    elif os.path.isfile(path_or_hub_id):
+        raise UserError(
+            f"{path_or_hub_id} is a file; name a tokenizer's directory (a GGUF file becomes one by "
+            "`r1ci weights import FILE.gguf DIR`)"
+        )
     else:
         directory = _fetch(path_or_hub_id)
     definition = _read_json(directory / _DEFINITION_FILE)

@@ -11,8 +11,7 @@ import hashlib
 import math
 import os
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.model.gguf import gguf_architecture, gguf_file, gguf_tokenizer
 from r1ci_jax.model.hf import checkpoint_writer, hf_config, safetensors_file
 from r1ci_jax.model.qwen2 import Qwen2Config
+from r1ci_jax.runtime import progress, terminal
 
 VARIABLE = "R1CI_IMPORTED_MODELS"
 """Environment variable: the directory of models imported by `cached`."""
@@ -81,7 +81,10 @@ def cached(source: Path) -> Path:
         if out.is_dir():  # another process has imported it meanwhile
             partial.rmdir()
             return out
-        print(f"r1ci: importing {source} to {out}, once", file=sys.stderr)
+        terminal.say(
+            f"r1ci: importing {source} as {described.dtype} ({described.reason}) into {out}; this "
+            "is done once"
+        )
         _fill(partial, file, described)
         os.rename(partial, out)
     return out
@@ -114,7 +117,38 @@ def _fill(partial: Path, file: gguf_file.GgufFile, described: ImportedModel) -> 
     checkpoint_writer.require_space(partial, total)
     for name, text in texts.items():
         (partial / name).write_text(text, encoding="utf-8")
-    checkpoint_writer.write(partial, tensors, config_json)
+    with progress.Progress("import", len(tensors), unit="tensors") as bar:
+        checkpoint_writer.write(partial, _counted(tensors, bar), config_json)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+    """A tensor that is counted once it is written."""
+
+    tensor: safetensors_file.Tensor
+    number: int
+    bar: progress.Progress
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.tensor.dtype
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        yield from self.tensor.blocks()
+        self.bar.update(self.number)
+
+
+def _counted(
+    tensors: Mapping[str, safetensors_file.Tensor], bar: progress.Progress
+) -> dict[str, _Counted]:
+    return {
+        name: _Counted(tensor, number, bar)
+        for number, (name, tensor) in enumerate(tensors.items(), 1)
+    }
 
 
 @contextlib.contextmanager
