@@ -59,8 +59,8 @@ class ModelConfig(Checked, section="model"):
     architecture: str = ""
     """Preset whose sizes the checkpoint must have, for `r1ci plan` offline; empty: any."""
     tokenizer: str = ""
-    """Directory, GGUF file or hub id; empty: the checkpoint's, else a byte-level BPE of the run's own
-    data."""
+    """Directory, GGUF file or hub id; empty: the checkpoint's, else a byte-level BPE of the run's
+    own data."""
     tokenizer_vocab: Annotated[int, Range(at_least=259)] = 512
     """Vocabulary size of the byte-level BPE in tokens, special tokens included."""
     prompts: PromptChoice = "auto"

@@ -81,6 +81,8 @@ def package() -> ModuleType:
 
 def is_gguf(path: Path) -> bool:
     """Return True for a file that is named or begins as a GGUF file."""
+    if not path.is_file():
+        return False
     if path.suffix.lower() == ".gguf":
         return True
     try:

@@ -13,16 +13,13 @@ import tokenizers
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.gguf.gguf_file import GgufFile
 from r1ci_jax.model.qwen2 import Qwen2Config
+from r1ci_jax.text.tokenizer import QWEN_SPLIT
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 _KINDS = (_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED)
 _PREFIX = "tokenizer.ggml."
 
-_QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_LLAMA3 = _QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+_LLAMA3 = QWEN_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 
 
 def _byte_level(*, use_regex: bool) -> dict[str, Any]:
@@ -47,8 +44,8 @@ def _split(pattern: str) -> list[dict[str, Any]]:
 _GPT2 = [_byte_level(use_regex=True)]
 _SINGLE_DIGITS = [{"type": "Digits", "individual_digits": True}, *_GPT2]
 _SPLITS: Mapping[str, Sequence[Mapping[str, Any]]] = {
-    "qwen2": _split(_QWEN2),
-    "deepseek-r1-qwen": _split(_QWEN2),
+    "qwen2": _split(QWEN_SPLIT),
+    "deepseek-r1-qwen": _split(QWEN_SPLIT),
     "llama-bpe": _split(_LLAMA3),
     "llama3": _split(_LLAMA3),
     "llama-v3": _split(_LLAMA3),
