@@ -53,8 +53,9 @@ _SPLITS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "starcoder": _SINGLE_DIGITS,
     "gpt-2": _GPT2,
 }
-_COMPOSED = frozenset(("qwen2",))
-"""The reference normalizes text to Unicode NFC before these."""
+_COMPOSED = frozenset(("qwen2", "deepseek-r1-qwen"))
+"""The reference reads these, and every model of the architecture qwen2, by Qwen's class, which
+normalizes text to Unicode NFC."""
 _WHOLE_WORDS = frozenset(("llama-bpe", "llama3", "llama-v3"))
 """A word that is a token is one, whatever the merges say; and text begins with a mark unless the
 file says otherwise."""
@@ -71,6 +72,12 @@ def files(source: GgufFile, config: Qwen2Config) -> dict[str, str]:
         raise UserError(
             f"{source.path} has {len(vocabulary.tokens)} tokens and only {config.vocab_size} "
             "embeddings; download it again"
+        )
+    if config.qkv_bias and vocabulary.split not in _COMPOSED:
+        raise UserError(
+            f"{source.path}: general.architecture is 'qwen2' and tokenizer.ggml.pre is "
+            f"{vocabulary.split!r}, but transformers splits text for every qwen2 model as Qwen "
+            "does; import the safetensors checkpoint that the file was made from"
         )
     definition = vocabulary.definition()
     _require_loadable(definition, source)
@@ -109,6 +116,8 @@ class _Vocabulary:
                 f"{source.path}: tokenizer.ggml.add_space_prefix is true, which no byte-level BPE "
                 "supports here; import the safetensors checkpoint"
             )
+        self._adds_bos = self._get("add_bos_token", bool, self.split in _WHOLE_WORDS)
+        self._adds_eos = self._get("add_eos_token", bool, False)
         self.tokens = self._list("tokens", str)
         self.kinds = self._list("token_type", int)
         self.merges = [self._pair(merge) for merge in self._list("merges", str)]
@@ -158,6 +167,8 @@ class _Vocabulary:
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
             "model_max_length": context_length,
+            "add_bos_token": self._adds_bos,
+            "add_eos_token": self._adds_eos,
         }
         for key, index in self.special_ids().items():
             found[key.removesuffix("_id")] = self.tokens[index]
@@ -193,8 +204,8 @@ class _Vocabulary:
 
     def _post_processor(self) -> dict[str, Any]:
         plain = _byte_level(use_regex=False)
-        before = self._mark("bos", self._get("add_bos_token", bool, self.split in _WHOLE_WORDS))
-        after = self._mark("eos", self._get("add_eos_token", bool, False))
+        before = self._mark("bos", self._adds_bos)
+        after = self._mark("eos", self._adds_eos)
         if not before and not after:
             return plain
         marks = {

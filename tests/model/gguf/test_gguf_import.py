@@ -42,8 +42,9 @@ def write(
 ) -> dict[str, np.ndarray]:
     """Write a random model; return its weights by Hugging Face's names."""
     drawn = tiny_gguf.random_weights(config)
-    metadata = tiny_gguf.architecture(config) | tiny_gguf.plain_tokenizer() | fields
-    tiny_gguf.write(path, metadata, tiny_gguf.as_gguf(config, drawn), format_of)
+    tiny_gguf.write(
+        path, tiny_gguf.metadata(config, fields), tiny_gguf.as_gguf(config, drawn), format_of
+    )
     return drawn
 
 
@@ -221,7 +222,8 @@ SPLITS = {
 
 @pytest.mark.parametrize("pre", SPLITS)
 def test_text_is_split_by_the_rule_that_the_file_names(tmp_path: pathlib.Path, pre: str) -> None:
-    write(tmp_path / "m.gguf", **tiny_gguf.plain_tokenizer(pre))
+    config = tiny_gguf.CONFIG if pre == "qwen2" else tiny_gguf.LLAMA
+    write(tmp_path / "m.gguf", config, **tiny_gguf.plain_tokenizer(pre))
     gguf_import.import_file(tmp_path / "m.gguf", tmp_path / "out")
     theirs: Any = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     pieces = theirs.backend_tokenizer.pre_tokenizer.pre_tokenize_str("I'll pay 1234 ?!\n\nok")
@@ -233,10 +235,10 @@ def test_marks_among_the_first_ids_and_a_mark_before_each_text(tmp_path: pathlib
     tokens = [*tiny_gguf.MARKS, *tiny_gguf.ALPHABET, "ab", "<tool>", "<bos>"]
     kinds = [3] * 3 + [1] * 257 + [4, 3]
     fields = tiny_gguf.tokenizer_fields(tokens, kinds, ["a b"], "llama-bpe")
-    del fields["tokenizer.ggml.add_bos_token"]  # the rule's default is true
+    fields["tokenizer.ggml.add_bos_token"] = ...  # the rule's default is true
     fields |= {"tokenizer.ggml.bos_token_id": 261, "tokenizer.ggml.eot_token_id": 2}
     fields |= {"tokenizer.ggml.eos_token_id": 0, "tokenizer.ggml.add_eos_token": True}
-    write(tmp_path / "m.gguf", **fields)
+    write(tmp_path / "m.gguf", tiny_gguf.LLAMA, **fields)
     gguf_import.import_file(tmp_path / "m.gguf", tmp_path / "out")
     found = tokenizers.load(str(tmp_path / "out"))
     a = 3 + tiny_gguf.ALPHABET.index("a")
@@ -358,7 +360,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: pathlib.Path) -> None:
     config = dataclasses.replace(tiny_gguf.LLAMA, vocab_size=1 << 20)
     write(tmp_path / "small.gguf", tiny_gguf.LLAMA)
     drawn = tiny_gguf.random_weights(tiny_gguf.LLAMA)
-    fields = tiny_gguf.architecture(config) | tiny_gguf.plain_tokenizer()
+    fields = tiny_gguf.metadata(config)
     tensors = tiny_gguf.as_gguf(tiny_gguf.LLAMA, drawn)
     tensors["token_embd.weight"] = np.zeros((config.vocab_size, config.width), np.float32)
     tiny_gguf.write(tmp_path / "large.gguf", fields, tensors)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import gguf
@@ -104,6 +105,14 @@ def architecture(config: qwen2.Qwen2Config) -> dict[str, Any]:
     if not config.qkv_bias:
         sizes |= {"vocab_size": config.vocab_size, "rope.dimension_count": config.head_dim}
     return {"general.architecture": kind} | {f"{kind}.{key}": size for key, size in sizes.items()}
+
+
+def metadata(
+    config: qwen2.Qwen2Config, changes: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return all metadata of a file; a change to `...` leaves one out."""
+    found = architecture(config) | plain_tokenizer() | changes
+    return {key: value for key, value in found.items() if value is not ...}
 
 
 def plain_tokenizer(pre: str = "qwen2") -> dict[str, Any]:
