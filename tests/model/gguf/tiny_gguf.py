@@ -170,6 +170,8 @@ def write(
 
 def add_field(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
     match value:
+        case int() if key == "general.alignment" and value & (value - 1) == 0:
+            writer.add_custom_alignment(value)
         case bool():
             writer.add_bool(key, value)
         case int():
