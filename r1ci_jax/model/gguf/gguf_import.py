@@ -79,7 +79,7 @@ def cached(source: Path) -> Path:
     partial = out.with_name(f".{out.name}.partial")
     with _writing(out, partial):
         if out.is_dir():  # another process has imported it meanwhile
-            partial.rmdir()
+            shutil.rmtree(partial, ignore_errors=True)
             return out
         terminal.say(
             f"r1ci: importing {source} as {described.dtype} ({described.reason}) into {out}; this "
@@ -101,7 +101,8 @@ def _describe(file: gguf_file.GgufFile, dtype: str | None) -> ImportedModel:
     elif formats == {"BF16"}:
         chosen, reason = "bfloat16", "the file's own"
     elif parameters > _LARGE:
-        chosen, reason = "bfloat16", "half the size of float32, which --dtype float32 keeps"
+        chosen = "bfloat16"
+        reason = "half of float32's size; `r1ci weights import --dtype float32` rounds nothing"
     else:
         chosen, reason = "float32", "the file's numbers, not rounded"
     own = {str(each): each for each in safetensors_file.NAMES}[chosen]
@@ -114,7 +115,8 @@ def _fill(partial: Path, file: gguf_file.GgufFile, described: ImportedModel) -> 
     texts = gguf_tokenizer.files(file, config)
     config_json = hf_config.render(config, described.dtype, gguf_tokenizer.special_ids(file))
     total = sum(safetensors_file.nbytes(tensor) for tensor in tensors.values())
-    checkpoint_writer.require_space(partial, total)
+    done = sum(path.stat().st_size for path in partial.glob("model*.safetensors"))
+    checkpoint_writer.require_space(partial, total - done)
     for name, text in texts.items():
         (partial / name).write_text(text, encoding="utf-8")
     with progress.Progress("import", len(tensors), unit="tensors") as bar:

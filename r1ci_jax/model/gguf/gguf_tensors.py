@@ -10,6 +10,7 @@ import numpy as np
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.gguf import gguf_file
+from r1ci_jax.model.hf import safetensors_file
 
 _BLOCK_BYTES = 16 << 20
 """A block has about so many bytes in float32."""
@@ -29,13 +30,14 @@ class WidenedTensor:
         """Yield the tensor in consecutive pieces.
 
         Raises:
-            UserError: A number is NaN, infinite, or too large for `dtype`.
-            OSError: The file cannot be read.
+            UserError: A number is NaN, infinite, or too large for `dtype`, or the file cannot be
+                read.
         """
         row = self.shape[-1] if len(self.shape) > 1 else self.source.shape[-1]
         unit = self.rotary_head or 1
         rows = max(1, _BLOCK_BYTES // (4 * row * unit)) * unit
-        with self.source.path.open("rb", buffering=0) as file:
+        path = self.source.path
+        with safetensors_file.reading(path), path.open("rb", buffering=0) as file:
             file.seek(self.source.offset)
             for start in range(0, self.source.rows, rows):
                 count = min(rows, self.source.rows - start)
