@@ -60,6 +60,7 @@ setup(
         "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
         "tensorboard": ["tensorboardX"],
         "figures": ["matplotlib>=3.10"],  # r1ci figure
+        "gguf": ["gguf>=0.19"],  # models of llama.cpp
         "tasks": ["reasoning-gym>=0.1.25"],  # its pycosat is compiled on installation
         "dev": [
             "hypothesis",

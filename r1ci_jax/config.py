@@ -55,11 +55,12 @@ class ModelConfig(Checked, section="model"):
     preset: str = "toy"
     """Architecture by name (see r1ci_jax/model/presets.py), initialized at random."""
     checkpoint: str = ""
-    """Hugging Face directory or hub id; when set, it decides architecture and weights."""
+    """Hugging Face directory, GGUF file or hub id; it decides architecture and weights."""
     architecture: str = ""
     """Preset whose sizes the checkpoint must have, for `r1ci plan` offline; empty: any."""
     tokenizer: str = ""
-    """Directory or hub id; empty: the checkpoint's, else a byte-level BPE of the run's own data."""
+    """Directory, GGUF file or hub id; empty: the checkpoint's, else a byte-level BPE of the run's
+    own data."""
     tokenizer_vocab: Annotated[int, Range(at_least=259)] = 512
     """Vocabulary size of the byte-level BPE in tokens, special tokens included."""
     prompts: PromptChoice = "auto"

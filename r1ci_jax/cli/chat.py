@@ -46,7 +46,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "path",
         metavar="MODEL",
-        help="a run directory, a Hugging Face directory or hub id, or a preset (qwen2.5-0.5b-...)",
+        help="a run, a Hugging Face directory or hub id, a GGUF file, or a preset (qwen2.5-...)",
     )
     parser.add_argument(
         "--model", metavar="NAME", help="of a run: sft, curriculum, uniform (default: the newest)"

@@ -1,4 +1,4 @@
-"""`r1ci weights` imports and exports Hugging Face safetensors."""
+"""`r1ci weights` imports safetensors and GGUF, and exports Hugging Face safetensors."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from r1ci_jax.model.qwen2 import Qwen2Config
     from r1ci_jax.text.tokenizer import Tokenizer
 
 _DTYPES = ("float32", "bfloat16")
@@ -27,18 +28,24 @@ _KEPT_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "dual_chunk_attent
 
 def add_commands(subparsers: Any) -> None:
     """Add `weights import` and `weights export`."""
-    parser = subparsers.add_parser("weights", help="Hugging Face safetensors: import, export")
+    parser = subparsers.add_parser("weights", help="import safetensors or GGUF, export safetensors")
     commands = parser.add_subparsers(dest="weights_command", metavar="COMMAND")
 
     importing = commands.add_parser(
         "import",
         help="check a checkpoint and write it in one normal form",
-        description="Read a Hugging Face directory or hub id, check it, and write it again: one "
-        "config.json, safetensors files of at most 5 GB, and the tokenizer.",
+        description="Read a Hugging Face directory, a hub id or a GGUF file of llama.cpp, check "
+        "it, and write it again: one config.json, safetensors files of at most 5 GB, and the "
+        "tokenizer. The same command continues an interrupted import of a GGUF file.",
     )
-    importing.add_argument("source", metavar="DIR_OR_HUB_ID")
+    importing.add_argument("source", metavar="DIR_OR_HUB_ID_OR_GGUF")
     importing.add_argument("out", metavar="OUT_DIR", type=Path, help="new or empty directory")
-    importing.add_argument("--dtype", choices=_DTYPES, help="default: the checkpoint's own")
+    importing.add_argument(
+        "--dtype",
+        choices=_DTYPES,
+        help="default: the checkpoint's own; of a quantized GGUF file float32, or bfloat16 if it "
+        "has more than 10^9 parameters",
+    )
     importing.set_defaults(run=_import)
 
     exporting = commands.add_parser(
@@ -57,6 +64,20 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _import(args: argparse.Namespace) -> int:
+    from r1ci_jax.model.gguf import gguf_file
+
+    source = Path(args.source)
+    return _import_gguf(args, source) if gguf_file.is_gguf(source) else _import_checkpoint(args)
+
+
+def _import_gguf(args: argparse.Namespace, source: Path) -> int:
+    from r1ci_jax.model.gguf import gguf_import
+
+    done = gguf_import.import_file(source, args.out, args.dtype)
+    return _report(done.config, done.parameters, done.dtype, args, reason=done.reason)
+
+
+def _import_checkpoint(args: argparse.Namespace) -> int:
     from r1ci_jax.model.hf import hf_config, hub, weights
     from r1ci_jax.text import stop_tokens
 
@@ -66,7 +87,7 @@ def _import(args: argparse.Namespace) -> int:
     stop_tokens.require_known(stop_tokens.read(source), model.config.vocab_size, source)
     kept = {key: raw[key] for key in _KEPT_KEYS if raw.get(key) is not None}
     weights.save_pretrained(model, args.out, extra_config=kept, companions=_companions(source))
-    return _report(model, args.out, args.json)
+    return _report_model(model, args)
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -83,7 +104,7 @@ def _export(args: argparse.Namespace) -> int:
     weights.save_pretrained(
         model, args.out, extra_config=ids, companions=_companions(source), texts=texts
     )
-    return _report(model, args.out, args.json)
+    return _report_model(model, args)
 
 
 def _end_texts(directory: Path, checkpoint: Path, tokenizer: "Tokenizer") -> dict[str, str]:
@@ -118,24 +139,32 @@ def _companions(directory: Path) -> list[Path]:
     return [directory / name for name in _COMPANIONS if (directory / name).is_file()]
 
 
-def _report(model: Any, out: Path, as_json: bool) -> int:
+def _report_model(model: Any, args: argparse.Namespace) -> int:
     import jax
     from flax import nnx
 
     leaves = jax.tree.leaves(nnx.state(model))
+    return _report(model.config, sum(leaf.size for leaf in leaves), leaves[0].dtype, args)
+
+
+def _report(
+    config: "Qwen2Config", parameters: int, dtype: Any, args: argparse.Namespace, reason: str = ""
+) -> int:
+    """Say what was written; `reason` is that of the dtype."""
     facts = {
-        "directory": str(out),
-        "parameters": sum(leaf.size for leaf in leaves),
-        "dtype": str(leaves[0].dtype),
-        "layers": model.config.layers,
-        "width": model.config.width,
-        "vocab_size": model.config.vocab_size,
+        "directory": str(args.out),
+        "parameters": parameters,
+        "dtype": str(dtype),
+        "layers": config.layers,
+        "width": config.width,
+        "vocab_size": config.vocab_size,
     }
-    if as_json:
-        print(json.dumps(facts))
+    if args.json:
+        print(json.dumps(facts | ({"dtype_reason": reason} if reason else {})))
     else:
+        why = f" ({reason})" if reason else ""
         print(
-            f"{out}: {facts['parameters']:,} parameters in {facts['dtype']}, {facts['layers']} "
-            f"layers of width {facts['width']}, vocabulary {facts['vocab_size']}"
+            f"{args.out}: {parameters:,} parameters in {dtype}{why}, {config.layers} layers of "
+            f"width {config.width}, vocabulary {config.vocab_size}"
         )
     return 0

@@ -32,7 +32,7 @@ MESSAGE_END = "<|im_end|>"
 
 # Qwen2.5 splits on English clitics, words with one leading mark, SINGLE digits, runs of marks with
 # the line breaks after them, line breaks and blanks.
-_SPLIT = (
+QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -184,6 +184,11 @@ def load(path_or_hub_id: str) -> Tokenizer:
             raise UserError(
                 f"{directory} holds no {_DEFINITION_FILE}; name a tokenizer's directory"
             )
+    elif os.path.isfile(path_or_hub_id):
+        raise UserError(
+            f"{path_or_hub_id} is a file; name a tokenizer's directory (a GGUF file becomes one by "
+            "`r1ci weights import FILE.gguf DIR`)"
+        )
     else:
         directory = _fetch(path_or_hub_id)
     definition = _read_json(directory / _DEFINITION_FILE)
@@ -216,7 +221,7 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(tokenizers.Regex(_SPLIT), behavior="isolated"),
+            pre_tokenizers.Split(tokenizers.Regex(QWEN_SPLIT), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -51,10 +51,10 @@ def load_from_run(
 
 
 def load_tokenizer(path: str, checkpoint: str) -> Tokenizer:
-    """Load a tokenizer by directory or hub id, with the stop tokens of `checkpoint`, if any."""
+    """Load a tokenizer by directory, GGUF file or hub id, with the stop tokens of `checkpoint`."""
     if path == checkpoint:
         return tokenizers.load(str(hub.resolve(checkpoint)))  # downloads all files of a hub id
-    tokenizer = tokenizers.load(path)
+    tokenizer = tokenizers.load(str(hub.resolve(path)) if Path(path).is_file() else path)
     return tokenizer.with_stop_tokens_of(hub.resolve(checkpoint)) if checkpoint else tokenizer
 
 
@@ -82,7 +82,7 @@ def load_sampler_from_run(
 
 
 def load_published(name: str, dtype: DTypeLike = "float32") -> SamplerModel:
-    """Load a Hugging Face directory, a hub id, or the published model of a preset's name.
+    """Load a Hugging Face directory, a GGUF file, a hub id, or a preset's published model.
 
     Raises:
         UserError: there is none, or it is damaged.

@@ -280,9 +280,9 @@ def adapter_beside_a_model(directory: pathlib.Path) -> None:
     [
         (only("adapter_config.json", "adapter_model.safetensors"), "holds a LoRA adapter"),
         (adapter_beside_a_model, "merge it into its base model a/b"),
-        (only("m-q4.gguf", "README.md"), "it holds m-q4.gguf: GGUF files"),
+        (only("m-q4.gguf", "README.md"), "it holds m-q4.gguf: give the GGUF file itself"),
         (only("config.json", "m-q4.gguf"), "model_type is None"),
-        (weights_as("m-q4.gguf"), "it holds m-q4.gguf: GGUF files"),
+        (weights_as("m-q4.gguf"), "it holds m-q4.gguf: give the GGUF file itself"),
         (weights_as("pytorch_model.bin"), "PyTorch's own weight files: load them with"),
         (weights_as("consolidated.00.pth"), "the original form of Llama"),
         (weights_as("model.onnx"), "an ONNX program"),

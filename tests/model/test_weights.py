@@ -24,7 +24,7 @@ from flax import nnx
 from r1ci_jax.cli import main as cli
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import presets, qwen2, sampler_weights
-from r1ci_jax.model.hf import parameter_reader, safetensors_file, weights
+from r1ci_jax.model.hf import checkpoint_writer, parameter_reader, safetensors_file, weights
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import checkpoint as checkpoint_files
 from tests.load import PATIENCE
@@ -89,7 +89,7 @@ def test_import_then_export_is_bit_exact(shared_data, tmp_path: pathlib.Path, na
 
 
 def test_export_in_shards_is_bit_exact(checkpoint, tmp_path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(weights, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(checkpoint_writer, "SHARD_BYTES", 20_000)
     model = weights.load_pretrained(checkpoint)
     weights.save_pretrained(model, tmp_path / "out")
     files = sorted(path.name for path in (tmp_path / "out").iterdir())

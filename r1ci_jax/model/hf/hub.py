@@ -1,4 +1,4 @@
-"""Checkpoints in a local directory or in a snapshot of a Hugging Face repository."""
+"""Checkpoints in a local directory, a GGUF file, or a snapshot of a Hugging Face repository."""
 
 import re
 from pathlib import Path
@@ -10,18 +10,34 @@ _FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 
 
 def resolve(path_or_hub_id: str | Path) -> Path:
-    """Return the checkpoint's directory; download a hub id into the Hugging Face cache."""
+    """Return the checkpoint's directory.
+
+    A hub id is downloaded into the Hugging Face cache, a GGUF file is imported into ours.
+
+    Raises:
+        UserError: There is no such checkpoint, or it cannot be downloaded or imported.
+    """
     path = Path(path_or_hub_id)
     if path.is_dir():
         return path
     if path.exists():
-        raise UserError(f"{path} is a file; give the directory of the checkpoint")
+        return _imported(path)
     name = str(path_or_hub_id)
-    if isinstance(path_or_hub_id, Path) or not _HUB_ID.fullmatch(name):
+    is_file_name = isinstance(path_or_hub_id, Path) or name.lower().endswith(".gguf")
+    if is_file_name or not _HUB_ID.fullmatch(name):
         raise UserError(
-            f"{path} does not exist; give a checkpoint directory or a hub id (owner/name)"
+            f"{path} does not exist; give a checkpoint directory, a GGUF file or a hub id "
+            "(owner/name)"
         )
     return _snapshot(name)
+
+
+def _imported(path: Path) -> Path:
+    from r1ci_jax.model.gguf import gguf_file, gguf_import  # needed only here
+
+    if not gguf_file.is_gguf(path):
+        raise UserError(f"{path} is a file; give the directory of the checkpoint, or a GGUF file")
+    return gguf_import.cached(path)
 
 
 def _snapshot(hub_id: str) -> Path:

@@ -8,8 +8,7 @@ from r1ci_jax.runtime import json_reader
 _FORMATS = (
     (
         "*.gguf",
-        "GGUF files, which are for llama.cpp: give the safetensors checkpoint that they were made "
-        "from",
+        "give the GGUF file itself, or import it by `r1ci weights import FILE.gguf DIR`",
     ),
     (
         "pytorch_model*.bin",

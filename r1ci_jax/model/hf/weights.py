@@ -10,7 +10,6 @@ is read separately.
 """
 
 import dataclasses
-import json
 import math
 import os
 import shutil
@@ -27,7 +26,14 @@ from jax.typing import DTypeLike
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import sampler_weights
-from r1ci_jax.model.hf import hf_config, hub, other_formats, parameter_reader, safetensors_file
+from r1ci_jax.model.hf import (
+    checkpoint_writer,
+    hf_config,
+    hub,
+    other_formats,
+    parameter_reader,
+    safetensors_file,
+)
 from r1ci_jax.model.hf.parameter_table import BY_PATH, TABLE, Rule
 from r1ci_jax.model.qwen2 import (
     LAYER_NAMES,
@@ -38,11 +44,6 @@ from r1ci_jax.model.qwen2 import (
 )
 from r1ci_jax.sharding import mesh as meshes
 
-SHARD_BYTES = 5 * 10**9
-"""A file of an exported checkpoint has at most this many bytes."""
-
-_INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
 _HEAD = "lm_head.weight"
 
 
@@ -173,24 +174,17 @@ def save_pretrained(
         texts: Contents of further files by name; they replace companions.
     """
     out = Path(out_dir)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty directory; choose another or remove it")
+    checkpoint_writer.require_new(out)
     tensors = _outgoing(model)
     total = sum(safetensors_file.nbytes(tensor) for tensor in tensors.values())
     dtype = np.dtype(model.embed[...].dtype)
     config_json = hf_config.render(model.config, dtype, extra_config or {})
     partial: Path | None = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(out.parent).free
-        if free < total:
-            raise UserError(
-                f"{out} needs {total / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make room or "
-                "choose another directory"
-            )
+        checkpoint_writer.require_space(out, total)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
         partial.chmod(0o755)  # mkdtemp's directories are private
-        _write_checkpoint(partial, tensors, config_json, total)
+        checkpoint_writer.write(partial, tensors, config_json)
         for file in companions:
             shutil.copyfile(file, partial / file.name)
         for name, text in (texts or {}).items():
@@ -210,10 +204,10 @@ def find_tensors(directory: Path) -> dict[str, safetensors_file.Entry]:
     Raises:
         UserError: There are no weights, or more than one set of them.
     """
-    index, single = directory / _INDEX, directory / _SINGLE
+    index, single = directory / checkpoint_writer.INDEX, directory / checkpoint_writer.SINGLE
     if not index.is_file() and not single.is_file():
         found = other_formats.describe(directory) or "download the safetensors weights"
-        raise UserError(f"{directory} has neither {_SINGLE} nor {_INDEX}; {found}")
+        raise UserError(f"{directory} has neither {single.name} nor {index.name}; {found}")
     if index.is_file():
         entries = safetensors_file.read_index(index)
     else:
@@ -349,21 +343,3 @@ def _file_order(config: Qwen2Config) -> Iterator[str]:
     for layer in range(config.layers):
         yield from (rule.theirs.format(layer=layer) for rule in stacked)
     yield from (rule.theirs for rule in TABLE[1:] if rule not in stacked)
-
-
-def _write_checkpoint(
-    directory: Path, tensors: Mapping[str, _Outgoing], config_json: Mapping[str, Any], total: int
-) -> None:
-    (directory / "config.json").write_text(json.dumps(config_json, indent=2) + "\n")
-    sizes = {name: safetensors_file.nbytes(tensor) for name, tensor in tensors.items()}
-    groups = safetensors_file.group_by_size(sizes, SHARD_BYTES)
-    if len(groups) == 1:
-        safetensors_file.write_file(directory / _SINGLE, tensors)
-        return
-    weight_map = {}
-    for number, names in enumerate(groups, 1):
-        file = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        safetensors_file.write_file(directory / file, {name: tensors[name] for name in names})
-        weight_map |= dict.fromkeys(names, file)
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (directory / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
