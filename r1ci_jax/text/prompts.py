@@ -11,13 +11,12 @@ chooses between text and code before the first answer. Ours has neither, and see
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
-from r1ci_jax.config import PromptChoice
+from r1ci_jax.config import AgentName, PromptChoice
 
-AgentName = Literal["code_agent", "all_text", "all_code", "codesteer"]
 AGENT_NAMES: tuple[AgentName, ...] = get_args(AgentName)
-"""Agents of the paper's Table 2; rollout/agents.py implements them."""
+"""Names of all agents."""
 
 GUIDE: Final = "guide"
 """Key of the guide's prompt among the instructions, beside the names of the agents."""

@@ -11,6 +11,7 @@ from r1ci_jax.config import EvalConfig, SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation
 from r1ci_jax.rollout.runner import Request
+from r1ci_jax.rollout.scheduler import Observer
 from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
@@ -32,9 +33,9 @@ def trajectory(asked: Example, *, correct: bool, calls: int = 0, **changes) -> T
         question=asked.question,
         agent="code_agent",
         rollout_id=RolloutId(0, 0),
-        tokens=(),
-        sampled=(),
-        logprobs=(),
+        tokens=(1, 2, 3),
+        sampled=(False, True, True),
+        logprobs=(0.0, -1.0, -1.0),
         code_calls=(call,) * calls,
         stop=StopReason.ANSWER,
         answer=None,
@@ -51,8 +52,15 @@ class Listener:
         self.breaks_at = breaks_at
         self.requests: list[Request] = []
 
+    def fits(self, request: Request) -> bool:
+        return request.example.question != "too long"
+
     def run_batches(
-        self, batches: Iterable[Sequence[Request]], *, on_done: Callable[[int], None] | None = None
+        self,
+        batches: Iterable[Sequence[Request]],
+        *,
+        on_done: Callable[[int], None] | None = None,
+        observer: Observer | None = None,
     ) -> Generator[list[Trajectory]]:
         assert on_done is not None
         for batch in batches:
@@ -155,7 +163,10 @@ def test_models_of_one_file_stand_apart(tmp_path: Path) -> None:
 def make_records(made: list[Trajectory], asked: list[Example]) -> list[dict[str, Any]]:
     by_question = {each.id: [t for t in made if t.example_id == each.id] for each in asked}
     answered = {
-        each.id: evaluation.question_record("sft", each, by_question[each.id]) for each in asked
+        ("code_agent", each.id): evaluation.question_record(
+            "sft", "code_agent", each, by_question[each.id]
+        )
+        for each in asked
     }
     return evaluation.make_records("sft", answered, asked)
 
@@ -184,11 +195,13 @@ def test_results_by_hand() -> None:
         "correct": 2,
         "accuracy": 2 / 3,
         "void": 1,
+        "too_long": 0,
         "majority": 2 / 3,
         "questions": {"toy_letters/0": [1, 1], "toy_letters/1": [1, 0], "toy_letters/2": [1, 1]},
         "stops": {"eos": 1, "answer": 2, "sandbox_fault": 1},
         "code_calls_per_trajectory": 1.0,
         "used_code_fraction": 2 / 3,
+        "tokens_per_trajectory": 2.0,
         "difficulty": {"2": {"n": 2, "correct": 1}, "10": {"n": 1, "correct": 1}},
     }
     assert list(first["difficulty"]) == ["2", "10"]

@@ -47,7 +47,7 @@ def directory(tmp_path: Path) -> RunDir:
     with metrics.JsonlLog(directory.evaluation_path) as log:
         for model in EXPERIMENT.models:
             for example in EXAMPLES:
-                log.append(evaluation.question_record(model, example, []))
+                log.append(evaluation.question_record(model, "code_agent", example, []))
     return directory
 
 
