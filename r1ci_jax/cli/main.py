@@ -29,7 +29,7 @@ COMMANDS = {
     "sft": ("r1ci_jax.cli.run", "supervised fine-tuning only"),
     "potential": ("r1ci_jax.cli.run", "improvement potential of the questions only"),
     "grpo": ("r1ci_jax.cli.run", "reinforcement learning only"),
-    "eval": ("r1ci_jax.cli.run", "evaluation only"),
+    "eval": ("r1ci_jax.cli.eval", "accuracy of any model, or the stage of an experiment"),
     "chat": ("r1ci_jax.cli.chat", "talk to a model, with the interpreter live"),
     "tasks": ("r1ci_jax.cli.tasks", "the task registry: list, show, sample, check"),
     "data": ("r1ci_jax.cli.data", "datasets: build, fetch, import, stats"),
