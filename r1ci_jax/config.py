@@ -309,6 +309,9 @@ class EvalConfig(Checked, section="eval"):
     agents: Annotated[tuple[AgentName, ...], Entries(order="distinct")] = ("code_agent",)
     """Ways of answering: "all_text" in words alone, "all_code" by one script whose output is the
     answer, "code_agent" by both in any order (the trained one), "codesteer" with a guide."""
+    ask_for_answer: bool = False
+    """True: a policy that ends its message without an answer is asked for it once, all_code
+    excepted. For models that were not trained for our answer marks."""
     max_sandbox_fault_fraction: Fraction = 0.25
     """The same as in grpo, of the scripts of a block of questions."""
 

@@ -94,6 +94,12 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--system", metavar="TEXT", help="system message; default that of the checkpoint's template"
     )
+    group.add_argument(
+        "--ask-for-answer",
+        action=argparse.BooleanOptionalAction,
+        help="ask once for the answer if the model ends its message without one; default for a "
+        "model that was not trained here",
+    )
     for name, kind in (("temperature", float), ("top-k", int), ("top-p", float), ("min-p", float)):
         group.add_argument(f"--{name}", type=kind, metavar="X", help=argparse.SUPPRESS)
     group.add_argument(
@@ -249,6 +255,7 @@ def _choices(args: argparse.Namespace) -> Any:
         "dtype": args.dtype,
         "prompts": args.prompts,
         "system": args.system,
+        "ask_for_answer": args.ask_for_answer,
         "seed": args.seed,
         "data_seed": args.data_seed,
     }

@@ -117,7 +117,7 @@ def _open_blocks(
     """Return the blocks that have an open question."""
     numbered = itertools.count(1)
     blocks = [
-        _Block(next(numbered), agents.get(name), questions)
+        _Block(next(numbered), _agent(name, config), questions)
         for name in config.agents
         for questions in itertools.batched(enumerate(examples), block_size)
     ]
@@ -126,6 +126,11 @@ def _open_blocks(
         for block in blocks
         if any((block.agent.name, example.id) not in known for _, example in block.questions)
     ]
+
+
+def _agent(name: str, config: EvalConfig) -> agents.Agent:
+    agent = agents.get(name)
+    return agents.AnswerRequest(agent) if config.ask_for_answer else agent
 
 
 def _make_requests(runner: Runner, block: _Block, config: EvalConfig) -> list[Request]:

@@ -140,6 +140,12 @@ HINTS: Mapping[str, str] = {
 CHECK_MESSAGE = "Check the answer with code."
 """User message that sends CodeSteer's first answer back where there is no guide; the scripted
 teachers' guide says it too."""
+ANSWER_REQUEST = (
+    "State your final answer, and nothing else, between three opening and three closing angle "
+    "brackets: <<<7>>> if the answer were 7."
+)
+"""User message to a model that ended its message without an answer (`eval.ask_for_answer`). It
+shows no placeholder: small models copy it."""
 CODE_REQUEST = "Answer the question again: write one Python script that computes the answer."
 """User message where the guide asks for code."""
 

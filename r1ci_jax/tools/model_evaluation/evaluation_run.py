@@ -20,7 +20,7 @@ from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.tools.model_evaluation import evaluation_directory, task_choice
+from r1ci_jax.tools.model_evaluation import evaluation_directory, question_choice
 from r1ci_jax.tools.model_evaluation.evaluated_model import EvaluatedModel
 from r1ci_jax.tools.model_evaluation.evaluation_directory import EvaluationDirectory
 from r1ci_jax.tools.model_evaluation.evaluation_settings import EvaluationSettings
@@ -109,7 +109,7 @@ def _questions(directory: EvaluationDirectory, settings: EvaluationSettings) -> 
     found = directory.read_questions()
     if found is None:
         with progress.Progress("questions", len(settings.dataset.tasks), unit="tasks") as bar:
-            found = task_choice.generate(
+            found = question_choice.generate(
                 settings.dataset, settings.questions, seed=settings.data_seed, report=bar.update
             )
         directory.write_questions(found)
@@ -142,10 +142,11 @@ def _answer(
     per_question = config.samples_per_question
     blocks = evaluation.questions_per_block(config, runner.sampler.slots)
     total = len(examples) * len(config.agents) * per_question
+    known = len(evaluation.read(directory.evaluation_path, settings.name)) * per_question
     with (
         metrics.JsonlLog(directory.timings_path) as timings,
         metrics.JsonlLog(directory.trajectories_path) as log,
-        progress.Progress(STAGE, total, unit="answers") as bar,
+        progress.Progress(STAGE, total, start=known, unit="answers") as bar,
     ):
         with bar.compiling("sampler"):
             runner.warm_up()

@@ -21,7 +21,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import Checked, Count
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, SandboxConfig
-from r1ci_jax.tools.model_evaluation import task_choice
+from r1ci_jax.tools.model_evaluation import question_choice
 from r1ci_jax.tools.model_evaluation.checkpoint_defaults import CheckpointDefaults
 
 CONTEXT: Final = 4096
@@ -39,8 +39,8 @@ weights, and the last trajectories leave few slots empty."""
 class Choices(Checked, section="eval"):
     """What the user chose; None: what fits the model."""
 
-    tasks: tuple[str, ...] = task_choice.DEFAULT_TASKS
-    """Words of task_choice.py."""
+    tasks: tuple[str, ...] = question_choice.DEFAULT_TASKS
+    """Words of question_choice.py."""
     name: str | None = None
     agents: tuple[AgentName, ...] = ("code_agent",)
     questions: Count = 5
@@ -57,6 +57,7 @@ class Choices(Checked, section="eval"):
     dtype: Dtype | None = None
     prompts: PromptChoice = "auto"
     system: str | None = None
+    ask_for_answer: bool | None = None
     seed: Seed = 0
     data_seed: Seed | None = None
 
@@ -94,10 +95,11 @@ def for_published(
     weights: str,
 ) -> EvaluationSettings:
     """Complete the choices for a published model."""
-    tasks = task_choice.choose(choices.tasks)
+    tasks = question_choice.choose(choices.tasks)
     context = min(CONTEXT, max_positions)
     # Instructions by default: a model that was not trained here knows neither our code fence nor
-    # our answer marks, nor what its agent may do.
+    # our answer marks, nor what its agent may do. Even so many small ones end with "The answer is
+    # 18." and no marks: they are asked for them once.
     return _complete(
         choices,
         EvaluationSettings(
@@ -105,11 +107,11 @@ def for_published(
             trained="",
             weights=weights,
             name=Path(model).name,
-            dataset=task_choice.default_questions(tasks),
+            dataset=question_choice.default_questions(tasks),
             questions=choices.questions,
             data_seed=0,
             seed=choices.seed,
-            eval=EvalConfig(sampling=defaults.sampling),
+            eval=EvalConfig(sampling=defaults.sampling, ask_for_answer=True),
             limits=dataclasses.replace(
                 LIMITS, max_new_tokens=min(LIMITS.max_new_tokens, max(context // 2, 1))
             ),
@@ -127,7 +129,7 @@ def for_run(
 ) -> EvaluationSettings:
     """Complete the choices for a model of a run by the run's own settings."""
     saved = run.config["experiment"]
-    tasks = task_choice.choose(choices.tasks)
+    tasks = question_choice.choose(choices.tasks)
     prompts = saved["model"].get("prompts", "auto")
     if prompts == "auto":
         prompts = "r1ci" if saved["model"]["checkpoint"] else "none"
@@ -184,6 +186,7 @@ def _complete(
             agents=choices.agents,
             samples_per_question=choices.samples,
             sampling=dataclasses.replace(found.eval.sampling, **choices.sampling),
+            **_given({"ask_for_answer": choices.ask_for_answer}),
         ),
         limits=limits,
         sampler=sampler,
