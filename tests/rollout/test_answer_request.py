@@ -8,6 +8,9 @@ from r1ci_jax.text import prompts
 from tests.rollout.conftest import StandIn, World, prints
 from tests.rollout.scripts import ANSWER, CODE, EOS, ONLY_ANSWER, ONLY_CODE, ONLY_EOS, request
 
+CACHE = 400
+"""Tokens of a trajectory: the request is long in this tokenizer. The same for all, which compile
+once."""
 LATE = {"\n": {"a": 0.5, "<<<": 0.5}, "a": EOS, **ANSWER}
 """Answers at once, or ends its message without an answer."""
 
@@ -19,7 +22,7 @@ def world() -> World:
 
 def test_the_answer_after_the_request_counts(world: World) -> None:
     agent = agents.AnswerRequest(agents.CodeAgent())
-    runner = world.runner(LATE, cache_length=400)
+    runner = world.runner(LATE, cache_length=CACHE)
     made = runner.run([request(number, agent=agent) for number in range(24)])
     texts = [world.tokenizer.decode(each.tokens) for each in made]
     requested = [text.count(prompts.ANSWER_REQUEST) for text in texts]
@@ -35,26 +38,28 @@ def test_the_answer_after_the_request_counts(world: World) -> None:
 
 def test_one_that_never_answers_is_asked_once(world: World) -> None:
     agent = agents.AnswerRequest(agents.CodeAgent())
-    (made,) = world.runner(ONLY_EOS, cache_length=400).run([request(agent=agent)])
+    (made,) = world.runner(ONLY_EOS, cache_length=CACHE).run([request(agent=agent)])
     text = world.tokenizer.decode(made.tokens)
     assert text.count(prompts.ANSWER_REQUEST) == 1 and made.answer is None
     assert made.stop is StopReason.EOS and sum(made.sampled) == 2
 
 
 def test_who_answers_is_not_asked(world: World) -> None:
-    runner = world.runner(ONLY_ANSWER)
+    runner = world.runner(ONLY_ANSWER, cache_length=CACHE)
     agent = agents.AnswerRequest(agents.CodeAgent())
     assert runner.run([request(agent=agent)])[0].tokens == runner.run([request()])[0].tokens
 
 
 def test_words_alone_run_no_code_and_scripts_alone_are_not_asked(world: World) -> None:
     box = prints("ok!\n")
-    runner = world.runner(ONLY_CODE, box, cache_length=400)
+    runner = world.runner(ONLY_CODE, box, cache_length=CACHE)
     (text,) = runner.run([request(agent=agents.AnswerRequest(agents.AllText()))])
     assert box.codes == [] and text.code_calls == () and text.answer is None
     (code,) = runner.run([request(agent=agents.AnswerRequest(agents.AllCode()))])
     assert code.answer == "ok!" and len(box.codes) == 1
-    silent = world.runner(ONLY_EOS).run([request(agent=agents.AnswerRequest(agents.AllCode()))])
+    silent = world.runner(ONLY_EOS, cache_length=CACHE).run(
+        [request(agent=agents.AnswerRequest(agents.AllCode()))]
+    )
     assert sum(silent[0].sampled) == 1
 
 
@@ -62,7 +67,7 @@ def test_a_message_that_ends_right_after_a_block_goes_on_with_the_output(world: 
     """The block's last mark pauses the slot before the end of the message can be sampled."""
     script = {"\n": "```", **CODE, "`": EOS, "!\n": "<<<", **ANSWER}
     box: StandIn = prints("ok!\n")
-    (made,) = world.runner(script, box).run([request()])
+    (made,) = world.runner(script, box, cache_length=CACHE).run([request()])
     assert len(made.code_calls) == 1 and made.answer == "7"
     text = world.tokenizer.decode(made.tokens)
     assert text.index("Code Execution Results:") < text.index("<<<7>>>")

@@ -97,6 +97,8 @@ def for_published(
     """Complete the choices for a published model."""
     tasks = question_choice.choose(choices.tasks)
     context = min(CONTEXT, max_positions)
+    answers = len(tasks) * choices.questions * choices.samples * len(choices.agents)
+    sampler = dataclasses.replace(_SAMPLER, slots=min(_SAMPLER.slots, answers))
     # Instructions by default: a model that was not trained here knows neither our code fence nor
     # our answer marks, nor what its agent may do. Even so many small ones end with "The answer is
     # 18." and no marks: they are asked for them once.
@@ -115,7 +117,7 @@ def for_published(
             limits=dataclasses.replace(
                 LIMITS, max_new_tokens=min(LIMITS.max_new_tokens, max(context // 2, 1))
             ),
-            sampler=_with_context(_SAMPLER, context),
+            sampler=_with_context(sampler, context),
             prompts="r1ci",
             system=defaults.system,
             sandbox=SandboxConfig(),
