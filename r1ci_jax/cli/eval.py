@@ -12,7 +12,7 @@ from r1ci_jax.cli import run as experiment_stages
 from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import OutOfRange
-from r1ci_jax.runtime import preemption, terminal
+from r1ci_jax.runtime import preemption
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
 from r1ci_jax.text import prompts
@@ -196,6 +196,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     kept = _TRAJECTORIES if args.trajectories is None else args.trajectories
     if kept < 0:
         raise UserError(f"--trajectories {kept}: 0 or more")
+    choices = _choices(args)
     with Sandbox(_sandbox_config(run)) as sandbox, preemption.handle_sigterm():
         # Import only now: the sandbox's fork servers are not children of a process with JAX's
         # threads.
@@ -206,10 +207,8 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
         compilation_cache.enable()
         model = EvaluatedModel(args.exp, run, args.model)
-        settings = model.settings(_choices(args))
+        settings = model.settings(choices)
         workdir = Path(args.workdir or Path("runs", f"eval-{settings.name.replace('/', '-')}"))
-        for each in model.deviations(settings):
-            print(f"r1ci: {settings.name}: {terminal.escape_control(each)}", file=sys.stderr)
         found = evaluation_run.run(model, settings, workdir, sandbox, trajectories=kept)
         tables.show(found.table)
     print(f"rows: {found.directory.results_path}", file=sys.stderr)
@@ -229,6 +228,7 @@ def _sandbox_config(run: RunDir | None) -> SandboxConfig:
 
 def _choices(args: argparse.Namespace) -> Any:
     """Return the user's choices, checked."""
+    from r1ci_jax.tools.model_evaluation import question_choice
     from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices
 
     sampling = {name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "min_p")}
@@ -261,9 +261,11 @@ def _choices(args: argparse.Namespace) -> Any:
     }
     try:
         SamplingParams(**_given(sampling))
-        return Choices(**_given(given))
+        choices = Choices(**_given(given))
     except OutOfRange as error:
         raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
+    question_choice.choose(choices.tasks)  # unknown names are reported before anything is opened
+    return choices
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

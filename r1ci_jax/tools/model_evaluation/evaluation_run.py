@@ -15,7 +15,7 @@ from r1ci_jax.rollout.episode import Episode
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.scheduler import Observer
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
-from r1ci_jax.runtime import metrics, preemption, progress
+from r1ci_jax.runtime import metrics, preemption, progress, terminal
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.sharding import mesh as meshes
@@ -87,6 +87,8 @@ def run(
         evaluation_directory.open_directory(path, settings, deviations) as directory,
         jax.set_mesh(meshes.from_config(MeshConfig())),
     ):
+        for each in deviations:
+            terminal.say(f"r1ci: {settings.name}: {each}")
         examples = _questions(directory, settings)
         file = directory.evaluation_path
         if not evaluation.is_complete(file, settings.name, settings.eval, examples):
