@@ -55,7 +55,7 @@ def test_a_short_model_has_a_short_context() -> None:
     assert found.limits.max_new_tokens == 64
     with pytest.raises(UserError, match="--context 129: the model holds 128 tokens"):
         complete(max_positions=128, context=129)
-    with pytest.raises(UserError, match="--context 300 has no room .* --max-tokens 600"):
+    with pytest.raises(UserError, match=r"--context 300 has no room .* --max-tokens 600"):
         complete(context=300)
 
 
