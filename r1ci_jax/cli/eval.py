@@ -100,6 +100,16 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         help="ask once for the answer if the model ends its message without one; default for a "
         "model that was not trained here",
     )
+    _add_sampling(group)
+    group.add_argument(
+        "--trajectories",
+        type=int,
+        metavar="N",
+        help=f"questions whose first trajectory is kept, per agent; default {_TRAJECTORIES}",
+    )
+
+
+def _add_sampling(group: argparse._ArgumentGroup) -> None:
     for name, kind in (("temperature", float), ("top-k", int), ("top-p", float), ("min-p", float)):
         group.add_argument(f"--{name}", type=kind, metavar="X", help=argparse.SUPPRESS)
     group.add_argument(
@@ -117,12 +127,6 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         "--max-observation-tokens", type=int, metavar="N", help="of one output; default 256"
     )
     group.add_argument("--seed", type=int, metavar="S", help="of the sampling; default 0")
-    group.add_argument(
-        "--trajectories",
-        type=int,
-        metavar="N",
-        help=f"questions whose first trajectory is kept, per agent; default {_TRAJECTORIES}",
-    )
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:

@@ -36,7 +36,7 @@ COMMANDS = {
     "synth": ("r1ci_jax.cli.synth", "demonstrations by a teacher: scripts per task, a model, ..."),
     "sandbox": ("r1ci_jax.cli.sandbox", "the interpreter jail: doctor, setup, exec, bench, soak"),
     "weights": ("r1ci_jax.cli.convert", "Hugging Face safetensors: import, export"),
-    "report": ("r1ci_jax.cli.report", "one static HTML file about a run"),
+    "report": ("r1ci_jax.cli.table", "one static HTML file about a run"),
     "plan": ("r1ci_jax.cli.plan", "estimate memory and step time for a TPU topology; needs no TPU"),
     "launch": ("r1ci_jax.cli.launch", "start a run on TPU pods: XPK, queued resources, or ssh"),
     "table": ("r1ci_jax.cli.table", "a paper table: ours, paper, difference"),

@@ -1,4 +1,4 @@
-"""`r1ci table NAME --runs RUN ...` and `r1ci figure NAME --runs RUN ...`: tables and figures."""
+"""What runs came to: `r1ci table NAME --runs RUN ...`, `r1ci figure NAME`, `r1ci report RUN`."""
 
 import argparse
 import importlib.util
@@ -15,7 +15,8 @@ _CONFIGS = ("config.json", "eval.json")
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
-    """Register `r1ci table` and `r1ci figure`."""
+    """Register `r1ci table`, `r1ci figure` and `r1ci report`."""
+    _add_report(subparsers)
     table = subparsers.add_parser(
         "table",
         help="a paper table: ours, paper, difference",
@@ -60,6 +61,28 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         parser.add_argument(
             "--json", action="store_true", help="one JSON object on stdout, nothing else"
         )
+
+
+def _add_report(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "report",
+        help="one static HTML file about a run",
+        description="Write RUN/report.html: results, learning curves and a trajectory viewer in "
+        "one file that needs no network. A run in progress can be reported too.",
+    )
+    parser.add_argument("workdir", metavar="RUN", type=Path, help="run directory, e.g. runs/toy")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object on stdout, nothing else"
+    )
+    parser.set_defaults(run=_report)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from r1ci_jax.tools.report import page
+
+    path = page.write(args.workdir)
+    print(json.dumps({"report": str(path), "bytes": path.stat().st_size}) if args.json else path)
+    return 0
 
 
 def _table(args: argparse.Namespace) -> int:

@@ -94,13 +94,22 @@ def evaluate(
                 where=f"questions {block.questions[0][0] + 1} to {block.questions[-1][0] + 1}",
             )
             on_block(block.number, trajectories)
-            by_question: dict[str, list[Trajectory]] = collections.defaultdict(list)
-            for trajectory in trajectories:
-                by_question[trajectory.example_id].append(trajectory)
-            for _, example in block.questions:
-                if (block.agent.name, example.id) not in known:
-                    made = by_question[example.id]
-                    log.append(question_record(model, block.agent.name, example, made))
+            for record in _question_records(model, block, trajectories):
+                if (block.agent.name, record["example_id"]) not in known:
+                    log.append(record)
+
+
+def _question_records(
+    model: str, block: _Block, trajectories: Sequence[Trajectory]
+) -> list[dict[str, Any]]:
+    """Make the record of each question of a block."""
+    by_question: dict[str, list[Trajectory]] = collections.defaultdict(list)
+    for trajectory in trajectories:
+        by_question[trajectory.example_id].append(trajectory)
+    return [
+        question_record(model, block.agent.name, example, by_question[example.id])
+        for _, example in block.questions
+    ]
 
 
 def blocks_per_agent(num_questions: int, block_size: int) -> int:
