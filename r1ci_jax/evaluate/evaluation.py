@@ -76,7 +76,7 @@ def evaluate(
     open_questions = sum(len(block.questions) for block in blocks)
     total = len(examples) * len(config.agents)
     before = (total - open_questions) * config.samples_per_question
-    if before and blocks:
+    if before:
         on_done(before)
     answered = runner.run_batches(
         (_make_requests(runner, block, config) for block in blocks),

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from r1ci_jax.config import Dtype
 from r1ci_jax.model.hf import hf_config
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.runtime.run_dir import RunDir
@@ -32,6 +31,8 @@ class EvaluatedModel:
     run: RunDir | None
     trained: str | None = None
     """Model of the run; None: the newest."""
+    _loaded: list[SamplerModel] = dataclasses.field(default_factory=list, compare=False)
+    """The model, between `settings` and `make_runner`, if the first had to load it."""
 
     def settings(self, choices: Choices) -> EvaluationSettings:
         """Complete the user's choices by what fits the model.
@@ -52,7 +53,9 @@ class EvaluatedModel:
             )
         directory = load_model.published_directory(self.path)
         if directory is None:
-            positions = self._published(choices.dtype or "float32").config.max_positions
+            model = load_model.load_published(self.path, choices.dtype or "float32")
+            self._loaded[:] = [model]
+            positions = model.config.max_positions
         else:
             positions = hf_config.parse(hf_config.read_json(directory), directory).max_positions
         return evaluation_settings.for_published(
@@ -77,7 +80,11 @@ class EvaluatedModel:
     def make_runner(self, settings: EvaluationSettings, sandbox: Sandbox) -> Runner:
         """Load the model into a runner."""
         if self.run is None:
-            model = self._published(settings.sampler.dtype)
+            # Not kept: the runner may need the memory for weights in another layout.
+            if self._loaded:
+                model = self._loaded.pop()
+            else:
+                model = load_model.load_published(self.path, settings.sampler.dtype)
         else:
             model = load_model.load_sampler_from_run(
                 self.run, settings.trained, settings.sampler.dtype
@@ -105,7 +112,3 @@ class EvaluatedModel:
     def _defaults(self) -> CheckpointDefaults:
         directory = load_model.published_directory(self.path)
         return _NO_FILES if directory is None else checkpoint_defaults.read(directory)
-
-    @functools.lru_cache(maxsize=1)  # noqa: B019  # one model lives as long as the command
-    def _published(self, dtype: Dtype) -> SamplerModel:
-        return load_model.load_published(self.path, dtype)
