@@ -37,6 +37,8 @@ Order = Literal[
 """Order of the questions in reinforcement learning; r1ci_jax/curriculum/orders.py has each."""
 Start = Literal["sft", "untrained"]
 """Model that an arm starts from."""
+AgentName = Literal["code_agent", "all_text", "all_code", "codesteer"]
+"""Agents of the paper's Table 2; rollout/agents.py implements them."""
 Seed = Annotated[int, Range(at_least=0, at_most=20_000_000)]
 """A hundred seeds of stages are made of each, and they fit into 32 bits."""
 
@@ -304,7 +306,13 @@ class EvalConfig(Checked, section="eval"):
 
     sampling: SamplingParams = SamplingParams(temperature=0.6)
     samples_per_question: Count = 1
-    """Trajectories per held-out question."""
+    """Trajectories per held-out question and agent."""
+    agents: Annotated[tuple[AgentName, ...], Entries(order="distinct")] = ("code_agent",)
+    """Ways of answering: "all_text" in words alone, "all_code" by one script whose output is the
+    answer, "code_agent" by both in any order (the trained one), "codesteer" with a guide."""
+    ask_for_answer: bool = False
+    """True: a policy that ends its message without an answer is asked for it once, all_code
+    excepted. For models that were not trained for our answer marks."""
     max_sandbox_fault_fraction: Fraction = 0.25
     """The same as in grpo, of the scripts of a block of questions."""
 

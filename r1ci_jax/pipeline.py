@@ -55,7 +55,7 @@ STAGE_SEEDS = {"sft": 1, "potential": 2, "grpo": 3, "eval": 4}
 """Offsets that keep the random streams of the stages apart."""
 
 LOGGED_EVALUATION_TRAJECTORIES = 12
-"""About this many trajectories of each evaluated model are logged."""
+"""About this many trajectories of each evaluated model and agent are logged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,25 +326,19 @@ def _make_online_groups(run: Run, arm: Arm, runner: Runner) -> OnlineGroups:
 def evaluate_models(run: Run) -> None:
     """Evaluate every model on held-out questions; questions that have an answer are skipped."""
     runner = run.make_runner("eval")
-    _keep_common_records(run.directory.evaluation_path, ("model", "example_id"))
+    _keep_common_records(run.directory.evaluation_path, ("model", "agent", "example_id"))
     _keep_common_records(run.directory.results_path, ("model", "task"))
     for model in run.experiment.models:
         evaluate_model(run, runner, model)
 
 
 def evaluate_model(run: Run, runner: Runner, model: str) -> None:
-    """Evaluate one model: its accuracy per task, and a few of its trajectories."""
+    """Evaluate one model: its accuracy per agent and task, and a few of its trajectories."""
     examples, path = run.load_examples("eval"), run.directory.evaluation_path
-    known = evaluation.read(path, model)
-    if any(example.id not in known for example in examples):
+    if not evaluation.is_complete(path, model, run.experiment.eval, examples):
         _answer_questions(run, runner, model, examples)
     records = evaluation.make_records(model, evaluation.read(path, model), examples)
-    if records != [r for r in metrics.read(run.directory.results_path) if r["model"] == model]:
-        with metrics.JsonlLog(run.directory.results_path) as results:
-            # A killed run may have written the records of some tasks.
-            results.keep(lambda record: record["model"] != model)
-            for record in records:
-                results.append(record)
+    evaluation.write_records(run.directory.results_path, model, records)
 
 
 def _answer_questions(run: Run, runner: Runner, model: str, examples: Sequence[Example]) -> None:
@@ -352,7 +346,7 @@ def _answer_questions(run: Run, runner: Runner, model: str, examples: Sequence[E
     config, stage = run.experiment.eval, f"eval_{model}"
     run.load_into(runner, model)
     block_size = evaluation.questions_per_block(config, runner.sampler.slots)
-    num_blocks = math.ceil(len(examples) / block_size)
+    num_blocks = evaluation.blocks_per_agent(len(examples), block_size)
     num_logged = math.ceil(LOGGED_EVALUATION_TRAJECTORIES / num_blocks)
 
     def log_some(block: int, trajectories: Sequence[Trajectory]) -> None:
@@ -362,7 +356,7 @@ def _answer_questions(run: Run, runner: Runner, model: str, examples: Sequence[E
                 summaries.to_record(each, runner.tokenizer, stage=stage, step=block)
             )
 
-    total = len(examples) * config.samples_per_question
+    total = len(examples) * config.samples_per_question * len(config.agents)
     with (
         metrics.JsonlLog(run.directory.trajectories_path) as trajectory_log,
         progress.Progress(stage, total, unit="questions") as bar,

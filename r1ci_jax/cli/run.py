@@ -1,4 +1,4 @@
-"""`r1ci run EXP` runs all stages; sft, potential, grpo and eval run a single one."""
+"""`r1ci run EXP` runs all stages; sft, potential, grpo and eval EXP run a single one."""
 
 import argparse
 import contextlib
@@ -21,34 +21,48 @@ SUMMARIES = {
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
-    """Register the commands that take an experiment."""
-    for name, summary in SUMMARIES.items():
-        parser = subparsers.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}. A finished stage is skipped, an "
-            "interrupted one continues where it stopped.",
-            usage=f"r1ci {name} EXP [--workdir D] [--json] [--config.a.b=V ...]",
-            epilog="--config.a.b=V overrides one setting of the experiment. The settings:",
-            add_help=False,
-            allow_abbrev=False,
-        )
-        parser.add_argument("exp", nargs="?", metavar="EXP", help="experiments/file.py[:variant]")
-        parser.add_argument(
-            "-h", "--help", action="store_true", help="this text, with every setting"
-        )
-        parser.add_argument(
-            "--workdir",
-            metavar="D",
-            help="run directory, or a URL to keep it at (gs://bucket/runs/NAME); default runs/NAME",
-        )
-        parser.add_argument(
-            "--json", action="store_true", help="one JSON object on stdout at the end, nothing else"
-        )
-        parser.set_defaults(run=_run, parser=parser, takes_overrides=True)
+    """Register the commands that take an experiment; `eval`, which takes more, has its own file."""
+    for name in SUMMARIES:
+        if name != "eval":
+            parser = subparsers.add_parser(name, help=SUMMARIES[name], **_descriptions(name))
+            _add_arguments(parser)
+            parser.set_defaults(run=run_experiment, parser=parser, takes_overrides=True)
 
 
-def _run(args: argparse.Namespace) -> int:
+def make_parser(name: str) -> argparse.ArgumentParser:
+    """Return the parser of a command that takes an experiment, for its help text."""
+    parser = argparse.ArgumentParser(prog=f"r1ci {name}", **_descriptions(name))
+    _add_arguments(parser)
+    return parser
+
+
+def _descriptions(name: str) -> dict[str, Any]:
+    summary = SUMMARIES[name]
+    return {
+        "description": f"{summary[0].upper()}{summary[1:]}. A finished stage is skipped, an "
+        "interrupted one continues where it stopped.",
+        "usage": f"r1ci {name} EXP [--workdir D] [--json] [--config.a.b=V ...]",
+        "epilog": "--config.a.b=V overrides one setting of the experiment. The settings:",
+        "add_help": False,
+        "allow_abbrev": False,
+    }
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exp", nargs="?", metavar="EXP", help="experiments/file.py[:variant]")
+    parser.add_argument("-h", "--help", action="store_true", help="this text, with every setting")
+    parser.add_argument(
+        "--workdir",
+        metavar="D",
+        help="run directory, or a URL to keep it at (gs://bucket/runs/NAME); default runs/NAME",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object on stdout at the end, nothing else"
+    )
+
+
+def run_experiment(args: argparse.Namespace) -> int:
+    """Run all stages of `args.exp`, or the one that `args.command` names."""
     from r1ci_jax.cli import experiment_file as experiments
 
     if args.help:

@@ -1,4 +1,4 @@
-"""`r1ci table NAME --runs RUN ...` and `r1ci figure NAME --runs RUN ...`: tables and figures."""
+"""What runs came to: `r1ci table NAME --runs RUN ...`, `r1ci figure NAME`, `r1ci report RUN`."""
 
 import argparse
 import importlib.util
@@ -10,16 +10,26 @@ from typing import Any
 
 from r1ci_jax.errors import UserError
 
+_CONFIGS = ("config.json", "eval.json")
+"""A run directory has the first, an evaluation the second."""
+
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
-    """Register `r1ci table` and `r1ci figure`."""
+    """Register `r1ci table`, `r1ci figure` and `r1ci report`."""
+    _add_report(subparsers)
     table = subparsers.add_parser(
         "table",
         help="a paper table: ours, paper, difference",
         description="Build the table that experiments/table_NAME.py defines from finished runs. "
-        "It is also written to tables/NAME.md of every run, from that run alone.",
+        "It is also written to tables/NAME.md of every run, from that run alone. Directories of "
+        "r1ci eval MODEL are runs here.",
     )
     table.add_argument("name", metavar="NAME", help="main, or another experiments/table_NAME.py")
+    table.add_argument(
+        "--format",
+        choices=("markdown", "csv", "latex"),
+        help="print it so, and write it so too: NAME.md, NAME.csv, NAME.tex (default: for reading)",
+    )
     table.set_defaults(run=_table)
     figure = subparsers.add_parser(
         "figure",
@@ -53,20 +63,50 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         )
 
 
-def _table(args: argparse.Namespace) -> int:
-    from r1ci_jax.evaluate import tables
+def _add_report(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "report",
+        help="one static HTML file about a run",
+        description="Write RUN/report.html: results, learning curves and a trajectory viewer in "
+        "one file that needs no network. A run in progress can be reported too.",
+    )
+    parser.add_argument("workdir", metavar="RUN", type=Path, help="run directory, e.g. runs/toy")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object on stdout, nothing else"
+    )
+    parser.set_defaults(run=_report)
 
+
+def _report(args: argparse.Namespace) -> int:
+    from r1ci_jax.tools.report import page
+
+    path = page.write(args.workdir)
+    print(json.dumps({"report": str(path), "bytes": path.stat().st_size}) if args.json else path)
+    return 0
+
+
+def _table(args: argparse.Namespace) -> int:
+    from r1ci_jax.evaluate import table_formats, tables
+
+    if args.json and args.format:
+        raise UserError("--json and --format both decide what is printed; leave one out")
     build = _load("table", "experiments/table_", args.name).build
     runs = [tables.read_run(run) for run in _expand_patterns(args.runs)]
     table = build(runs)
-    written = [tables.write(build([run]), run.path / "tables", args.name) for run in runs]
+    alone = [(run.path / "tables", build([run])) for run in runs]
+    written = [tables.write(each, folder, args.name) for folder, each in alone]
+    if args.format in ("csv", "latex"):
+        written += [table_formats.write(e, folder, args.name, args.format) for folder, e in alone]
     if args.json:
         facts = {"table": args.name, "runs": [str(run.path) for run in runs], "note": table.note}
         print(
             json.dumps({**facts, "rows": list(table.records), "files": [str(p) for p in written]})
         )
     else:
-        tables.show(table)
+        if args.format is None:
+            tables.show(table)
+        else:
+            print(table_formats.render(table, args.format), end="")
         print(f"written: {', '.join(str(p) for p in written)}", file=sys.stderr)
     return 0
 
@@ -123,7 +163,7 @@ def _expand_patterns(patterns: list[str]) -> list[Path]:
         if "*" in pattern and not Path(pattern).exists():
             anchor = Path(Path(pattern).anchor)
             matches = sorted(anchor.glob(str(Path(pattern).relative_to(anchor))))
-            runs = [path for path in matches if (path / "config.json").is_file()]
+            runs = [path for path in matches if any((path / name).is_file() for name in _CONFIGS)]
             if not runs:
                 raise UserError(f"no run directory matches {pattern!r}")
             found |= dict.fromkeys(runs)

@@ -1,7 +1,7 @@
 """Generate questions: assign each to a split, with enough distinct ones per split."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from r1ci_jax.config import DatasetConfig
 from r1ci_jax.errors import UserError
@@ -76,7 +76,12 @@ def questions_per_split(task: Task, questions: DatasetConfig) -> dict[str, int]:
 
 
 def generate_splits(
-    task: Task, questions: DatasetConfig, *, seed: int, reserved: Collection[bytes] = frozenset()
+    task: Task,
+    questions: DatasetConfig,
+    *,
+    seed: int,
+    reserved: Collection[bytes] = frozenset(),
+    wanted: Mapping[str, int] | None = None,
 ) -> dict[str, list[Example]]:
     """Generate all splits of one task; difficulties alternate within each split.
 
@@ -85,6 +90,8 @@ def generate_splits(
         questions: The numbers of questions and their difficulties.
         seed: The seed that determines the questions.
         reserved: Keys of questions of test tasks, which are never trained on.
+        wanted: Questions to generate, by split, where the first ones are enough; a split that it
+            lacks gets none. None: as many as `questions` says.
 
     A level with too few distinct questions gives all it has, and the other levels supply the rest.
 
@@ -97,7 +104,8 @@ def generate_splits(
     counts = questions_per_split(task, questions)
     chosen = [_Level(task, level, seed, counts, reserved) for level in levels(task, questions)]
     seen: set[str] = set()
-    missing, live = counts, chosen
+    sizes = counts if wanted is None else {s: min(n, wanted.get(s, 0)) for s, n in counts.items()}
+    missing, live = sizes, chosen
     while live and any(missing.values()):
         for rank, level in enumerate(live):
             # The first levels take the remainder of an even division.
@@ -105,10 +113,10 @@ def generate_splits(
                 {s: (n - rank + len(live) - 1) // len(live) for s, n in missing.items()}, seen
             )
         # The other levels supply the questions that a level lacks.
-        missing = {s: n - sum(len(level.rows[s]) for level in chosen) for s, n in counts.items()}
+        missing = {s: n - sum(len(level.rows[s]) for level in chosen) for s, n in sizes.items()}
         live = [level for level in live if not level.is_spent]
     if any(missing.values()) and task.count() is None:
-        found = ", ".join(f"{s} {n - missing[s]} of {n}" for s, n in counts.items())
+        found = ", ".join(f"{s} {n - missing[s]} of {n}" for s, n in sizes.items())
         named = ", ".join(str(level.difficulty) for level in chosen)
         raise UserError(
             f"{task.name} at difficulty {named} has too few different questions ({found}); "

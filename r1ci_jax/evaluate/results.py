@@ -11,7 +11,10 @@ from r1ci_jax.config import ARM_PREFIX, BASE_MODELS, COLD_ARM_PREFIX
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import intervals
 from r1ci_jax.evaluate.intervals import Counts, Estimate
-from r1ci_jax.runtime import metrics, run_dir
+from r1ci_jax.runtime import json_reader, metrics, run_dir
+
+EVALUATION_FILE = "eval.json"
+"""Settings of an evaluation by `r1ci eval MODEL`, whose directory is no run."""
 
 RESULT_KEY = ("model", "agent", "task")
 """Keys that identify a record of results.jsonl."""
@@ -39,8 +42,12 @@ class Result:
     """Answers and correct answers by question; empty in records of an earlier version."""
     stops: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Number of trajectories by stop reason."""
+    too_long: int = 0
+    """Number of questions whose prompt did not fit into the cache; they were not asked."""
     code_calls_per_trajectory: float | None = None
     used_code_fraction: float | None = None
+    tokens_per_trajectory: float | None = None
+    """Sampled tokens per trajectory; None in records of an earlier version."""
     difficulty: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -77,38 +84,73 @@ class RunResults:
 
 
 def read_run(path: Path) -> RunResults:
-    """Read the results of a run directory; the last of several records of a key counts.
+    """Read the results of a run, or of an evaluation; the last of several records of a key counts.
 
     Raises:
         UserError: There are no results, or an earlier version wrote them.
     """
-    run = run_dir.RunDir.view(path)
+    config, deviations = _read_config(path)
+    name, file = config["name"], path / "results.jsonl"
+    every = metrics.read(file)
     # A task whose every trajectory lost its interpreter has no accuracy.
-    records = [record for record in metrics.read(run.results_path) if record.get("n") != 0]
+    records = [record for record in every if record.get("n") != 0]
+    if every and not records and not any(_lost_tasks(every)):
+        raise UserError(f"{path}: no prompt fits into the cache; evaluate with a larger --context")
     if not records:
         raise UserError(f"{path} has no results yet: finish it with r1ci run or r1ci eval")
     latest = {tuple(str(record.get(key)) for key in RESULT_KEY): record for record in records}
-    results = [_parse_result(run.results_path, record) for record in latest.values()]
-    config = run.config["experiment"]
+    results = [_parse_result(file, record) for record in latest.values()]
     order = {model: index for index, model in enumerate(list_models(config))}
     results.sort(key=lambda result: order.get(result.model, len(order)))
     recipe = {k: v for k, v in config.items() if k not in ("name", "seed", "data_seed")}
+    notes = [
+        *_lost_tasks(every),
+        *_too_long(every),
+        *_missing_counts(path, config, results),
+        *(f"{name}: {each}." for each in deviations),
+    ]
     return RunResults(
         path=path,
-        name=config["name"],
+        name=name,
         paper_row=config.get("paper_row", ""),
         recipe=json.dumps(recipe, sort_keys=True),
         results=tuple(results),
-        note=" ".join([*_lost_tasks(run.results_path), *_missing_counts(path, config, results)]),
+        note=" ".join(notes),
     )
 
 
-def _lost_tasks(path: Path) -> Iterator[str]:
+def _read_config(path: Path) -> tuple[Mapping[str, Any], Sequence[str]]:
+    """Return an experiment, or an evaluation's settings and what in it is not as it should be."""
+    file = path / EVALUATION_FILE
+    if not file.is_file():
+        return run_dir.RunDir.view(path).config["experiment"], ()
+    found = json_reader.load_object(file, f"delete {path}")
+    if not isinstance(found.get("settings"), dict) or "name" not in found["settings"]:
+        raise UserError(f"{file} has no settings; delete {path}")
+    return found["settings"], found.get("deviations", ())
+
+
+def _lost_tasks(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Say which tasks have no accuracy because the interpreter failed in every trajectory."""
-    lost = [record for record in metrics.read(path) if record.get("n") == 0]
+    lost = [each for each in records if each.get("n") == 0 and each.get("void", 1)]
     names = dict.fromkeys(f"{record.get('task')} ({record.get('model')})" for record in lost)
     if names:
         yield f"Left out, for their interpreter always failed: {', '.join(names)}."
+
+
+def _too_long(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Say how many questions were not asked because they do not fit into the cache."""
+    left_out = {
+        (each["model"], each["agent"], each["task"]): each["too_long"]
+        for each in records
+        if each.get("too_long")
+    }
+    if left_out:
+        tasks = dict.fromkeys(task for _, _, task in left_out)
+        yield (
+            f"Not asked and not counted, for the prompt does not fit into the cache: "
+            f"{sum(left_out.values())} questions ({', '.join(tasks)})."
+        )
 
 
 def _missing_counts(

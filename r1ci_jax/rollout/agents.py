@@ -32,6 +32,8 @@ class ModelTurn:
     """Answers closed so far, this one included."""
     text: str
     """All that the policy wrote since the prompt or the last observation."""
+    num_messages: int = 0
+    """User messages and tool results that followed the question so far."""
     guide: str = ""
     """Prompt of the guide; empty where the instructions have none."""
     num_guide_turns: int = 0
@@ -167,6 +169,27 @@ class CodeSteer(Agent):
         if not turn.guide and turn.answer is not None and turn.num_answers == 1:
             return UserMessage(text=prompts.CHECK_MESSAGE)
         return _finish(turn.answer)
+
+
+class AnswerRequest(Agent):
+    """Another agent, whose policy is asked once for its answer if it ends its message without one.
+
+    Models that were not trained for our answer marks often give the answer in words alone. One that
+    is to answer by a script's output is not asked.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self.name = agent.name
+        self.hint = agent.hint
+
+    @override
+    def act(self, turn: ModelTurn) -> Action:
+        action = self.agent.act(turn)
+        is_last = isinstance(action, Finish) and action.answer is None
+        if not is_last or turn.num_messages or isinstance(self.agent, AllCode):
+            return action
+        return UserMessage(text=prompts.ANSWER_REQUEST)
 
 
 _ENDS: Final = (prompts.RETURN_ANSWER.casefold(), prompts.TERMINATE.casefold())

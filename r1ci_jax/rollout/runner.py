@@ -38,8 +38,11 @@ class Runner(TrajectorySource):
         instructions: Mapping[str, str] = prompts.NO_INSTRUCTIONS,
         reward_config: RewardConfig = reward.PAPER,
         turn_penalty_after: int = 6,
+        system: str = "",
     ) -> None:
         """`instructions` precede every question, by agent; see text/prompts.py.
+
+        `system` is the system message before each question; empty: there is none.
 
         Raises:
             UserError: `limits` cannot be kept.
@@ -52,6 +55,7 @@ class Runner(TrajectorySource):
         self.instructions = instructions
         self.reward_config = reward_config
         self.turn_penalty_after = turn_penalty_after
+        self.system = system
         self.waited_seconds = self.slot_waited_seconds = 0.0
         self.num_evicted = 0
         long_output.ObservationEncoder(tokenizer, limits)
@@ -113,11 +117,13 @@ class Runner(TrajectorySource):
         batches: Iterable[Sequence[Request]],
         *,
         on_done: Callable[[int], None] | None = None,
+        observer: Observer | None = None,
     ) -> Generator[list[Trajectory]]:
         """Sample batch by batch, and yield the trajectories of each in the order of its requests.
 
-        Requests of later batches fill the slots that the last ones of a batch leave free. `on_done`
-        is called with the number of finished trajectories after every chunk.
+        Requests of later batches fill the slots that the last ones of a batch leave free, and no
+        slot waits for a score. `on_done` is called with the number of finished trajectories after
+        every chunk, `observer` receives the events of each.
 
         Raises:
             UserError: A prompt does not fit into the cache.
@@ -129,11 +135,11 @@ class Runner(TrajectorySource):
                 started.append([self.new_episode(request) for request in batch])
                 yield from started[-1]
 
-        with self._scheduler(episodes()) as scheduler:
+        with self._scheduler(episodes(), observer) as scheduler:
             for num_done in itertools.chain(scheduler.chunks(), (None,)):
                 if on_done is not None and num_done is not None:
                     on_done(num_done)
-                while started and all(episode.is_done for episode in started[0]):
+                while started and scheduler.can_collect_scores(started[0]):
                     batch = started.popleft()
                     scheduler.collect_scores(batch)
                     yield [each.trajectory for each in batch if each.trajectory is not None]
@@ -260,11 +266,7 @@ class Runner(TrajectorySource):
 
     def new_episode(self, request: Request, *, first_step: int = 0) -> Episode:
         """Return an episode that is its prompt, with room for at least one sampled token."""
-        agent = request.agent
-        instructions = prompts.instructions_of(agent.name, self.instructions)
-        question = instructions + request.example.question + agent.hint
-        prompt = chatml.prompt_ids(self.tokenizer, question)
-        capacity = self.sampler.cache_length
+        prompt, capacity = self.prompt_ids(request), self.sampler.cache_length
         if len(prompt) >= capacity:
             raise UserError(
                 f"the prompt of question {request.example.id} has {len(prompt)} tokens, which does "
@@ -273,6 +275,17 @@ class Runner(TrajectorySource):
         episode = Episode(request=request, first_step=first_step)
         episode.append_context(prompt)
         return episode
+
+    def prompt_ids(self, request: Request) -> list[int]:
+        """Return the ids before the policy's first token."""
+        agent = request.agent
+        instructions = prompts.instructions_of(agent.name, self.instructions)
+        question = instructions + request.example.question + agent.hint
+        return chatml.prompt_ids(self.tokenizer, question, system=self.system)
+
+    def fits(self, request: Request) -> bool:
+        """Return True if the prompt leaves room for at least one sampled token."""
+        return len(self.prompt_ids(request)) < self.sampler.cache_length
 
     def score(
         self, episode: Episode, stop: StopReason, answer: str | None, is_local: bool = True

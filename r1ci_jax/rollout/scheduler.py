@@ -405,6 +405,7 @@ class RolloutScheduler:
             answer=answer,
             num_answers=episode.num_answers + (answer is not None and not is_guide),
             text=text,
+            num_messages=episode.num_messages,
             guide=self._guide,
             num_guide_turns=len(episode.guide_starts),
             is_guide=is_guide,

@@ -97,7 +97,7 @@ class RunDir:
         if mirror is None:
             _require_run_dir(path)
         path.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
+        lock = lock_directory(path)
         try:
             if mirror:
                 mirror.pull()
@@ -113,7 +113,7 @@ class RunDir:
                 config = {
                     "experiment": wanted,
                     "changes": to_plain_value(dict(changes or {})),
-                    **_environment(),
+                    **describe_environment(),
                 }
                 atomic_files.write_json(path / "config.json", config)
             if mirror:
@@ -382,7 +382,7 @@ def _require_current_names(path: Path, experiment: dict[str, Any]) -> None:
         raise UserError(renamed.explain(first, old[first], advice))
 
 
-def _lock(path: Path) -> int:
+def lock_directory(path: Path) -> int:
     """Take the directory's lock. It belongs to the open file, so it ends with the process."""
     handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -413,7 +413,8 @@ def _load_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
+    """Describe code, packages, machine and command, as config.json records them."""
     # A wheel may be installed inside another project's checkout, whose revision is not ours.
     ours = _git("rev-parse", "--show-toplevel") == str(SOURCE)
     revision = _git("rev-parse", "HEAD") if ours else None

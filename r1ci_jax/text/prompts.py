@@ -11,13 +11,12 @@ chooses between text and code before the first answer. Ours has neither, and see
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
-from r1ci_jax.config import PromptChoice
+from r1ci_jax.config import AgentName, PromptChoice
 
-AgentName = Literal["code_agent", "all_text", "all_code", "codesteer"]
 AGENT_NAMES: tuple[AgentName, ...] = get_args(AgentName)
-"""Agents of the paper's Table 2; rollout/agents.py implements them."""
+"""Names of all agents."""
 
 GUIDE: Final = "guide"
 """Key of the guide's prompt among the instructions, beside the names of the agents."""
@@ -141,6 +140,12 @@ HINTS: Mapping[str, str] = {
 CHECK_MESSAGE = "Check the answer with code."
 """User message that sends CodeSteer's first answer back where there is no guide; the scripted
 teachers' guide says it too."""
+ANSWER_REQUEST = (
+    "State your final answer, and nothing else, between three opening and three closing angle "
+    "brackets: <<<7>>> if the answer were 7."
+)
+"""User message to a model that ended its message without an answer (`eval.ask_for_answer`). It
+shows no placeholder: small models copy it."""
 CODE_REQUEST = "Answer the question again: write one Python script that computes the answer."
 """User message where the guide asks for code."""
 

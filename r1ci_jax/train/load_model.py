@@ -24,6 +24,11 @@ def architecture(experiment: Experiment) -> Qwen2Config:
     return _architecture(experiment.model)
 
 
+def architecture_of_run(run: RunDir) -> Qwen2Config:
+    """Look up the architecture of a run's models."""
+    return _architecture(ModelConfig(**run.config["experiment"]["model"]))
+
+
 def _architecture(source: ModelConfig) -> Qwen2Config:
     if source.architecture:
         return presets.get(source.architecture)
@@ -41,9 +46,9 @@ def load_from_run(
     Raises:
         UserError: the run has no such model, or none yet.
     """
-    config = _architecture(ModelConfig(**run.config["experiment"]["model"]))
+    config = architecture_of_run(run)
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Qwen2(config, rngs=nnx.Rngs(0))))
-    path = run.checkpoints / _trained(run, name) / "final"
+    path = run.checkpoints / trained_name(run, name) / "final"
     params, _ = checkpoint.load_params(path, shapes)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     source = run.config["experiment"]["model"]
@@ -100,6 +105,18 @@ def load_published(name: str, dtype: DTypeLike = "float32") -> SamplerModel:
     return SamplerModel(config, decoder, tokenizer)
 
 
+def published_directory(name: str) -> Path | None:
+    """Return the checkpoint's directory that `load_published` reads; None if it is a single file.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = Path(name)
+    if path.is_file():
+        return None
+    return hub.resolve(name if path.is_dir() else _hub_id(name))
+
+
 def _hub_id(name: str) -> str:
     """Presets are named as the Qwen repositories are, in small letters."""
     if name not in presets.PRESETS:
@@ -111,7 +128,12 @@ def _hub_id(name: str) -> str:
     return "-".join(["Qwen/Qwen2.5", size.upper(), *words])
 
 
-def _trained(run: RunDir, name: str | None) -> str:
+def trained_name(run: RunDir, name: str | None) -> str:
+    """Return the name of a trained model of a run; None: of the newest.
+
+    Raises:
+        UserError: The run has no such model, or none yet.
+    """
     finals = sorted(run.checkpoints.glob("*/final/step.json"), key=lambda path: path.stat().mtime)
     names = [path.parent.parent.name for path in finals]
     if not names:

@@ -10,8 +10,11 @@ import pytest
 from r1ci_jax.config import EvalConfig, SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation
+from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request
+from r1ci_jax.rollout.scheduler import Observer
 from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Trajectory
+from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 
@@ -32,9 +35,9 @@ def trajectory(asked: Example, *, correct: bool, calls: int = 0, **changes) -> T
         question=asked.question,
         agent="code_agent",
         rollout_id=RolloutId(0, 0),
-        tokens=(),
-        sampled=(),
-        logprobs=(),
+        tokens=(1, 2, 3),
+        sampled=(False, True, True),
+        logprobs=(0.0, -1.0, -1.0),
         code_calls=(call,) * calls,
         stop=StopReason.ANSWER,
         answer=None,
@@ -51,8 +54,15 @@ class Listener:
         self.breaks_at = breaks_at
         self.requests: list[Request] = []
 
+    def fits(self, request: Request) -> bool:
+        return request.example.question != "too long"
+
     def run_batches(
-        self, batches: Iterable[Sequence[Request]], *, on_done: Callable[[int], None] | None = None
+        self,
+        batches: Iterable[Sequence[Request]],
+        *,
+        on_done: Callable[[int], None] | None = None,
+        observer: Observer | None = None,
     ) -> Generator[list[Trajectory]]:
         assert on_done is not None
         for batch in batches:
@@ -84,14 +94,18 @@ def evaluate(
     done: list[int] | None = None,
     blocks: list[int] | None = None,
     model: str = "sft",
+    config: EvalConfig = TWICE,
+    block_size: int = 4,
+    blocks_per_check: int = 1,
 ) -> None:
     evaluation.evaluate(
         listener,  # pyright: ignore[reportArgumentType]  # a runner without a model
         asked,
-        TWICE,
+        config,
         path,
         model=model,
-        block_size=4,
+        block_size=block_size,
+        blocks_per_check=blocks_per_check,
         on_done=(done if done is not None else []).append,
         on_block=lambda number, _: (blocks if blocks is not None else []).append(number),
     )
@@ -152,10 +166,85 @@ def test_models_of_one_file_stand_apart(tmp_path: Path) -> None:
     assert [len(evaluation.read(path, model)) for model in ("sft", "untrained", "x")] == [1, 1, 0]
 
 
+def test_several_agents_answer_every_question(tmp_path: Path) -> None:
+    config = dataclasses.replace(TWICE, agents=("all_text", "code_agent"))
+    asked, path = [example(number) for number in range(5)], tmp_path / "evaluation.jsonl"
+    listener, done, blocks = Listener(), list[int](), list[int]()
+    evaluate(listener, asked, path, config=config, done=done, blocks=blocks)
+    assert [(each.agent.name, each.example.id) for each in listener.requests] == [
+        (agent, each.id) for agent in config.agents for each in asked for _ in range(2)
+    ]
+    assert blocks == [1, 2, 3, 4] and done[-1] == 20  # questions 1 to 4 and 5, twice
+    assert evaluation.is_complete(path, "sft", config, asked)
+    # One more agent is asked alone.
+    more = dataclasses.replace(config, agents=("all_text", "code_agent", "all_code"))
+    assert not evaluation.is_complete(path, "sft", more, asked)
+    again = Listener()
+    evaluate(again, asked, path, config=more)
+    assert {each.agent.name for each in again.requests} == {"all_code"}
+    records = evaluation.make_records("sft", evaluation.read(path, "sft"), asked)
+    assert [record["agent"] for record in records] == list(more.agents)
+    assert {record["n"] + record["void"] for record in records} == {10}
+
+
+def test_models_are_asked_for_their_answer_where_that_is_set(tmp_path: Path) -> None:
+    config = dataclasses.replace(TWICE, ask_for_answer=True)
+    listener = Listener()
+    evaluate(listener, [example(0)], tmp_path / "evaluation.jsonl", config=config)
+    assert {type(each.agent) for each in listener.requests} == {agents.AnswerRequest}
+    assert {each.agent.name for each in listener.requests} == {"code_agent"}
+
+
+def test_a_question_is_kept_when_it_is_answered(tmp_path: Path) -> None:
+    """With blocks of one question an interruption loses none that is answered."""
+    asked, path = [example(number) for number in range(6)], tmp_path / "evaluation.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Listener(breaks_at=asked[3].id), asked, path, block_size=1)
+    assert [each["example_id"] for each in metrics.read(path)] == [e.id for e in asked[:3]]
+    resumed = Listener()
+    evaluate(resumed, asked, path, block_size=1)
+    assert {each.example.id for each in resumed.requests} == {each.id for each in asked[3:]}
+    evaluate(Listener(), asked, tmp_path / "whole.jsonl", block_size=4)
+    assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 4])
+def test_a_prompt_that_does_not_fit_is_a_record(tmp_path: Path, block_size: int) -> None:
+    asked, path = [example(number) for number in range(4)], tmp_path / "evaluation.jsonl"
+    for number in (1, 3):
+        asked[number] = dataclasses.replace(asked[number], question="too long")
+    listener = Listener()
+    evaluate(listener, asked, path, block_size=block_size)
+    assert {each.example.id for each in listener.requests} == {asked[0].id, asked[2].id}
+    assert [(each["n"], each["too_long"]) for each in metrics.read(path)] == [
+        (2, 0), (0, 1), (2, 0), (0, 1),
+    ]  # fmt: skip
+    [record] = evaluation.make_records("sft", evaluation.read(path, "sft"), asked)
+    assert (record["n"], record["too_long"], record["void"]) == (4, 2, 0)
+    assert record["questions"][asked[1].id] == [0, 0]
+    again = Listener()
+    evaluate(again, asked, path, block_size=block_size)
+    assert again.requests == []
+
+
+def test_records_are_written_once_and_mended(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    other, first, second = ({"model": m, "task": t} for m, t in ("xa", "ma", "mb"))
+    for records in ([other], [first], [first, second]):
+        evaluation.write_records(path, records[0]["model"], records)
+    assert metrics.read(path) == [other, first, second]
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    evaluation.write_records(path, "m", [first, second])
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
+
+
 def make_records(made: list[Trajectory], asked: list[Example]) -> list[dict[str, Any]]:
     by_question = {each.id: [t for t in made if t.example_id == each.id] for each in asked}
     answered = {
-        each.id: evaluation.question_record("sft", each, by_question[each.id]) for each in asked
+        ("code_agent", each.id): evaluation.question_record(
+            "sft", "code_agent", each, by_question[each.id]
+        )
+        for each in asked
     }
     return evaluation.make_records("sft", answered, asked)
 
@@ -184,11 +273,13 @@ def test_results_by_hand() -> None:
         "correct": 2,
         "accuracy": 2 / 3,
         "void": 1,
+        "too_long": 0,
         "majority": 2 / 3,
         "questions": {"toy_letters/0": [1, 1], "toy_letters/1": [1, 0], "toy_letters/2": [1, 1]},
         "stops": {"eos": 1, "answer": 2, "sandbox_fault": 1},
         "code_calls_per_trajectory": 1.0,
         "used_code_fraction": 2 / 3,
+        "tokens_per_trajectory": 2.0,
         "difficulty": {"2": {"n": 2, "correct": 1}, "10": {"n": 1, "correct": 1}},
     }
     assert list(first["difficulty"]) == ["2", "10"]
@@ -218,3 +309,19 @@ def test_a_sandbox_that_fails_too_often_ends_the_evaluation(tmp_path: Path) -> N
     with pytest.raises(UserError, match="questions 1 to 4: the sandbox failed in 8 of 8"):
         evaluate(listener, [example(number) for number in range(6)], tmp_path / "evaluation.jsonl")
     assert len(listener.requests) == 8  # the rest is not asked
+
+
+def test_faults_are_counted_over_several_blocks(tmp_path: Path) -> None:
+    """Two answers to a question are too few to judge the machine by; those of three are not."""
+    lost = ExecResult(status=Status.SETUP_ERROR, detail="no jail")
+
+    class Breaking(Listener):
+        def run_batches(self, *words: Any, **options: Any) -> Generator[list[Trajectory]]:
+            for found in super().run_batches(*words, **options):
+                call = CodeCall(code="print(1)\n", result=lost)
+                yield [dataclasses.replace(each, code_calls=(call,)) for each in found]
+
+    asked = [example(number) for number in range(6)]
+    evaluate(Breaking(), asked, tmp_path / "one.jsonl", block_size=1)
+    with pytest.raises(UserError, match="questions 2 to 2: the sandbox failed in 4 of 4"):
+        evaluate(Breaking(), asked, tmp_path / "x.jsonl", block_size=1, blocks_per_check=3)

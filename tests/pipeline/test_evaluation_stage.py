@@ -47,7 +47,7 @@ def directory(tmp_path: Path) -> RunDir:
     with metrics.JsonlLog(directory.evaluation_path) as log:
         for model in EXPERIMENT.models:
             for example in EXAMPLES:
-                log.append(evaluation.question_record(model, example, []))
+                log.append(evaluation.question_record(model, "code_agent", example, []))
     return directory
 
 
@@ -75,3 +75,26 @@ def test_a_question_without_an_answer_needs_the_model(directory: RunDir) -> None
     run = Answered(EXPERIMENT, directory, None)  # pyright: ignore[reportArgumentType]
     with pytest.raises(AssertionError, match=f"{EXPERIMENT.models[-1]} was loaded"):
         pipeline.evaluate_models(run)
+
+
+def test_a_stage_with_several_agents_has_results_of_each(directory: RunDir) -> None:
+    chosen = dataclasses.replace(EXPERIMENT.eval, agents=("code_agent", "all_text"))
+    experiment = dataclasses.replace(EXPERIMENT, eval=chosen)
+    run = Answered(experiment, directory, None)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(AssertionError, match="untrained was loaded"):
+        pipeline.evaluate_models(run)  # all_text has answered nothing yet
+    with metrics.JsonlLog(directory.evaluation_path) as log:
+        for model in experiment.models:
+            for example in EXAMPLES:
+                log.append(evaluation.question_record(model, "all_text", example, []))
+    pipeline.evaluate_models(run)
+    found = [
+        (each["model"], each["agent"], each["task"])
+        for each in metrics.read(run.directory.results_path)
+    ]
+    assert found == [
+        (model, agent, task)
+        for model in experiment.models
+        for agent in ("code_agent", "all_text")
+        for task in ("toy_letters", "toy_search")
+    ]

@@ -112,7 +112,7 @@ def test_lock_dies_with_its_process(tmp_path: Path) -> None:
     run_dir.RunDir.open(tmp_path, EXPERIMENT).close()
     script = (
         "import sys, pathlib, time; from r1ci_jax.runtime import run_dir;"
-        "handle = run_dir._lock(pathlib.Path(sys.argv[1])); print('held', flush=True);"
+        "handle = run_dir.lock_directory(pathlib.Path(sys.argv[1])); print('held', flush=True);"
         "time.sleep(600)"
     )
     with subprocess.Popen(

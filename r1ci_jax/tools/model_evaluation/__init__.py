@@ -1,0 +1,1 @@
+"""Evaluation of one model, trained here or published, with any of the agents."""

@@ -1,0 +1,114 @@
+"""The model that is evaluated: found by its name at once, loaded when a question is open."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+from r1ci_jax.model.hf import hf_config
+from r1ci_jax.rollout.runner import Runner
+from r1ci_jax.runtime.run_dir import RunDir
+from r1ci_jax.sampling import stop_automaton
+from r1ci_jax.sampling.engine import Engine
+from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.text import prompts, protocol
+from r1ci_jax.tools.model_evaluation import checkpoint_defaults, evaluation_settings
+from r1ci_jax.tools.model_evaluation.checkpoint_defaults import CheckpointDefaults
+from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices, EvaluationSettings
+from r1ci_jax.train import load_model
+from r1ci_jax.train.load_model import SamplerModel
+
+_NO_FILES = CheckpointDefaults(
+    deviations=("its chat template and generation defaults are not read from a single file",)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedModel:
+    """A published model, or one that a run has trained."""
+
+    path: str
+    """What `load_model.load_published` takes, or a run directory."""
+    run: RunDir | None
+    trained: str | None = None
+    """Model of the run; None: the newest."""
+    _loaded: list[SamplerModel] = dataclasses.field(default_factory=list, compare=False)
+    """The model, between `settings` and `make_runner`, if the first had to load it."""
+
+    def settings(self, choices: Choices) -> EvaluationSettings:
+        """Complete the user's choices by what fits the model.
+
+        Raises:
+            UserError: There is no such model, or a choice is impossible.
+        """
+        if self.run is not None:
+            name = load_model.trained_name(self.run, self.trained)
+            return evaluation_settings.for_run(
+                self.run,
+                name,
+                choices,
+                max_positions=load_model.architecture_of_run(self.run).max_positions,
+                weights=evaluation_settings.fingerprint(
+                    Path(self.run.checkpoints / name / "final" / "step.json")
+                ),
+            )
+        directory = load_model.published_directory(self.path)
+        if directory is None:
+            model = load_model.load_published(self.path, choices.dtype or "float32")
+            self._loaded[:] = [model]
+            positions = model.config.max_positions
+        else:
+            positions = hf_config.parse(hf_config.read_json(directory), directory).max_positions
+        return evaluation_settings.for_published(
+            self.path,
+            choices,
+            max_positions=positions,
+            defaults=self._defaults,
+            weights=evaluation_settings.fingerprint(directory or Path(self.path)),
+        )
+
+    def deviations(self, settings: EvaluationSettings) -> list[str]:
+        """List what the checkpoint asks for and is not done, a sentence each."""
+        if self.run is not None:
+            return []
+        defaults, found = self._defaults, []
+        if settings.eval.sampling != defaults.sampling:
+            found.append(f"its own sampling is {defaults.sampling}")
+        if settings.system != defaults.system:
+            found.append(f"its own system message is {defaults.system!r}")
+        return [*defaults.deviations, *found]
+
+    def make_runner(self, settings: EvaluationSettings, sandbox: Sandbox) -> Runner:
+        """Load the model into a runner."""
+        if self.run is None:
+            # Not kept: the runner may need the memory for weights in another layout.
+            if self._loaded:
+                model = self._loaded.pop()
+            else:
+                model = load_model.load_published(self.path, settings.sampler.dtype)
+        else:
+            model = load_model.load_sampler_from_run(
+                self.run, settings.trained, settings.sampler.dtype
+            )
+        tokenizer = model.tokenizer
+        engine = Engine(
+            model.config,
+            settings.sampler,
+            stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes()),
+            stop_token_ids=tokenizer.stop_token_ids,
+            seed=settings.seed,
+        )
+        runner = Runner(
+            engine,
+            sandbox,
+            tokenizer,
+            settings.limits,
+            instructions=prompts.choose(settings.prompts, is_pretrained=self.run is None),
+            system=settings.system,
+        )
+        runner.load(model.weights)
+        return runner
+
+    @functools.cached_property
+    def _defaults(self) -> CheckpointDefaults:
+        directory = load_model.published_directory(self.path)
+        return _NO_FILES if directory is None else checkpoint_defaults.read(directory)

@@ -1,0 +1,74 @@
+"""A policy that ends its message without an answer is asked once, and its next answer counts."""
+
+import pytest
+
+from r1ci_jax.rollout import agents
+from r1ci_jax.rollout.trajectory import StopReason
+from r1ci_jax.text import prompts
+from tests.rollout.conftest import StandIn, World, prints
+from tests.rollout.scripts import ANSWER, CODE, EOS, ONLY_ANSWER, ONLY_CODE, ONLY_EOS, request
+
+CACHE = 400
+"""Tokens of a trajectory: the request is long in this tokenizer. The same for all, which compile
+once."""
+LATE = {"\n": {"a": 0.5, "<<<": 0.5}, "a": EOS, **ANSWER}
+"""Answers at once, or ends its message without an answer."""
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+def test_the_answer_after_the_request_counts(world: World) -> None:
+    agent = agents.AnswerRequest(agents.CodeAgent())
+    runner = world.runner(LATE, cache_length=CACHE)
+    made = runner.run([request(number, agent=agent) for number in range(24)])
+    texts = [world.tokenizer.decode(each.tokens) for each in made]
+    requested = [text.count(prompts.ANSWER_REQUEST) for text in texts]
+    assert {0, 1} == set(requested)
+    late = [each for each, count in zip(made, requested, strict=True) if count]
+    assert {each.stop for each in late} == {StopReason.ANSWER, StopReason.EOS}
+    assert all((each.answer == "7") is (each.stop is StopReason.ANSWER) for each in made)
+    assert {each.agent for each in made} == {"code_agent"}
+    # Without the request, those that had no answer end there.
+    plain = runner.run([request(number) for number in range(24)])
+    assert [each.answer is None for each in plain] == [bool(count) for count in requested]
+
+
+def test_one_that_never_answers_is_asked_once(world: World) -> None:
+    agent = agents.AnswerRequest(agents.CodeAgent())
+    (made,) = world.runner(ONLY_EOS, cache_length=CACHE).run([request(agent=agent)])
+    text = world.tokenizer.decode(made.tokens)
+    assert text.count(prompts.ANSWER_REQUEST) == 1 and made.answer is None
+    assert made.stop is StopReason.EOS and sum(made.sampled) == 2
+
+
+def test_who_answers_is_not_asked(world: World) -> None:
+    runner = world.runner(ONLY_ANSWER, cache_length=CACHE)
+    agent = agents.AnswerRequest(agents.CodeAgent())
+    assert runner.run([request(agent=agent)])[0].tokens == runner.run([request()])[0].tokens
+
+
+def test_words_alone_run_no_code_and_scripts_alone_are_not_asked(world: World) -> None:
+    box = prints("ok!\n")
+    runner = world.runner(ONLY_CODE, box, cache_length=CACHE)
+    (text,) = runner.run([request(agent=agents.AnswerRequest(agents.AllText()))])
+    assert box.codes == [] and text.code_calls == () and text.answer is None
+    (code,) = runner.run([request(agent=agents.AnswerRequest(agents.AllCode()))])
+    assert code.answer == "ok!" and len(box.codes) == 1
+    silent = world.runner(ONLY_EOS, cache_length=CACHE).run(
+        [request(agent=agents.AnswerRequest(agents.AllCode()))]
+    )
+    assert sum(silent[0].sampled) == 1
+
+
+def test_a_message_that_ends_right_after_a_block_goes_on_with_the_output(world: World) -> None:
+    """The block's last mark pauses the slot before the end of the message can be sampled."""
+    script = {"\n": "```", **CODE, "`": EOS, "!\n": "<<<", **ANSWER}
+    box: StandIn = prints("ok!\n")
+    (made,) = world.runner(script, box, cache_length=CACHE).run([request()])
+    assert len(made.code_calls) == 1 and made.answer == "7"
+    text = world.tokenizer.decode(made.tokens)
+    assert text.index("Code Execution Results:") < text.index("<<<7>>>")
+    assert EOS not in text.partition("assistant\n")[2].partition("Code Execution")[0]
