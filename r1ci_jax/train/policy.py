@@ -156,7 +156,7 @@ class Policy:
         if weights.base is None:
             model = nnx.merge(self.graphdef, weights.trainable)
             return model.hidden_and_lm_head(*rows, compute=self.train_config)
-        adapt = functools.partial(lora.merge_layer, scale=self._lora_scale)
+        adapt = functools.partial(lora.adapt_layer, scale=self._lora_scale)
         adapters = weights.trainable["layers"]
         model = nnx.merge(self.graphdef, weights.base)
         return model.hidden_and_lm_head(
