@@ -19,7 +19,8 @@ def resolve(path_or_hub_id: str | Path) -> Path:
     name = str(path_or_hub_id)
     if isinstance(path_or_hub_id, Path) or not _HUB_ID.fullmatch(name):
         raise UserError(
-            f"{path} does not exist; give a checkpoint directory or a hub id (owner/name)"
+            f"{path} does not exist; give a checkpoint directory or a hub id (owner/name), or make "
+            f"the directory: r1ci weights import FILE.gguf {path}"
         )
     return _snapshot(name)
 
