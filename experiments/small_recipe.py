@@ -119,20 +119,27 @@ def get_config(variant: str, model: SmallModel) -> Experiment:
     """The experiment of a model, or one of its variants."""
     match variant:
         case "" | "cpu":
-            return _cpu(model)
+            return _with_arms(_cpu(model), model.arms)
         case "choose":
             return _choose(_cpu(model))
         case "gpu":
             return _gpu(model)
         case "smoke":
-            return _smoke(_cpu(model))
+            return _with_arms(_smoke(_cpu(model)), model.arms)
         case _:
             listed = ", ".join(known for known in VARIANTS if known)
             raise ValueError(f"no variant {variant!r}; there are: {listed}")
 
 
+def _with_arms(whole: Experiment, names: tuple[str, ...]) -> Experiment:
+    """Give an experiment its arms, whose own settings are made from its GRPO."""
+    known = {arm.name: arm for arm in curriculum_controls.arms(whole)}
+    return dataclasses.replace(whole, arms=tuple(known[name] for name in names))
+
+
 def _cpu(model: SmallModel) -> Experiment:
-    whole = Experiment(
+    """The run on two cores, without its arms."""
+    return Experiment(
         name=model.name,
         # "./": a directory, never a repository's name.
         model=ModelConfig(checkpoint=f"./{model.directory}", prompts="none"),
@@ -176,8 +183,6 @@ def _cpu(model: SmallModel) -> Experiment:
         ),
         eval=EvalConfig(sampling=SamplingParams(temperature=0.6)),
     )
-    arms = {arm.name: arm for arm in curriculum_controls.arms(whole)}
-    return dataclasses.replace(whole, arms=tuple(arms[name] for name in model.arms))
 
 
 def _choose(cpu: Experiment) -> Experiment:
@@ -215,7 +220,7 @@ def _smoke(cpu: Experiment) -> Experiment:
     return dataclasses.replace(
         cpu,
         name=f"{cpu.name}-smoke",
-        model=ModelConfig(preset="toy", tokenizer_vocab=400),
+        model=ModelConfig(preset="toy", tokenizer_vocab=400, prompts="none"),
         dataset=dataclasses.replace(
             cpu.dataset,
             tasks=SMOKE_TASKS,
