@@ -190,7 +190,7 @@ def test_one_device_reads_a_tied_embedding_where_it_lies():
             how, weighted, x_BTD, embed_VD, targets_BT, mask_BT, (x_BTD[..., 0],)
         )
 
-    program = step.lower(x_BTD, embed_VD).compile().as_text()
+    program = str(step.lower(x_BTD, embed_VD).compile().as_text())
     made = [line for line in program.splitlines() if "= f32[96,16]" in line]
     assert made and "all-gather" not in program
     assert all("parameter(" in line or "get-tuple-element(" in line for line in made), made
