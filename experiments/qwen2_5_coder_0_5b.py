@@ -5,7 +5,7 @@ Question   Does the method work on real weights of the paper's family: do SFT an
 Command    r1ci weights import qwen2.5-coder-0.5b-instruct.gguf models/qwen2.5-coder-0.5b-instruct
            r1ci run experiments/qwen2_5_coder_0_5b.py
            or with the published weights: --config.model.checkpoint=Qwen/Qwen2.5-Coder-0.5B-Instruct
-Needs      2 CPU cores, 10 GiB, by arithmetic 11 hours (below); every stage is resumable
+Needs      2 CPU cores, 10 GiB, by arithmetic 12 hours (below); every stage is resumable
 Expect     not known yet. It writes Python already, so that SFT should teach the format at once and
            leave p in the middle on many tasks, where GRPO learns most. One seed with three arms
            tells differences of about ten points
@@ -16,10 +16,11 @@ Variants   :cpu  the same as none     :choose  measures p of all candidate tasks
 Tasks. The constants hold all candidates of small_recipe.py until `:choose` was run; then those
 that `r1ci table task_choice --runs runs/qwen2-5-coder-0-5b-choose` prints.
 
-Time, at 80 tokens/s of training and 130 tokens/s of decoding: SFT 12 tasks x 60 demonstrations x
-300 tokens x 2 epochs, 90 minutes; potential 12 x 16 questions x 20 answers x 150 tokens, 75
-minutes; a step of GRPO 64 x 150 tokens sampled and 64 x 280 trained, 5 minutes, 3 arms of 32
-steps each, 8 hours; evaluation of 5 models on 18 x 24 questions, 45 minutes.
+Time, at 60 tokens/s of training and 130 tokens/s of decoding: SFT 12 tasks x 60 demonstrations x
+210 tokens x 2 epochs, 85 minutes; potential 12 x 16 questions x 20 answers x 120 tokens, 60
+minutes; a step of GRPO 64 x 120 tokens sampled and, padded, 64 x 265 trained, 6 minutes, 3 arms of
+32 steps each, 9 hours; evaluation of 5 models on 18 x 24 questions, 35 minutes. `:choose` takes 4
+hours.
 """
 
 from experiments import small_recipe

@@ -6,7 +6,7 @@ Command    r1ci weights import SmolLM2-135M-Instruct.Q4_1.gguf models/smollm2-13
            r1ci run experiments/smollm2_135m.py --config.seed=0 --workdir runs/smollm2-135m-0
            or with the published weights:
            --config.model.checkpoint=HuggingFaceTB/SmolLM2-135M-Instruct
-Needs      2 CPU cores, 6 GiB, by arithmetic 9 hours a seed (below); every stage is resumable
+Needs      2 CPU cores, 6 GiB, by arithmetic 12 hours a seed (below); every stage is resumable
 Expect     not known yet. SFT should teach format and scripts; GRPO should raise p where scripts
            half work, as in toy.py. By toy.py the order of the questions makes no difference, which
            three seeds with four arms can show to within a few points only
@@ -17,10 +17,11 @@ Variants   :cpu  the same as none     :choose  measures p of all candidate tasks
 Tasks. The constants hold all candidates of small_recipe.py until `:choose` was run; then those
 that `r1ci table task_choice --runs runs/smollm2-135m-choose` prints.
 
-Time, at 250 tokens/s of training and 400 tokens/s of decoding: SFT 12 tasks x 60 demonstrations x
-300 tokens x 3 epochs, 45 minutes; potential 12 x 16 questions x 20 answers x 150 tokens, 25
-minutes; a step of GRPO 64 x 150 tokens sampled and 64 x 280 trained, 1.6 minutes, 4 arms of 80
-steps each, 8.5 hours; evaluation of 6 models on 18 x 24 questions, 20 minutes.
+Time, at 170 tokens/s of training (measured: 88 per CPU-second, 85 % of what this processor's matmul
+reaches) and 400 tokens/s of decoding (not measured yet): SFT 12 tasks x 60 demonstrations x 210
+tokens x 3 epochs, 45 minutes; potential 12 x 16 questions x 20 answers x 120 tokens, 20 minutes; a
+step of GRPO 64 x 120 tokens sampled and, padded, 64 x 265 trained, 2 minutes, 4 arms of 80 steps
+each, 11 hours; evaluation of 6 models on 18 x 24 questions, 15 minutes. `:choose` takes 1.5 hours.
 """
 
 from experiments import small_recipe
