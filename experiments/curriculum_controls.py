@@ -36,18 +36,23 @@ REFILL_ROUNDS: Final = 3
 def get_config(variant: str = "") -> Experiment:
     """The five arms, in one of the sizes."""
     whole = ablation.base(variant)
-    signal = dataclasses.replace(whole.grpo.signal, refill_rounds=REFILL_ROUNDS)
-    rollouts = whole.grpo.num_rollouts * sum(whole.grpo.steps_per_stage)
-    refilled = dataclasses.replace(whole.grpo, signal=signal, rollout_budget=rollouts)
     return dataclasses.replace(
         whole,
         name=f"curriculum-controls-{variant or '14b'}",
         paper_row="",
-        arms=(
-            ablation.CURRICULUM,
-            Arm(name="grpo_uniform", order="uniform"),
-            Arm(name="grpo_uniform_refill", order="uniform", grpo=refilled),
-            Arm(name="grpo_random_subset", order="random_subset"),
-            Arm(name="grpo_difficulty", order="difficulty"),
-        ),
+        arms=arms(whole),
+    )
+
+
+def arms(whole: Experiment) -> tuple[Arm, ...]:
+    """The curriculum and its controls, at equal steps and rollouts of the whole method."""
+    signal = dataclasses.replace(whole.grpo.signal, refill_rounds=REFILL_ROUNDS)
+    rollouts = whole.grpo.num_rollouts * sum(whole.grpo.steps_per_stage)
+    refilled = dataclasses.replace(whole.grpo, signal=signal, rollout_budget=rollouts)
+    return (
+        ablation.CURRICULUM,
+        Arm(name="grpo_uniform", order="uniform"),
+        Arm(name="grpo_uniform_refill", order="uniform", grpo=refilled),
+        Arm(name="grpo_random_subset", order="random_subset"),
+        Arm(name="grpo_difficulty", order="difficulty"),
     )

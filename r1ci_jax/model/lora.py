@@ -1,11 +1,11 @@
 """Low-rank adaptation replaces every matrix W of the layers by W + (alpha / rank) A B.
 
-Only A and B are trained. They are merged into W one layer at a time, inside the layer loop, so the
-forward pass has one definition and no second copy of all weights exists. The gradient of W exists
-for one layer at a time. As in Hu et al. 2021 (arXiv 2106.09685), A is random and B is zero, so
-training starts from W itself.
+Only A and B are trained. A trainer computes x W + (alpha / rank) (x A) B, so that no second copy of
+the weights exists, and no gradient of W; `merge_params` adds A B to W for the sampler. As in Hu et
+al. 2021 (arXiv 2106.09685), A is random and B is zero, so training starts from W itself.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from r1ci_jax.model import qwen2
+from r1ci_jax.model.quantization import Adapted
 from r1ci_jax.model.qwen2 import Qwen2Config
 
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
@@ -24,27 +25,35 @@ type Adapters = dict[str, dict[str, dict[str, jax.Array]]]
 def init(config: Qwen2Config, rank: int, key: jax.Array) -> Adapters:
     """Create float32 adapters that do not change the model yet."""
     shapes = qwen2.layer_shapes(config)
+    sides = {matrix: _sides(matrix, shapes[matrix]) for matrix in MATRICES}
+    in_shapes = [(config.layers, *inputs, rank) for inputs, _ in sides.values()]
+    ends = [*itertools.accumulate(map(math.prod, in_shapes), initial=0)]
+    # All random numbers in one call: each call adds a second of compilation on a CPU.
+    numbers = jax.random.normal(key, (ends[-1],), jnp.float32)
     adapters = {}
-    for matrix, matrix_key in zip(MATRICES, jax.random.split(key, len(MATRICES)), strict=True):
-        inputs, outputs = _sides(matrix, shapes[matrix])
-        shape = (config.layers, *inputs, rank)
+    for (matrix, (inputs, outputs)), shape, (start, end) in zip(
+        sides.items(), in_shapes, itertools.pairwise(ends), strict=True
+    ):
         scale = math.prod(inputs) ** -0.5
         adapters[matrix] = {
-            "lora_in": scale * jax.random.normal(matrix_key, shape, jnp.float32),
+            "lora_in": scale * numbers[start:end].reshape(shape),
             "lora_out": jnp.zeros((config.layers, rank, *outputs), jnp.float32),
         }
     return {"layers": adapters}
 
 
-def merge_layer(
+def adapt_layer(
     weights: qwen2.LayerWeights, adapters: dict[str, dict[str, jax.Array]], scale: float
 ) -> qwen2.LayerWeights:
-    """Add the adapters of one layer to its weights, in the dtype of the weights."""
-    merged = {}
-    for matrix, (field, weight) in zip(qwen2.LAYER_NAMES, weights._asdict().items(), strict=True):
-        if matrix in adapters:
-            merged[field] = weight + scale * _delta(adapters[matrix])
-    return weights._replace(**merged)
+    """Put the adapters of one layer beside its weights."""
+    adapted = {
+        field: Adapted(weight, **adapters[matrix], scale=scale)
+        for matrix, (field, weight) in zip(
+            qwen2.LAYER_NAMES, weights._asdict().items(), strict=True
+        )
+        if matrix in adapters
+    }
+    return weights._replace(**adapted)
 
 
 def merge_params(params: Any, adapters: Adapters, scale: float) -> Any:

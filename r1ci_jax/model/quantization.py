@@ -2,7 +2,7 @@
 
 A quantized array replaces the plain one as one leaf of the same tree. `linear`, `einsum_quantized`
 and `embedding_lookup` accept either, so the layers are written once. With a plain array they are
-the plain operation and nothing else.
+the plain operation and nothing else. `linear` also accepts a weight with low-rank adapters.
 """
 
 import math
@@ -32,6 +32,17 @@ class Int8(NamedTuple):
 
 
 type MaybeInt8 = jax.Array | Int8
+
+
+class Adapted(NamedTuple):
+    """A frozen weight W [inputs.., outputs..] with its low-rank adapters: W + scale A B."""
+
+    frozen: jax.Array
+    lora_in: jax.Array
+    """A is [inputs.., r]."""
+    lora_out: jax.Array
+    """B is [r, outputs..]."""
+    scale: float
 
 
 def quantize(x: jax.Array, reduced_axes: tuple[int, ...]) -> Int8:
@@ -75,11 +86,16 @@ def _matmul_backward(saved: tuple[jax.Array, jax.Array], d_out: jax.Array):
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
-def linear(x: jax.Array, weight: MaybeInt8, num_contracted: int = 1) -> jax.Array:
+def linear(x: jax.Array, weight: MaybeInt8 | Adapted, num_contracted: int = 1) -> jax.Array:
     """Contract the last `num_contracted` axes of `x` with the first of the weight.
 
     Both are reshaped to matrices: XLA's CPU backend takes three times as long with a 3D weight.
+    Adapters multiply the activations, not the weight, whose gradient is then never computed: a
+    third less work than with W + A B where nothing is recomputed.
     """
+    if isinstance(weight, Adapted):
+        low_rank = linear(linear(x, weight.lora_in, num_contracted), weight.lora_out)
+        return linear(x, weight.frozen, num_contracted) + weight.scale * low_rank
     values = weight.values if isinstance(weight, Int8) else weight
     batch, outputs = x.shape[: x.ndim - num_contracted], values.shape[num_contracted:]
     inputs = math.prod(values.shape[:num_contracted])

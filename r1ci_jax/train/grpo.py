@@ -233,7 +233,8 @@ def _warm_up(
     to_sampler = _make_to_sampler(policy, loop.train_state, base)
     with source.weights_loaded(to_sampler), loop.progress.compiling("sampler", about=15):
         source.warm_up()
-    with loop.progress.compiling("update", about=20):
+    # The guard is a part of what is compiled: without it here, the first step compiles it again.
+    with loop.progress.compiling("update", about=20), guards.no_implicit_transfers():
         baseline.warm_up(weights, reference)
 
 

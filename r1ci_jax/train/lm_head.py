@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh
 
 from r1ci_jax.model.attention import einsum_float32
 from r1ci_jax.sharding import mesh as meshes
@@ -130,17 +131,25 @@ class _Axes(NamedTuple):
     width: tuple[str, ...]
     vocab: tuple[str, ...]
 
+    @classmethod
+    def of_several_devices(cls, mesh: Mesh | AbstractMesh) -> "_Axes":
+        """Leave out axes of one device: gathering an embedding from it would copy it twice."""
+
+        def axes_of(name: str) -> tuple[str, ...]:
+            return tuple(axis for axis in rules.mesh_axes(name) if mesh.shape[axis] > 1)
+
+        return cls(*map(axes_of, ("batch", "width", "vocab")))
+
 
 def _sharded(lm_head: LmHead, token_loss: TokenLoss | None, *arrays):
     """Run `_local` on every device, each on its shard."""
+    mesh = meshes.current_in_jit()
     rows = rules.spec("batch")
     table = rules.spec(*(("vocab", "width") if lm_head.is_tied else ("width", "vocab")))
     gradients = None if token_loss is None else (rows, table)
     return jax.shard_map(
-        functools.partial(
-            _local, lm_head, token_loss, _Axes(*map(rules.mesh_axes, ("batch", "width", "vocab")))
-        ),
-        mesh=meshes.current_in_jit(),
+        functools.partial(_local, lm_head, token_loss, _Axes.of_several_devices(mesh)),
+        mesh=mesh,
         in_specs=(rows, table, rows, rows, rows),
         out_specs=(jax.P(), rows, gradients),
         check_vma=False,

@@ -157,7 +157,7 @@ class Policy:
         if weights.base is None:
             model = nnx.merge(self.graphdef, weights.trainable)
             return model.hidden_and_lm_head(*rows, compute=self.train_config)
-        adapt = functools.partial(lora.merge_layer, scale=self._lora_scale)
+        adapt = functools.partial(lora.adapt_layer, scale=self._lora_scale)
         adapters = weights.trainable["layers"]
         model = nnx.merge(self.graphdef, weights.base)
         return model.hidden_and_lm_head(
@@ -221,10 +221,17 @@ def load_untrained(experiment: Experiment, policy: Policy) -> Params:
     if experiment.model.checkpoint:
         model = weights.load_pretrained(experiment.model.checkpoint)
     else:
-        # One compiled call: initializing op by op takes longer than a training step.
-        key = jax.random.key(experiment.seed)
-        model = nnx.jit(lambda key: qwen2.Qwen2(policy.config, rngs=nnx.Rngs(key)))(key)
+        model = _init_program(policy.config)(jax.random.key(experiment.seed))
     return placement.shard_params(nnx.split(model)[1])
+
+
+@functools.cache
+def _init_program(config: qwen2.Qwen2Config) -> Callable[[jax.Array], qwen2.Qwen2]:
+    """One compiled call: initializing op by op takes longer than a training step.
+
+    It is kept, since a run begins more than once: each evaluation of the untrained model does.
+    """
+    return nnx.jit(lambda key: qwen2.Qwen2(config, rngs=nnx.Rngs(key)))
 
 
 def _model_shapes(config: qwen2.Qwen2Config) -> qwen2.Qwen2:

@@ -25,7 +25,7 @@ def model() -> qwen2.Qwen2:
 
 
 def adapted(model: qwen2.Qwen2, adapters: lora.Adapters) -> jax.Array:
-    adapt = functools.partial(lora.merge_layer, scale=SCALE)
+    adapt = functools.partial(lora.adapt_layer, scale=SCALE)
     return model.hidden_and_lm_head(TOKENS_BT, adapt=adapt, adapters=adapters["layers"])[0]
 
 
@@ -42,6 +42,27 @@ def test_new_adapters_change_nothing_but_have_a_gradient(model: qwen2.Qwen2) -> 
     for matrix, pair in gradients["layers"].items():
         assert jnp.abs(pair["lora_out"]).max() > 0, matrix
         assert not pair["lora_in"].any(), matrix  # its partner is still zero
+
+
+def test_adapters_begin_at_the_scale_of_their_inputs_and_differ() -> None:
+    adapters = lora.init(CONFIG, 64, jax.random.key(0))["layers"]
+    numbers = {matrix: np.asarray(pair["lora_in"]) for matrix, pair in adapters.items()}
+    for matrix, fan_in in {"q": 32, "o": 4 * 8, "gate": 32, "down": 48}.items():
+        spread = numbers[matrix].std() * fan_in**0.5
+        assert 0.95 < spread < 1.05, (matrix, spread)  # 4,096 numbers or more
+    starts = {float(each.flat[0] / each.std()) for each in numbers.values()}
+    assert len(starts) == len(lora.MATRICES), "no two matrices begin alike"
+
+
+def test_no_gradient_of_a_frozen_weight_is_computed(model: qwen2.Qwen2) -> None:
+    adapters = lora.init(CONFIG, 3, jax.random.key(0))
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(adapted(model, x) ** 3)))
+    program = str(gradient.lower(adapters).compile().as_text())
+    products = [line for line in program.splitlines() if " dot(" in line]
+    assert products
+    # Gradients of gate, down and of q as a matrix would have the shapes of these weights.
+    for shape in ("f32[32,48]", "f32[48,32]", "f32[32,32]"):
+        assert not [line for line in products if f"= {shape}" in line], shape
 
 
 def test_merged_weights_equal_adapted_ones(model: qwen2.Qwen2) -> None:

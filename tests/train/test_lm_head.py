@@ -175,3 +175,22 @@ def test_gradient_reaches_the_activations_only_through_sampled_tokens():
     )
     assert not gradient[~mask_BT].any()
     assert jnp.abs(gradient[mask_BT]).min() > 0
+
+
+def test_one_device_reads_a_tied_embedding_where_it_lies():
+    """An embedding of 151,936 tokens was copied twice a step: to gather it from one device."""
+    x_BTD, embed_VD, targets_BT = jnp.ones((2, 8, 16)), jnp.ones((96, 16)), jnp.ones((2, 8), int)
+    how = head(90, chunk=4, tied=True)
+
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def step(x_BTD, embed_VD):
+        mask_BT = everywhere(targets_BT)
+        return heads.lm_head_loss(
+            how, weighted, x_BTD, embed_VD, targets_BT, mask_BT, (x_BTD[..., 0],)
+        )
+
+    program = str(step.lower(x_BTD, embed_VD).compile().as_text())
+    made = [line for line in program.splitlines() if "= f32[96,16]" in line]
+    assert made and "all-gather" not in program
+    assert all("parameter(" in line or "get-tuple-element(" in line for line in made), made

@@ -27,7 +27,7 @@ def resolve(path_or_hub_id: str | Path) -> Path:
     if is_file_name or not _HUB_ID.fullmatch(name):
         raise UserError(
             f"{path} does not exist; give a checkpoint directory, a GGUF file or a hub id "
-            "(owner/name)"
+            f"(owner/name), or make the directory: r1ci weights import FILE.gguf {path}"
         )
     return _snapshot(name)
 
