@@ -17,6 +17,7 @@ from r1ci_jax.config import (
     Experiment,
     GrpoConfig,
     ModelConfig,
+    PotentialConfig,
     SamplerConfig,
     SftConfig,
     TurnLimits,
@@ -43,19 +44,19 @@ def get_config(variant: str = "") -> Experiment:
         dataset=DatasetConfig(
             tasks=TASKS,
             difficulties=(1, 2),
-            sft_per_task=1500,
+            sft_per_task=2000,
             grpo_per_task=24,
             eval_per_task=40,
         ),
         demonstrations=DemonstrationConfig(
             code_agent=0.76,
             all_text=0.06,
-            all_code=0.12,
-            codesteer=0.06,
-            code=0.50,
-            repair=0.05,
-            check=0.05,
-            direct=0.40,
+            all_code=0.18,
+            codesteer=0.0,
+            code=0.07,
+            repair=0.015,
+            check=0.015,
+            direct=0.90,
         ),
         sandbox=SandboxConfig(limits=Limits(cpu_seconds=2.0, wall_seconds=10.0), workers=2),
         sampler=SamplerConfig(
@@ -76,6 +77,8 @@ def get_config(variant: str = "") -> Experiment:
             adam_b2=0.98,
             checkpoint_every=100,
         ),
+        # Hotter than the paper's: a model that has seen one phrasing only is surer than its like.
+        potential=PotentialConfig(temperatures=(1.0, 1.2, 1.4, 1.6, 1.8)),
         grpo=GrpoConfig(
             prompts_per_step=16,
             rollouts_per_prompt=8,
