@@ -141,11 +141,11 @@ CHECK_MESSAGE = "Check the answer with code."
 """User message that sends CodeSteer's first answer back where there is no guide; the scripted
 teachers' guide says it too."""
 ANSWER_REQUEST = (
-    "State your final answer, and nothing else, between three opening and three closing angle "
-    "brackets: <<<7>>> if the answer were 7."
+    "Write the final answer to the problem again, and nothing else. Put <<< before it and >>> "
+    "behind it."
 )
 """User message to a model that ended its message without an answer (`eval.ask_for_answer`). It
-shows no placeholder: small models copy it."""
+shows neither a placeholder nor an example: small models copy them."""
 CODE_REQUEST = "Answer the question again: write one Python script that computes the answer."
 """User message where the guide asks for code."""
 
