@@ -4,8 +4,9 @@ Question   Does reinforcement learning with the interpreter in the loop, ordered
            potential, raise held-out accuracy above supervised fine-tuning?
 Command    r1ci run experiments/toy.py            (or: make demo)
 Needs      2 CPU cores, 4 GiB, 10 minutes; no accelerator, no network
-Expect     SFT near 50 % with two questions in five answered from memory (the teacher shows that in
-           as many of its free trajectories), GRPO near 80 % with code in every one
+Expect     SFT near 20 % answered from memory (the teacher shows that in nine of ten of its free
+           trajectories), GRPO near 60 % with code in two of three; each potential group has at
+           least 15 % of the questions
 Variants   :smoke  the same stages in two minutes, too short to learn much
 """
 
