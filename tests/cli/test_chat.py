@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import pytest
@@ -20,29 +19,13 @@ from flax import nnx
 from r1ci_jax.cli.main import main
 from r1ci_jax.config import DatasetConfig, Experiment
 from r1ci_jax.model import presets, qwen2
-from r1ci_jax.model.hf import weights
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import checkpoint
 from tests.load import PATIENCE
-from tests.rollout.conftest import World
 from tests.rollout.scripts import CODE, CODE_TEXT, CODE_THEN_ANSWER, ENDLESS
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], str]:
-    """Writes a checkpoint whose policy follows a script; returns its place."""
-    world = World()
-
-    def write(script: Any) -> str:
-        place = tmp_path_factory.mktemp("hf") / "model"
-        weights.save_pretrained(world.model(script), place)
-        world.tokenizer.save(place)
-        return str(place)
-
-    return write
 
 
 @pytest.fixture

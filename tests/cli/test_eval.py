@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ from flax import nnx
 from r1ci_jax.cli.main import main
 from r1ci_jax.config import DatasetConfig, EvalConfig, Experiment, SamplingParams
 from r1ci_jax.model import presets, qwen2
-from r1ci_jax.model.hf import weights
 from r1ci_jax.runtime import metrics
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.train import checkpoint
 from tests.load import PATIENCE
-from tests.rollout.conftest import World
 from tests.rollout.scripts import CODE_THEN_ANSWER, MIXED, ONLY_EOS
 
 BARE = ("--prompts", "none", "--no-ask-for-answer", "--temperature", "1", "--top-k", "0")
@@ -35,20 +32,6 @@ MANY = (
     *("--tasks", "toy_letters", "toy_sorting", "--questions", "40", "--samples", "2"),
     *("--agents", "Code Agent,all_text", "--trajectories", "6"),
 )
-
-
-@pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], str]:
-    """Writes a checkpoint whose policy follows a script; returns its place."""
-    world = World()
-
-    def write(script: Any) -> str:
-        place = tmp_path_factory.mktemp("hf") / "model"
-        weights.save_pretrained(world.model(script), place)
-        world.tokenizer.save(place)
-        return str(place)
-
-    return write
 
 
 def rows(workdir: Path) -> list[bytes]:
