@@ -14,7 +14,7 @@ from r1ci_jax.rollout import partial_rollouts, reward
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.scheduler import Observer, RolloutScheduler
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
-from r1ci_jax.rollout.trajectory_source import Extend, MakeWeights, TrajectorySource
+from r1ci_jax.rollout.trajectory_source import Extend, Foresee, MakeWeights, TrajectorySource
 from r1ci_jax.runtime import hosts
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
@@ -58,6 +58,7 @@ class Runner(TrajectorySource):
         self.system = system
         self.waited_seconds = self.slot_waited_seconds = 0.0
         self.num_evicted = 0
+        self.num_dropped = 0
         long_output.ObservationEncoder(tokenizer, limits)
         if limits.max_wall_seconds is not None and hosts.count() > 1:
             raise UserError(
@@ -150,34 +151,51 @@ class Runner(TrajectorySource):
         requests: Iterable[Request],
         extend: Extend,
         *,
+        foresee: Foresee | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Trajectory]:
         """Sample whole groups, and those that `extend` adds, in one stream.
 
         What a complete group adds enters the first slots that are free, while the others decode on:
-        no slot waits for the last group of a round.
+        no slot waits for the last group of a round. Slots that no group wants yet begin those that
+        `foresee` names.
         """
         waiting: dict[int, list[Episode]] = collections.defaultdict(list)
+        foreseen: dict[int, list[Episode]] = collections.defaultdict(list)
         trajectories: list[Trajectory] = []
 
-        def start(requests: Iterable[Request]) -> list[Episode]:
+        def start(requests: Iterable[Request], groups: dict[int, list[Episode]]) -> list[Episode]:
             episodes = [self.new_episode(request) for request in requests]
             for episode in episodes:
-                waiting[episode.group_id].append(episode)
+                groups[episode.group_id].append(episode)
             return episodes
 
-        with self._scheduler(start(requests)) as scheduler:
+        def ask(requests: Iterable[Request]) -> list[Episode]:
+            """Start the groups that were not foreseen."""
+            new = [each for each in requests if each.rollout_id.group_id not in foreseen]
+            for number in {each.rollout_id.group_id for each in requests} & foreseen.keys():
+                waiting[number] = foreseen.pop(number)
+            return start(new, waiting)
+
+        with self._scheduler(start(requests, waiting)) as scheduler:
             for num_done in scheduler.chunks():
                 if on_done is not None:
                     on_done(num_done)
-                complete = [each for each in waiting.values() if scheduler.can_collect_scores(each)]
-                for group in complete:
-                    del waiting[group[0].group_id]
-                    scheduler.collect_scores(group)
-                    found = [each.trajectory for each in group if each.trajectory is not None]
-                    trajectories += found
-                    scheduler.add(start(extend(found)))
+                while complete := [
+                    each for each in waiting.values() if scheduler.can_collect_scores(each)
+                ]:
+                    for group in complete:
+                        del waiting[group[0].group_id]
+                        scheduler.collect_scores(group)
+                        found = [each.trajectory for each in group if each.trajectory is not None]
+                        trajectories += found
+                        scheduler.add(ask(extend(found)))
+                if not waiting:
+                    break
+                if foresee is not None and (num_free := scheduler.num_unwanted_slots):
+                    scheduler.add(start(foresee(num_free), foreseen))
         assert not waiting, "a group was not completed"
+        self.num_dropped += sum(map(len, foreseen.values()))
         return sorted(trajectories, key=lambda each: each.rollout_id)
 
     @override

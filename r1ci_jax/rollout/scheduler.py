@@ -126,6 +126,11 @@ class RolloutScheduler:
         if self._next_episode is None:
             self._advance()
 
+    @property
+    def num_unwanted_slots(self) -> int:
+        """Number of free slots that no episode waits for."""
+        return 0 if self._peek() is not None else len(self._free)
+
     def can_collect_scores(self, episodes: Collection[Episode]) -> bool:
         """Return True if all of them have ended, and no wait for a score would hold up others.
 

@@ -11,7 +11,7 @@ after the other, whenever each group was sampled (`group_selection.groups_to_ask
 
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from r1ci_jax.config import GrpoConfig, SamplingParams
@@ -20,6 +20,7 @@ from r1ci_jax.curriculum.rollout_budget import RolloutBudget
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import agents, group_selection, sandbox_faults, serialize
 from r1ci_jax.rollout.episode import Episode, Request
+from r1ci_jax.rollout.refill import Refill
 from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import progress
@@ -106,6 +107,7 @@ class RolloutCollector:
         source = self._source
         began, waited = time.monotonic(), source.waited_seconds
         slot_waited, evicted = source.slot_waited_seconds, source.num_evicted
+        dropped = source.num_dropped
         sampled, staleness = self._sample(step)
         seconds = time.monotonic() - began
         sandbox_faults.require_few(
@@ -133,6 +135,11 @@ class RolloutCollector:
             "time/sandbox": source.waited_seconds - waited,
             "time/sandbox_fraction": (source.slot_waited_seconds - slot_waited) / seconds,
             "rollout/evicted": source.num_evicted - evicted,
+            **(
+                {"rollout/dropped": source.num_dropped - dropped}
+                if self._config.signal.refill_rounds
+                else {}
+            ),
             "rate/tokens_per_second": num_tokens / seconds,
         }
         return RolloutBatch(sampled, trained, metrics)
@@ -176,23 +183,26 @@ class RolloutCollector:
     def _sample_with_refill(self, step: int) -> list[Trajectory]:
         """Sample a step's groups and, for those without signal, groups of the next questions."""
         config, first = self._config, self._first_place(step)
-        num_groups, rounds = config.prompts_per_step, config.signal.refill_rounds
-        questions = self._draw()
-        if not questions:
+        positions: list[dict[str, Any]] = []
+
+        def questions() -> Generator[Example]:
+            while drawn := self._draw(1):
+                positions.append(self._questions.get_state())
+                yield from drawn
+
+        refill = Refill(
+            questions(),
+            lambda place, question: self._make_requests(first + place, [question]),
+            lambda group: self._has_signal(self._select_of(group)),
+            num_groups=config.prompts_per_step,
+            rounds=config.signal.refill_rounds,
+        )
+        if not self._has_questions():
             return []
-        num_asked = num_groups
-        signal: dict[int, bool] = {}
-
-        def extend(group: Sequence[Trajectory]) -> list[Request]:
-            nonlocal num_asked
-            signal[group[0].rollout_id.group_id - first] = self._has_signal(self._select_of(group))
-            total = group_selection.groups_to_ask(signal, num_groups, rounds)[-1]
-            questions = self._draw(total - num_asked)
-            requests = self._make_requests(first + num_asked, questions)
-            num_asked = total
-            return requests
-
-        return self._source.run_extended(self._make_requests(first, questions), extend)
+        found = self._source.run_extended(refill.first(), refill.extend, foresee=refill.foresee)
+        # Behind the last question that was asked: those of dropped groups come again.
+        self._questions.set_state(positions[refill.num_asked - 1])
+        return found
 
     def _start_requests(self, step: int) -> Sequence[int]:
         """Return the steps whose prompts start now."""
@@ -225,17 +235,21 @@ class RolloutCollector:
         change at a step's end, so that which ones are drawn does not depend on the order of events
         within it.
         """
-        count = self._config.prompts_per_step if count is None else count
-        if self._budget.is_spent:
+        if not self._has_questions():
             return []
-        if self._pass_rates.is_on and all(
+        count = self._config.prompts_per_step if count is None else count
+        asked = (each for each in self._questions if not self._pass_rates.is_retired(each.id))
+        return list(itertools.islice(asked, count))
+
+    def _has_questions(self) -> bool:
+        """Return False if the budget is spent or all questions are retired."""
+        if self._budget.is_spent:
+            return False
+        return not self._pass_rates.is_on or not all(
             self._pass_rates.is_retired(examples[index].id)
             for examples in self._sources
             for index in range(len(examples))
-        ):
-            return []
-        asked = (each for each in self._questions if not self._pass_rates.is_retired(each.id))
-        return list(itertools.islice(asked, count))
+        )
 
     # --- Selection ---
 
