@@ -61,6 +61,8 @@ class Episode:
     """Index of the first token of each turn of the guide."""
 
     slot: int = -1
+    num_prefix_tokens: int = 0
+    """The first tokens, this many, are those of other episodes too: the agent's instructions."""
     age: int = 0
     """Number of the episodes that entered a slot before it."""
     num_cached_tokens: int = 0
@@ -192,10 +194,12 @@ class Episode:
 
     def slot_input(self, count: int, limits: TurnLimits) -> SlotInput:
         """The engine's input that puts the last `count` tokens into the episode's slot."""
+        position = len(self.tokens) - count
         return SlotInput(
             slot=self.slot,
             tokens=tuple(self.tokens[-count:]),
-            position=len(self.tokens) - count,
+            position=position,
+            num_prefix_tokens=0 if position else self.num_prefix_tokens,
             budget=self.num_turn_tokens_left(limits),
             num_turn_tokens=len(self.tokens) - self.turn_start,
             rollout_id=self.request.rollout_id,

@@ -10,7 +10,7 @@ from r1ci_jax.config import TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.grpo_config import RewardConfig
 from r1ci_jax.model import qwen2
-from r1ci_jax.rollout import partial_rollouts, reward
+from r1ci_jax.rollout import agents, partial_rollouts, reward
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.scheduler import Observer, RolloutScheduler
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
@@ -23,6 +23,9 @@ from r1ci_jax.text import chatml, long_output, prompts, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
 __all__ = ["Request", "Runner"]
+
+SHORTEST_PREFIX = 64
+"""Tokens that an agent's prompts have in common, from which on they are computed once for all."""
 
 
 class Runner(TrajectorySource):
@@ -59,6 +62,8 @@ class Runner(TrajectorySource):
         self.waited_seconds = self.slot_waited_seconds = 0.0
         self.num_evicted = 0
         self.num_dropped = 0
+        self._prefixes: dict[str, list[int]] = {}
+        """The tokens that the prompts of each agent begin with."""
         long_output.ObservationEncoder(tokenizer, limits)
         if limits.max_wall_seconds is not None and hosts.count() > 1:
             raise UserError(
@@ -292,14 +297,32 @@ class Runner(TrajectorySource):
             )
         episode = Episode(request=request, first_step=first_step)
         episode.append_context(prompt)
+        prefix = self._prefix_of(request.agent)
+        if prefix and prompt[: len(prefix)] == prefix:
+            episode.num_prefix_tokens = len(prefix)
         return episode
 
     def prompt_ids(self, request: Request) -> list[int]:
         """Return the ids before the policy's first token."""
-        agent = request.agent
+        return self._prompt_ids(request.agent, request.example.question)
+
+    def _prompt_ids(self, agent: agents.Agent, question: str) -> list[int]:
         instructions = prompts.instructions_of(agent.name, self.instructions)
-        question = instructions + request.example.question + agent.hint
-        return chatml.prompt_ids(self.tokenizer, question, system=self.system)
+        text = instructions + question + agent.hint
+        return chatml.prompt_ids(self.tokenizer, text, system=self.system)
+
+    def _prefix_of(self, agent: agents.Agent) -> list[int]:
+        """Return the tokens that the agent's prompts begin with; none if they are few.
+
+        Without the last of them, which a tokenizer may merge with the question. A prompt that does
+        not begin so all the same is computed as a whole.
+        """
+        if agent.name not in self._prefixes:
+            pair = zip(self._prompt_ids(agent, "A"), self._prompt_ids(agent, "7"), strict=False)
+            common = [one for one, _ in itertools.takewhile(lambda ids: ids[0] == ids[1], pair)]
+            is_long = len(common) > SHORTEST_PREFIX
+            self._prefixes[agent.name] = common[:-1] if is_long else []
+        return self._prefixes[agent.name]
 
     def fits(self, request: Request) -> bool:
         """Return True if the prompt leaves room for at least one sampled token."""
