@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import io
 import re
+import shlex
 import sys
 import types
 import typing
@@ -22,6 +23,7 @@ import tyro
 from tyro import constructors
 
 from r1ci_jax import renamed
+from r1ci_jax.cli.shell import suggestions
 from r1ci_jax.config import Arm, DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import run_dir
@@ -134,10 +136,18 @@ def find_file(name: str) -> Path | None:
 def _find(name: str) -> Path:
     path = find_file(name)
     if path is None or path.suffix != ".py":
-        close = difflib.get_close_matches(name, _list_experiments(), n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"no experiment file {name!r}; {hint}{_describe_known()}")
+        if run_dir.RunDir.is_at(Path(name)):
+            raise UserError(f"{name} is a run directory, not an experiment; {_explain_resume(name)}")
+        close = suggestions.find_file(name, _list_experiments())
+        hint = f"did you mean {close}?" if close else _describe_known()
+        raise UserError(f"no experiment file {name!r}; {hint}")
     return path
+
+
+def _explain_resume(name: str) -> str:
+    """Name the command that began the run in this directory, which resumes it too."""
+    _, *words = run_dir.RunDir.view(Path(name)).config["command"]
+    return f"the command that began it resumes it: {shlex.join(['r1ci', *words])}"
 
 
 def _list_experiments() -> list[str]:
