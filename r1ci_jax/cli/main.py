@@ -146,9 +146,7 @@ def _dispatch(words: Sequence[str]) -> int:
         if args.command is None:
             parser.print_help()
             return USER_ERROR_EXIT_STATUS
-        raise UserError(
-            f"r1ci {args.command} needs a sub-command; see r1ci {args.command} --help"
-        )
+        raise UserError(f"r1ci {args.command} needs a sub-command; see r1ci {args.command} --help")
     return run(args) or 0
 
 

@@ -77,7 +77,8 @@ def run_experiment(args: argparse.Namespace) -> int:
         changed = experiments.find_changes(default, experiment)
         with hosts.distributed():
             if hosts.is_first():
-                print(experiments.describe(args.exp, experiment, changed), file=sys.stderr)
+                place = args.workdir or str(run_dir.default_path(experiment))
+                print(experiments.describe(args.exp, place, changed), file=sys.stderr)
             summary = _run_stages(args, experiment, changed)
             answers = hosts.is_first()
     if args.json and answers:

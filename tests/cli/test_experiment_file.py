@@ -86,7 +86,7 @@ def test_no_overrides_is_the_default_itself(spec: str) -> None:
         (["--config.lr=2"], r"did you mean --config\.(sft|grpo)\.lr\?"),
         (["--sft.lr=2"], "did you mean --config.sft.lr?"),
         (["--config.sft=1"], "is a group, set one of its fields: --config.sft.epochs"),
-        (["--config.sft.lr=fast"], "could not convert string to float: 'fast'"),
+        (["--config.sft.lr=fast"], "--config.sft.lr must be a finite number, at least 0, not fast"),
         (["--config.grpo.steps_per_stage=1,2"], "needs 4 entries"),
         (["--config.dataset.tasks="], "dataset.tasks must be one or more values"),
         (["extra"], "unexpected argument 'extra'"),
@@ -122,9 +122,15 @@ def test_changes_and_description(spec: str) -> None:
     default = experiments.load_default(spec)
     changed = experiments.apply_overrides(default, ["--config.sft.lr=0.5", "--config.seed=0"])
     assert experiments.find_changes(default, changed) == {"sft.lr": (1e-5, 0.5)}
-    text = experiments.describe(spec, changed, experiments.find_changes(default, changed))
-    assert "* sft.lr = 0.5   (file: 1e-05)" in text
-    assert "  seed = 0" in text
+    text = experiments.describe(spec, "runs/x", experiments.find_changes(default, changed))
+    assert text.splitlines() == [
+        f"config of {spec}: 1 change; every setting: runs/x/config.json",
+        "* sft.lr = 0.5   (file: 1e-05)",
+    ]
+    one = experiments.apply_overrides(default, ["--config.arms=grpo_curriculum"])
+    text = experiments.describe(spec, "runs/x", experiments.find_changes(default, one))
+    assert text.endswith("\n* arms = grpo_curriculum   (file: grpo_uniform, grpo_curriculum)")
+    assert len(experiments.describe(spec, "runs/x", {}).splitlines()) == 1
 
 
 def _documented_fields(kind: type, prefix: str = "") -> dict[str, bool]:

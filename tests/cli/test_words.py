@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -45,7 +46,10 @@ def refused(capsys: pytest.CaptureFixture[str], command: str) -> str:
         ("doctor", "did you mean sandbox doctor?"),
         ("qqqq", "no command 'qqqq'; r1ci --help lists all"),
         ("tasks", "r1ci tasks needs a sub-command; see r1ci tasks --help"),
-        ("tasks lst", "'lst' is none of: list, show, sample, check; did you mean list?; see r1ci t"),
+        (
+            "tasks lst",
+            "'lst' is none of: list, show, sample, check; did you mean list?; see r1ci t",
+        ),
         ("table main --runs x --csv", "unrecognized arguments: --csv; see r1ci table --help"),
         ("sandbox exec - --jsno", "--jsno; did you mean --json?; see r1ci sandbox exec --help"),
         ("sandbox exec - --backend clod", "'clod' is none of: zygote, cold, ray; did you mean co"),
@@ -91,8 +95,10 @@ def test_a_run_whose_config_is_damaged_is_still_a_run(
     (path / "stages.json").write_text("{}")
     for command in ("chat", "report", "run"):
         said = refused(capsys, f"{command} runs/probe").replace("runs/probe/config.json", "FILE")
-        assert said == "r1ci: FILE is damaged; restore that file from a copy, or name another " \
+        assert (
+            said == "r1ci: FILE is damaged; restore that file from a copy, or name another "
             "run directory\n"
+        )
 
 
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,9 +122,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_missing_published_questions_are_told_before_any_is_drawn() -> None:
-    environment = {**os.environ, "R1CI_DATA": str(Path("nothing").absolute())}
+    environment = {
+        **os.environ,
+        "R1CI_DATA": str(Path("nothing").absolute()),
+        "PYTHONPATH": str(ROOT),
+    }
     done = subprocess.run(
-        [str(ROOT / ".venv/bin/r1ci"), "data", "build", str(ROOT / "experiments/tasks.py")]
+        [sys.executable, "-m", "r1ci_jax", "data", "build", str(ROOT / "experiments/tasks.py")]
         + ["--questions-only", "--workdir", "run"],
         env=environment,
         capture_output=True,
