@@ -122,15 +122,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_missing_published_questions_are_told_before_any_is_drawn() -> None:
-    environment = {
-        **os.environ,
-        "R1CI_DATA": str(Path("nothing").absolute()),
-        "PYTHONPATH": str(ROOT),
-    }
+    nothing = str(Path("nothing").absolute())
+    command = f"-m r1ci_jax data build {ROOT}/experiments/tasks.py --questions-only --workdir run"
     done = subprocess.run(
-        [sys.executable, "-m", "r1ci_jax", "data", "build", str(ROOT / "experiments/tasks.py")]
-        + ["--questions-only", "--workdir", "run"],
-        env=environment,
+        [sys.executable, *command.split()],
+        env={**os.environ, "R1CI_DATA": nothing, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )

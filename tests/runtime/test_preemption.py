@@ -78,7 +78,8 @@ def test_nohup_stays_deaf():
 
 def test_a_run_whose_terminal_is_closed_saves(tmp_path: Path):
     code = """
-import pathlib, sys, time
+import fcntl, pathlib, sys, termios, time
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from r1ci_jax.runtime import preemption
 with preemption.handle_sigterm():
     print("ready", flush=True)
@@ -89,12 +90,18 @@ with preemption.handle_sigterm():
     pathlib.Path(sys.argv[1]).write_text(str(preemption.preempted_error()))
 """
     saved = tmp_path / "saved"
-    child, terminal = pty.fork()
-    if child == 0:  # a session of its own, with a terminal
-        os.execv(sys.executable, [sys.executable, "-c", code, str(saved)])
+    terminal, its_end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(saved)],
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        start_new_session=True,
+    )
+    os.close(its_end)
     shown = b""
     while b"ready" not in shown:
         shown += os.read(terminal, 1000)
     os.close(terminal)  # the kernel sends SIGHUP
-    assert os.waitpid(child, 0)[1] == 0
+    assert process.wait(timeout=PATIENCE) == 0
     assert saved.read_text() == "stopped by SIGHUP; the same command resumes"

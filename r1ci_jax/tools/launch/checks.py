@@ -95,8 +95,8 @@ def workdir_problem(workdir: str, *, shared_disk: bool) -> str | None:
         if re.fullmatch(r"[a-z0-9][-._a-z0-9]+[a-z0-9]", found[1]):
             return None
         return (
-            f"--workdir {workdir!r} names the bucket {found[1]!r}, and a bucket's name has three or "
-            "more small letters, digits, dashes, dots or underscores; correct it"
+            f"--workdir {workdir!r} names the bucket {found[1]!r}, and a bucket's name has three "
+            "or more small letters, digits, dashes, dots or underscores; correct it"
         )
     if shared_disk and workdir.startswith(("/", "file:///")):
         return None
