@@ -43,10 +43,7 @@ def find_command(word: str, commands: Iterable[str]) -> str | None:
 
 def find_file(name: str, known: Iterable[str]) -> str | None:
     """Return the file that a name without folder or ending stands for, or one spelled like it."""
-    files = list(known)
+    by_stem = {PurePosixPath(each).stem: each for each in reversed(list(known))}
     stem = PurePosixPath(name).stem
-    by_stem = {PurePosixPath(each).stem: each for each in reversed(files)}
-    if stem in by_stem:
-        return by_stem[stem]
-    close = find_close(stem, by_stem)
-    return by_stem[close] if close else find_close(name, files)
+    close = stem if stem in by_stem else find_close(stem, by_stem)
+    return by_stem[close] if close else None
