@@ -25,7 +25,7 @@ from r1ci_jax.config import (
 from r1ci_jax.data import encoding, packing
 from r1ci_jax.model import presets, qwen2
 from r1ci_jax.tools import tpu
-from r1ci_jax.tools.plan import costs, dry_run
+from r1ci_jax.tools.plan import costs, dry_run, estimate
 
 TOY = presets.get("toy")
 EXPERIMENT = Experiment(
@@ -165,3 +165,19 @@ def test_text_has_every_stage(found: dry_run.DryRun) -> None:
         assert word in text
     assert all(len(line) < 200 or line.startswith("At most") for line in text.splitlines())
     assert json.loads(json.dumps(dry_run.make_report(found)))["work"][0]["steps"] == 7
+
+
+def test_a_plan_shows_that_it_is_alive_and_draws_nothing_into_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The compiler is this machine's: libtpu is half a gigabyte, and the display does not know it.
+    monkeypatch.setattr(estimate, "topology_devices", lambda _: jax.devices()[:1])
+    plan = estimate.make_plan(
+        EXPERIMENT, TOY, topology="v5e:1x1", parts=("prefill", "decode"), is_training=False
+    )
+    assert [part.part for part in plan.parts] == ["prefill", "decode"]
+    shown = capsys.readouterr()
+    lines = shown.err.splitlines()
+    assert shown.out == "" and lines[0] == "plan: start"
+    assert lines[-1].startswith("plan: done | 2/2 | took ")
+    assert "\x1b" not in shown.err and "\r" not in shown.err
