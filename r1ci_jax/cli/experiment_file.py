@@ -209,7 +209,7 @@ def _explain_value(experiment: Experiment, options: Sequence[Sequence[str]]) -> 
         except UserError:
             continue  # the value can be read, and fits only together with another
         name, _, value = flag.partition("=")
-        hint = _leaf_fields(type(experiment))[name.removeprefix(PREFIX)]
+        hint = leaf_fields(type(experiment))[name.removeprefix(PREFIX)]
         wanted = ranges.describe(hint)
         if name == f"{PREFIX}arms":
             wanted = f"names of arms ({', '.join(arm.name for arm in experiment.arms)})"
@@ -244,7 +244,7 @@ def _split_overrides(experiment: Experiment, overrides: Sequence[str]) -> list[l
 
     Returns the words of each option.
     """
-    fields = _leaf_fields(type(experiment))
+    fields = leaf_fields(type(experiment))
     options: list[list[str]] = []
     for word in overrides:
         if not word.startswith("-") or _is_number(word):
@@ -296,12 +296,12 @@ def _explain_unknown(flag: str, key: str, value: str, fields: Mapping[str, Any])
     return f"unknown option {flag}; {hint}(r1ci run --help lists all)"
 
 
-def _leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
+def leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
     """Return the dotted name and type, with its range, of every leaf field."""
     found: dict[str, Any] = {}
     for name, inner in ranges.field_types(kind).items():
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
-            found |= _leaf_fields(inner, f"{prefix}{name}.")
+            found |= leaf_fields(inner, f"{prefix}{name}.")
         else:
             found[prefix + name] = inner
     return found

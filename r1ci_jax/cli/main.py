@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn, override
 
 import r1ci_jax
@@ -42,6 +42,7 @@ COMMANDS = {
     "launch": ("r1ci_jax.cli.launch", "start a run on TPU pods: XPK, queued resources, or ssh"),
     "table": ("r1ci_jax.cli.table", "a paper table: ours, paper, difference"),
     "figure": ("r1ci_jax.cli.table", "a figure of runs as SVG and PNG"),
+    "completion": ("r1ci_jax.cli.shell.completion", "complete the words of r1ci in your shell"),
 }
 """Map a command to its module with `add_commands(subparsers)` and its `r1ci --help` line."""
 
@@ -131,7 +132,7 @@ def _status(words: list[str]) -> int:
 def _dispatch(words: Sequence[str]) -> int:
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
-    parser = _parser(words)
+    parser = make_parser(_named(words))
     args, rest = parser.parse_known_args(words)
     if rest and not getattr(args, "takes_overrides", False):
         _refuse(parser.find_subparser(words), rest)
@@ -158,12 +159,18 @@ def _refuse(parser: argparse.ArgumentParser, rest: Sequence[str]) -> NoReturn:
     parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
 
 
-def _parser(words: Sequence[str]) -> _Parser:
-    named = next((word for word in words if not word.startswith("-")), None)
-    if named is not None and named not in COMMANDS:
-        close = suggestions.find_command(named, COMMANDS)
+def _named(words: Sequence[str]) -> list[str]:
+    """Return the command that the words name; none if they name none."""
+    named = [word for word in words if not word.startswith("-")][:1]
+    if named and named[0] not in COMMANDS:
+        close = suggestions.find_command(named[0], COMMANDS)
         hint = f"did you mean {close}? " if close else ""
-        raise UserError(f"there is no command {named!r}; {hint}r1ci --help lists all")
+        raise UserError(f"there is no command {named[0]!r}; {hint}r1ci --help lists all")
+    return named
+
+
+def make_parser(named: Iterable[str]) -> _Parser:
+    """Make the parser of the named commands; without one, of the names of all."""
     parser = _Parser(
         prog="r1ci",
         description=r1ci_jax.__doc__,
@@ -175,9 +182,10 @@ def _parser(words: Sequence[str]) -> _Parser:
         "--version", action="store_true", help="versions, devices and isolation of scripts"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    if named is not None:
-        importlib.import_module(COMMANDS[named][0]).add_commands(commands)
-    else:
+    modules = dict.fromkeys(COMMANDS[name][0] for name in named)
+    for module in modules:
+        importlib.import_module(module).add_commands(commands)
+    if not modules:
         for name, (_module, summary) in COMMANDS.items():
             commands.add_parser(name, help=summary)
     return parser
