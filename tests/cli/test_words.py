@@ -58,6 +58,7 @@ def refused(capsys: pytest.CaptureFixture[str], command: str) -> str:
         ("run difficulty_order", "did you mean experiments/ablations/difficulty_order.py?"),
         ("run experiments/toi.py", "did you mean experiments/toy.py?"),
         ("run zzzz.py", "there are: experiments/"),
+        ("plan qwen2.5-7 --topology v5e:2x4", "nor a preset; did you mean qwen2.5-7b?"),
     ],
 )
 def test_suggestions(capsys: pytest.CaptureFixture[str], command: str, said: str) -> None:
