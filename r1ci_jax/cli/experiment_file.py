@@ -10,7 +10,9 @@ import difflib
 import importlib
 import importlib.util
 import io
+import itertools
 import re
+import shlex
 import sys
 import types
 import typing
@@ -21,7 +23,8 @@ from typing import Any
 import tyro
 from tyro import constructors
 
-from r1ci_jax import renamed
+from r1ci_jax import ranges, renamed
+from r1ci_jax.cli.shell import suggestions
 from r1ci_jax.config import Arm, DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import run_dir
@@ -76,13 +79,11 @@ def apply_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experim
     """Return a copy with the fields named on the command line replaced and type-checked."""
     if not overrides:
         return experiment
-    arguments = _check_overrides(experiment, overrides)
-    shown = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(shown):
-            return _parse(experiment, arguments)
-    except SystemExit:
-        raise UserError(_extract_reason(shown.getvalue())) from None
+    options = _split_overrides(experiment, overrides)
+    changed = _try_parse(experiment, list(itertools.chain(*options)))
+    if changed is None:
+        raise UserError(_explain_value(experiment, options))
+    return changed
 
 
 def find_changes(before: Experiment, after: Experiment) -> dict[str, tuple[Any, Any]]:
@@ -90,13 +91,23 @@ def find_changes(before: Experiment, after: Experiment) -> dict[str, tuple[Any, 
     return run_dir.find_differences(run_dir.to_plain(before), run_dir.to_plain(after))
 
 
-def describe(spec: str, experiment: Experiment, changed: Mapping[str, tuple[Any, Any]]) -> str:
-    """Format the resolved config, one `a.b = value` per line, changed ones marked."""
-    lines = [f"config of {spec}" + (" (* changed on the command line)" if changed else "")]
-    for key, value in run_dir.flatten(run_dir.to_plain(experiment)).items():
-        was = f"   (file: {changed[key][0]!r})" if key in changed else ""
-        lines.append(f"{'*' if key in changed else ' '} {key} = {value!r}{was}")
+def describe(spec: str, place: str, changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """Format what differs from the experiment file, one `* a.b = value` per line.
+
+    `place` is the run directory, whose config.json has every setting.
+    """
+    count = {0: "as in the file", 1: "1 change"}.get(len(changed), f"{len(changed)} changes")
+    lines = [f"config of {spec}: {count}; every setting: {place}/config.json"]
+    for key, (before, now) in changed.items():
+        lines.append(f"* {key} = {_format(now)}   (file: {_format(before)})")
     return "\n".join(lines)
+
+
+def _format(value: Any) -> str:
+    """Format a setting; of arms only the names."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(arm["name"] for arm in value)
+    return repr(value)
 
 
 def format_knobs(experiment: Experiment | None = None) -> str:
@@ -134,10 +145,20 @@ def find_file(name: str) -> Path | None:
 def _find(name: str) -> Path:
     path = find_file(name)
     if path is None or path.suffix != ".py":
-        close = difflib.get_close_matches(name, _list_experiments(), n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"no experiment file {name!r}; {hint}{_describe_known()}")
+        if run_dir.RunDir.is_at(Path(name)):
+            raise UserError(
+                f"{name} is a run directory, not an experiment; {_explain_resume(name)}"
+            )
+        close = suggestions.find_file(name, _list_experiments())
+        hint = f"did you mean {close}?" if close else _describe_known()
+        raise UserError(f"no experiment file {name!r}; {hint}")
     return path
+
+
+def _explain_resume(name: str) -> str:
+    """Name the command that began the run in this directory, which resumes it too."""
+    _, *words = run_dir.RunDir.view(Path(name)).config["command"]
+    return f"the command that began it resumes it: {shlex.join(['r1ci', *words])}"
 
 
 def _list_experiments() -> list[str]:
@@ -170,6 +191,33 @@ def _parse(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
     ).config
 
 
+def _try_parse(experiment: Experiment, arguments: Sequence[str]) -> Experiment | None:
+    """Parse; return None where tyro refuses a value, in place of the box that it prints."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return _parse(experiment, arguments)
+    except SystemExit:
+        return None
+
+
+def _explain_value(experiment: Experiment, options: Sequence[Sequence[str]]) -> str:
+    """Name the first option that cannot be parsed alone, and what it takes."""
+    for flag, *values in options:
+        try:
+            if _try_parse(experiment, [flag, *values]) is not None:
+                continue
+        except UserError:
+            continue  # the value can be read, and fits only together with another
+        name, _, value = flag.partition("=")
+        hint = leaf_fields(type(experiment))[name.removeprefix(PREFIX)]
+        wanted = ranges.describe(hint)
+        if name == f"{PREFIX}arms":
+            wanted = f"names of arms ({', '.join(arm.name for arm in experiment.arms)})"
+        given = ",".join(values) or value or "nothing"
+        return f"{name} must be {wanted}, not {given}; see r1ci run --help"
+    raise AssertionError(f"every option can be parsed alone: {options}")
+
+
 def _choose_arms(arms: Sequence[Arm]) -> constructors.ConstructorRegistry:
     """Let the command line choose from the experiment's arms by name."""
     by_name = {arm.name: arm for arm in arms}
@@ -191,30 +239,33 @@ def _choose_arms(arms: Sequence[Arm]) -> constructors.ConstructorRegistry:
     return registry
 
 
-def _check_overrides(experiment: Experiment, overrides: Sequence[str]) -> list[str]:
-    """Check each key, and split `a,b` of tuple-valued keys, which tyro takes as words."""
-    fields = _leaf_fields(type(experiment))
-    arguments: list[str] = []
+def _split_overrides(experiment: Experiment, overrides: Sequence[str]) -> list[list[str]]:
+    """Check each key, and split `a,b` of tuple-valued keys, which tyro takes as words.
+
+    Returns the words of each option.
+    """
+    fields = leaf_fields(type(experiment))
+    options: list[list[str]] = []
     for word in overrides:
         if not word.startswith("-") or _is_number(word):
-            if not arguments:
+            if not options:
                 raise UserError(
                     f"unexpected argument {word!r}; overrides look like --config.sft.lr=1e-3"
                 )
-            arguments.append(word)
+            options[-1].append(word)
             continue
         flag, equals, value = word.partition("=")
         key = flag.removeprefix(PREFIX).replace("-", "_")
         if not flag.startswith(PREFIX) or key not in fields:
             raise UserError(_explain_unknown(flag, key, value, fields))
-        is_tuple = typing.get_origin(fields[key]) is tuple
-        arguments.append(f"{PREFIX}{key}" if is_tuple or not equals else f"{PREFIX}{key}={value}")
+        is_tuple = typing.get_origin(ranges.bare_type(fields[key])) is tuple
+        options.append([f"{PREFIX}{key}" if is_tuple or not equals else f"{PREFIX}{key}={value}"])
         if is_tuple and value[:1] in ("(", "["):
             plain = value.strip("()[], ").replace(" ", "")
             raise UserError(f"{flag}={value} has brackets; write {flag}={plain}, without them")
         if is_tuple and equals:
-            arguments += [part for part in value.split(",") if part]
-    return arguments
+            options[-1] += [part for part in value.split(",") if part]
+    return options
 
 
 def _is_number(word: str) -> bool:
@@ -245,29 +296,12 @@ def _explain_unknown(flag: str, key: str, value: str, fields: Mapping[str, Any])
     return f"unknown option {flag}; {hint}(r1ci run --help lists all)"
 
 
-def _leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
-    """Return the dotted name and type of every leaf field."""
-    hints = typing.get_type_hints(kind)
+def leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Return the dotted name and type, with its range, of every leaf field."""
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        inner = hints[field.name]
+    for name, inner in ranges.field_types(kind).items():
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
-            found |= _leaf_fields(inner, f"{prefix}{field.name}.")
+            found |= leaf_fields(inner, f"{prefix}{name}.")
         else:
-            found[prefix + field.name] = inner
+            found[prefix + name] = inner
     return found
-
-
-def _extract_reason(box: str) -> str:
-    """Extract the first paragraph of the error that tyro prints, in a box or between rules."""
-    lines = [line.strip("│╰╯ ") for line in box.splitlines() if line.strip()]
-    if not box.lstrip().startswith("╭"):
-        lines = ["", *lines[2:]]  # title and rule; a box has its title in its upper edge
-    words: list[str] = []
-    for line in lines[1:]:
-        if not line.strip("─-"):
-            break
-        words.append(line)
-    sentence, _, _ = " ".join(words).partition(" Got errors:")
-    reason = sentence.removeprefix("Error parsing ") or "the overrides could not be parsed"
-    return f"{reason.rstrip('.')}; see r1ci run --help"

@@ -142,12 +142,15 @@ def build_tasks(
     tasks come first: their questions are then kept out of the training splits of the other tasks.
     Returns the seconds that generation took, by task, for the tasks that were generated.
     """
-    # Unknown names and datasets with other settings are reported before anything is written.
+    # Unknown names and datasets with other settings are reported before anything is written, and so
+    # are published questions that are missing: their number cannot be read.
     todo = [
         name
         for name in questions.tasks
         if not _is_current(data_dir, "r1ci_tasks", name, _tasks_mark(name, questions, seed))
     ]
+    for name in todo:
+        registry.get(name).count()
     done = len(questions.tasks) - len(todo)
     testing = _test_tasks(questions)
     seconds: dict[str, float] = {}
@@ -297,18 +300,18 @@ def _prepare(
 # --- reading ---
 
 
-def load_examples(data_dir: Path, tasks: Sequence[str], split: str) -> Source[Example]:
+def load_examples(data_dir: Path | str, tasks: Sequence[str], split: str) -> Source[Example]:
     """Return rows of one split (sft, grpo or eval), or of several (`sft+grpo`), task after task."""
     parts = [part for task in tasks for part in _parts(data_dir, "r1ci_tasks", split, task)]
     return Source(parts, records.decode_example)
 
 
-def load_trajectories(data_dir: Path) -> Source[Demonstration]:
+def load_trajectories(data_dir: Path | str) -> Source[Demonstration]:
     """Return all demonstrations."""
     return Source(_parts(data_dir, "r1ci_trajectories", "train"), records.decode_demonstration)
 
 
-def load_curriculum(data_dir: Path, split: str, *, order: str = "") -> Source[GradedExample]:
+def load_curriculum(data_dir: Path | str, split: str, *, order: str = "") -> Source[GradedExample]:
     """Return rows of the groups in TFDS split syntax (`group1+group2`); a group may be empty."""
     return Source(_parts(data_dir, "r1ci_curriculum", split, order), records.decode_graded)
 
@@ -349,8 +352,8 @@ def _open(directory: Path) -> Any:
     return tfds.builder_from_directory(directory)
 
 
-def _parts(data_dir: Path, dataset: str, split: str, config: str = "") -> list[Any]:
-    directory = _dataset_dir(data_dir, dataset, config)
+def _parts(data_dir: Path | str, dataset: str, split: str, config: str = "") -> list[Any]:
+    directory = _dataset_dir(Path(data_dir), dataset, config)  # a notebook gives a text
     if not directory.is_dir():
         what = f"{dataset}/{config}" if config else dataset
         raise UserError(f"{data_dir} holds no {what}; build it first (r1ci data build EXP)")

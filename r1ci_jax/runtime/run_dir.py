@@ -157,11 +157,16 @@ class RunDir:
 
     @staticmethod
     def is_at(path: Path) -> bool:
-        """True for a run; a checkpoint has a config.json too, but without an experiment."""
+        """True for a run; a checkpoint has a config.json too, but without an experiment.
+
+        A run whose config.json is damaged is a run; who opens it is told.
+        """
         try:
-            return "experiment" in json_reader.read(path / "config.json")
+            if "experiment" in json_reader.read(path / "config.json"):
+                return True
         except (OSError, ValueError, TypeError):
-            return False
+            pass
+        return (path / "config.json").exists() and (path / "stages.json").exists()
 
     @property
     def location(self) -> str:
@@ -409,7 +414,9 @@ def _load_json(path: Path) -> dict[str, Any]:
     except json_reader.JsonError:
         value = None
     if not isinstance(value, dict) or (path.name == "config.json" and "experiment" not in value):
-        raise UserError(f"{path} is damaged: delete the run directory or restore that file")
+        raise UserError(
+            f"{path} is damaged; restore that file from a copy, or name another run directory"
+        )
     return value
 
 

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import answer_forms
 
 
@@ -66,7 +67,17 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
-        """Generate question number `index`: it is the same in every process and version."""
+        """Generate question number `index`: it is the same in every process and version.
+
+        Raises:
+            UserError: The task has no such difficulty.
+        """
+
+    def require_difficulty(self, difficulty: int) -> None:
+        """Raise UserError unless the task has this difficulty."""
+        if difficulty not in self.difficulties:
+            known = ", ".join(map(str, self.difficulties))
+            raise UserError(f"{self.name} has no difficulty {difficulty}; there are: {known}")
 
     @abc.abstractmethod
     def score(self, example: Example, answer_text: str) -> Verdict:
