@@ -165,7 +165,7 @@ def test_a_model_of_a_run_is_used_as_its_run_did(tmp_path: Path) -> None:
         (["nowhere"], "nowhere does not exist"),
         (["toy"], "toy is not published; train it"),
         (["nowhere", "--model", "sft"], "nowhere is no run"),
-        (["nowhere", "--agents", "all_words"], "--agents all_words: there is no such agent"),
+        (["nowhere", "--agents", "all_words"], "there is no agent 'all_words'; did you mean"),
         (["nowhere", "--questions", "0"], "--questions must be at least 1"),
         (["nowhere", "--top-p", "2"], "--top-p must be"),
         (["nowhere", "--greedy", "--temperature", "1"], "--greedy is temperature 0"),
