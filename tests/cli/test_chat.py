@@ -184,7 +184,7 @@ def test_an_agent_of_ones_own_answers(
     script = {**CODE_THEN_ANSWER, " \n": "k", "k": " ", " ": "ok", "ok": "!')\n"}
     place = scripted({**script, "\n": {"```": 0.6, "<<<": 0.4}})
     words = (place, "--bare", "--context", "256", "--json", "--agent", "my_agent:Counter")
-    status, out = say("Compute 3+4.\n" * 6, *words, "--temperature", "1")
+    status, out = say("Compute 3+4.\n/reset\n" * 6, *words, "--temperature", "1")
     events = [json.loads(line) for line in out.splitlines()]
     kinds = [event["event"] for event in events]
     assert status == 0 and "code" not in kinds and kinds.count("stop") >= 1

@@ -33,10 +33,7 @@ class Interpreter(vf.Toolset[InterpreterConfig]):
 
     @vf.tool
     async def run_python(self, code: str) -> str:
-        """Run one complete Python script in a fresh process and return what it prints.
-
-        Nothing is remembered from earlier scripts. There is no network, and there are no files.
-        """
+        """Run one complete Python script in a new process without network; return its output."""
         result = await self._sandbox.run_async(code)
         return shorten(protocol.observation(result).strip(), self.config.longest_output)
 
