@@ -10,7 +10,7 @@ _TASKSET = "r1ci_jax.tasks.verifiers.our_taskset"
 _PLUGINS = ("R1ciHarness", "R1ciTaskset")
 """What the package `verifiers` looks for here when it loads the taskset `r1ci_jax`."""
 if importlib.util.find_spec("verifiers") is not None:
-    __all__ += _PLUGINS
+    __all__ += _PLUGINS  # pyright: ignore[reportUnsupportedDunderAll]  # not with a condition
 
 
 def __getattr__(name: str) -> object:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from r1ci_jax.errors import UserError
 
-_PACKAGE: Final = str(Path(__file__).resolve().parents[1])
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
 _INSTALLED: Final = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
@@ -89,10 +89,10 @@ def load(place: str, *, what: str) -> Any:
             module = importlib.import_module(name)
     except UserError as error:
         cause = error.__cause__
-        is_absent = isinstance(cause, ModuleNotFoundError) and cause.name is not None
-        if is_absent and f"{name}.".startswith(f"{cause.name}."):
+        absent = cause.name if isinstance(cause, ModuleNotFoundError) else None
+        if absent and f"{name}.".startswith(f"{absent}."):
             raise UserError(
-                f"there is no module {cause.name} for {what} {place}; it must lie in the folder of "
+                f"there is no module {absent} for {what} {place}; it must lie in the folder of "
                 "the experiment's file, without one in the working directory, or be installed"
             ) from cause
         raise
@@ -132,7 +132,10 @@ def _place(error: BaseException, source: Path | str) -> str:
 
 
 def _is_of_user(file: str) -> bool:
-    return file[0] != "<" and not str(Path(file).resolve()).startswith((_PACKAGE, *_INSTALLED))
+    if file[0] == "<":
+        return False
+    path = Path(file).resolve()
+    return not any(path.is_relative_to(place) for place in (_PACKAGE, *_INSTALLED))
 
 
 def _shorten(file: str) -> str:
