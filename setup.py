@@ -62,6 +62,9 @@ setup(
         "tensorboard": ["tensorboardX"],
         "figures": ["matplotlib>=3.10"],  # r1ci figure
         "gguf": ["gguf>=0.19"],  # models of llama.cpp
+        # Tasks as an environment of others, and theirs as tasks. Not beside `endpoint`: it needs
+        # openai below 3.
+        "verifiers": ["verifiers>=0.4"],
         "tasks": ["reasoning-gym>=0.1.25"],  # its pycosat is compiled on installation
         "dev": [
             "hypothesis",

@@ -31,7 +31,7 @@ from r1ci_jax.data.records import GradedExample
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation, tables
 from r1ci_jax.model import presets
-from r1ci_jax.rollout import summaries
+from r1ci_jax.rollout import agents, summaries
 from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
@@ -159,9 +159,11 @@ def check_prompt_lengths(run: Run) -> None:
     tokenizer = run.loaded.tokenizer
     instructions = build.instructions(run.experiment)
     cache_length = run.experiment.sampler.cache_length
+    asking = agents.get_all((*prompts.AGENT_NAMES, *run.experiment.agents))
     for example in run.load_examples("grpo+eval"):
-        for agent in prompts.AGENT_NAMES:
-            text = prompts.render_question(example.question, agent, instructions=instructions)
+        for agent in asking:
+            before = prompts.instructions_of(agent.name, instructions)
+            text = before + example.question + agent.hint
             size = len(chatml.prompt_ids(tokenizer, text))
             if size >= cache_length:
                 raise UserError(

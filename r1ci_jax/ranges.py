@@ -10,9 +10,11 @@ well, so a setting without a range refuses at least NaN, infinity and another ty
 """
 
 import dataclasses
+import difflib
 import functools
 import math
 import operator
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -76,6 +78,23 @@ class Entries:
             return f"{self.order}, no value twice"
         return None
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NameOrPlace:
+    """Allowed texts: some names, and `package.module:Name`, the place of what a user wrote."""
+
+    names: tuple[str, ...]
+
+    def problem(self, value: str) -> str | None:
+        """Return what the text must be, or None if it is."""
+        if value in self.names or _PLACE.fullmatch(value):
+            return None
+        close = difflib.get_close_matches(value, self.names, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"one of {', '.join(self.names)}, or package.module:Class{hint}"
+
+
+_PLACE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 Count = Annotated[int, Range(at_least=1)]
 Natural = Annotated[int, Range(at_least=0)]
@@ -156,7 +175,9 @@ def _problem(value: Any, hint: Any) -> tuple[str, str, Any] | None:
         inner, *rules = arguments
         if found := _problem(value, inner):
             return found
-        wanted = (rule.problem(value) for rule in rules if isinstance(rule, Range | Entries))
+        wanted = (
+            rule.problem(value) for rule in rules if isinstance(rule, Range | Entries | NameOrPlace)
+        )
         return next((("", text, value) for text in wanted if text), None)
     if origin is Literal:
         return None if value in arguments else ("", f"one of {', '.join(arguments)}", value)

@@ -1,7 +1,9 @@
 """`experiments/file.py[:variant]` and `--config.a.b=value` arguments give an Experiment.
 
 An experiment file defines `get_config(variant: str = "") -> Experiment`, and names its variants in
-`VARIANTS: tuple[str, ...]` when it has any.
+`VARIANTS: tuple[str, ...]` when it has any. It may import modules of its folder, and name them as
+places of agents and tasks; this ends when a file of another folder is loaded, and the tasks that a
+file registers are forgotten when the next one is loaded.
 """
 
 import contextlib
@@ -16,7 +18,7 @@ import shlex
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from r1ci_jax import ranges, renamed
 from r1ci_jax.cli.shell import suggestions
 from r1ci_jax.config import Arm, DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import run_dir
+from r1ci_jax.runtime import run_dir, user_modules
+from r1ci_jax.tasks import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 """Checkout, or directory that the package is installed into."""
@@ -67,7 +70,8 @@ def load_default(spec: str) -> Experiment:
     if variant and variants is not None and variant not in variants:
         listed = ", ".join(f"{name}:{known}" for known in variants if known) or "none"
         raise UserError(f"{name} has no variant {variant!r}; its variants: {listed}")
-    experiment = get_config(variant) if variant else get_config()
+    with user_modules.explain(name), _noting_tasks():
+        experiment = get_config(variant) if variant else get_config()
     if not isinstance(experiment, Experiment):
         raise UserError(
             f"get_config of {name} returned a {type(experiment).__name__}, not an Experiment"
@@ -123,18 +127,72 @@ def format_knobs(experiment: Experiment | None = None) -> str:
 
 
 def load_module(path: Path) -> types.ModuleType:
-    """Import an experiment or table file. It may import its neighbors as `experiments.name`."""
+    """Import an experiment or table file. It may import its neighbors as `experiments.name` too.
+
+    Raises:
+        UserError: The file, or a module that it imports, has a mistake.
+    """
     found = importlib.util.spec_from_file_location(f"r1ci_experiment_{path.stem}", path)
     assert found is not None and found.loader is not None, f"not a Python file: {path}"
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # dataclasses of the file look their module up
-    # Neighbors come first, then the installed `experiments`.
-    package = importlib.import_module("experiments")
-    folder = str(path.resolve().parent)
-    if folder not in package.__path__:
-        package.__path__ = [folder, *package.__path__]
-    found.loader.exec_module(module)
+    _choose_neighbors(str(path.resolve().parent))
+    user_modules.search(path.resolve().parent)
+    _forget_tasks()
+    with user_modules.explain(path), _noting_tasks():
+        found.loader.exec_module(module)
     return module
+
+
+_neighbor_folder: str | None = None
+"""Folder whose files are imported as `experiments.name`; None: the installed ones alone are."""
+
+
+def _choose_neighbors(folder: str) -> None:
+    """Let `experiments.name` be a file of this folder, else one of the installed `experiments`."""
+    global _neighbor_folder
+    package = importlib.import_module("experiments")
+    installed = [place for place in package.__path__ if place != _neighbor_folder]
+    if _neighbor_folder not in (None, folder):
+        _forget_neighbors(package, _neighbor_folder)
+    _neighbor_folder = None if folder in installed else folder
+    package.__path__ = [*filter(None, [_neighbor_folder]), *installed]
+
+
+def _forget_neighbors(package: types.ModuleType, folder: str) -> None:
+    """Drop what was imported as `experiments.name` from a folder."""
+    neighbors = {
+        name
+        for name, value in vars(package).items()
+        if isinstance(value, types.ModuleType)
+        and (file := value.__file__) is not None
+        and Path(file) in (Path(folder, f"{name}.py"), Path(folder, name, "__init__.py"))
+    }
+    for full_name in [*sys.modules]:
+        package_name, _, rest = full_name.partition(".")
+        if package_name == package.__name__ and rest.partition(".")[0] in neighbors:
+            del sys.modules[full_name]
+    for name in neighbors:
+        delattr(package, name)
+
+
+_tasks_of_file: set[str] = set()
+"""Names of the tasks that the newest file has registered."""
+
+
+@contextlib.contextmanager
+def _noting_tasks() -> Iterator[None]:
+    before = set(registry.registered())
+    try:
+        yield
+    finally:
+        _tasks_of_file.update(set(registry.registered()) - before)
+
+
+def _forget_tasks() -> None:
+    for name in _tasks_of_file & set(registry.registered()):
+        registry.unregister(name)
+    _tasks_of_file.clear()
 
 
 def find_file(name: str) -> Path | None:

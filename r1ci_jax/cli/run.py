@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.rollout import agents
 from r1ci_jax.runtime import hosts, preemption, run_dir
 from r1ci_jax.sandbox import Sandbox
 
@@ -90,6 +91,7 @@ def run_experiment(args: argparse.Namespace) -> int:
             if hosts.is_first():
                 place = args.workdir or str(run_dir.default_path(experiment))
                 print(experiments.describe(args.exp, place, changed), file=sys.stderr)
+            agents.get_all(experiment.agents)  # a wrong one is reported before anything is made
             summary = _run_stages(args, experiment, changed)
             answers = hosts.is_first()
     if args.json and answers:

@@ -14,7 +14,7 @@ from typing import Any
 
 from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents
+from r1ci_jax.rollout.agents import Agent
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.trajectory import (
     CodeCall,
@@ -113,11 +113,12 @@ def _guide_to_json(starts: Sequence[int]) -> dict[str, Any]:
     return {"guide_starts": list(starts)} if starts else {}
 
 
-def episode_from_json(saved: dict[str, Any]) -> Episode:
-    """Invert `episode_to_json`; the episode is in no slot."""
+def episode_from_json(saved: dict[str, Any], agent: Agent) -> Episode:
+    """Invert `episode_to_json`; the episode is in no slot, and `agent` goes on with it."""
+    assert saved["agent"] == agent.name, "another agent began the episode"
     request = Request(
         example=Example(**saved["example"]),
-        agent=agents.get(saved["agent"]),
+        agent=agent,
         rollout_id=RolloutId(*saved["rollout_id"]),
         sampling=SamplingParams(**saved["sampling"]),
     )

@@ -26,8 +26,6 @@ from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import progress
 from r1ci_jax.tasks.base import Example
 
-_AGENT = agents.CodeAgent()
-
 
 class RolloutBatch(NamedTuple):
     """The result of a step's sampling; both lists are in the order of the rollout ids."""
@@ -75,6 +73,7 @@ class RolloutCollector:
             else batching.replay_batches(examples, earlier, size, earlier_share, seed=seed)
         )
         self._questions = batching.Rows(batches)
+        self._agent = agents.get(config.agent)
         self._partial: list[Episode] = []
 
     def end_at(self, stop: int) -> None:
@@ -91,7 +90,9 @@ class RolloutCollector:
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a result of `state`."""
         self._questions.set_state(state)
-        self._partial = [serialize.episode_from_json(saved) for saved in state["partial_rollouts"]]
+        self._partial = [
+            serialize.episode_from_json(saved, self._agent) for saved in state["partial_rollouts"]
+        ]
 
     def collect(self, step: int) -> RolloutBatch:
         """Sample the trajectories of a step, and select those to train on.
@@ -220,7 +221,7 @@ class RolloutCollector:
         return [
             Request(
                 example=example,
-                agent=_AGENT,
+                agent=self._agent,
                 rollout_id=RolloutId(group_id, sample_index),
                 sampling=SamplingParams(temperature=config.temperature),
             )

@@ -31,6 +31,7 @@ CHUNK_STEPS = 4
 POLL_SECONDS = 0.05
 """Seconds between two checks, while a script runs, whether the answer was stopped."""
 _BUCKETS = (16, 64, 256)
+_CODE_AGENT = agents.CodeAgent()
 
 
 def make_runner(
@@ -71,15 +72,18 @@ class Conversation:
         observer: Observer,
         *,
         instructions: str = "",
+        agent: agents.Agent = _CODE_AGENT,
     ) -> None:
         """Start a conversation in `runner`, which has one slot; its limits apply to each answer.
 
-        `instructions` precede the first message of every conversation.
+        `instructions` precede the first message of every conversation; the hint of the agent
+        follows each message.
         """
         self._runner = runner
         self._sampling = sampling
         self._observer = observer
         self._instructions = instructions
+        self._agent = agent
         self._system = ""
         self._number = 0
         self._episode: Episode | None = None
@@ -121,6 +125,7 @@ class Conversation:
     def _append(self, message: str) -> Episode:
         """Return the conversation's episode, with the message at its end."""
         tokenizer, episode = self._runner.tokenizer, self._episode
+        message += self._agent.hint
         if episode is None:
             episode = Episode(request=self._request(message))
             ids = chatml.prompt_ids(tokenizer, self._instructions + message, system=self._system)
@@ -140,7 +145,7 @@ class Conversation:
         example = Example(id="chat", task="", question=message, answer="", difficulty=0)
         return Request(
             example=example,
-            agent=agents.CodeAgent(),
+            agent=self._agent,
             rollout_id=RolloutId(self._number, 0),
             sampling=self._sampling,
         )
