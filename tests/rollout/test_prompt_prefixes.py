@@ -5,7 +5,7 @@ import pytest
 from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout import serialize
 from r1ci_jax.rollout.episode import Request
-from tests.rollout.scripts import MIXED, echo, request
+from tests.rollout.scripts import CODE_AGENT, MIXED, echo, request
 
 LONG = "Work it out step by step, and mark the answer as you were told above. Take your time. "
 QUESTIONS = ("Compute 3+4.", "What is 3 + 4?", "Add 4 to 3, please.", "7", "three and four")
@@ -45,4 +45,8 @@ def test_a_partial_rollout_remembers_where_its_question_begins(world) -> None:
     runner = world.runner(MIXED, instructions={"code_agent": LONG})
     episode = runner.new_episode(asked(1))
     saved = serialize.episode_to_json(episode)
-    assert serialize.episode_from_json(saved).num_prefix_tokens == episode.num_prefix_tokens > 0
+    assert (
+        serialize.episode_from_json(saved, CODE_AGENT).num_prefix_tokens
+        == episode.num_prefix_tokens
+        > 0
+    )
