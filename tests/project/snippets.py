@@ -57,6 +57,10 @@ def commands(snippet: Snippet) -> Iterator[list[str]]:
                     yield list(words)
 
 
+def _is_border(word: str) -> bool:
+    return word != "" and set(word) <= _BORDERS
+
+
 def _unroll(line: str) -> list[str]:
     loop = _LOOP.search(line)
     if loop is None:
