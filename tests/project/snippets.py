@@ -50,10 +50,8 @@ def commands(snippet: Snippet) -> Iterator[list[str]]:
         for text in _unroll(line.removeprefix("$ ")):
             lexer = shlex.shlex(text, posix=True, punctuation_chars="".join(_BORDERS))
             lexer.whitespace_split = True
-            for is_separator, words in itertools.groupby(
-                lexer, lambda word: set(word) <= set("&|;<>")
-            ):
-                if not is_separator:
+            for is_border, words in itertools.groupby(lexer, _is_border):
+                if not is_border:
                     yield list(words)
 
 
