@@ -24,7 +24,7 @@ class Snippet(NamedTuple):
 
 
 def read(path: Path) -> list[Snippet]:
-    """Return the fenced blocks of a file. Shorter fences within one are its text."""
+    """Return the fenced blocks of a file. A shorter fence within one is its text."""
     found: list[Snippet] = []
     opened: tuple[str, str, int] | None = None
     body: list[str] = []
