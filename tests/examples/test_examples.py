@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from examples import chat_with_model, own_agent, sandbox_alone, tasks_alone
+from r1ci_jax.rollout import agents
 from r1ci_jax.runtime import metrics
 from r1ci_jax.runtime.run_dir import RunDir
+from r1ci_jax.tasks import registry
+from r1ci_jax.text import protocol
 from r1ci_jax.train import load_model
 from tests.rollout.scripts import CODE_THEN_ANSWER
 from tests.scripted_checkpoint import write_checkpoint
@@ -61,33 +64,34 @@ def test_chat_with_a_model(
     ]
 
 
-def test_an_own_agent_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_teacher_of_the_own_agent_shows_what_its_tool_says() -> None:
+    (example,) = own_agent.generate_questions(7, 1)
+    shown = own_agent.demonstrate(example, looks_up=True)
+    asked, read, answered = (segment.text for segment in shown.segments)
+    code = protocol.last_code(asked)
+    assert code is not None and protocol.final_answer(answered) == example.answer
+    turn = agents.ModelTurn(code=code, answer=None, num_answers=0, text=asked)
+    action = own_agent.SHOPPER.act(turn)
+    assert isinstance(action, agents.UseTool)
+    assert read == protocol.tool_text(action.call()) == f"\n{example.answer}\n"
+    assert registry.get("prices").score(example, example.answer).correct
+    assert own_agent.price("__import__('os')") == "no such item"
+
+
+def test_an_own_agent_is_trained(tmp_path: Path) -> None:
     settings = own_agent.Settings(
-        demonstrations=400, epochs=2, steps=2, questions=16, held_out=8, workdir=tmp_path / "run"
+        demonstrations=100, epochs=1, steps=2, questions=16, held_out=8, workdir=tmp_path / "run"
     )
     accuracy = own_agent.main(settings)
     assert set(accuracy) == {"sft", own_agent.TRAINED}
     run = RunDir.view(settings.workdir)
     steps = [each for each in metrics.read(run.metrics_path) if each["stage"] == own_agent.TRAINED]
     assert [each["step"] for each in steps] == [1, 2]
-    sampled = metrics.read(run.trajectories_path)
-    assert {each["agent"] for each in sampled} == {"shopper"}
-    # Whoever asks for a price reads what the tool says.
-    texts = ["".join(part["text"] for part in each["segments"]) for each in sampled]
-    used = [text for text in texts if "```\n" in text]
-    assert used and all(_reads_the_price(text) for text in used)
+    assert {each["agent"] for each in metrics.read(run.trajectories_path)} == {"shopper"}
     before, after = (
         load_model.load_from_run(run, name)[0].embed[...] for name in ("sft", own_agent.TRAINED)
     )
     assert (before != after).any()
-    capsys.readouterr()
-    # Again: nothing is trained, and the numbers are the same.
-    assert own_agent.main(settings) == accuracy
-
-
-def _reads_the_price(text: str) -> bool:
-    _, code, shown = text.split("```", 2)
-    return shown.startswith(f"\n{own_agent.price(code.removeprefix('python').strip())}\n")
 
 
 def test_the_notebook(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
