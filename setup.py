@@ -27,6 +27,7 @@ setup(
     ],
     package_data={
         "sandboxes": ["*.cfg", "*.kafel", "*.toml", "*.md"],
+        "r1ci_jax": ["py.typed"],
         "r1ci_jax.tools.report": ["*.html", "*.css", "*.js"],  # the report's page
     },
     entry_points={"console_scripts": ["r1ci = r1ci_jax.cli.main:main"]},

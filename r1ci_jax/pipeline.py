@@ -32,18 +32,17 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation, tables
 from r1ci_jax.model import presets
 from r1ci_jax.rollout import agents, summaries
+from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import hosts, metrics, preemption, progress
 from r1ci_jax.runtime.run_dir import RunDir
-from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import chatml, prompts, protocol
+from r1ci_jax.text import chatml, prompts
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.tools.report import page
 from r1ci_jax.train import checkpoint, grpo, sft
@@ -96,16 +95,9 @@ class Run:
         """Make a stage's runner, without weights; `grpo` are the settings of its arm."""
         grpo = grpo or self.experiment.grpo
         policy, tokenizer = self.loaded
-        table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
-        engine = Engine(
-            policy.config,
-            self.experiment.sampler,
-            table,
-            stop_token_ids=tokenizer.stop_token_ids,
-            seed=self.seed(stage),
-        )
+        sampler = self.experiment.sampler
         return Runner(
-            engine,
+            runners.make_engine(policy.config, sampler, tokenizer, seed=self.seed(stage)),
             self.sandbox,
             tokenizer,
             self.experiment.limits,

@@ -316,18 +316,18 @@ def load_curriculum(data_dir: Path | str, split: str, *, order: str = "") -> Sou
     return Source(_parts(data_dir, "r1ci_curriculum", split, order), records.decode_graded)
 
 
-def is_built(data_dir: Path, dataset: str, config: str = "") -> bool:
+def is_built(data_dir: Path | str, dataset: str, config: str = "") -> bool:
     """Return True if that dataset exists."""
     return _dataset_dir(data_dir, dataset, config).is_dir()
 
 
-def task_names(data_dir: Path) -> tuple[str, ...]:
+def task_names(data_dir: Path | str) -> tuple[str, ...]:
     """Return the names of the tasks whose questions are built."""
-    directories = (data_dir / "r1ci_tasks").glob(f"*/{VERSION}")
+    directories = (Path(data_dir) / "r1ci_tasks").glob(f"*/{VERSION}")
     return tuple(sorted(directory.parent.name for directory in directories))
 
 
-def stored_metadata(data_dir: Path, task: str) -> dict[str, int]:
+def stored_metadata(data_dir: Path | str, task: str) -> dict[str, int]:
     """Return the number of questions requested from a task when it was built, by split."""
     return _open(_dataset_dir(data_dir, "r1ci_tasks", task)).info.metadata["asked"]
 
@@ -343,8 +343,8 @@ def short_splits(data_dir: Path, tasks: Iterable[str]) -> dict[str, dict[str, tu
     return found
 
 
-def _dataset_dir(data_dir: Path, dataset: str, config: str = "") -> Path:
-    return data_dir / dataset / config / str(VERSION)
+def _dataset_dir(data_dir: Path | str, dataset: str, config: str = "") -> Path:
+    return Path(data_dir) / dataset / config / str(VERSION)
 
 
 def _open(directory: Path) -> Any:
@@ -353,7 +353,7 @@ def _open(directory: Path) -> Any:
 
 
 def _parts(data_dir: Path | str, dataset: str, split: str, config: str = "") -> list[Any]:
-    directory = _dataset_dir(Path(data_dir), dataset, config)  # a notebook gives a text
+    directory = _dataset_dir(data_dir, dataset, config)
     if not directory.is_dir():
         what = f"{dataset}/{config}" if config else dataset
         raise UserError(f"{data_dir} holds no {what}; build it first (r1ci data build EXP)")

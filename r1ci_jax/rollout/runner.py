@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import override
 
-from r1ci_jax.config import TurnLimits
+from r1ci_jax.config import SamplerConfig, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.grpo_config import RewardConfig
 from r1ci_jax.model import qwen2
@@ -16,13 +16,22 @@ from r1ci_jax.rollout.scheduler import Observer, RolloutScheduler
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
 from r1ci_jax.rollout.trajectory_source import Extend, Foresee, MakeWeights, TrajectorySource
 from r1ci_jax.runtime import hosts
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks import registry
 from r1ci_jax.text import chatml, long_output, prompts, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
-__all__ = ["Request", "Runner"]
+__all__ = ["Request", "Runner", "make_engine"]
+
+
+def make_engine(
+    config: qwen2.Qwen2Config, sampler: SamplerConfig, tokenizer: Tokenizer, *, seed: int
+) -> Engine:
+    """Make an engine, without weights, whose slots pause where code or an answer is closed."""
+    table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
+    return Engine(config, sampler, table, stop_token_ids=tokenizer.stop_token_ids, seed=seed)
 
 SHORTEST_PREFIX = 64
 """Tokens that an agent's prompts have in common, from which on they are computed once for all."""

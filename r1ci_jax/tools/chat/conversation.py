@@ -15,15 +15,14 @@ import jax.numpy as jnp
 from r1ci_jax.config import SamplerConfig, SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
+from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.scheduler import Observer, RolloutScheduler
 from r1ci_jax.rollout.trajectory import RolloutId
-from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import chatml, protocol
+from r1ci_jax.text import chatml
 from r1ci_jax.train.load_model import SamplerModel
 
 CHUNK_STEPS = 4
@@ -51,12 +50,8 @@ def make_runner(
         prefill_rows=1,
         dtype="bfloat16" if model.weights.norm_D.dtype == jnp.bfloat16 else "float32",
     )
-    tokenizer = model.tokenizer
-    table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
-    engine = Engine(
-        model.config, sampler, table, stop_token_ids=tokenizer.stop_token_ids, seed=seed
-    )
-    runner = Runner(engine, sandbox, tokenizer, limits)
+    engine = runners.make_engine(model.config, sampler, model.tokenizer, seed=seed)
+    runner = Runner(engine, sandbox, model.tokenizer, limits)
     runner.load(model.weights)
     runner.warm_up()
     return runner
