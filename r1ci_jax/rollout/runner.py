@@ -25,6 +25,9 @@ from r1ci_jax.text.tokenizer import Tokenizer
 
 __all__ = ["Request", "Runner", "make_engine"]
 
+SHORTEST_PREFIX = 64
+"""Tokens that an agent's prompts have in common, from which on they are computed once for all."""
+
 
 def make_engine(
     config: qwen2.Qwen2Config, sampler: SamplerConfig, tokenizer: Tokenizer, *, seed: int
@@ -32,9 +35,6 @@ def make_engine(
     """Make an engine, without weights, whose slots pause where code or an answer is closed."""
     table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
     return Engine(config, sampler, table, stop_token_ids=tokenizer.stop_token_ids, seed=seed)
-
-SHORTEST_PREFIX = 64
-"""Tokens that an agent's prompts have in common, from which on they are computed once for all."""
 
 
 class Runner(TrajectorySource):
