@@ -1,16 +1,17 @@
 """Metric sinks: what they show is metrics.jsonl, each step once, whatever killed the run.
 
-Real packages in offline mode; files are read back by the readers of TensorBoard, wandb and SQLite.
+Real packages in offline mode, and what they wrote is read back: by TensorBoard, as wandb's records
+in a log of LevelDB, and by SQLite.
 """
 
 import json
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,13 @@ import jax.numpy as jnp
 import optax
 
 from r1ci_jax.config import SftConfig
-from r1ci_jax.runtime import metrics
 from r1ci_jax.runtime.sinks import metric_sinks
 from r1ci_jax.train.training_run import TrainingRun
 
-place, names, last = Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3])
+place, last = Path(sys.argv[1]), int(sys.argv[3])
 path = place / "metrics.jsonl"
 facts = metric_sinks.RunFacts(place, "toy", {"seed": 0})
-with metric_sinks.opened(names, facts, path) as sinks:
+with metric_sinks.opened([sys.argv[2]], facts, path) as sinks:
     run = TrainingRun(
         name="sft", seed=1, checkpoints_dir=place / "checkpoints", metrics_path=path,
         trajectories_path=place / "t", diagnostics_path=place / "d", rollouts_dir=place / "r",
@@ -62,23 +62,64 @@ with metric_sinks.opened(names, facts, path) as sinks:
             if loop.must_save(step):
                 loop.save(step, loop.train_state, {}, metric=1.0)
                 loop._checkpoints.wait()
-    with metrics.MetricsWriter(path, sinks) as writer:
-        writer.write("potential", 1, {"curriculum/group1": 4})
+"""
+
+# The same without JAX, which takes less time: step 4 is the last that a resumed one keeps.
+WRITING = """
+import os
+import signal
+import sys
+from pathlib import Path
+
+from r1ci_jax.runtime import metrics
+from r1ci_jax.runtime.sinks import metric_sinks
+
+place, last = Path(sys.argv[1]), int(sys.argv[3])
+path = place / "metrics.jsonl"
+facts = metric_sinks.RunFacts(place, "toy", {"seed": 0})
+with (
+    metric_sinks.opened([sys.argv[2]], facts, path) as sinks,
+    metrics.MetricsWriter(path, sinks) as writer,
+):
+    writer.truncate_after("sft", 4)
+    for step in range(1 + len(metrics.read(path)), STEPS + 1):
+        values = {"optim/loss": 1 / step, "len/tokens": 3 * step, "reward/x": float("nan")}
+        writer.write("sft", step, values)
+        if step == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+    writer.write("potential", 1, {"curriculum/group1": 4})
+"""
+
+# A run with nothing left to do.
+OPENING = """
+import sys
+from pathlib import Path
+
+from r1ci_jax.runtime.sinks import metric_sinks
+
+place = Path(sys.argv[1])
+facts = metric_sinks.RunFacts(place, "toy", {"seed": 0})
+with metric_sinks.opened([sys.argv[2]], facts, place / "metrics.jsonl"):
+    pass
 """
 
 
-def train(place: Path, name: str, *, killed_at: int = 0, **environment: str) -> None:
-    """Train in a process of its own, which resumes what is there."""
+def run(source: str, place: Path, name: str, *, killed_at: int = 0, **environment: str) -> None:
+    """Run in a process of its own, which resumes what is there."""
     place.mkdir(exist_ok=True)
-    source = f"STEPS = {STEPS}\n{TRAINING}"
     done = subprocess.run(
-        [sys.executable, "-c", source, str(place), name, str(killed_at)],
+        [sys.executable, "-c", f"STEPS = {STEPS}\n{source}", str(place), name, str(killed_at)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
     assert done.returncode == (-signal.SIGKILL if killed_at else 0), done.stderr
+
+
+def steps(points: Sequence[Point], metric: str) -> list[int]:
+    """Steps of a metric, each as often as it is there."""
+    return [step for _, step, name, _ in points if name == metric]
 
 
 def logged(place: Path) -> list[Point]:
@@ -113,16 +154,15 @@ def tensorboard() -> None:
 
 @pytest.mark.usefixtures("tensorboard")
 def test_killed_and_resumed_gives_the_same_curves_in_tensorboard(tmp_path: Path) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train(whole, "tensorboard")
-    train(stopped, "tensorboard", killed_at=7)
-    assert [step for stage, step, name, _ in in_tensorboard(stopped) if name == "optim/loss"] == [
-        *range(1, 8)
-    ]  # each point was there before the kill
-    train(stopped, "tensorboard")
-    expected = in_tensorboard(whole)
-    assert len(expected) == len(set(expected)) == 3 * STEPS + 1  # check/loss_deviation is the third
-    assert in_tensorboard(stopped) == expected == logged(stopped) == logged(whole)
+    run(TRAINING, tmp_path, "tensorboard", killed_at=7)
+    assert steps(in_tensorboard(tmp_path), "optim/loss") == [*range(1, 8)]  # there before the kill
+    run(TRAINING, tmp_path, "tensorboard")
+    shown = in_tensorboard(tmp_path)
+    assert shown == logged(tmp_path)
+    for metric in ("optim/loss", "len/tokens", "check/loss_deviation"):
+        assert steps(shown, metric) == [*range(1, STEPS + 1)]
+    losses = [value for *_, name, value in shown if name == "optim/loss"]
+    assert losses == [float(np.float32(1 / step)) for step in range(1, STEPS + 1)]
 
 
 @pytest.mark.usefixtures("tensorboard")
@@ -143,23 +183,33 @@ def test_a_sink_that_comes_late_gets_the_records_before(tmp_path: Path) -> None:
 
 
 def in_wandb(place: Path) -> list[Point]:
-    """Points of all offline files, each as often as it is there, read by wandb itself."""
+    """Points of all offline files, each as often as it is there."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     found: list[Point] = []
     for path in sorted(place.glob("wandb/offline-run-*/*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(path))
-        while (data := store.scan_data()) is not None:
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            if not record.history.item:
-                continue
-            row = {item.key or "/".join(item.nested_key): item for item in record.history.item}
-            values = {key: json.loads(item.value_json) for key, item in row.items()}
-            found += flatten(values)
+        for data in leveldb_records(path.read_bytes()):
+            items = wandb_internal_pb2.Record.FromString(data).history.item  # pyright: ignore[reportAttributeAccessIssue]  # generated
+            if items:
+                row = {item.key or "/".join(item.nested_key): item.value_json for item in items}
+                found += flatten({key: json.loads(text) for key, text in row.items()})
     return sorted(found)
+
+
+def leveldb_records(content: bytes) -> Iterator[bytes]:
+    """Records of a file in the format of LevelDB's log, after wandb's seven bytes."""
+    assert content[:4] == b":W&B"
+    at, record, block = 7, b"", 32_768
+    while at < len(content):
+        if block - at % block < 7:
+            at += block - at % block
+            continue
+        _, size, kind = struct.unpack("<IHB", content[at : at + 7])
+        record += content[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield record
+            record = b""
 
 
 def flatten(row: dict[str, Any]) -> list[Point]:
@@ -175,22 +225,20 @@ def flatten(row: dict[str, Any]) -> list[Point]:
 
 def test_killed_and_resumed_gives_the_same_curves_in_wandb(tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="THE PACKAGE wandb IS MISSING: the sink is not tested")
-    place = tmp_path / "run"
     environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}
-    train(place, "wandb", killed_at=7, **environment)
-    wait_for(lambda: len([p for p in in_wandb(place) if p[2] == "optim/loss"]) == 7)
-    train(place, "wandb", **environment)
-    assert in_wandb(place) == logged(place)
-    ids = {path.name for path in place.glob("wandb/offline-run-*/*.wandb")}
-    assert len(ids) == 1 and len([*place.glob("wandb/offline-run-*")]) == 2  # one run, resumed
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait for another process."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.2)
+    run(WRITING, tmp_path, "wandb", killed_at=7, **environment)
+    [first] = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    run(WRITING, tmp_path, "wandb", **environment)
+    assert in_wandb(tmp_path) == logged(tmp_path)
+    [second] = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert second.name == first.name and second != first  # one run by its id
+    # What was sent to the server stays sent.
+    second.with_name(f"{second.name}.synced").touch()
+    with metrics.MetricsWriter(tmp_path / "metrics.jsonl") as writer:
+        writer.write("grpo", 1, {"reward/mean": 0.5})
+    run(OPENING, tmp_path, "wandb", **environment)
+    assert steps(in_wandb(tmp_path), "reward/mean") == [1]
+    assert in_wandb(tmp_path) == logged(tmp_path)
 
 
 def in_trackio(database: Path) -> list[Point]:
@@ -205,8 +253,8 @@ def test_killed_and_resumed_gives_the_same_curves_in_trackio(tmp_path: Path) -> 
     pytest.importorskip("trackio", reason="THE PACKAGE trackio IS MISSING: the sink is not tested")
     place = tmp_path / "run"
     environment = {"TRACKIO_DIR": str(tmp_path / "trackio"), "HOME": str(tmp_path)}
-    train(place, "trackio", killed_at=7, **environment)
-    train(place, "trackio", **environment)
+    run(WRITING, place, "trackio", killed_at=7, **environment)
+    run(WRITING, place, "trackio", **environment)
     assert in_trackio(tmp_path / "trackio" / "r1ci.db") == logged(place)
 
 

@@ -21,20 +21,26 @@ class SentRecords:
         self.run_id: str = noted.get("run_id") or uuid.uuid4().hex[:12]
         """Name of the run at the service, the same after each resume."""
         self.sent: int = noted.get("sent", 0)
-        """Lines that the service has; a sink whose service tells their number sets it."""
+        """Lines that the service has; a sink sets it if its service knows better."""
+        self.sent_before: int = noted.get("sent_before", 0)
+        """Lines that it had when the process began that last sent some."""
+        self._begun: int | None = None
         self._line = 0
 
     def take(self, records: Sequence[Record], *, restart: bool = False) -> list[tuple[int, Record]]:
         """Return those of the next records that must be sent, with their lines, from 0.
 
-        The note is written first: a kill between it and the sending loses these lines at the
-        service, and no kill sends a line twice. With `restart` the first record is line 0.
+        The note is written first: a kill between it and the sending loses these lines at a service
+        that cannot tell what it has, and no kill sends a line twice. With `restart` the first
+        record is line 0.
         """
         first = 0 if restart else self._line
         self._line = first + len(records)
         new = [(line, record) for line, record in enumerate(records, first) if line >= self.sent]
         if new:
+            self._begun = self.sent if self._begun is None else self._begun
             self.sent = self._line
+            note = {"run_id": self.run_id, "sent": self.sent, "sent_before": self._begun}
             self._path.parent.mkdir(exist_ok=True)
-            atomic_files.write_json(self._path, {"run_id": self.run_id, "sent": self.sent})
+            atomic_files.write_json(self._path, note)
         return new

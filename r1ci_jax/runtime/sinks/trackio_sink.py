@@ -5,6 +5,7 @@ place of its database, TRACKIO_SPACE_ID a Hugging Face Space in its stead.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from r1ci_jax.runtime.sinks.metric_sinks import RunFacts, points
 from r1ci_jax.runtime.sinks.sent_records import SentRecords
 
 PROJECT = "r1ci"
+REMOTE_VARIABLES = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
+"""Environment: each moves the database to another machine."""
 
 
 def open_sink(facts: RunFacts) -> "TrackioSink":
@@ -32,10 +35,10 @@ def open_sink(facts: RunFacts) -> "TrackioSink":
             auto_log_gpu=False,
             auto_log_cpu=False,
         )
-    # Its last half second is lost when the process is killed: the database knows better.
-    stored = SQLiteStorage.get_max_step_for_run(PROJECT, name)
-    if stored is not None:
-        sent.sent = stored + 1
+    if not any(os.environ.get(variable) for variable in REMOTE_VARIABLES):
+        # A killed process loses its last half second, so the database knows best.
+        stored = SQLiteStorage.get_max_step_for_run(PROJECT, name)
+        sent.sent = 0 if stored is None else stored + 1
     return TrackioSink(run, sent)
 
 

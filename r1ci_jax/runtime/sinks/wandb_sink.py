@@ -5,7 +5,9 @@ sent later by `wandb sync`; WANDB_PROJECT names the project, "r1ci" without it.
 """
 
 import os
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import wandb
 import wandb.errors
@@ -25,6 +27,8 @@ def open_sink(facts: RunFacts) -> "WandbSink":
         UserError: wandb refuses, for example for want of a key.
     """
     sent = SentRecords(facts.path / "sinks" / "wandb.json")
+    if _remove_unsynced(facts.path, sent.run_id):
+        sent.sent = sent.sent_before
     try:
         run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -41,8 +45,25 @@ def open_sink(facts: RunFacts) -> "WandbSink":
         raise UserError(
             f"the sink wandb: {reason}; set WANDB_API_KEY, or WANDB_MODE=offline"
         ) from error
-    sent.sent = max(sent.sent, run.starting_step)  # the server knows more if files were lost here
+    if run.resumed:
+        sent.sent = run.starting_step  # the server knows best
     return WandbSink(run, sent)
+
+
+def _remove_unsynced(path: Path, run_id: str) -> bool:
+    """Remove the offline files of an earlier process; returns whether there were any.
+
+    One that is killed leaves a file without its last records, and nothing can be added to it. What
+    it held is in metrics.jsonl, and is logged again.
+    """
+    folders = [
+        folder
+        for folder in path.glob(f"wandb/offline-run-*-{run_id}")
+        if not (folder / f"run-{run_id}.wandb.synced").exists()
+    ]
+    for folder in folders:
+        shutil.rmtree(folder)
+    return bool(folders)
 
 
 class WandbSink:
