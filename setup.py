@@ -58,7 +58,9 @@ setup(
         "endpoint": ["openai>=3.57"],  # a teacher behind an OpenAI-compatible endpoint
         "gcs": ["gcsfs"],  # runs kept in a bucket: --workdir gs://bucket/runs/name
         "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
-        "tensorboard": ["tensorboardX"],
+        "tensorboard": ["tensorboardX>=2.6.5"],  # these three: --config.sinks=NAME
+        "wandb": ["wandb>=0.31"],
+        "trackio": ["trackio>=0.43"],
         "figures": ["matplotlib>=3.10"],  # r1ci figure
         "gguf": ["gguf>=0.19"],  # models of llama.cpp
         "tasks": ["reasoning-gym>=0.1.25"],  # its pycosat is compiled on installation
