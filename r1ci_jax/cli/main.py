@@ -110,14 +110,15 @@ def _dispatch(words: Sequence[str]) -> int:
     parser = _parser(words)
     args, rest = parser.parse_known_args(words)
     if rest and not getattr(args, "takes_overrides", False):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        level = f"r1ci {args.command}" if args.command else "r1ci"
+        raise UserError(f"unrecognized arguments: {' '.join(rest)}; see {level} --help")
     args.overrides = rest
     run = getattr(args, "run", None)
     if run is None:
         if args.command is None:
             parser.print_help()
             return USER_ERROR_EXIT_STATUS
-        parser.error(f"r1ci {args.command} needs a sub-command; see r1ci {args.command} --help")
+        raise UserError(f"r1ci {args.command} needs a sub-command; see r1ci {args.command} --help")
     return run(args) or 0
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +156,7 @@ def _table(args: argparse.Namespace) -> int:
     alone = [(run.path / "tables", build([run])) for run in runs]
     forms = ["markdown", *([args.format] if args.format in ("csv", "latex") else [])]
     written = [
-        path
-        for form in forms
-        for folder, each in alone
-        if (path := _write_table(each, folder, args.name, form)) is not None
+        path for folder, each in alone for path in _write_table(each, folder, args.name, forms)
     ]
     if args.json:
         facts = {"table": args.name, "runs": [str(run.path) for run in runs], "note": table.note}
@@ -175,17 +173,17 @@ def _table(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_table(table: Any, folder: Path, name: str, form: str) -> Path | None:
+def _write_table(table: Any, folder: Path, name: str, forms: Sequence[str]) -> list[Path]:
     """Write a table beside its run, where that can be written: the table is shown either way."""
     from r1ci_jax.evaluate import table_formats
 
     try:
-        return table_formats.write(table, folder, name, form)
+        return [table_formats.write(table, folder, name, form) for form in forms]
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        print(f"not written: {folder / name}: {error.strerror}", file=sys.stderr)
-        return None
+        print(f"not written: {folder}: {error.strerror}", file=sys.stderr)
+        return []
 
 
 def _figure(args: argparse.Namespace) -> int:

@@ -60,8 +60,8 @@ def draw_line_chart(
     axes = _Axes(min(xs), max(xs), y_ticks[0], y_ticks[-1])
     body = [
         *_grid(axes, y_ticks, percent),
-        *_marks(axes, [mark for mark in marks if axes.x0 <= mark.x <= axes.x1]),
         *(_line(axes, line) for line in visible),
+        *_marks(axes, [mark for mark in marks if axes.x0 <= mark.x <= axes.x1]),
         f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" '
         f'text-anchor="middle">{html.escape(x_label)}</text>',
     ]

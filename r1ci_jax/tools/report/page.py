@@ -153,9 +153,9 @@ def _state(run: run_dir.RunDir, records: Sequence[Record], reload_seconds: int) 
     """Say how far an unfinished run has come; nothing about a finished one."""
     if is_finished(run):
         return ""
-    last = max(records, key=lambda record: record.get("time", 0.0), default=None)
     step = ""
-    if last is not None:
+    if records:
+        last = records[-1]
         logged = time.strftime("%H:%M:%S", time.gmtime(last.get("time", 0.0)))
         step = f" The last step was {last['stage']} {last['step']}, at {logged}."
     again = (

@@ -22,15 +22,17 @@ NO_RESULTS = "<p>No results yet.</p>"
 def draw_accuracy(
     results: tables.RunResults, colors: Mapping[str, int], *, prefix: str = ""
 ) -> str:
-    """Draw a bar for each model and agent."""
+    """Draw a bar for each model and agent, with the number that the table has."""
+    table = tables.build_results_table(results)
+    mean = table.columns.index("mean")
     return "".join(
         markup.bar(
             f"{prefix}{tables.model_name(record['model'])}{_agent_suffix(record['agent'])}",
             record["accuracy"],
             colors.get(record["model"], NUM_COLORS - 1),
-            f"{100 * record['accuracy']:.1f} %",
+            f"{row[mean]} %",
         )
-        for record in tables.build_results_table(results).records
+        for record, row in zip(table.records, table.rows, strict=False)  # rows: a constant's too
     )
 
 
