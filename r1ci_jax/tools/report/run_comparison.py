@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import tables
 from r1ci_jax.runtime import run_dir
 from r1ci_jax.tools.report import learning_curves, markup, page, sections
+
+MAX_SETTING = 160
+"""Characters of a setting's value; the page of the run alone has it whole."""
 
 
 def write(left: Path, right: Path, to: Path) -> Path:
@@ -83,9 +87,19 @@ def _facts(runs: dict[str, run_dir.RunDir]) -> str:
 
 def _settings(runs: dict[str, run_dir.RunDir]) -> str:
     """List the settings that differ."""
-    left, right = (run.config["experiment"] for run in runs.values())
+    left, right = (_arms_by_name(run.config["experiment"]) for run in runs.values())
     rows = [
-        (key, json.dumps(a), json.dumps(b))
+        (key, _shorten(a), _shorten(b))
         for key, (a, b) in run_dir.find_differences(left, right).items()
     ]
     return markup.table(("setting", *runs), rows) if rows else "<p>All settings are the same.</p>"
+
+
+def _arms_by_name(experiment: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings so that arms of the same name are compared."""
+    return experiment | {"arms": {arm["name"]: arm for arm in experiment["arms"]}}
+
+
+def _shorten(value: Any) -> str:
+    text = "-" if value is None else json.dumps(value)
+    return text if len(text) <= MAX_SETTING else f"{text[:MAX_SETTING]} …"
