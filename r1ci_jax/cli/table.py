@@ -142,7 +142,8 @@ def _write_pair(args: argparse.Namespace) -> Path:
         raise UserError("a report of 2 runs belongs to none of them; add --out FILE")
     if args.watch:
         raise UserError("--watch follows one run; leave it out for two")
-    return run_comparison.write(*args.workdir, args.out)
+    left, right = args.workdir
+    return run_comparison.write(left, right, args.out)
 
 
 def _table(args: argparse.Namespace) -> int:

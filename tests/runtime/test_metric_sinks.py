@@ -11,8 +11,9 @@ import sqlite3
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,14 @@ with metric_sinks.opened([sys.argv[2]], facts, place / "metrics.jsonl"):
 """
 
 
-def run(source: str, place: Path, name: str, *, killed_at: int = 0, **environment: str) -> None:
+def run(
+    source: str,
+    place: Path,
+    name: SinkName,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    killed_at: int = 0,
+) -> None:
     """Run in a process of its own, which resumes what is there."""
     place.mkdir(exist_ok=True)
     done = subprocess.run(
@@ -226,9 +234,9 @@ def flatten(row: dict[str, Any]) -> list[Point]:
 def test_killed_and_resumed_gives_the_same_curves_in_wandb(tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="THE PACKAGE wandb IS MISSING: the sink is not tested")
     environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}
-    run(WRITING, tmp_path, "wandb", killed_at=7, **environment)
+    run(WRITING, tmp_path, "wandb", environment, killed_at=7)
     [first] = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    run(WRITING, tmp_path, "wandb", **environment)
+    run(WRITING, tmp_path, "wandb", environment)
     assert in_wandb(tmp_path) == logged(tmp_path)
     [second] = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert second.name == first.name and second != first  # one run by its id
@@ -236,7 +244,7 @@ def test_killed_and_resumed_gives_the_same_curves_in_wandb(tmp_path: Path) -> No
     second.with_name(f"{second.name}.synced").touch()
     with metrics.MetricsWriter(tmp_path / "metrics.jsonl") as writer:
         writer.write("grpo", 1, {"reward/mean": 0.5})
-    run(OPENING, tmp_path, "wandb", **environment)
+    run(OPENING, tmp_path, "wandb", environment)
     assert steps(in_wandb(tmp_path), "reward/mean") == [1]
     assert in_wandb(tmp_path) == logged(tmp_path)
 
@@ -253,8 +261,8 @@ def test_killed_and_resumed_gives_the_same_curves_in_trackio(tmp_path: Path) -> 
     pytest.importorskip("trackio", reason="THE PACKAGE trackio IS MISSING: the sink is not tested")
     place = tmp_path / "run"
     environment = {"TRACKIO_DIR": str(tmp_path / "trackio"), "HOME": str(tmp_path)}
-    run(WRITING, place, "trackio", killed_at=7, **environment)
-    run(WRITING, place, "trackio", **environment)
+    run(WRITING, place, "trackio", environment, killed_at=7)
+    run(WRITING, place, "trackio", environment)
     assert in_trackio(tmp_path / "trackio" / "r1ci.db") == logged(place)
 
 
@@ -318,7 +326,8 @@ def test_sinks_may_change_when_a_run_resumes(tmp_path: Path) -> None:
     old = json.loads(config.read_text())
     del old["experiment"]["sinks"]  # as an earlier version wrote it
     config.write_text(json.dumps(old))
-    for sinks in ((), ("wandb",), ("tensorboard", "wandb")):
+    choices: list[tuple[SinkName, ...]] = [(), ("wandb",), ("tensorboard", "wandb")]
+    for sinks in choices:
         with run_dir.RunDir.open(tmp_path / "run", experiment(sinks)) as run:
             assert run.config["experiment"]["sinks"] == [*sinks]
         assert json.loads(config.read_text())["experiment"]["sinks"] == [*sinks]
