@@ -38,7 +38,8 @@ def open_sink(facts: RunFacts) -> "WandbSink":
             config=facts.config,
             resume="allow",
             # The console is ours: progress is redrawn there, and --json must stay alone on it.
-            settings=wandb.Settings(console="off"),
+            # Quiet: the address of the run, without forty lines of its last values.
+            settings=wandb.Settings(console="off", quiet=True),
         )
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())
