@@ -60,7 +60,9 @@ setup(
         "endpoint": ["openai>=3.57"],  # a teacher behind an OpenAI-compatible endpoint
         "gcs": ["gcsfs"],  # runs kept in a bucket: --workdir gs://bucket/runs/name
         "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
-        "tensorboard": ["tensorboardX"],
+        "tensorboard": ["tensorboardX>=2.6.5"],  # these three: --config.sinks=NAME
+        "wandb": ["wandb>=0.31"],
+        "trackio": ["trackio>=0.43"],
         "figures": ["matplotlib>=3.10"],  # r1ci figure
         "gguf": ["gguf>=0.19"],  # models of llama.cpp
         # Tasks as an environment of others, and theirs as tasks. Not beside `endpoint`: it needs

@@ -35,6 +35,8 @@ Order = Literal[
     "curriculum", "uniform", "equal_groups", "difficulty", "accuracy", "random_subset", "online"
 ]
 """Order of the questions in reinforcement learning; r1ci_jax/curriculum/orders.py has each."""
+SinkName = Literal["tensorboard", "wandb", "trackio"]
+"""Places that show the metrics besides metrics.jsonl; r1ci_jax/runtime/sinks has them."""
 Start = Literal["sft", "untrained"]
 """Model that an arm starts from."""
 Seed = Annotated[int, Range(at_least=0, at_most=20_000_000)]
@@ -365,6 +367,9 @@ class Experiment(Checked):
     dataset: DatasetConfig
     demonstrations: DemonstrationConfig = _DEMONSTRATIONS
     mesh: MeshConfig = MeshConfig()
+    sinks: Annotated[tuple[SinkName, ...], Entries(order="distinct", may_be_empty=True)] = ()
+    """Places that show the metrics while the run goes on, besides metrics.jsonl; each needs the
+    extra of its name. A run may be resumed with others."""
     sandbox: SandboxConfig = _SANDBOX
     sampler: SamplerConfig = SamplerConfig()
     limits: TurnLimits = TurnLimits()

@@ -38,6 +38,7 @@ from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import hosts, metrics, preemption, progress
 from r1ci_jax.runtime.run_dir import RunDir
+from r1ci_jax.runtime.sinks import metric_sinks
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.sharding import mesh as meshes
@@ -64,6 +65,8 @@ class Run:
     experiment: Experiment
     directory: RunDir
     sandbox: Sandbox
+    sinks: Sequence[metrics.Follower] = ()
+    """Other places that get the metrics."""
 
     @functools.cached_property
     def loaded(self) -> LoadedPolicy:
@@ -90,6 +93,10 @@ class Run:
     def save_weights(self, model: str, params: Params) -> None:
         """Save the final weights of a model."""
         checkpoint.save_params(self.directory.checkpoints / model / "final", params)
+
+    def training(self, name: str, *, seed: int) -> TrainingRun:
+        """Return the files and sinks of a training."""
+        return TrainingRun.in_directory(self.directory, name, seed=seed, sinks=self.sinks)
 
     def make_runner(self, stage: str, *, grpo: GrpoConfig | None = None) -> Runner:
         """Make a stage's runner, without weights; `grpo` are the settings of its arm."""
@@ -199,7 +206,7 @@ def train_sft(run: Run) -> None:
         run.load_weights("untrained"),
         sequences,
         config,
-        TrainingRun.in_directory(run.directory, "sft", seed=run.seed("sft")),
+        run.training("sft", seed=run.seed("sft")),
         pad_id=tokenizer.pad_id,
     )
     run.save_weights("sft", trained)
@@ -223,7 +230,7 @@ def measure_potential(run: Run) -> None:
         sizes = [(n.removeprefix("curriculum/group"), x) for n, x in facts.items() if "/group" in n]
         bar.note("questions per group: " + ", ".join(f"{g}: {n}" for g, n in sizes))
     datasets.build_curriculum(graded, data_dir=run.directory.data)
-    with metrics.MetricsWriter(run.directory.metrics_path) as writer:
+    with metrics.MetricsWriter(run.directory.metrics_path, run.sinks) as writer:
         writer.truncate_after("potential", 0)
         writer.write("potential", 1, facts)
 
@@ -253,7 +260,7 @@ def train_arm(run: Run, arm: Arm) -> Params:
         functools.partial(_load_questions, run, arm),
         source,
         config,
-        TrainingRun.in_directory(run.directory, arm.name, seed=run.seed("grpo")),
+        run.training(arm.name, seed=run.seed("grpo")),
         online=online_groups,
         grades=_load_grades(run),
     )
@@ -421,8 +428,12 @@ def run(
         _require_finished(names[1 : names.index(only)], only, finished)
         names = ["data", only]
     names = [name for name in names if name not in finished]
-    with _mesh(experiment.mesh):
-        state = Run(experiment, directory, sandbox)
+    facts = metric_sinks.RunFacts(directory.path, experiment.name, directory.config["experiment"])
+    with (
+        _mesh(experiment.mesh),
+        metric_sinks.opened(experiment.sinks, facts, directory.metrics_path) as sinks,
+    ):
+        state = Run(experiment, directory, sandbox, sinks)
         if "data" in names and not datasets.is_built(directory.data, "r1ci_trajectories"):
             build.require_demonstrations(experiment)
         if set(names) & MODEL_STAGES:

@@ -10,6 +10,7 @@ from typing import Any
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.runtime import hosts, preemption, run_dir
+from r1ci_jax.runtime.sinks import metric_sinks
 from r1ci_jax.sandbox import Sandbox
 
 SUMMARIES = {
@@ -120,6 +121,7 @@ def _run_stages(
     args: argparse.Namespace, experiment: Any, changed: dict[str, Any]
 ) -> dict[str, Any]:
     """Open the run directory, run the remaining stages, and show the table."""
+    metric_sinks.require_installed(experiment.sinks)
     path = args.workdir or run_dir.default_path(experiment)
     with (
         run_dir.RunDir.open_together(path, experiment, changes=changed) as directory,

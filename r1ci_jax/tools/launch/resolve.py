@@ -103,6 +103,7 @@ def resolve_job(options: LaunchOptions, experiment: Experiment, file: Path) -> R
         extras=(
             *(("tpu",) if tpu_slice else ()),
             *(("gcs",) if workdir.startswith("gs://") else ()),
+            *experiment.sinks,
         ),
         restarts=options.restarts,
         environment=_environment(options.env, experiment),

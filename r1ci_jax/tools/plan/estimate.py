@@ -24,7 +24,7 @@ from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tools import tpu
 from r1ci_jax.tools.plan import costs, hlo, programs
 
-INSTALL = "pip install -r requirements/plan.txt (or pip install 'r1ci_jax[plan]')"
+INSTALL = "pip install -r requirements/plan.txt (or pip install -e '.[plan]')"
 _QUIET = {
     # On a machine without TPUs the library would query the metadata server.
     "TPU_SKIP_MDS_QUERY": "1",
