@@ -9,6 +9,7 @@ is needed.
 import hmac
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ from r1ci_jax.tools.serve.chat_request import RequestError
 TOKEN_VARIABLE: Final = "R1CI_SERVE_TOKEN"
 MIN_TOKEN: Final = 16
 """Characters of the shortest token."""
+_HOST: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::[0-9]+)?")
+"""A Host header: an address in brackets, or a name or address without, and a port."""
 _LOOPBACK_NAMES: Final = ("localhost", "ip6-localhost")
 
 
@@ -91,8 +94,8 @@ def check(headers: Mapping[str, str], *, host: str, token: str | None) -> None:
 
 
 def _is_local_name(host: str) -> bool:
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return is_loopback(name)
+    found = _HOST.fullmatch(host)
+    return found is not None and is_loopback(found[1] or found[2])
 
 
 def _has_token(authorization: str, token: str) -> bool:

@@ -14,10 +14,12 @@ class StopStringWatch:
     def feed(self, text: str) -> tuple[str, bool]:
         """Return what is certain to precede any stop string, and True if one is complete."""
         held = self._held + text
-        starts = [held.find(string) for string in self._strings if string in held]
-        if starts:
+        # The one that is complete first ends the text: what follows would not have been written.
+        found = [(held.find(string), string) for string in self._strings if string in held]
+        if found:
             self._held = ""
-            return held[: min(starts)], True
+            start, _ = min(found, key=lambda each: (each[0] + len(each[1]), each[0]))
+            return held[:start], True
         kept = max((_overlap(held, string) for string in self._strings), default=0)
         self._held = held[len(held) - kept :]
         return held[: len(held) - kept], False

@@ -21,13 +21,14 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UserError: The address cannot be used.
     """
+    if not 0 <= port <= 0xFFFF:
+        raise UserError(f"there is no port {port}; choose one of 0 to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
         raise UserError(
-            f"cannot listen on {host}:{port}: {reason}; choose another --host or --port"
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
         ) from None
 
 
