@@ -3,6 +3,8 @@
 import concurrent.futures
 import http.client
 import json
+import pathlib
+import re
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -425,3 +427,24 @@ def test_a_token_is_required_where_there_is_one(serving: Serving) -> None:
         client = server.client.with_options(api_key=token)
         assert [model.id for model in client.models.list()] == [MODEL]
         assert server.service.num_open == 0
+
+
+def test_the_page_about_serving_says_what_works(
+    serving: Serving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    sampling = SamplingParams(temperature=0.0)
+    with serving(CODE_THEN_ANSWER, StandIn(echo), sampling=sampling) as server:
+        names: dict[str, Any] = {}
+        said = []
+        for block in blocks:
+            block = block.replace("http://127.0.0.1:8000/v1", server.url)
+            exec(block.replace("toy/grpo_curriculum", MODEL), names)
+            said.append(capsys.readouterr().out)
+        names["client"].close()
+    script = f"```python \n{CODE_TEXT}```"
+    parts = f"text {script}\noutput {OBSERVATION}\ntext <<<7>>>\n7\n"
+    assert said == [f"{script}<<<7>>>\n{parts}", f"{script}{OBSERVATION}<<<7>>>", ""]
+    assert names["completion"].choices[0].message.r1ci["answer"] == "7"
