@@ -58,6 +58,7 @@ setup(
         ],  # the TPU compiler alone; `pip install jax[tpu]` names the fitting release
         "cuda": ["jax[cuda13]>=0.11"],
         "endpoint": ["openai>=3.57"],  # a teacher behind an OpenAI-compatible endpoint
+        "serve": ["starlette>=1.10", "uvicorn>=0.54"],  # r1ci serve
         "gcs": ["gcsfs"],  # runs kept in a bucket: --workdir gs://bucket/runs/name
         "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
         "tensorboard": ["tensorboardX>=2.6.5"],  # these three: --config.sinks=NAME

@@ -32,6 +32,7 @@ COMMANDS = {
     "grpo": ("r1ci_jax.cli.run", "reinforcement learning only"),
     "eval": ("r1ci_jax.cli.eval", "accuracy of any model, or the stage of an experiment"),
     "chat": ("r1ci_jax.cli.chat", "talk to a model, with the interpreter live"),
+    "serve": ("r1ci_jax.cli.serving.serve", "an OpenAI-compatible endpoint, interpreter live"),
     "tasks": ("r1ci_jax.cli.tasks", "the task registry: list, show, sample, check"),
     "data": ("r1ci_jax.cli.data", "datasets: build, fetch, import, stats"),
     "synth": ("r1ci_jax.cli.synth", "demonstrations by a teacher: scripts per task, a model, ..."),

@@ -48,6 +48,8 @@ class Episode:
     """A trajectory in progress: its exact tokens, what it may still do, and what it waits for."""
 
     request: Request
+    max_new_tokens: int | None = None
+    """Tokens that the policy may sample in this episode; None: as many as the limits say."""
     tokens: list[int] = dataclasses.field(default_factory=list)
     sampled: list[bool] = dataclasses.field(default_factory=list)
     logprobs: list[float] = dataclasses.field(default_factory=list)
@@ -175,7 +177,8 @@ class Episode:
 
     def num_tokens_left(self, limits: TurnLimits) -> int:
         """Number of tokens that the policy may still sample in the episode."""
-        return limits.max_new_tokens - sum(self.sampled)
+        most = limits.max_new_tokens if self.max_new_tokens is None else self.max_new_tokens
+        return most - sum(self.sampled)
 
     def num_turn_tokens_left(self, limits: TurnLimits) -> int:
         """Number of tokens that the policy may still sample in its current turn."""

@@ -37,7 +37,7 @@ class View(Observer, Protocol):
         ...
 
 
-class _Characters:
+class Characters:
     """A decoder of token ids that withholds a character until all its bytes have arrived."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -61,7 +61,7 @@ class JsonView(View):
 
     def __init__(self, stream: TextIO, tokenizer: Tokenizer) -> None:
         self._stream = stream
-        self._characters = _Characters(tokenizer)
+        self._characters = Characters(tokenizer)
         self._runs_script = False
 
     @override
@@ -113,7 +113,7 @@ class TextView(View):
 
     def __init__(self, stream: TextIO, tokenizer: Tokenizer, *, use_color: bool) -> None:
         self._stream = stream
-        self._characters = _Characters(tokenizer)
+        self._characters = Characters(tokenizer)
         self._use_color = use_color
         self._tail = ""
         self._style = _PLAIN
