@@ -7,7 +7,6 @@ An experiment file defines `get_config(variant: str = "") -> Experiment`, and na
 import contextlib
 import dataclasses
 import difflib
-import importlib
 import importlib.util
 import io
 import re
@@ -21,13 +20,13 @@ from typing import Any
 import tyro
 from tyro import constructors
 
-from r1ci_jax import renamed
+from r1ci_jax import bundled, renamed
 from r1ci_jax.config import Arm, DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import run_dir
 
-ROOT = Path(__file__).resolve().parents[2]
-"""Checkout, or directory that the package is installed into."""
+ROOT = bundled.ROOT
+"""Folder that holds the project's own `experiments/`."""
 
 PREFIX = "--config."
 
@@ -117,8 +116,8 @@ def load_module(path: Path) -> types.ModuleType:
     assert found is not None and found.loader is not None, f"not a Python file: {path}"
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # dataclasses of the file look their module up
-    # Neighbors come first, then the installed `experiments`.
-    package = importlib.import_module("experiments")
+    # Neighbors come first, then the project's own `experiments`.
+    package = bundled.import_experiments()
     folder = str(path.resolve().parent)
     if folder not in package.__path__:
         package.__path__ = [folder, *package.__path__]
