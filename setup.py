@@ -1,7 +1,8 @@
 """Package r1ci_jax, with copies of the experiment files and the sandbox policies that it reads.
 
 `experiments/` and `sandboxes/` lie beside `r1ci_jax/` in a checkout. A wheel holds them inside the
-package, as `r1ci_jax/_bundled/`, so that site-packages gets one name; r1ci_jax/bundled.py finds them.
+package, as `r1ci_jax/_bundled/`, so that site-packages gets one name; `r1ci_jax/bundled.py` finds
+them.
 """
 
 import pathlib
@@ -21,6 +22,7 @@ class BuildWithBundled(build_py):
     """Adds the copies. An editable install reads the checkout's own folders."""
 
     def run(self) -> None:
+        """Build the package, then copy."""
         super().run()
         if not self.editable_mode:
             for source, copy in self._copies().items():
@@ -28,6 +30,7 @@ class BuildWithBundled(build_py):
                 shutil.copyfile(source, copy)
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """List the files that were built, the copies among them."""
         copies = [] if self.editable_mode else [str(copy) for copy in self._copies().values()]
         return [*super().get_outputs(include_bytecode), *copies]
 

@@ -118,5 +118,5 @@ def test_policies_and_experiments_are_those_inside_the_package(
 def test_a_checkout_is_read_in_place() -> None:
     from r1ci_jax import bundled
 
-    assert bundled.ROOT == ROOT.resolve()
+    assert ROOT.resolve() == bundled.ROOT
     assert not (ROOT / "r1ci_jax/_bundled").exists()
