@@ -89,6 +89,7 @@ setup(
         "numpy>=2",
         "tyro",
         "rich",
+        "tenacity>=9",
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.11"],
@@ -106,6 +107,7 @@ setup(
         "dev": [
             "hypothesis",
             "import-linter",
+            "pdoc",  # the API's pages
             "jinja2",  # renders the reference chat template in tests
             "pyright[nodejs]",
             "pytest",

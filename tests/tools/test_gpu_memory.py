@@ -36,7 +36,7 @@ def make_setup(**train: object) -> programs.Setup:
 
 
 def test_entries_of_a_token_by_hand() -> None:
-    # Outputs of two norms, attention and feed-forward 4 x 10; q and mix 2 x 24; k, v 2 x 12; 3 x 30.
+    # Two norms, attention's and feed-forward's outputs 4 x 10; q, mix 2 x 24; k, v 2 x 12; 3 x 30.
     assert gpu_memory.layer_entries(TINY) == 40 + 48 + 24 + 90 == 202
     saved = {how: gpu_memory.saved_entries(TINY, how) for how in ("layer", "attention", "dots")}
     # The layer's input; with the mix; with q, k, v and the results of o, gate, up and down.
