@@ -18,7 +18,7 @@ def test_cosine_is_optax_s_cosine_up_to_rounding(lr: float) -> None:
     theirs = optax.join_schedules([rise, fall], [WARMUP])
     found, wanted = (optimizer.tabulate(each, STEPS + 1) for each in (ours, theirs))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * lr)
-    np.testing.assert_allclose(found[:WARMUP], wanted[:WARMUP], rtol=1e-6)
+    np.testing.assert_allclose(found[:WARMUP], wanted[:WARMUP], rtol=2e-6)
     assert found[WARMUP] == np.float32(lr) and found[STEPS] < 1e-7 * lr
 
 
@@ -28,4 +28,4 @@ def test_constant_is_optax_s_rise_and_constant() -> None:
     )
     ours = optimizer.constant_schedule(1.0, warmup_steps=WARMUP)
     found, wanted = (optimizer.tabulate(each, STEPS) for each in (ours, theirs))
-    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    np.testing.assert_allclose(found, wanted, rtol=2e-6)
