@@ -39,5 +39,9 @@ def test_the_recorded_run_has_the_settings_of_the_demo() -> None:
     today = run_dir.flatten(run_dir.to_plain(experiment_file.load("experiments/toy.py")))
     then = run_dir.flatten(recorded["experiment"])
     assert {key: value for key, value in then.items() if today.get(key, value) != value} == {}
-    assert recorded["changes"] == {} and recorded["command"] == ["r1ci", "run", "experiments/toy.py"]
+    assert recorded["changes"] == {} and recorded["command"] == [
+        "r1ci",
+        "run",
+        "experiments/toy.py",
+    ]
     assert not re.search(r'"/(?!\w*")', (RUN / "config.json").read_text()), "a path of the machine"
