@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from r1ci_jax.cli.main import main
-from r1ci_jax.config import DatasetConfig, Experiment, MeshConfig, TrainConfig
+from r1ci_jax.config import DatasetConfig, Experiment, MeshConfig, SamplerConfig, TrainConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sharding import mesh as meshes
@@ -55,6 +55,19 @@ def test_a_training_step_by_hand() -> None:
     }
     adapters = gpu_memory.training_temporaries(make_setup(lora_rank=4), rows=2, tokens=8)
     assert adapters["head"] == 0  # float32 needs no copy, and adapters train no head
+
+
+def test_a_prefill_call_by_hand() -> None:
+    sampler = SamplerConfig(
+        slots=4, prefill_rows=3, prefill_buckets=(8,), cache_length=256, dtype="bfloat16"
+    )
+    experiment = dataclasses.replace(EXPERIMENT, sampler=sampler)
+    setup = dataclasses.replace(make_setup(), experiment=experiment)
+    plan = gpu_memory.count_part("prefill", setup)
+    assert plan.temporaries == {
+        "one layer": 2 * 3 * 8 * 202,  # bytes x rows x tokens x entries
+        "attention scores": 4 * 3 * 4 * 8 * (64 + 6),  # a block of 64 keys, and the mix of values
+    }
 
 
 def test_long_rows_have_one_block_of_scores() -> None:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from r1ci_jax.config import Experiment, Remat
 from r1ci_jax.errors import UserError
+from r1ci_jax.model.paged_attention import LONGEST_BLOCK
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.model.self_attention import BLOCK
 from r1ci_jax.sharding import mesh as meshes
@@ -105,7 +106,7 @@ def make_plan(
         is_training=is_training,
     )
     return GpuPlan(
-        gpu=gpu, experiment=experiment, parts=tuple(_count_part(name, setup) for name in parts)
+        gpu=gpu, experiment=experiment, parts=tuple(count_part(name, setup) for name in parts)
     )
 
 
@@ -122,7 +123,8 @@ def find_gpu(name: str) -> float:
     return GPUS[name]
 
 
-def _count_part(name: str, setup: programs.Setup) -> PartMemory:
+def count_part(name: str, setup: programs.Setup) -> PartMemory:
+    """Count the memory of one part."""
     program = programs.PROGRAMS[name](setup)
     return PartMemory(
         part=name,
@@ -222,9 +224,11 @@ def _of_prefill(setup: programs.Setup, program: programs.Program) -> dict[str, f
     sampler, config = setup.experiment.sampler, setup.config
     rows, tokens = sampler.prefill_rows, sampler.prefill_buckets[-1]
     item = jnp.dtype(sampler.dtype).itemsize
+    # Keys are visited a block of a page at a time; the mix of values so far is kept in float32.
+    keys = min(LONGEST_BLOCK, sampler.cache_length)
     return {
         LAYER: float(item * rows * tokens * layer_entries(config)),
-        SCORES: 4.0 * rows * config.query_heads * min(BLOCK, tokens) * sampler.cache_length,
+        SCORES: 4.0 * rows * config.query_heads * tokens * (keys + config.head_dim),
     }
 
 
