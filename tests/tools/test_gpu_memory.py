@@ -55,6 +55,8 @@ def test_a_training_step_by_hand() -> None:
     }
     adapters = gpu_memory.training_temporaries(make_setup(lora_rank=4), rows=2, tokens=8)
     assert adapters["head"] == 0  # float32 needs no copy, and adapters train no head
+    critic = gpu_memory.training_temporaries(make_setup(), rows=2, tokens=8, logits=0)
+    assert "logits" not in critic and "head" not in critic
 
 
 def test_a_prefill_call_by_hand() -> None:

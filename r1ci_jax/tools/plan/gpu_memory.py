@@ -169,11 +169,12 @@ def score_bytes(config: Qwen2Config, rows: int, tokens: int) -> float:
 
 
 def training_temporaries(
-    setup: programs.Setup, rows: int, tokens: int, *, has_head: bool = True
+    setup: programs.Setup, rows: int, tokens: int, *, logits: int = 2
 ) -> dict[str, float]:
     """Temporary bytes of a forward and backward pass over rows of text.
 
-    A layer, its scores and the logits count twice: themselves and their gradients.
+    A layer and its scores count twice: themselves and their gradients. So do the logits, or
+    `logits` times: GRPO's entropy takes them once more, a critic has none.
     """
     config, how = setup.config, setup.experiment.train
     item, positions = jnp.dtype(how.dtype).itemsize, rows * tokens
@@ -182,13 +183,13 @@ def training_temporaries(
         LAYER: 2.0 * item * positions * layer_entries(config),
         SCORES: 2 * score_bytes(config, rows, tokens),
     }
-    if not has_head:
+    if not logits:
         return found
     # The head in the training dtype, and the float32 sum of its gradient if it is trained.
     copies = (item if how.dtype != "float32" else 0) + (0 if how.lora_rank else 4)
     chunk = min(how.logits_chunk, positions)
     return found | {
-        LOGITS: 2.0 * 4 * chunk * config.vocab_size,
+        LOGITS: 4.0 * logits * chunk * config.vocab_size,
         HEAD: float(copies * config.vocab_size * config.width),
     }
 
@@ -203,14 +204,14 @@ def _of_sft(setup: programs.Setup, program: programs.Program) -> dict[str, float
 def _of_grpo(setup: programs.Setup, program: programs.Program) -> dict[str, float]:
     del program
     length = setup.grpo.sequence_lengths[-1]
-    return training_temporaries(setup, setup.grpo.microbatch_rows(length, 1), length)
+    return training_temporaries(setup, setup.grpo.microbatch_rows(length, 1), length, logits=3)
 
 
 def _of_critic(setup: programs.Setup, program: programs.Program) -> dict[str, float]:
     del program
     length = setup.grpo.sequence_lengths[-1]
     rows = setup.grpo.microbatch_rows(length, 1)
-    return training_temporaries(setup, rows, length, has_head=False)
+    return training_temporaries(setup, rows, length, logits=0)
 
 
 def _of_decode(setup: programs.Setup, program: programs.Program) -> dict[str, float]:
