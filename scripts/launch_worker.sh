@@ -39,6 +39,13 @@ provide_python() {
         die "found no Python >= 3.12 and could not install one: put one on PATH"
 }
 
+# Without the extra, JAX would train on the processors of a machine with a GPU, without a word.
+sees_its_gpu() {
+    case ${JAX_PLATFORMS:-} in *cpu*) return ;; esac
+    nvidia-smi >/dev/null 2>&1 || return 0
+    .venv/bin/python -c 'import sys, jax; sys.exit(jax.default_backend() != "gpu")' >&2
+}
+
 setup() {
     provide_python
     sh scripts/bootstrap.sh
@@ -47,6 +54,9 @@ setup() {
         .venv/bin/python -m pip --disable-pip-version-check --no-input install -q \
             -c requirements.txt -e ".[$R1CI_EXTRAS]"
     fi
+    sees_its_gpu ||
+        die "nvidia-smi shows a GPU that JAX does not see: launch with --extras cuda, or, to use" \
+            "the processors, with --env JAX_PLATFORMS=cpu"
     [ -n "${R1CI_UNSAFE:-}" ] || .venv/bin/r1ci sandbox doctor
     [ -z "${R1CI_FETCH:-}" ] || .venv/bin/r1ci data fetch
 }

@@ -9,7 +9,6 @@ file registers are forgotten when the next one is loaded.
 import contextlib
 import dataclasses
 import difflib
-import importlib
 import importlib.util
 import io
 import itertools
@@ -25,15 +24,15 @@ from typing import Any
 import tyro
 from tyro import constructors
 
-from r1ci_jax import ranges, renamed
+from r1ci_jax import bundled, ranges, renamed
 from r1ci_jax.cli.shell import suggestions
 from r1ci_jax.config import Arm, DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import run_dir, user_modules
 from r1ci_jax.tasks import registry
 
-ROOT = Path(__file__).resolve().parents[2]
-"""Checkout, or directory that the package is installed into."""
+ROOT = bundled.ROOT
+"""Folder that holds the project's own `experiments/`."""
 
 PREFIX = "--config."
 
@@ -151,7 +150,7 @@ _neighbor_folder: str | None = None
 def _choose_neighbors(folder: str) -> None:
     """Let `experiments.name` be a file of this folder, else one of the installed `experiments`."""
     global _neighbor_folder
-    package = importlib.import_module("experiments")
+    package = bundled.import_experiments()
     installed = [place for place in package.__path__ if place != _neighbor_folder]
     if _neighbor_folder not in (None, folder):
         _forget_neighbors(package, _neighbor_folder)

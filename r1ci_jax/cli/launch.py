@@ -62,6 +62,9 @@ def _add_target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project", default="", help="default: gcloud's")
     parser.add_argument("--zone", default="", help="default: gcloud's")
     parser.add_argument("--cluster", default="", help="xpk: the cluster")
+    parser.add_argument(
+        "--extras", default="", metavar="E,E", help="ssh: extras of setup.py to install, as cuda"
+    )
     parser.add_argument("--hosts", default="", metavar="H,H", help="ssh: [user@]host, ...")
     parser.add_argument(
         "--port", type=_count, metavar="P", help="ssh: port of the first host (default: 8476)"
@@ -133,6 +136,7 @@ def _options(args: argparse.Namespace) -> "LaunchOptions":
         project=args.project,
         zone=args.zone,
         cluster=args.cluster,
+        extras=tuple(args.extras.split(",")) if args.extras else (),
         hosts=tuple(args.hosts.split(",")) if args.hosts else (),
         port=resolve.COORDINATOR_PORT if args.port is None else args.port,
         reuse=args.reuse,

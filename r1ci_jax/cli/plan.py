@@ -1,4 +1,4 @@
-"""`r1ci plan MODEL_OR_EXP --topology v5e:2x4` estimates memory and step time without a TPU."""
+"""`r1ci plan MODEL_OR_EXP --topology v5e:2x4` or `--gpu a100-80`: memory without the hardware."""
 
 import argparse
 import json
@@ -14,10 +14,11 @@ def add_commands(subparsers: Any) -> None:
     """Register `r1ci plan`."""
     parser = subparsers.add_parser(
         "plan",
-        help="estimate memory and step time for a TPU topology; needs no TPU",
+        help="estimate memory and step time for TPUs, or memory for a GPU; needs neither",
         description="Compile a run's programs for a TPU topology, on this machine and without a "
         "TPU: memory per device, what does not fit and what to change, operations, bytes, "
-        "collectives, and the step time by a roofline. Exit status 1: something does not fit.",
+        "collectives, and the step time by a roofline. With --gpu: memory of one GPU, by "
+        "arithmetic. Exit status 1: something does not fit.",
     )
     parser.add_argument(
         "target",
@@ -25,7 +26,13 @@ def add_commands(subparsers: Any) -> None:
         help="a preset such as qwen2.5-7b, or experiments/file.py[:variant]; both take "
         "--config.a.b=value, for example --config.sampler.slots=128 --config.mesh.tensor=4",
     )
-    parser.add_argument("--topology", required=True, metavar="T", help="v5e:2x4, v5p:2x2x1, ...")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--topology", metavar="T", help="TPUs: v5e:2x4, v5p:2x2x1, ...")
+    place.add_argument(
+        "--gpu",
+        metavar="G",
+        help="one GPU, memory by arithmetic: rtx4090-24, a100-80, h200-141, ...",
+    )
     parser.add_argument(
         "--part",
         metavar="P,P",
@@ -43,7 +50,7 @@ def _run(args: argparse.Namespace) -> int:
     jax.config.update("jax_platforms", "cpu")
     from r1ci_jax.cli import experiment_file
     from r1ci_jax.model import presets
-    from r1ci_jax.tools.plan import estimate, programs, summary
+    from r1ci_jax.tools.plan import estimate, gpu_memory, programs, summary
     from r1ci_jax.train import load_model
 
     is_preset = args.target in presets.PRESETS
@@ -65,15 +72,20 @@ def _run(args: argparse.Namespace) -> int:
             + f"presets: {', '.join(presets.PRESETS)}"
         )
     parts = wanted or (summary.SAMPLING if is_preset else programs.parts_of(experiment))
-    plan = estimate.make_plan(
-        experiment,
-        load_model.architecture(experiment),
-        topology=args.topology,
-        parts=parts,
-        # A preset that is only sampled from has no resident trainer.
-        is_training=not is_preset or not set(parts) <= set(summary.SAMPLING),
-    )
-    print(json.dumps(summary.make_report(plan)) if args.json else summary.render_text(plan))
+    config = load_model.architecture(experiment)
+    # A preset that is only sampled from has no resident trainer.
+    is_training = not is_preset or not set(parts) <= set(summary.SAMPLING)
+    if args.gpu:
+        plan = gpu_memory.make_plan(
+            experiment, config, gpu=args.gpu, parts=parts, is_training=is_training
+        )
+        shown = gpu_memory.make_report if args.json else gpu_memory.render_text
+    else:
+        plan = estimate.make_plan(
+            experiment, config, topology=args.topology, parts=parts, is_training=is_training
+        )
+        shown = summary.make_report if args.json else summary.render_text
+    print(json.dumps(shown(plan)) if args.json else shown(plan))
     return 0 if plan.fits else EXIT_DOES_NOT_FIT
 
 

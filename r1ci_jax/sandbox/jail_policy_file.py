@@ -4,12 +4,13 @@ import pathlib
 import tomllib
 from typing import Any
 
+from r1ci_jax import bundled
 from r1ci_jax.errors import UserError
 
 
 def directory() -> pathlib.Path:
-    """Return `sandboxes/`, next to the package in a checkout and in an installation."""
-    return pathlib.Path(__file__).parents[2] / "sandboxes"
+    """Return `sandboxes/` of the checkout or of the installation."""
+    return bundled.ROOT / "sandboxes"
 
 
 def names() -> list[str]:

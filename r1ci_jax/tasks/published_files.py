@@ -2,15 +2,21 @@
 
 import dataclasses
 import hashlib
+import http.client
 import os
 import pathlib
+import sys
 import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from r1ci_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import tenacity
 
 VARIABLE = "R1CI_DATA"
 FETCH = "r1ci data fetch"
@@ -18,6 +24,11 @@ FETCH = "r1ci data fetch"
 
 _SCHEMES = frozenset({"https", "http", "file"})
 _TIMEOUT_SECONDS = 60
+_TRIES = 4
+_PAUSE_SECONDS = 1.0
+"""Mean of the pause before the second try; each further one is twice as long."""
+_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers of a server that may be another one a moment later."""
 _MAX_BYTES = 64 * 1024 * 1024
 """Larger than any file of the tasks; stops the endless reply of a broken proxy."""
 
@@ -88,7 +99,7 @@ def fetch(remote: Remote, data: pathlib.Path) -> bool:
     target = data / remote.path
     if target.is_file() and _digest(target.read_bytes()) == remote.sha256:
         return False
-    content = _download(remote.url)
+    content = _download_patiently(remote.url)
     if _digest(content) != remote.sha256:
         raise UserError(
             f"{remote.url} is not the published file (sha256 {_digest(content)[:12]}...); "
@@ -127,6 +138,35 @@ def write(path: str, data: pathlib.Path, content: bytes) -> None:
         ) from None
 
 
+class _PassingFault(UserError):
+    """A download failed in a way that may not happen again."""
+
+
+def _download_patiently(url: str) -> bytes:
+    """Download, and try again after faults that may pass.
+
+    The workers of a launch all begin at once, so the pauses are random.
+    """
+    import tenacity  # 0.2 seconds, and only a download needs it
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_PassingFault),
+        stop=tenacity.stop_after_attempt(_TRIES),
+        wait=tenacity.wait_exponential(multiplier=_PAUSE_SECONDS / 2)
+        + tenacity.wait_random(0, _PAUSE_SECONDS),
+        before_sleep=_report,
+        reraise=True,
+    )
+    return retrying(_download, url)
+
+
+def _report(state: "tenacity.RetryCallState") -> None:
+    fault = state.outcome and state.outcome.exception()
+    why = str(fault).partition(";")[0]
+    seconds = state.upcoming_sleep
+    print(f"{why}; trying again in {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
 def _download(url: str) -> bytes:
     if urllib.parse.urlsplit(url).scheme not in _SCHEMES:
         raise UserError(f"cannot download {url}: not a web address; mend the source's URL")
@@ -135,18 +175,22 @@ def _download(url: str) -> bytes:
             content = response.read(_MAX_BYTES + 1)
     except urllib.error.HTTPError as error:
         error.close()
-        raise _unreachable(url, f"status {error.code}") from None
+        kind = _PassingFault if error.code in _PASSING_STATUS else UserError
+        raise kind(_unreachable(url, f"status {error.code}")) from None
     except urllib.error.URLError as error:
-        raise _unreachable(url, _one_line(error.reason)) from None
-    except (OSError, ValueError) as error:
-        raise _unreachable(url, _one_line(error)) from None
+        kind = _PassingFault if url.startswith("http") else UserError
+        raise kind(_unreachable(url, _one_line(error.reason))) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _PassingFault(_unreachable(url, _one_line(error))) from None
+    except ValueError as error:
+        raise UserError(_unreachable(url, _one_line(error))) from None
     if len(content) > _MAX_BYTES:
-        raise _unreachable(url, f"longer than {_MAX_BYTES} bytes")
+        raise UserError(_unreachable(url, f"longer than {_MAX_BYTES} bytes"))
     return content
 
 
-def _unreachable(url: str, why: str) -> UserError:
-    return UserError(
+def _unreachable(url: str, why: str) -> str:
+    return (
         f"cannot download {url}: {why}; run {FETCH} where there is a network, "
         f"or name a filled folder by --data-dir or ${VARIABLE}"
     )

@@ -133,6 +133,10 @@ GENERATIONS: Final[Mapping[str, Generation]] = {
 }
 
 
+_IRONWOOD: Final = ("v7x", "tpu7x", "v7", "ironwood")
+"""Names of the generation after v6e: known, to be refused with a reason."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slice:
     """Chips that are joined by their own network, and the virtual machines that hold them."""
@@ -188,6 +192,11 @@ def find_slice(name: str) -> Slice:
     prefix, _, number = name.lower().partition("-")
     if prefix in GENERATIONS:
         prefix = GENERATIONS[prefix].prefix
+    if prefix in _IRONWOOD:
+        raise UserError(
+            f"{name} is of TPU v7x (Ironwood), whose slices r1ci has no figures of yet; launch on "
+            "such machines by --via ssh --extras tpu, without --tpu"
+        )
     wanted = f"{prefix}-{number}"
     if wanted in SLICES:
         return SLICES[wanted]
@@ -208,6 +217,11 @@ def find_chip(topology: str) -> Chip:
         UserError: the generation is unknown or the shape is missing.
     """
     name, _, shape = topology.partition(":")
+    if name in _IRONWOOD:
+        raise UserError(
+            f"{topology} is of TPU v7x (Ironwood), of which r1ci has no figures yet; plan for "
+            f"another generation ({', '.join(GENERATIONS)})"
+        )
     if name not in GENERATIONS or not all(side.isdigit() for side in shape.split("x")):
         raise UserError(
             f"{topology!r} is not a TPU topology; write GENERATION:SHAPE, for example v5e:2x4 or "

@@ -1,7 +1,8 @@
-"""The set-up scripts in a real shell with real interpreters; pip and venv are stood in for."""
+"""The set-up scripts in a real shell with real interpreters; uv, pip and venv are stood in for."""
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -89,20 +90,23 @@ def test_the_answer_is_never_a_virtual_environment(tmp_path: pathlib.Path) -> No
 
 
 # An interpreter that notes what it is asked for. `-c` really runs; venv makes a folder of itself;
-# pip fails while `pip-fails` is there, for what needs a compiler while `no-compiler` is, and takes
-# long while `pip-hangs` is.
+# uv and pip fail while `NAME-fails` is there, for what needs a compiler while `no-compiler` is, and
+# take long while `NAME-hangs` is. There is no uv while `no-uv` is there.
 STUB = f"""#!/bin/sh
 case "$1 $2" in
     *ensurepip*) echo {{stub}}; exit ;;
     *find_nsjail*) [ ! -e jail-lost ]; exit ;;
     -c*) exec {BASE_PYTHON} "$@" ;;
+    "-m uv") [ ! -e no-uv ] || exit 1
+             [ "$3" != --version ] || exit 0 ;;
 esac
 echo "$2 $*" | cut -d ' ' -f 1 >>calls
 case "$2" in
     venv) mkdir -p .venv/bin && cp "$0" .venv/bin/python
           echo "#!$PWD/.venv/bin/python" >.venv/bin/pip ;;
-    pip) [ ! -e pip-hangs ] || exec sleep 60
-         case "$*" in *requirements/tasks*) [ ! -e no-compiler ] ;; *) [ ! -e pip-fails ] ;; esac ;;
+    uv | pip) [ ! -e "$2-hangs" ] || exec sleep 60
+         case "$*" in *requirements/tasks*) [ ! -e no-compiler ]; exit ;; esac
+         [ ! -e "$2-fails" ] ;;
 esac
 """
 
@@ -149,9 +153,9 @@ def tree(tmp_path: pathlib.Path) -> Tree:
 
 FULL = [
     "venv",
-    "pip",
-    "pip",
-    "pip",
+    "uv",
+    "uv",
+    "uv",
     "r1ci_jax.sandbox.install.prepare_jail",
     "r1ci_jax.sandbox.install.prepare_jail",
 ]
@@ -163,7 +167,7 @@ def test_a_second_call_does_nothing(tree: Tree) -> None:
 
 
 def change_a_pin(root: pathlib.Path) -> None:
-    (root / "requirements.txt").write_text("numpy\n")
+    (root / "requirements/run.lock").write_text("numpy\n")
 
 
 def lose_pip(root: pathlib.Path) -> None:
@@ -194,13 +198,46 @@ def test_a_moved_folder_gets_a_new_environment(tree: Tree) -> None:
 
 
 def test_a_failed_step_leaves_no_stamp_and_is_tried_again(tree: Tree) -> None:
-    (tree.root / "pip-fails").touch()
+    for name in ("uv-fails", "pip-fails"):
+        (tree.root / name).touch()
     status, calls, errors = tree.set_up()
-    assert (status, calls) == (1, ["venv", "pip"])
-    assert errors.startswith("r1ci set-up: pip failed") and errors.count("\n") == 1
+    assert (status, calls) == (1, ["venv", "uv", "pip"])
+    assert (
+        errors.startswith("r1ci set-up: the packages could not be installed")
+        and errors.count("\n") == 1
+    )
     assert not (tree.root / ".venv/r1ci-stamp").exists()
-    (tree.root / "pip-fails").unlink()
+    (tree.root / "uv-fails").unlink()
     assert tree.set_up()[:2] == (0, FULL[1:])
+
+
+@pytest.mark.parametrize(
+    ("state", "installs"),
+    [("no-uv", ["pip", "pip", "pip", "pip"]), ("uv-fails", ["uv", "pip", "uv", "pip", "uv"])],
+)
+def test_pip_installs_the_same_files_where_uv_cannot(
+    tree: Tree, state: str, installs: list[str]
+) -> None:
+    (tree.root / state).touch()
+    assert tree.set_up()[:2] == (0, ["venv", *installs, *FULL[-2:]])
+
+
+def read_pins(name: str) -> dict[str, str]:
+    """Read names, in the index's spelling, and versions."""
+    pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", (ROOT / name).read_text(), re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", package.lower()): version for package, version in pins}
+
+
+def test_the_lock_files_are_those_of_the_pins() -> None:
+    run = read_pins("requirements.txt") | read_pins("requirements/dev.txt")
+    tasks = read_pins("requirements/tasks.txt")
+    assert read_pins("requirements/run.lock") == run
+    locked = read_pins("requirements/tasks.lock")
+    assert tasks.items() <= locked.items() <= (run | tasks).items()
+    for name in ("run", "tasks", "installer", "nsjail"):
+        text = (ROOT / f"requirements/{name}.lock").read_text()
+        entries = re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]
+        assert entries and all("--hash=sha256:" in entry for entry in entries)
 
 
 def test_without_a_compiler_all_but_one_suite_is_there(tree: Tree) -> None:
@@ -218,13 +255,13 @@ def test_without_a_compiler_all_but_one_suite_is_there(tree: Tree) -> None:
 def test_after_an_interruption_the_environment_is_built_anew(
     tree: Tree, kill: signal.Signals
 ) -> None:
-    (tree.root / "pip-hangs").touch()
+    (tree.root / "uv-hangs").touch()
     calls = tree.root / "calls"
     with tree.start() as process:
-        wait_until(lambda: calls.exists() and "pip" in calls.read_text())
+        wait_until(lambda: calls.exists() and "uv" in calls.read_text())
         process.send_signal(kill)
         assert process.wait(timeout=PATIENCE) != 0
-    (tree.root / "pip-hangs").unlink()
+    (tree.root / "uv-hangs").unlink()
     if kill == signal.SIGKILL:
         end_orphaned_step(tree.root)
     assert tree.set_up()[:2] == (0, FULL)

@@ -37,6 +37,11 @@ def site(tmp_path: pathlib.Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published_files, "_PAUSE_SECONDS", 0)
+
+
 def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
     text = str(error.value)
     assert "\n" not in text and published_files.FETCH in text
@@ -112,6 +117,59 @@ def test_failed_fetches_leave_nothing(
         published_files.fetch(remote, tmp_path / "data")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "data" / "a.json").exists()
+
+
+class _Flaky(_Quiet):
+    """Answers with the statuses of the list, one after the other, before it gives the file."""
+
+    statuses: list[int]
+
+    def do_GET(self) -> None:
+        if self.statuses:
+            self.send_error(self.statuses.pop(0))
+        else:
+            super().do_GET()
+
+
+@pytest.mark.parametrize(
+    ("statuses", "tries_left", "said"),
+    [
+        ([503, 429, 500], 0, None),  # three faults that pass, and the fourth try is right
+        ([503, 503, 503, 503, 503], 1, "status 503"),  # no fifth try
+        ([404, 503], 1, "status 404"),  # this one does not pass
+    ],
+)
+def test_passing_faults_are_tried_again(
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    statuses: list[int],
+    tries_left: int,
+    said: str | None,
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/a.json").write_bytes(CONTENT)
+    _Flaky.statuses = list(statuses)
+    handler = functools.partial(_Flaky, directory=str(tmp_path / "site"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}/a.json"
+            remote = Remote(path="a.json", url=url, sha256=SHA256)
+            if said is None:
+                assert published_files.fetch(remote, tmp_path / "data")
+                assert (tmp_path / "data/a.json").read_bytes() == CONTENT
+            else:
+                with pytest.raises(UserError) as error:
+                    published_files.fetch(remote, tmp_path / "data")
+                assert said in one_line(error)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert len(_Flaky.statuses) == tries_left
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == min(3, len(statuses)) * (said != "status 404")
+    assert all("; trying again in " in line for line in lines)
 
 
 def test_an_endless_file_is_refused(

@@ -122,6 +122,8 @@ def test_published_tasks_need_a_download_and_demonstrations(rig: Rig) -> None:
             "has 4 machines but --hosts names 2",
         ),
         (("--tpu=v5p-32", BUCKET, "--hosts=a"), "--hosts does not apply to --via queued"),
+        (("--tpu=v5p-32", BUCKET, "--extras=cuda"), "--extras does not apply to --via queued"),
+        ((BUCKET, "--via=ssh", "--hosts=a", "--extras=cuba"), "no extra 'cuba' to install"),
         (("--tpu=v5p-32", BUCKET, "--name=A B"), "not a valid job name"),
         (("--tpu=v5p-32", BUCKET, "--env=oops"), "not of the form NAME=value"),
         (("--tpu=v5p-32", BUCKET, "--config.mesh.fdsp=4"), "unknown option --config.mesh.fdsp"),

@@ -70,6 +70,8 @@ def test_other_spellings_of_a_name() -> None:
         ("v6e-1000", "nearest: v6e-256 (v6e counts chips)"),
         ("v5q-32", "did you mean v5p-32?"),
         ("h100", "names look like v5p-32"),
+        ("v7x-8", "v7x (Ironwood)"),
+        ("tpu7x-16", "--via ssh --extras tpu"),
     ],
 )
 def test_wrong_name_gets_the_nearest(name: str, said: str) -> None:

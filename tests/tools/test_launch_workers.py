@@ -233,3 +233,34 @@ def test_signal_of_kubernetes_reaches_the_command(rig: Rig) -> None:
     pod.terminate()
     assert pod.wait(timeout=PATIENCE) == 75
     assert (rig.worker("pod") / "saved").exists()
+
+
+BLIND = """
+mkdir -p .venv/bin
+cat >.venv/bin/python <<'END'
+#!/bin/sh
+echo "$*" >>"$HOME/python-calls"
+case "$*" in *default_backend*) exit 1 ;; esac
+END
+cp scripts/fake_r1ci.sh .venv/bin/r1ci
+chmod +x .venv/bin/python .venv/bin/r1ci
+"""
+
+
+def test_machine_whose_gpu_jax_does_not_see_is_refused(rig: Rig) -> None:
+    """On a machine without nvidia-smi the same JAX is right: there the other tests run."""
+    rig.environment.pop("JAX_PLATFORMS", None)  # the tests' own
+    (rig.checkout / "scripts/bootstrap.sh").write_text(BLIND)
+    smi = rig.folder / "bin/nvidia-smi"
+    smi.write_text("#!/bin/sh\nexit 0\n")
+    smi.chmod(0o755)
+    rig.git("commit", "--quiet", "--all", "--message=blind")
+    done = rig.launch(*by_ssh(rig), "--extras=cuda")
+    assert done.returncode == 2 and "a GPU that JAX does not see" in done.stderr
+    assert rig.starts("me@one") == rig.starts("two") == []
+    installs = (rig.worker("two") / "python-calls").read_text().splitlines()
+    assert any(line.startswith("-m pip") and line.endswith("-e .[cuda]") for line in installs)
+    # Whoever wants the processors says so.
+    done = rig.launch(*by_ssh(rig), "--env=JAX_PLATFORMS=cpu")
+    assert done.returncode == 0, done.stderr
+    assert len(rig.starts("two")) == 1

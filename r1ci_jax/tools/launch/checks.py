@@ -1,8 +1,9 @@
 """Checks of an experiment before anything that costs money is started."""
 
 import dataclasses
+import importlib.metadata
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from r1ci_jax.config import Experiment, MeshConfig
@@ -35,6 +36,20 @@ def check_name(name: str) -> None:
             f"{name!r} is not a valid job name; use at most 40 lower-case letters, digits and "
             "dashes, a letter first and no dash at the end"
         )
+
+
+def check_extras(extras: Sequence[str], *, has_tpu: bool) -> None:
+    """Refuse extras that setup.py does not have, or that do not fit the accelerators.
+
+    Raises:
+        UserError: as said.
+    """
+    known = importlib.metadata.metadata("r1ci_jax").get_all("Provides-Extra") or []
+    for extra in extras:
+        if extra not in known:
+            raise UserError(f"no extra {extra!r} to install; there are: {', '.join(known)}")
+    if "cuda" in extras and (has_tpu or "tpu" in extras):
+        raise UserError("--extras cuda is for GPUs, and the machines have TPUs; leave it out")
 
 
 def check_mesh(experiment: Experiment, tpu: Slice) -> None:

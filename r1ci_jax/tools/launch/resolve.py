@@ -31,8 +31,8 @@ WORKDIR_PLACEHOLDER = "gs://BUCKET/runs"
 
 # Options of one way of launching that do not apply to the others.
 _INAPPLICABLE: dict[Via, tuple[str, ...]] = {
-    "queued": ("cluster", "hosts"),
-    "xpk": ("hosts", "reuse", "delete", "ssh_flags"),
+    "queued": ("cluster", "extras", "hosts"),
+    "xpk": ("extras", "hosts", "reuse", "delete", "ssh_flags"),
     "ssh": ("cluster", "reuse", "delete", "create_flags", "project", "zone"),
 }
 
@@ -56,6 +56,8 @@ class LaunchOptions:
     project: str = ""
     zone: str = ""
     cluster: str = ""
+    extras: tuple[str, ...] = ()
+    """Extras of setup.py for machines reached by ssh, whose accelerators are unknown."""
     hosts: tuple[str, ...] = ()
     port: int = COORDINATOR_PORT
     reuse: bool = False
@@ -103,6 +105,7 @@ def resolve_job(options: LaunchOptions, experiment: Experiment, file: Path) -> R
         extras=(
             *(("tpu",) if tpu_slice else ()),
             *(("gcs",) if workdir.startswith("gs://") else ()),
+            *options.extras,
             *experiment.sinks,
         ),
         restarts=options.restarts,
@@ -185,6 +188,7 @@ def _check_options(options: LaunchOptions, tpu_slice: tpu.Slice | None) -> None:
         if getattr(options, option):
             flag = option.replace("_", "-")
             raise UserError(f"--{flag} does not apply to --via {options.via}; leave it out")
+    checks.check_extras(options.extras, has_tpu=tpu_slice is not None)
     if options.via == "ssh" and tpu_slice and len(options.hosts) != tpu_slice.hosts:
         raise UserError(
             f"{tpu_slice.name} has {tpu_slice.hosts} machines but --hosts names "
