@@ -1,10 +1,10 @@
 """A task, an agent and a tool of one's own, trained for ten steps.
 
-    python examples/own_agent.py                # two minutes on two CPU cores
+    python examples/own_agent.py                # some minutes on two CPU cores
 
 The task asks for the price of an item. The price list is a tool, which the agent calls in place of
 the interpreter. A model of 0.9 million weights first imitates a teacher that looks up two prices
-of five and knows the others by heart, which the model cannot. GRPO finds out that looking up pays.
+of five and knows the others by heart, which the model cannot. GRPO is to find out what pays.
 The run directory is an ordinary one: `r1ci report runs/own-agent` reads it.
 """
 

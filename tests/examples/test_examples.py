@@ -106,7 +106,7 @@ def test_the_notebook(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert cell["outputs"] == [], "a notebook is kept without outputs"
         exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)  # our own
         if "parameters" in cell["metadata"].get("tags", ()):
-            names |= {"SFT_STEPS": 4, "STEPS": 2, "DEMONSTRATIONS": 64}
+            names |= {"SFT_STEPS": 12, "STEPS": 2, "DEMONSTRATIONS": 64}
         num_run += 1
     assert num_run == 7 and len(names["rewards"]) == 2
     assert names["trajectory"].answer == "7" and names["policy"].text(names["trajectory"])
