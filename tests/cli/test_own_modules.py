@@ -208,3 +208,10 @@ def test_the_command_says_the_line_and_exits_as_for_any_wrong_input(
     assert main(words) == 2
     said = capfd.readouterr().err
     assert "did you mean own_part:Speaker?" in said.splitlines()[-1] and not Path("w").exists()
+
+
+def test_the_experiment_of_contributing_names_its_agent(own_modules: Path) -> None:
+    experiment = experiments.load(str(own_modules / "my_experiment.py"))
+    assert {experiment.grpo_of(arm).agent for arm in experiment.arms} == {"my_agent:Counter"}
+    assert experiment.eval.agents == ("code_agent", "my_agent:Counter")
+    assert "counter" in [agent.name for agent in agents.get_all(experiment.agents)]
