@@ -72,10 +72,10 @@ class _Parser(argparse.ArgumentParser):
         """Return the parser of the sub-command that the words name."""
         parser: argparse.ArgumentParser = self
         for word in words:
-            nested = (each for each in parser._actions if isinstance(each.choices, dict))
-            found = next((each.choices[word] for each in nested if word in each.choices), None)
-            if isinstance(found, argparse.ArgumentParser):
-                parser = found
+            for action in parser._actions:
+                if isinstance(action, argparse._SubParsersAction) and word in action.choices:
+                    parser = action.choices[word]
+                    break
         return parser
 
 

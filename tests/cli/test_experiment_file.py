@@ -179,7 +179,7 @@ def test_an_old_key_is_answered_with_the_new_one(spec: str, word: str, expected:
 
 
 def test_renamed_keys_are_complete() -> None:
-    today = set(experiments._leaf_fields(Experiment))
+    today = set(experiments.leaf_fields(Experiment))
     for old, new in renamed.CONFIG_KEYS.items():
         assert new in today and old not in today, (old, new)
     assert not set(renamed.CONFIG_GROUPS) & {name.partition(".")[0] for name in today}
@@ -233,7 +233,7 @@ def test_unfit_arms_are_refused(make: Callable[[], object], message: str) -> Non
 def test_every_knob_is_listed_with_its_docstring() -> None:
     shown = Experiment(name="shown", dataset=DatasetConfig(tasks=("toy_gcd_lcm",)))
     text = " ".join(experiments.format_knobs(shown).replace("│", " ").split())
-    for key in experiments._leaf_fields(Experiment):
+    for key in experiments.leaf_fields(Experiment):
         assert f"--config.{key} " in text
     assert "Decode steps per device call." in text
     assert "(default: shown)" in text
