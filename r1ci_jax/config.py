@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Literal
 
 from r1ci_jax.demonstration_config import DemonstrationConfig
-from r1ci_jax.grpo_config import GrpoConfig
+from r1ci_jax.grpo_config import AgentPlace, GrpoConfig
 from r1ci_jax.ranges import (
     Ascending,
     Checked,
@@ -35,10 +35,10 @@ Order = Literal[
     "curriculum", "uniform", "equal_groups", "difficulty", "accuracy", "random_subset", "online"
 ]
 """Order of the questions in reinforcement learning; r1ci_jax/curriculum/orders.py has each."""
+SinkName = Literal["tensorboard", "wandb", "trackio"]
+"""Places that show the metrics besides metrics.jsonl; r1ci_jax/runtime/sinks has them."""
 Start = Literal["sft", "untrained"]
 """Model that an arm starts from."""
-AgentName = Literal["code_agent", "all_text", "all_code", "codesteer"]
-"""Agents of the paper's Table 2; rollout/agents.py implements them."""
 Seed = Annotated[int, Range(at_least=0, at_most=20_000_000)]
 """A hundred seeds of stages are made of each, and they fit into 32 bits."""
 
@@ -249,6 +249,10 @@ class SftConfig(Checked, section="sft"):
 class PotentialConfig(Checked, section="potential"):
     """Improvement potential Π = 4p(1-p) of every GRPO question (paper section 4.2)."""
 
+    agents: Annotated[tuple[AgentPlace, ...], Entries(order="distinct")] = (
+        *("all_text", "all_code", "code_agent", "codesteer"),
+    )
+    """Agents whose answers count, like eval.agents."""
     samples_per_agent: Count = 5
     """Trajectories per question and agent; four agents make the paper's N = 20."""
     temperatures: Annotated[tuple[Positive, ...], Entries()] = (0.6, 0.8, 1.0, 1.1, 1.2)
@@ -307,9 +311,10 @@ class EvalConfig(Checked, section="eval"):
     sampling: SamplingParams = SamplingParams(temperature=0.6)
     samples_per_question: Count = 1
     """Trajectories per held-out question and agent."""
-    agents: Annotated[tuple[AgentName, ...], Entries(order="distinct")] = ("code_agent",)
+    agents: Annotated[tuple[AgentPlace, ...], Entries(order="distinct")] = ("code_agent",)
     """Ways of answering: "all_text" in words alone, "all_code" by one script whose output is the
-    answer, "code_agent" by both in any order (the trained one), "codesteer" with a guide."""
+    answer, "code_agent" by both in any order, "codesteer" with a guide; or package.module:Class, an
+    agent of your own in a file beside the experiment's."""
     ask_for_answer: bool = False
     """True: a policy that ends its message without an answer is asked for it once, all_code
     excepted. For models that were not trained for our answer marks."""
@@ -362,6 +367,9 @@ class Experiment(Checked):
     dataset: DatasetConfig
     demonstrations: DemonstrationConfig = _DEMONSTRATIONS
     mesh: MeshConfig = MeshConfig()
+    sinks: Annotated[tuple[SinkName, ...], Entries(order="distinct", may_be_empty=True)] = ()
+    """Places that show the metrics while the run goes on, besides metrics.jsonl; each needs the
+    extra of its name. A run may be resumed with others."""
     sandbox: SandboxConfig = _SANDBOX
     sampler: SamplerConfig = SamplerConfig()
     limits: TurnLimits = TurnLimits()
@@ -435,6 +443,12 @@ class Experiment(Checked):
     def grpo_of(self, arm: Arm) -> GrpoConfig:
         """Settings that an arm is trained with."""
         return self.grpo if arm.grpo is None else arm.grpo
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Names and places of all agents that the experiment trains, measures or evaluates."""
+        trained = [self.grpo_of(arm).agent for arm in self.arms]
+        return tuple(dict.fromkeys((*trained, *self.potential.agents, *self.eval.agents)))
 
     @property
     def models(self) -> tuple[str, ...]:

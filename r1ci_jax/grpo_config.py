@@ -1,7 +1,7 @@
 """Settings of reinforcement learning. The defaults are the paper's, as far as it is published."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from r1ci_jax.ranges import (
     Ascending,
@@ -9,6 +9,7 @@ from r1ci_jax.ranges import (
     Count,
     Entries,
     Fraction,
+    NameOrPlace,
     Natural,
     NonNegative,
     Positive,
@@ -16,6 +17,10 @@ from r1ci_jax.ranges import (
     require,
 )
 
+AgentName = Literal["code_agent", "all_text", "all_code", "codesteer"]
+"""Agents of the paper's Table 2; rollout/agents.py implements them."""
+AgentPlace = Annotated[str, NameOrPlace(names=get_args(AgentName))]
+"""One of them, or the class of a user's own agent: package.module:Class (CONTRIBUTING.md)."""
 OldLogprobs = Literal["rollout", "recompute", "decoupled"]
 Surrogate = Literal["clip", "gspo", "cispo", "dppo"]
 Aggregation = Literal["sequence_mean", "token_mean", "prompt_mean", "constant"]
@@ -202,6 +207,9 @@ class GrpoConfig(Checked, section="grpo"):
 
     prompts_per_step: Count = 128
     """Questions per rollout batch (paper: batch 128)."""
+    agent: AgentPlace = "code_agent"
+    """Way of answering that is trained, like one of eval.agents. A run that resumes needs the same
+    one: its partial rollouts go on with it."""
     rollouts_per_prompt: Annotated[int, Range(at_least=2)] = 5
     """Rollouts per question, the group size G (paper: 5)."""
     steps_per_stage: Annotated[tuple[Natural, ...], Entries()] = (150, 150, 150, 150)

@@ -31,19 +31,19 @@ from r1ci_jax.data.records import GradedExample
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation, tables
 from r1ci_jax.model import presets
-from r1ci_jax.rollout import summaries
+from r1ci_jax.rollout import agents, summaries
+from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import hosts, metrics, preemption, progress
 from r1ci_jax.runtime.run_dir import RunDir
-from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine
+from r1ci_jax.runtime.sinks import metric_sinks
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import chatml, prompts, protocol
+from r1ci_jax.text import chatml, prompts
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.tools.report import page
 from r1ci_jax.train import checkpoint, grpo, sft
@@ -65,6 +65,8 @@ class Run:
     experiment: Experiment
     directory: RunDir
     sandbox: Sandbox
+    sinks: Sequence[metrics.Follower] = ()
+    """Other places that get the metrics."""
 
     @functools.cached_property
     def loaded(self) -> LoadedPolicy:
@@ -92,20 +94,17 @@ class Run:
         """Save the final weights of a model."""
         checkpoint.save_params(self.directory.checkpoints / model / "final", params)
 
+    def training(self, name: str, *, seed: int) -> TrainingRun:
+        """Return the files and sinks of a training."""
+        return TrainingRun.in_directory(self.directory, name, seed=seed, sinks=self.sinks)
+
     def make_runner(self, stage: str, *, grpo: GrpoConfig | None = None) -> Runner:
         """Make a stage's runner, without weights; `grpo` are the settings of its arm."""
         grpo = grpo or self.experiment.grpo
         policy, tokenizer = self.loaded
-        table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
-        engine = Engine(
-            policy.config,
-            self.experiment.sampler,
-            table,
-            stop_token_ids=tokenizer.stop_token_ids,
-            seed=self.seed(stage),
-        )
+        sampler = self.experiment.sampler
         return Runner(
-            engine,
+            runners.make_engine(policy.config, sampler, tokenizer, seed=self.seed(stage)),
             self.sandbox,
             tokenizer,
             self.experiment.limits,
@@ -159,9 +158,11 @@ def check_prompt_lengths(run: Run) -> None:
     tokenizer = run.loaded.tokenizer
     instructions = build.instructions(run.experiment)
     cache_length = run.experiment.sampler.cache_length
+    asking = agents.get_all((*prompts.AGENT_NAMES, *run.experiment.agents))
     for example in run.load_examples("grpo+eval"):
-        for agent in prompts.AGENT_NAMES:
-            text = prompts.render_question(example.question, agent, instructions=instructions)
+        for agent in asking:
+            before = prompts.instructions_of(agent.name, instructions)
+            text = before + example.question + agent.hint
             size = len(chatml.prompt_ids(tokenizer, text))
             if size >= cache_length:
                 raise UserError(
@@ -205,7 +206,7 @@ def train_sft(run: Run) -> None:
         run.load_weights("untrained"),
         sequences,
         config,
-        TrainingRun.in_directory(run.directory, "sft", seed=run.seed("sft")),
+        run.training("sft", seed=run.seed("sft")),
         pad_id=tokenizer.pad_id,
     )
     run.save_weights("sft", trained)
@@ -229,7 +230,7 @@ def measure_potential(run: Run) -> None:
         sizes = [(n.removeprefix("curriculum/group"), x) for n, x in facts.items() if "/group" in n]
         bar.note("questions per group: " + ", ".join(f"{g}: {n}" for g, n in sizes))
     datasets.build_curriculum(graded, data_dir=run.directory.data)
-    with metrics.MetricsWriter(run.directory.metrics_path) as writer:
+    with metrics.MetricsWriter(run.directory.metrics_path, run.sinks) as writer:
         writer.truncate_after("potential", 0)
         writer.write("potential", 1, facts)
 
@@ -259,7 +260,7 @@ def train_arm(run: Run, arm: Arm) -> Params:
         functools.partial(_load_questions, run, arm),
         source,
         config,
-        TrainingRun.in_directory(run.directory, arm.name, seed=run.seed("grpo")),
+        run.training(arm.name, seed=run.seed("grpo")),
         online=online_groups,
         grades=_load_grades(run),
     )
@@ -427,8 +428,12 @@ def run(
         _require_finished(names[1 : names.index(only)], only, finished)
         names = ["data", only]
     names = [name for name in names if name not in finished]
-    with _mesh(experiment.mesh):
-        state = Run(experiment, directory, sandbox)
+    facts = metric_sinks.RunFacts(directory.path, experiment.name, directory.config["experiment"])
+    with (
+        _mesh(experiment.mesh),
+        metric_sinks.opened(experiment.sinks, facts, directory.metrics_path) as sinks,
+    ):
+        state = Run(experiment, directory, sandbox, sinks)
         if "data" in names and not datasets.is_built(directory.data, "r1ci_trajectories"):
             build.require_demonstrations(experiment)
         if set(names) & MODEL_STAGES:

@@ -10,9 +10,11 @@ well, so a setting without a range refuses at least NaN, infinity and another ty
 """
 
 import dataclasses
+import difflib
 import functools
 import math
 import operator
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -77,6 +79,23 @@ class Entries:
         return None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NameOrPlace:
+    """Allowed texts: some names, and `package.module:Name`, the place of what a user wrote."""
+
+    names: tuple[str, ...]
+
+    def problem(self, value: str) -> str | None:
+        """Return what the text must be, or None if it is."""
+        if value in self.names or _PLACE.fullmatch(value):
+            return None
+        close = difflib.get_close_matches(value, self.names, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"one of {', '.join(self.names)}, or package.module:Class{hint}"
+
+
+_PLACE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
 Count = Annotated[int, Range(at_least=1)]
 Natural = Annotated[int, Range(at_least=0)]
 Positive = Annotated[float, Range(above=0)]
@@ -128,6 +147,27 @@ def field_types(kind: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
+def bare_type(hint: Any) -> Any:
+    """Return a field's type without its range."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+
+
+def describe(hint: Any) -> str:
+    """Say what a field of this type takes, such as "an integer, at least 1"."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        bounds = [str(rule) for rule in arguments[1:] if isinstance(rule, Range)]
+        return ", ".join([describe(arguments[0]), *bounds])
+    if origin is Literal:
+        return f"one of {', '.join(arguments)}"
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (each for each in arguments if each is not type(None))
+        return f"{describe(inner)} (or None)"
+    if origin is tuple:
+        return f"values separated by commas, each {describe(arguments[0])}"
+    return _KINDS.get(hint) or hint.__name__
+
+
 def _problem(value: Any, hint: Any) -> tuple[str, str, Any] | None:
     """Return the place within the field, what must stand there, and what does; or None."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -135,7 +175,9 @@ def _problem(value: Any, hint: Any) -> tuple[str, str, Any] | None:
         inner, *rules = arguments
         if found := _problem(value, inner):
             return found
-        wanted = (rule.problem(value) for rule in rules if isinstance(rule, Range | Entries))
+        wanted = (
+            rule.problem(value) for rule in rules if isinstance(rule, Range | Entries | NameOrPlace)
+        )
         return next((("", text, value) for text in wanted if text), None)
     if origin is Literal:
         return None if value in arguments else ("", f"one of {', '.join(arguments)}", value)

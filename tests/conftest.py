@@ -74,3 +74,17 @@ def run_on_devices() -> Callable[[int, str], str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def own_modules(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder with the agent and the experiment of CONTRIBUTING.md, searched for modules."""
+    from r1ci_jax.runtime import user_modules
+
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for name in ("my_agent.py", "my_experiment.py"):
+        source = text.split(f"```python\n# {name}\n")[1].split("```\n")[0]
+        (tmp_path / name).write_text(f"# {name}\n{source}")
+    user_modules.search(tmp_path)
+    yield tmp_path
+    user_modules.search(ROOT)

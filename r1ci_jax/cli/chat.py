@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import OutOfRange
-from r1ci_jax.runtime import terminal
+from r1ci_jax.rollout import agents
+from r1ci_jax.runtime import terminal, user_modules
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
 from r1ci_jax.text import prompts
@@ -49,7 +50,14 @@ def add_commands(subparsers: Any) -> None:
         help="a run, a Hugging Face directory or hub id, a GGUF file, or a preset (qwen2.5-...)",
     )
     parser.add_argument(
-        "--model", metavar="NAME", help="of a run: sft, curriculum, uniform (default: the newest)"
+        "--model", metavar="NAME", help="of a run: sft, grpo_curriculum, ... (default: the newest)"
+    )
+    parser.add_argument(
+        "--agent",
+        default="code_agent",
+        metavar="NAME",
+        help=f"{', '.join(prompts.AGENT_NAMES)} (default code_agent), or one of your own, "
+        "package.module:Class; its module lies in the working directory or is installed",
     )
     parser.add_argument("--temperature", type=float, default=0.6, help="default 0.6")
     parser.add_argument("--top-k", type=int, default=0, help="keep the K likeliest tokens; 0: all")
@@ -81,6 +89,9 @@ def _run(args: argparse.Namespace) -> int:
     except OutOfRange as error:
         raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
     path = Path(args.path)
+    if ":" in args.agent:
+        user_modules.search(Path.cwd())
+    agent = agents.get(args.agent)
     run = RunDir.view(path) if RunDir.is_at(path) else None
     if run is None and args.model is not None:
         raise UserError(f"--model names one of a run's models, but {args.path} is no run")
@@ -92,7 +103,7 @@ def _run(args: argparse.Namespace) -> int:
         background.submit(_import_model_code)
         opened = Sandbox(_sandbox_config(experiment))
     with opened as sandbox:
-        conversation, view = _open(args, run, sandbox, sampling)
+        conversation, view = _open(args, run, sandbox, sampling, agent)
         conversation.reset(args.system)
         return _talk(conversation, view, is_json=args.json)
 
@@ -110,7 +121,11 @@ def _sandbox_config(experiment: dict[str, Any]) -> SandboxConfig:
 
 
 def _open(
-    args: argparse.Namespace, run: RunDir | None, sandbox: Sandbox, sampling: SamplingParams
+    args: argparse.Namespace,
+    run: RunDir | None,
+    sandbox: Sandbox,
+    sampling: SamplingParams,
+    agent: agents.Agent,
 ) -> tuple["Conversation", "View"]:
     """Load the model; by default answers may be as long as in its training."""
     from r1ci_jax.runtime import compilation_cache
@@ -122,7 +137,7 @@ def _open(
     print(f"r1ci: loading {args.path}", file=sys.stderr)
     if run is None:
         model = load_model.load_published(args.path, args.dtype)
-        instructions = "" if args.bare else prompts.INSTRUCTIONS["code_agent"]
+        chosen = prompts.NO_INSTRUCTIONS if args.bare else prompts.INSTRUCTIONS
         context = min(_CONTEXT, model.config.max_positions)
         limits = TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION)
     else:
@@ -131,7 +146,6 @@ def _open(
         choice = "none" if args.bare else experiment["model"].get("prompts", "auto")
         is_pretrained = bool(experiment["model"]["checkpoint"])
         chosen = prompts.choose(choice, is_pretrained=is_pretrained)
-        instructions = prompts.instructions_of("code_agent", chosen)
         context = experiment["sampler"]["cache_length"]
         limits = TurnLimits(
             max_code_calls=experiment["limits"]["max_code_calls"],
@@ -151,7 +165,9 @@ def _open(
         view: View = chat_view.JsonView(sys.stdout, model.tokenizer)
     else:
         view = chat_view.TextView(sys.stdout, model.tokenizer, use_color=sys.stdout.isatty())
-    return chat.Conversation(runner, sampling, view, instructions=instructions), view
+    instructions = prompts.instructions_of(agent.name, chosen)
+    asking = chat.Conversation(runner, sampling, view, instructions=instructions, agent=agent)
+    return asking, view
 
 
 def _talk(conversation: "Conversation", view: "View", *, is_json: bool) -> int:

@@ -2,26 +2,13 @@
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from r1ci_jax.model.qwen2 import Qwen2Config
-    from r1ci_jax.text.tokenizer import Tokenizer
 
 _DTYPES = ("float32", "bfloat16")
-# These files of a Hugging Face repository belong to the model, in addition to its weights.
-_COMPANIONS = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
 # The architecture does not need these keys of config.json, but they must be kept.
 _KEPT_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "dual_chunk_attention_config")
 
@@ -51,7 +38,8 @@ def add_commands(subparsers: Any) -> None:
     exporting = commands.add_parser(
         "export",
         help="write a run's model for transformers",
-        description="Write a model of a run directory, with its tokenizer, in Hugging Face layout.",
+        description="Write a model of a run directory in Hugging Face layout, with its tokenizer, "
+        "the chat template and sampling of its training, and a model card.",
     )
     exporting.add_argument("workdir", metavar="RUN", type=Path, help="e.g. runs/toy")
     exporting.add_argument("out", metavar="DIR", type=Path, help="new or empty directory")
@@ -80,63 +68,37 @@ def _import_gguf(args: argparse.Namespace, source: Path) -> int:
 def _import_checkpoint(args: argparse.Namespace) -> int:
     from r1ci_jax.model.hf import hf_config, hub, weights
     from r1ci_jax.text import stop_tokens
+    from r1ci_jax.tools.export import exported_files
 
     source = hub.resolve(args.source)
     model = weights.load_pretrained(source, args.dtype)
     raw = hf_config.read_json(source)
     stop_tokens.require_known(stop_tokens.read(source), model.config.vocab_size, source)
     kept = {key: raw[key] for key in _KEPT_KEYS if raw.get(key) is not None}
-    weights.save_pretrained(model, args.out, extra_config=kept, companions=_companions(source))
-    return _report_model(model, args)
-
-
-def _export(args: argparse.Namespace) -> int:
-    from r1ci_jax.model.hf import hub, weights
-    from r1ci_jax.runtime.run_dir import RunDir
-    from r1ci_jax.train import load_model
-
-    run = RunDir.view(args.workdir)
-    model, tokenizer = load_model.load_from_run(run, args.model, args.dtype)
-    ids = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    source = hub.resolve(load_model.tokenizer_path(run))
-    checkpoint = run.config["experiment"]["model"]["checkpoint"]
-    texts = _end_texts(source, hub.resolve(checkpoint) if checkpoint else source, tokenizer)
     weights.save_pretrained(
-        model, args.out, extra_config=ids, companions=_companions(source), texts=texts
+        model, args.out, extra_config=kept, companions=exported_files.of_checkpoint(source)
     )
     return _report_model(model, args)
 
 
-def _end_texts(directory: Path, checkpoint: Path, tokenizer: "Tokenizer") -> dict[str, str]:
-    """Write the stop tokens of the training into the files that name them.
+def _export(args: argparse.Namespace) -> int:
+    from r1ci_jax.model.hf import weights
+    from r1ci_jax.runtime.run_dir import RunDir
+    from r1ci_jax.tools.export import exported_files
+    from r1ci_jax.train import load_model
 
-    A base model's files name `<|endoftext|>`, and training has taught `<|im_end|>`.
-    """
-    from r1ci_jax.runtime import json_reader
-    from r1ci_jax.text import stop_tokens
-    from r1ci_jax.text.tokenizer import MESSAGE_END
-
-    path = checkpoint / stop_tokens.GENERATION_FILE
-    generation = json_reader.load_object(path, stop_tokens.REMEDY) if path.is_file() else {}
-    others = [index for index in tokenizer.stop_token_ids if index != tokenizer.eos_id]
-    generation |= {
-        "eos_token_id": [tokenizer.eos_id, *others],  # the first is the one that training taught
-        "pad_token_id": tokenizer.pad_id,
-    }
-    texts = {stop_tokens.GENERATION_FILE: _json_text(generation)}
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (directory / name).is_file():
-            described = json_reader.load_object(directory / name, stop_tokens.REMEDY)
-            texts[name] = _json_text(described | {"eos_token": MESSAGE_END})
-    return texts
-
-
-def _json_text(described: Mapping[str, Any]) -> str:
-    return json.dumps(described, ensure_ascii=False, indent=2) + "\n"
-
-
-def _companions(directory: Path) -> list[Path]:
-    return [directory / name for name in _COMPANIONS if (directory / name).is_file()]
+    run = RunDir.view(args.workdir)
+    trained = load_model.trained_name(run, args.model)
+    model, tokenizer = load_model.load_from_run(run, trained, args.dtype)
+    files = exported_files.of_run(run, trained, tokenizer)
+    weights.save_pretrained(
+        model,
+        args.out,
+        extra_config=files.extra_config,
+        companions=files.companions,
+        texts=files.texts,
+    )
+    return _report_model(model, args)
 
 
 def _report_model(model: Any, args: argparse.Namespace) -> int:

@@ -6,13 +6,14 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from r1ci_jax.cli import run as experiment_stages
 from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import OutOfRange
-from r1ci_jax.runtime import preemption
+from r1ci_jax.rollout import agents
+from r1ci_jax.runtime import preemption, user_modules
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
 from r1ci_jax.text import prompts
@@ -80,7 +81,8 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         "--agents",
         nargs="+",
         metavar="NAMES",
-        help=f"{', '.join(prompts.AGENT_NAMES)}, or all; default code_agent",
+        help=f"{', '.join(prompts.AGENT_NAMES)}, or all; default code_agent. One of your own is "
+        "package.module:Class; its module lies in the working directory or is installed",
     )
     group.add_argument(
         "--samples", type=int, metavar="N", help="answers per question and agent; default 1"
@@ -131,7 +133,7 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--model", metavar="NAME", help="of a run: sft, curriculum, uniform (default: the newest)"
+        "--model", metavar="NAME", help="of a run: sft, grpo_curriculum, ... (default: the newest)"
     )
     group.add_argument(
         "--name", metavar="NAME", help="in rows and tables; default the last part of MODEL"
@@ -277,15 +279,17 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _agents(words: list[str]) -> tuple[Any, ...]:
-    """Return the names of agents; the paper's spelling is understood: "All Code"."""
-    names = [re.sub(r"[\s-]+", "_", word.strip().lower()) for word in ",".join(words).split(",")]
-    if names == ["all"]:
+    """Return the names and places of agents; the paper's spelling is understood: "All Code"."""
+    named = [
+        word.strip() if ":" in word else re.sub(r"[\s-]+", "_", word.strip().lower())
+        for word in ",".join(words).split(",")
+    ]
+    if named == ["all"]:
         return prompts.AGENT_NAMES
-    for name in names:
-        if name not in prompts.AGENT_NAMES:
-            known = ", ".join(prompts.AGENT_NAMES)
-            raise UserError(f"--agents {name}: there is no such agent; choose from {known}, or all")
-    return tuple(dict.fromkeys(cast(Any, names)))
+    if any(":" in name for name in named):
+        user_modules.search(Path.cwd())
+    agents.get_all(named)  # an unknown one is reported before anything is opened
+    return tuple(dict.fromkeys(named))
 
 
 def _levels(text: str) -> tuple[int, ...]:

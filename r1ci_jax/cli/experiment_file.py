@@ -1,7 +1,9 @@
 """`experiments/file.py[:variant]` and `--config.a.b=value` arguments give an Experiment.
 
 An experiment file defines `get_config(variant: str = "") -> Experiment`, and names its variants in
-`VARIANTS: tuple[str, ...]` when it has any.
+`VARIANTS: tuple[str, ...]` when it has any. It may import modules of its folder, and name them as
+places of agents and tasks; this ends when a file of another folder is loaded, and the tasks that a
+file registers are forgotten when the next one is loaded.
 """
 
 import contextlib
@@ -9,21 +11,25 @@ import dataclasses
 import difflib
 import importlib.util
 import io
+import itertools
 import re
+import shlex
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 from tyro import constructors
 
-from r1ci_jax import bundled, renamed
+from r1ci_jax import bundled, ranges, renamed
+from r1ci_jax.cli.shell import suggestions
 from r1ci_jax.config import Arm, DatasetConfig, Experiment
 from r1ci_jax.errors import UserError
-from r1ci_jax.runtime import run_dir
+from r1ci_jax.runtime import run_dir, user_modules
+from r1ci_jax.tasks import registry
 
 ROOT = bundled.ROOT
 """Folder that holds the project's own `experiments/`."""
@@ -63,7 +69,8 @@ def load_default(spec: str) -> Experiment:
     if variant and variants is not None and variant not in variants:
         listed = ", ".join(f"{name}:{known}" for known in variants if known) or "none"
         raise UserError(f"{name} has no variant {variant!r}; its variants: {listed}")
-    experiment = get_config(variant) if variant else get_config()
+    with user_modules.explain(name), _noting_tasks():
+        experiment = get_config(variant) if variant else get_config()
     if not isinstance(experiment, Experiment):
         raise UserError(
             f"get_config of {name} returned a {type(experiment).__name__}, not an Experiment"
@@ -75,13 +82,11 @@ def apply_overrides(experiment: Experiment, overrides: Sequence[str]) -> Experim
     """Return a copy with the fields named on the command line replaced and type-checked."""
     if not overrides:
         return experiment
-    arguments = _check_overrides(experiment, overrides)
-    shown = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(shown):
-            return _parse(experiment, arguments)
-    except SystemExit:
-        raise UserError(_extract_reason(shown.getvalue())) from None
+    options = _split_overrides(experiment, overrides)
+    changed = _try_parse(experiment, list(itertools.chain(*options)))
+    if changed is None:
+        raise UserError(_explain_value(experiment, options))
+    return changed
 
 
 def find_changes(before: Experiment, after: Experiment) -> dict[str, tuple[Any, Any]]:
@@ -89,13 +94,23 @@ def find_changes(before: Experiment, after: Experiment) -> dict[str, tuple[Any, 
     return run_dir.find_differences(run_dir.to_plain(before), run_dir.to_plain(after))
 
 
-def describe(spec: str, experiment: Experiment, changed: Mapping[str, tuple[Any, Any]]) -> str:
-    """Format the resolved config, one `a.b = value` per line, changed ones marked."""
-    lines = [f"config of {spec}" + (" (* changed on the command line)" if changed else "")]
-    for key, value in run_dir.flatten(run_dir.to_plain(experiment)).items():
-        was = f"   (file: {changed[key][0]!r})" if key in changed else ""
-        lines.append(f"{'*' if key in changed else ' '} {key} = {value!r}{was}")
+def describe(spec: str, place: str, changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """Format what differs from the experiment file, one `* a.b = value` per line.
+
+    `place` is the run directory, whose config.json has every setting.
+    """
+    count = {0: "as in the file", 1: "1 change"}.get(len(changed), f"{len(changed)} changes")
+    lines = [f"config of {spec}: {count}; every setting: {place}/config.json"]
+    for key, (before, now) in changed.items():
+        lines.append(f"* {key} = {_format(now)}   (file: {_format(before)})")
     return "\n".join(lines)
+
+
+def _format(value: Any) -> str:
+    """Format a setting; of arms only the names."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(arm["name"] for arm in value)
+    return repr(value)
 
 
 def format_knobs(experiment: Experiment | None = None) -> str:
@@ -111,18 +126,72 @@ def format_knobs(experiment: Experiment | None = None) -> str:
 
 
 def load_module(path: Path) -> types.ModuleType:
-    """Import an experiment or table file. It may import its neighbors as `experiments.name`."""
+    """Import an experiment or table file. It may import its neighbors as `experiments.name` too.
+
+    Raises:
+        UserError: The file, or a module that it imports, has a mistake.
+    """
     found = importlib.util.spec_from_file_location(f"r1ci_experiment_{path.stem}", path)
     assert found is not None and found.loader is not None, f"not a Python file: {path}"
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # dataclasses of the file look their module up
-    # Neighbors come first, then the project's own `experiments`.
-    package = bundled.import_experiments()
-    folder = str(path.resolve().parent)
-    if folder not in package.__path__:
-        package.__path__ = [folder, *package.__path__]
-    found.loader.exec_module(module)
+    _choose_neighbors(str(path.resolve().parent))
+    user_modules.search(path.resolve().parent)
+    _forget_tasks()
+    with user_modules.explain(path), _noting_tasks():
+        found.loader.exec_module(module)
     return module
+
+
+_neighbor_folder: str | None = None
+"""Folder whose files are imported as `experiments.name`; None: the installed ones alone are."""
+
+
+def _choose_neighbors(folder: str) -> None:
+    """Let `experiments.name` be a file of this folder, else one of the installed `experiments`."""
+    global _neighbor_folder
+    package = bundled.import_experiments()
+    installed = [place for place in package.__path__ if place != _neighbor_folder]
+    if _neighbor_folder not in (None, folder):
+        _forget_neighbors(package, _neighbor_folder)
+    _neighbor_folder = None if folder in installed else folder
+    package.__path__ = [*filter(None, [_neighbor_folder]), *installed]
+
+
+def _forget_neighbors(package: types.ModuleType, folder: str) -> None:
+    """Drop what was imported as `experiments.name` from a folder."""
+    neighbors = {
+        name
+        for name, value in vars(package).items()
+        if isinstance(value, types.ModuleType)
+        and (file := value.__file__) is not None
+        and Path(file) in (Path(folder, f"{name}.py"), Path(folder, name, "__init__.py"))
+    }
+    for full_name in [*sys.modules]:
+        package_name, _, rest = full_name.partition(".")
+        if package_name == package.__name__ and rest.partition(".")[0] in neighbors:
+            del sys.modules[full_name]
+    for name in neighbors:
+        delattr(package, name)
+
+
+_tasks_of_file: set[str] = set()
+"""Names of the tasks that the newest file has registered."""
+
+
+@contextlib.contextmanager
+def _noting_tasks() -> Iterator[None]:
+    before = set(registry.registered())
+    try:
+        yield
+    finally:
+        _tasks_of_file.update(set(registry.registered()) - before)
+
+
+def _forget_tasks() -> None:
+    for name in _tasks_of_file & set(registry.registered()):
+        registry.unregister(name)
+    _tasks_of_file.clear()
 
 
 def find_file(name: str) -> Path | None:
@@ -133,10 +202,20 @@ def find_file(name: str) -> Path | None:
 def _find(name: str) -> Path:
     path = find_file(name)
     if path is None or path.suffix != ".py":
-        close = difflib.get_close_matches(name, _list_experiments(), n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"no experiment file {name!r}; {hint}{_describe_known()}")
+        if run_dir.RunDir.is_at(Path(name)):
+            raise UserError(
+                f"{name} is a run directory, not an experiment; {_explain_resume(name)}"
+            )
+        close = suggestions.find_file(name, _list_experiments())
+        hint = f"did you mean {close}?" if close else _describe_known()
+        raise UserError(f"no experiment file {name!r}; {hint}")
     return path
+
+
+def _explain_resume(name: str) -> str:
+    """Name the command that began the run in this directory, which resumes it too."""
+    _, *words = run_dir.RunDir.view(Path(name)).config["command"]
+    return f"the command that began it resumes it: {shlex.join(['r1ci', *words])}"
 
 
 def _list_experiments() -> list[str]:
@@ -169,6 +248,33 @@ def _parse(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
     ).config
 
 
+def _try_parse(experiment: Experiment, arguments: Sequence[str]) -> Experiment | None:
+    """Parse; return None where tyro refuses a value, in place of the box that it prints."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return _parse(experiment, arguments)
+    except SystemExit:
+        return None
+
+
+def _explain_value(experiment: Experiment, options: Sequence[Sequence[str]]) -> str:
+    """Name the first option that cannot be parsed alone, and what it takes."""
+    for flag, *values in options:
+        try:
+            if _try_parse(experiment, [flag, *values]) is not None:
+                continue
+        except UserError:
+            continue  # the value can be read, and fits only together with another
+        name, _, value = flag.partition("=")
+        hint = leaf_fields(type(experiment))[name.removeprefix(PREFIX)]
+        wanted = ranges.describe(hint)
+        if name == f"{PREFIX}arms":
+            wanted = f"names of arms ({', '.join(arm.name for arm in experiment.arms)})"
+        given = ",".join(values) or value or "nothing"
+        return f"{name} must be {wanted}, not {given}; see r1ci run --help"
+    raise AssertionError(f"every option can be parsed alone: {options}")
+
+
 def _choose_arms(arms: Sequence[Arm]) -> constructors.ConstructorRegistry:
     """Let the command line choose from the experiment's arms by name."""
     by_name = {arm.name: arm for arm in arms}
@@ -190,30 +296,33 @@ def _choose_arms(arms: Sequence[Arm]) -> constructors.ConstructorRegistry:
     return registry
 
 
-def _check_overrides(experiment: Experiment, overrides: Sequence[str]) -> list[str]:
-    """Check each key, and split `a,b` of tuple-valued keys, which tyro takes as words."""
-    fields = _leaf_fields(type(experiment))
-    arguments: list[str] = []
+def _split_overrides(experiment: Experiment, overrides: Sequence[str]) -> list[list[str]]:
+    """Check each key, and split `a,b` of tuple-valued keys, which tyro takes as words.
+
+    Returns the words of each option.
+    """
+    fields = leaf_fields(type(experiment))
+    options: list[list[str]] = []
     for word in overrides:
         if not word.startswith("-") or _is_number(word):
-            if not arguments:
+            if not options:
                 raise UserError(
                     f"unexpected argument {word!r}; overrides look like --config.sft.lr=1e-3"
                 )
-            arguments.append(word)
+            options[-1].append(word)
             continue
         flag, equals, value = word.partition("=")
         key = flag.removeprefix(PREFIX).replace("-", "_")
         if not flag.startswith(PREFIX) or key not in fields:
             raise UserError(_explain_unknown(flag, key, value, fields))
-        is_tuple = typing.get_origin(fields[key]) is tuple
-        arguments.append(f"{PREFIX}{key}" if is_tuple or not equals else f"{PREFIX}{key}={value}")
+        is_tuple = typing.get_origin(ranges.bare_type(fields[key])) is tuple
+        options.append([f"{PREFIX}{key}" if is_tuple or not equals else f"{PREFIX}{key}={value}"])
         if is_tuple and value[:1] in ("(", "["):
             plain = value.strip("()[], ").replace(" ", "")
             raise UserError(f"{flag}={value} has brackets; write {flag}={plain}, without them")
         if is_tuple and equals:
-            arguments += [part for part in value.split(",") if part]
-    return arguments
+            options[-1] += [part for part in value.split(",") if part]
+    return options
 
 
 def _is_number(word: str) -> bool:
@@ -244,29 +353,12 @@ def _explain_unknown(flag: str, key: str, value: str, fields: Mapping[str, Any])
     return f"unknown option {flag}; {hint}(r1ci run --help lists all)"
 
 
-def _leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
-    """Return the dotted name and type of every leaf field."""
-    hints = typing.get_type_hints(kind)
+def leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Return the dotted name and type, with its range, of every leaf field."""
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        inner = hints[field.name]
+    for name, inner in ranges.field_types(kind).items():
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
-            found |= _leaf_fields(inner, f"{prefix}{field.name}.")
+            found |= leaf_fields(inner, f"{prefix}{name}.")
         else:
-            found[prefix + field.name] = inner
+            found[prefix + name] = inner
     return found
-
-
-def _extract_reason(box: str) -> str:
-    """Extract the first paragraph of the error that tyro prints, in a box or between rules."""
-    lines = [line.strip("│╰╯ ") for line in box.splitlines() if line.strip()]
-    if not box.lstrip().startswith("╭"):
-        lines = ["", *lines[2:]]  # title and rule; a box has its title in its upper edge
-    words: list[str] = []
-    for line in lines[1:]:
-        if not line.strip("─-"):
-            break
-        words.append(line)
-    sentence, _, _ = " ".join(words).partition(" Got errors:")
-    reason = sentence.removeprefix("Error parsing ") or "the overrides could not be parsed"
-    return f"{reason.rstrip('.')}; see r1ci run --help"

@@ -11,10 +11,11 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn, override
 
 import r1ci_jax
+from r1ci_jax.cli.shell import suggestions
 from r1ci_jax.errors import (
     INTERRUPTED_EXIT_STATUS,
     RESUME_EXIT_STATUS,
@@ -31,6 +32,7 @@ COMMANDS = {
     "grpo": ("r1ci_jax.cli.run", "reinforcement learning only"),
     "eval": ("r1ci_jax.cli.eval", "accuracy of any model, or the stage of an experiment"),
     "chat": ("r1ci_jax.cli.chat", "talk to a model, with the interpreter live"),
+    "serve": ("r1ci_jax.cli.serving.serve", "an OpenAI-compatible endpoint, interpreter live"),
     "tasks": ("r1ci_jax.cli.tasks", "the task registry: list, show, sample, check"),
     "data": ("r1ci_jax.cli.data", "datasets: build, fetch, import, stats"),
     "synth": ("r1ci_jax.cli.synth", "demonstrations by a teacher: scripts per task, a model, ..."),
@@ -41,6 +43,7 @@ COMMANDS = {
     "launch": ("r1ci_jax.cli.launch", "start a run on TPU pods: XPK, queued resources, or ssh"),
     "table": ("r1ci_jax.cli.table", "a paper table: ours, paper, difference"),
     "figure": ("r1ci_jax.cli.table", "a figure of runs as SVG and PNG"),
+    "completion": ("r1ci_jax.cli.shell.completion", "complete the words of r1ci in your shell"),
 }
 """Map a command to its module with `add_commands(subparsers)` and its `r1ci --help` line."""
 
@@ -51,8 +54,29 @@ _UNWRITABLE = "cannot write standard output ({}); redirect it to another place"
 class _Parser(argparse.ArgumentParser):
     """Parser that reports errors in one line, like all other wrong input."""
 
+    @override
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
+
+    @override
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(each) for each in action.choices]
+        close = suggestions.find_close(str(value), known)
+        hint = f"did you mean {close}? " if close else ""
+        name = "/".join(action.option_strings) or action.metavar or action.dest
+        self.error(f"{name} {value!r} is none of: {', '.join(known)}; {hint}".rstrip("; "))
+
+    def find_subparser(self, words: Sequence[str]) -> argparse.ArgumentParser:
+        """Return the parser of the sub-command that the words name."""
+        parser: argparse.ArgumentParser = self
+        for word in words:
+            nested = (each for each in parser._actions if isinstance(each.choices, dict))
+            found = next((each.choices[word] for each in nested if word in each.choices), None)
+            if isinstance(found, argparse.ArgumentParser):
+                parser = found
+        return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,21 +131,47 @@ def _status(words: list[str]) -> int:
 
 
 def _dispatch(words: Sequence[str]) -> int:
-    parser = _parser(words)
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    parser = make_parser(_named(words))
     args, rest = parser.parse_known_args(words)
     if rest and not getattr(args, "takes_overrides", False):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        _refuse(parser.find_subparser(words), rest)
     args.overrides = rest
+    if args.version:
+        from r1ci_jax.cli.shell import version
+
+        print(version.describe())
+        return 0
     run = getattr(args, "run", None)
     if run is None:
         if args.command is None:
             parser.print_help()
             return USER_ERROR_EXIT_STATUS
-        parser.error(f"r1ci {args.command} needs a sub-command; see r1ci {args.command} --help")
+        raise UserError(f"r1ci {args.command} needs a sub-command; see r1ci {args.command} --help")
     return run(args) or 0
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def _refuse(parser: argparse.ArgumentParser, rest: Sequence[str]) -> NoReturn:
+    """Refuse arguments that a command does not take; of an option, name the one like it."""
+    known = [name for action in parser._actions for name in action.option_strings]
+    close = suggestions.find_close(rest[0].partition("=")[0], known)
+    hint = f"; did you mean {close}?" if close else ""
+    parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+
+
+def _named(words: Sequence[str]) -> list[str]:
+    """Return the command that the words name; none if they name none."""
+    named = [word for word in words if not word.startswith("-")][:1]
+    if named and named[0] not in COMMANDS:
+        close = suggestions.find_command(named[0], COMMANDS)
+        hint = f"did you mean {close}? " if close else ""
+        raise UserError(f"there is no command {named[0]!r}; {hint}r1ci --help lists all")
+    return named
+
+
+def make_parser(named: Iterable[str]) -> _Parser:
+    """Make the parser of the named commands; without one, of the names of all."""
     parser = _Parser(
         prog="r1ci",
         description=r1ci_jax.__doc__,
@@ -129,11 +179,14 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(
+        "--version", action="store_true", help="versions, devices and isolation of scripts"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    named = next((word for word in words if not word.startswith("-")), None)
-    if named in COMMANDS:
-        importlib.import_module(COMMANDS[named][0]).add_commands(commands)
-    else:
+    modules = dict.fromkeys(COMMANDS[name][0] for name in named)
+    for module in modules:
+        importlib.import_module(module).add_commands(commands)
+    if not modules:
         for name, (_module, summary) in COMMANDS.items():
             commands.add_parser(name, help=summary)
     return parser

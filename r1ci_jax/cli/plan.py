@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from r1ci_jax.cli.shell import suggestions
 from r1ci_jax.errors import UserError
 
 EXIT_DOES_NOT_FIT = 1
@@ -64,9 +65,11 @@ def _run(args: argparse.Namespace) -> int:
     elif ".py" in args.target:
         experiment = experiment_file.load(args.target, args.overrides)
     else:
+        close = suggestions.find_close(args.target, presets.PRESETS)
         raise UserError(
-            f"{args.target!r} is neither an experiment file nor a preset; presets: "
-            f"{', '.join(presets.PRESETS)}"
+            f"{args.target!r} is neither an experiment file nor a preset; "
+            + (f"did you mean {close}? " if close else "")
+            + f"presets: {', '.join(presets.PRESETS)}"
         )
     parts = wanted or (summary.SAMPLING if is_preset else programs.parts_of(experiment))
     config = load_model.architecture(experiment)

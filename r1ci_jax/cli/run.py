@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.rollout import agents
 from r1ci_jax.runtime import hosts, preemption, run_dir
+from r1ci_jax.runtime.sinks import metric_sinks
 from r1ci_jax.sandbox import Sandbox
 
 SUMMARIES = {
@@ -26,6 +28,13 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         if name != "eval":
             parser = subparsers.add_parser(name, help=SUMMARIES[name], **_descriptions(name))
             _add_arguments(parser)
+            if name == "run":
+                parser.add_argument(
+                    "--dry-run",
+                    action="store_true",
+                    help="mesh, parameters, memory, steps, tokens and hours by arithmetic; nothing "
+                    "is run or written",
+                )
             parser.set_defaults(run=run_experiment, parser=parser, takes_overrides=True)
 
 
@@ -41,7 +50,8 @@ def _descriptions(name: str) -> dict[str, Any]:
     return {
         "description": f"{summary[0].upper()}{summary[1:]}. A finished stage is skipped, an "
         "interrupted one continues where it stopped.",
-        "usage": f"r1ci {name} EXP [--workdir D] [--json] [--config.a.b=V ...]",
+        "usage": f"r1ci {name} EXP [--workdir D] [--json]{' [--dry-run]' * (name == 'run')} "
+        "[--config.a.b=V ...]",
         "epilog": "--config.a.b=V overrides one setting of the experiment. The settings:",
         "add_help": False,
         "allow_abbrev": False,
@@ -70,6 +80,9 @@ def run_experiment(args: argparse.Namespace) -> int:
         return 0
     if args.exp is None:
         raise UserError(f"name an experiment: r1ci {args.command} experiments/file.py[:variant]")
+    if getattr(args, "dry_run", False):
+        _print_dry_run(args)
+        return 0
     # Library output belongs with the progress on stderr, not in the JSON.
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
         default = experiments.load_default(args.exp)
@@ -77,7 +90,9 @@ def run_experiment(args: argparse.Namespace) -> int:
         changed = experiments.find_changes(default, experiment)
         with hosts.distributed():
             if hosts.is_first():
-                print(experiments.describe(args.exp, experiment, changed), file=sys.stderr)
+                place = args.workdir or str(run_dir.default_path(experiment))
+                print(experiments.describe(args.exp, place, changed), file=sys.stderr)
+            agents.get_all(experiment.agents)  # a wrong one is reported before anything is made
             summary = _run_stages(args, experiment, changed)
             answers = hosts.is_first()
     if args.json and answers:
@@ -85,10 +100,28 @@ def run_experiment(args: argparse.Namespace) -> int:
     return 0
 
 
+def _print_dry_run(args: argparse.Namespace) -> None:
+    """Print what a run would take; nothing is written."""
+    from r1ci_jax.cli import experiment_file as experiments
+    from r1ci_jax.tools.plan import dry_run
+    from r1ci_jax.train import load_model
+
+    with contextlib.redirect_stdout(sys.stderr):
+        default = experiments.load_default(args.exp)
+        experiment = experiments.apply_overrides(default, args.overrides)
+        changed = experiments.find_changes(default, experiment)
+        place = args.workdir or str(run_dir.default_path(experiment))
+        print(experiments.describe(args.exp, place, changed))
+        dry_run.pretend_devices(experiment.mesh.num_devices)
+        found = dry_run.examine(experiment, load_model.architecture(experiment))
+    print(json.dumps(dry_run.make_report(found)) if args.json else dry_run.render_text(found))
+
+
 def _run_stages(
     args: argparse.Namespace, experiment: Any, changed: dict[str, Any]
 ) -> dict[str, Any]:
     """Open the run directory, run the remaining stages, and show the table."""
+    metric_sinks.require_installed(experiment.sinks)
     path = args.workdir or run_dir.default_path(experiment)
     with (
         run_dir.RunDir.open_together(path, experiment, changes=changed) as directory,

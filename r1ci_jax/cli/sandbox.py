@@ -4,16 +4,19 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import signal
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.runtime import terminal
 from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, SandboxConfig, Status
 from r1ci_jax.sandbox.host.jail_python import MORE_PACKAGES, PACKAGES_TREE
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.sandbox.install import doctor, more_packages, prepare_jail
+from r1ci_jax.sandbox.result import SANDBOX_FAULTS
 
 if TYPE_CHECKING:  # the class is private to argparse
     from argparse import _SubParsersAction
@@ -22,6 +25,16 @@ if TYPE_CHECKING:  # the class is private to argparse
 
 BACKENDS: Final = ("zygote", "cold", "ray")
 RED: Final = "\x1b[31m{}\x1b[0m"
+SANDBOX_FAULT_EXIT_STATUS: Final = 125
+"""There is no verdict about the script; timeout(1) and docker say so by the same status."""
+LIMIT_EXIT_STATUSES: Final = {
+    Status.TIMEOUT_CPU: 124,
+    Status.TIMEOUT_WALL: 124,
+    Status.OOM: 128 + signal.SIGKILL,
+    Status.OUTPUT_LIMIT: 128 + signal.SIGXFSZ,
+    Status.SECCOMP: 128 + signal.SIGSYS,
+}
+"""Exit statuses of `exec` for a script that a limit ended, as timeout(1) and a shell have them."""
 
 
 def add_commands(subparsers: "Subparsers") -> None:
@@ -48,11 +61,22 @@ def add_commands(subparsers: "Subparsers") -> None:
 
 def add_exec(commands: "Subparsers") -> None:
     """Register `exec`."""
-    parser = commands.add_parser("exec", help="run one script in a jail")
+    parser = commands.add_parser(
+        "exec",
+        help="run one script in a jail",
+        description="Run one script in a jail and end with its exit status. 124: it reached a time "
+        "limit; 128 + N: signal N ended it (137: memory, 153: output); 125: the jail failed.",
+    )
     parser.add_argument("file", metavar="FILE", help="the script; - reads it from stdin")
     parser.add_argument("--json", action="store_true", help="print one JSON object: the result")
     add_policy(parser)
-    parser.add_argument("--backend", choices=BACKENDS, default=SandboxConfig().backend)
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="cold",
+        help="cold (default) starts a jail for the one script; zygote a fork server, as runs have, "
+        "which takes longer and limits the memory of all its processes together",
+    )
     parser.add_argument(
         "--unsafe", action="store_true", help="run WITHOUT isolation, where jails cannot run"
     )
@@ -130,7 +154,10 @@ def run_setup(arguments: argparse.Namespace) -> int:
 
 
 def run_exec(arguments: argparse.Namespace) -> int:
-    """Run the script, print its output and a verdict on stderr; return 0 only for ok."""
+    """Run the script, print its output and a verdict on stderr; return its exit status.
+
+    A script that left a file out which was asked for does not return 0.
+    """
     if bool(arguments.collect) != (arguments.into is not None):
         raise UserError("--collect NAME and --into DIR need each other; give both or none")
     code = read_code(arguments.file)
@@ -139,16 +166,38 @@ def run_exec(arguments: argparse.Namespace) -> int:
         print(RED.format(UNSAFE_WARNING), file=sys.stderr, flush=True)
     with Sandbox(config) as box:
         result = box.run(code, collect=arguments.collect)
+    missing = [
+        name for name in arguments.collect if str(pathlib.PurePath(name)) not in result.files
+    ]
     if arguments.into is not None:
         write_files(arguments.into, result.files)
     if arguments.json:
         sizes = {name: len(data) for name, data in result.files.items()}
-        print(json.dumps({**dataclasses.asdict(result), "files": sizes}))
+        facts = {**dataclasses.asdict(result), "files": sizes, "missing_files": missing}
+        print(json.dumps(facts))
     else:
         sys.stdout.write(terminal.shown(result.stdout, sys.stdout))
         sys.stdout.flush()
         print(terminal.shown(result.stderr + summary(result), sys.stderr), file=sys.stderr)
-    return 0 if result.status is Status.OK else 1
+    if missing:
+        terminal.say(
+            f"r1ci: not collected: {', '.join(missing)}; the script must leave a plain file of "
+            f"that name in /scratch, of at most {config.limits.file_bytes} bytes (--file-bytes)"
+        )
+    return exit_status(result) or int(bool(missing))
+
+
+def exit_status(result: ExecResult) -> int:
+    """Return the exit status of a shell in which the script had run."""
+    if result.status in SANDBOX_FAULTS:
+        return SANDBOX_FAULT_EXIT_STATUS
+    if result.status in LIMIT_EXIT_STATUSES:
+        return LIMIT_EXIT_STATUSES[result.status]
+    if result.signal is not None:
+        return 128 + result.signal
+    assert result.exit_code is not None, f"{result.status} without an exit status"
+    assert (result.exit_code == 0) == (result.status is Status.OK), result
+    return result.exit_code
 
 
 def exec_config(arguments: argparse.Namespace) -> SandboxConfig:
@@ -158,7 +207,11 @@ def exec_config(arguments: argparse.Namespace) -> SandboxConfig:
     )
     given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(Limits)}
     changes = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(config, limits=dataclasses.replace(config.limits, **changes))
+    try:
+        limits = dataclasses.replace(config.limits, **changes)
+    except OutOfRange as error:
+        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
+    return dataclasses.replace(config, limits=limits)
 
 
 def write_files(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:

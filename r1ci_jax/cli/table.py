@@ -1,15 +1,20 @@
 """What runs came to: `r1ci table NAME --runs RUN ...`, `r1ci figure NAME`, `r1ci report RUN`."""
 
 import argparse
+import errno
 import importlib.util
 import json
 import sys
+import time
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from r1ci_jax.errors import UserError
 
+WATCH_SECONDS = 30
+"""Time between two pages of `r1ci report --watch`."""
 _CONFIGS = ("config.json", "eval.json")
 """A run directory has the first, an evaluation the second."""
 
@@ -66,11 +71,33 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 def _add_report(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "report",
-        help="one static HTML file about a run",
+        help="one static HTML file about a run, or about two",
         description="Write RUN/report.html: results, learning curves and a trajectory viewer in "
-        "one file that needs no network. A run in progress can be reported too.",
+        "one file that needs no network. A run in progress can be reported too. Of two runs the "
+        "page has curves over each other and tables beside each other.",
     )
-    parser.add_argument("workdir", metavar="RUN", type=Path, help="run directory, e.g. runs/toy")
+    parser.add_argument(
+        "workdir",
+        metavar="RUN",
+        type=Path,
+        nargs="+",
+        help="run directory, e.g. runs/toy, or two of them",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="file to write (default: RUN/report.html)"
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="write it anew until the run is finished; the page loads itself anew",
+    )
+    parser.add_argument(
+        "--every",
+        metavar="SECONDS",
+        type=int,
+        default=WATCH_SECONDS,
+        help="time between two pages of --watch (default %(default)s)",
+    )
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout, nothing else"
     )
@@ -78,11 +105,45 @@ def _add_report(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
+    path = _write_pair(args) if len(args.workdir) > 1 else _write_report(args)
+    if args.json:
+        print(json.dumps({"report": str(path), "bytes": path.stat().st_size}))
+    elif not args.watch:
+        print(path)
+    return 0
+
+
+def _write_report(args: argparse.Namespace) -> Path:
+    from r1ci_jax.runtime.run_dir import RunDir
     from r1ci_jax.tools.report import page
 
-    path = page.write(args.workdir)
-    print(json.dumps({"report": str(path), "bytes": path.stat().st_size}) if args.json else path)
-    return 0
+    [run] = args.workdir
+    if not args.watch:
+        return page.write(run, args.out)
+    if args.every < 1:
+        raise UserError(f"--every {args.every}: name the seconds between two pages, 1 or more")
+    path = page.write(run, args.out, reload_seconds=args.every)
+    print(f"{path}: written anew every {args.every} s; Ctrl-C ends it", file=sys.stderr)
+    while not page.is_finished(RunDir.view(run)):
+        time.sleep(args.every)
+        page.write(run, args.out, reload_seconds=args.every)
+    return page.write(run, args.out)
+
+
+def _write_pair(args: argparse.Namespace) -> Path:
+    from r1ci_jax.tools.report import run_comparison
+
+    if len(args.workdir) > 2:
+        raise UserError(
+            f"a report shows one run or two, not {len(args.workdir)}; r1ci table and r1ci figure "
+            "take more"
+        )
+    if args.out is None:
+        raise UserError("a report of 2 runs belongs to none of them; add --out FILE")
+    if args.watch:
+        raise UserError("--watch follows one run; leave it out for two")
+    left, right = args.workdir
+    return run_comparison.write(left, right, args.out)
 
 
 def _table(args: argparse.Namespace) -> int:
@@ -94,9 +155,10 @@ def _table(args: argparse.Namespace) -> int:
     runs = [tables.read_run(run) for run in _expand_patterns(args.runs)]
     table = build(runs)
     alone = [(run.path / "tables", build([run])) for run in runs]
-    written = [tables.write(each, folder, args.name) for folder, each in alone]
-    if args.format in ("csv", "latex"):
-        written += [table_formats.write(e, folder, args.name, args.format) for folder, e in alone]
+    forms = ["markdown", *([args.format] if args.format in ("csv", "latex") else [])]
+    written = [
+        path for folder, each in alone for path in _write_table(each, folder, args.name, forms)
+    ]
     if args.json:
         facts = {"table": args.name, "runs": [str(run.path) for run in runs], "note": table.note}
         print(
@@ -107,8 +169,22 @@ def _table(args: argparse.Namespace) -> int:
             tables.show(table)
         else:
             print(table_formats.render(table, args.format), end="")
-        print(f"written: {', '.join(str(p) for p in written)}", file=sys.stderr)
+        if written:
+            print(f"written: {', '.join(str(p) for p in written)}", file=sys.stderr)
     return 0
+
+
+def _write_table(table: Any, folder: Path, name: str, forms: Sequence[str]) -> list[Path]:
+    """Write a table beside its run, where that can be written: the table is shown either way."""
+    from r1ci_jax.evaluate import table_formats
+
+    try:
+        return [table_formats.write(table, folder, name, form) for form in forms]
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        print(f"not written: {folder}: {error.strerror}", file=sys.stderr)
+        return []
 
 
 def _figure(args: argparse.Namespace) -> int:

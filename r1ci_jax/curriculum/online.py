@@ -14,7 +14,6 @@ from r1ci_jax.config import PotentialConfig
 from r1ci_jax.curriculum import potential
 from r1ci_jax.curriculum.stages import EARLIEST_GROUP
 from r1ci_jax.data.records import GradedExample
-from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks.base import Example
@@ -97,7 +96,7 @@ class OnlineGroups:
             again=again,
         )
         self._step = step
-        num_answers = len(agents.AGENTS) * self._config.samples_per_agent
+        num_answers = len(self._config.agents) * self._config.samples_per_agent
         return {
             "curriculum/remeasured_rollouts": len(examples) * num_answers,
             "time/remeasure": time.monotonic() - began,

@@ -259,7 +259,7 @@ def _make_requests(
     number: int, example: Example, config: PotentialConfig, first: RolloutId
 ) -> Iterator[Request]:
     """Yield requests for answers of every agent at the configured temperatures."""
-    for agent_index, agent in enumerate(agents.AGENTS):
+    for agent_index, agent in enumerate(agents.get_all(config.agents)):
         for answer in range(config.samples_per_agent):
             yield Request(
                 example=example,

@@ -142,12 +142,15 @@ def build_tasks(
     tasks come first: their questions are then kept out of the training splits of the other tasks.
     Returns the seconds that generation took, by task, for the tasks that were generated.
     """
-    # Unknown names and datasets with other settings are reported before anything is written.
+    # Unknown names and datasets with other settings are reported before anything is written, and so
+    # are published questions that are missing: their number cannot be read.
     todo = [
         name
         for name in questions.tasks
         if not _is_current(data_dir, "r1ci_tasks", name, _tasks_mark(name, questions, seed))
     ]
+    for name in todo:
+        registry.get(name).count()
     done = len(questions.tasks) - len(todo)
     testing = _test_tasks(questions)
     seconds: dict[str, float] = {}
@@ -297,34 +300,34 @@ def _prepare(
 # --- reading ---
 
 
-def load_examples(data_dir: Path, tasks: Sequence[str], split: str) -> Source[Example]:
+def load_examples(data_dir: Path | str, tasks: Sequence[str], split: str) -> Source[Example]:
     """Return rows of one split (sft, grpo or eval), or of several (`sft+grpo`), task after task."""
     parts = [part for task in tasks for part in _parts(data_dir, "r1ci_tasks", split, task)]
     return Source(parts, records.decode_example)
 
 
-def load_trajectories(data_dir: Path) -> Source[Demonstration]:
+def load_trajectories(data_dir: Path | str) -> Source[Demonstration]:
     """Return all demonstrations."""
     return Source(_parts(data_dir, "r1ci_trajectories", "train"), records.decode_demonstration)
 
 
-def load_curriculum(data_dir: Path, split: str, *, order: str = "") -> Source[GradedExample]:
+def load_curriculum(data_dir: Path | str, split: str, *, order: str = "") -> Source[GradedExample]:
     """Return rows of the groups in TFDS split syntax (`group1+group2`); a group may be empty."""
     return Source(_parts(data_dir, "r1ci_curriculum", split, order), records.decode_graded)
 
 
-def is_built(data_dir: Path, dataset: str, config: str = "") -> bool:
+def is_built(data_dir: Path | str, dataset: str, config: str = "") -> bool:
     """Return True if that dataset exists."""
     return _dataset_dir(data_dir, dataset, config).is_dir()
 
 
-def task_names(data_dir: Path) -> tuple[str, ...]:
+def task_names(data_dir: Path | str) -> tuple[str, ...]:
     """Return the names of the tasks whose questions are built."""
-    directories = (data_dir / "r1ci_tasks").glob(f"*/{VERSION}")
+    directories = (Path(data_dir) / "r1ci_tasks").glob(f"*/{VERSION}")
     return tuple(sorted(directory.parent.name for directory in directories))
 
 
-def stored_metadata(data_dir: Path, task: str) -> dict[str, int]:
+def stored_metadata(data_dir: Path | str, task: str) -> dict[str, int]:
     """Return the number of questions requested from a task when it was built, by split."""
     return _open(_dataset_dir(data_dir, "r1ci_tasks", task)).info.metadata["asked"]
 
@@ -340,8 +343,8 @@ def short_splits(data_dir: Path, tasks: Iterable[str]) -> dict[str, dict[str, tu
     return found
 
 
-def _dataset_dir(data_dir: Path, dataset: str, config: str = "") -> Path:
-    return data_dir / dataset / config / str(VERSION)
+def _dataset_dir(data_dir: Path | str, dataset: str, config: str = "") -> Path:
+    return Path(data_dir) / dataset / config / str(VERSION)
 
 
 def _open(directory: Path) -> Any:
@@ -349,7 +352,7 @@ def _open(directory: Path) -> Any:
     return tfds.builder_from_directory(directory)
 
 
-def _parts(data_dir: Path, dataset: str, split: str, config: str = "") -> list[Any]:
+def _parts(data_dir: Path | str, dataset: str, split: str, config: str = "") -> list[Any]:
     directory = _dataset_dir(data_dir, dataset, config)
     if not directory.is_dir():
         what = f"{dataset}/{config}" if config else dataset

@@ -126,8 +126,8 @@ def _open_blocks(
     """Return the blocks that have an open question."""
     numbered = itertools.count(1)
     blocks = [
-        _Block(next(numbered), _agent(name, config), questions)
-        for name in config.agents
+        _Block(next(numbered), _asking(agent, config), questions)
+        for agent in agents.get_all(config.agents)
         for questions in itertools.batched(enumerate(examples), block_size)
     ]
     return [
@@ -137,8 +137,7 @@ def _open_blocks(
     ]
 
 
-def _agent(name: str, config: EvalConfig) -> agents.Agent:
-    agent = agents.get(name)
+def _asking(agent: agents.Agent, config: EvalConfig) -> agents.Agent:
     return agents.AnswerRequest(agent) if config.ask_for_answer else agent
 
 
@@ -169,7 +168,8 @@ def read(path: Path, model: str) -> dict[tuple[str, str], metrics.Record]:
 def is_complete(path: Path, model: str, config: EvalConfig, examples: Sequence[Example]) -> bool:
     """Return True if every agent has answered every question."""
     known = read(path, model)
-    return all((agent, example.id) in known for agent in config.agents for example in examples)
+    names = [agent.name for agent in agents.get_all(config.agents)]
+    return all((name, example.id) in known for name in names for example in examples)
 
 
 def question_record(

@@ -26,7 +26,7 @@ class Result:
 
     model: str
     agent: str
-    """code_agent, all_text, all_code or codesteer."""
+    """code_agent, all_text, all_code, codesteer, or the name of a user's own."""
     task: str
     n: int
     """Number of scored trajectories."""

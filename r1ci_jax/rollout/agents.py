@@ -10,10 +10,14 @@ code is not run, and they do not train (`Trajectory.trained`).
 """
 
 import dataclasses
-from collections.abc import Callable
+import difflib
+import functools
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, override
 
+from r1ci_jax.errors import UserError
 from r1ci_jax.rollout.trajectory import StopReason
+from r1ci_jax.runtime import user_modules
 from r1ci_jax.text import prompts, protocol
 
 MAX_GUIDE_TURNS: Final = 5
@@ -212,6 +216,56 @@ AGENTS: tuple[Agent, ...] = (AllText(), AllCode(), CodeAgent(), CodeSteer())
 """The four agents in the paper's order; prompts.AGENT_NAMES lists the same names."""
 
 
-def get(name: str) -> Agent:
-    """Return the agent of that name."""
-    return next(agent for agent in AGENTS if agent.name == name)
+def get(place: str) -> Agent:
+    """Return one of the four by its name, or a user's own by the `package.module:Class` of it.
+
+    Raises:
+        UserError: There is no such agent, or its class is none of an agent.
+    """
+    found = next((agent for agent in AGENTS if agent.name == place), None)
+    if found is not None:
+        return found
+    if ":" not in place:
+        close = difflib.get_close_matches(place, prompts.AGENT_NAMES, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        known = ", ".join(prompts.AGENT_NAMES)
+        raise UserError(
+            f"there is no agent {place!r}; {hint}choose from {known}, or name one of your own as "
+            "package.module:Class"
+        )
+    return _make(user_modules.load(place, what="the agent"), place)
+
+
+def get_all(places: Iterable[str]) -> tuple[Agent, ...]:
+    """Return the agents of these names and places, each place once.
+
+    Raises:
+        UserError: There is no such agent, or two of them have one name, by which results are told
+            apart.
+    """
+    distinct = tuple(dict.fromkeys(places))
+    found = tuple(get(place) for place in distinct)
+    named: dict[str, str] = {}
+    for agent, place in zip(found, distinct, strict=True):
+        if named.setdefault(agent.name, place) != place:
+            raise UserError(
+                f"the agents {place} and {named[agent.name]} are both named {agent.name!r}; give "
+                "each its own name"
+            )
+    return found
+
+
+@functools.cache  # by the class: a module that is loaded anew has another one
+def _make(kind: Callable[[], Agent], place: str) -> Agent:
+    with user_modules.explain(place):
+        agent = kind()
+    name, hint = getattr(agent, "name", None), getattr(agent, "hint", None)
+    is_named = isinstance(name, str) and name.isprintable() and name.strip() == name != ""
+    if not is_named or not isinstance(hint, str) or not callable(getattr(agent, "act", None)):
+        raise UserError(
+            f"{place} is no agent: it needs a name, a hint and act(turn); make it a subclass of "
+            "r1ci_jax.rollout.agents.Agent, as in CONTRIBUTING.md"
+        )
+    if name in prompts.AGENT_NAMES:
+        raise UserError(f"{place} has the name {name!r} of another agent; give it one of its own")
+    return agent

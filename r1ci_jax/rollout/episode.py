@@ -48,6 +48,8 @@ class Episode:
     """A trajectory in progress: its exact tokens, what it may still do, and what it waits for."""
 
     request: Request
+    max_new_tokens: int | None = None
+    """Tokens that the policy may sample in this episode; None: as many as the limits say."""
     tokens: list[int] = dataclasses.field(default_factory=list)
     sampled: list[bool] = dataclasses.field(default_factory=list)
     logprobs: list[float] = dataclasses.field(default_factory=list)
@@ -61,6 +63,8 @@ class Episode:
     """Index of the first token of each turn of the guide."""
 
     slot: int = -1
+    num_prefix_tokens: int = 0
+    """The first tokens, this many, are those of other episodes too: the agent's instructions."""
     age: int = 0
     """Number of the episodes that entered a slot before it."""
     num_cached_tokens: int = 0
@@ -173,7 +177,8 @@ class Episode:
 
     def num_tokens_left(self, limits: TurnLimits) -> int:
         """Number of tokens that the policy may still sample in the episode."""
-        return limits.max_new_tokens - sum(self.sampled)
+        most = limits.max_new_tokens if self.max_new_tokens is None else self.max_new_tokens
+        return most - sum(self.sampled)
 
     def num_turn_tokens_left(self, limits: TurnLimits) -> int:
         """Number of tokens that the policy may still sample in its current turn."""
@@ -192,10 +197,12 @@ class Episode:
 
     def slot_input(self, count: int, limits: TurnLimits) -> SlotInput:
         """The engine's input that puts the last `count` tokens into the episode's slot."""
+        position = len(self.tokens) - count
         return SlotInput(
             slot=self.slot,
             tokens=tuple(self.tokens[-count:]),
-            position=len(self.tokens) - count,
+            position=position,
+            num_prefix_tokens=0 if position else self.num_prefix_tokens,
             budget=self.num_turn_tokens_left(limits),
             num_turn_tokens=len(self.tokens) - self.turn_start,
             rollout_id=self.request.rollout_id,

@@ -54,7 +54,9 @@ def has_signal(group: Iterable[Trajectory], config: SignalConfig) -> bool:
     return len(scores) == 2 and any(each.carries_loss for each in group)
 
 
-def groups_to_ask(signal: Mapping[int, bool], num_groups: int, rounds: int) -> list[int]:
+def groups_to_ask(
+    signal: Mapping[int, bool], num_groups: int, rounds: int, *, unknown: float = 0.0
+) -> list[int]:
     """Return how many groups a step has asked for after each round of refills, round 0 included.
 
     Round 0 asks `num_groups` groups, each later round as many as the one before had without signal.
@@ -71,13 +73,19 @@ def groups_to_ask(signal: Mapping[int, bool], num_groups: int, rounds: int) -> l
         signal: For the groups that are known, by their place in the step: has it signal?
         num_groups: Groups that the step wants.
         rounds: Largest number of refills.
+        unknown: Share of the unknown groups that is taken to be without signal. With more than
+            none the totals are a guess, rounded down.
 
     >>> groups_to_ask({0: False, 1: True, 2: False, 4: False}, 4, rounds=3)
     [4, 6, 7, 7]
+    >>> groups_to_ask({0: False, 1: True, 2: False, 4: False}, 4, rounds=3, unknown=0.5)
+    [4, 6, 8, 9]
     """
     totals = [num_groups]
     for _ in range(rounds):
-        without = sum(not signal.get(place, True) for place in range(totals[-1]))
+        asked = range(totals[-1])
+        known = [signal[place] for place in asked if place in signal]
+        without = known.count(False) + math.floor(unknown * (len(asked) - len(known)))
         totals.append(num_groups + without)
     return totals
 

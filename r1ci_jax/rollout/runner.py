@@ -6,23 +6,35 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import override
 
-from r1ci_jax.config import TurnLimits
+from r1ci_jax.config import SamplerConfig, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.grpo_config import RewardConfig
 from r1ci_jax.model import qwen2
-from r1ci_jax.rollout import partial_rollouts, reward
+from r1ci_jax.rollout import agents, partial_rollouts, reward
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.scheduler import Observer, RolloutScheduler
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
-from r1ci_jax.rollout.trajectory_source import Extend, MakeWeights, TrajectorySource
+from r1ci_jax.rollout.trajectory_source import Extend, Foresee, MakeWeights, TrajectorySource
 from r1ci_jax.runtime import hosts
+from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks import registry
 from r1ci_jax.text import chatml, long_output, prompts, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
 
-__all__ = ["Request", "Runner"]
+__all__ = ["Request", "Runner", "make_engine"]
+
+SHORTEST_PREFIX = 64
+"""Tokens that an agent's prompts have in common, from which on they are computed once for all."""
+
+
+def make_engine(
+    config: qwen2.Qwen2Config, sampler: SamplerConfig, tokenizer: Tokenizer, *, seed: int
+) -> Engine:
+    """Make an engine, without weights, whose slots pause where code or an answer is closed."""
+    table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
+    return Engine(config, sampler, table, stop_token_ids=tokenizer.stop_token_ids, seed=seed)
 
 
 class Runner(TrajectorySource):
@@ -58,6 +70,9 @@ class Runner(TrajectorySource):
         self.system = system
         self.waited_seconds = self.slot_waited_seconds = 0.0
         self.num_evicted = 0
+        self.num_dropped = 0
+        self._prefixes: dict[str, list[int]] = {}
+        """The tokens that the prompts of each agent begin with."""
         long_output.ObservationEncoder(tokenizer, limits)
         if limits.max_wall_seconds is not None and hosts.count() > 1:
             raise UserError(
@@ -150,34 +165,51 @@ class Runner(TrajectorySource):
         requests: Iterable[Request],
         extend: Extend,
         *,
+        foresee: Foresee | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Trajectory]:
         """Sample whole groups, and those that `extend` adds, in one stream.
 
         What a complete group adds enters the first slots that are free, while the others decode on:
-        no slot waits for the last group of a round.
+        no slot waits for the last group of a round. Slots that no group wants yet begin those that
+        `foresee` names.
         """
         waiting: dict[int, list[Episode]] = collections.defaultdict(list)
+        foreseen: dict[int, list[Episode]] = collections.defaultdict(list)
         trajectories: list[Trajectory] = []
 
-        def start(requests: Iterable[Request]) -> list[Episode]:
+        def start(requests: Iterable[Request], groups: dict[int, list[Episode]]) -> list[Episode]:
             episodes = [self.new_episode(request) for request in requests]
             for episode in episodes:
-                waiting[episode.group_id].append(episode)
+                groups[episode.group_id].append(episode)
             return episodes
 
-        with self._scheduler(start(requests)) as scheduler:
+        def ask(requests: Iterable[Request]) -> list[Episode]:
+            """Start the groups that were not foreseen."""
+            new = [each for each in requests if each.rollout_id.group_id not in foreseen]
+            for number in {each.rollout_id.group_id for each in requests} & foreseen.keys():
+                waiting[number] = foreseen.pop(number)
+            return start(new, waiting)
+
+        with self._scheduler(start(requests, waiting)) as scheduler:
             for num_done in scheduler.chunks():
                 if on_done is not None:
                     on_done(num_done)
-                complete = [each for each in waiting.values() if scheduler.can_collect_scores(each)]
-                for group in complete:
-                    del waiting[group[0].group_id]
-                    scheduler.collect_scores(group)
-                    found = [each.trajectory for each in group if each.trajectory is not None]
-                    trajectories += found
-                    scheduler.add(start(extend(found)))
+                while complete := [
+                    each for each in waiting.values() if scheduler.can_collect_scores(each)
+                ]:
+                    for group in complete:
+                        del waiting[group[0].group_id]
+                        scheduler.collect_scores(group)
+                        found = [each.trajectory for each in group if each.trajectory is not None]
+                        trajectories += found
+                        scheduler.add(ask(extend(found)))
+                if not waiting:
+                    break
+                if foresee is not None and (num_free := scheduler.num_unwanted_slots):
+                    scheduler.add(start(foresee(num_free), foreseen))
         assert not waiting, "a group was not completed"
+        self.num_dropped += sum(map(len, foreseen.values()))
         return sorted(trajectories, key=lambda each: each.rollout_id)
 
     @override
@@ -274,14 +306,32 @@ class Runner(TrajectorySource):
             )
         episode = Episode(request=request, first_step=first_step)
         episode.append_context(prompt)
+        prefix = self._prefix_of(request.agent)
+        if prefix and prompt[: len(prefix)] == prefix:
+            episode.num_prefix_tokens = len(prefix)
         return episode
 
     def prompt_ids(self, request: Request) -> list[int]:
         """Return the ids before the policy's first token."""
-        agent = request.agent
+        return self._prompt_ids(request.agent, request.example.question)
+
+    def _prompt_ids(self, agent: agents.Agent, question: str) -> list[int]:
         instructions = prompts.instructions_of(agent.name, self.instructions)
-        question = instructions + request.example.question + agent.hint
-        return chatml.prompt_ids(self.tokenizer, question, system=self.system)
+        text = instructions + question + agent.hint
+        return chatml.prompt_ids(self.tokenizer, text, system=self.system)
+
+    def _prefix_of(self, agent: agents.Agent) -> list[int]:
+        """Return the tokens that the agent's prompts begin with; none if they are few.
+
+        Without the last of them, which a tokenizer may merge with the question. A prompt that does
+        not begin so all the same is computed as a whole.
+        """
+        if agent.name not in self._prefixes:
+            pair = zip(self._prompt_ids(agent, "A"), self._prompt_ids(agent, "7"), strict=False)
+            common = [one for one, _ in itertools.takewhile(lambda ids: ids[0] == ids[1], pair)]
+            is_long = len(common) > SHORTEST_PREFIX
+            self._prefixes[agent.name] = common[:-1] if is_long else []
+        return self._prefixes[agent.name]
 
     def fits(self, request: Request) -> bool:
         """Return True if the prompt leaves room for at least one sampled token."""

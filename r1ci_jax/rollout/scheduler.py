@@ -18,7 +18,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from r1ci_jax.config import TurnLimits
 from r1ci_jax.rollout import agents, host_ownership, partial_rollouts
@@ -103,6 +103,8 @@ class RolloutScheduler:
         self._ages = itertools.count()
         self.num_evicted = 0
         """How often an episode gave up its slot."""
+        self.interrupt: concurrent.futures.Future[Any] | None = None
+        """If it is done, no chunk waits for a tool, though all slots do."""
         self._episodes: dict[int, Episode] = {}
         """The episode in each slot."""
         self._free = list(range(engine.sampler.slots))
@@ -125,6 +127,28 @@ class RolloutScheduler:
         self._added.extend(episodes)
         if self._next_episode is None:
             self._advance()
+
+    @property
+    def num_unwanted_slots(self) -> int:
+        """Number of free slots that no episode waits for."""
+        return 0 if self._peek() is not None else len(self._free)
+
+    def cancel(self, episode: Episode) -> None:
+        """Drop an episode, wherever it is: its slot is free for the next one, nothing is scored."""
+        if episode.is_done:
+            return
+        episode.is_done = True
+        self._evicted = [each for each in self._evicted if each[1] is not episode]
+        heapq.heapify(self._evicted)
+        if self._next_episode is episode:
+            self._advance()
+        elif episode in self._added:
+            self._added.remove(episode)
+        elif self._episodes.get(episode.slot) is episode:
+            self._engine.flush()
+            self._engine.cancel([episode.slot])
+            self._cancel_tool(episode)
+            self._free_slot(episode)
 
     def can_collect_scores(self, episodes: Collection[Episode]) -> bool:
         """Return True if all of them have ended, and no wait for a score would hold up others.
@@ -272,7 +296,8 @@ class RolloutScheduler:
             return
         began, limit = time.monotonic(), self._limits.max_wall_seconds
         left = None if limit is None else limit - max(each.seconds for each in waiting)
-        host_ownership.wait_for_any([each.pending_result for each in waiting], left)
+        futures = [each.pending_result for each in waiting]
+        host_ownership.wait_for_any([*futures, self.interrupt], left)
         self.waited_seconds += time.monotonic() - began
         self._read_results(waiting)
 
@@ -441,6 +466,10 @@ class RolloutScheduler:
         if self._observer is not None:
             self._observer.on_stop(episode, stop, answer)
         episode.is_done = True
+        self._free_slot(episode)
+
+    def _free_slot(self, episode: Episode) -> None:
+        """Let others have the slot of an episode that has ended."""
         del self._episodes[episode.slot]
         self._free.append(episode.slot)
         self._engine.retire([episode.slot])

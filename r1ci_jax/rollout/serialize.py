@@ -14,7 +14,7 @@ from typing import Any
 
 from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents
+from r1ci_jax.rollout.agents import Agent
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.trajectory import (
     CodeCall,
@@ -98,6 +98,7 @@ def episode_to_json(episode: Episode) -> dict[str, Any]:
         "tokens": list(episode.tokens),
         "sampled": list(episode.sampled),
         "logprobs": list(episode.logprobs),
+        "num_prefix_tokens": episode.num_prefix_tokens,
         "turn_start": episode.turn_start,
         "code_calls": [code_call_to_json(call) for call in episode.code_calls],
         "num_messages": episode.num_messages,
@@ -112,11 +113,12 @@ def _guide_to_json(starts: Sequence[int]) -> dict[str, Any]:
     return {"guide_starts": list(starts)} if starts else {}
 
 
-def episode_from_json(saved: dict[str, Any]) -> Episode:
-    """Invert `episode_to_json`; the episode is in no slot."""
+def episode_from_json(saved: dict[str, Any], agent: Agent) -> Episode:
+    """Invert `episode_to_json`; the episode is in no slot, and `agent` goes on with it."""
+    assert saved["agent"] == agent.name, "another agent began the episode"
     request = Request(
         example=Example(**saved["example"]),
-        agent=agents.get(saved["agent"]),
+        agent=agent,
         rollout_id=RolloutId(*saved["rollout_id"]),
         sampling=SamplingParams(**saved["sampling"]),
     )
@@ -126,6 +128,7 @@ def episode_from_json(saved: dict[str, Any]) -> Episode:
         tokens=list(saved["tokens"]),
         sampled=list(saved["sampled"]),
         logprobs=list(saved["logprobs"]),
+        num_prefix_tokens=saved.get("num_prefix_tokens", 0),
         turn_start=saved["turn_start"],
         code_calls=[code_call_from_json(call) for call in saved["code_calls"]],
         num_messages=saved["num_messages"],

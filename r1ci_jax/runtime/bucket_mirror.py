@@ -159,7 +159,7 @@ class BucketMirror:
             raise
         except ImportError as error:
             raise UserError(
-                f"{self.url} needs the package gcsfs; run: pip install 'r1ci_jax[gcs]'"
+                f"{self.url} needs the package gcsfs; run: pip install -e '.[gcs]'"
             ) from error
         except Exception as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__

@@ -11,9 +11,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, json_reader
@@ -136,15 +136,29 @@ def _open_repaired(path: Path) -> io.FileIO:
     return file
 
 
+class Follower(Protocol):
+    """Shows the records of metrics.jsonl elsewhere (runtime/sinks)."""
+
+    def follow(self, records: Sequence[Record]) -> None:
+        """Take all records that the file has now, of which some may be known and some be gone."""
+        ...
+
+    def write(self, record: Record) -> None:
+        """Take the next record."""
+        ...
+
+
 class MetricsWriter:
     """Writes records {"stage", "step", "time", **metrics} to metrics.jsonl; a context manager.
 
     JSON has neither NaN nor infinity: such a value becomes null and is listed under "non_finite",
-    as in {"optim/loss": null, "non_finite": {"optim/loss": "nan"}}.
+    as in {"optim/loss": null, "non_finite": {"optim/loss": "nan"}}. Followers get each record once
+    it is in the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, followers: Sequence[Follower] = ()) -> None:
         self._log = JsonlLog(path)
+        self._followers = followers
 
     def write(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
         """Log one step. Values are numbers or arrays of one element."""
@@ -160,10 +174,15 @@ class MetricsWriter:
         if non_finite:
             record["non_finite"] = non_finite
         self._log.append(record)
+        for follower in self._followers:
+            follower.write(record)
 
     def truncate_after(self, stage: str, step: int) -> int:
         """Drop records of `stage` after `step`: a resumed stage writes them again."""
-        return self._log.truncate_after(stage, step)
+        dropped = self._log.truncate_after(stage, step)
+        for follower in self._followers if dropped else ():
+            follower.follow(read(self._log.path))
+        return dropped
 
     def close(self) -> None:
         """Close the file."""

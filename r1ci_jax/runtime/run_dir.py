@@ -81,7 +81,7 @@ class RunDir:
         changes: Mapping[str, Any] | None = None,
         host: int = 0,
     ) -> Self:
-        """Create a run directory, or resume one whose config is the same except for the mesh.
+        """Create a run directory, or resume one whose config is the same but for mesh and sinks.
 
         A URL (gs://bucket/runs/name) means a local directory that is mirrored there. Host 0 uses
         `location`, each other host a directory of its own; only host 0 writes to the URL, the
@@ -105,10 +105,9 @@ class RunDir:
             if (path / "config.json").exists():
                 config = _load_json(path / "config.json")
                 _require_same_config(path, config["experiment"], wanted)
-                if config["experiment"]["mesh"] != wanted["mesh"]:
-                    earlier = [*config.get("earlier_meshes", []), config["experiment"]["mesh"]]
-                    config |= {"experiment": wanted, "earlier_meshes": earlier}
-                    atomic_files.write_json(path / "config.json", config)
+                if config["experiment"] != wanted:
+                    atomic_files.write_json(path / "config.json", _resume_config(config, wanted))
+                    config = _load_json(path / "config.json")
             else:
                 config = {
                     "experiment": wanted,
@@ -157,11 +156,16 @@ class RunDir:
 
     @staticmethod
     def is_at(path: Path) -> bool:
-        """True for a run; a checkpoint has a config.json too, but without an experiment."""
+        """True for a run; a checkpoint has a config.json too, but without an experiment.
+
+        A run whose config.json is damaged is a run; who opens it is told.
+        """
         try:
-            return "experiment" in json_reader.read(path / "config.json")
+            if "experiment" in json_reader.read(path / "config.json"):
+                return True
         except (OSError, ValueError, TypeError):
-            return False
+            pass
+        return (path / "config.json").exists() and (path / "stages.json").exists()
 
     @property
     def location(self) -> str:
@@ -350,9 +354,17 @@ def _require_run_dir(path: Path) -> None:
         )
 
 
+def _resume_config(config: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of config.json with another mesh or other sinks."""
+    mesh = config["experiment"]["mesh"]
+    moved = {"earlier_meshes": [*config.get("earlier_meshes", []), mesh]}
+    return {**config, "experiment": wanted, **(moved if mesh != wanted["mesh"] else {})}
+
+
 def _require_same_config(path: Path, present: Any, wanted: Any) -> None:
-    # The mesh may change: a run resumes on whatever devices there are.
-    keys = find_differences(present | {"mesh": None}, wanted | {"mesh": None})
+    # The mesh may change: a run resumes on whatever devices there are. Sinks only show.
+    free = {"mesh": None, "sinks": None}
+    keys = find_differences(present | free, wanted | free)
     if not keys:
         return
     _require_current_names(path, present)
@@ -409,7 +421,9 @@ def _load_json(path: Path) -> dict[str, Any]:
     except json_reader.JsonError:
         value = None
     if not isinstance(value, dict) or (path.name == "config.json" and "experiment" not in value):
-        raise UserError(f"{path} is damaged: delete the run directory or restore that file")
+        raise UserError(
+            f"{path} is damaged; restore that file from a copy, or name another run directory"
+        )
     return value
 
 

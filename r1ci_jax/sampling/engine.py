@@ -5,8 +5,8 @@ engine, handles pauses and decides when a trajectory enters a free slot. All sha
 configuration, so nothing is recompiled after the first use of each bucket.
 
 A prompt that is already in the cache is not computed again: the members of a group share its pages,
-whenever they enter. Slots take pages as they grow, and the caller decides which trajectory is to
-give up its own when there are too few.
+whenever they enter, and so do all prompts that begin with the same instructions. Slots take pages
+as they grow, and the caller decides which trajectory is to give up its own when there are too few.
 """
 
 import collections
@@ -28,6 +28,7 @@ from r1ci_jax.model import quantization, qwen2, sampler_weights
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.sampling import decode, stop_automaton, token_sampling
 from r1ci_jax.sampling.page_table import CacheLayout, PageCopy
+from r1ci_jax.sampling.prefill import Piece, PrefillShape
 from r1ci_jax.sharding import mesh as meshes
 
 
@@ -46,6 +47,9 @@ class SlotInput:
     num_turn_tokens: int = 0
     """The last tokens, this many, belong to the policy's unfinished turn; the automaton reads them
     first."""
+    num_prefix_tokens: int = 0
+    """A row that starts anew: other rows begin with these tokens too, this many. They are computed
+    by themselves, whether they are in the cache or not, so that no bit depends on that."""
     rollout_id: tuple[int, int]
     """(group id, sample index); with the run's seed it determines all randomness."""
     sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
@@ -114,6 +118,11 @@ class Engine:
         self._layout = CacheLayout.of(
             sampler, meshes.num_batch_shards(mesh), platform=meshes.platform(mesh)
         )
+        self._shape = PrefillShape(
+            buckets=sampler.prefill_buckets,
+            shards=self._layout.shards,
+            rows_per_shard=self._layout.prefill_rows_per_shard,
+        )
         self._pages = self._layout.page_table(sampler.slots)
         make = functools.partial(_empty_slots, self.config, sampler, self._layout)
         shardings = decode.state_shardings(mesh, jax.eval_shape(make))
@@ -130,9 +139,12 @@ class Engine:
         )
         self._staged: list[SlotInput] = []
         """Inputs that have pages and that the device has not been given."""
+        self._prefix_copies: list[PageCopy] = []
+        """Copies of prefixes, made before the rest of a prompt is computed."""
         self._copies: list[PageCopy] = []
-        self._shared: set[int] = set()
-        """Slots of staged inputs whose prompt is in the cache already."""
+        """Copies of whole prompts, made after that."""
+        self._num_known: dict[int, int] = {}
+        """Number of a staged input's first tokens that are in the cache already, by slot."""
         self._chunk_tokens = sampler.chunk_steps * (1 + sampler.speculative_tokens)
         """A slot samples at most so many tokens in a chunk."""
         self._history: list[list[int]] = [[] for _ in range(sampler.slots)]
@@ -170,7 +182,7 @@ class Engine:
         assert not self._decoding, "warm up before feeding tokens"
         for bucket in self.sampler.prefill_buckets:
             self._write(bucket, ())
-        self._copy_pages([])
+        self._copy_batch([])
         self._activate(())
         self.cancel(())
         self.decode()
@@ -192,7 +204,7 @@ class Engine:
         """
         if self._stage(given, spare):
             return True
-        if not self._copies:
+        if not self._copies and not self._prefix_copies:
             return False
         self.flush()  # what was to be copied held memory
         return self._stage(given, spare)
@@ -206,43 +218,57 @@ class Engine:
             if not self._pages.grow(given.slot, num_tokens):
                 return False
         else:
-            prompt = given.tokens[:-1]
-            is_known = self._pages.has_prompt(prompt)
-            copies = self._pages.start(given.slot, num_tokens, prompt, spare=spare)
-            if copies is None:
+            if not self._start_row(given, num_tokens, spare):
                 return False
-            self._copies += copies
-            if is_known:
-                self._shared.add(given.slot)
-                self.shared_tokens += len(prompt)
-            if given.num_turn_tokens == 0:
-                self._pages.keep_prompt(given.slot, prompt)
         self._decoding[given.slot] = _Decoding(position=last, end=end)
         self._history[given.slot][given.position :] = given.tokens
         self._staged.append(given)
+        return True
+
+    def _start_row(self, given: SlotInput, num_tokens: int, spare: int) -> bool:
+        """Give a slot the pages of a new row; its first tokens may be in the cache already."""
+        prompt, prefix = given.tokens[:-1], given.tokens[: given.num_prefix_tokens]
+        assert len(prefix) <= len(prompt), "the prefix is a part of the prompt"
+        known = next((each for each in (prompt, prefix) if self._pages.has_prompt(each)), ())
+        copies = self._pages.start(given.slot, num_tokens, known or prompt, spare=spare)
+        if copies is None:
+            return False
+        if known == prompt:
+            self._copies += copies
+        else:
+            self._prefix_copies += copies
+        self._num_known[given.slot] = len(known)
+        self.shared_tokens += len(known)
+        self._pages.keep_prompt(given.slot, prefix)
+        if given.num_turn_tokens == 0:
+            self._pages.keep_prompt(given.slot, prompt)
         return True
 
     def flush(self) -> None:
         """Prefill what is staged, and start decoding in its slots."""
         if not self._staged:
             return
-        rest = [each for each in self._staged if each.slot not in self._shared]
-        longest_piece = self.sampler.prefill_buckets[-1]
-        for first in range(0, max((len(f.tokens) for f in rest), default=1) - 1, longest_piece):
-            pieces = [
-                (each.slot, each.tokens[first:-1][:longest_piece], each.position + first)
-                for each in rest
-                if len(each.tokens) - 1 > first
-            ]
-            for bucket, rows in self._prefill_calls(pieces):
-                self._write(bucket, rows)
-        # A prompt that is shared may have been computed just now.
-        for copies in itertools.batched(self._copies, self.sampler.prefill_rows):
-            self._copy_pages(copies)
+        # What is copied may have been computed just now.
+        self._prefill([self._piece(each, 0, each.num_prefix_tokens) for each in self._staged])
+        self._copy_pages(self._prefix_copies)
+        self._prefill([self._piece(each, each.num_prefix_tokens, -1) for each in self._staged])
+        self._copy_pages(self._copies)
         self._pages.unpin()
-        self.prefilled_tokens += sum(len(each.tokens) - 1 for each in rest)
         self._activate(self._staged)
-        self._staged, self._copies, self._shared = [], [], set()
+        self._forget_staged()
+
+    def _piece(self, given: SlotInput, begin: int, end: int) -> Piece:
+        """Return the tokens between two places of an input that are not in the cache."""
+        begin = max(begin, self._num_known.get(given.slot, 0))
+        return Piece(given.slot, given.tokens[begin:end], given.position + begin)
+
+    def _prefill(self, rows: Sequence[Piece]) -> None:
+        self.prefilled_tokens += sum(len(row.tokens) for row in rows)
+        for bucket, pieces in self._shape.calls(rows, self._pages.shard_of):
+            self._write(bucket, pieces)
+
+    def _forget_staged(self) -> None:
+        self._staged, self._prefix_copies, self._copies, self._num_known = [], [], [], {}
 
     # --- Memory ---
 
@@ -359,7 +385,7 @@ class Engine:
     def abandon(self) -> None:
         """Stop decoding in all slots and discard the dispatched chunks."""
         if self._staged:
-            self._staged, self._copies, self._shared = [], [], set()
+            self._forget_staged()
             self._pages.unpin()
             self._pages.forget_prompts()  # some were to be computed
         slots = range(self.sampler.slots)
@@ -375,32 +401,7 @@ class Engine:
             return None
         return meshes.device_put_global(jnp.asarray(self._pages.table.copy()), self._whole)
 
-    def _prefill_calls(
-        self, pieces: Sequence["_PrefillPiece"]
-    ) -> list[tuple[int, tuple["_PrefillPiece | None", ...]]]:
-        """Group the pieces by the smallest bucket that fits; return each call's bucket and rows.
-
-        A row lies in the shard of its slot's pages: the calls' rows are those of the first shard,
-        then those of the second, and so on.
-        """
-        buckets = self.sampler.prefill_buckets
-        shards = range(self._layout.shards)
-        grouped: dict[int, list[list[_PrefillPiece]]] = {b: [[] for _ in shards] for b in buckets}
-        for piece in pieces:
-            bucket = next(bucket for bucket in buckets if len(piece[1]) <= bucket)
-            grouped[bucket][self._pages.shard_of(piece[0])].append(piece)
-        calls = []
-        for bucket, waiting in grouped.items():
-            per_shard = self._layout.prefill_rows_per_shard
-            for first in range(0, max(map(len, waiting)), per_shard):
-                rows: list[_PrefillPiece | None] = []
-                for members in waiting:
-                    chosen = members[first : first + per_shard]
-                    rows += [*chosen, *[None] * (per_shard - len(chosen))]
-                calls.append((bucket, tuple(rows)))
-        return calls
-
-    def _write(self, bucket: int, rows: Sequence["_PrefillPiece | None"]) -> None:
+    def _write(self, bucket: int, rows: Sequence[Piece | None]) -> None:
         """Write tokens to the cache, layer by layer; rows that are None or missing are padding."""
         assert self._weights is not None, "load() weights before anything else"
         shape = (self._layout.shards * self._layout.prefill_rows_per_shard, bucket)
@@ -426,6 +427,10 @@ class Engine:
         self._state = self._state._replace(cache=tuple(cache))
 
     def _copy_pages(self, copies: Sequence[PageCopy]) -> None:
+        for batch in itertools.batched(copies, self.sampler.prefill_rows):
+            self._copy_batch(batch)
+
+    def _copy_batch(self, copies: Sequence[PageCopy]) -> None:
         padding = [PageCopy(0, self._layout.num_pages, 0)] * self.sampler.prefill_rows
         ordered = sorted(copies, key=lambda copy: -copy.num_tokens)
         rows_I3 = np.asarray([*ordered, *padding][: self.sampler.prefill_rows], np.int32)
@@ -485,7 +490,3 @@ def _empty_slots(
         sampler.cache_quantization,
         history=sampler.cache_length if sampler.speculative_tokens else 0,
     )
-
-
-type _PrefillPiece = tuple[int, tuple[int, ...], int]
-"""(slot, tokens, position of the first)."""

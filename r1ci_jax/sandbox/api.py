@@ -10,7 +10,7 @@ from r1ci_jax.sandbox.host import collected_files
 from r1ci_jax.sandbox.host.jail_python import JailPython
 from r1ci_jax.sandbox.host.local import prove
 from r1ci_jax.sandbox.result import ExecResult
-from r1ci_jax.sandbox.session import Session
+from r1ci_jax.sandbox.session import Session, require_text
 from r1ci_jax.sandbox.settings import Limits, SandboxConfig
 
 
@@ -24,10 +24,13 @@ class Sandbox:
             weaker isolation.
     """
 
-    def __init__(self, config: SandboxConfig, *, python: JailPython | None = None):
-        """Open the back end; `python` replaces the prepared interpreter that is used by default."""
-        self.config = config
-        self._backend = open_backend(config, python)
+    def __init__(self, config: SandboxConfig | None = None, *, python: JailPython | None = None):
+        """Open the back end with `config`, or with the default settings.
+
+        `python` replaces the prepared interpreter that is used by default.
+        """
+        self.config = config or SandboxConfig()
+        self._backend = open_backend(self.config, python)
         try:
             prove(self._backend)
         except BaseException:
@@ -63,7 +66,11 @@ class Sandbox:
             limits: The limits of this script; by default those of the config.
             collect: Files below its working directory that `ExecResult.files` returns. Links are
                 not followed; a file that is missing, or larger than `file_bytes`, is left out.
+
+        Raises:
+            UserError: `code` is no text.
         """
+        require_text(code)
         names = collected_files.check(collect)
         return self._backend.submit(code, limits or self.config.limits, names)
 

@@ -4,7 +4,16 @@ import abc
 import concurrent.futures
 from typing import Self
 
+from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox.result import ExecResult
+
+
+def require_text(code: object) -> None:
+    """Raise UserError unless a script is a text."""
+    if not isinstance(code, str):
+        raise UserError(
+            f"a script is a text, not {type(code).__name__}; pass its source, as in 'print(6 * 7)'"
+        )
 
 
 class Session(abc.ABC):
@@ -22,7 +31,8 @@ class Session(abc.ABC):
         self.close()
 
     def run(self, code: str) -> ExecResult:
-        """Run one cell and wait for it."""
+        """Run one cell and wait for it; raise UserError if `code` is no text."""
+        require_text(code)
         return self.submit(code).result()
 
     @abc.abstractmethod

@@ -1,10 +1,10 @@
 """Limits and settings of the sandbox."""
 
 import dataclasses
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.ranges import Checked, Count, Positive
+from r1ci_jax.ranges import Checked, Count, Positive, Range
 from r1ci_jax.sandbox import jail_policy_file
 
 
@@ -16,8 +16,9 @@ class Limits(Checked, section="sandbox.limits"):
     """CPU time, the main limit, because it does not depend on the load of the machine."""
     wall_seconds: Positive = 60.0
     """Wall time, the limit for scripts that sleep (paper: 60 s)."""
-    memory_bytes: Count = 512 << 20
-    """Address space of a process; with a memory cgroup also the memory of all its processes."""
+    memory_bytes: Annotated[int, Range(at_least=128 << 20)] = 512 << 20
+    """Address space of a process, of which Python with numpy takes a part; with a memory cgroup
+    also the memory of all its processes."""
     output_bytes: Count = 64 << 10
     """Bytes that are kept of stdout and of stderr each; a longer output ends the script."""
     processes: Count = 32

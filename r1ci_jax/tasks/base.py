@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from r1ci_jax.errors import UserError
 from r1ci_jax.tasks import answer_forms
 
 
@@ -21,7 +22,8 @@ class Example:
     task: str
     question: str
     answer: str
-    """A correct answer as JSON text; empty where only a verifier decides."""
+    """A correct answer as JSON text; empty where only a verifier decides. `Task.gold` returns it as
+    the text that `Task.score` takes."""
     difficulty: int
     metadata: str = "{}"
     """The data that the scorer needs in addition to the answer, as a JSON object."""
@@ -66,11 +68,25 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
-        """Generate question number `index`: it is the same in every process and version."""
+        """Generate question number `index`: it is the same in every process and version.
+
+        Raises:
+            UserError: The task has no such difficulty.
+        """
+
+    def require_difficulty(self, difficulty: int) -> None:
+        """Raise UserError unless `difficulty` is one of `difficulties`."""
+        if difficulty not in self.difficulties:
+            there = ", ".join(map(str, self.difficulties))
+            raise UserError(f"{self.name} has no difficulty {difficulty!r}; it has: {there}")
 
     @abc.abstractmethod
     def score(self, example: Example, answer_text: str) -> Verdict:
-        """Score the text between the answer marks by rules alone; never raise, never run it."""
+        """Score the text between the answer marks by rules alone; never raise, never run it.
+
+        The text is what a model writes, such as `gold(example)`. It is not `example.answer`, which
+        is JSON text: there an answer in words has quotation marks.
+        """
 
     def score_all(self, pairs: Sequence[tuple[Example, str]]) -> list[Verdict]:
         """Score many answers; a task that scores in the jail does so in parallel."""
@@ -85,7 +101,7 @@ class Task(abc.ABC):
         return None
 
     def gold(self, example: Example) -> str | None:
-        """Return a text that scores correct, or None where the example stores no answer."""
+        """Return a text that `score` finds correct; None where the example stores no answer."""
         if not example.answer:
             return None
         answer = json.loads(example.answer)

@@ -30,7 +30,7 @@ class ProceduralTask(base.Task):
 
     @override
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
-        assert difficulty in self.difficulties, f"{self.name} has no difficulty {difficulty}"
+        self.require_difficulty(difficulty)
         puzzle = self.make_puzzle(base.example_rng(self.name, seed, difficulty, index), difficulty)
         return Example(
             id=f"{self.name}/d{difficulty}/s{seed}/{index}",

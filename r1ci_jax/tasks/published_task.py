@@ -77,7 +77,7 @@ class PublishedTask(base.Task):
 
     @override
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
-        assert difficulty in self.difficulties, f"{self.name} has no difficulty {difficulty}"
+        self.require_difficulty(difficulty)
         items = self.contents().items
         if not 0 <= index < len(items):
             raise IndexError(f"{self.name} has {len(items)} questions, there is no index {index}")

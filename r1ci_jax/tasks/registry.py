@@ -6,6 +6,7 @@ import importlib
 from typing import Final
 
 from r1ci_jax.errors import UserError
+from r1ci_jax.runtime import user_modules
 from r1ci_jax.tasks import train_test_split
 from r1ci_jax.tasks.base import Task
 from r1ci_jax.tasks.bbh.bbh_files import PUBLISHED as _BBH
@@ -113,6 +114,15 @@ def register(name: str, location: str, *, suite: str) -> None:
     _ADDED[name] = (location, suite)
 
 
+def unregister(name: str) -> None:
+    """Forget a task that `register` added."""
+    _location, suite = _ADDED.pop(name)
+    del _SUITES[suite][name]
+    if not _SUITES[suite]:
+        del _SUITES[suite]
+    get.cache_clear()
+
+
 def registered() -> dict[str, tuple[str, str]]:
     """Return path and suite of tasks that `register` added; other processes do not know them."""
     return dict(_ADDED)
@@ -130,9 +140,22 @@ def get(name: str) -> Task:
 
 
 def _make(name: str, location: str) -> Task:
-    module, _, attribute = location.partition(":")
-    maker = getattr(importlib.import_module(module), attribute)
-    task = maker(name) if attribute == "make" else maker()
-    assert isinstance(task, Task) and task.name == name
+    task = _make_added(name, location) if name in _ADDED else _make_built_in(name, location)
+    if not isinstance(task, Task) or task.name != name:
+        raise UserError(
+            f"{location} is no task of the name {name!r}; correct the class or its name"
+        )
     task.split = train_test_split.split_of_task(name)
     return task
+
+
+def _make_built_in(name: str, location: str) -> Task:
+    module, _, attribute = location.partition(":")
+    maker = getattr(importlib.import_module(module), attribute)
+    return maker(name) if attribute == "make" else maker()
+
+
+def _make_added(name: str, location: str) -> object:
+    maker = user_modules.load(location, what="the task")
+    with user_modules.explain(location):
+        return maker(name) if location.endswith(":make") else maker()

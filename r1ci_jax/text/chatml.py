@@ -6,7 +6,12 @@ system message whenever none is given, even before a later message that is rende
 module never adds a message that the caller did not pass.
 """
 
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
 from r1ci_jax.text.tokenizer import MESSAGE_END, MESSAGE_START, Tokenizer
+
+type Role = Literal["system", "user", "assistant"]
 
 
 def prompt_ids(tokenizer: Tokenizer, question: str, *, system: str = "") -> list[int]:
@@ -30,6 +35,30 @@ def user_message_ids(tokenizer: Tokenizer, text: str, *, is_closed: bool = False
         *_message_ids(tokenizer, "user", text),
         *_assistant_ids(tokenizer),
     ]
+
+
+class ChatMessage(NamedTuple):
+    """A message of a conversation: its role, and its text in segments of one writer each."""
+
+    role: Role
+    segments: tuple[str, ...]
+
+
+def conversation_ids(tokenizer: Tokenizer, messages: Iterable[ChatMessage]) -> list[int]:
+    """Return the ids of a conversation, before the policy's answer to its last message.
+
+    Each segment begins a new token, as the output of a script does in a trajectory.
+    """
+    ids: list[int] = []
+    for role, segments in messages:
+        if role == "assistant":
+            ids += _assistant_ids(tokenizer)
+            for segment in segments:
+                ids += tokenizer.encode(segment)
+            ids += [tokenizer.eos_id, *tokenizer.encode("\n")]
+        else:
+            ids += _message_ids(tokenizer, role, "".join(segments))
+    return [*ids, *_assistant_ids(tokenizer)]
 
 
 def render_prompt(question: str) -> str:

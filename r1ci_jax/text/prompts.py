@@ -13,7 +13,8 @@ chooses between text and code before the first answer. Ours has neither, and see
 from collections.abc import Mapping
 from typing import Final, get_args
 
-from r1ci_jax.config import AgentName, PromptChoice
+from r1ci_jax.config import PromptChoice
+from r1ci_jax.grpo_config import AgentName
 
 AGENT_NAMES: tuple[AgentName, ...] = get_args(AgentName)
 """Names of all agents."""

@@ -11,7 +11,7 @@ after the other, whenever each group was sampled (`group_selection.groups_to_ask
 
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from r1ci_jax.config import GrpoConfig, SamplingParams
@@ -20,12 +20,11 @@ from r1ci_jax.curriculum.rollout_budget import RolloutBudget
 from r1ci_jax.data import batching
 from r1ci_jax.rollout import agents, group_selection, sandbox_faults, serialize
 from r1ci_jax.rollout.episode import Episode, Request
+from r1ci_jax.rollout.refill import Refill
 from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import progress
 from r1ci_jax.tasks.base import Example
-
-_AGENT = agents.CodeAgent()
 
 
 class RolloutBatch(NamedTuple):
@@ -74,6 +73,7 @@ class RolloutCollector:
             else batching.replay_batches(examples, earlier, size, earlier_share, seed=seed)
         )
         self._questions = batching.Rows(batches)
+        self._agent = agents.get(config.agent)
         self._partial: list[Episode] = []
 
     def end_at(self, stop: int) -> None:
@@ -90,7 +90,9 @@ class RolloutCollector:
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a result of `state`."""
         self._questions.set_state(state)
-        self._partial = [serialize.episode_from_json(saved) for saved in state["partial_rollouts"]]
+        self._partial = [
+            serialize.episode_from_json(saved, self._agent) for saved in state["partial_rollouts"]
+        ]
 
     def collect(self, step: int) -> RolloutBatch:
         """Sample the trajectories of a step, and select those to train on.
@@ -106,6 +108,7 @@ class RolloutCollector:
         source = self._source
         began, waited = time.monotonic(), source.waited_seconds
         slot_waited, evicted = source.slot_waited_seconds, source.num_evicted
+        dropped = source.num_dropped
         sampled, staleness = self._sample(step)
         seconds = time.monotonic() - began
         sandbox_faults.require_few(
@@ -133,6 +136,11 @@ class RolloutCollector:
             "time/sandbox": source.waited_seconds - waited,
             "time/sandbox_fraction": (source.slot_waited_seconds - slot_waited) / seconds,
             "rollout/evicted": source.num_evicted - evicted,
+            **(
+                {"rollout/dropped": source.num_dropped - dropped}
+                if self._config.signal.refill_rounds
+                else {}
+            ),
             "rate/tokens_per_second": num_tokens / seconds,
         }
         return RolloutBatch(sampled, trained, metrics)
@@ -176,23 +184,26 @@ class RolloutCollector:
     def _sample_with_refill(self, step: int) -> list[Trajectory]:
         """Sample a step's groups and, for those without signal, groups of the next questions."""
         config, first = self._config, self._first_place(step)
-        num_groups, rounds = config.prompts_per_step, config.signal.refill_rounds
-        questions = self._draw()
-        if not questions:
+        positions: list[dict[str, Any]] = []
+
+        def questions() -> Generator[Example]:
+            while drawn := self._draw(1):
+                positions.append(self._questions.get_state())
+                yield from drawn
+
+        refill = Refill(
+            questions(),
+            lambda place, question: self._make_requests(first + place, [question]),
+            lambda group: self._has_signal(self._select_of(group)),
+            num_groups=config.prompts_per_step,
+            rounds=config.signal.refill_rounds,
+        )
+        if not self._has_questions():
             return []
-        num_asked = num_groups
-        signal: dict[int, bool] = {}
-
-        def extend(group: Sequence[Trajectory]) -> list[Request]:
-            nonlocal num_asked
-            signal[group[0].rollout_id.group_id - first] = self._has_signal(self._select_of(group))
-            total = group_selection.groups_to_ask(signal, num_groups, rounds)[-1]
-            questions = self._draw(total - num_asked)
-            requests = self._make_requests(first + num_asked, questions)
-            num_asked = total
-            return requests
-
-        return self._source.run_extended(self._make_requests(first, questions), extend)
+        found = self._source.run_extended(refill.first(), refill.extend, foresee=refill.foresee)
+        # Behind the last question that was asked: those of dropped groups come again.
+        self._questions.set_state(positions[refill.num_asked - 1])
+        return found
 
     def _start_requests(self, step: int) -> Sequence[int]:
         """Return the steps whose prompts start now."""
@@ -210,7 +221,7 @@ class RolloutCollector:
         return [
             Request(
                 example=example,
-                agent=_AGENT,
+                agent=self._agent,
                 rollout_id=RolloutId(group_id, sample_index),
                 sampling=SamplingParams(temperature=config.temperature),
             )
@@ -225,17 +236,21 @@ class RolloutCollector:
         change at a step's end, so that which ones are drawn does not depend on the order of events
         within it.
         """
-        count = self._config.prompts_per_step if count is None else count
-        if self._budget.is_spent:
+        if not self._has_questions():
             return []
-        if self._pass_rates.is_on and all(
+        count = self._config.prompts_per_step if count is None else count
+        asked = (each for each in self._questions if not self._pass_rates.is_retired(each.id))
+        return list(itertools.islice(asked, count))
+
+    def _has_questions(self) -> bool:
+        """Return False if the budget is spent or all questions are retired."""
+        if self._budget.is_spent:
+            return False
+        return not self._pass_rates.is_on or not all(
             self._pass_rates.is_retired(examples[index].id)
             for examples in self._sources
             for index in range(len(examples))
-        ):
-            return []
-        asked = (each for each in self._questions if not self._pass_rates.is_retired(each.id))
-        return list(itertools.islice(asked, count))
+        )
 
     # --- Selection ---
 

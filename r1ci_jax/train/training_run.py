@@ -13,7 +13,7 @@ Both trainers use it in the same way; the steps themselves are their own:
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -92,9 +92,13 @@ class TrainingRun:
     """Directory of batches whose loss or gradient is not finite."""
     sync: Callable[[], None] = lambda: None
     """Copies the other files to where they must be before a checkpoint counts."""
+    sinks: Sequence[metrics.Follower] = ()
+    """Other places that get the metrics."""
 
     @classmethod
-    def in_directory(cls, directory: RunDir, name: str, *, seed: int) -> Self:
+    def in_directory(
+        cls, directory: RunDir, name: str, *, seed: int, sinks: Sequence[metrics.Follower] = ()
+    ) -> Self:
         """Make the training `name` of a run directory."""
         return cls(
             name=name,
@@ -106,6 +110,7 @@ class TrainingRun:
             rollouts_dir=directory.rollouts / name,
             diverged_dir=directory.diverged,
             sync=directory.sync,
+            sinks=sinks,
         )
 
     @contextlib.contextmanager
@@ -144,7 +149,7 @@ class TrainingRun:
                 training={"seed": self.seed, **identity},
                 before_commit=self.sync,
             ) as checkpoints,
-            metrics.MetricsWriter(self.metrics_path) as writer,
+            metrics.MetricsWriter(self.metrics_path, self.sinks) as writer,
         ):
             first_step, tree, metadata = _restore_or_create(
                 checkpoints, params, tx, critic, keeps_reference=keeps_reference

@@ -175,3 +175,18 @@ def test_ctrl_c_stops_the_answer_and_not_the_programme(scripted) -> None:
         assert terminal.process.wait(PATIENCE) == 0
     finally:
         terminal.close()
+
+
+def test_an_agent_of_ones_own_answers(
+    scripted, say, own_modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own_modules)
+    script = {**CODE_THEN_ANSWER, " \n": "k", "k": " ", " ": "ok", "ok": "!')\n"}
+    place = scripted({**script, "\n": {"```": 0.6, "<<<": 0.4}})
+    words = (place, "--bare", "--context", "256", "--json", "--agent", "my_agent:Counter")
+    status, out = say("Compute 3+4.\n/reset\n" * 6, *words, "--temperature", "1")
+    events = [json.loads(line) for line in out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert status == 0 and "code" not in kinds and kinds.count("stop") >= 1
+    seen = [event for event in events if event["event"] == "observation"]
+    assert seen and seen == [{"event": "observation", "text": "\n1\n"}] * len(seen)

@@ -182,11 +182,15 @@ WORDS = {
     "--config.potential.lower_bounds=(0.6,0.4,0.2)": "lower_bounds=0.6,0.4,0.2, without them",
     "--config.grpo.steps_per_stage=1,-1,1,1": "grpo.steps_per_stage[1] must be at least 0, not -1",
     "--config.potential.temperatures=-1.0": "potential.temperatures[0] must be above 0, not -1.0",
-    "--config.sft.lr=high": "--config.sft.lr: could not convert string to float: 'high'; see",
-    "--config.sft.schedule=x": "invalid choice 'x' for argument '--config.sft.schedule'. Expected",
-    "--config.limits.max_turns=x": "--config.limits.max_turns: no type matching {None}|INT could",
-    "--config.sft.lr": "Missing value for argument '--config.sft.lr'",
-    "--config.seed=x": "--config.seed: ",
+    "--config.sft.lr=high": "--config.sft.lr must be a finite number, at least 0, not high; see r",
+    "--config.sft.epochs=1.5": "--config.sft.epochs must be an integer, at least 1, not 1.5",
+    "--config.sft.packing=maybe": "--config.sft.packing must be True or False, not maybe",
+    "--config.sft.schedule=x": "--config.sft.schedule must be one of cosine, constant, not x",
+    "--config.limits.max_turns=x": "max_turns must be an integer, at least 1 (or None), not x",
+    "--config.dataset.difficulties=1,x": "values separated by commas, each an integer, at least 1",
+    "--config.arms=nothing": "--config.arms must be names of arms (grpo_uniform, grpo_curriculum)",
+    "--config.sft.lr": "--config.sft.lr must be a finite number, at least 0, not nothing",
+    "--config.seed=x": "--config.seed must be an integer, at least 0 and at most 20000000, not x",
 }
 
 

@@ -165,7 +165,7 @@ def test_a_model_of_a_run_is_used_as_its_run_did(tmp_path: Path) -> None:
         (["nowhere"], "nowhere does not exist"),
         (["toy"], "toy is not published; train it"),
         (["nowhere", "--model", "sft"], "nowhere is no run"),
-        (["nowhere", "--agents", "all_words"], "--agents all_words: there is no such agent"),
+        (["nowhere", "--agents", "all_words"], "there is no agent 'all_words'; did you mean"),
         (["nowhere", "--questions", "0"], "--questions must be at least 1"),
         (["nowhere", "--top-p", "2"], "--top-p must be"),
         (["nowhere", "--greedy", "--temperature", "1"], "--greedy is temperature 0"),
@@ -190,3 +190,30 @@ def test_help_is_that_of_a_model_or_of_an_experiment(capsys: pytest.CaptureFixtu
     assert main(["eval", "experiments/toy.py", "--help"]) == 0
     shown = capsys.readouterr().out
     assert "eval.ask_for_answer" in shown and "--questions N" not in shown
+
+
+def test_an_agent_of_ones_own_is_evaluated(
+    tmp_path: Path,
+    scripted,
+    own_modules: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(own_modules)
+    place = scripted({**MIXED, " \n": "k", "k": " ", " ": "ok", "ok": "!')\n"})
+    words = ["eval", place, "--tasks", "toy_letters", "--questions", "10", *BARE, *SHORT]
+    words[words.index("--context") + 1] = "256"
+    given = [*words, "--agents", "code_agent", "my_agent:Counter", "--workdir", "w", "--json"]
+    assert main(given) == 0
+    results = {each["agent"]: each for each in json.loads(capsys.readouterr().out)["results"]}
+    assert set(results) == {"code_agent", "counter"}
+    rows_of = {each["agent"]: each for each in metrics.read(Path("w/results.jsonl"))}
+    # What the tool says is no output of a script.
+    assert rows_of["counter"]["code_calls_per_trajectory"] == 0 and rows_of["counter"]["n"] == 10
+    assert rows_of["code_agent"]["code_calls_per_trajectory"] > 0
+    shown = [each for each in metrics.read(Path("w/trajectories.jsonl")) if "counter" in str(each)]
+    assert any("\n1\n" in json.dumps(each).replace("\\n", "\n") for each in shown)
+    # Nothing is left to ask.
+    assert main(given) == 0 and "compiling" not in capsys.readouterr().err
+    assert main([*words, "--agents", "my_agent:Conter"]) == 2
+    assert "did you mean my_agent:Counter?" in capsys.readouterr().err

@@ -22,11 +22,12 @@ def test_questions_round_trip(questions: DatasetConfig, data_dir: Path) -> None:
         drawn = question_splits.generate_splits(registry.get(name), questions, seed=3)
         for split, examples in drawn.items():
             assert list(datasets.load_examples(data_dir, [name], split)) == examples
-    everything = datasets.load_examples(data_dir, questions.tasks, "sft+eval")
+    everything = datasets.load_examples(str(data_dir), questions.tasks, "sft+eval")
     assert len(everything) == 6 * 27
     with pytest.raises(IndexError):
         everything[len(everything)]
     assert datasets.task_names(data_dir) == tuple(sorted(questions.tasks))
+    assert datasets.task_names(str(data_dir)) == tuple(sorted(questions.tasks))
 
 
 def test_a_second_build_keeps_and_other_settings_are_refused(

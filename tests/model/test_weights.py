@@ -440,13 +440,15 @@ def test_export_names_the_stop_tokens_of_the_training(tmp_path: pathlib.Path, ca
     )
     source = {"preset": "", "checkpoint": str(base), "tokenizer": ""}
     (run / "checkpoints").mkdir(parents=True)
-    (run / "config.json").write_text(json.dumps({"experiment": {"model": source}}))
+    evaluation = {"sampling": {"temperature": 0.5}}
+    experiment = {"model": source, "eval": evaluation}
+    (run / "config.json").write_text(json.dumps({"experiment": experiment}))
     model = weights.load_pretrained(base)
     checkpoint_files.save_params(run / "checkpoints" / "sft" / "final", nnx.state(model))
     assert cli.main(["weights", "export", str(run), str(tmp_path / "out")]) == 0
     generation = transformers.GenerationConfig.from_pretrained(tmp_path / "out")
     assert generation.eos_token_id == [tokenizer.eos_id, tokenizer.pad_id]
-    assert (generation.pad_token_id, generation.temperature) == (tokenizer.pad_id, 0.7)
+    assert (generation.pad_token_id, generation.temperature) == (tokenizer.pad_id, 0.5)
     described = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
     assert described["eos_token"] == tokenizers.MESSAGE_END
     assert set(described) == set(said)

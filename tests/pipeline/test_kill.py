@@ -136,7 +136,11 @@ def rows(workdir: Path, stage: str | None = None) -> list[dict[str, Any]]:
 
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if not key.startswith(("time", "rate/"))}
+    return {
+        key: value
+        for key, value in row.items()
+        if not key.startswith(("time", "rate/", "rollout/dropped"))
+    }
 
 
 def untimed_trajectories(workdir: Path) -> list[dict[str, Any]]:

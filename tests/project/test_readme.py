@@ -27,9 +27,9 @@ def there() -> set[str]:
     """List the folders of the repository and of the package, and the files at the package's top."""
     package = ROOT / "r1ci_jax"
     folders = [path for path in package.rglob("*") if path.is_dir()]
-    top = ["experiments", "sandboxes", "tests", "benchmarks", "docs", "scripts", "requirements"]
+    top = ["experiments", "examples", "sandboxes", "tests", "benchmarks", "docs", "scripts"]
     return (
-        {f"{name}/" for name in [*top, "r1ci_jax"]}
+        {f"{name}/" for name in [*top, "requirements", "r1ci_jax"]}
         | {f"r1ci_jax/{path.name}" for path in package.glob("[a-z]*.py")}
         | {
             f"{path.relative_to(ROOT)}/"

@@ -209,3 +209,11 @@ def test_a_mesh_is_always_set() -> None:
             if not path.startswith("sharding/")
         ]
     assert found == []
+
+
+def test_no_advice_installs_a_package_of_our_name() -> None:
+    """Nobody owns that name on PyPI: whoever took it would run code on the reader's machine."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *PACKAGE.rglob("*.py")]
+    bad = re.compile(r"pip install[^\n]*\br1ci[-_]jax\b")
+    assert bad.search("run: pip install 'r1ci_jax[gcs]'") is not None
+    assert [path.name for path in pages if bad.search(path.read_text())] == []

@@ -21,7 +21,7 @@ from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig, Status
-from r1ci_jax.text import protocol, tokenizer
+from r1ci_jax.text import prompts, protocol, tokenizer
 from r1ci_jax.text.tokenizer import Tokenizer
 
 type Script = Mapping[str, Mapping[str, float] | str]
@@ -119,6 +119,7 @@ class World:
         limits: TurnLimits = LIMITS,
         seed: int = 0,
         tokenizer: Tokenizer | None = None,
+        instructions: Mapping[str, str] = prompts.NO_INSTRUCTIONS,
         **sampler: int,
     ) -> Runner:
         """A runner whose policy follows the script; keywords change the sampler's settings."""
@@ -132,7 +133,7 @@ class World:
         )
         engine.load(qwen2.decoder_weights(self.model(script), CONFIG))
         box = prints("ok!\n") if sandbox is None else sandbox
-        return Runner(engine, box, tokenizer, limits)
+        return Runner(engine, box, tokenizer, limits, instructions=instructions)
 
     def logprobs(self, script: Script, tokens: tuple[int, ...], temperature: float) -> np.ndarray:
         """Log-probability of every token but the first by the full forward pass."""

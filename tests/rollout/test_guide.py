@@ -263,7 +263,7 @@ def test_partial_rollouts_equal_uninterrupted_ones(world, stand_in, resumes: boo
         trained += found
         if resumes:
             saved = json.dumps([serialize.episode_to_json(each) for each in partial])
-            partial = [serialize.episode_from_json(each) for each in json.loads(saved)]
+            partial = [serialize.episode_from_json(each, STEER) for each in json.loads(saved)]
             runner = guided(world, GUIDED, stand_in(echo))
     assert partial == [] and inside_guide > 0
     assert {t.rollout_id for t in trained} == set(whole)

@@ -10,7 +10,7 @@ from r1ci_jax.rollout import serialize
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.trajectory import Trajectory
-from tests.rollout.scripts import MIXED, echo, ragged, request
+from tests.rollout.scripts import CODE_AGENT, MIXED, echo, ragged, request
 
 MEMBERS = 3
 
@@ -24,7 +24,7 @@ def step_requests(step: int, groups: int = 4) -> list[Request]:
 def restored(episodes: list[Episode]) -> list[Episode]:
     """Through the checkpoint and back."""
     saved = json.dumps([serialize.episode_to_json(episode) for episode in episodes])
-    return [serialize.episode_from_json(each) for each in json.loads(saved)]
+    return [serialize.episode_from_json(each, CODE_AGENT) for each in json.loads(saved)]
 
 
 def key(trajectory: Trajectory) -> tuple:

@@ -1,9 +1,11 @@
 """The first SIGTERM asks, the second one ends; outside nothing has changed."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,56 @@ def test_what_was_done_before_is_named():
     assert str(preemption.preempted_error(after="sft step 7")) == (
         "stopped by SIGTERM after sft step 7; the same command resumes"
     )
+
+
+def test_a_hang_up_asks_however_often_it_comes():
+    before = signal.getsignal(signal.SIGHUP)
+    with preemption.handle_sigterm():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(Resume, match=r"^stopped by SIGHUP; the same command resumes$"):
+            preemption.raise_if_preempted()
+        os.kill(os.getpid(), signal.SIGTERM)  # the first of its kind ends nothing either
+    assert signal.getsignal(signal.SIGHUP) == before
+    assert str(preemption.preempted_error()).startswith("stopped by SIGTERM")
+
+
+def test_nohup_stays_deaf():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with preemption.handle_sigterm():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not preemption.is_requested()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_whose_terminal_is_closed_saves(tmp_path: Path):
+    code = """
+import fcntl, pathlib, sys, termios, time
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from r1ci_jax.runtime import preemption
+with preemption.handle_sigterm():
+    print("ready", flush=True)
+    while not preemption.is_requested():
+        time.sleep(0.01)
+    for stream in (sys.stdout, sys.stderr):
+        print("saving" * 1000, file=stream, flush=True)
+    pathlib.Path(sys.argv[1]).write_text(str(preemption.preempted_error()))
+"""
+    saved = tmp_path / "saved"
+    terminal, its_end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(saved)],
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        start_new_session=True,
+    )
+    os.close(its_end)
+    shown = b""
+    while b"ready" not in shown:
+        shown += os.read(terminal, 1000)
+    os.close(terminal)  # the kernel sends SIGHUP
+    assert process.wait(timeout=PATIENCE) == 0
+    assert saved.read_text() == "stopped by SIGHUP; the same command resumes"

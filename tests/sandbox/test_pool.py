@@ -18,6 +18,16 @@ def fork_servers(box: Sandbox) -> list[int | None]:
     return [one.pid for one in backend.workers if isinstance(one, fork_server_client.Worker)]
 
 
+def test_no_settings_are_the_default_ones_and_a_script_is_a_text() -> None:
+    with Sandbox() as box:
+        assert box.config == SandboxConfig()
+        assert box.run("print(6 * 7)").stdout == "42\n"
+        with pytest.raises(UserError, match="a script is a text, not int"):
+            box.run(5)  # type: ignore[arg-type]
+        with box.session() as session, pytest.raises(UserError, match="not bytes"):
+            session.run(b"1")  # type: ignore[arg-type]
+
+
 def test_a_full_queue_holds_up_who_submits_and_forgets_nobody() -> None:
     with Sandbox(SandboxConfig(workers=1, queue=2)) as box:
         slow = box.submit("import time; time.sleep(1); print('slow')")

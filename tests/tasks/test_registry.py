@@ -42,6 +42,20 @@ def test_every_task_says_what_it_is() -> None:
         assert task.answer_format and task.difficulties, name
 
 
+@pytest.mark.parametrize("name", ["toy_letters", "bbh_navigate", "rg_lcm"])
+def test_another_difficulty_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} has no difficulty 99; it has: 1"):
+        registry.get(name).generate(index=0, seed=0, difficulty=99)
+
+
+def test_score_takes_what_gold_gives_and_not_the_stored_json() -> None:
+    task = registry.get("blocksworld")
+    example = task.generate(index=0, seed=0, difficulty=1)
+    gold = task.gold(example)
+    assert gold is not None and task.score(example, gold).correct
+    assert json.loads(example.answer) == gold != example.answer
+
+
 def test_the_pages_are_those_of_the_registry() -> None:
     assert (ROOT / "docs/tasks.md").read_text() == catalogue.render_markdown()
 

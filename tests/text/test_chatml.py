@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from r1ci_jax.text import chatml, prompts, tokenizer
+from r1ci_jax.text import chat_template, chatml, prompts, tokenizer
 
 QWEN = Path(__file__).parents[3] / "shared" / "data" / "qwen2.5_tokenizer"
 SYSTEM = "You are a careful solver."
@@ -95,3 +95,38 @@ def test_agents_differ_by_the_user_message() -> None:
     assert prompts.render_question("Q", "all_text") == "Q\nAnswer without code."
     shown = prompts.render_question("Q", "all_code", instructions={"all_code": "H "})
     assert shown == "H Q\nAnswer with code."
+
+
+def test_a_conversation_is_its_prompt_and_messages(toy: tokenizer.Tokenizer) -> None:
+    """Segments of an answer are encoded one by one, as a trajectory has them."""
+    messages = [
+        chatml.ChatMessage("system", ("Be brief.",)),
+        chatml.ChatMessage("user", ("One?",)),
+        chatml.ChatMessage("assistant", ("```", "\n7\n", "seven")),
+        chatml.ChatMessage("user", ("Two?",)),
+    ]
+    answer = [*toy.encode("```"), *toy.encode("\n7\n"), *toy.encode("seven")]
+    assert chatml.conversation_ids(toy, messages) == [
+        *chatml.prompt_ids(toy, "One?", system="Be brief."),
+        *answer,
+        *chatml.user_message_ids(toy, "Two?"),
+    ]
+    assert chatml.conversation_ids(toy, messages[1:2]) == chatml.prompt_ids(toy, "One?")
+
+
+def test_the_exported_template_gives_qwens_ids() -> None:
+    """The published tokenizer with the template of an export, instructions and several turns."""
+    ours, reference = _qwen()
+    head = prompts.INSTRUCTIONS["code_agent"]
+    template = chat_template.source(head)
+    for question in QUESTIONS:
+        turns = [("user", question), ("assistant", "<<<84>>>"), ("user", "Check it.")]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        found = reference.apply_chat_template(
+            messages, chat_template=template, add_generation_prompt=True, return_dict=False
+        )
+        assert list(found) == [
+            *chatml.prompt_ids(ours, head + question),
+            *ours.encode("<<<84>>>"),
+            *chatml.user_message_ids(ours, "Check it."),
+        ]

@@ -117,6 +117,8 @@ def test_workdir_must_be_reachable_again() -> None:
     for wrong in ("", "runs/x", "/shared/x", "gs://a-bucket", "gs://a-bucket/", "s3://b/x"):
         problem = checks.workdir_problem(wrong, shared_disk=False)
         assert problem is not None and "--workdir gs://" in problem
+    short = checks.workdir_problem("gs://b/runs/x", shared_disk=False)
+    assert short is not None and "the bucket 'b', and a bucket's name has three or more" in short
 
 
 def test_model_stored_on_this_machine_is_refused(tmp_path: Path) -> None:

@@ -154,6 +154,28 @@ def test_questions_of_refills_are_the_next_ones(loaded: Scorer) -> None:
     assert refilled == plain[: len(refilled)]
 
 
+def test_questions_of_dropped_groups_come_again(
+    loaded: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_extended, drawn = Scorer.run_extended, []
+
+    def draws_ahead(self, requests, extend, *, foresee):
+        def extend_and_foresee(group):
+            asked = extend(group)
+            drawn.extend(foresee(1000))
+            return asked
+
+        return run_extended(self, requests, extend_and_foresee)
+
+    plain = collector(loaded, with_signal(REFILL))
+    expected = [(plain.collect(step).sampled, plain.state()) for step in range(3)]
+    monkeypatch.setattr(Scorer, "run_extended", draws_ahead)
+    ahead = collector(loaded, with_signal(REFILL))
+    assert [(ahead.collect(step).sampled, ahead.state()) for step in range(3)] == expected
+    begun = {each.rollout_id for each in drawn}
+    assert begun - {each.rollout_id for sampled, _ in expected for each in sampled}, "none dropped"
+
+
 def test_oversampled_groups_are_thinned_out(loaded: Scorer) -> None:
     config = with_signal(SignalConfig(oversampling=3))
     sampled, trained, _ = collector(loaded, config).collect(0)

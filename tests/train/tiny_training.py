@@ -157,7 +157,7 @@ class Whole:
 def logged(place: Path) -> list[dict[str, Any]]:
     """The records of metrics.jsonl, without times and rates."""
     return [
-        {key: row[key] for key in row if not key.startswith(("time", "rate/"))}
+        {key: row[key] for key in row if not key.startswith(("time", "rate/", "rollout/dropped"))}
         for row in metrics.read(place / "metrics.jsonl")
     ]
 

@@ -282,7 +282,7 @@ def _connect(config: EndpointConfig, key: str) -> Any:
     except ImportError:
         raise UserError(
             "a teacher behind an endpoint needs the package openai; install it: "
-            "pip install 'r1ci_jax[endpoint]'"
+            "pip install -e '.[endpoint]'"
         ) from None
     # Repetitions are made here, where each is paid for.
     return openai.OpenAI(

@@ -76,7 +76,7 @@ def package() -> ModuleType:
     try:
         return importlib.import_module("gguf")
     except ImportError as error:
-        raise UserError("GGUF files need the package gguf; pip install 'r1ci_jax[gguf]'") from error
+        raise UserError("GGUF files need the package gguf; pip install -e '.[gguf]'") from error
 
 
 def is_gguf(path: Path) -> bool:

@@ -37,7 +37,7 @@ def import_ray() -> Any:
     except ImportError as error:
         raise UserError(
             f'the sandbox\'s back end "ray" needs the ray package ({one_line(error)}); '
-            "run: pip install 'r1ci_jax[ray]' (in a checkout: pip install '.[ray]')"
+            "run: pip install -e '.[ray]'"
         ) from None
     return ray
 

@@ -65,7 +65,7 @@ class ReasoningGym(base.Task):
 
     @override
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
-        assert difficulty in self.difficulties, f"{self.name} has no difficulty {difficulty}"
+        self.require_difficulty(difficulty)
         entry = _generator.entry(
             {
                 "dataset": self._dataset,

@@ -15,15 +15,14 @@ import jax.numpy as jnp
 from r1ci_jax.config import SamplerConfig, SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
+from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.scheduler import Observer, RolloutScheduler
 from r1ci_jax.rollout.trajectory import RolloutId
-from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import chatml, protocol
+from r1ci_jax.text import chatml
 from r1ci_jax.train.load_model import SamplerModel
 
 CHUNK_STEPS = 4
@@ -31,6 +30,7 @@ CHUNK_STEPS = 4
 POLL_SECONDS = 0.05
 """Seconds between two checks, while a script runs, whether the answer was stopped."""
 _BUCKETS = (16, 64, 256)
+_CODE_AGENT = agents.CodeAgent()
 
 
 def make_runner(
@@ -50,12 +50,8 @@ def make_runner(
         prefill_rows=1,
         dtype="bfloat16" if model.weights.norm_D.dtype == jnp.bfloat16 else "float32",
     )
-    tokenizer = model.tokenizer
-    table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
-    engine = Engine(
-        model.config, sampler, table, stop_token_ids=tokenizer.stop_token_ids, seed=seed
-    )
-    runner = Runner(engine, sandbox, tokenizer, limits)
+    engine = runners.make_engine(model.config, sampler, model.tokenizer, seed=seed)
+    runner = Runner(engine, sandbox, model.tokenizer, limits)
     runner.load(model.weights)
     runner.warm_up()
     return runner
@@ -71,15 +67,18 @@ class Conversation:
         observer: Observer,
         *,
         instructions: str = "",
+        agent: agents.Agent = _CODE_AGENT,
     ) -> None:
         """Start a conversation in `runner`, which has one slot; its limits apply to each answer.
 
-        `instructions` precede the first message of every conversation.
+        `instructions` precede the first message of every conversation; the hint of the agent
+        follows each message.
         """
         self._runner = runner
         self._sampling = sampling
         self._observer = observer
         self._instructions = instructions
+        self._agent = agent
         self._system = ""
         self._number = 0
         self._episode: Episode | None = None
@@ -121,6 +120,7 @@ class Conversation:
     def _append(self, message: str) -> Episode:
         """Return the conversation's episode, with the message at its end."""
         tokenizer, episode = self._runner.tokenizer, self._episode
+        message += self._agent.hint
         if episode is None:
             episode = Episode(request=self._request(message))
             ids = chatml.prompt_ids(tokenizer, self._instructions + message, system=self._system)
@@ -140,7 +140,7 @@ class Conversation:
         example = Example(id="chat", task="", question=message, answer="", difficulty=0)
         return Request(
             example=example,
-            agent=agents.CodeAgent(),
+            agent=self._agent,
             rollout_id=RolloutId(self._number, 0),
             sampling=self._sampling,
         )

@@ -37,7 +37,7 @@ class View(Observer, Protocol):
         ...
 
 
-class _Characters:
+class Characters:
     """A decoder of token ids that withholds a character until all its bytes have arrived."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -61,7 +61,8 @@ class JsonView(View):
 
     def __init__(self, stream: TextIO, tokenizer: Tokenizer) -> None:
         self._stream = stream
-        self._characters = _Characters(tokenizer)
+        self._characters = Characters(tokenizer)
+        self._runs_script = False
 
     @override
     def on_tokens(self, episode: Episode, ids: Sequence[int]) -> None:
@@ -71,13 +72,18 @@ class JsonView(View):
     def on_code(self, episode: Episode, code: str) -> None:
         self._token(self._characters.flush())
         self._write("code", code=code)
+        self._runs_script = True
 
     @override
     def on_observation(self, episode: Episode, text: str) -> None:
-        self._write("observation", text=text, status=episode.code_calls[-1].result.status.value)
+        # Another tool than the interpreter has no status.
+        facts = {"status": episode.code_calls[-1].result.status.value} if self._runs_script else {}
+        self._write("observation", text=text, **facts)
+        self._runs_script = False
 
     @override
     def on_stop(self, episode: Episode, stop: StopReason, answer: str | None) -> None:
+        self._runs_script = False
         self._token(self._characters.flush())
         if answer is not None:
             self._write("answer", answer=answer)
@@ -85,6 +91,7 @@ class JsonView(View):
 
     @override
     def interrupted(self) -> None:
+        self._runs_script = False
         self._token(self._characters.flush())
         self._write("stop", reason=INTERRUPTED)
 
@@ -106,7 +113,7 @@ class TextView(View):
 
     def __init__(self, stream: TextIO, tokenizer: Tokenizer, *, use_color: bool) -> None:
         self._stream = stream
-        self._characters = _Characters(tokenizer)
+        self._characters = Characters(tokenizer)
         self._use_color = use_color
         self._tail = ""
         self._style = _PLAIN

@@ -106,8 +106,13 @@ def workdir_problem(workdir: str, *, shared_disk: bool) -> str | None:
 
     With `shared_disk` a path may be one that all workers see.
     """
-    if re.fullmatch(r"gs://[a-z0-9][-._a-z0-9]+(/[^/]+)+", workdir):
-        return None
+    if found := re.fullmatch(r"gs://([^/]+)(/[^/]+)+", workdir):
+        if re.fullmatch(r"[a-z0-9][-._a-z0-9]+[a-z0-9]", found[1]):
+            return None
+        return (
+            f"--workdir {workdir!r} names the bucket {found[1]!r}, and a bucket's name has three "
+            "or more small letters, digits, dashes, dots or underscores; correct it"
+        )
     if shared_disk and workdir.startswith(("/", "file:///")):
         return None
     or_path = ", or /PATH or file:///PATH on a disk that all workers share" if shared_disk else ""

@@ -106,6 +106,7 @@ def resolve_job(options: LaunchOptions, experiment: Experiment, file: Path) -> R
             *(("tpu",) if tpu_slice else ()),
             *(("gcs",) if workdir.startswith("gs://") else ()),
             *options.extras,
+            *experiment.sinks,
         ),
         restarts=options.restarts,
         environment=_environment(options.env, experiment),

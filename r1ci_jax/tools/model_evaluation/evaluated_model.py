@@ -5,12 +5,11 @@ import functools
 from pathlib import Path
 
 from r1ci_jax.model.hf import hf_config
+from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.runtime.run_dir import RunDir
-from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
-from r1ci_jax.text import prompts, protocol
+from r1ci_jax.text import prompts
 from r1ci_jax.tools.model_evaluation import checkpoint_defaults, evaluation_settings
 from r1ci_jax.tools.model_evaluation.checkpoint_defaults import CheckpointDefaults
 from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices, EvaluationSettings
@@ -20,6 +19,23 @@ from r1ci_jax.train.load_model import SamplerModel
 _NO_FILES = CheckpointDefaults(
     deviations=("its chat template and generation defaults are not read from a single file",)
 )
+
+
+def make_runner(model: SamplerModel, settings: EvaluationSettings, sandbox: Sandbox) -> Runner:
+    """Return a runner that samples from the model."""
+    engine = runners.make_engine(
+        model.config, settings.sampler, model.tokenizer, seed=settings.seed
+    )
+    runner = Runner(
+        engine,
+        sandbox,
+        model.tokenizer,
+        settings.limits,
+        instructions=prompts.choose(settings.prompts, is_pretrained=not settings.trained),
+        system=settings.system,
+    )
+    runner.load(model.weights)
+    return runner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,36 +93,15 @@ class EvaluatedModel:
             found.append(f"its own system message is {defaults.system!r}")
         return [*defaults.deviations, *found]
 
-    def make_runner(self, settings: EvaluationSettings, sandbox: Sandbox) -> Runner:
-        """Load the model into a runner."""
-        if self.run is None:
-            # Not kept: the runner may need the memory for weights in another layout.
-            if self._loaded:
-                model = self._loaded.pop()
-            else:
-                model = load_model.load_published(self.path, settings.sampler.dtype)
-        else:
-            model = load_model.load_sampler_from_run(
+    def load(self, settings: EvaluationSettings) -> SamplerModel:
+        """Load the model. It is not kept: a runner may need the memory for another layout."""
+        if self.run is not None:
+            return load_model.load_sampler_from_run(
                 self.run, settings.trained, settings.sampler.dtype
             )
-        tokenizer = model.tokenizer
-        engine = Engine(
-            model.config,
-            settings.sampler,
-            stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes()),
-            stop_token_ids=tokenizer.stop_token_ids,
-            seed=settings.seed,
-        )
-        runner = Runner(
-            engine,
-            sandbox,
-            tokenizer,
-            settings.limits,
-            instructions=prompts.choose(settings.prompts, is_pretrained=self.run is None),
-            system=settings.system,
-        )
-        runner.load(model.weights)
-        return runner
+        if self._loaded:
+            return self._loaded.pop()
+        return load_model.load_published(self.path, settings.sampler.dtype)
 
     @functools.cached_property
     def _defaults(self) -> CheckpointDefaults:

@@ -20,7 +20,11 @@ from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.tools.model_evaluation import evaluation_directory, question_choice
+from r1ci_jax.tools.model_evaluation import (
+    evaluated_model,
+    evaluation_directory,
+    question_choice,
+)
 from r1ci_jax.tools.model_evaluation.evaluated_model import EvaluatedModel
 from r1ci_jax.tools.model_evaluation.evaluation_directory import EvaluationDirectory
 from r1ci_jax.tools.model_evaluation.evaluation_settings import EvaluationSettings
@@ -93,9 +97,8 @@ def run(
         file = directory.evaluation_path
         if not evaluation.is_complete(file, settings.name, settings.eval, examples):
             _drop_unfinished(directory)
-            _answer(
-                model.make_runner(settings, sandbox), settings, directory, examples, trajectories
-            )
+            runner = evaluated_model.make_runner(model.load(settings), settings, sandbox)
+            _answer(runner, settings, directory, examples, trajectories)
         answered = evaluation.read(file, settings.name)
         records = evaluation.make_records(settings.name, answered, examples)
         evaluation.write_records(directory.results_path, settings.name, records)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from r1ci_jax.config import (
-    AgentName,
     DatasetConfig,
     Dtype,
     EvalConfig,
@@ -18,6 +17,7 @@ from r1ci_jax.config import (
     TurnLimits,
 )
 from r1ci_jax.errors import UserError
+from r1ci_jax.grpo_config import AgentPlace
 from r1ci_jax.ranges import Checked, Count
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, SandboxConfig
@@ -42,7 +42,7 @@ class Choices(Checked, section="eval"):
     tasks: tuple[str, ...] = question_choice.DEFAULT_TASKS
     """Words of question_choice.py."""
     name: str | None = None
-    agents: tuple[AgentName, ...] = ("code_agent",)
+    agents: tuple[AgentPlace, ...] = ("code_agent",)
     questions: Count = 5
     """Questions of each task."""
     samples: Count = 1

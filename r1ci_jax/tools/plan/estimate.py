@@ -19,11 +19,12 @@ from jax.experimental import topologies
 from r1ci_jax.config import Experiment, GrpoConfig, MeshConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.model.qwen2 import Qwen2Config
+from r1ci_jax.runtime import progress
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tools import tpu
 from r1ci_jax.tools.plan import costs, hlo, programs
 
-INSTALL = "pip install -r requirements/plan.txt (or pip install 'r1ci_jax[plan]')"
+INSTALL = "pip install -r requirements/plan.txt (or pip install -e '.[plan]')"
 _QUIET = {
     # On a machine without TPUs the library would query the metadata server.
     "TPU_SKIP_MDS_QUERY": "1",
@@ -134,12 +135,14 @@ def make_plan(
         )
         for _, grpo in groups
     ]
+    todo = [(name, *each) for name in parts for each in _setups_of(name, groups, setups)]
     planned: list[PartPlan] = []
     # Sharding constraints inside the programs use the current mesh.
-    with jax.set_mesh(mesh):
-        for name in parts:
-            for arms, setup in _setups_of(name, groups, setups):
+    with jax.set_mesh(mesh), progress.Progress("plan", len(todo), unit="programs") as bar:
+        for name, arms, setup in todo:
+            with bar.activity(f"compiling {name}" + (f" of {', '.join(arms)}" if arms else "")):
                 planned.append(_plan_part(name, setup, chip, arms))
+            bar.update(len(planned))
     return Plan(
         topology=topology, devices=len(devices), experiment=experiment, parts=tuple(planned)
     )

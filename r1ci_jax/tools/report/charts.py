@@ -8,8 +8,11 @@ import html
 import math
 from collections.abc import Sequence
 
-WIDTH, HEIGHT = 520, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 34
+WIDTH, HEIGHT = 360, 220
+"""Units of a drawing, of which a phone shows about one per pixel: text has twelve."""
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 14, 36
+LETTER = 6.5
+"""Width of a letter of a label in units, about."""
 MAX_POINTS = 400
 """Most points drawn per series; more are averaged in buckets."""
 SMOOTH_FROM = 30
@@ -57,8 +60,8 @@ def draw_line_chart(
     axes = _Axes(min(xs), max(xs), y_ticks[0], y_ticks[-1])
     body = [
         *_grid(axes, y_ticks, percent),
-        *(_mark(axes, mark) for mark in marks if axes.x0 <= mark.x <= axes.x1),
         *(_line(axes, line) for line in visible),
+        *_marks(axes, [mark for mark in marks if axes.x0 <= mark.x <= axes.x1]),
         f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" '
         f'text-anchor="middle">{html.escape(x_label)}</text>',
     ]
@@ -136,7 +139,7 @@ def _grid(axes: _Axes, y_ticks: Sequence[float], percent: bool) -> list[str]:
             f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
             f"{_format_value(value, percent)}</text>"
         )
-    x_ticks = (value for value in choose_ticks(axes.x0, axes.x1, 6) if axes.x0 <= value <= axes.x1)
+    x_ticks = (value for value in choose_ticks(axes.x0, axes.x1, 5) if axes.x0 <= value <= axes.x1)
     for value in x_ticks:
         parts.append(
             f'<text class="tick" x="{axes.x(value):.1f}" y="{HEIGHT - BOTTOM + 15}" '
@@ -145,12 +148,23 @@ def _grid(axes: _Axes, y_ticks: Sequence[float], percent: bool) -> list[str]:
     return parts
 
 
-def _mark(axes: _Axes, mark: Mark) -> str:
-    x = axes.x(mark.x)
-    return (
-        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="tick" x="{x + 3:.1f}" y="{TOP + 9}">{html.escape(mark.label)}</text>'
-    )
+def _marks(axes: _Axes, marks: Sequence[Mark]) -> list[str]:
+    """Draw marks in the order of x; a label that would lie on another one goes below it."""
+    ends: list[float] = []
+    """Right end of the last label in each row of labels."""
+    parts: list[str] = []
+    for mark in sorted(marks, key=lambda each: each.x):
+        x, width = axes.x(mark.x), LETTER * len(mark.label)
+        is_left = x + 3 + width > WIDTH  # there is no room to the right of the line
+        start = x - 3 - width if is_left else x + 3
+        row = next((index for index, end in enumerate(ends) if end < start), len(ends))
+        ends[row : row + 1] = [start + width]
+        parts.append(
+            f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+            f'<text class="tick" x="{x - 3 if is_left else x + 3:.1f}" y="{TOP + 10 + 13 * row}"'
+            f"{' text-anchor="end"' * is_left}>{html.escape(mark.label)}</text>"
+        )
+    return parts
 
 
 def _line(axes: _Axes, line: Series) -> str:

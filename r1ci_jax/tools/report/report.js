@@ -1,4 +1,3 @@
-"use strict";
 // The data are hostile: they enter the page through textContent only.
 const rows = JSON.parse(document.getElementById("trajectories").textContent);
 const find = (id) => document.getElementById(id);

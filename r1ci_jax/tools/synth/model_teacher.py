@@ -20,15 +20,14 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation
 from r1ci_jax.ranges import Checked, Count, Entries, Positive, Range
 from r1ci_jax.rollout import agents
+from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.runner import Request, Runner
 from r1ci_jax.rollout.trajectory import RolloutId, StopReason, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.runtime.run_dir import RunDir
-from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import first_stop, prompts, protocol
+from r1ci_jax.text import first_stop, prompts
 from r1ci_jax.text.protocol import Stop
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import load_model
@@ -91,15 +90,8 @@ def open_runner(name: str, experiment: Experiment, sandbox: Sandbox, *, seed: in
         )
     else:
         model = load_model.load_published(name, sampler.dtype)
-    tokenizer = model.tokenizer
-    engine = Engine(
-        model.config,
-        sampler,
-        stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes()),
-        stop_token_ids=tokenizer.stop_token_ids,
-        seed=seed,
-    )
-    runner = Runner(engine, sandbox, tokenizer, experiment.limits, instructions=instructions)
+    engine = runners.make_engine(model.config, sampler, model.tokenizer, seed=seed)
+    runner = Runner(engine, sandbox, model.tokenizer, experiment.limits, instructions=instructions)
     runner.load(model.weights)
     return runner
 

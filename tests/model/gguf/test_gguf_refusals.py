@@ -308,7 +308,7 @@ def test_without_the_package_one_line_says_what_to_install(small, monkeypatch, c
     monkeypatch.setitem(sys.modules, "gguf", None)
     assert cli.main(["weights", "import", str(small), str(small.parent / "out")]) == 2
     assert capsys.readouterr().err == (
-        "r1ci: GGUF files need the package gguf; pip install 'r1ci_jax[gguf]'\n"
+        "r1ci: GGUF files need the package gguf; pip install -e '.[gguf]'\n"
     )
 
 

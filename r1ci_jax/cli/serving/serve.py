@@ -1,0 +1,174 @@
+"""`r1ci serve MODEL` answers chat completions of OpenAI's protocol, with the interpreter live."""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r1ci_jax.errors import UserError
+from r1ci_jax.ranges import OutOfRange
+from r1ci_jax.runtime.run_dir import RunDir
+from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
+
+if TYPE_CHECKING:  # imports JAX
+    from r1ci_jax.tools.serve.served_model import ServedModel
+
+_WAITING_PER_SLOT = 16
+"""Answers that may wait for a slot, per slot; more are turned away."""
+
+
+def add_commands(subparsers: Any) -> None:
+    """Register `serve`."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="an OpenAI-compatible endpoint, with the interpreter live",
+        description="Serve a model at /v1/chat/completions, as OpenAI's clients ask. Its scripts "
+        "are run in the jail, and it reads what they print. docs/serving.md describes requests.",
+    )
+    parser.add_argument(
+        "path",
+        metavar="MODEL",
+        help="a run, a Hugging Face directory or hub id, a GGUF file, or a preset (qwen2.5-...)",
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help="of a run: sft, curriculum, uniform (default: the newest)"
+    )
+    parser.add_argument("--name", help="the model's name in requests (default: that of MODEL)")
+    parser.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1: this machine only")
+    parser.add_argument("--port", type=int, default=8000, help="default 8000; 0: any free one")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="clients must send this token; needed for other hosts (or R1CI_SERVE_TOKEN)",
+    )
+    parser.add_argument("--slots", type=int, default=8, help="answers at a time (default 8)")
+    parser.add_argument("--workers", type=int, default=2, help="scripts at a time (default 2)")
+    parser.add_argument("--context", type=int, metavar="N", help="tokens of a conversation")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="of an answer, by default")
+    parser.add_argument("--temperature", type=float, help="where requests name none")
+    parser.add_argument("--top-p", type=float, help="where requests name none")
+    parser.add_argument(
+        "--outputs",
+        choices=("separate", "inline"),
+        default="separate",
+        help="inline: outputs of scripts stand in the content, for clients that show nothing else",
+    )
+    parser.add_argument(
+        "--bare", action="store_true", help="put no instructions before the first message"
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--grace", type=float, default=10.0, help="seconds for open answers to end (default 10)"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    for name in ("slots", "workers", "max_tokens", "context"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if not 0 <= args.grace < float("inf"):
+        raise UserError(f"--grace must be at least 0, not {args.grace}")
+    try:
+        importlib.import_module("uvicorn")
+        importlib.import_module("starlette")
+    except ImportError as error:
+        raise UserError(
+            f"serving needs the package {error.name}: pip install -e '.[serve]' in the checkout"
+        ) from None
+    from r1ci_jax.tools.serve import access, web_server
+
+    token = access.read_token(args.token_file)
+    access.require_token(args.host, token)
+    path = Path(args.path)
+    run = RunDir.view(path) if RunDir.is_at(path) else None
+    if run is None and args.model is not None:
+        raise UserError(f"--model names one of a run's models, but {args.path} is no run")
+    with web_server.listen(args.host, args.port) as listening:
+        with concurrent.futures.ThreadPoolExecutor(1) as background:
+            # The fork server, a process of its own, starts as long as JAX takes to be imported.
+            background.submit(importlib.import_module, "r1ci_jax.tools.serve.served_model")
+            opened = Sandbox(_sandbox_config(run, args.workers))
+        with opened as sandbox:
+            _serve(args, run, sandbox, listening, token)
+    return 0
+
+
+def _sandbox_config(run: RunDir | None, workers: int) -> SandboxConfig:
+    saved = {} if run is None else run.config["experiment"].get("sandbox", {})
+    limits = Limits(**saved.get("limits", {}))
+    return SandboxConfig(**{**saved, "limits": limits, "workers": workers})
+
+
+def _load(args: argparse.Namespace, run: RunDir | None) -> "ServedModel":
+    """Load the model, with what the command line says in place of its own defaults."""
+    from r1ci_jax.tools.serve import served_model
+
+    if run is not None:
+        served = served_model.load_trained(run, args.model, args.dtype)
+    else:
+        served = served_model.load_published(args.path, args.dtype)
+    chosen = {"temperature": args.temperature, "top_p": args.top_p}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    try:
+        sampling = dataclasses.replace(served.sampling, **chosen)
+    except OutOfRange as error:
+        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
+    limits = served.limits
+    if args.max_tokens is not None:
+        limits = dataclasses.replace(limits, max_new_tokens=args.max_tokens)
+    return dataclasses.replace(
+        served,
+        name=args.name or served.name,
+        instructions="" if args.bare else served.instructions,
+        sampling=sampling,
+        limits=limits,
+        context=args.context or served.context,
+    )
+
+
+def _serve(
+    args: argparse.Namespace,
+    run: RunDir | None,
+    sandbox: Sandbox,
+    listening: Any,
+    token: str | None,
+) -> None:
+    from r1ci_jax.runtime import compilation_cache
+    from r1ci_jax.tools.serve import served_model, web_server
+    from r1ci_jax.tools.serve.answer_service import AnswerService
+    from r1ci_jax.tools.serve.web_app import ServeSettings
+
+    compilation_cache.enable()
+    print(f"r1ci: loading {args.path}", file=sys.stderr)
+    served = _load(args, run)
+    print("r1ci: compiling", file=sys.stderr)
+    runner = served_model.make_runner(served, sandbox, slots=args.slots)
+    settings = ServeSettings(
+        model=served.name,
+        sampling=served.sampling,
+        instructions=served.instructions,
+        max_tokens=served.limits.max_new_tokens,
+        outputs=args.outputs,
+        host=args.host,
+        token=token,
+    )
+    url = web_server.base_url(listening)
+    server = web_server.WebServer(
+        AnswerService(runner, max_open=args.slots * (1 + _WAITING_PER_SLOT)),
+        settings,
+        grace=args.grace,
+        on_started=lambda: print(
+            f"r1ci: serving {served.name} at {url} (process {os.getpid()}; Ctrl-C ends it)",
+            file=sys.stderr,
+            flush=True,
+        ),
+    )
+    server.run_until_ended(listening)
+    print("r1ci: ended", file=sys.stderr)

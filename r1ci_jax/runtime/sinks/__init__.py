@@ -1,0 +1,1 @@
+"""Metric sinks: other places that show metrics.jsonl while a run goes on."""

@@ -1,0 +1,1 @@
+"""Tasks of this project as a `verifiers` environment, and the environments of others as tasks."""

@@ -1,0 +1,1 @@
+"""What goes with an exported model's weights: its prompt, its defaults and its card."""

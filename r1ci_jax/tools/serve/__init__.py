@@ -1,0 +1,1 @@
+"""An endpoint of OpenAI's protocol: many conversations share the slots of one sampler."""
