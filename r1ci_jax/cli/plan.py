@@ -79,13 +79,13 @@ def _run(args: argparse.Namespace) -> int:
         plan = gpu_memory.make_plan(
             experiment, config, gpu=args.gpu, parts=parts, is_training=is_training
         )
-        shown = gpu_memory.make_report if args.json else gpu_memory.render_text
-    else:
-        plan = estimate.make_plan(
-            experiment, config, topology=args.topology, parts=parts, is_training=is_training
-        )
-        shown = summary.make_report if args.json else summary.render_text
-    print(json.dumps(shown(plan)) if args.json else shown(plan))
+        report = json.dumps(gpu_memory.make_report(plan)) if args.json else None
+        print(report or gpu_memory.render_text(plan))
+        return 0 if plan.fits else EXIT_DOES_NOT_FIT
+    plan = estimate.make_plan(
+        experiment, config, topology=args.topology, parts=parts, is_training=is_training
+    )
+    print(json.dumps(summary.make_report(plan)) if args.json else summary.render_text(plan))
     return 0 if plan.fits else EXIT_DOES_NOT_FIT
 
 
