@@ -27,7 +27,6 @@ from r1ci_jax.config import (
 )
 from r1ci_jax.evaluate import tables
 from r1ci_jax.model import presets, qwen2
-from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.episode import Request
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
@@ -52,21 +51,8 @@ GRPO = GrpoConfig(
     microbatch_tokens=4 * 192,
 )
 FROZEN = dataclasses.replace(
-    GRPO,
-    agent=f"{__name__}:Plain",
-    lr=0.0,
-    steps_per_stage=(0, 1, 0, 0),
-    turn_penalty_after=1,
-    temperature=0.6,
+    GRPO, lr=0.0, steps_per_stage=(0, 1, 0, 0), turn_penalty_after=1, temperature=0.6
 )
-
-
-class Plain(agents.CodeAgent):
-    """An agent that one arm alone is trained with."""
-
-    name = "plain"
-
-
 EXPERIMENT = Experiment(
     name="arms",
     model=ModelConfig(preset="micro", tokenizer_vocab=320),
@@ -202,7 +188,6 @@ def test_arms_are_trained_evaluated_and_shown(
     evaluated = dict(zip(MODELS, recorded[-5:], strict=True))
     assert len(potential.agents) == 4 and len(trainings) == 5
     assert [each.penalty_after for each in trainings] == [6, 6, 1, 6, 6]
-    assert [each.agents for each in trainings[2:4]] == [{"plain"}, {"code_agent"}]
     assert [each.temperatures for each in trainings] == [{1.0}, {1.0}, {0.6}, {1.0}, {1.0}]
     samples = [("sft", potential), *(("sft", trainings[i]) for i in (0, 2, 3)), *evaluated.items()]
     for model, sampled in samples:
