@@ -30,6 +30,7 @@ from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks.base import Example
+from r1ci_jax.tools.model_evaluation import evaluated_model
 from r1ci_jax.tools.model_evaluation.evaluated_model import EvaluatedModel
 from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices
 
@@ -61,7 +62,7 @@ def measure(run: RunDir, model: str, args: argparse.Namespace) -> dict[str, Any]
     examples = datasets.load_examples(run.data, chosen, "grpo")
     questions = iter(batching.Rows(batching.prompt_batches(examples, args.groups, seed=0)))
     with Sandbox(settings.sandbox) as sandbox:
-        runner = evaluated.make_runner(settings, sandbox)
+        runner = evaluated_model.make_runner(evaluated.load(settings), settings, sandbox)
         runner.warm_up()
         steps = [_step(runner, questions, args) for _ in range(args.steps + 1)][1:]
     sums = {key: sum(step[key] for step in steps) for key in steps[0]}

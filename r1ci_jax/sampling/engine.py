@@ -80,6 +80,19 @@ class _Decoding:
     """Chunks that are dispatched and not read."""
 
 
+@dataclasses.dataclass(kw_only=True, eq=False)
+class _Staged:
+    """What has pages, and was not given to the device yet."""
+
+    inputs: list[SlotInput] = dataclasses.field(default_factory=list)
+    prefix_copies: list[PageCopy] = dataclasses.field(default_factory=list)
+    """Copies of prefixes, made before the rest of a prompt is computed."""
+    prompt_copies: list[PageCopy] = dataclasses.field(default_factory=list)
+    """Copies of whole prompts, made after that."""
+    num_known: dict[int, int] = dataclasses.field(default_factory=dict)
+    """Number of an input's first tokens that are in the cache already, by slot."""
+
+
 class _Chunk(NamedTuple):
     """A chunk that is dispatched and not yet read."""
 
@@ -137,14 +150,7 @@ class Engine:
             ),
             self._whole,
         )
-        self._staged: list[SlotInput] = []
-        """Inputs that have pages and that the device has not been given."""
-        self._prefix_copies: list[PageCopy] = []
-        """Copies of prefixes, made before the rest of a prompt is computed."""
-        self._copies: list[PageCopy] = []
-        """Copies of whole prompts, made after that."""
-        self._num_known: dict[int, int] = {}
-        """Number of a staged input's first tokens that are in the cache already, by slot."""
+        self._staged = _Staged()
         self._chunk_tokens = sampler.chunk_steps * (1 + sampler.speculative_tokens)
         """A slot samples at most so many tokens in a chunk."""
         self._history: list[list[int]] = [[] for _ in range(sampler.slots)]
@@ -204,7 +210,7 @@ class Engine:
         """
         if self._stage(given, spare):
             return True
-        if not self._copies and not self._prefix_copies:
+        if not self._staged.prompt_copies and not self._staged.prefix_copies:
             return False
         self.flush()  # what was to be copied held memory
         return self._stage(given, spare)
@@ -222,7 +228,7 @@ class Engine:
                 return False
         self._decoding[given.slot] = _Decoding(position=last, end=end)
         self._history[given.slot][given.position :] = given.tokens
-        self._staged.append(given)
+        self._staged.inputs.append(given)
         return True
 
     def _start_row(self, given: SlotInput, num_tokens: int, spare: int) -> bool:
@@ -234,10 +240,10 @@ class Engine:
         if copies is None:
             return False
         if known == prompt:
-            self._copies += copies
+            self._staged.prompt_copies += copies
         else:
-            self._prefix_copies += copies
-        self._num_known[given.slot] = len(known)
+            self._staged.prefix_copies += copies
+        self._staged.num_known[given.slot] = len(known)
         self.shared_tokens += len(known)
         self._pages.keep_prompt(given.slot, prefix)
         if given.num_turn_tokens == 0:
@@ -246,29 +252,21 @@ class Engine:
 
     def flush(self) -> None:
         """Prefill what is staged, and start decoding in its slots."""
-        if not self._staged:
+        if not self._staged.inputs:
             return
+        staged, self._staged = self._staged, _Staged()
         # What is copied may have been computed just now.
-        self._prefill([self._piece(each, 0, each.num_prefix_tokens) for each in self._staged])
-        self._copy_pages(self._prefix_copies)
-        self._prefill([self._piece(each, each.num_prefix_tokens, -1) for each in self._staged])
-        self._copy_pages(self._copies)
+        self._prefill([_piece(each, 0, each.num_prefix_tokens, staged) for each in staged.inputs])
+        self._copy_pages(staged.prefix_copies)
+        self._prefill([_piece(each, each.num_prefix_tokens, -1, staged) for each in staged.inputs])
+        self._copy_pages(staged.prompt_copies)
         self._pages.unpin()
-        self._activate(self._staged)
-        self._forget_staged()
-
-    def _piece(self, given: SlotInput, begin: int, end: int) -> Piece:
-        """Return the tokens between two places of an input that are not in the cache."""
-        begin = max(begin, self._num_known.get(given.slot, 0))
-        return Piece(given.slot, given.tokens[begin:end], given.position + begin)
+        self._activate(staged.inputs)
 
     def _prefill(self, rows: Sequence[Piece]) -> None:
         self.prefilled_tokens += sum(len(row.tokens) for row in rows)
         for bucket, pieces in self._shape.calls(rows, self._pages.shard_of):
             self._write(bucket, pieces)
-
-    def _forget_staged(self) -> None:
-        self._staged, self._prefix_copies, self._copies, self._num_known = [], [], [], {}
 
     # --- Memory ---
 
@@ -285,7 +283,9 @@ class Engine:
 
     def evict(self, slot: int) -> None:
         """Take a decoding slot's pages; the caller feeds it again from position 0 later."""
-        assert all(each.slot != slot for each in self._staged), "flush() the slot's input first"
+        assert all(each.slot != slot for each in self._staged.inputs), (
+            "flush() the slot's input first"
+        )
         self.cancel([slot])
         self._pages.release(slot)
 
@@ -299,7 +299,7 @@ class Engine:
 
     def is_decoding(self, slot: int) -> bool:
         """True if the slot has begun to decode, and not paused as far as the host has read."""
-        return slot in self._decoding and all(each.slot != slot for each in self._staged)
+        return slot in self._decoding and all(each.slot != slot for each in self._staged.inputs)
 
     def num_growing(self, slot: int) -> int:
         """Number of decoding slots that will need more of this slot's memory."""
@@ -320,7 +320,7 @@ class Engine:
     def dispatch(self) -> None:
         """Dispatch the decoding of one chunk to the device without waiting for it."""
         assert self._weights is not None, "load() weights before anything else"
-        assert not self._staged, "flush() what is staged"
+        assert not self._staged.inputs, "flush() what is staged"
         assert self.grow() is None, "evict() until every slot can grow"
         self._state, decoded = self._programs.decode_chunk(
             self._state,
@@ -384,8 +384,8 @@ class Engine:
 
     def abandon(self) -> None:
         """Stop decoding in all slots and discard the dispatched chunks."""
-        if self._staged:
-            self._forget_staged()
+        if self._staged.inputs:
+            self._staged = _Staged()
             self._pages.unpin()
             self._pages.forget_prompts()  # some were to be computed
         slots = range(self.sampler.slots)
@@ -490,3 +490,9 @@ def _empty_slots(
         sampler.cache_quantization,
         history=sampler.cache_length if sampler.speculative_tokens else 0,
     )
+
+
+def _piece(given: SlotInput, begin: int, end: int, staged: _Staged) -> Piece:
+    """Return the tokens between two places of an input that are not in the cache."""
+    begin = max(begin, staged.num_known.get(given.slot, 0))
+    return Piece(given.slot, given.tokens[begin:end], given.position + begin)

@@ -12,6 +12,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import user_modules
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.verifiers import their_task, verifiers_package
+from tests.project import snippets
 
 HAS_PACKAGE = importlib.util.find_spec("verifiers") is not None
 needs_package = pytest.mark.skipif(
@@ -222,3 +223,11 @@ def test_the_tool_runs_scripts_in_the_jail() -> None:
     assert printed == "Code Execution Results:\n42"
     assert "ZeroDivisionError" in failed and "FileNotFoundError" in refused
     assert interpreter_tool.shorten("a" * 30 + "b" * 30, 20) == "a" * 10 + "\n[...]\n" + "b" * 10
+
+
+@needs_package
+def test_the_snippets_of_the_page_run() -> None:
+    page = Path(__file__).parents[2] / "docs" / "verifiers.md"
+    for snippet in snippets.read(page):
+        if snippet.language == "python":
+            exec(compile(snippet.text, str(page), "exec"), {"__name__": "page"})  # our own words
