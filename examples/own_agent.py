@@ -30,7 +30,6 @@ from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.data import encoding
 from r1ci_jax.data.demonstrations import Demonstration, Segment
 from r1ci_jax.rollout import agents
-from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.runner import Runner, make_engine
 from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.runtime import metrics
@@ -100,15 +99,6 @@ class Shopper(agents.Agent):
 SHOPPER = Shopper()
 
 
-class ShopRunner(Runner):
-    """Lets the agent answer whatever the trainer asks."""
-
-    @override
-    def new_episode(self, request: Request, *, first_step: int = 0) -> Episode:
-        mine = dataclasses.replace(request, agent=SHOPPER)
-        return super().new_episode(mine, first_step=first_step)
-
-
 # --- Questions and demonstrations ----------------------------------------------------------------
 
 
@@ -160,6 +150,7 @@ def make_experiment(settings: Settings) -> Experiment:
         limits=TurnLimits(max_code_calls=2, max_new_tokens=32, max_observation_tokens=40),
         sft=SftConfig(epochs=settings.epochs, batch_size=8, lr=3e-3, adam_b2=0.98),
         grpo=GrpoConfig(
+            agent=f"{__name__}:Shopper",
             prompts_per_step=8,
             rollouts_per_prompt=8,
             steps_per_stage=(settings.steps, 0, 0, 0),
@@ -196,7 +187,7 @@ def train(settings: Settings, directory: RunDir, sandbox: Sandbox) -> None:
         tokens,
         [Stage(number=1, split="all", steps=settings.steps)],
         lambda split: questions,
-        ShopRunner(engine, sandbox, tokens, experiment.limits),
+        Runner(engine, sandbox, tokens, experiment.limits),
         experiment.grpo,
         TrainingRun.in_directory(directory, TRAINED, seed=0),
     )

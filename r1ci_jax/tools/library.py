@@ -22,7 +22,6 @@ from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.text import prompts
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.tools.model_evaluation import evaluated_model
 from r1ci_jax.tools.model_evaluation.evaluated_model import EvaluatedModel
@@ -180,11 +179,6 @@ class Policy:
         return f"Policy({self.settings.name!r})"
 
     def _agent(self, name: str) -> agents.Agent:
-        if name not in prompts.AGENT_NAMES:
-            raise UserError(
-                f"there is no agent {name!r}; choose {', '.join(prompts.AGENT_NAMES)}, or pass an "
-                "object of your own"
-            )
         agent = agents.get(name)
         return agents.AnswerRequest(agent) if self.settings.eval.ask_for_answer else agent
 

@@ -151,7 +151,7 @@ def test_names_are_checked(mixed: Path, run: Path) -> None:
     with pytest.raises(UserError, match="no model 'dpo'; it has: grpo_curriculum, sft"):
         Policy.from_run(run, "dpo")
     policy = Policy.from_pretrained(mixed, **SHORT)
-    with pytest.raises(UserError, match="there is no agent 'coder'; choose code_agent"):
+    with pytest.raises(UserError, match="there is no agent 'coder'; did you mean codesteer"):
         policy.requests(["a"], agent="coder")
     with pytest.raises(UserError, match="a question is a text or an Example"):
         policy.requests([7])  # type: ignore[list-item]
