@@ -62,18 +62,21 @@ def restored(monkeypatch: pytest.MonkeyPatch):
 def test_two_experiments_have_their_own_modules_agents_and_tasks(tmp_path: Path) -> None:
     first = write(tmp_path / "one", hint="first", task="mine_one")
     other = write(tmp_path / "two", hint="other", task="mine_two")
-    path = [*sys.path]
+    toy = str(ROOT / "experiments" / "toy.py")
+    experiments.load(toy)  # whatever folder another test has chosen is forgotten
+    path, registered = [*sys.path], set(registry.registered())
     for spec, name, task in ((first, "first", "mine_one"), (other, "other", "mine_two")):
         for _ in range(2):  # the same file again registers its task again
             assert experiments.load(spec).name == name
             assert agents.get("own_part:Speaker").hint == name
-            assert registry.get(task).name == task and [*registry.registered()] == [task]
+            assert registry.get(task).name == task
+            assert set(registry.registered()) == registered | {task}
     with pytest.raises(UserError, match="unknown task 'mine_one'"):
         registry.get("mine_one")
-    experiments.load(str(ROOT / "experiments" / "toy.py"))
-    assert "own_part" not in sys.modules and registry.registered() == {}
+    experiments.load(toy)
+    assert "own_part" not in sys.modules and set(registry.registered()) == registered
     assert not {str(tmp_path / "one"), str(tmp_path / "two")} & set(sys.path)
-    assert [place for place in sys.path if place in path] == path
+    assert sys.path == path
     with pytest.raises(UserError, match="there is no module own_part for the agent"):
         agents.get("own_part:Speaker")
 
