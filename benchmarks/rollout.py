@@ -143,7 +143,8 @@ class SteppedEngine(Engine):
         """Let the runner's waits for scripts move this clock instead of taking time."""
 
         def ready(futures: Sequence[Any]) -> list[int]:
-            return [future.ready for future in futures if not future.done()]
+            waited = [future for future in futures if future is not None]
+            return [future.ready for future in waited if not future.done()]
 
         with mock.patch.multiple(
             host_ownership,

@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ def test_what_was_done_before_is_named():
     )
 
 
+@pytest.fixture
+def hears_hang_ups() -> Iterator[None]:
+    """The tests may have been begun by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hears_hang_ups")
 def test_a_hang_up_asks_however_often_it_comes():
     before = signal.getsignal(signal.SIGHUP)
     with preemption.handle_sigterm():
@@ -76,6 +86,7 @@ def test_nohup_stays_deaf():
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.usefixtures("hears_hang_ups")
 def test_a_run_whose_terminal_is_closed_saves(tmp_path: Path):
     code = """
 import fcntl, pathlib, sys, termios, time

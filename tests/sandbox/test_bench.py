@@ -179,8 +179,11 @@ def test_exec_brings_files_back(
 ) -> None:
     into = tmp_path / "out"
     words = ["--collect", "sub/a.txt", "--collect", "link", "--into", str(into), "--json"]
-    assert command("exec", script_file, "--backend", "cold", *words) == 0
-    report = json.loads(capsys.readouterr().out)
+    # A link is not followed: it is said to be missing.
+    assert command("exec", script_file, "--backend", "cold", *words) == 1
+    shown = capsys.readouterr()
+    report = json.loads(shown.out)
+    assert "link" in shown.err and "sub/a.txt" not in shown.err
     assert report["files"] == {"sub/a.txt": 5} and report["stdout"] == "made\n"
     assert [path.name for path in into.rglob("*") if path.is_file()] == ["a.txt"]
     assert (into / "sub/a.txt").read_bytes() == b"hello"
@@ -197,7 +200,7 @@ def test_exec_takes_a_policy_and_limits(
     busy = tmp_path / "busy.py"
     busy.write_text("while True: pass")
     words = ["--policy", "default", "--backend", "cold", "--cpu-seconds", "0.2", "--json"]
-    assert command("exec", str(busy), *words) == 1
+    assert command("exec", str(busy), *words) == 124
     report = json.loads(capsys.readouterr().out)
     assert report["status"] == "timeout_cpu" and report["cpu_seconds"] < 1
 

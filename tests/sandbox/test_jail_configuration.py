@@ -17,7 +17,7 @@ CASES = [(name, kind) for name in jail_policy_file.names() for kind in ("cold", 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_every_policy_is_a_configuration_that_opens_nothing(name: str, kind: str) -> None:
-    limits = Limits(memory_bytes=100 << 20, file_bytes=3 << 20, processes=7, wall_seconds=9.0)
+    limits = Limits(memory_bytes=200 << 20, file_bytes=3 << 20, processes=7, wall_seconds=9.0)
     policy = jail_policy.read(name)
     text = jail_policy.render(policy, kind, ROOT, limits)  # type: ignore[arg-type] # both kinds
     jail = text_format.Parse(text, config_pb2.NsJailConfig())  # refuses names it does not know
@@ -37,7 +37,7 @@ def test_every_policy_is_a_configuration_that_opens_nothing(name: str, kind: str
     assert all(mount.nosuid for mount in jail.mount)
     if kind == "cold":  # a fork server's children set their own limits and filter
         assert "DEFAULT" in "\n".join(jail.seccomp_string)
-        assert (jail.rlimit_as, jail.rlimit_fsize, jail.rlimit_nproc) == (100, 3, 8)
+        assert (jail.rlimit_as, jail.rlimit_fsize, jail.rlimit_nproc) == (200, 3, 8)
         assert jail.time_limit == 9 + jail_policy.NET_SECONDS
 
 

@@ -282,7 +282,7 @@ def test_an_address_of_another_kind(address: str) -> None:
 
 def test_ray_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'r1ci_jax\[ray\]'") as caught:
+    with pytest.raises(UserError, match=r"pip install -e '\.\[ray\]'") as caught:
         RayPool(settings(""))
     assert "\n" not in str(caught.value)
 

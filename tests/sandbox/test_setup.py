@@ -197,11 +197,11 @@ def test_exec_shows_output_and_verdict(
 ) -> None:
     file = tmp_path / "script.py"
     file.write_text("import sys\nprint('out')\nprint('err', file=sys.stderr)\nsys.exit(3)")
-    assert command("exec", str(file)) == 1
+    assert command("exec", str(file)) == 3
     shown = capsys.readouterr()
     assert shown.out == "out\n" and shown.err.startswith("err\n[exit_nonzero; exit 3; cpu ")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"while True: pass")))
-    assert command("exec", "-", "--json", "--cpu-seconds", "0.2", "--wall-seconds", "120") == 1
+    assert command("exec", "-", "--json", "--cpu-seconds", "0.2", "--wall-seconds", "120") == 124
     assert json.loads(capsys.readouterr().out)["status"] == "timeout_cpu"
     with pytest.raises(UserError, match="cannot read /nonexistent"):
         command("exec", "/nonexistent")

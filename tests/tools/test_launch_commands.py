@@ -127,7 +127,7 @@ def test_published_tasks_need_a_download_and_demonstrations(rig: Rig) -> None:
         (("--tpu=v5p-32", BUCKET, "--name=A B"), "not a valid job name"),
         (("--tpu=v5p-32", BUCKET, "--env=oops"), "not of the form NAME=value"),
         (("--tpu=v5p-32", BUCKET, "--config.mesh.fdsp=4"), "unknown option --config.mesh.fdsp"),
-        (("--tpu=v5p-32", BUCKET, "--stage=all"), "invalid choice"),
+        (("--tpu=v5p-32", BUCKET, "--stage=all"), "--stage 'all' is none of: run, sft"),
     ],
 )
 def test_mistakes_are_one_line_and_cost_nothing(
