@@ -81,12 +81,12 @@ def _step(
 ) -> collections.Counter[str]:
     requests: list[Request] = []
 
-    def make_group(place: int, question: Example) -> list[Request]:
+    def make_group(group_id: int, question: Example) -> list[Request]:
         made = [
             Request(
                 example=question,
                 agent=agents.CodeAgent(),
-                rollout_id=RolloutId(place, index),
+                rollout_id=RolloutId(group_id, index),
                 sampling=SamplingParams(temperature=1.0),
             )
             for index in range(args.rollouts)
@@ -98,13 +98,16 @@ def _step(
         questions,
         make_group,
         lambda group: len({each.correct for each in group}) == 2,
+        first_id=0,
         num_groups=args.groups,
         rounds=args.rounds,
     )
-    foresee = refill.foresee if args.foresee else None
+    start_early = refill.start_early if args.start_early else None
     refilled, known = Clock(), Clock()
     found = refilled.time(
-        lambda on: runner.run_extended(refill.first(), refill.extend, foresee=foresee, on_done=on)
+        lambda on: runner.run_extended(
+            refill.first(), refill.extend, start_early=start_early, on_done=on
+        )
     )
     dropped = len(requests) - len(found)
     del requests[len(found) :]
@@ -128,7 +131,7 @@ def table(report: dict[str, Any]) -> str:
     """Write the report for reading."""
     return (
         f"{report['rollouts']} rollouts ({report['rollouts_without_refill']} without refill), "
-        f"{report['tokens']} tokens; {report['dropped']} more were begun and dropped\n"
+        f"{report['tokens']} tokens; {report['dropped']} more were started early and dropped\n"
         f"refilled: {report['chunks_refilled']} chunks, {report['seconds_refilled']:.1f} s\n"
         f"all known from the beginning: {report['chunks_known']} chunks, "
         f"{report['seconds_known']:.1f} s\n"
@@ -146,10 +149,10 @@ def main() -> int:
     parser.add_argument("--groups", type=int, default=16, help="that a step wants")
     parser.add_argument("--rollouts", type=int, default=8, help="of a group")
     parser.add_argument(
-        "--foresee",
+        "--start-early",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="begin groups in free slots before they are asked for",
+        help="start groups in free slots before they are asked for",
     )
     parser.add_argument("--rounds", type=int, default=3, help="of refilling")
     args = parser.parse_args()

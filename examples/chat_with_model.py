@@ -12,7 +12,7 @@ import sys
 from r1ci_jax import Policy
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.text import prompts
-from r1ci_jax.tools.chat import conversation
+from r1ci_jax.tools.chat.conversation import Conversation
 from r1ci_jax.tools.chat.view import TextView
 
 
@@ -21,16 +21,9 @@ def main(path: str) -> None:
     policy = Policy.from_pretrained(path)
     settings = policy.settings
     with Sandbox() as sandbox:
-        runner = conversation.make_runner(
-            policy.model,
-            sandbox,
-            settings.limits,
-            context=settings.sampler.cache_length,
-            seed=settings.seed,
-        )
         view = TextView(sys.stdout, policy.tokenizer, use_color=sys.stdout.isatty())
-        talk = conversation.Conversation(
-            runner,
+        talk = Conversation(
+            policy.runner(sandbox, slots=1),
             settings.eval.sampling,
             view,
             # It has to be told how its scripts are run and its answers are marked.

@@ -10,11 +10,11 @@ __all__ = ["Policy", "__version__"]
 _TASKSET = "r1ci_jax.tasks.verifiers.our_taskset"
 _PLUGINS = ("R1ciHarness", "R1ciTaskset")
 """What the package `verifiers` looks for here when it loads the taskset `r1ci_jax`."""
-_MODULES = {"Policy": "r1ci_jax.tools.library", **dict.fromkeys(_PLUGINS, _TASKSET)}
+_MODULES = {"Policy": "r1ci_jax.tools.policy_api", **dict.fromkeys(_PLUGINS, _TASKSET)}
 """Modules of the names that are imported when they are first used: JAX comes with some."""
 
 if TYPE_CHECKING:
-    from r1ci_jax.tools.library import Policy
+    from r1ci_jax.tools.policy_api import Policy
 else:
     if importlib.util.find_spec("verifiers") is not None:
         __all__ += _PLUGINS

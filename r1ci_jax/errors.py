@@ -1,5 +1,7 @@
-"""The two exceptions that end a command with one line, and exit statuses."""
+"""The two exceptions that end a command with one line, their hints, and exit statuses."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Final
 
 USER_ERROR_EXIT_STATUS: Final = 2
@@ -24,3 +26,14 @@ class Resume(Exception):
     The message is one line. The command line prints it and exits with `RESUME_EXIT_STATUS`: the
     same command resumes.
     """
+
+
+def find_close(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is spelled most alike; None if none is."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "did you mean X? " with the known word that is spelled most alike, or nothing."""
+    close = find_close(word, known)
+    return f"did you mean {close}? " if close else ""

@@ -10,7 +10,6 @@ well, so a setting without a range refuses at least NaN, infinity and another ty
 """
 
 import dataclasses
-import difflib
 import functools
 import math
 import operator
@@ -20,7 +19,7 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, did_you_mean
 
 _BOUNDS: Final[dict[str, Callable[[float, float], bool]]] = {
     "at least": operator.ge,
@@ -89,9 +88,9 @@ class NameOrPlace:
         """Return what the text must be, or None if it is."""
         if value in self.names or _PLACE.fullmatch(value):
             return None
-        close = difflib.get_close_matches(value, self.names, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"one of {', '.join(self.names)}, or package.module:Class{hint}"
+        hint = did_you_mean(value, self.names).strip()
+        wanted = f"one of {', '.join(self.names)}, or package.module:Class"
+        return f"{wanted} ({hint})" if hint else wanted
 
 
 _PLACE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")

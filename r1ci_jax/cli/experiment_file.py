@@ -56,6 +56,15 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Experiment:
     return apply_overrides(load_default(spec), overrides)
 
 
+def load_changed(
+    spec: str, overrides: Sequence[str]
+) -> tuple[Experiment, dict[str, tuple[Any, Any]]]:
+    """Load an experiment like `load`; also return its changes, as `find_changes` does."""
+    default = load_default(spec)
+    experiment = apply_overrides(default, overrides)
+    return experiment, find_changes(default, experiment)
+
+
 def load_default(spec: str) -> Experiment:
     """Load the experiment as its file defines it, before any override."""
     name, _, variant = spec.partition(":")

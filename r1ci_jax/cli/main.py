@@ -22,6 +22,7 @@ from r1ci_jax.errors import (
     USER_ERROR_EXIT_STATUS,
     Resume,
     UserError,
+    did_you_mean,
 )
 from r1ci_jax.runtime import hosts, terminal
 
@@ -31,8 +32,8 @@ COMMANDS = {
     "potential": ("r1ci_jax.cli.run", "improvement potential of the questions only"),
     "grpo": ("r1ci_jax.cli.run", "reinforcement learning only"),
     "eval": ("r1ci_jax.cli.eval", "accuracy of any model, or the stage of an experiment"),
-    "chat": ("r1ci_jax.cli.chat", "talk to a model, with the interpreter live"),
-    "serve": ("r1ci_jax.cli.serving.serve", "an OpenAI-compatible endpoint, interpreter live"),
+    "chat": ("r1ci_jax.cli.talk.chat", "talk to a model, with the interpreter live"),
+    "serve": ("r1ci_jax.cli.talk.serve", "an OpenAI-compatible endpoint, interpreter live"),
     "tasks": ("r1ci_jax.cli.tasks", "the task registry: list, show, sample, check"),
     "data": ("r1ci_jax.cli.data", "datasets: build, fetch, import, stats"),
     "synth": ("r1ci_jax.cli.synth", "demonstrations by a teacher: scripts per task, a model, ..."),
@@ -63,8 +64,7 @@ class _Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         known = [str(each) for each in action.choices]
-        close = suggestions.find_close(str(value), known)
-        hint = f"did you mean {close}? " if close else ""
+        hint = did_you_mean(str(value), known)
         name = "/".join(action.option_strings) or action.metavar or action.dest
         self.error(f"{name} {value!r} is none of: {', '.join(known)}; {hint}".rstrip("; "))
 
@@ -155,9 +155,8 @@ def _dispatch(words: Sequence[str]) -> int:
 def _refuse(parser: argparse.ArgumentParser, rest: Sequence[str]) -> NoReturn:
     """Refuse arguments that a command does not take; of an option, name the one like it."""
     known = [name for action in parser._actions for name in action.option_strings]
-    close = suggestions.find_close(rest[0].partition("=")[0], known)
-    hint = f"; did you mean {close}?" if close else ""
-    parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    hint = did_you_mean(rest[0].partition("=")[0], known)
+    parser.error(f"unrecognized arguments: {' '.join(rest)}; {hint}".rstrip("; "))
 
 
 def _named(words: Sequence[str]) -> list[str]:

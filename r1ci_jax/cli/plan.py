@@ -4,8 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from r1ci_jax.cli.shell import suggestions
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, did_you_mean
 
 EXIT_DOES_NOT_FIT = 1
 
@@ -65,11 +64,9 @@ def _run(args: argparse.Namespace) -> int:
     elif ".py" in args.target:
         experiment = experiment_file.load(args.target, args.overrides)
     else:
-        close = suggestions.find_close(args.target, presets.PRESETS)
         raise UserError(
             f"{args.target!r} is neither an experiment file nor a preset; "
-            + (f"did you mean {close}? " if close else "")
-            + f"presets: {', '.join(presets.PRESETS)}"
+            f"{did_you_mean(args.target, presets.PRESETS)}presets: {', '.join(presets.PRESETS)}"
         )
     parts = wanted or (summary.SAMPLING if is_preset else programs.parts_of(experiment))
     config = load_model.architecture(experiment)

@@ -85,19 +85,24 @@ def run_experiment(args: argparse.Namespace) -> int:
         return 0
     # Library output belongs with the progress on stderr, not in the JSON.
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
-        default = experiments.load_default(args.exp)
-        experiment = experiments.apply_overrides(default, args.overrides)
-        changed = experiments.find_changes(default, experiment)
+        experiment, changed = experiments.load_changed(args.exp, args.overrides)
         with hosts.distributed():
             if hosts.is_first():
-                place = args.workdir or str(run_dir.default_path(experiment))
-                print(experiments.describe(args.exp, place, changed), file=sys.stderr)
+                _print_config(args, experiment, changed)
             agents.get_all(experiment.agents)  # a wrong one is reported before anything is made
             summary = _run_stages(args, experiment, changed)
             answers = hosts.is_first()
     if args.json and answers:
         print(json.dumps(summary))
     return 0
+
+
+def _print_config(args: argparse.Namespace, experiment: Any, changed: dict[str, Any]) -> None:
+    """Print on stderr what differs from the experiment's file."""
+    from r1ci_jax.cli import experiment_file as experiments
+
+    place = args.workdir or str(run_dir.default_path(experiment))
+    print(experiments.describe(args.exp, place, changed), file=sys.stderr)
 
 
 def _print_dry_run(args: argparse.Namespace) -> None:
@@ -107,11 +112,8 @@ def _print_dry_run(args: argparse.Namespace) -> None:
     from r1ci_jax.train import load_model
 
     with contextlib.redirect_stdout(sys.stderr):
-        default = experiments.load_default(args.exp)
-        experiment = experiments.apply_overrides(default, args.overrides)
-        changed = experiments.find_changes(default, experiment)
-        place = args.workdir or str(run_dir.default_path(experiment))
-        print(experiments.describe(args.exp, place, changed))
+        experiment, changed = experiments.load_changed(args.exp, args.overrides)
+        _print_config(args, experiment, changed)
         dry_run.pretend_devices(experiment.mesh.num_devices)
         found = dry_run.examine(experiment, load_model.architecture(experiment))
     print(json.dumps(dry_run.make_report(found)) if args.json else dry_run.render_text(found))

@@ -10,12 +10,11 @@ code is not run, and they do not train (`Trajectory.trained`).
 """
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol, override
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, did_you_mean
 from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.runtime import user_modules
 from r1ci_jax.text import prompts, protocol
@@ -226,8 +225,7 @@ def get(place: str) -> Agent:
     if found is not None:
         return found
     if ":" not in place:
-        close = difflib.get_close_matches(place, prompts.AGENT_NAMES, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = did_you_mean(place, prompts.AGENT_NAMES)
         known = ", ".join(prompts.AGENT_NAMES)
         raise UserError(
             f"there is no agent {place!r}; {hint}choose from {known}, or name one of your own as "

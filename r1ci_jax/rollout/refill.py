@@ -2,7 +2,7 @@
 
 Which groups a step has is a function of their trajectories (`group_selection.groups_to_ask`). But
 the last of them are known late: each waits for the end of the group that it replaces. Slots that
-are free meanwhile begin the groups that will probably be asked for. Those that are not asked for in
+are free meanwhile start the groups that will probably be asked for. Those that are not asked for in
 the end are dropped, with no effect on the step or on the position in the data.
 """
 
@@ -14,7 +14,7 @@ from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.tasks.base import Example
 
 type MakeGroup = Callable[[int, Example], Sequence[Request]]
-"""Returns the requests of a group, given its place in the step and its question."""
+"""Returns the requests of a group, given its id and its question."""
 
 
 class Refill:
@@ -26,34 +26,33 @@ class Refill:
         make_group: MakeGroup,
         has_signal: Callable[[Sequence[Trajectory]], bool],
         *,
+        first_id: int,
         num_groups: int,
         rounds: int,
     ) -> None:
-        """`questions` are those of the groups in their order, the dropped ones at the end."""
+        """`questions` are those of the groups, whose ids count from `first_id`."""
         self.num_asked = num_groups
         """Number of the step's groups, as far as it is known."""
         self._questions = questions
         self._make_group = make_group
         self._has_signal = has_signal
-        self._num_groups, self._rounds = num_groups, rounds
+        self._first_id, self._num_groups, self._rounds = first_id, num_groups, rounds
         self._signal: dict[int, bool] = {}
         """Of the groups that are complete, by their place in the step."""
         self._groups: list[Sequence[Request]] = []
-        """The requests of every group that was begun, by its place in the step."""
-        self._places: dict[int, int] = {}
-        """The place of each group in the step, by its id."""
+        """The requests of every group that was started, in order."""
 
     def first(self) -> list[Request]:
         """Return the requests of round 0."""
         return self._requests(0, self.num_asked)
 
     def extend(self, group: Sequence[Trajectory]) -> list[Request]:
-        """Return the requests of the groups that are asked for now that one more is complete."""
-        self._signal[self._places[group[0].rollout_id.group_id]] = self._has_signal(group)
+        """Return the requests of the groups that one more complete group adds to the step."""
+        self._signal[group[0].rollout_id.group_id - self._first_id] = self._has_signal(group)
         begin, self.num_asked = self.num_asked, self._count(0.0)
         return self._requests(begin, self.num_asked)
 
-    def foresee(self, num_slots: int) -> list[Request]:
+    def start_early(self, num_slots: int) -> list[Request]:
         """Return the requests of groups that will probably be asked for, if they fit the slots.
 
         Groups that are not complete are expected to be without signal at the rate of those that
@@ -70,8 +69,6 @@ class Refill:
 
     def _requests(self, begin: int, end: int) -> list[Request]:
         while len(self._groups) < end:
-            place = len(self._groups)
-            group = self._make_group(place, next(self._questions))
-            self._places[group[0].rollout_id.group_id] = place
-            self._groups.append(group)
+            group_id = self._first_id + len(self._groups)
+            self._groups.append(self._make_group(group_id, next(self._questions)))
         return [request for group in self._groups[begin:end] for request in group]

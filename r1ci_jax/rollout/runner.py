@@ -14,7 +14,7 @@ from r1ci_jax.rollout import agents, partial_rollouts, reward
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.scheduler import Observer, RolloutScheduler
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
-from r1ci_jax.rollout.trajectory_source import Extend, Foresee, MakeWeights, TrajectorySource
+from r1ci_jax.rollout.trajectory_source import Extend, MakeWeights, StartEarly, TrajectorySource
 from r1ci_jax.runtime import hosts
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine
@@ -165,17 +165,17 @@ class Runner(TrajectorySource):
         requests: Iterable[Request],
         extend: Extend,
         *,
-        foresee: Foresee | None = None,
+        start_early: StartEarly | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Trajectory]:
         """Sample whole groups, and those that `extend` adds, in one stream.
 
         What a complete group adds enters the first slots that are free, while the others decode on:
-        no slot waits for the last group of a round. Slots that no group wants yet begin those that
-        `foresee` names.
+        no slot waits for the last group of a round. Slots that no group wants yet start those of
+        `start_early`.
         """
         waiting: dict[int, list[Episode]] = collections.defaultdict(list)
-        foreseen: dict[int, list[Episode]] = collections.defaultdict(list)
+        early: dict[int, list[Episode]] = collections.defaultdict(list)
         trajectories: list[Trajectory] = []
 
         def start(requests: Iterable[Request], groups: dict[int, list[Episode]]) -> list[Episode]:
@@ -185,10 +185,10 @@ class Runner(TrajectorySource):
             return episodes
 
         def ask(requests: Iterable[Request]) -> list[Episode]:
-            """Start the groups that were not foreseen."""
-            new = [each for each in requests if each.rollout_id.group_id not in foreseen]
-            for number in {each.rollout_id.group_id for each in requests} & foreseen.keys():
-                waiting[number] = foreseen.pop(number)
+            """Start the groups that were not started early."""
+            new = [each for each in requests if each.rollout_id.group_id not in early]
+            for number in {each.rollout_id.group_id for each in requests} & early.keys():
+                waiting[number] = early.pop(number)
             return start(new, waiting)
 
         with self._scheduler(start(requests, waiting)) as scheduler:
@@ -206,10 +206,10 @@ class Runner(TrajectorySource):
                         scheduler.add(ask(extend(found)))
                 if not waiting:
                     break
-                if foresee is not None and (num_free := scheduler.num_unwanted_slots):
-                    scheduler.add(start(foresee(num_free), foreseen))
+                if start_early is not None and (num_free := scheduler.num_unwanted_slots):
+                    scheduler.add(start(start_early(num_free), early))
         assert not waiting, "a group was not completed"
-        self.num_dropped += sum(map(len, foreseen.values()))
+        self.num_dropped += sum(map(len, early.values()))
         return sorted(trajectories, key=lambda each: each.rollout_id)
 
     @override

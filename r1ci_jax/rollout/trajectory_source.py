@@ -19,7 +19,7 @@ type MakeWeights = Callable[[SamplerConfig], DecoderWeights]
 type Extend = Callable[[Sequence[Trajectory]], Sequence[Request]]
 """Returns the requests of further groups, given the trajectories of one that is complete."""
 
-type Foresee = Callable[[int], Sequence[Request]]
+type StartEarly = Callable[[int], Sequence[Request]]
 """Returns the requests of at most so many groups that will probably be asked for next."""
 
 
@@ -33,7 +33,7 @@ class TrajectorySource(Protocol):
     num_evicted: int = 0
     """How often a trajectory gave up its cache and was computed again, since it was made."""
     num_dropped: int = 0
-    """Trajectories that were begun because they were foreseen, and dropped, since it was made."""
+    """Trajectories that were started early and not asked for, since it was made."""
 
     def weights_loaded(
         self,
@@ -63,7 +63,7 @@ class TrajectorySource(Protocol):
         requests: Iterable[Request],
         extend: Extend,
         *,
-        foresee: Foresee | None = None,
+        start_early: StartEarly | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Trajectory]:
         """Return the trajectories of whole groups and of those that `extend` adds, in id order.
@@ -71,7 +71,7 @@ class TrajectorySource(Protocol):
         `extend` is called once for each group, those that it added too. The order of the calls is
         not fixed, so what it returns in all must not depend on that. Here: in rounds.
 
-        A source may begin the groups that `foresee` names where it would have nothing to do. Those
+        Where it would have nothing to do, a source may start the groups of `start_early`. Those
         that `extend` does not ask for until all others are complete are dropped.
         """
         found: list[Trajectory] = []

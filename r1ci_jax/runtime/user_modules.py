@@ -9,7 +9,6 @@ A mistake in such a file is the user's: it ends in one line with the file and th
 
 import contextlib
 import dataclasses
-import difflib
 import importlib
 import sys
 import sysconfig
@@ -18,7 +17,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, find_close
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _INSTALLED: Final = tuple(
@@ -97,8 +96,8 @@ def load(place: str, *, what: str) -> Any:
             ) from cause
         raise
     if not hasattr(module, attribute):
-        close = difflib.get_close_matches(attribute, vars(module), n=1)
-        hint = f"; did you mean {name}:{close[0]}?" if close else ""
+        close = find_close(attribute, vars(module))
+        hint = f"; did you mean {name}:{close}?" if close else ""
         raise UserError(f"{getattr(module, '__file__', name)} has no {attribute} for {what}{hint}")
     return getattr(module, attribute)
 

@@ -10,12 +10,11 @@ names when a program does not fit.
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Final
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, did_you_mean
 
 GIB: Final = 2**30
 CHIPS_PER_HOST: Final = 4
@@ -203,8 +202,7 @@ def find_slice(name: str) -> Slice:
     for generation in GENERATIONS.values():
         if prefix == generation.prefix and number.isdigit():
             raise UserError(f"there is no TPU slice {name!r}; {_nearest(generation, int(number))}")
-    close = difflib.get_close_matches(wanted, SLICES, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = did_you_mean(wanted, SLICES)
     raise UserError(
         f"there is no TPU slice {name!r}; {hint}names look like v5p-32, v5litepod-16, v6e-8, v4-16"
     )

@@ -1,6 +1,7 @@
 """Load a model by the name that a user gives: one of a run, or a published checkpoint."""
 
 import concurrent.futures
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from r1ci_jax.model import presets, sampler_weights
 from r1ci_jax.model.hf import hf_config, hub, weights
 from r1ci_jax.model.qwen2 import DecoderWeights, Qwen2, Qwen2Config
 from r1ci_jax.runtime.run_dir import RunDir
+from r1ci_jax.text import prompts
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.train import checkpoint
@@ -27,6 +29,13 @@ def architecture(experiment: Experiment) -> Qwen2Config:
 def architecture_of_run(run: RunDir) -> Qwen2Config:
     """Look up the architecture of a run's models."""
     return _architecture(ModelConfig(**run.config["experiment"]["model"]))
+
+
+def instructions_of_run(run: RunDir) -> Mapping[str, str]:
+    """Return the instructions, by agent, that a run's policy reads."""
+    source = run.config["experiment"]["model"]
+    choice = source.get("prompts", "auto")
+    return prompts.choose(choice, is_pretrained=bool(source["checkpoint"]))
 
 
 def _architecture(source: ModelConfig) -> Qwen2Config:

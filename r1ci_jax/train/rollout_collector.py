@@ -136,11 +136,7 @@ class RolloutCollector:
             "time/sandbox": source.waited_seconds - waited,
             "time/sandbox_fraction": (source.slot_waited_seconds - slot_waited) / seconds,
             "rollout/evicted": source.num_evicted - evicted,
-            **(
-                {"rollout/dropped": source.num_dropped - dropped}
-                if self._config.signal.refill_rounds
-                else {}
-            ),
+            "rollout/dropped": source.num_dropped - dropped,
             "rate/tokens_per_second": num_tokens / seconds,
         }
         return RolloutBatch(sampled, trained, metrics)
@@ -183,7 +179,7 @@ class RolloutCollector:
 
     def _sample_with_refill(self, step: int) -> list[Trajectory]:
         """Sample a step's groups and, for those without signal, groups of the next questions."""
-        config, first = self._config, self._first_place(step)
+        config = self._config
         positions: list[dict[str, Any]] = []
 
         def questions() -> Generator[Example]:
@@ -193,14 +189,17 @@ class RolloutCollector:
 
         refill = Refill(
             questions(),
-            lambda place, question: self._make_requests(first + place, [question]),
+            lambda group_id, question: self._make_requests(group_id, [question]),
             lambda group: self._has_signal(self._select_of(group)),
+            first_id=self._first_place(step),
             num_groups=config.prompts_per_step,
             rounds=config.signal.refill_rounds,
         )
         if not self._has_questions():
             return []
-        found = self._source.run_extended(refill.first(), refill.extend, foresee=refill.foresee)
+        found = self._source.run_extended(
+            refill.first(), refill.extend, start_early=refill.start_early
+        )
         # Behind the last question that was asked: those of dropped groups come again.
         self._questions.set_state(positions[refill.num_asked - 1])
         return found

@@ -27,8 +27,9 @@ def new_refill(num_groups: int = GROUPS) -> Refill:
     """Asks a further group for each that is all right or all wrong, as a trainer does."""
     return Refill(
         itertools.repeat(EXAMPLE),
-        lambda place, _: group(place),
+        lambda number, _: group(number),
         lambda found: len({each.correct for each in found}) == 2,
+        first_id=0,
         num_groups=num_groups,
         rounds=ROUNDS,
     )
@@ -51,13 +52,13 @@ def streamed(runner: Runner, refill: Refill) -> list[Trajectory]:
     return runner.run_extended(refill.first(), refill.extend)
 
 
-def foreseen(runner: Runner, refill: Refill) -> list[Trajectory]:
+def started_early(runner: Runner, refill: Refill) -> list[Trajectory]:
     """One stream, in which free slots begin what will probably be asked for."""
-    return runner.run_extended(refill.first(), refill.extend, foresee=refill.foresee)
+    return runner.run_extended(refill.first(), refill.extend, start_early=refill.start_early)
 
 
 @pytest.mark.parametrize("slots", [1, 4, 16])
-@pytest.mark.parametrize("run", [streamed, foreseen])
+@pytest.mark.parametrize("run", [streamed, started_early])
 def test_a_stream_equals_rounds_whatever_the_order(world, stand_in, run: Run, slots: int) -> None:
     runner = world.runner(MIXED, stand_in(echo), slots=slots)
     stream, rounds = new_refill(), new_refill()
@@ -103,7 +104,7 @@ def test_free_slots_begin_what_will_be_asked_for(
     runner = world.runner(MIXED, stand_in(echo), slots=16)
     monkeypatch.setattr(Engine, "dispatch", counted)
     chunks = []
-    for run in (foreseen, streamed):
+    for run in (started_early, streamed):
         counts[0] = 0
         run(runner, new_refill(12))
         chunks.append(counts[0])
@@ -116,29 +117,29 @@ def test_what_is_not_asked_for_is_dropped_and_counted(world, printing) -> None:
     wanted = [each for number in range(GROUPS - 1) for each in group(number)]
     begun: list[int] = []
 
-    def foresee(num_slots: int) -> list[Request]:
+    def start_early(num_slots: int) -> list[Request]:
         begun.append(num_slots)
         return group(GROUPS) if len(begun) == 1 else []
 
-    found = runner.run_extended(wanted, lambda _: [], foresee=foresee)
+    found = runner.run_extended(wanted, lambda _: [], start_early=start_early)
     assert found == runner.run(wanted)
     assert begun[0] == MEMBERS and runner.num_dropped == MEMBERS
     # The engine serves others as if it had never begun them.
     assert runner.run(group(GROUPS)) == runner.run(group(GROUPS))
 
 
-def test_groups_are_foreseen_at_the_rate_of_those_that_are_known() -> None:
+def test_groups_are_started_early_at_the_rate_of_those_that_are_known() -> None:
     refill = new_refill()
     refill.first()
-    assert refill.foresee(100) == []  # nothing is known yet
+    assert refill.start_early(100) == []  # nothing is known yet
     assert len(refill.extend(answered(0, correct=(True, True)))) == MEMBERS  # asked for at once
     # One of one known is without signal, so in all rounds all of them may be: 4 x 7 groups.
-    assert len(refill.foresee(3 * MEMBERS + 1)) == 3 * MEMBERS
+    assert len(refill.start_early(3 * MEMBERS + 1)) == 3 * MEMBERS
     for number in range(1, 5):
         assert refill.extend(answered(number, correct=(True, False))) == []
     # 8 asked, 11 begun. Of 5 known a fifth is without: 1 + 0.2 x 2 of 7, 1 + 0.2 x 3 of 8.
     assert refill.num_asked == GROUPS + 1
-    assert refill.foresee(100) == []
+    assert refill.start_early(100) == []
     assert [each.rollout_id for each in refill.extend(answered(5, correct=(False, False)))] == [
         (8, 0),
         (8, 1),

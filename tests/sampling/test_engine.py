@@ -1,157 +1,32 @@
-"""Slots against the full forward pass: pausing, chunking and neighbours leave no trace.
-
-The model is random, so its attention matters for every token; a token table with one stop state
-makes it pause every few tokens, as closing a code block would.
-"""
+"""Slots against the full forward pass: pausing, chunking and neighbours leave no trace."""
 
 import collections
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from r1ci_jax.config import SamplerConfig, SamplingParams
+from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.model import qwen2
-from r1ci_jax.sampling import page_table, stop_automaton
-from r1ci_jax.sampling.engine import Engine, SlotInput
+from r1ci_jax.sampling import page_table
+from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sampling.page_table import CacheLayout
-
-VOCAB = 300  # not a multiple of the sampler's block
-PAD_ROWS = 20  # embedding rows behind the tokenizer's last id
-EOS = 299
-STOP_TOKENS = (7, 40, 41, 77, 120, 200, 201, 202, 250, 260)
-PAUSE = 2  # the stop value of the table's stop state
-WIDE = {"slots": 5, "chunk_steps": 16}  # another shape; few of them, because each one is compiled
-
-CONFIG = qwen2.Qwen2Config(
-    vocab_size=VOCAB + PAD_ROWS,
-    width=64,
-    layers=2,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=16,
-    mlp_width=96,
-    rope_theta=1e4,
+from tests.sampling.random_model import (
+    CONFIG,
+    EOS,
+    PAUSE,
+    SAMPLER,
+    STOP_TOKENS,
+    VOCAB,
+    WIDE,
+    alone,
+    feed,
+    prompt_of,
 )
-SAMPLER = SamplerConfig(
-    slots=3,
-    cache_length=64,
-    page_length=8,
-    chunk_steps=7,
-    prefill_buckets=(4, 16),
-    prefill_rows=2,
-)
-
-
-@pytest.fixture(scope="module")
-def model() -> qwen2.Qwen2:
-    """Random, with a head sharp enough to prefer some tokens, and the padding rows most of all."""
-
-    @nnx.jit
-    def make() -> qwen2.Qwen2:
-        model = qwen2.Qwen2(CONFIG, rngs=nnx.Rngs(0))
-        assert model.lm_head is not None
-        model.embed[...] = model.embed[...] * 30
-        model.lm_head[...] = (model.lm_head[...] * 12).at[:, VOCAB:].mul(20)
-        return model
-
-    return make()
-
-
-@pytest.fixture(scope="module")
-def table() -> stop_automaton.TokenTable:
-    """Goes to the stop state at any of the stop tokens, and stays there."""
-    next_state_AV = np.zeros((2, VOCAB), np.int16)
-    next_state_AV[0, list(STOP_TOKENS)] = 1
-    next_state_AV[1] = 1
-    return stop_automaton.TokenTable(
-        next_state_AV=next_state_AV, stop_A=np.array([0, PAUSE], np.int8), start=0
-    )
-
-
-@pytest.fixture(scope="module")
-def make_engine(model: qwen2.Qwen2, table: stop_automaton.TokenTable) -> Callable[..., Engine]:
-    weights = nnx.jit(lambda model: qwen2.decoder_weights(model, CONFIG))(model)
-    endless_table = dataclasses.replace(table, stop_A=np.zeros_like(table.stop_A))
-
-    def make(*, seed: int = 0, endless: bool = False, **changes) -> Engine:
-        engine = Engine(
-            CONFIG,
-            dataclasses.replace(SAMPLER, **changes),
-            endless_table if endless else table,
-            stop_token_ids=(EOS,),
-            seed=seed,
-        )
-        engine.load(weights)
-        return engine
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def next_logits(model: qwen2.Qwen2) -> Callable[[list[int]], np.ndarray]:
-    """Logits [T, VOCAB] after each token of a row, by the full forward pass without a cache."""
-    forward = nnx.jit(lambda model, tokens_BT: model(tokens_BT))
-
-    def logits(tokens: list[int]) -> np.ndarray:
-        padded = np.zeros((1, SAMPLER.cache_length), np.int32)
-        padded[0, : len(tokens)] = tokens
-        return np.asarray(forward(model, jnp.asarray(padded)))[0, : len(tokens), :VOCAB]
-
-    return logits
-
-
-@pytest.fixture
-def compilations() -> Iterator[list[str]]:
-    """Grows by one entry for every program that is compiled."""
-    found: list[str] = []
-
-    def listen(event: str, _: float, **__: object) -> None:
-        if event.endswith("backend_compile_duration"):
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def prompt_of(number: int, length: int = 9) -> tuple[int, ...]:
-    return tuple(np.random.default_rng(number).integers(0, VOCAB - 1, length).tolist())
-
-
-def feed(
-    slot: int, tokens: tuple[int, ...], *, position: int = 0, temperature: float = 1.0, **changes
-) -> SlotInput:
-    fields = {
-        "budget": 1000,
-        "rollout_id": (slot, 0),
-        "sampling": SamplingParams(temperature=temperature),
-    } | changes
-    return SlotInput(slot=slot, tokens=tokens, position=position, **fields)
-
-
-def until_paused(engine: Engine, slot: int) -> tuple[list[int], list[float], int]:
-    """Decode until the slot pauses: its tokens, their log-probabilities, its stop value."""
-    tokens: list[int] = []
-    logprobs: list[float] = []
-    while True:
-        for emitted in engine.decode():
-            if emitted.slot == slot:
-                tokens += emitted.tokens
-                logprobs += emitted.logprobs
-                if emitted.is_paused:
-                    return tokens, logprobs, emitted.stop
-
-
-def alone(engine: Engine, given: SlotInput) -> tuple[list[int], list[float], int]:
-    engine.feed([given])
-    return until_paused(engine, given.slot)
 
 
 def test_a_slot_stops_at_the_automaton_and_nowhere_before(make_engine) -> None:
@@ -380,104 +255,6 @@ def test_speculation_goes_on_after_a_pause_and_beside_others(make_engine) -> Non
     plain, guessing = make_engine(), make_engine(speculative_tokens=2)
     for number in range(8):
         assert episode(guessing, number % 3, number) == episode(plain, number % 3, number)
-
-
-def test_members_of_a_group_share_one_prefill_whenever_they_enter(make_engine) -> None:
-    prompt, engine = prompt_of(1, 12), make_engine(**WIDE)
-    expected = {
-        member: alone(make_engine(**WIDE), feed(0, prompt, rollout_id=(0, member)))
-        for member in range(5)
-    }
-    engine.feed([feed(slot, prompt, rollout_id=(0, slot)) for slot in (0, 1)])
-    assert (engine.prefilled_tokens, engine.shared_tokens) == (11, 11)
-    assert until_paused(engine, 0) == expected[0]
-    # Into its own slot again, and into one beside a busy one.
-    engine.feed([feed(0, prompt, rollout_id=(0, 2)), feed(3, prompt, rollout_id=(0, 3))])
-    assert (engine.prefilled_tokens, engine.shared_tokens) == (11, 33)
-    assert until_paused(engine, 3) == expected[3]
-    while engine.decode():
-        pass
-    engine.feed([feed(slot, prompt_of(2, 12), rollout_id=(1, slot)) for slot in (0, 1, 3)])
-    assert (engine.prefilled_tokens, engine.shared_tokens) == (22, 55)
-    while engine.decode():
-        pass
-    engine.feed([feed(4, prompt, rollout_id=(0, 4))])
-    assert (engine.prefilled_tokens, engine.shared_tokens) == (22, 66)
-    assert until_paused(engine, 4) == expected[4]
-
-
-@pytest.mark.parametrize("changes", [WIDE, WIDE | {"page_length": 0}], ids=["pages", "rows"])
-def test_prompts_that_begin_alike_compute_that_once(make_engine, changes) -> None:
-    prefix = prompt_of(1, 21)  # more than two pages of 8, and more than a bucket of 16
-    prompts = [(*prefix, *prompt_of(number, 3 + number)) for number in range(2, 9)]
-
-    def given(slot: int, number: int) -> SlotInput:
-        return feed(slot, prompts[number], num_prefix_tokens=21, rollout_id=(number, 0))
-
-    expected = [alone(make_engine(**changes), given(0, number)) for number in range(len(prompts))]
-    engine = make_engine(**changes)
-    engine.feed([given(slot, slot) for slot in range(3)])
-    rest = sum(len(prompt) - 1 - 21 for prompt in prompts[:3])
-    assert (engine.prefilled_tokens, engine.shared_tokens) == (21 + rest, 2 * 21)
-    found = _all_until_paused(engine)
-    assert found == {slot: expected[slot] for slot in range(3)}
-    # Into the slot that computed the prefix, and two more: bit for bit as if each had computed it.
-    engine.feed([given(slot, number) for slot, number in ((0, 3), (4, 4), (1, 5))])
-    assert engine.shared_tokens == 5 * 21
-    assert _all_until_paused(engine) == {0: expected[3], 4: expected[4], 1: expected[5]}
-    # A row that begins otherwise takes its slot; the others have it from elsewhere or compute it.
-    for slot in range(5):
-        engine.feed([feed(slot, prompt_of(50 + slot, 30))])
-    _all_until_paused(engine)
-    engine.feed([given(3, 6)])
-    assert _all_until_paused(engine) == {3: expected[6]}
-
-
-def _all_until_paused(engine: Engine) -> dict[int, tuple[list[int], list[float], int]]:
-    found: dict[int, tuple[list[int], list[float], int]] = {}
-    while emitted := engine.decode():
-        for row in emitted:
-            tokens, logprobs, _ = found.get(row.slot, ([], [], 0))
-            found[row.slot] = ([*tokens, *row.tokens], [*logprobs, *row.logprobs], row.stop)
-    return found
-
-
-def test_the_log_probabilities_behind_a_prefix_are_those_of_the_full_forward(
-    make_engine, next_logits
-) -> None:
-    engine, prefix = make_engine(), prompt_of(1, 13)
-    for number in range(4):
-        prompt = (*prefix, *prompt_of(number, 6))
-        tokens, logprobs, _ = alone(engine, feed(number % 3, prompt, num_prefix_tokens=13))
-        logits = next_logits([*prompt, *tokens])[len(prompt) - 1 : -1]
-        expected = jax.nn.log_softmax(logits)[np.arange(len(tokens)), tokens]
-        np.testing.assert_allclose(logprobs, expected, atol=1e-4)
-
-
-def test_prompts_that_swap_their_slots_are_not_mixed_up(make_engine) -> None:
-    first, second = prompt_of(1, 12), prompt_of(2, 12)
-    engine = make_engine()
-    engine.feed([feed(0, first), feed(1, second)])
-    while engine.decode():
-        pass
-    engine.feed([feed(0, second), feed(1, first), feed(2, second)])
-    found = {slot: ([], []) for slot in range(3)}
-    while emitted := engine.decode():
-        for row in emitted:
-            found[row.slot][0].extend(row.tokens)
-            found[row.slot][1].extend(row.logprobs)
-    for slot, prompt in enumerate((second, first, second)):
-        tokens, logprobs, _ = alone(make_engine(), feed(slot, prompt))
-        assert found[slot][0] == tokens
-        np.testing.assert_allclose(found[slot][1], logprobs, atol=1e-5)
-
-
-def test_new_weights_forget_the_prompts_of_the_old_ones(make_engine, model) -> None:
-    engine = make_engine()
-    engine.feed([feed(0, prompt_of(1, 12))])
-    engine.load(nnx.jit(lambda model: qwen2.decoder_weights(model, CONFIG))(model))
-    engine.feed([feed(1, prompt_of(1, 12))])
-    assert engine.shared_tokens == 0
 
 
 def test_a_chunk_that_is_dispatched_ahead_is_the_same(make_engine) -> None:

@@ -159,13 +159,13 @@ def test_questions_of_dropped_groups_come_again(
 ) -> None:
     run_extended, drawn = Scorer.run_extended, []
 
-    def draws_ahead(self, requests, extend, *, foresee):
-        def extend_and_foresee(group):
+    def draws_ahead(self, requests, extend, *, start_early):
+        def extend_and_start_early(group):
             asked = extend(group)
-            drawn.extend(foresee(1000))
+            drawn.extend(start_early(1000))
             return asked
 
-        return run_extended(self, requests, extend_and_foresee)
+        return run_extended(self, requests, extend_and_start_early)
 
     plain = collector(loaded, with_signal(REFILL))
     expected = [(plain.collect(step).sampled, plain.state()) for step in range(3)]

@@ -1,9 +1,10 @@
 """The word that a user may have meant."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Final
+
+from r1ci_jax.errors import find_close
 
 OTHER_WORDS: Final[Mapping[str, str]] = {
     "train": "run (every stage), sft or grpo",
@@ -29,11 +30,6 @@ OTHER_WORDS: Final[Mapping[str, str]] = {
     "version": "--version",
 }
 """What others call it, and the name of the command here."""
-
-
-def find_close(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is spelled most alike; None if none is."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
 def find_command(word: str, commands: Iterable[str]) -> str | None:

@@ -4,6 +4,7 @@ The record of line n is step n of the service. A stage that resumes repeats reco
 the same lines: what a service has is not sent again.
 """
 
+import abc
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,3 +45,24 @@ class SentRecords:
             self._path.parent.mkdir(exist_ok=True)
             atomic_files.write_json(self._path, note)
         return new
+
+
+class LineSink(abc.ABC):
+    """A sink whose service takes each record once, as the line that it has in metrics.jsonl."""
+
+    def __init__(self, sent: SentRecords) -> None:
+        self._sent = sent
+
+    def follow(self, records: Sequence[Record]) -> None:
+        """Send those of all records that were never sent."""
+        for line, record in self._sent.take(records, restart=True):
+            self.send(line, record)
+
+    def write(self, record: Record) -> None:
+        """Send the next record, unless the service has it."""
+        for line, new in self._sent.take([record]):
+            self.send(line, new)
+
+    @abc.abstractmethod
+    def send(self, line: int, record: Record) -> None:
+        """Send one record as step `line`."""

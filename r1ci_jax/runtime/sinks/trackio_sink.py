@@ -7,15 +7,14 @@ place of its database, TRACKIO_SPACE_ID a Hugging Face Space in its stead.
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, override
 
 import trackio  # pyright: ignore[reportMissingImports]  # an extra that tests do without
 from trackio.sqlite_storage import SQLiteStorage  # pyright: ignore[reportMissingImports]  # same
 
 from r1ci_jax.runtime.metrics import Record
 from r1ci_jax.runtime.sinks.metric_sinks import RunFacts, points
-from r1ci_jax.runtime.sinks.sent_records import SentRecords
+from r1ci_jax.runtime.sinks.sent_records import LineSink, SentRecords
 
 PROJECT = "r1ci"
 REMOTE_VARIABLES = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
@@ -42,24 +41,15 @@ def open_sink(facts: RunFacts) -> "TrackioSink":
     return TrackioSink(run, sent)
 
 
-class TrackioSink:
+class TrackioSink(LineSink):
     """Logs each record that the run does not have yet."""
 
     def __init__(self, run: Any, sent: SentRecords) -> None:
+        super().__init__(sent)
         self._run = run
-        self._sent = sent
 
-    def follow(self, records: Sequence[Record]) -> None:
-        """Log those records that were never logged."""
-        for line, record in self._sent.take(records, restart=True):
-            self._log(line, record)
-
-    def write(self, record: Record) -> None:
-        """Log one record."""
-        for line, new in self._sent.take([record]):
-            self._log(line, new)
-
-    def _log(self, line: int, record: Record) -> None:
+    @override
+    def send(self, line: int, record: Record) -> None:
         stage = record["stage"]
         values = {f"{stage}/{name}": value for name, value in points(record).items()}
         self._run.log({f"{stage}/step": record["step"], **values}, step=line)

@@ -6,8 +6,8 @@ sent later by `wandb sync`; WANDB_PROJECT names the project, "r1ci" without it.
 
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
+from typing import override
 
 import wandb
 import wandb.errors
@@ -15,7 +15,7 @@ import wandb.errors
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime.metrics import Record
 from r1ci_jax.runtime.sinks.metric_sinks import RunFacts, points
-from r1ci_jax.runtime.sinks.sent_records import SentRecords
+from r1ci_jax.runtime.sinks.sent_records import LineSink, SentRecords
 
 PROJECT = "r1ci"
 
@@ -67,25 +67,16 @@ def _remove_unsynced(path: Path, run_id: str) -> bool:
     return bool(folders)
 
 
-class WandbSink:
+class WandbSink(LineSink):
     """Logs each record that the run does not have yet."""
 
     def __init__(self, run: wandb.Run, sent: SentRecords) -> None:
+        super().__init__(sent)
         self._run = run
-        self._sent = sent
         self._stages: set[str] = set()
 
-    def follow(self, records: Sequence[Record]) -> None:
-        """Log those records that were never logged."""
-        for line, record in self._sent.take(records, restart=True):
-            self._log(line, record)
-
-    def write(self, record: Record) -> None:
-        """Log one record."""
-        for line, new in self._sent.take([record]):
-            self._log(line, new)
-
-    def _log(self, line: int, record: Record) -> None:
+    @override
+    def send(self, line: int, record: Record) -> None:
         stage = record["stage"]
         if stage not in self._stages:
             self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")

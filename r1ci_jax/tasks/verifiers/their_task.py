@@ -75,7 +75,7 @@ class VerifiersTask(base.Task):
 
     @override
     def generate(self, index: int, seed: int, difficulty: int) -> Example:
-        assert difficulty in self.difficulties, f"{self.name} has no difficulty {difficulty}"
+        self.require_difficulty(difficulty)
         rows = self._process().rows
         if not 0 <= index < len(rows):
             raise IndexError(f"{self.name} has {len(rows)} questions, there is no index {index}")

@@ -10,51 +10,19 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-
-from r1ci_jax.config import SamplerConfig, SamplingParams, TurnLimits
+from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
-from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.scheduler import Observer, RolloutScheduler
 from r1ci_jax.rollout.trajectory import RolloutId
-from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chatml
-from r1ci_jax.train.load_model import SamplerModel
 
-CHUNK_STEPS = 4
-"""Decode steps per device call; the number is small so that tokens appear when sampled."""
 POLL_SECONDS = 0.05
 """Seconds between two checks, while a script runs, whether the answer was stopped."""
-_BUCKETS = (16, 64, 256)
 _CODE_AGENT = agents.CodeAgent()
-
-
-def make_runner(
-    model: SamplerModel,
-    sandbox: Sandbox,
-    limits: TurnLimits,
-    *,
-    context: int,
-    seed: int,
-) -> Runner:
-    """Make a runner with one slot of `context` tokens, and compile its programs."""
-    sampler = SamplerConfig(
-        slots=1,
-        cache_length=context,
-        chunk_steps=CHUNK_STEPS,
-        prefill_buckets=tuple(size for size in _BUCKETS if size <= context) or (context,),
-        prefill_rows=1,
-        dtype="bfloat16" if model.weights.norm_D.dtype == jnp.bfloat16 else "float32",
-    )
-    engine = runners.make_engine(model.config, sampler, model.tokenizer, seed=seed)
-    runner = Runner(engine, sandbox, model.tokenizer, limits)
-    runner.load(model.weights)
-    runner.warm_up()
-    return runner
 
 
 class Conversation:

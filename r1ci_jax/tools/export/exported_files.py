@@ -61,7 +61,7 @@ def of_run(run: RunDir, trained: str, tokenizer: Tokenizer) -> ExportedFiles:
     directory = hub.resolve(load_model.tokenizer_path(run))
     name = run.config["experiment"]["model"]["checkpoint"]
     checkpoint = hub.resolve(name) if name else None
-    instructions = trained_instructions(run)
+    instructions = prompts.instructions_of("code_agent", load_model.instructions_of_run(run))
     licenses = [] if checkpoint is None else [checkpoint / file for file in _LICENSES]
     companions = [path for path in of_checkpoint(directory) if path.name not in _REPLACED]
     texts = _tokenizer_texts(directory, chat_template.source(instructions))
@@ -74,14 +74,6 @@ def of_run(run: RunDir, trained: str, tokenizer: Tokenizer) -> ExportedFiles:
         },
         extra_config={"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id},
     )
-
-
-def trained_instructions(run: RunDir) -> str:
-    """Return the text before each question in the run's training with the Code Agent."""
-    source = run.config["experiment"]["model"]
-    choice = source.get("prompts", "auto")
-    chosen = prompts.choose(choice, is_pretrained=bool(source["checkpoint"]))
-    return prompts.instructions_of("code_agent", chosen)
 
 
 def _generation(run: RunDir, checkpoint: Path | None, tokenizer: Tokenizer) -> dict[str, Any]:

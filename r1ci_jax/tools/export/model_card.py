@@ -217,7 +217,7 @@ With transformers alone:
 ```python
 import re
 
-from r1ci_jax.sandbox import Sandbox, SandboxConfig
+from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.text.protocol import observation
 from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria
 
@@ -241,7 +241,7 @@ def answer(directory, question, turns=9, tokens=512):
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForCausalLM.from_pretrained(directory)
     messages = [{{"role": "user", "content": question}}]
-    with Sandbox(SandboxConfig()) as sandbox:
+    with Sandbox() as sandbox:
         for _ in range(turns):
             ids = tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_tensors="pt", return_dict=True

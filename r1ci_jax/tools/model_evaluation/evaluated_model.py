@@ -48,7 +48,7 @@ class EvaluatedModel:
     trained: str | None = None
     """Model of the run; None: the newest."""
     _loaded: list[SamplerModel] = dataclasses.field(default_factory=list, compare=False)
-    """The model, between `settings` and `make_runner`, if the first had to load it."""
+    """The model, between `settings` and `load`, if the first had to load it."""
 
     def settings(self, choices: Choices) -> EvaluationSettings:
         """Complete the user's choices by what fits the model.

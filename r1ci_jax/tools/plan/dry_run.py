@@ -18,7 +18,6 @@ from flax import nnx
 from r1ci_jax.config import Arm, Experiment
 from r1ci_jax.model import lora, qwen2
 from r1ci_jax.model.qwen2 import Qwen2Config
-from r1ci_jax.rollout import agents
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tasks import registry
 from r1ci_jax.tools import tpu
@@ -130,7 +129,7 @@ def _all_work(
     experiment: Experiment, config: Qwen2Config, questions: dict[str, int]
 ) -> tuple[Work, ...]:
     potential, evaluation = experiment.potential, experiment.eval
-    answers = len(agents.AGENTS) * potential.samples_per_agent * questions["grpo"]
+    answers = len(potential.agents) * potential.samples_per_agent * questions["grpo"]
     evaluated = evaluation.samples_per_question * len(evaluation.agents) * questions["eval"]
     return (
         _supervised_work(experiment, config, questions["sft"]),

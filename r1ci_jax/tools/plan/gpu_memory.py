@@ -6,7 +6,6 @@ own arrays, so they are exact. What a program needs besides is estimated: the ac
 need less, where it fuses, or more, where it copies.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any, Final
 import jax.numpy as jnp
 
 from r1ci_jax.config import Experiment, Remat
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, did_you_mean
 from r1ci_jax.model.paged_attention import LONGEST_BLOCK
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.model.self_attention import BLOCK
@@ -117,8 +116,7 @@ def find_gpu(name: str) -> float:
         UserError: It is not in the table.
     """
     if name not in GPUS:
-        close = difflib.get_close_matches(name, GPUS, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = did_you_mean(name, GPUS)
         raise UserError(f"no GPU {name!r}; {hint}there are: {', '.join(GPUS)}")
     return GPUS[name]
 

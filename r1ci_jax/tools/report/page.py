@@ -74,7 +74,8 @@ def render_page(run: run_dir.RunDir, *, reload_seconds: int = 0) -> str:
         "report.html",
         ("tables.js", "report.js"),
         reload=_reload(run, reload_seconds),
-        title=markup.escape(experiment["name"]),
+        title=experiment["name"],
+        kind="run report",
         state=_state(run, records, reload_seconds),
         facts=_facts(run),
         config=_config(run.config),
@@ -92,15 +93,23 @@ def render_page(run: run_dir.RunDir, *, reload_seconds: int = 0) -> str:
     )
 
 
-def fill(template: str, scripts: Sequence[str], **parts: str) -> str:
-    """Fill a page's template, with its style, and its scripts as the only ones that may run."""
+def fill(
+    body: str, scripts: Sequence[str], *, title: str, kind: str, reload: str = "", **parts: str
+) -> str:
+    """Fill a page's body into the frame, with its scripts as the only ones that may run.
+
+    `title` names what the page, of this `kind`, is about.
+    """
     script = "".join(map(markup.resource, scripts))
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    text = string.Template(markup.resource(template)).substitute(
+    text = string.Template(markup.resource("frame.html")).substitute(
         policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        reload=reload,
+        title=markup.escape(title),
+        kind=kind,
         style=markup.resource("report.css"),
+        body=string.Template(markup.resource(body)).substitute(title=markup.escape(title), **parts),
         script=script,
-        **parts,
     )
     # Interpreter output may hold lone surrogates, which no UTF-8 file can.
     return text.encode("utf-8", "replace").decode("utf-8")

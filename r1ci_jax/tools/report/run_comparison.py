@@ -38,7 +38,8 @@ def render(left: run_dir.RunDir, right: run_dir.RunDir) -> str:
     return page.fill(
         "comparison.html",
         ("tables.js",),
-        title=markup.escape(" | ".join(runs)),
+        title=" | ".join(runs),
+        kind="two runs",
         facts=_facts(runs),
         settings=_settings(runs),
         results=bars + _beside({label: _results(found) for label, found in results.items()}),

@@ -3,7 +3,6 @@
 import argparse
 import concurrent.futures
 import contextlib
-import dataclasses
 import importlib
 import signal
 import sys
@@ -11,13 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1ci_jax.config import SamplingParams, TurnLimits
+from r1ci_jax.cli.talk import model_options
+from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.rollout import agents
 from r1ci_jax.runtime import terminal, user_modules
 from r1ci_jax.runtime.run_dir import RunDir
-from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
+from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.text import prompts
 
 if TYPE_CHECKING:  # both import JAX
@@ -30,8 +30,6 @@ HELP = """\
 /system TEXT    begin a new one with these instructions; without TEXT, with none
 /quit           leave (Ctrl-D does too)
 Ctrl-C          stop the answer"""
-_CONTEXT, _OBSERVATION, _ANSWER = 4096, 512, 1024
-"""Default limits (conversation, script output, answer) for models without a run."""
 
 
 def add_commands(subparsers: Any) -> None:
@@ -44,14 +42,7 @@ def add_commands(subparsers: Any) -> None:
         epilog=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "path",
-        metavar="MODEL",
-        help="a run, a Hugging Face directory or hub id, a GGUF file, or a preset (qwen2.5-...)",
-    )
-    parser.add_argument(
-        "--model", metavar="NAME", help="of a run: sft, grpo_curriculum, ... (default: the newest)"
-    )
+    model_options.add(parser)
     parser.add_argument(
         "--agent",
         default="code_agent",
@@ -65,13 +56,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--min-p", type=float, default=0.0, help="against the likeliest token")
     parser.add_argument("--greedy", action="store_true", help="always the likeliest token")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="of one answer")
-    parser.add_argument("--context", type=int, metavar="N", help="tokens of one conversation")
     parser.add_argument("--system", default="", metavar="TEXT", help="instructions before all")
-    parser.add_argument(
-        "--bare", action="store_true", help="do not tell a published model how to use scripts"
-    )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
         "--json", action="store_true", help="print events, one JSON object per line"
     )
@@ -88,20 +73,17 @@ def _run(args: argparse.Namespace) -> int:
         )
     except OutOfRange as error:
         raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
-    path = Path(args.path)
     if ":" in args.agent:
         user_modules.search(Path.cwd())
     agent = agents.get(args.agent)
-    run = RunDir.view(path) if RunDir.is_at(path) else None
-    if run is None and args.model is not None:
-        raise UserError(f"--model names one of a run's models, but {args.path} is no run")
-    experiment = {} if run is None else run.config["experiment"]
+    run = model_options.find_run(args)
     with terminal.reading_stdin():
         pass  # a closed one is reported before anything is loaded
     with concurrent.futures.ThreadPoolExecutor(1) as background:
         # The fork server, a process of its own, starts as long as JAX takes to be imported.
         background.submit(_import_model_code)
-        opened = Sandbox(_sandbox_config(experiment))
+        # Scripts come one at a time.
+        opened = Sandbox(model_options.sandbox_config(run, workers=1))
     with opened as sandbox:
         conversation, view = _open(args, run, sandbox, sampling, agent)
         conversation.reset(args.system)
@@ -109,15 +91,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _import_model_code() -> None:
-    for name in ("tools.chat.conversation", "tools.chat.view", "train.load_model"):
+    for name in ("tools.chat.chat_model", "tools.chat.conversation", "tools.chat.view"):
         importlib.import_module(f"r1ci_jax.{name}")
-
-
-def _sandbox_config(experiment: dict[str, Any]) -> SandboxConfig:
-    """Return the run's settings with one worker: scripts come one at a time."""
-    saved = experiment.get("sandbox", {})
-    limits = Limits(**saved.get("limits", {}))
-    return SandboxConfig(**{**saved, "limits": limits, "workers": 1})
 
 
 def _open(
@@ -129,44 +104,23 @@ def _open(
 ) -> tuple["Conversation", "View"]:
     """Load the model; by default answers may be as long as in its training."""
     from r1ci_jax.runtime import compilation_cache
-    from r1ci_jax.tools.chat import conversation as chat
+    from r1ci_jax.tools.chat import chat_model, conversation
     from r1ci_jax.tools.chat import view as chat_view
-    from r1ci_jax.train import load_model
 
     compilation_cache.enable()
     print(f"r1ci: loading {args.path}", file=sys.stderr)
-    if run is None:
-        model = load_model.load_published(args.path, args.dtype)
-        chosen = prompts.NO_INSTRUCTIONS if args.bare else prompts.INSTRUCTIONS
-        context = min(_CONTEXT, model.config.max_positions)
-        limits = TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION)
-    else:
-        model = load_model.load_sampler_from_run(run, args.model, args.dtype)
-        experiment = run.config["experiment"]
-        choice = "none" if args.bare else experiment["model"].get("prompts", "auto")
-        is_pretrained = bool(experiment["model"]["checkpoint"])
-        chosen = prompts.choose(choice, is_pretrained=is_pretrained)
-        context = experiment["sampler"]["cache_length"]
-        limits = TurnLimits(
-            max_code_calls=experiment["limits"]["max_code_calls"],
-            max_new_tokens=experiment["limits"]["max_new_tokens"],
-            max_observation_tokens=experiment["limits"]["max_observation_tokens"],
-            observation_rule=experiment["limits"].get("observation_rule", "clip"),
-        )
-    if args.context is not None:
-        if not 0 < args.context <= model.config.max_positions:
-            raise UserError(f"--context {args.context}: 1 to {model.config.max_positions} tokens")
-        context = args.context
-    if args.max_tokens is not None:
-        limits = dataclasses.replace(limits, max_new_tokens=args.max_tokens)
+    chat = model_options.load(args, run)
     print("r1ci: compiling; /help lists the commands", file=sys.stderr)
-    runner = chat.make_runner(model, sandbox, limits, context=context, seed=args.seed)
+    runner = chat_model.make_runner(chat, sandbox, slots=1, seed=args.seed)
+    tokenizer = runner.tokenizer
     if args.json:
-        view: View = chat_view.JsonView(sys.stdout, model.tokenizer)
+        view: View = chat_view.JsonView(sys.stdout, tokenizer)
     else:
-        view = chat_view.TextView(sys.stdout, model.tokenizer, use_color=sys.stdout.isatty())
-    instructions = prompts.instructions_of(agent.name, chosen)
-    asking = chat.Conversation(runner, sampling, view, instructions=instructions, agent=agent)
+        view = chat_view.TextView(sys.stdout, tokenizer, use_color=sys.stdout.isatty())
+    instructions = prompts.instructions_of(agent.name, chat.instructions)
+    asking = conversation.Conversation(
+        runner, sampling, view, instructions=instructions, agent=agent
+    )
     return asking, view
 
 

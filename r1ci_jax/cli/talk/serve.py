@@ -9,13 +9,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1ci_jax.cli.talk import model_options
 from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.runtime.run_dir import RunDir
-from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig
+from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.text import prompts
 
 if TYPE_CHECKING:  # imports JAX
-    from r1ci_jax.tools.serve.served_model import ServedModel
+    from r1ci_jax.tools.chat.chat_model import ChatModel
 
 _WAITING_PER_SLOT = 16
 """Answers that may wait for a slot, per slot; more are turned away."""
@@ -29,14 +31,7 @@ def add_commands(subparsers: Any) -> None:
         description="Serve a model at /v1/chat/completions, as OpenAI's clients ask. Its scripts "
         "are run in the jail, and it reads what they print. docs/serving.md describes requests.",
     )
-    parser.add_argument(
-        "path",
-        metavar="MODEL",
-        help="a run, a Hugging Face directory or hub id, a GGUF file, or a preset (qwen2.5-...)",
-    )
-    parser.add_argument(
-        "--model", metavar="NAME", help="of a run: sft, curriculum, uniform (default: the newest)"
-    )
+    model_options.add(parser)
     parser.add_argument("--name", help="the model's name in requests (default: that of MODEL)")
     parser.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1: this machine only")
     parser.add_argument("--port", type=int, default=8000, help="default 8000; 0: any free one")
@@ -48,8 +43,6 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.add_argument("--slots", type=int, default=8, help="answers at a time (default 8)")
     parser.add_argument("--workers", type=int, default=2, help="scripts at a time (default 2)")
-    parser.add_argument("--context", type=int, metavar="N", help="tokens of a conversation")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="of an answer, by default")
     parser.add_argument("--temperature", type=float, help="where requests name none")
     parser.add_argument("--top-p", type=float, help="where requests name none")
     parser.add_argument(
@@ -58,10 +51,6 @@ def add_commands(subparsers: Any) -> None:
         default="separate",
         help="inline: outputs of scripts stand in the content, for clients that show nothing else",
     )
-    parser.add_argument(
-        "--bare", action="store_true", help="put no instructions before the first message"
-    )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
         "--grace", type=float, default=10.0, help="seconds for open answers to end (default 10)"
     )
@@ -86,51 +75,27 @@ def _run(args: argparse.Namespace) -> int:
 
     token = access.read_token(args.token_file)
     access.require_token(args.host, token)
-    path = Path(args.path)
-    run = RunDir.view(path) if RunDir.is_at(path) else None
-    if run is None and args.model is not None:
-        raise UserError(f"--model names one of a run's models, but {args.path} is no run")
+    run = model_options.find_run(args)
     with web_server.listen(args.host, args.port) as listening:
         with concurrent.futures.ThreadPoolExecutor(1) as background:
             # The fork server, a process of its own, starts as long as JAX takes to be imported.
-            background.submit(importlib.import_module, "r1ci_jax.tools.serve.served_model")
-            opened = Sandbox(_sandbox_config(run, args.workers))
+            background.submit(importlib.import_module, "r1ci_jax.tools.chat.chat_model")
+            opened = Sandbox(model_options.sandbox_config(run, args.workers))
         with opened as sandbox:
             _serve(args, run, sandbox, listening, token)
     return 0
 
 
-def _sandbox_config(run: RunDir | None, workers: int) -> SandboxConfig:
-    saved = {} if run is None else run.config["experiment"].get("sandbox", {})
-    limits = Limits(**saved.get("limits", {}))
-    return SandboxConfig(**{**saved, "limits": limits, "workers": workers})
-
-
-def _load(args: argparse.Namespace, run: RunDir | None) -> "ServedModel":
+def _load(args: argparse.Namespace, run: RunDir | None) -> "ChatModel":
     """Load the model, with what the command line says in place of its own defaults."""
-    from r1ci_jax.tools.serve import served_model
-
-    if run is not None:
-        served = served_model.load_trained(run, args.model, args.dtype)
-    else:
-        served = served_model.load_published(args.path, args.dtype)
+    served = model_options.load(args, run)
     chosen = {"temperature": args.temperature, "top_p": args.top_p}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
         sampling = dataclasses.replace(served.sampling, **chosen)
     except OutOfRange as error:
         raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
-    limits = served.limits
-    if args.max_tokens is not None:
-        limits = dataclasses.replace(limits, max_new_tokens=args.max_tokens)
-    return dataclasses.replace(
-        served,
-        name=args.name or served.name,
-        instructions="" if args.bare else served.instructions,
-        sampling=sampling,
-        limits=limits,
-        context=args.context or served.context,
-    )
+    return dataclasses.replace(served, name=args.name or served.name, sampling=sampling)
 
 
 def _serve(
@@ -141,7 +106,8 @@ def _serve(
     token: str | None,
 ) -> None:
     from r1ci_jax.runtime import compilation_cache
-    from r1ci_jax.tools.serve import served_model, web_server
+    from r1ci_jax.tools.chat import chat_model
+    from r1ci_jax.tools.serve import web_server
     from r1ci_jax.tools.serve.answer_service import AnswerService
     from r1ci_jax.tools.serve.web_app import ServeSettings
 
@@ -149,11 +115,11 @@ def _serve(
     print(f"r1ci: loading {args.path}", file=sys.stderr)
     served = _load(args, run)
     print("r1ci: compiling", file=sys.stderr)
-    runner = served_model.make_runner(served, sandbox, slots=args.slots)
+    runner = chat_model.make_runner(served, sandbox, slots=args.slots)
     settings = ServeSettings(
         model=served.name,
         sampling=served.sampling,
-        instructions=served.instructions,
+        instructions=prompts.instructions_of("code_agent", served.instructions),
         max_tokens=served.limits.max_new_tokens,
         outputs=args.outputs,
         host=args.host,

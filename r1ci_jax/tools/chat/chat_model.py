@@ -1,6 +1,10 @@
-"""The model that is served: found by its name, with the prompt and the limits that fit it."""
+"""A model that answers messages as they come: how it is asked, and within which limits.
+
+`r1ci chat` talks to it in one slot, `r1ci serve` in several.
+"""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +12,11 @@ import jax.numpy as jnp
 
 from r1ci_jax.config import EvalConfig, SamplerConfig, SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
+from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.runtime.run_dir import RunDir
-from r1ci_jax.sampling import stop_automaton
-from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.sandbox import Sandbox
-from r1ci_jax.text import prompts, protocol
-from r1ci_jax.tools.export import exported_files
+from r1ci_jax.text import prompts
 from r1ci_jax.tools.model_evaluation import checkpoint_defaults
 from r1ci_jax.train import load_model
 from r1ci_jax.train.load_model import SamplerModel
@@ -28,34 +30,39 @@ _PREFILL_ROWS = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ServedModel:
+class ChatModel:
     """A model in the sampler's layout, and how it wants to be asked."""
 
     name: str
     model: SamplerModel
-    instructions: str
-    """Text before the first question."""
+    instructions: Mapping[str, str]
+    """Text before the first question, by agent."""
     sampling: SamplingParams
+    """Sampling that the checkpoint asks for, or that of the run's evaluation."""
     limits: TurnLimits
-    """Limits of an answer, where a request has none."""
+    """Limits of an answer."""
     context: int
     """Tokens of a conversation."""
 
 
-def load_trained(run: RunDir, name: str | None, dtype: str) -> ServedModel:
-    """Load a model that a run has trained; None: the newest.
+def load(path: str, run: RunDir | None, trained: str | None, dtype: str) -> ChatModel:
+    """Load a model that a run has trained, or what `load_model.load_published` takes.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or it is damaged.
     """
+    return _load_published(path, dtype) if run is None else _load_trained(run, trained, dtype)
+
+
+def _load_trained(run: RunDir, name: str | None, dtype: str) -> ChatModel:
     trained = load_model.trained_name(run, name)
     model = load_model.load_sampler_from_run(run, trained, dtype)
     experiment: dict[str, Any] = run.config["experiment"]
     saved, sampling = experiment["limits"], experiment.get("eval", {}).get("sampling")
-    return ServedModel(
+    return ChatModel(
         name=f"{run.path.name}/{trained}",
         model=model,
-        instructions=exported_files.trained_instructions(run),
+        instructions=load_model.instructions_of_run(run),
         sampling=EvalConfig().sampling if sampling is None else SamplingParams(**sampling),
         limits=TurnLimits(
             max_code_calls=saved["max_code_calls"],
@@ -67,34 +74,29 @@ def load_trained(run: RunDir, name: str | None, dtype: str) -> ServedModel:
     )
 
 
-def load_published(path: str, dtype: str) -> ServedModel:
-    """Load what `r1ci chat` loads: a directory, a hub id, a GGUF file or a preset.
-
-    Raises:
-        UserError: There is none, or it is damaged.
-    """
+def _load_published(path: str, dtype: str) -> ChatModel:
     directory = load_model.published_directory(path)
-    defaults = EvalConfig().sampling
+    sampling = EvalConfig().sampling
     if directory is not None:
-        defaults = checkpoint_defaults.read(directory).sampling
+        sampling = checkpoint_defaults.read(directory).sampling
     model = load_model.load_published(path, dtype)
-    return ServedModel(
+    return ChatModel(
         name=Path(path).name if Path(path).exists() else path,
         model=model,
-        instructions=prompts.INSTRUCTIONS["code_agent"],
-        sampling=defaults,
+        instructions=prompts.INSTRUCTIONS,
+        sampling=sampling,
         limits=TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION),
         context=min(_CONTEXT, model.config.max_positions),
     )
 
 
-def make_runner(served: ServedModel, sandbox: Sandbox, *, slots: int) -> Runner:
+def make_runner(chat: ChatModel, sandbox: Sandbox, *, slots: int, seed: int = 0) -> Runner:
     """Make a runner for `slots` conversations at a time, and compile its programs.
 
     Raises:
         UserError: The context has no room for a conversation, or the limits cannot be kept.
     """
-    model, context = served.model, served.context
+    model, context = chat.model, chat.context
     if not 2 <= context <= model.config.max_positions:
         raise UserError(f"--context {context}: 2 to {model.config.max_positions} tokens")
     sampler = SamplerConfig(
@@ -105,11 +107,8 @@ def make_runner(served: ServedModel, sandbox: Sandbox, *, slots: int) -> Runner:
         prefill_rows=min(slots, _PREFILL_ROWS),
         dtype="bfloat16" if model.weights.norm_D.dtype == jnp.bfloat16 else "float32",
     )
-    tokenizer = model.tokenizer
-    table = stop_automaton.token_table(protocol.stop_machine(), tokenizer.token_bytes())
-    # Each answer names its own random stream, so one seed of the engine serves all.
-    engine = Engine(model.config, sampler, table, stop_token_ids=tokenizer.stop_token_ids, seed=0)
-    runner = Runner(engine, sandbox, tokenizer, served.limits)
+    engine = runners.make_engine(model.config, sampler, model.tokenizer, seed=seed)
+    runner = Runner(engine, sandbox, model.tokenizer, chat.limits)
     runner.load(model.weights)
     runner.warm_up()
     return runner

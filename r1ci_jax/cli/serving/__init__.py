@@ -1,1 +1,0 @@
-"""Commands that answer others until they are stopped."""
