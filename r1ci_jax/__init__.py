@@ -20,7 +20,9 @@ else:
         __all__ += _PLUGINS
 
     def __getattr__(name: str) -> object:
-        """Import a name when it is first used."""
-        if name in _MODULES:
-            return getattr(importlib.import_module(_MODULES[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        """Import a name when it is first used, and keep it."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+        globals()[name] = value
+        return value
