@@ -143,7 +143,10 @@ class SamplerConfig(Checked, section="sampler"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingParams(Checked, section="eval.sampling"):
-    """Distribution of a sampled token. The filters apply in this order, after the temperature."""
+    """Distribution of a sampled token.
+
+    The repetition penalty comes first, then the temperature, then the filters in this order.
+    """
 
     temperature: NonNegative = 1.0
     """Divisor of the logits; 0 takes the most likely token."""
@@ -153,6 +156,9 @@ class SamplingParams(Checked, section="eval.sampling"):
     """Nucleus filter: keeps the fewest most likely tokens whose probabilities reach this sum."""
     min_p: Fraction = 0.0
     """Keeps tokens at least this fraction as likely as the most likely one."""
+    repetition_penalty: Positive = 1.0
+    """Divides positive logits of the tokens that the trajectory holds already, prompt included, and
+    multiplies negative ones; 1 does nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +113,16 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_sampling(group: argparse._ArgumentGroup) -> None:
-    for name, kind in (("temperature", float), ("top-k", int), ("top-p", float), ("min-p", float)):
-        group.add_argument(f"--{name}", type=kind, metavar="X", help=argparse.SUPPRESS)
+    for name in ("temperature", "top-p", "min-p", "repetition-penalty"):
+        group.add_argument(f"--{name}", type=float, metavar="X", help=argparse.SUPPRESS)
+    group.add_argument("--top-k", type=int, metavar="K", help=argparse.SUPPRESS)
     group.add_argument(
         "--greedy",
         action="store_true",
         default=None,
-        help="always the likeliest token; --temperature, --top-k, --top-p, --min-p X otherwise. "
-        "Default: generation_config.json of the checkpoint, else temperature 0.6",
+        help="always the likeliest token; --temperature, --top-k, --top-p, --min-p X otherwise, "
+        "and --repetition-penalty X. Default: generation_config.json of the checkpoint, else "
+        "temperature 0.6",
     )
     group.add_argument(
         "--max-tokens", type=int, metavar="N", help="sampled in one trajectory; default 600"
@@ -237,7 +240,7 @@ def _choices(args: argparse.Namespace) -> Any:
     from r1ci_jax.tools.model_evaluation import question_choice
     from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices
 
-    sampling = {name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+    sampling = {field.name: getattr(args, field.name) for field in fields(SamplingParams)}
     if args.greedy:
         if args.temperature is not None:
             raise UserError("--greedy is temperature 0; leave --temperature out")

@@ -9,17 +9,7 @@ import jax.numpy as jnp
 
 def einsum_float32(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """Compute an einsum, accumulated and returned in float32 for every input dtype."""
-    if a.dtype == b.dtype == jnp.float32:
-        return jnp.einsum(equation, a, b)
-
-    def native(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
-
-    def widened(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.einsum(equation, a.astype(jnp.float32), b.astype(jnp.float32))
-
-    # XLA's CPU backend has no bfloat16 dot with a float32 result for every layout.
-    return jax.lax.platform_dependent(a, b, cpu=widened, default=native)
+    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
 
 
 def frequencies(head_dim: int, theta: float) -> jax.Array:

@@ -17,7 +17,7 @@ from typing import Final, Protocol, override
 from r1ci_jax.errors import UserError, did_you_mean
 from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.runtime import user_modules
-from r1ci_jax.text import prompts, protocol
+from r1ci_jax.text import boxed_answer, prompts, protocol
 
 MAX_GUIDE_TURNS: Final = 5
 """Turns of the guide in a trajectory, as in CodeSteer's evaluation."""
@@ -175,10 +175,11 @@ class CodeSteer(Agent):
 
 
 class AnswerRequest(Agent):
-    """Another agent, whose policy is asked once for its answer if it ends its message without one.
+    """Another agent, for models that were not trained for our answer marks.
 
-    Models that were not trained for our answer marks often give the answer in words alone. One that
-    is to answer by a script's output is not asked.
+    Where the policy ends its message without them, an answer in LaTeX's box counts. If there is
+    none, the policy is asked once, for many give it in words alone. One that is to answer by a
+    script's output is not asked.
     """
 
     def __init__(self, agent: Agent) -> None:
@@ -189,9 +190,12 @@ class AnswerRequest(Agent):
     @override
     def act(self, turn: ModelTurn) -> Action:
         action = self.agent.act(turn)
-        is_last = isinstance(action, Finish) and action.answer is None
-        if not is_last or turn.num_messages or isinstance(self.agent, AllCode):
+        is_missing = isinstance(action, Finish) and action.answer is None
+        if not is_missing or isinstance(self.agent, AllCode):
             return action
+        boxed = boxed_answer.last_boxed(turn.text)
+        if boxed is not None or turn.num_messages:
+            return _finish(boxed)
         return UserMessage(text=prompts.ANSWER_REQUEST)
 
 

@@ -46,7 +46,7 @@ class SlotState(NamedTuple):
     key_S: jax.Array
     """PRNG key of the trajectory in the slot."""
     history_SC: jax.Array
-    """Token at each position up to the pending one; [S, 0] without speculation."""
+    """Token at each position up to the pending one; what follows is meaningless."""
     sampling: token_sampling.SamplingArrays
     """Sampling parameters of the slot's trajectory."""
 
@@ -81,9 +81,10 @@ def init_slots(
     segments: int | Sequence[int],
     dtype: DTypeLike,
     storage: Quantization = "none",
-    history: int = 0,
+    *,
+    length: int,
 ) -> SlotState:
-    """Create empty, inactive slots, a cache of so many pages, and `history` tokens per slot.
+    """Create empty, inactive slots of `length` tokens, and a cache of so many pages.
 
     `segments` are the positions of a page, or of a whole row in its segments.
     """
@@ -96,7 +97,7 @@ def init_slots(
         active_S=jnp.zeros((slots,), bool),
         budget_S=jnp.zeros_like(zeros_S),
         key_S=jax.random.split(jax.random.key(0), slots),
-        history_SC=jnp.zeros((slots, history), jnp.int32),
+        history_SC=jnp.zeros((slots, length), jnp.int32),
         sampling=token_sampling.SamplingArrays.from_params([SamplingParams()] * slots),
     )
 
@@ -201,7 +202,8 @@ def _step(
     )
     # Checkpoints have more embeddings than the tokenizer has tokens; the rest is never sampled.
     logits_STV = kv_cache.logits(config, weights, x_STD)[:, :, :vocab]
-    sampled_ST, logprobs_ST = _sample(logits_STV, at_ST + 1, state)
+    history_SC = _write_history(state.history_SC, tokens_ST, at_ST, is_fed_ST)
+    sampled_ST, logprobs_ST = _sample(logits_STV, at_ST, state._replace(history_SC=history_SC))
     # A guess holds if it is what was sampled before it, and all guesses before it hold.
     holds_ST = jnp.pad(
         tokens_ST[:, 1:] == sampled_ST[:, :-1], ((0, 0), (1, 0)), constant_values=True
@@ -214,25 +216,31 @@ def _step(
         emitted.append(is_emitted_S)
         state = _advance(state, sampled_ST[:, place], is_emitted_S, table, length, stop_token_ids)
     is_emitted_ST = jnp.stack(emitted, axis=1)
-    if num_guesses:
-        row_S1 = jnp.arange(len(at_ST))[:, None]
-        at_ST = jnp.where(is_emitted_ST, at_ST + 1, length)
-        history_SC = state.history_SC.at[row_S1, at_ST].set(sampled_ST, mode="drop")
-        state = state._replace(history_SC=history_SC)
+    history_SC = _write_history(history_SC, sampled_ST, at_ST + 1, is_emitted_ST)
+    state = state._replace(history_SC=history_SC)
     return state, _Verified(sampled_ST, logprobs_ST, is_emitted_ST)
 
 
+def _write_history(
+    history_SC: jax.Array, tokens_ST: jax.Array, at_ST: jax.Array, is_real_ST: jax.Array
+) -> jax.Array:
+    row_S1 = jnp.arange(len(history_SC))[:, None]
+    at_ST = jnp.where(is_real_ST, at_ST, history_SC.shape[1])
+    return history_SC.at[row_S1, at_ST].set(tokens_ST, mode="drop")
+
+
 def _sample(
-    logits_STV: jax.Array, position_ST: jax.Array, state: SlotState
+    logits_STV: jax.Array, at_ST: jax.Array, state: SlotState
 ) -> tuple[jax.Array, jax.Array]:
-    """Sample a token at each position, and return their log-probabilities, [S, T] both."""
+    """Sample the token after each position, and return their log-probabilities, [S, T] both."""
     slots, tokens, vocab = logits_STV.shape
-    key_X, sampling = jax.tree.map(
-        lambda x: jnp.repeat(x, tokens, axis=0), (state.key_S, state.sampling)
+    key_X, history_XC, sampling = jax.tree.map(
+        lambda x: jnp.repeat(x, tokens, axis=0), (state.key_S, state.history_SC, state.sampling)
     )
-    token_X, logprob_X = token_sampling.sample(
-        logits_STV.reshape(slots * tokens, vocab), key_X, position_ST.reshape(-1), sampling
-    )
+    at_X = at_ST.reshape(-1)
+    logits_XV = logits_STV.reshape(slots * tokens, vocab)
+    logits_XV = token_sampling.penalize(logits_XV, history_XC, at_X, sampling)
+    token_X, logprob_X = token_sampling.sample(logits_XV, key_X, at_X + 1, sampling)
     return token_X.reshape(slots, tokens), logprob_X.reshape(slots, tokens)
 
 

@@ -469,10 +469,9 @@ class Engine:
         self._state = self._programs.activate(self._state, entry)
 
     def _history_rows(self, slots: Sequence[int]) -> jax.Array:
-        """Return the tokens of these slots' rows, padded to [S, C]; [S, 0] without speculation."""
-        width = self.sampler.cache_length if self.sampler.speculative_tokens else 0
-        rows_SC = np.zeros((self.sampler.slots, width), np.int32)
-        for row, slot in enumerate(slots if width else ()):
+        """Return the tokens of these slots' rows, padded to [S, C]."""
+        rows_SC = np.zeros((self.sampler.slots, self.sampler.cache_length), np.int32)
+        for row, slot in enumerate(slots):
             tokens = self._history[slot]
             rows_SC[row, : len(tokens)] = tokens
         return jnp.asarray(rows_SC)
@@ -488,7 +487,7 @@ def _empty_slots(
         layout.segments(sampler.slots),
         jnp.dtype(sampler.dtype),
         sampler.cache_quantization,
-        history=sampler.cache_length if sampler.speculative_tokens else 0,
+        length=sampler.cache_length,
     )
 
 

@@ -103,15 +103,15 @@ def test_json_has_every_agent_and_nothing_else(
     words = ("--tasks", "toy_letters", "--questions", "2", "--agents", "all", "--json")
     place = scripted(CODE_THEN_ANSWER)
     (Path(place) / "generation_config.json").write_text(
-        json.dumps({"do_sample": True, "temperature": 0.7, "repetition_penalty": 1.5})
+        json.dumps({"do_sample": True, "temperature": 0.7, "no_repeat_ngram_size": 2})
     )
     where = str(tmp_path / "w")
     given = (*words, "--prompts", "none", "--name", "mine", "--workdir", where)
     assert main(["eval", place, *given, *SHORT]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out)
-    assert found["model"] == "mine" and "repetition_penalty" in found["deviations"][0]
-    assert "mine: repetition_penalty = 1.5 of its generation_config.json" in shown.err
+    assert found["model"] == "mine" and "no_repeat_ngram_size" in found["deviations"][0]
+    assert "mine: no_repeat_ngram_size = 2 of its generation_config.json" in shown.err
     calls = {each["agent"]: each["code_calls_per_trajectory"] for each in found["results"]}
     # CodeSteer's first answer is sent back to be checked, by one more script.
     assert calls == {"code_agent": 1.0, "all_text": 0.0, "all_code": 1.0, "codesteer": 2.0}

@@ -72,3 +72,25 @@ def test_a_message_that_ends_right_after_a_block_goes_on_with_the_output(world: 
     text = world.tokenizer.decode(made.tokens)
     assert text.index("Code Execution Results:") < text.index("<<<7>>>")
     assert EOS not in text.partition("assistant\n")[2].partition("Code Execution")[0]
+
+
+def turn(text: str, **changes: object) -> agents.ModelTurn:
+    fields = {"code": None, "answer": None, "num_answers": 0, "num_messages": 0, "guide": ""}
+    fields |= {"num_guide_turns": 0, "is_guide": False, "guided_answer": None}
+    return agents.ModelTurn(text=text, **{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("agent", [agents.CodeAgent(), agents.AllText(), agents.CodeSteer()])
+def test_an_answer_in_a_box_counts_where_the_marks_are_missing(agent: agents.Agent) -> None:
+    asked = agents.AnswerRequest(agent)
+    boxed = turn(r"It is \boxed{6}, no, \boxed{7}.")
+    assert asked.act(boxed) == agents.Finish(stop=StopReason.ANSWER, answer="7")
+    assert asked.act(turn("It is 7.")) == agents.UserMessage(text=prompts.ANSWER_REQUEST)
+    again = turn(r"\boxed{7}", num_messages=1)
+    assert asked.act(again) == agents.Finish(stop=StopReason.ANSWER, answer="7")
+    assert agents.CodeAgent().act(boxed) == agents.Finish(stop=StopReason.EOS, answer=None)
+
+
+def test_marks_go_before_a_box() -> None:
+    found = agents.AnswerRequest(agents.CodeAgent()).act(turn(r"\boxed{6} <<<7>>>", answer="7"))
+    assert found == agents.Finish(stop=StopReason.ANSWER, answer="7")

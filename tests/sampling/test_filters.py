@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies
 
 from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
-from r1ci_jax.sampling import token_sampling
+from r1ci_jax.sampling import filters, token_sampling
 
 VOCAB = 60
 
@@ -43,11 +43,17 @@ def draws(
 
 
 def keep_mask(logits_V: np.ndarray, how: SamplingParams) -> np.ndarray:
+    """By bisection; with a small top-k the candidates' way must keep the same."""
     logits_SV = jnp.asarray(logits_V, jnp.float32)[None] / how.temperature
     weights_SV = jnp.exp(logits_SV - logits_SV.max())
-    keep_SV = jax.jit(token_sampling.keep_mask)(
-        logits_SV, weights_SV, token_sampling.SamplingArrays.from_params([how])
+    limits = filters.Limits(
+        jnp.asarray([True]),
+        *(jnp.asarray([value]) for value in (how.top_k, how.top_p, how.min_p)),
     )
+    keep_SV = jax.jit(filters.bisect)(logits_SV, weights_SV, limits)
+    if 0 < how.top_k <= filters.FEW:
+        few_SV = jax.jit(filters.keep_few)(logits_SV, weights_SV, limits)
+        np.testing.assert_array_equal(few_SV, keep_SV)
     return np.asarray(keep_SV[0])
 
 
@@ -93,6 +99,31 @@ def test_the_mask_equals_sorting(
     logits_V = np.round(logits_V if not ties else logits_V.round(), 4).astype(np.float32)
     how = SamplingParams(top_k=top_k, top_p=top_p, min_p=min_p)
     np.testing.assert_array_equal(keep_mask(logits_V, how), kept(logits_V, how))
+
+
+def test_a_row_is_filtered_alike_whatever_the_others_ask_for() -> None:
+    rng = np.random.default_rng(3)
+    hows = [
+        SamplingParams(top_k=5, top_p=0.8),
+        SamplingParams(top_k=filters.FEW + 6, top_p=0.8),
+        SamplingParams(),
+        SamplingParams(min_p=0.1),
+        SamplingParams(top_k=filters.FEW, min_p=0.01),
+    ]
+    logits_SV = jnp.asarray(rng.normal(size=(len(hows), 200)) * 3, jnp.float32)
+    keys_S = jax.random.split(jax.random.key(0), len(hows))
+    position_S = jnp.arange(len(hows))
+
+    def sample(rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        at = np.asarray(rows)
+        params = token_sampling.SamplingArrays.from_params([hows[row] for row in rows])
+        found = jax.jit(token_sampling.sample)(logits_SV[at], keys_S[at], position_S[at], params)
+        return np.asarray(found[0]), np.asarray(found[1])
+
+    together = sample([0, 1, 2, 3, 4])
+    for row in range(len(hows)):
+        for whole, alone in zip(together, sample([row]), strict=True):
+            assert whole[row] == alone[0]
 
 
 HALF_LOG = float(np.log(0.75))

@@ -181,7 +181,7 @@ def measure(sizes, pages_per_row, segments):
         weights = sampler_weights.weight_shapes(params, config)
         weights = place(weights, sampler_weights.shardings(mesh, weights))
         state = jax.eval_shape(lambda: decode.init_slots(
-            config, SLOTS, SLOTS * pages_per_row, segments, jnp.float32))
+            config, SLOTS, SLOTS * pages_per_row, segments, jnp.float32, length=LENGTH))
         wanted = decode.state_shardings(mesh, state)
         state, programs = place(state, wanted), decode.compile_programs(mesh, wanted)
         whole = jax.NamedSharding(mesh, jax.P())
@@ -217,7 +217,7 @@ def test_a_chunk_needs_little_beside_cache_and_weights(
         held = found["cache"] + found["weights"]
         for program in ("chunk", "copy"):
             assert found[program]["aliased"] >= found["cache"], found  # donated, and really used
-            assert found[program]["beside"] < 0.1 * held, found
+            assert found[program]["beside"] < 0.12 * held, found
 
 
 FORWARDED = """

@@ -34,15 +34,21 @@ def test_what_qwen_asks_for_is_done_and_the_rest_is_named(tmp_path: Path) -> Non
         tmp_path,
         generation_config={
             **{"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20},
-            **{"repetition_penalty": 1.1, "num_beams": 1, "eos_token_id": [1, 2]},
+            **{"repetition_penalty": 1.1, "num_beams": 2, "eos_token_id": [1, 2]},
         },
         tokenizer_config={"chat_template": QWEN},
     )
-    assert found.sampling == SamplingParams(temperature=0.7, top_p=0.8, top_k=20)
-    assert found.system == "You are Qwen. You help."
-    assert found.deviations == (
-        "repetition_penalty = 1.1 of its generation_config.json is not applied",
+    assert found.sampling == SamplingParams(
+        temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.1
     )
+    assert found.system == "You are Qwen. You help."
+    assert found.deviations == ("num_beams = 2 of its generation_config.json is not applied",)
+
+
+def test_a_greedy_checkpoint_keeps_its_penalty(tmp_path: Path) -> None:
+    config = {"do_sample": False, "temperature": 0.7, "repetition_penalty": 1.2}
+    found = read(tmp_path, generation_config=config)
+    assert found.sampling == SamplingParams(temperature=0.0, repetition_penalty=1.2)
 
 
 def test_a_template_file_goes_before_the_tokenizers(tmp_path: Path) -> None:

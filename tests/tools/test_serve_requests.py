@@ -43,6 +43,7 @@ def test_every_field_is_read() -> None:
         top_p=0.5,
         top_k=3,
         min_p=0.1,
+        repetition_penalty=1.1,
         seed=-4,
         n=2,
         stop=["a", "b"],
@@ -53,7 +54,9 @@ def test_every_field_is_read() -> None:
     assert found == ChatRequest(
         model="m",
         messages=(ChatMessage("system", ("Be ",)), ChatMessage("user", ("Hi",))),
-        sampling=SamplingParams(temperature=0.0, top_p=0.5, top_k=3, min_p=0.1),
+        sampling=SamplingParams(
+            temperature=0.0, top_p=0.5, top_k=3, min_p=0.1, repetition_penalty=1.1
+        ),
         max_tokens=9,
         seed=-4,
         num_choices=2,
@@ -148,7 +151,7 @@ def test_an_earlier_answer_comes_back_in_its_parts() -> None:
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"user": "ann"}, "user"),
-        ({"repetition_penalty": 1.1}, "repetition_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
     ],
 )
 def test_what_cannot_be_honoured_is_named(fields: dict[str, Any], param: str) -> None:

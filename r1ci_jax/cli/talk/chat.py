@@ -54,6 +54,9 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--top-k", type=int, default=0, help="keep the K likeliest tokens; 0: all")
     parser.add_argument("--top-p", type=float, default=1.0, help="keep this much probability")
     parser.add_argument("--min-p", type=float, default=0.0, help="against the likeliest token")
+    parser.add_argument(
+        "--repetition-penalty", type=float, default=1.0, help="of tokens that are there already"
+    )
     parser.add_argument("--greedy", action="store_true", help="always the likeliest token")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--system", default="", metavar="TEXT", help="instructions before all")
@@ -70,6 +73,7 @@ def _run(args: argparse.Namespace) -> int:
             top_k=args.top_k,
             top_p=args.top_p,
             min_p=args.min_p,
+            repetition_penalty=args.repetition_penalty,
         )
     except OutOfRange as error:
         raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None

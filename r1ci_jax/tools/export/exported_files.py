@@ -100,6 +100,8 @@ def _generation(run: RunDir, checkpoint: Path | None, tokenizer: Tokenizer) -> d
         found |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
         found |= {"top_k": sampling.top_k}
         found |= {"min_p": sampling.min_p} if sampling.min_p else {}
+    if sampling.repetition_penalty != 1:
+        found["repetition_penalty"] = sampling.repetition_penalty
     return found
 
 

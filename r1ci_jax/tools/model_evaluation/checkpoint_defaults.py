@@ -13,9 +13,8 @@ from r1ci_jax.text import stop_tokens
 from r1ci_jax.text.tokenizer import MESSAGE_START
 
 _TOKENIZER_FILE, _TEMPLATE_FILE = "tokenizer_config.json", "chat_template.jinja"
-_SAMPLING: Final = ("temperature", "top_k", "top_p", "min_p")
+_SAMPLING: Final = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 _NEUTRAL: Final[Mapping[str, Any]] = {
-    "repetition_penalty": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
     "no_repeat_ngram_size": 0,
@@ -62,7 +61,8 @@ def _sampling(path: Path) -> tuple[SamplingParams, list[str]]:
     raw = json_reader.load_object(path, stop_tokens.REMEDY)
     given: dict[str, Any] = {name: raw[name] for name in _SAMPLING if raw.get(name) is not None}
     if not raw.get("do_sample", False):
-        given = {"temperature": 0.0}
+        given = {name: given[name] for name in ("repetition_penalty",) if name in given}
+        given["temperature"] = 0.0
     elif "temperature" not in given:
         given["temperature"] = 1.0
     ignored = [

@@ -29,7 +29,7 @@ CONTEXT: Final = 4096
 LIMITS: Final = TurnLimits(max_new_tokens=600, max_observation_tokens=256)
 """Limits for a published model."""
 _SAMPLER: Final = SamplerConfig(
-    slots=16, cache_length=CONTEXT, prefill_buckets=(64, 256), prefill_rows=4
+    slots=16, cache_length=CONTEXT, prefill_buckets=(16, 32, 64, 128, 256), prefill_rows=1
 )
 """Sampler for a published model: with 16 rows two CPU cores are busy computing rather than reading
 weights, and the last trajectories leave few slots empty."""

@@ -384,7 +384,7 @@ def _sampler(setup: Setup) -> _Sampler:
             layout.segments(sampler.slots),
             sampler.dtype,
             sampler.cache_quantization,
-            history=sampler.cache_length if sampler.speculative_tokens else 0,
+            length=sampler.cache_length,
         )
     )
 

@@ -152,6 +152,7 @@ class _Fields:
             "top_p": self.number("top_p", 1, lambda value: value > 0),
             "min_p": self.number("min_p", 1, lambda value: value >= 0),
             "top_k": self.integer("top_k", 0),
+            "repetition_penalty": self.number("repetition_penalty", 2, lambda value: value > 0),
         }
         return {name: value for name, value in found.items() if value is not None}
 
