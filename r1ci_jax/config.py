@@ -30,6 +30,8 @@ Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "dense", "blocked", "splash"]
 Remat = Literal["none", "dots", "attention", "layer"]
 PromptChoice = Literal["auto", "none", "r1ci", "paper"]
+EvalPromptChoice = Literal["auto", "none", "r1ci", "boxed", "paper"]
+"""Those of `r1ci eval`, where an answer need not stand between the marks."""
 ObservationRule = Literal["clip", "replace"]
 Order = Literal[
     "curriculum", "uniform", "equal_groups", "difficulty", "accuracy", "random_subset", "online"

@@ -7,10 +7,12 @@ own process through `run_on_devices`.
 """
 
 import gc
+import importlib
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,9 +25,29 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 os.environ["JAX_PLATFORMS"] = "cpu"  # laws are about numbers, the same on every machine
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # [B] + [B, T] is a bug, not a broadcast
 os.environ.pop("JAX_NUM_CPU_DEVICES", None)
-os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # a cache would hide a compilation from its count
-os.environ["R1CI_COMPILATION_CACHE"] = "off"
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that needs the network is not a test
+
+
+PROGRAMS = "R1CI_COMPILATION_CACHE"
+"""Environment: where this run of the tests keeps the programs that any of its processes compiled.
+Laws need the same small models again and again. Counts of compilations count what is found, too."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the directory; the workers and their processes inherit it."""
+    if not hasattr(config, "workerinput"):
+        directory = tempfile.TemporaryDirectory(prefix="r1ci-tests-")
+        config.add_cleanup(directory.cleanup)
+        os.environ[PROGRAMS] = directory.name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept_programs() -> None:
+    """Keep compiled programs, once something has imported JAX."""
+    if "jax" in sys.modules:
+        compilation_cache = importlib.import_module("r1ci_jax.runtime.compilation_cache")
+        compilation_cache.enable()
 
 
 # Linux lets a process have 65,530 memory maps. JAX keeps every program that it compiles, and each

@@ -90,7 +90,7 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--prompts",
-        choices=("r1ci", "paper", "none"),
+        choices=("r1ci", "boxed", "paper", "none"),
         help="instructions before each question; default r1ci, or the run's. A model that was not "
         "trained here has to be told how code is run and answers are marked",
     )

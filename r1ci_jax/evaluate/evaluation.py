@@ -17,6 +17,7 @@ from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.tasks import registry
 from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import prompts
 
 TRAJECTORIES_PER_SLOT = 16
 """Each slot samples about this many trajectories per block; a block is kept at its end."""
@@ -72,7 +73,7 @@ def evaluate(
         SandboxFaults: The sandbox failed in too many scripts.
     """
     known = set(read(path, model))
-    blocks = _open_blocks(examples, config, known, block_size)
+    blocks = _open_blocks(examples, _agents(config, runner), known, block_size)
     open_questions = sum(len(block.questions) for block in blocks)
     total = len(examples) * len(config.agents)
     before = (total - open_questions) * config.samples_per_question
@@ -119,15 +120,15 @@ def blocks_per_agent(num_questions: int, block_size: int) -> int:
 
 def _open_blocks(
     examples: Sequence[Example],
-    config: EvalConfig,
+    askers: Sequence[agents.Agent],
     known: Collection[tuple[str, str]],
     block_size: int,
 ) -> list[_Block]:
     """Return the blocks that have an open question."""
     numbered = itertools.count(1)
     blocks = [
-        _Block(next(numbered), _asking(agent, config), questions)
-        for agent in agents.get_all(config.agents)
+        _Block(next(numbered), agent, questions)
+        for agent in askers
         for questions in itertools.batched(enumerate(examples), block_size)
     ]
     return [
@@ -137,8 +138,12 @@ def _open_blocks(
     ]
 
 
-def _asking(agent: agents.Agent, config: EvalConfig) -> agents.Agent:
-    return agents.AnswerRequest(agent) if config.ask_for_answer else agent
+def _agents(config: EvalConfig, runner: Runner) -> Sequence[agents.Agent]:
+    found = agents.get_all(config.agents)
+    if not config.ask_for_answer:
+        return found
+    request = prompts.answer_request(runner.instructions)
+    return [agents.AnswerRequest(agent, request) for agent in found]
 
 
 def _make_requests(runner: Runner, block: _Block, config: EvalConfig) -> list[Request]:

@@ -182,8 +182,9 @@ class AnswerRequest(Agent):
     script's output is not asked.
     """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, request: str = prompts.ANSWER_REQUEST) -> None:
         self.agent = agent
+        self.request = request
         self.name = agent.name
         self.hint = agent.hint
 
@@ -196,7 +197,7 @@ class AnswerRequest(Agent):
         boxed = boxed_answer.last_boxed(turn.text)
         if boxed is not None or turn.num_messages:
             return _finish(boxed)
-        return UserMessage(text=prompts.ANSWER_REQUEST)
+        return UserMessage(text=self.request)
 
 
 _ENDS: Final = (prompts.RETURN_ANSWER.casefold(), prompts.TERMINATE.casefold())

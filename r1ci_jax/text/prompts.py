@@ -13,7 +13,7 @@ chooses between text and code before the first answer. Ours has neither, and see
 from collections.abc import Mapping
 from typing import Final, get_args
 
-from r1ci_jax.config import PromptChoice
+from r1ci_jax.config import EvalPromptChoice
 from r1ci_jax.grpo_config import AgentName
 
 AGENT_NAMES: tuple[AgentName, ...] = get_args(AgentName)
@@ -22,14 +22,20 @@ AGENT_NAMES: tuple[AgentName, ...] = get_args(AgentName)
 GUIDE: Final = "guide"
 """Key of the guide's prompt among the instructions, beside the names of the agents."""
 
-_ANSWER = """\
+_MARKED = """\
 between triple angle brackets: <<<answer>>>. Put nothing but the answer between them, in the form \
 that the problem asks for.
 
 Problem:
 """
 
-_TEXT_AND_CODE = f"""\
+_BOXED = """\
+in \\boxed{}. Put nothing but the answer in the box, in the form that the problem asks for.
+
+Problem:
+"""
+
+_TEXT_AND_CODE = """\
 Solve the problem below. Think step by step.
 
 Whenever exact computation, search or checking would help, you may write a Python script:
@@ -41,12 +47,12 @@ earlier scripts, and what it prints is appended after the line "Code Execution R
 and time-outs are shown there too. Then go on: use the result, mend the script, check the answer \
 with another script, or reason on in words. Text and code may alternate as the problem needs.
 
-When you are sure, give the final answer once, outside code, {_ANSWER}"""
+When you are sure, give the final answer once, outside code, """
 
-_TEXT_ONLY = f"""\
+_TEXT_ONLY = """\
 Solve the problem below in words alone. Think step by step.
 
-When you are sure, give the final answer once, {_ANSWER}"""
+When you are sure, give the final answer once, """
 
 _CODE_ONLY = """\
 Solve the problem below with one complete Python script:
@@ -61,13 +67,26 @@ Problem:
 """
 
 INSTRUCTIONS: Mapping[str, str] = {
-    "code_agent": _TEXT_AND_CODE,
-    "codesteer": _TEXT_AND_CODE,
-    "all_text": _TEXT_ONLY,
+    "code_agent": _TEXT_AND_CODE + _MARKED,
+    "codesteer": _TEXT_AND_CODE + _MARKED,
+    "all_text": _TEXT_ONLY + _MARKED,
     "all_code": _CODE_ONLY,
 }
 """Our instructions before the question, by agent: each says what that agent does with code and
 answers. CodeSteer has no guide in them: one fixed sentence sends the first answer back."""
+
+REQUEST: Final = "answer_request"
+"""Key of the request for a missing answer among the instructions, where it is not ours."""
+
+BOXED_INSTRUCTIONS: Mapping[str, str] = {
+    "code_agent": _TEXT_AND_CODE + _BOXED,
+    "codesteer": _TEXT_AND_CODE + _BOXED,
+    "all_text": _TEXT_ONLY + _BOXED,
+    "all_code": _CODE_ONLY,
+    REQUEST: "Write the final answer to the problem again, in \\boxed{}, and nothing else.",
+}
+"""Our instructions for a model that was not trained here: published ones know LaTeX's box. They
+copy the placeholder between our marks, and a repetition penalty keeps them from closing it."""
 
 _PAPER_HEAD = """\
 A user asks a question, and you solve it: first reason and think, then give the user the final \
@@ -151,8 +170,11 @@ CODE_REQUEST = "Answer the question again: write one Python script that computes
 """User message where the guide asks for code."""
 
 
-def choose(choice: PromptChoice, *, is_pretrained: bool) -> Mapping[str, str]:
-    """Return the instructions that `model.prompts` names; `auto` depends on the model."""
+def choose(choice: EvalPromptChoice, *, is_pretrained: bool) -> Mapping[str, str]:
+    """Return the instructions that `model.prompts` names; `auto` depends on the model.
+
+    Only `r1ci eval` has `boxed`: a reward counts no answer but that between the marks.
+    """
     match choice:
         case "auto":
             return INSTRUCTIONS if is_pretrained else NO_INSTRUCTIONS
@@ -160,6 +182,8 @@ def choose(choice: PromptChoice, *, is_pretrained: bool) -> Mapping[str, str]:
             return NO_INSTRUCTIONS
         case "r1ci":
             return INSTRUCTIONS
+        case "boxed":
+            return BOXED_INSTRUCTIONS
         case "paper":
             return PAPER_INSTRUCTIONS
 
@@ -167,6 +191,11 @@ def choose(choice: PromptChoice, *, is_pretrained: bool) -> Mapping[str, str]:
 def instructions_of(agent: str, instructions: Mapping[str, str]) -> str:
     """Return the text before an agent's questions; a user's own agent has the Code Agent's."""
     return instructions.get(agent, instructions.get("code_agent", ""))
+
+
+def answer_request(instructions: Mapping[str, str]) -> str:
+    """Return the message to a model that ended its message without an answer."""
+    return instructions.get(REQUEST, ANSWER_REQUEST)
 
 
 def render_question(

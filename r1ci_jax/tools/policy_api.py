@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
-from r1ci_jax.config import Dtype, PromptChoice
+from r1ci_jax.config import Dtype, EvalPromptChoice
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.runner import Request, Runner
@@ -22,6 +22,7 @@ from r1ci_jax.rollout.trajectory import RolloutId, Trajectory
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import prompts
 from r1ci_jax.text.tokenizer import Tokenizer
 from r1ci_jax.tools.model_evaluation import evaluated_model
 from r1ci_jax.tools.model_evaluation.evaluated_model import EvaluatedModel
@@ -39,7 +40,7 @@ class Options(TypedDict, total=False):
     """Sampled tokens of a trajectory."""
     temperature: float
     """0 takes the most likely token."""
-    prompts: PromptChoice
+    prompts: EvalPromptChoice
     """Instructions before each question."""
     system: str
     """System message before each question."""
@@ -180,7 +181,9 @@ class Policy:
 
     def _agent(self, name: str) -> agents.Agent:
         agent = agents.get(name)
-        return agents.AnswerRequest(agent) if self.settings.eval.ask_for_answer else agent
+        if not self.settings.eval.ask_for_answer:
+            return agent
+        return agents.AnswerRequest(agent, prompts.answer_request(self.settings.instructions))
 
 
 def _choices(options: Options) -> Choices:

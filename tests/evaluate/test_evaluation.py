@@ -17,6 +17,7 @@ from r1ci_jax.rollout.trajectory import CodeCall, RolloutId, StopReason, Traject
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
+from r1ci_jax.text import prompts
 
 
 def example(
@@ -52,6 +53,7 @@ class Listener:
 
     def __init__(self, *, breaks_at: str = "") -> None:
         self.breaks_at = breaks_at
+        self.instructions = prompts.NO_INSTRUCTIONS
         self.requests: list[Request] = []
 
     def fits(self, request: Request) -> bool:
@@ -193,6 +195,12 @@ def test_models_are_asked_for_their_answer_where_that_is_set(tmp_path: Path) -> 
     evaluate(listener, [example(0)], tmp_path / "evaluation.jsonl", config=config)
     assert {type(each.agent) for each in listener.requests} == {agents.AnswerRequest}
     assert {each.agent.name for each in listener.requests} == {"code_agent"}
+    boxed = Listener()
+    boxed.instructions = prompts.BOXED_INSTRUCTIONS
+    evaluate(boxed, [example(0)], tmp_path / "boxed.jsonl", config=config)
+    ended = agents.ModelTurn(code=None, answer=None, num_answers=0, text="It is 7.")
+    (asked,) = {each.agent.act(ended) for each in boxed.requests}
+    assert isinstance(asked, agents.UserMessage) and "\\boxed{}" in asked.text
 
 
 def test_a_question_is_kept_when_it_is_answered(tmp_path: Path) -> None:

@@ -88,3 +88,25 @@ def test_the_guide_is_told_every_word_that_decides() -> None:
     asked = agents.read_guidance(f"<<<{prompts.ASK_FOR_CODE}>>>")
     assert asked == prompts.CODE_REQUEST
     assert prompts.GUIDE not in prompts.INSTRUCTIONS
+
+
+@EACH_AGENT
+def test_boxed_instructions_differ_by_where_the_answer_stands(agent: agents.Agent) -> None:
+    marked, boxed = (
+        _prompt(agent, each) for each in (prompts.INSTRUCTIONS, prompts.BOXED_INSTRUCTIONS)
+    )
+    assert "<<<" not in boxed and prompts.choose("boxed", is_pretrained=True)
+    if agent.name == "all_code":
+        assert boxed == marked
+    else:
+        assert "\\boxed{}" in boxed
+        assert (
+            boxed.partition("\\boxed{}")[0].removesuffix("in ")
+            == (marked.partition("between triple")[0])
+        )
+
+
+def test_who_was_told_of_boxes_is_asked_for_one() -> None:
+    assert "\\boxed{}" in prompts.answer_request(prompts.BOXED_INSTRUCTIONS)
+    for instructions in (prompts.INSTRUCTIONS, prompts.PAPER_INSTRUCTIONS, {}):
+        assert prompts.answer_request(instructions) == prompts.ANSWER_REQUEST

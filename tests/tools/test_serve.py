@@ -219,6 +219,18 @@ def test_instructions_stand_before_the_first_question(serving: Serving) -> None:
     assert completion.choices[0].finish_reason == "stop"
 
 
+def test_the_checkpoints_system_message_stands_where_a_request_has_none(serving: Serving) -> None:
+    tokenizer = serving.world.tokenizer
+    with serving(ONLY_EOS, instructions="Use code: ", system="Be kind.") as server:
+        without = server.ask(messages=[{"role": "user", "content": "Compute"}])
+        own = [{"role": "system", "content": "Go."}, {"role": "user", "content": "Compute"}]
+        found = [without, server.ask(messages=own)]
+    assert [each.usage.prompt_tokens for each in found] == [
+        len(chatml.prompt_ids(tokenizer, "Use code: Compute", system=system))
+        for system in ("Be kind.", "Go.")
+    ]
+
+
 def test_limits_end_an_answer_as_length(serving: Serving) -> None:
     with serving(ENDLESS) as server:
         for name in ("max_tokens", "max_completion_tokens"):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from r1ci_jax.cli.talk import model_options
 from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
-from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.rollout import agents
 from r1ci_jax.runtime import terminal, user_modules
 from r1ci_jax.runtime.run_dir import RunDir
@@ -50,16 +49,10 @@ def add_commands(subparsers: Any) -> None:
         help=f"{', '.join(prompts.AGENT_NAMES)} (default code_agent), or one of your own, "
         "package.module:Class; its module lies in the working directory or is installed",
     )
-    parser.add_argument("--temperature", type=float, default=0.6, help="default 0.6")
-    parser.add_argument("--top-k", type=int, default=0, help="keep the K likeliest tokens; 0: all")
-    parser.add_argument("--top-p", type=float, default=1.0, help="keep this much probability")
-    parser.add_argument("--min-p", type=float, default=0.0, help="against the likeliest token")
-    parser.add_argument(
-        "--repetition-penalty", type=float, default=1.0, help="of tokens that are there already"
-    )
-    parser.add_argument("--greedy", action="store_true", help="always the likeliest token")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--system", default="", metavar="TEXT", help="instructions before all")
+    parser.add_argument(
+        "--system", metavar="TEXT", help="instructions before all; default: the checkpoint's"
+    )
     parser.add_argument(
         "--json", action="store_true", help="print events, one JSON object per line"
     )
@@ -67,16 +60,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    try:
-        sampling = SamplingParams(
-            temperature=0.0 if args.greedy else args.temperature,
-            top_k=args.top_k,
-            top_p=args.top_p,
-            min_p=args.min_p,
-            repetition_penalty=args.repetition_penalty,
-        )
-    except OutOfRange as error:
-        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
+    model_options.sampling(args, SamplingParams())  # mistakes end it before anything is loaded
     if ":" in args.agent:
         user_modules.search(Path.cwd())
     agent = agents.get(args.agent)
@@ -89,8 +73,7 @@ def _run(args: argparse.Namespace) -> int:
         # Scripts come one at a time.
         opened = Sandbox(model_options.sandbox_config(run, workers=1))
     with opened as sandbox:
-        conversation, view = _open(args, run, sandbox, sampling, agent)
-        conversation.reset(args.system)
+        conversation, view = _open(args, run, sandbox, agent)
         return _talk(conversation, view, is_json=args.json)
 
 
@@ -103,7 +86,6 @@ def _open(
     args: argparse.Namespace,
     run: RunDir | None,
     sandbox: Sandbox,
-    sampling: SamplingParams,
     agent: agents.Agent,
 ) -> tuple["Conversation", "View"]:
     """Load the model; by default answers may be as long as in its training."""
@@ -122,9 +104,11 @@ def _open(
     else:
         view = chat_view.TextView(sys.stdout, tokenizer, use_color=sys.stdout.isatty())
     instructions = prompts.instructions_of(agent.name, chat.instructions)
+    sampling = model_options.sampling(args, chat.sampling)
     asking = conversation.Conversation(
         runner, sampling, view, instructions=instructions, agent=agent
     )
+    asking.reset(chat.system if args.system is None else args.system)
     return asking, view
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1ci_jax.cli.talk import model_options
+from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
-from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.text import prompts
@@ -43,8 +43,6 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.add_argument("--slots", type=int, default=8, help="answers at a time (default 8)")
     parser.add_argument("--workers", type=int, default=2, help="scripts at a time (default 2)")
-    parser.add_argument("--temperature", type=float, help="where requests name none")
-    parser.add_argument("--top-p", type=float, help="where requests name none")
     parser.add_argument(
         "--outputs",
         choices=("separate", "inline"),
@@ -73,6 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         ) from None
     from r1ci_jax.tools.serve import access, web_server
 
+    model_options.sampling(args, SamplingParams())  # mistakes end it before anything is loaded
     token = access.read_token(args.token_file)
     access.require_token(args.host, token)
     run = model_options.find_run(args)
@@ -89,12 +88,7 @@ def _run(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace, run: RunDir | None) -> "ChatModel":
     """Load the model, with what the command line says in place of its own defaults."""
     served = model_options.load(args, run)
-    chosen = {"temperature": args.temperature, "top_p": args.top_p}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    try:
-        sampling = dataclasses.replace(served.sampling, **chosen)
-    except OutOfRange as error:
-        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
+    sampling = model_options.sampling(args, served.sampling)
     return dataclasses.replace(served, name=args.name or served.name, sampling=sampling)
 
 
@@ -119,6 +113,7 @@ def _serve(
     settings = ServeSettings(
         model=served.name,
         sampling=served.sampling,
+        system=served.system,
         instructions=prompts.instructions_of("code_agent", served.instructions),
         max_tokens=served.limits.max_new_tokens,
         outputs=args.outputs,

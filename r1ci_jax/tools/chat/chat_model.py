@@ -18,6 +18,7 @@ from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.text import prompts
 from r1ci_jax.tools.model_evaluation import checkpoint_defaults
+from r1ci_jax.tools.model_evaluation.checkpoint_defaults import CheckpointDefaults
 from r1ci_jax.train import load_model
 from r1ci_jax.train.load_model import SamplerModel
 
@@ -25,8 +26,8 @@ CHUNK_STEPS = 4
 """Decode steps per device call; few, so that tokens appear when sampled and new requests enter."""
 _CONTEXT, _OBSERVATION, _ANSWER = 4096, 512, 1024
 """Limits (conversation, script output, answer) for models without a run."""
-_BUCKETS = (16, 64, 256)
-_PREFILL_ROWS = 4
+_BUCKETS = (16, 32, 64, 128, 256)
+"""Prefill calls take one row, so that a message costs what its own length does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class ChatModel:
     model: SamplerModel
     instructions: Mapping[str, str]
     """Text before the first question, by agent."""
+    system: str
+    """System message of a conversation that has none, from the checkpoint's chat template."""
     sampling: SamplingParams
     """Sampling that the checkpoint asks for, or that of the run's evaluation."""
     limits: TurnLimits
@@ -63,6 +66,7 @@ def _load_trained(run: RunDir, name: str | None, dtype: str) -> ChatModel:
         name=f"{run.path.name}/{trained}",
         model=model,
         instructions=load_model.instructions_of_run(run),
+        system="",
         sampling=EvalConfig().sampling if sampling is None else SamplingParams(**sampling),
         limits=TurnLimits(
             max_code_calls=saved["max_code_calls"],
@@ -76,15 +80,14 @@ def _load_trained(run: RunDir, name: str | None, dtype: str) -> ChatModel:
 
 def _load_published(path: str, dtype: str) -> ChatModel:
     directory = load_model.published_directory(path)
-    sampling = EvalConfig().sampling
-    if directory is not None:
-        sampling = checkpoint_defaults.read(directory).sampling
+    defaults = CheckpointDefaults() if directory is None else checkpoint_defaults.read(directory)
     model = load_model.load_published(path, dtype)
     return ChatModel(
         name=Path(path).name if Path(path).exists() else path,
         model=model,
         instructions=prompts.INSTRUCTIONS,
-        sampling=sampling,
+        system=defaults.system,
+        sampling=defaults.sampling,
         limits=TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION),
         context=min(_CONTEXT, model.config.max_positions),
     )
@@ -104,7 +107,7 @@ def make_runner(chat: ChatModel, sandbox: Sandbox, *, slots: int, seed: int = 0)
         cache_length=context,
         chunk_steps=CHUNK_STEPS,
         prefill_buckets=tuple(size for size in _BUCKETS if size <= context) or (context,),
-        prefill_rows=min(slots, _PREFILL_ROWS),
+        prefill_rows=1,
         dtype="bfloat16" if model.weights.norm_D.dtype == jnp.bfloat16 else "float32",
     )
     engine = runners.make_engine(model.config, sampler, model.tokenizer, seed=seed)

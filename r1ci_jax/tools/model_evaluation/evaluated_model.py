@@ -9,7 +9,6 @@ from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
-from r1ci_jax.text import prompts
 from r1ci_jax.tools.model_evaluation import checkpoint_defaults, evaluation_settings
 from r1ci_jax.tools.model_evaluation.checkpoint_defaults import CheckpointDefaults
 from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices, EvaluationSettings
@@ -31,7 +30,7 @@ def make_runner(model: SamplerModel, settings: EvaluationSettings, sandbox: Sand
         sandbox,
         model.tokenizer,
         settings.limits,
-        instructions=prompts.choose(settings.prompts, is_pretrained=not settings.trained),
+        instructions=settings.instructions,
         system=settings.system,
     )
     runner.load(model.weights)

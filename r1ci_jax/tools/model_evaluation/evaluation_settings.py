@@ -10,7 +10,7 @@ from r1ci_jax.config import (
     DatasetConfig,
     Dtype,
     EvalConfig,
-    PromptChoice,
+    EvalPromptChoice,
     SamplerConfig,
     SamplingParams,
     Seed,
@@ -21,6 +21,7 @@ from r1ci_jax.grpo_config import AgentPlace
 from r1ci_jax.ranges import Checked, Count
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, SandboxConfig
+from r1ci_jax.text import prompts
 from r1ci_jax.tools.model_evaluation import question_choice
 from r1ci_jax.tools.model_evaluation.checkpoint_defaults import CheckpointDefaults
 
@@ -55,7 +56,7 @@ class Choices(Checked, section="eval"):
     context: Count | None = None
     slots: Count | None = None
     dtype: Dtype | None = None
-    prompts: PromptChoice = "auto"
+    prompts: EvalPromptChoice = "auto"
     system: str | None = None
     ask_for_answer: bool | None = None
     seed: Seed = 0
@@ -81,9 +82,14 @@ class EvaluationSettings:
     eval: EvalConfig
     limits: TurnLimits
     sampler: SamplerConfig
-    prompts: PromptChoice
+    prompts: EvalPromptChoice
     system: str
     sandbox: SandboxConfig
+
+    @property
+    def instructions(self) -> Mapping[str, str]:
+        """Text before each question, by agent."""
+        return prompts.choose(self.prompts, is_pretrained=not self.trained)
 
 
 def for_published(
@@ -132,9 +138,9 @@ def for_run(
     """Complete the choices for a model of a run by the run's own settings."""
     saved = run.config["experiment"]
     tasks = question_choice.choose(choices.tasks)
-    prompts = saved["model"].get("prompts", "auto")
-    if prompts == "auto":
-        prompts = "r1ci" if saved["model"]["checkpoint"] else "none"
+    choice = saved["model"].get("prompts", "auto")
+    if choice == "auto":
+        choice = "r1ci" if saved["model"]["checkpoint"] else "none"
     sandbox = saved.get("sandbox", {})
     limits = Limits(**sandbox.get("limits", {}))
     return _complete(
@@ -151,7 +157,7 @@ def for_run(
             eval=EvalConfig(sampling=SamplingParams(**saved["eval"]["sampling"])),
             limits=TurnLimits(**saved["limits"]),
             sampler=SamplerConfig(**_tuples(saved["sampler"] | {"weight_quantization": "none"})),
-            prompts=prompts,
+            prompts=choice,
             system="",
             sandbox=SandboxConfig(**{**sandbox, "limits": limits}),
         ),

@@ -37,6 +37,8 @@ class ServeSettings:
     model: str
     """Name of the model in requests."""
     sampling: SamplingParams
+    system: str = ""
+    """System message of conversations that have none."""
     instructions: str = ""
     """Text before the first user message of each conversation."""
     max_tokens: int
@@ -163,6 +165,8 @@ class ChatEndpoint:
         """
         runner = self._service.runner
         messages = _with_instructions(wanted.messages, self._settings.instructions)
+        if self._settings.system and messages[0].role != "system":
+            messages = (ChatMessage("system", (self._settings.system,)), *messages)
         tokens = tuple(chatml.conversation_ids(runner.tokenizer, messages))
         room = runner.sampler.cache_length - 1
         if len(tokens) > room:
