@@ -51,7 +51,7 @@ def test_the_user_decides_the_rest_is_kept() -> None:
 
 def test_a_short_model_has_a_short_context() -> None:
     found = complete(max_positions=128)
-    assert found.sampler.cache_length == 128 and found.sampler.prefill_buckets == (64,)
+    assert found.sampler.cache_length == 128 and found.sampler.prefill_buckets == (16, 32, 64, 128)
     assert found.limits.max_new_tokens == 64
     with pytest.raises(UserError, match="--context 129: the model holds 128 tokens"):
         complete(max_positions=128, context=129)
