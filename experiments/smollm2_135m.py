@@ -17,8 +17,8 @@ Variants   :cpu  the same as none     :choose  measures p of all candidate tasks
 Tasks. The constants hold all candidates of small_recipe.py until `:choose` was run; then those
 that `r1ci table task_choice --runs runs/smollm2-135m-choose` prints.
 
-Time, at 170 tokens/s of training (measured: 88 per CPU-second, 85 % of what this processor's matmul
-reaches) and 400 tokens/s of decoding (not measured yet): SFT 12 tasks x 60 demonstrations x 210
+Time, at 160 tokens/s of training and 320 of decoding (both measured, float32, idle machine; in
+bfloat16 290 and 470 on a processor that has it): SFT 12 tasks x 60 demonstrations x 210
 tokens x 3 epochs, 45 minutes; potential 12 x 16 questions x 20 answers x 120 tokens, 20 minutes; a
 step of GRPO 64 x 120 tokens sampled and, padded, 64 x 265 trained, 2 minutes, 4 arms of 80 steps
 each, 11 hours; evaluation of 6 models on 18 x 24 questions, 15 minutes. `:choose` takes 1.5 hours.
