@@ -120,6 +120,10 @@ class OutOfRange(UserError):
             f"{section}.{field} {self.reason}" if section else f"{field} {self.reason}"
         )
 
+    def of_option(self) -> UserError:
+        """Return the same about the option of the command line that has the field's name."""
+        return UserError(f"--{self.field.replace('_', '-')} {self.reason}")
+
 
 class Checked:
     """Base of a dataclass whose fields are checked at construction.

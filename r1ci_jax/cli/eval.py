@@ -5,12 +5,11 @@ import contextlib
 import json
 import re
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from r1ci_jax.cli import run as experiment_stages
-from r1ci_jax.config import SamplingParams
+from r1ci_jax.cli import sampling_options
 from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.rollout import agents
@@ -54,6 +53,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout at the end")
     _add_questions(parser.add_argument_group("questions"))
     _add_answers(parser.add_argument_group("answers"))
+    sampling_options.add(parser)
     _add_model(parser.add_argument_group("model"))
     parser.set_defaults(run=_run, parser=parser, takes_overrides=True)
 
@@ -103,7 +103,7 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         help="ask once for the answer if the model ends its message without one; default for a "
         "model that was not trained here",
     )
-    _add_sampling(group)
+    _add_limits(group)
     group.add_argument(
         "--trajectories",
         type=int,
@@ -112,18 +112,7 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_sampling(group: argparse._ArgumentGroup) -> None:
-    for name in ("temperature", "top-p", "min-p", "repetition-penalty"):
-        group.add_argument(f"--{name}", type=float, metavar="X", help=argparse.SUPPRESS)
-    group.add_argument("--top-k", type=int, metavar="K", help=argparse.SUPPRESS)
-    group.add_argument(
-        "--greedy",
-        action="store_true",
-        default=None,
-        help="always the likeliest token; --temperature, --top-k, --top-p, --min-p X otherwise, "
-        "and --repetition-penalty X. Default: generation_config.json of the checkpoint, else "
-        "temperature 0.6",
-    )
+def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max-tokens", type=int, metavar="N", help="sampled in one trajectory; default 600"
     )
@@ -240,11 +229,6 @@ def _choices(args: argparse.Namespace) -> Any:
     from r1ci_jax.tools.model_evaluation import question_choice
     from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices
 
-    sampling = {field.name: getattr(args, field.name) for field in fields(SamplingParams)}
-    if args.greedy:
-        if args.temperature is not None:
-            raise UserError("--greedy is temperature 0; leave --temperature out")
-        sampling["temperature"] = 0.0
     limits = {
         "max_new_tokens": args.max_tokens,
         "max_code_calls": args.max_code_calls,
@@ -257,7 +241,7 @@ def _choices(args: argparse.Namespace) -> Any:
         "questions": args.questions,
         "samples": args.samples,
         "difficulties": None if args.difficulties is None else _levels(args.difficulties),
-        "sampling": _given(sampling),
+        "sampling": sampling_options.chosen(args),
         "limits": _given(limits),
         "context": args.context,
         "slots": args.slots,
@@ -269,10 +253,9 @@ def _choices(args: argparse.Namespace) -> Any:
         "data_seed": args.data_seed,
     }
     try:
-        SamplingParams(**_given(sampling))
         choices = Choices(**_given(given))
     except OutOfRange as error:
-        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
+        raise error.of_option() from None
     question_choice.choose(choices.tasks)  # unknown names are reported before anything is opened
     return choices
 

@@ -210,7 +210,7 @@ def exec_config(arguments: argparse.Namespace) -> SandboxConfig:
     try:
         limits = dataclasses.replace(config.limits, **changes)
     except OutOfRange as error:
-        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
+        raise error.of_option() from None
     return dataclasses.replace(config, limits=limits)
 
 

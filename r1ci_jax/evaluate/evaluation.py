@@ -120,7 +120,7 @@ def blocks_per_agent(num_questions: int, block_size: int) -> int:
 
 def _open_blocks(
     examples: Sequence[Example],
-    askers: Sequence[agents.Agent],
+    chosen: Sequence[agents.Agent],
     known: Collection[tuple[str, str]],
     block_size: int,
 ) -> list[_Block]:
@@ -128,7 +128,7 @@ def _open_blocks(
     numbered = itertools.count(1)
     blocks = [
         _Block(next(numbered), agent, questions)
-        for agent in askers
+        for agent in chosen
         for questions in itertools.batched(enumerate(examples), block_size)
     ]
     return [

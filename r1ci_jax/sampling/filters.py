@@ -1,9 +1,9 @@
 """Which tokens top-k, top-p and min-p keep, for each slot.
 
 Each of them keeps the logits from a threshold up. Bisection over the float's bits finds it: that is
-exact, takes 32 passes over the vocabulary, and sorts nothing. On CPUs a top-k of at most `FEW`
-picks so many candidates instead, among which the rest is decided: a tenth of the time. Of tokens on
-a threshold those with the smaller ids are kept, as many as the filter admits.
+exact, takes 32 passes over the vocabulary, and sorts nothing. On one CPU device a top-k of at most
+`FEW` picks so many candidates instead, among which the rest is decided: a tenth of the time. Of
+tokens on a threshold those with the smaller ids are kept, as many as the filter admits.
 
 Axes: S slots, V vocabulary, X candidates.
 """
@@ -14,13 +14,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from r1ci_jax.sharding import mesh as meshes
+
 FEW = 64
 """Candidates of a slot with a small top-k."""
 _SUM_ROUNDING = 1e-6
 """A sum of probabilities is reached if it is this close: float32 sums in any order differ by it."""
 
 
-class Limits(NamedTuple):
+class Filters(NamedTuple):
     """Filters of every slot."""
 
     filtered_S: jax.Array
@@ -31,52 +33,55 @@ class Limits(NamedTuple):
     min_p_S: jax.Array
 
 
-def keep_mask(logits_SV: jax.Array, weights_SV: jax.Array, limits: Limits) -> jax.Array:
+def keep_mask(logits_SV: jax.Array, weights_SV: jax.Array, filters: Filters) -> jax.Array:
     """Mark the tokens that each slot's filters keep; weights_SV is exp of the logits.
 
-    How a slot's are found depends on the slot alone.
+    How a slot's are found depends on the slot alone. On a mesh it is by bisection: XLA would gather
+    the whole logits for a top-k.
     """
 
-    def by_platform(logits_SV: jax.Array, weights_SV: jax.Array, limits: Limits) -> jax.Array:
-        is_few_S = (limits.top_k_S > 0) & (limits.top_k_S <= FEW)
+    def by_top_k(logits_SV: jax.Array, weights_SV: jax.Array, filters: Filters) -> jax.Array:
+        is_few_S = (filters.top_k_S > 0) & (filters.top_k_S <= FEW)
         none_SV = jnp.zeros(logits_SV.shape, bool)
         few_SV = jax.lax.cond(
-            (limits.filtered_S & is_few_S).any(),
-            lambda: keep_few(logits_SV, weights_SV, limits),
+            (filters.filtered_S & is_few_S).any(),
+            lambda: keep_few(logits_SV, weights_SV, filters),
             lambda: none_SV,
         )
         return jax.lax.cond(
-            (limits.filtered_S & ~is_few_S).any(),
-            lambda: jnp.where(is_few_S[:, None], few_SV, bisect(logits_SV, weights_SV, limits)),
+            (filters.filtered_S & ~is_few_S).any(),
+            lambda: jnp.where(is_few_S[:, None], few_SV, bisect(logits_SV, weights_SV, filters)),
             lambda: few_SV,
         )
 
-    return jax.lax.platform_dependent(
-        logits_SV, weights_SV, limits, cpu=by_platform, default=bisect
-    )
+    if meshes.current_in_jit().size > 1:
+        return bisect(logits_SV, weights_SV, filters)
+    return jax.lax.platform_dependent(logits_SV, weights_SV, filters, cpu=by_top_k, default=bisect)
 
 
-def keep_few(logits_SV: jax.Array, weights_SV: jax.Array, limits: Limits) -> jax.Array:
+def keep_few(logits_SV: jax.Array, weights_SV: jax.Array, filters: Filters) -> jax.Array:
     """Mark what slots with a top-k of 1 to `FEW` keep."""
     few = min(FEW, logits_SV.shape[1])
     # Of equal logits the first come first. XLA has a fast top-k where no slice of it is taken.
     logits_SX, token_SX = jax.lax.top_k(logits_SV, few)
     rank_1X = jnp.arange(few)[None, :]
-    keep_SX = rank_1X < limits.top_k_S[:, None]
+    keep_SX = rank_1X < filters.top_k_S[:, None]
     mass_SX = jnp.where(keep_SX, jnp.take_along_axis(weights_SV, token_SX, axis=1), 0.0)
-    wanted_S = (limits.top_p_S - _SUM_ROUNDING) * mass_SX.sum(-1)
+    wanted_S = (filters.top_p_S - _SUM_ROUNDING) * mass_SX.sum(-1)
     before_SX = jnp.cumsum(mass_SX, -1) - mass_SX
-    is_wanted_SX = (before_SX < wanted_S[:, None]) | (limits.top_p_S[:, None] == 1) | (rank_1X == 0)
-    by_ratio_S = logits_SV.max(-1) + jnp.log(limits.min_p_S)
+    is_wanted_SX = (
+        (before_SX < wanted_S[:, None]) | (filters.top_p_S[:, None] == 1) | (rank_1X == 0)
+    )
+    by_ratio_S = logits_SV.max(-1) + jnp.log(filters.min_p_S)
     keep_SX &= is_wanted_SX & (logits_SX >= by_ratio_S[:, None])
     row_S1 = jnp.arange(len(logits_SV))[:, None]
     return jnp.zeros(logits_SV.shape, bool).at[row_S1, token_SX].set(keep_SX)
 
 
-def bisect(logits_SV: jax.Array, weights_SV: jax.Array, limits: Limits) -> jax.Array:
+def bisect(logits_SV: jax.Array, weights_SV: jax.Array, filters: Filters) -> jax.Array:
     """Mark what slots with any filters keep."""
     vocab = logits_SV.shape[-1]
-    top_k_S = jnp.where(limits.top_k_S > 0, jnp.minimum(limits.top_k_S, vocab), vocab)
+    top_k_S = jnp.where(filters.top_k_S > 0, jnp.minimum(filters.top_k_S, vocab), vocab)
     by_count_S = _highest(logits_SV, lambda cut_S: (logits_SV >= cut_S[:, None]).sum(-1) >= top_k_S)
     above_S = (logits_SV > by_count_S[:, None]).sum(-1)
     keep_SV = _cut(logits_SV, jnp.ones_like(logits_SV, bool), by_count_S, top_k_S - above_S)
@@ -84,15 +89,15 @@ def bisect(logits_SV: jax.Array, weights_SV: jax.Array, limits: Limits) -> jax.A
     def mass(where_SV: jax.Array) -> jax.Array:
         return jnp.where(where_SV & keep_SV, weights_SV, 0.0).sum(-1)
 
-    wanted_S = (limits.top_p_S - _SUM_ROUNDING) * mass(keep_SV)
+    wanted_S = (filters.top_p_S - _SUM_ROUNDING) * mass(keep_SV)
     by_mass_S = _highest(logits_SV, lambda cut_S: mass(logits_SV >= cut_S[:, None]) >= wanted_S)
-    by_mass_S = jnp.where(limits.top_p_S < 1, by_mass_S, -jnp.inf)
+    by_mass_S = jnp.where(filters.top_p_S < 1, by_mass_S, -jnp.inf)
     missing_S = wanted_S - mass(logits_SV > by_mass_S[:, None])
     each_S = jnp.exp(by_mass_S - logits_SV.max(-1))
     needed_S = jnp.ceil(missing_S / jnp.maximum(each_S, jnp.finfo(jnp.float32).tiny))
     needed_S = jnp.clip(needed_S, 1, vocab).astype(jnp.int32)
     keep_SV = _cut(logits_SV, keep_SV, by_mass_S, needed_S)
-    by_ratio_S = logits_SV.max(-1) + jnp.log(limits.min_p_S)
+    by_ratio_S = logits_SV.max(-1) + jnp.log(filters.min_p_S)
     return keep_SV & (logits_SV >= by_ratio_S[:, None])
 
 

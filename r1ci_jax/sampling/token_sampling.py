@@ -75,12 +75,12 @@ def sample(
     logits_SV = jnp.where(scale_S[:, None] == 1.0, logits_SV, logits_SV / scale_S[:, None])
     highest_S = logits_SV.max(axis=-1)
     filtered_S = ~greedy_S & ((params.top_k_S > 0) | (params.top_p_S < 1) | (params.min_p_S > 0))
-    limits = filters.Limits(filtered_S, params.top_k_S, params.top_p_S, params.min_p_S)
+    asked = filters.Filters(filtered_S, params.top_k_S, params.top_p_S, params.min_p_S)
     weights_SV = jnp.exp(logits_SV - highest_S[:, None])
     weights_SV = jax.lax.cond(
         filtered_S.any(),
         lambda: jnp.where(
-            ~filtered_S[:, None] | filters.keep_mask(logits_SV, weights_SV, limits),
+            ~filtered_S[:, None] | filters.keep_mask(logits_SV, weights_SV, asked),
             weights_SV,
             0.0,
         ),

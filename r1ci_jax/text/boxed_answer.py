@@ -9,7 +9,7 @@ _WORDS: Final = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\{([^{}\\]*)\}")
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Return the stripped content of the last \boxed{} whose braces are closed.
+    r"""Return the stripped content of the last \boxed{}; None if it is empty or cut off.
 
     >>> last_boxed(r"So \boxed{1} or \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'

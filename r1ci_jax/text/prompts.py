@@ -85,8 +85,8 @@ BOXED_INSTRUCTIONS: Mapping[str, str] = {
     "all_code": _CODE_ONLY,
     REQUEST: "Write the final answer to the problem again, in \\boxed{}, and nothing else.",
 }
-"""Our instructions for a model that was not trained here: published ones know LaTeX's box. They
-copy the placeholder between our marks, and a repetition penalty keeps them from closing it."""
+"""Our instructions for a model that was not trained here: published ones know LaTeX's box. Small
+ones copy the word between our marks, and a repetition penalty makes the closing mark unlikely."""
 
 _PAPER_HEAD = """\
 A user asks a question, and you solve it: first reason and think, then give the user the final \

@@ -46,13 +46,13 @@ def keep_mask(logits_V: np.ndarray, how: SamplingParams) -> np.ndarray:
     """By bisection; with a small top-k the candidates' way must keep the same."""
     logits_SV = jnp.asarray(logits_V, jnp.float32)[None] / how.temperature
     weights_SV = jnp.exp(logits_SV - logits_SV.max())
-    limits = filters.Limits(
+    asked = filters.Filters(
         jnp.asarray([True]),
         *(jnp.asarray([value]) for value in (how.top_k, how.top_p, how.min_p)),
     )
-    keep_SV = jax.jit(filters.bisect)(logits_SV, weights_SV, limits)
+    keep_SV = jax.jit(filters.bisect)(logits_SV, weights_SV, asked)
     if 0 < how.top_k <= filters.FEW:
-        few_SV = jax.jit(filters.keep_few)(logits_SV, weights_SV, limits)
+        few_SV = jax.jit(filters.keep_few)(logits_SV, weights_SV, asked)
         np.testing.assert_array_equal(few_SV, keep_SV)
     return np.asarray(keep_SV[0])
 

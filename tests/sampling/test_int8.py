@@ -14,18 +14,9 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.model import attention, quantization, qwen2, sampler_weights
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, SlotInput
+from tests.sampling.random_model import CONFIG
 
-VOCAB, LENGTH = 320, 48
-CONFIG = qwen2.Qwen2Config(
-    vocab_size=VOCAB,
-    width=64,
-    layers=2,
-    query_heads=4,
-    kv_heads=2,
-    head_dim=16,
-    mlp_width=96,
-    rope_theta=1e4,
-)
+VOCAB, LENGTH = CONFIG.vocab_size, 48
 ENDLESS = stop_automaton.TokenTable(
     next_state_AV=np.zeros((1, VOCAB), np.int16), stop_A=np.zeros(1, np.int8), start=0
 )
@@ -225,6 +216,7 @@ from r1ci_jax.config import SamplerConfig
 from r1ci_jax.model import sampler_weights, qwen2
 from r1ci_jax.sampling import stop_automaton
 from r1ci_jax.sampling.engine import Engine, SlotInput
+from tests.sampling.random_model import CONFIG
 from r1ci_jax.sharding import mesh as meshes
 
 CONFIG = qwen2.Qwen2Config(vocab_size=320, width=32, layers=1, query_heads=4, kv_heads=2,

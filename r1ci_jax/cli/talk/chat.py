@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1ci_jax.cli import sampling_options
 from r1ci_jax.cli.talk import model_options
-from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.runtime import terminal, user_modules
@@ -60,7 +60,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    model_options.sampling(args, SamplingParams())  # mistakes end it before anything is loaded
+    sampling_options.chosen(args)  # mistakes end it before anything is loaded
     if ":" in args.agent:
         user_modules.search(Path.cwd())
     agent = agents.get(args.agent)
@@ -104,9 +104,8 @@ def _open(
     else:
         view = chat_view.TextView(sys.stdout, tokenizer, use_color=sys.stdout.isatty())
     instructions = prompts.instructions_of(agent.name, chat.instructions)
-    sampling = model_options.sampling(args, chat.sampling)
     asking = conversation.Conversation(
-        runner, sampling, view, instructions=instructions, agent=agent
+        runner, chat.sampling, view, instructions=instructions, agent=agent
     )
     asking.reset(chat.system if args.system is None else args.system)
     return asking, view

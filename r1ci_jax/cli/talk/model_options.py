@@ -5,9 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r1ci_jax.config import SamplingParams
+from r1ci_jax.cli import sampling_options
 from r1ci_jax.errors import UserError
-from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, SandboxConfig
 from r1ci_jax.text import prompts
@@ -34,43 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bare", action="store_true", help="put no instructions before the first message"
     )
-    _add_sampling(
-        parser.add_argument_group(
-            "sampling",
-            "by default as the checkpoint's generation_config.json or the run's evaluation says",
-        )
-    )
-
-
-def _add_sampling(group: argparse._ArgumentGroup) -> None:
-    helps = {
-        "temperature": "divisor of the logits",
-        "top-p": "keep this much probability",
-        "min-p": "keep tokens this likely against the likeliest",
-        "repetition-penalty": "against tokens that are there already",
-    }
-    for name, text in helps.items():
-        group.add_argument(f"--{name}", type=float, metavar="X", help=text)
-    group.add_argument("--top-k", type=int, metavar="K", help="keep the K likeliest tokens")
-    group.add_argument("--greedy", action="store_true", help="always the likeliest token")
-
-
-def sampling(args: argparse.Namespace, default: SamplingParams) -> SamplingParams:
-    """Return the default sampling, with what the command line says in its place.
-
-    Raises:
-        UserError: A number is impossible.
-    """
-    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(SamplingParams)}
-    if args.greedy:
-        if args.temperature is not None:
-            raise UserError("--greedy is temperature 0; leave --temperature out")
-        given["temperature"] = 0.0
-    chosen = {name: value for name, value in given.items() if value is not None}
-    try:
-        return dataclasses.replace(default, **chosen)
-    except OutOfRange as error:
-        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
+    sampling_options.add(parser)
 
 
 def find_run(args: argparse.Namespace) -> RunDir | None:
@@ -105,6 +68,7 @@ def load(args: argparse.Namespace, run: RunDir | None) -> "ChatModel":
     return dataclasses.replace(
         chat,
         instructions=prompts.NO_INSTRUCTIONS if args.bare else chat.instructions,
+        sampling=dataclasses.replace(chat.sampling, **sampling_options.chosen(args)),
         limits=limits,
         context=chat.context if args.context is None else args.context,
     )

@@ -2,22 +2,21 @@
 
 import argparse
 import concurrent.futures
-import dataclasses
 import importlib
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1ci_jax.cli import sampling_options
 from r1ci_jax.cli.talk import model_options
-from r1ci_jax.config import SamplingParams
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.text import prompts
 
 if TYPE_CHECKING:  # imports JAX
-    from r1ci_jax.tools.chat.chat_model import ChatModel
+    pass
 
 _WAITING_PER_SLOT = 16
 """Answers that may wait for a slot, per slot; more are turned away."""
@@ -71,7 +70,7 @@ def _run(args: argparse.Namespace) -> int:
         ) from None
     from r1ci_jax.tools.serve import access, web_server
 
-    model_options.sampling(args, SamplingParams())  # mistakes end it before anything is loaded
+    sampling_options.chosen(args)  # mistakes end it before anything is loaded
     token = access.read_token(args.token_file)
     access.require_token(args.host, token)
     run = model_options.find_run(args)
@@ -83,13 +82,6 @@ def _run(args: argparse.Namespace) -> int:
         with opened as sandbox:
             _serve(args, run, sandbox, listening, token)
     return 0
-
-
-def _load(args: argparse.Namespace, run: RunDir | None) -> "ChatModel":
-    """Load the model, with what the command line says in place of its own defaults."""
-    served = model_options.load(args, run)
-    sampling = model_options.sampling(args, served.sampling)
-    return dataclasses.replace(served, name=args.name or served.name, sampling=sampling)
 
 
 def _serve(
@@ -107,11 +99,11 @@ def _serve(
 
     compilation_cache.enable()
     print(f"r1ci: loading {args.path}", file=sys.stderr)
-    served = _load(args, run)
+    served = model_options.load(args, run)
     print("r1ci: compiling", file=sys.stderr)
     runner = chat_model.make_runner(served, sandbox, slots=args.slots)
     settings = ServeSettings(
-        model=served.name,
+        model=args.name or served.name,
         sampling=served.sampling,
         system=served.system,
         instructions=prompts.instructions_of("code_agent", served.instructions),
@@ -126,7 +118,7 @@ def _serve(
         settings,
         grace=args.grace,
         on_started=lambda: print(
-            f"r1ci: serving {served.name} at {url} (process {os.getpid()}; Ctrl-C ends it)",
+            f"r1ci: serving {settings.model} at {url} (process {os.getpid()}; Ctrl-C ends it)",
             file=sys.stderr,
             flush=True,
         ),

@@ -10,24 +10,22 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from r1ci_jax.config import EvalConfig, SamplerConfig, SamplingParams, TurnLimits
+from r1ci_jax.config import EvalConfig, SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.text import prompts
-from r1ci_jax.tools.model_evaluation import checkpoint_defaults
+from r1ci_jax.tools.model_evaluation import checkpoint_defaults, evaluation_settings
 from r1ci_jax.tools.model_evaluation.checkpoint_defaults import CheckpointDefaults
 from r1ci_jax.train import load_model
 from r1ci_jax.train.load_model import SamplerModel
 
 CHUNK_STEPS = 4
 """Decode steps per device call; few, so that tokens appear when sampled and new requests enter."""
-_CONTEXT, _OBSERVATION, _ANSWER = 4096, 512, 1024
-"""Limits (conversation, script output, answer) for models without a run."""
-_BUCKETS = (16, 32, 64, 128, 256)
-"""Prefill calls take one row, so that a message costs what its own length does."""
+_OBSERVATION, _ANSWER = 512, 1024
+"""Limits of a script's output and of an answer for models without a run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +87,7 @@ def _load_published(path: str, dtype: str) -> ChatModel:
         system=defaults.system,
         sampling=defaults.sampling,
         limits=TurnLimits(max_new_tokens=_ANSWER, max_observation_tokens=_OBSERVATION),
-        context=min(_CONTEXT, model.config.max_positions),
+        context=min(evaluation_settings.CONTEXT, model.config.max_positions),
     )
 
 
@@ -102,12 +100,10 @@ def make_runner(chat: ChatModel, sandbox: Sandbox, *, slots: int, seed: int = 0)
     model, context = chat.model, chat.context
     if not 2 <= context <= model.config.max_positions:
         raise UserError(f"--context {context}: 2 to {model.config.max_positions} tokens")
-    sampler = SamplerConfig(
+    sampler = dataclasses.replace(
+        evaluation_settings.with_context(evaluation_settings.SAMPLER, context),
         slots=slots,
-        cache_length=context,
         chunk_steps=CHUNK_STEPS,
-        prefill_buckets=tuple(size for size in _BUCKETS if size <= context) or (context,),
-        prefill_rows=1,
         dtype="bfloat16" if model.weights.norm_D.dtype == jnp.bfloat16 else "float32",
     )
     engine = runners.make_engine(model.config, sampler, model.tokenizer, seed=seed)

@@ -13,7 +13,9 @@ from r1ci_jax.text import stop_tokens
 from r1ci_jax.text.tokenizer import MESSAGE_START
 
 _TOKENIZER_FILE, _TEMPLATE_FILE = "tokenizer_config.json", "chat_template.jinja"
-_SAMPLING: Final = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+_DRAWING: Final = ("temperature", "top_k", "top_p", "min_p")
+"""What transformers reads only where `do_sample` is set."""
+_PENALTY: Final = "repetition_penalty"
 _NEUTRAL: Final[Mapping[str, Any]] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
@@ -59,12 +61,10 @@ def _sampling(path: Path) -> tuple[SamplingParams, list[str]]:
     if not path.is_file():
         return EvalConfig().sampling, []
     raw = json_reader.load_object(path, stop_tokens.REMEDY)
-    given: dict[str, Any] = {name: raw[name] for name in _SAMPLING if raw.get(name) is not None}
-    if not raw.get("do_sample", False):
-        given = {name: given[name] for name in ("repetition_penalty",) if name in given}
-        given["temperature"] = 0.0
-    elif "temperature" not in given:
-        given["temperature"] = 1.0
+    is_greedy = not raw.get("do_sample", False)
+    names = [_PENALTY] if is_greedy else [_PENALTY, *_DRAWING]
+    given: dict[str, Any] = {"temperature": 0.0 if is_greedy else 1.0}
+    given |= {name: raw[name] for name in names if raw.get(name) is not None}
     ignored = [
         f"{name} = {raw[name]} of its {path.name} is not applied"
         for name, neutral in _NEUTRAL.items()

@@ -29,11 +29,12 @@ CONTEXT: Final = 4096
 """Tokens of a trajectory of a published model, if it can hold as many."""
 LIMITS: Final = TurnLimits(max_new_tokens=600, max_observation_tokens=256)
 """Limits for a published model."""
-_SAMPLER: Final = SamplerConfig(
+SAMPLER: Final = SamplerConfig(
     slots=16, cache_length=CONTEXT, prefill_buckets=(16, 32, 64, 128, 256), prefill_rows=1
 )
 """Sampler for a published model: with 16 rows two CPU cores are busy computing rather than reading
-weights, and the last trajectories leave few slots empty."""
+weights, and the last trajectories leave few slots empty. Prefill calls take one row: what a slot
+reads costs what its own length does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ def for_published(
     tasks = question_choice.choose(choices.tasks)
     context = min(CONTEXT, max_positions)
     answers = len(tasks) * choices.questions * choices.samples * len(choices.agents)
-    sampler = dataclasses.replace(_SAMPLER, slots=min(_SAMPLER.slots, answers))
+    sampler = dataclasses.replace(SAMPLER, slots=min(SAMPLER.slots, answers))
     # Instructions by default: a model that was not trained here knows neither our code fence nor
     # our answer marks, nor what its agent may do. Even so many small ones end with "The answer is
     # 18." and no marks: they are asked for them once.
@@ -123,7 +124,7 @@ def for_published(
             limits=dataclasses.replace(
                 LIMITS, max_new_tokens=min(LIMITS.max_new_tokens, max(context // 2, 1))
             ),
-            sampler=_with_context(sampler, context),
+            sampler=with_context(sampler, context),
             prompts="r1ci",
             system=defaults.system,
             sandbox=SandboxConfig(),
@@ -173,7 +174,7 @@ def _complete(
     if choices.context is not None:
         if choices.context > max_positions:
             raise UserError(f"--context {choices.context}: the model holds {max_positions} tokens")
-        sampler = _with_context(sampler, choices.context)
+        sampler = with_context(sampler, choices.context)
     changed = {"slots": choices.slots, "dtype": choices.dtype}
     sampler = dataclasses.replace(sampler, **_given(changed))
     levels = {"difficulties": choices.difficulties}
@@ -202,7 +203,8 @@ def _complete(
     )
 
 
-def _with_context(sampler: SamplerConfig, context: int) -> SamplerConfig:
+def with_context(sampler: SamplerConfig, context: int) -> SamplerConfig:
+    """Return the sampler for trajectories of at most `context` tokens."""
     buckets = tuple(size for size in sampler.prefill_buckets if size <= context) or (context,)
     return dataclasses.replace(sampler, cache_length=context, prefill_buckets=buckets)
 
