@@ -87,7 +87,7 @@ class Updater:
         from r1ci_jax.model import presets, qwen2
         from r1ci_jax.rollout.diagnostics.step_log import StepLog
         from r1ci_jax.text import tokenizer as tokenizers
-        from r1ci_jax.train import grpo_step, losses, optimizer, train_state
+        from r1ci_jax.train import grpo_step, losses, microbatching, optimizer, train_state
         from r1ci_jax.train.policy import Policy, Weights
 
         if side == "without":
@@ -111,6 +111,7 @@ class Updater:
         self.state = train_state.create_state(params, self.tx)
         self.trajectories = make_trajectories(self.tokenizer)
         self.grpo_step = grpo_step
+        self.microbatching = microbatching
         self.place = tempfile.TemporaryDirectory()
         directory = Path(self.place.name)
         self.diagnostics_path = directory / "diagnostics.jsonl"
@@ -131,7 +132,7 @@ class Updater:
         began = time.perf_counter()
         config, trajectories = self.config, self.trajectories
         advantages = self.grpo_step.compute_advantages(trajectories, config)
-        minibatches = self.grpo_step.make_minibatches(
+        minibatches = self.microbatching.make_minibatches(
             trajectories, advantages, config, self.tokenizer.pad_id
         )
         self.state, _, rows = self.grpo_step.update(

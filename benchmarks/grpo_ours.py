@@ -28,7 +28,7 @@ from r1ci_jax.sampling.engine import Engine
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import chatml, protocol
 from r1ci_jax.text.tokenizer import Tokenizer
-from r1ci_jax.train import grpo_step, optimizer, train_state
+from r1ci_jax.train import grpo_step, microbatching, optimizer, train_state
 from r1ci_jax.train.policy import Policy, Weights
 
 VOCAB = SHAPES[grpo_task.SHAPE].vocab
@@ -151,7 +151,7 @@ class Trainer:
     def update(self, trajectories: list[Trajectory]) -> dict[str, float]:
         """Run the project's update; only this method knows its interface."""
         advantages = grpo_step.compute_advantages(trajectories, self.config)
-        minibatches = grpo_step.make_minibatches(
+        minibatches = microbatching.make_minibatches(
             trajectories, advantages, self.config, self.tokenizer.pad_id
         )
         self.state, learned, _ = grpo_step.update(

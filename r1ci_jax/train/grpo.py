@@ -32,11 +32,12 @@ from r1ci_jax.rollout.trajectory_source import MakeWeights, TrajectorySource
 from r1ci_jax.sharding import placement
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text.tokenizer import Tokenizer
-from r1ci_jax.train import grpo_step, guards, kl_reward, optimizer
+from r1ci_jax.train import grpo_step, guards, microbatching, optimizer
 from r1ci_jax.train import train_state as state
 from r1ci_jax.train.critic import critic_baseline
 from r1ci_jax.train.critic.critic_baseline import CriticBaseline
-from r1ci_jax.train.grpo_step import Microbatch
+from r1ci_jax.train.microbatching import Microbatch
+from r1ci_jax.train.objective import kl_reward
 from r1ci_jax.train.policy import Params, Policy, Weights
 from r1ci_jax.train.rollout_collector import RolloutCollector
 from r1ci_jax.train.train_state import TrainState
@@ -324,7 +325,7 @@ class GroupBaseline:
 
     def warm_up(self, weights: Weights, reference: Weights | None) -> None:
         """Compile the update for every row length, on rows of padding."""
-        empty = grpo_step.empty_microbatches(self.config, self.pad_id)
+        empty = microbatching.empty_microbatches(self.config, self.pad_id)
         grpo_step.warm_up(weights, reference, self.policy, self.config, empty)
         kl_reward.warm_up(reference, self.policy, self.config, self.pad_id)
 
@@ -340,7 +341,9 @@ class GroupBaseline:
         if len(advantages_PR):
             share = grpo_step.zero_advantage_fraction(advantages_PR)
             values["group/zero_advantage_fraction"] = share
-        return grpo_step.make_minibatches(trajectories, advantages_PR, config, self.pad_id), values
+        return microbatching.make_minibatches(
+            trajectories, advantages_PR, config, self.pad_id
+        ), values
 
 
 def _make_baseline(

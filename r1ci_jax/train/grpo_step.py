@@ -8,10 +8,8 @@ Jitted functions here take a policy, plain numbers and `LossSettings` as static 
 whole config: a setting that does not change the program does not compile it again.
 """
 
-import collections
 import functools
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,45 +18,19 @@ import numpy as np
 import optax
 
 from r1ci_jax.config import GrpoConfig
-from r1ci_jax.rollout import group_selection, sandbox_faults
+from r1ci_jax.rollout import group_selection
 from r1ci_jax.rollout.diagnostics.token_sums import RowSums
-from r1ci_jax.rollout.trajectory import Trajectory, with_learned_observations
-from r1ci_jax.sharding import mesh as meshes
+from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.sharding import placement
 from r1ci_jax.train import losses
 from r1ci_jax.train import train_state as state
 from r1ci_jax.train.lm_head import TokenScores
+from r1ci_jax.train.microbatching import Microbatch
 from r1ci_jax.train.objective import aggregation, logprob_diff
 from r1ci_jax.train.objective.advantages import group_advantages
 from r1ci_jax.train.objective.logprob_diff import LogprobDiff
 from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Params, Policy, Weights
-
-
-class Microbatch(NamedTuple):
-    """Some trajectories of a step, padded on the right; a row of padding has no sampled token."""
-
-    tokens_BT: jax.Array
-    sampled_BT: jax.Array
-    """True where the policy chose the token."""
-    old_logprobs_BT: jax.Array
-    """Log-probabilities in the ratio's denominator: recorded while sampling, or recomputed."""
-    on_policy_BT: jax.Array
-    """True where the policy chose the token under the weights of this step."""
-    advantages_B: jax.Array
-    """Advantage of each row at all of its tokens."""
-    index_B: jax.Array | None = None
-    """Position of the row's trajectory in the step's batch, -1 in a row of padding; None where
-    nothing is measured by trajectory."""
-    ref_logprobs_BT: jax.Array | None = None
-    """Log-probabilities under the reference; None where the loss has no KL term."""
-    sampler_logprobs_BT: jax.Array | None = None
-    """Log-probabilities recorded while sampling; None without importance weights."""
-    prompt_tokens_B: jax.Array | None = None
-    """Sampled tokens of all rows of the row's question in the minibatch; None unless the loss is a
-    mean over questions."""
-    advantages_BT: jax.Array | None = None
-    """Advantage of each token, in place of `advantages_B`; None without a critic."""
 
 
 class GradAccumulator(NamedTuple):
@@ -108,7 +80,10 @@ def accumulate_gradients(
     temperature: float,
     settings: LossSettings,
 ) -> tuple[GradAccumulator, MicrobatchStats]:
-    """Add one microbatch; also measure the trainer-sampler difference on its tokens, and rows."""
+    """Add one microbatch; also measure the trainer-sampler difference on its tokens, and rows.
+
+    One without a gradient adds to the sums alone, and costs no backward pass.
+    """
     inputs = _token_inputs(batch, settings)
     complete_inputs = None
     if settings.surrogate == "gspo":
@@ -125,12 +100,24 @@ def accumulate_gradients(
             temperature=temperature,
         )
 
-    gradients, scores = jax.grad(loss_sum, has_aux=True)(weights.trainable)
+    if batch.has_gradient:
+        gradients, scores = jax.grad(loss_sum, has_aux=True)(weights.trainable)
+        gradients = jax.tree.map(jnp.add, accumulator.gradients, gradients)
+    else:
+        gradients = accumulator.gradients
+        scores = policy.logprobs_and_entropy(
+            weights,
+            batch.tokens_BT,
+            mask_BT=batch.sampled_BT[:, 1:],
+            temperature=temperature,
+        )
     if complete_inputs is not None:
         inputs = complete_inputs(scores.logprobs_BT)
     sums = losses.grpo_sums(scores.logprobs_BT, *inputs, settings=settings)
     entropy = jnp.sum(scores.entropy_BT)
-    added = jax.tree.map(jnp.add, accumulator, GradAccumulator(gradients, sums, entropy))
+    added = GradAccumulator(
+        gradients, jax.tree.map(jnp.add, accumulator.sums, sums), accumulator.entropy + entropy
+    )
     rows = losses.grpo_row_sums(
         batch.index_B, scores.entropy_BT, scores.logprobs_BT, inputs, settings
     )
@@ -148,10 +135,12 @@ def _token_inputs(batch: Microbatch, settings: LossSettings) -> losses.TokenInpu
         constant_tokens=settings.constant_tokens,
         prompt_tokens_B=batch.prompt_tokens_B,
     )
-    if batch.advantages_BT is None:
+    if batch.advantages_BT is not None:
+        advantages_BT = batch.advantages_BT[:, 1:]
+    elif batch.advantages_B is not None:
         advantages_BT = jnp.broadcast_to(batch.advantages_B[:, None], old_BT.shape)
     else:
-        advantages_BT = batch.advantages_BT[:, 1:]
+        advantages_BT = jnp.zeros_like(old_BT)
     inputs = losses.TokenInputs(old_BT, ref_BT, advantages_BT, token_weights_BT)
     if not settings.has_importance:
         return inputs
@@ -273,7 +262,7 @@ def update(
         train_state: The state before; it is donated.
         base: Frozen weights under LoRA adapters, or None.
         reference: Weights of the reference policy; None without a KL term.
-        minibatches: Result of `make_minibatches`.
+        minibatches: Result of `microbatching.make_minibatches`.
         policy: Static part of the policy.
         config: Settings of GRPO.
         tx: Optimizer.
@@ -372,114 +361,3 @@ def warm_up(
         [[batch]], _ = _add_logprobs([[empty]], weights, reference, policy, config)
         total = zero_accumulator(weights.trainable, settings)
         jax.block_until_ready(accumulate_gradients(total, weights, batch, policy=policy, **how))
-
-
-def empty_microbatches(config: GrpoConfig, pad_id: int) -> list[Microbatch]:
-    """Make a microbatch of padding of every row length, to compile for."""
-    shards = meshes.num_batch_shards(meshes.current())
-    counts = _count_prompt_tokens([], config)
-    return [
-        _pad([], (config.microbatch_rows(length, shards), length), pad_id, counts)
-        for length in config.sequence_lengths
-    ]
-
-
-def make_minibatches(
-    trajectories: Sequence[Trajectory],
-    advantages_PR: np.ndarray,
-    config: GrpoConfig,
-    pad_id: int,
-) -> list[list[Microbatch]]:
-    """Split a batch into the microbatches of each optimizer step of an iteration.
-
-    Minibatches without a trajectory that carries loss are left out. A batch with fewer groups than
-    a step wants is split as evenly as it can be.
-
-    Raises:
-        UserError: The batch has trajectories, and none is valid.
-    """
-    sandbox_faults.require_any_valid(trajectories)
-    members, count = config.rollouts_per_prompt, config.num_minibatches
-    bounds = [len(advantages_PR) * number // count for number in range(count + 1)]
-    minibatches = [
-        split_microbatches(
-            trajectories[start * members : stop * members],
-            advantages_PR[start:stop].reshape(-1),
-            config,
-            pad_id,
-            first_index=start * members,
-        )
-        for start, stop in itertools.pairwise(bounds)
-    ]
-    return [minibatch for minibatch in minibatches if minibatch]
-
-
-def split_microbatches(
-    trajectories: Sequence[Trajectory],
-    advantages: np.ndarray,
-    config: GrpoConfig,
-    pad_id: int,
-    *,
-    first_index: int = 0,
-) -> list[Microbatch]:
-    """Sort those that carry loss from the longest down and pad them to a configured length.
-
-    Long rows go together, so that most microbatches are short and have many rows; the loss is a
-    sum, so the order does not matter. `first_index` is the position of the first trajectory in the
-    step's batch.
-    """
-    if config.learn_observations:
-        trajectories = [with_learned_observations(each) for each in trajectories]
-    numbered = enumerate(zip(trajectories, advantages, strict=True), start=first_index)
-    members = [(one, advantage, n) for n, (one, advantage) in numbered if one.carries_loss]
-    members.sort(key=lambda member: (-len(member[0].tokens), member[0].rollout_id))
-    prompt_tokens = _count_prompt_tokens([one for one, *_ in members], config)
-    batches = []
-    while members:
-        longest = len(members[0][0].tokens)
-        length = next(size for size in config.sequence_lengths if size >= longest)
-        rows = config.microbatch_rows(length, meshes.num_batch_shards(meshes.current()))
-        batches.append(_pad(members[:rows], (rows, length), pad_id, prompt_tokens))
-        members = members[rows:]
-    return batches
-
-
-def _count_prompt_tokens(
-    trajectories: Sequence[Trajectory], config: GrpoConfig
-) -> Mapping[int, int] | None:
-    """Count the sampled tokens of each group of a minibatch; None where no mean is over groups."""
-    if config.objective.aggregation != "prompt_mean":
-        return None
-    counts: collections.Counter[int] = collections.Counter()
-    for trajectory in trajectories:
-        counts[trajectory.rollout_id.group_id] += sum(trajectory.trained[1:])
-    return counts
-
-
-def _pad(
-    members: Sequence[tuple[Trajectory, float, int]],
-    shape: tuple[int, int],
-    pad_id: int,
-    prompt_tokens: Mapping[int, int] | None,
-) -> Microbatch:
-    tokens_BT = np.full(shape, pad_id, np.int32)
-    sampled_BT = np.zeros(shape, bool)
-    old_logprobs_BT = np.zeros(shape, np.float32)
-    on_policy_BT = np.zeros(shape, bool)
-    advantages_B = np.zeros(shape[0], np.float32)
-    index_B = np.full(shape[0], -1, np.int32)
-    prompt_tokens_B = None if prompt_tokens is None else np.zeros(shape[0], np.float32)
-    for row, (trajectory, advantage, index) in enumerate(members):
-        size, stale = len(trajectory.tokens), trajectory.num_stale_tokens
-        tokens_BT[row, :size] = trajectory.tokens
-        trained = trajectory.trained
-        sampled_BT[row, :size] = trained
-        old_logprobs_BT[row, :size] = trajectory.logprobs
-        on_policy_BT[row, stale:size] = trained[stale:]
-        advantages_B[row] = advantage
-        index_B[row] = index
-        if prompt_tokens is not None and prompt_tokens_B is not None:
-            prompt_tokens_B[row] = prompt_tokens[trajectory.rollout_id.group_id]
-    rows = tokens_BT, sampled_BT, old_logprobs_BT, on_policy_BT, advantages_B, index_B
-    *arrays, counts = placement.shard_batch((*rows, prompt_tokens_B))
-    return Microbatch(*arrays, prompt_tokens_B=counts)

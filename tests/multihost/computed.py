@@ -25,7 +25,7 @@ from r1ci_jax.sandbox import ExecResult, Sandbox, SandboxConfig
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.sharding import placement
 from r1ci_jax.text import tokenizer as tokenizers
-from r1ci_jax.train import grpo_step, optimizer, sft, train_state
+from r1ci_jax.train import grpo_step, microbatching, optimizer, sft, train_state
 from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Policy, Weights
 from tests.load import PATIENCE
@@ -119,7 +119,7 @@ def steps() -> dict[str, Any]:
     }
 
 
-def batches() -> tuple[PackedBatch[np.ndarray], grpo_step.Microbatch]:
+def batches() -> tuple[PackedBatch[np.ndarray], microbatching.Microbatch]:
     """Random rows for both trainers."""
     rng = np.random.default_rng(0)
     tokens_BT = rng.integers(0, 259, (8, 24)).astype(np.int32)
@@ -130,7 +130,7 @@ def batches() -> tuple[PackedBatch[np.ndarray], grpo_step.Microbatch]:
     advantages_B = rng.normal(size=8).astype(np.float32)
     return (
         PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT),
-        grpo_step.Microbatch(tokens_BT, mask_BT, noted_BT, mask_BT, advantages_B),  # type: ignore[arg-type]  # host arrays
+        microbatching.Microbatch(tokens_BT, mask_BT, noted_BT, mask_BT, advantages_B),  # type: ignore[arg-type]  # host arrays
     )
 
 

@@ -17,7 +17,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.rollout.diagnostics import token_sums
 from r1ci_jax.rollout.trajectory import RolloutId, StopReason, Trajectory
 from r1ci_jax.runtime import metrics
-from r1ci_jax.train import grpo_step, optimizer, train_state
+from r1ci_jax.train import grpo_step, microbatching, optimizer, train_state
 from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.tiny_training import (
@@ -104,7 +104,9 @@ def summed_gradients(
     advantages = grpo_step.compute_advantages(trajectories, config).reshape(-1)
     weights, temperature = Weights(params), config.temperature
     parts = []
-    for batch in grpo_step.split_microbatches(trajectories, advantages, config, tokenizer().pad_id):
+    for batch in microbatching.split_microbatches(
+        trajectories, advantages, config, tokenizer().pad_id
+    ):
         if config.kl_coef:
             batch = grpo_step.compute_ref_logprobs(
                 Weights(reference), batch, policy=policy, temperature=temperature
@@ -136,7 +138,7 @@ def update(
 ) -> tuple[train_state.TrainState, dict[str, float]]:
     """One step of the trainer on these trajectories."""
     advantages_PR = grpo_step.compute_advantages(trajectories, config)
-    minibatches = grpo_step.make_minibatches(
+    minibatches = microbatching.make_minibatches(
         trajectories, advantages_PR, config, tokenizer().pad_id
     )
     weights = Weights(reference) if config.kl_coef else None
@@ -211,7 +213,7 @@ def test_micro_batches_are_short_where_they_can_be(
     some = [trajectory(tiny_policy, tiny_params, n, 1.0) for n in range(7)]
     fourth = sorted(len(one.tokens) for one in some)[3]
     config = dataclasses.replace(CONFIG, sequence_lengths=(fourth, 64), microbatch_tokens=4 * 64)
-    batches = grpo_step.split_microbatches(some, np.arange(7.0), config, tokenizer().pad_id)
+    batches = microbatching.split_microbatches(some, np.arange(7.0), config, tokenizer().pad_id)
     assert [batch.tokens_BT.shape for batch in batches] == [(4, 64), (256 // fourth, fourth)]
     found = {}
     for batch in batches:
@@ -373,7 +375,9 @@ def test_rows_add_up_to_the_totals(tiny_policy: Policy, tiny_params: Params) -> 
     advantages_PR = grpo_step.compute_advantages(rows, CONFIG)
 
     def summed(config: GrpoConfig) -> tuple[token_sums.TokenSums, dict[str, float]]:
-        minibatches = grpo_step.make_minibatches(rows, advantages_PR, config, tokenizer().pad_id)
+        minibatches = microbatching.make_minibatches(
+            rows, advantages_PR, config, tokenizer().pad_id
+        )
         begun = train_state.create_state(jax.tree.map(jnp.copy, here), tx)
         _, values, found = grpo_step.update(
             begun, None, Weights(tiny_params), minibatches, tiny_policy, config, tx

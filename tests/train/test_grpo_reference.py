@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from r1ci_jax.rollout.trajectory import Trajectory
-from r1ci_jax.train import grpo, grpo_step, optimizer, train_state
+from r1ci_jax.train import grpo, grpo_step, microbatching, optimizer, train_state
 from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.test_grpo import knobs, trajectory, update, zero_accumulator
 from tests.train.tiny_training import CONFIG, tokenizer
@@ -30,12 +30,12 @@ def run_update(
     return update(state, batch, policy, config, TX, params)[1]
 
 
-def count_reference_passes(monkeypatch: pytest.MonkeyPatch) -> list[grpo_step.Microbatch]:
+def count_reference_passes(monkeypatch: pytest.MonkeyPatch) -> list[microbatching.Microbatch]:
     """Note every microbatch that the reference scores from now on."""
-    seen: list[grpo_step.Microbatch] = []
+    seen: list[microbatching.Microbatch] = []
     compute = grpo_step.compute_ref_logprobs
 
-    def noted(reference: Weights, batch: grpo_step.Microbatch, **settings: Any) -> Any:
+    def noted(reference: Weights, batch: microbatching.Microbatch, **settings: Any) -> Any:
         seen.append(batch)
         return compute(reference, batch, **settings)
 
@@ -58,7 +58,7 @@ def test_the_reference_scores_each_microbatch_once(
 def test_the_gradient_function_has_no_reference_weights(
     tiny_policy: Policy, tiny_params: Params, batch: list[Trajectory]
 ) -> None:
-    [microbatch] = grpo_step.split_microbatches(batch, np.ones(8), CONFIG, tokenizer().pad_id)
+    [microbatch] = microbatching.split_microbatches(batch, np.ones(8), CONFIG, tokenizer().pad_id)
     microbatch = microbatch._replace(ref_logprobs_BT=microbatch.old_logprobs_BT)
     total = zero_accumulator(tiny_params, CONFIG)
     arguments = total, Weights(tiny_params), microbatch

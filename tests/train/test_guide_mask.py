@@ -3,7 +3,7 @@
 import numpy as np
 
 from r1ci_jax.rollout.trajectory import RolloutId, StopReason, Trajectory
-from r1ci_jax.train import grpo_step
+from r1ci_jax.train import microbatching
 from tests.train.tiny_training import CONFIG
 
 
@@ -31,7 +31,7 @@ def steered(*, guide_starts: tuple[int, ...], num_stale_tokens: int = 0) -> Traj
 
 def masks(one: Trajectory) -> tuple[str, str]:
     """The tokens of a microbatch that carry loss, and those of them that are on-policy."""
-    (batch,) = grpo_step.split_microbatches([one], np.ones(1, np.float32), CONFIG, pad_id=0)
+    (batch,) = microbatching.split_microbatches([one], np.ones(1, np.float32), CONFIG, pad_id=0)
     loss, on_policy = (
         "".join("x" if own else "." for own in np.asarray(mask_BT)[0, :12])
         for mask_BT in (batch.sampled_BT, batch.on_policy_BT)

@@ -16,7 +16,8 @@ from r1ci_jax.rollout.trajectory import (
     Trajectory,
     with_learned_observations,
 )
-from r1ci_jax.train import grpo_step, kl_reward
+from r1ci_jax.train import grpo_step, microbatching
+from r1ci_jax.train.objective import kl_reward
 from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.tiny_training import CONFIG
 
@@ -57,7 +58,7 @@ def test_all_but_the_prompt_is_learned() -> None:
 def test_the_trainer_gives_observations_their_old_log_probability(
     tiny_policy: Policy, tiny_params: Params
 ) -> None:
-    [batch] = grpo_step.split_microbatches([trajectory()], np.ones(1), LEARNING, 0)
+    [batch] = microbatching.split_microbatches([trajectory()], np.ones(1), LEARNING, 0)
     np.testing.assert_array_equal(batch.sampled_BT[0, :11], [*[False] * 3, *[True] * 7, False])
     weights = Weights(tiny_params)
     again, diff = grpo_step.recompute_old_logprobs(
@@ -76,7 +77,7 @@ def test_the_trainer_gives_observations_their_old_log_probability(
 
 
 def test_it_is_off_by_default() -> None:
-    [batch] = grpo_step.split_microbatches([trajectory()], np.ones(1), CONFIG, 0)
+    [batch] = microbatching.split_microbatches([trajectory()], np.ones(1), CONFIG, 0)
     np.testing.assert_array_equal(batch.sampled_BT[0, :10], SAMPLED)
     assert np.isfinite(batch.old_logprobs_BT).all()
 

@@ -15,7 +15,8 @@ from r1ci_jax.config import GrpoConfig
 from r1ci_jax.errors import UserError
 from r1ci_jax.grpo_config import ObjectiveConfig
 from r1ci_jax.rollout.trajectory import Trajectory
-from r1ci_jax.train import grpo_step, kl_reward, train_state
+from r1ci_jax.train import grpo_step, microbatching, train_state
+from r1ci_jax.train.objective import kl_reward
 from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.test_grpo import assert_close, largest, moved, scores, trajectory, update
@@ -168,7 +169,7 @@ def test_the_split_into_microbatches_changes_nothing(
     found = []
     for number in (1, 2, 4):
         config = dataclasses.replace(GSPO, microbatch_tokens=64 * ROWS // number)
-        batches = grpo_step.make_minibatches(
+        batches = microbatching.make_minibatches(
             sampled, grpo_step.compute_advantages(sampled, config), config, tokenizer().pad_id
         )
         assert [len(minibatch) for minibatch in batches] == [number]
@@ -279,7 +280,7 @@ def test_after_the_warm_up_nothing_compiles(
 ) -> None:
     begun = train_state.create_state(jax.tree.map(jnp.copy, tiny_params), SGD)
     reference, pad_id = Weights(tiny_params), tokenizer().pad_id
-    empty = grpo_step.empty_microbatches(RECOMPUTED, pad_id)
+    empty = microbatching.empty_microbatches(RECOMPUTED, pad_id)
     grpo_step.warm_up(Weights(begun.params), reference, tiny_policy, RECOMPUTED, empty)
     kl_reward.warm_up(reference, tiny_policy, RECOMPUTED, pad_id)
     jitted: list[Any] = [

@@ -20,7 +20,8 @@ from r1ci_jax.model import qwen2
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.text import tokenizer as tokenizers
 from r1ci_jax.sharding import placement
-from r1ci_jax.train import grpo_step, kl_reward, optimizer, sft, train_state
+from r1ci_jax.train import grpo_step, microbatching, optimizer, sft, train_state
+from r1ci_jax.train.objective import kl_reward
 from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Policy, Weights
 
@@ -44,7 +45,7 @@ segments_BT = 1 + (np.arange(24) >= 11).astype(np.int32) + np.zeros((8, 1), np.i
 positions_BT = np.where(segments_BT == 1, np.arange(24), np.arange(24) - 11)
 batch = PackedBatch(tokens_BT, positions_BT, segments_BT, mask_BT)
 noted_BT = np.where(mask_BT, -5.0, 0.0).astype(np.float32)
-rollouts = grpo_step.Microbatch(tokens_BT, mask_BT, noted_BT, mask_BT,
+rollouts = microbatching.Microbatch(tokens_BT, mask_BT, noted_BT, mask_BT,
                                   rng.normal(size=8).astype(np.float32))
 sampler_BT = np.where(mask_BT, noted_BT + 0.3 * rng.normal(size=(8, 24)), 0).astype(np.float32)
 prompt_tokens_B = np.repeat(mask_BT[:, 1:].reshape(2, -1).sum(axis=1), 4).astype(np.float32)

@@ -15,7 +15,7 @@ from r1ci_jax.rollout.replay import Replay
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import Sandbox
-from r1ci_jax.train import grpo_step, rollout_collector
+from r1ci_jax.train import grpo_step, microbatching, rollout_collector
 from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Params, Policy, Weights
 from tests.train.tiny_training import (
@@ -121,7 +121,7 @@ def test_every_token_keeps_the_probability_it_was_sampled_with(
             np.testing.assert_allclose(recorded[chosen], computed_T[chosen], atol=1e-4)
         fresh_tokens += int((sampled & ~is_stale).sum())
     # The ratio of the loss is to those; the check is over tokens of the same weights alone.
-    (batch, *_) = grpo_step.split_microbatches(
+    (batch, *_) = microbatching.split_microbatches(
         stale, np.ones(len(stale)), CARRYING, tokenizer().pad_id
     )
     settings = dataclasses.replace(LossSettings.of(CARRYING), kl_coef=0.0)

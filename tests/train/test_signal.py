@@ -23,7 +23,7 @@ from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import StopReason, Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import Sandbox
-from r1ci_jax.train import grpo_step
+from r1ci_jax.train import grpo_step, microbatching
 from r1ci_jax.train.objective.advantages import group_advantages
 from r1ci_jax.train.policy import Params, Policy, Weights
 from r1ci_jax.train.rollout_collector import RolloutCollector
@@ -402,7 +402,9 @@ def test_a_masked_trajectory_has_no_gradient_and_is_not_in_the_denominator(
     with pytest.raises(AssertionError):
         assert_equal(found[0], plain)
     advantages = grpo_step.compute_advantages(batch(3), config).reshape(-1)
-    microbatches = grpo_step.split_microbatches(batch(3), advantages, config, tokenizer().pad_id)
+    microbatches = microbatching.split_microbatches(
+        batch(3), advantages, config, tokenizer().pad_id
+    )
     assert sum(int(each.sampled_BT.any(axis=1).sum()) for each in microbatches) == 7
 
 
@@ -431,7 +433,7 @@ def test_fewer_groups_are_shared_out_over_the_minibatches(
         some = made[: num_groups * MEMBERS]
         advantages = grpo_step.compute_advantages(some, config)
         assert advantages.shape == (num_groups, MEMBERS)
-        batches = grpo_step.make_minibatches(some, advantages, config, tokenizer().pad_id)
+        batches = microbatching.make_minibatches(some, advantages, config, tokenizer().pad_id)
         return [
             sum(int(jnp.any(each.sampled_BT, axis=1).sum()) for each in batch) for batch in batches
         ]

@@ -32,7 +32,7 @@ from r1ci_jax.tools.plan.array_shapes import (
     with_shardings,
 )
 from r1ci_jax.tools.plan.hlo import Collective
-from r1ci_jax.train import grpo_step, losses, optimizer, sft, train_state
+from r1ci_jax.train import grpo_step, losses, microbatching, optimizer, sft, train_state
 from r1ci_jax.train import policy as policies
 from r1ci_jax.train.critic import critic_step
 from r1ci_jax.train.critic.critic_model import Critic
@@ -253,7 +253,7 @@ def grpo_program(setup: Setup) -> Program:
     shape = rows, _ = settings.microbatch_rows(length, meshes.num_batch_shards(setup.mesh)), length
     trainer, loss = _trainer(setup), LossSettings.of(settings)
     numbers_BT, numbers_B = (batch_rows(setup.mesh, s, jnp.float32) for s in (shape, (rows,)))
-    batch = grpo_step.Microbatch(
+    batch = microbatching.Microbatch(
         tokens_BT=batch_rows(setup.mesh, shape, jnp.int32),
         sampled_BT=batch_rows(setup.mesh, shape, jnp.bool_),
         old_logprobs_BT=numbers_BT,

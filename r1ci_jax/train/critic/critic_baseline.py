@@ -10,12 +10,12 @@ import optax
 
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.rollout.trajectory import Trajectory
-from r1ci_jax.train import grpo_step, optimizer
+from r1ci_jax.train import grpo_step, microbatching, optimizer
 from r1ci_jax.train.critic import critic_step
 from r1ci_jax.train.critic.critic_model import Critic, CriticParams
 from r1ci_jax.train.critic.critic_step import Estimates
 from r1ci_jax.train.critic.value_targets import SquareSums, TokenSums
-from r1ci_jax.train.grpo_step import Microbatch
+from r1ci_jax.train.microbatching import Microbatch
 from r1ci_jax.train.policy import Params, Policy, Weights
 from r1ci_jax.train.training_run import InitialCritic, TrainingLoop
 
@@ -56,7 +56,7 @@ class CriticBaseline:
     def warm_up(self, weights: Weights, reference: Weights | None) -> None:
         """Compile both updates for every row length, on rows of padding."""
         completed = []
-        for batch in grpo_step.empty_microbatches(self._config, self._pad_id):
+        for batch in microbatching.empty_microbatches(self._config, self._pad_id):
             estimates, sums, squares = self._estimate([batch], reference)
             completed += self._add_advantages([batch], estimates, sums, squares)
             total = critic_step.zero_accumulator(self._params)
@@ -84,7 +84,7 @@ class CriticBaseline:
         rewards_PR = np.asarray([each.reward for each in trajectories], np.float32)
         rewards_PR = rewards_PR.reshape(-1, config.rollouts_per_prompt)
         # In place of advantages: the critic makes those of the rewards.
-        minibatches = grpo_step.make_minibatches(trajectories, rewards_PR, config, self._pad_id)
+        minibatches = microbatching.make_minibatches(trajectories, rewards_PR, config, self._pad_id)
         if not minibatches:
             return [], {}
         batches = [batch for minibatch in minibatches for batch in minibatch]
@@ -117,6 +117,7 @@ class CriticBaseline:
         found = []
         for batch in batches:
             rewards_B = batch.advantages_B
+            assert rewards_B is not None, "with a critic every row has a gradient"
             if self._settings.kl_coef:
                 assert reference is not None, "a KL term has a reference"
                 batch = grpo_step.compute_ref_logprobs(

@@ -22,7 +22,7 @@ from r1ci_jax.train.critic import value_loss, value_targets
 from r1ci_jax.train.critic.critic_model import Critic, CriticParams
 from r1ci_jax.train.critic.value_loss import ValueSums
 from r1ci_jax.train.critic.value_targets import SquareSums, TokenSums, ValueTargets
-from r1ci_jax.train.grpo_step import Microbatch
+from r1ci_jax.train.microbatching import Microbatch
 from r1ci_jax.train.objective.divergence import estimate_kl
 from r1ci_jax.train.policy import Params
 

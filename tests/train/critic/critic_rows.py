@@ -12,7 +12,7 @@ import numpy as np
 from r1ci_jax.config import GrpoConfig
 from r1ci_jax.grpo_config import CriticConfig, ObjectiveConfig
 from r1ci_jax.rollout.trajectory import Trajectory
-from r1ci_jax.train import grpo_step, optimizer, train_state
+from r1ci_jax.train import microbatching, optimizer, train_state
 from r1ci_jax.train.critic.critic_baseline import CriticBaseline
 from r1ci_jax.train.critic.critic_model import Critic, CriticParams
 from r1ci_jax.train.policy import Params, Policy, Weights
@@ -65,7 +65,7 @@ def make_baseline(
 
 
 def token_advantages(
-    minibatches: Sequence[Sequence[grpo_step.Microbatch]], count: int
+    minibatches: Sequence[Sequence[microbatching.Microbatch]], count: int
 ) -> list[np.ndarray]:
     """Advantages of each trajectory's tokens, in the order of the batch."""
     found: dict[int, np.ndarray] = {}

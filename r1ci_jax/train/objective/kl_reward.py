@@ -19,7 +19,7 @@ from r1ci_jax.config import GrpoConfig
 from r1ci_jax.grpo_config import KlEstimator
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.sharding import mesh as meshes
-from r1ci_jax.train import grpo_step
+from r1ci_jax.train import grpo_step, microbatching
 from r1ci_jax.train.objective.divergence import estimate_kl
 from r1ci_jax.train.policy import Policy, Weights
 
@@ -46,7 +46,7 @@ def compute_kl(
     trajectories = [dataclasses.replace(each, is_masked=False) for each in trajectories]
     found = np.zeros(len(trajectories), np.float32)
     no_advantages = np.zeros(len(trajectories), np.float32)
-    batches = grpo_step.split_microbatches(trajectories, no_advantages, config, pad_id)
+    batches = microbatching.split_microbatches(trajectories, no_advantages, config, pad_id)
     dispatched = [_score_rows(batch, reference, policy, config) for batch in batches]
     for index_B, kl_B in jax.device_get(dispatched):
         is_row_B = index_B >= 0
@@ -58,12 +58,13 @@ def warm_up(reference: Weights | None, policy: Policy, config: GrpoConfig, pad_i
     """Compile it for every row length, on rows of padding."""
     if reference is None or config.objective.kl_in != "reward":
         return
-    for batch in grpo_step.empty_microbatches(config, pad_id):
+    empty = microbatching.empty_microbatches(config, pad_id)
+    for batch in (each for each in empty if not each.has_gradient):  # as above: no advantages
         jax.block_until_ready(_score_rows(batch, reference, policy, config))
 
 
 def _score_rows(
-    batch: grpo_step.Microbatch, reference: Weights, policy: Policy, config: GrpoConfig
+    batch: microbatching.Microbatch, reference: Weights, policy: Policy, config: GrpoConfig
 ) -> tuple[jax.Array | None, jax.Array]:
     scored = grpo_step.compute_ref_logprobs(
         reference, batch, policy=policy, temperature=config.temperature
@@ -73,7 +74,7 @@ def _score_rows(
 
 @functools.partial(jax.jit, static_argnames=("estimator",))
 def _row_kl(
-    batch: grpo_step.Microbatch, *, estimator: KlEstimator
+    batch: microbatching.Microbatch, *, estimator: KlEstimator
 ) -> tuple[jax.Array | None, jax.Array]:
     """Return each row's place in the step and its sum over sampled tokens; on every host."""
     assert batch.ref_logprobs_BT is not None
