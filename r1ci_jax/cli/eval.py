@@ -143,9 +143,11 @@ def _run(args: argparse.Namespace) -> int:
     file, _, _ = (args.exp or "").partition(":")
     if file.endswith(".py"):
         return _run_experiment(args)
-    if args.help or args.exp is None:
+    if args.help:
         print(args.parser.format_help(), end="")
-        return 0 if args.help else _fail("name a model: r1ci eval MODEL; see r1ci eval --help")
+        return 0
+    if args.exp is None:
+        return _fail("name a model: r1ci eval MODEL; see r1ci eval --help")
     if args.overrides:
         return _fail(f"unrecognized arguments: {' '.join(args.overrides)}; see r1ci eval --help")
     # Library output belongs with the progress on stderr, not in the JSON.

@@ -103,13 +103,17 @@ def find_changes(before: Experiment, after: Experiment) -> dict[str, tuple[Any, 
     return run_dir.find_differences(run_dir.to_plain(before), run_dir.to_plain(after))
 
 
-def describe(spec: str, place: str, changed: Mapping[str, tuple[Any, Any]]) -> str:
+def describe(spec: str, changed: Mapping[str, tuple[Any, Any]], place: str = "") -> str:
     """Format what differs from the experiment file, one `* a.b = value` per line.
 
-    `place` is the run directory, whose config.json has every setting.
+    `place` is the run directory, whose config.json has every setting; empty where there is none.
+    A file that is not where `spec` says, seen from the working directory, is named.
     """
+    name = spec.partition(":")[0]
+    elsewhere = "" if Path(name).is_file() else f" ({_find(name)})"
     count = {0: "as in the file", 1: "1 change"}.get(len(changed), f"{len(changed)} changes")
-    lines = [f"config of {spec}: {count}; every setting: {place}/config.json"]
+    where = f"; every setting: {place}/config.json" if place else ""
+    lines = [f"config of {spec}{elsewhere}: {count}{where}"]
     for key, (before, now) in changed.items():
         lines.append(f"* {key} = {_format(now)}   (file: {_format(before)})")
     return "\n".join(lines)
@@ -359,7 +363,7 @@ def _explain_unknown(flag: str, key: str, value: str, fields: Mapping[str, Any])
     close = difflib.get_close_matches(wanted, fields, n=1, cutoff=0.5)
     guesses = same_leaf[:1] or close
     hint = f"did you mean {PREFIX}{guesses[0]}? " if guesses else ""
-    return f"unknown option {flag}; {hint}(r1ci run --help lists all)"
+    return f"unknown option {flag}; {hint}r1ci run EXP --help lists the settings"
 
 
 def leaf_fields(kind: type, prefix: str = "") -> dict[str, Any]:

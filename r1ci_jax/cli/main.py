@@ -57,7 +57,9 @@ class _Parser(argparse.ArgumentParser):
 
     @override
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
+        message = message.rstrip("; ")
+        mark = "" if message.endswith("?") else ";"
+        raise UserError(f"{message}{mark} see {self.prog} --help")
 
     @override
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -66,7 +68,7 @@ class _Parser(argparse.ArgumentParser):
         known = [str(each) for each in action.choices]
         hint = did_you_mean(str(value), known)
         name = "/".join(action.option_strings) or action.metavar or action.dest
-        self.error(f"{name} {value!r} is none of: {', '.join(known)}; {hint}".rstrip("; "))
+        self.error(f"{name} {value!r} is none of: {', '.join(known)}; {hint}")
 
     def find_subparser(self, words: Sequence[str]) -> argparse.ArgumentParser:
         """Return the parser of the sub-command that the words name."""
@@ -156,7 +158,7 @@ def _refuse(parser: argparse.ArgumentParser, rest: Sequence[str]) -> NoReturn:
     """Refuse arguments that a command does not take; of an option, name the one like it."""
     known = [name for action in parser._actions for name in action.option_strings]
     hint = did_you_mean(rest[0].partition("=")[0], known)
-    parser.error(f"unrecognized arguments: {' '.join(rest)}; {hint}".rstrip("; "))
+    parser.error(f"unrecognized arguments: {' '.join(rest)}; {hint}")
 
 
 def _named(words: Sequence[str]) -> list[str]:

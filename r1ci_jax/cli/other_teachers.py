@@ -113,8 +113,6 @@ def teach(task: Task) -> Made:
     Raises:
         UserError: A setting is wrong, there is no such model, or the endpoint answers nothing.
     """
-    if task.args.model is None:
-        raise UserError(f"--teacher {task.args.teacher} needs --model")
     task.directory.mkdir(parents=True, exist_ok=True)
     return _ask_endpoint(task) if task.args.teacher == "endpoint" else _sample_model(task)
 
@@ -170,6 +168,10 @@ def synthesize(args: argparse.Namespace) -> int:
     `args` has `experiment`, `overrides`, `teacher`, `jobs`, `workdir`, `out` and `json` beside the
     options of `add_arguments`.
     """
+    if args.model is None:
+        raise UserError(f"--teacher {args.teacher} needs --model")
+    # A mistake is reported before questions are generated.
+    _ = endpoint_config(args) if args.teacher == "endpoint" else _shared(args)
     experiment = experiments.load(args.experiment, args.overrides)
     names = experiment.dataset.tasks
     collected = import_conversations.new_selection(experiment, args.tokenizer)

@@ -87,22 +87,12 @@ def run_experiment(args: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
         experiment, changed = experiments.load_changed(args.exp, args.overrides)
         with hosts.distributed():
-            if hosts.is_first():
-                _print_config(args, experiment, changed)
             agents.get_all(experiment.agents)  # a wrong one is reported before anything is made
             summary = _run_stages(args, experiment, changed)
             answers = hosts.is_first()
     if args.json and answers:
         print(json.dumps(summary))
     return 0
-
-
-def _print_config(args: argparse.Namespace, experiment: Any, changed: dict[str, Any]) -> None:
-    """Print on stderr what differs from the experiment's file."""
-    from r1ci_jax.cli import experiment_file as experiments
-
-    place = args.workdir or str(run_dir.default_path(experiment))
-    print(experiments.describe(args.exp, place, changed), file=sys.stderr)
 
 
 def _print_dry_run(args: argparse.Namespace) -> None:
@@ -113,7 +103,7 @@ def _print_dry_run(args: argparse.Namespace) -> None:
 
     with contextlib.redirect_stdout(sys.stderr):
         experiment, changed = experiments.load_changed(args.exp, args.overrides)
-        _print_config(args, experiment, changed)
+        print(experiments.describe(args.exp, changed), file=sys.stderr)
         dry_run.pretend_devices(experiment.mesh.num_devices)
         found = dry_run.examine(experiment, load_model.architecture(experiment))
     print(json.dumps(dry_run.make_report(found)) if args.json else dry_run.render_text(found))
@@ -123,6 +113,8 @@ def _run_stages(
     args: argparse.Namespace, experiment: Any, changed: dict[str, Any]
 ) -> dict[str, Any]:
     """Open the run directory, run the remaining stages, and show the table."""
+    from r1ci_jax.cli import experiment_file as experiments
+
     metric_sinks.require_installed(experiment.sinks)
     path = args.workdir or run_dir.default_path(experiment)
     with (
@@ -130,6 +122,8 @@ def _run_stages(
         _open_sandbox(experiment, directory) as sandbox,
         preemption.handle_sigterm(),
     ):
+        if hosts.is_first():
+            print(experiments.describe(args.exp, changed, directory.location), file=sys.stderr)
         # Import only now: a rejected directory is reported before JAX has started, and the
         # sandbox's fork servers are not children of a process with JAX's threads.
         import jax

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from r1ci_jax.errors import Resume, UserError
+from r1ci_jax.errors import USER_ERROR_EXIT_STATUS, Resume, UserError
 from r1ci_jax.runtime.heartbeat import RESUME_HINT, Heartbeat
 
 COORDINATOR_VARIABLE: Final = "R1CI_COORDINATOR"
@@ -32,6 +32,8 @@ MULTIHOST_VARIABLE: Final = "R1CI_MULTIHOST"
 HOST_TIMEOUT_VARIABLE: Final = "R1CI_HOST_TIMEOUT"
 """Environment: seconds of silence after which a host counts as lost."""
 HOST_TIMEOUT_SECONDS: Final = 60.0
+START_TIMEOUT_SECONDS: Final = 300.0
+"""The hosts may begin this far apart."""
 BARRIER_TIMEOUT_SECONDS: Final = 3600.0
 """Barrier timeout; one host may build data for minutes longer than the others."""
 
@@ -96,11 +98,14 @@ def require_same(what: str, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def distributed(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+def distributed(
+    environment: Mapping[str, str] = os.environ, *, start_timeout: float = START_TIMEOUT_SECONDS
+) -> Iterator[None]:
     """Make this process one host of the run that the environment describes.
 
     The variables above describe the run; without them this is the only host. Enter the context
     before anything touches a device. An error on one host ends all of them with the same status.
+    Where hosts are still missing after `start_timeout` seconds, the process ends with status 2.
 
     Raises:
         UserError: the environment is wrong, or the hosts do not find each other.
@@ -110,7 +115,7 @@ def distributed(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     if coordinator is None:
         yield
         return
-    _hosts = hosts = _ManyHosts(coordinator, _host_timeout(environment))
+    _hosts = hosts = _ManyHosts(coordinator, _host_timeout(environment), start_timeout)
     try:
         yield
         hosts.gather("end", None, BARRIER_TIMEOUT_SECONDS)
@@ -178,6 +183,36 @@ def _host_timeout(environment: Mapping[str, str]) -> float:
     return seconds
 
 
+def _not_found(why: str) -> str:
+    return (
+        f"the hosts did not find each other ({why}); start the same command on each of them, with "
+        f"the {COORDINATOR_VARIABLE} of host 0"
+    )
+
+
+@contextlib.contextmanager
+def _ending_before_jax_aborts(seconds: float) -> Iterator[None]:
+    """End the process with one line if the body takes longer.
+
+    Where a host is missing, JAX does not raise: after its own timeout it aborts the process from
+    C++ with a stack trace. So the process ends here before that, from a thread, as the body cannot
+    be interrupted; nothing is open yet that would have to be closed.
+    """
+
+    def end() -> None:
+        line = _not_found(f"not all were there after {seconds:.0f} s")
+        print(f"r1ci: {line}", file=sys.stderr, flush=True)
+        os._exit(USER_ERROR_EXIT_STATUS)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class _SingleHost:
     """A run of one process: `gather` returns its own value."""
 
@@ -195,26 +230,25 @@ class _SingleHost:
 class _ManyHosts:
     """One process of a run of several hosts."""
 
-    def __init__(self, coordinator: Coordinator, host_timeout: float) -> None:
+    def __init__(self, coordinator: Coordinator, host_timeout: float, start_timeout: float) -> None:
         import jax
         from jax._src import distributed  # the key-value store has no public name
 
         # Its SIGTERM handler would replace ours (runtime/preemption.py).
         jax.config.update("jax_enable_preemption_service", False)
         try:
-            jax.distributed.initialize(
-                coordinator.address,
-                coordinator.count,
-                coordinator.index,
-                # Longer than our own heartbeat, whose message names the lost host.
-                heartbeat_timeout_seconds=int(10 * host_timeout) + 60,
-                shutdown_timeout_seconds=int(host_timeout) + 1,
-            )
+            with _ending_before_jax_aborts(start_timeout):
+                jax.distributed.initialize(
+                    coordinator.address,
+                    coordinator.count,
+                    coordinator.index,
+                    initialization_timeout=int(start_timeout) + 60,
+                    # Longer than our own heartbeat, whose message names the lost host.
+                    heartbeat_timeout_seconds=int(10 * host_timeout) + 60,
+                    shutdown_timeout_seconds=int(host_timeout) + 1,
+                )
         except (RuntimeError, ValueError) as error:
-            raise UserError(
-                f"the hosts did not find each other ({' '.join(str(error).split())[:300]}); start "
-                "the same command on each of them"
-            ) from error
+            raise UserError(_not_found(" ".join(str(error).split())[:300])) from error
         self.index, self.count = jax.process_index(), jax.process_count()
         self._store: Any = distributed.global_state.client
         self._round = 0

@@ -51,8 +51,8 @@ def from_hub(source: HubFile) -> pathlib.Path:
         why = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(
             f"cannot download {source.file} of {source.repository}: {why}; run "
-            f"{published_files.FETCH} where there is a network, or name a filled folder by "
-            "--data-dir"
+            f"{published_files.FETCH} where there is a network, or set "
+            f"${published_files.VARIABLE} to a filled folder"
         ) from None
     return pathlib.Path(found)
 

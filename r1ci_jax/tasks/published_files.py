@@ -79,7 +79,7 @@ def read(
         content = target.read_bytes()
     except FileNotFoundError:
         raise UserError(
-            f"{target} is missing; run {command}, or name a folder by --data-dir or ${VARIABLE}"
+            f"{target} is missing; run {command}, or set ${VARIABLE} to a folder that has it"
         ) from None
     except OSError as error:
         raise UserError(
@@ -192,7 +192,7 @@ def _download(url: str) -> bytes:
 def _unreachable(url: str, why: str) -> str:
     return (
         f"cannot download {url}: {why}; run {FETCH} where there is a network, "
-        f"or name a filled folder by --data-dir or ${VARIABLE}"
+        f"or set ${VARIABLE} to a filled folder"
     )
 
 

@@ -124,15 +124,23 @@ def test_changes_and_description(spec: str) -> None:
     default = experiments.load_default(spec)
     changed = experiments.apply_overrides(default, ["--config.sft.lr=0.5", "--config.seed=0"])
     assert experiments.find_changes(default, changed) == {"sft.lr": (1e-5, 0.5)}
-    text = experiments.describe(spec, "runs/x", experiments.find_changes(default, changed))
+    text = experiments.describe(spec, experiments.find_changes(default, changed), "runs/x")
     assert text.splitlines() == [
         f"config of {spec}: 1 change; every setting: runs/x/config.json",
         "* sft.lr = 0.5   (file: 1e-05)",
     ]
     one = experiments.apply_overrides(default, ["--config.arms=grpo_curriculum"])
-    text = experiments.describe(spec, "runs/x", experiments.find_changes(default, one))
+    text = experiments.describe(spec, experiments.find_changes(default, one), "runs/x")
     assert text.endswith("\n* arms = grpo_curriculum   (file: grpo_uniform, grpo_curriculum)")
-    assert len(experiments.describe(spec, "runs/x", {}).splitlines()) == 1
+    assert len(experiments.describe(spec, {}, "runs/x").splitlines()) == 1
+    assert experiments.describe(spec, {}) == f"config of {spec}: as in the file"
+
+
+def test_a_file_of_another_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = experiments.describe("experiments/toy.py:smoke", {})
+    found = experiments.find_file("experiments/toy.py")
+    assert text == f"config of experiments/toy.py:smoke ({found}): as in the file"
 
 
 def _documented_fields(kind: type, prefix: str = "") -> dict[str, bool]:

@@ -48,10 +48,10 @@ def refused(capsys: pytest.CaptureFixture[str], command: str) -> str:
         ("tasks", "r1ci tasks needs a sub-command; see r1ci tasks --help"),
         (
             "tasks lst",
-            "'lst' is none of: list, show, sample, check; did you mean list?; see r1ci t",
+            "'lst' is none of: list, show, sample, check; did you mean list? see r1ci t",
         ),
         ("table main --runs x --csv", "unrecognized arguments: --csv; see r1ci table --help"),
-        ("sandbox exec - --jsno", "--jsno; did you mean --json?; see r1ci sandbox exec --help"),
+        ("sandbox exec - --jsno", "--jsno; did you mean --json? see r1ci sandbox exec --help"),
         ("sandbox exec - --backend clod", "'clod' is none of: zygote, cold, ray; did you mean co"),
         ("run toy", "no experiment file 'toy'; did you mean experiments/toy.py?"),
         ("run toy.py", "did you mean experiments/toy.py?"),

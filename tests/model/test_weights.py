@@ -291,6 +291,10 @@ def damaged_header(directory: pathlib.Path) -> None:
 
 KINDS_WITH_WINDOW = ["full_attention", "sliding_attention"]
 BAD = {
+    "config further down": (
+        lambda d: ((d / "sub").mkdir(), (d / "config.json").rename(d / "sub/config.json")),
+        "has no config.json; name a directory inside it: sub",
+    ),
     "no weights": (lambda d: (d / "model.safetensors").unlink(), "neither model.safetensors nor"),
     "no config": (lambda d: (d / "config.json").unlink(), "has no config.json"),
     "empty file": (truncate(0), "truncated or no safetensors"),
@@ -381,6 +385,16 @@ def test_places_that_are_no_checkpoint(tmp_path: pathlib.Path, checkpoint):
     ):
         with pytest.raises(UserError, match=message):
             weights.load_pretrained(place)
+
+
+def test_a_directory_that_is_spelled_alike_is_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "toy").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"downloaded; did you mean runs/toy[?] go online") as found:
+        weights.load_pretrained("runs/toyy")
+    assert found.value.__suppress_context__  # no traceback of the network's libraries
 
 
 def test_command_import(checkpoint, tmp_path, capsys):

@@ -1,12 +1,17 @@
 """Collectives between hosts, and the end of all hosts when one ends."""
 
+import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import pytest
 
 from r1ci_jax.errors import RESUME_EXIT_STATUS, USER_ERROR_EXIT_STATUS, UserError
 from r1ci_jax.runtime import hosts
+from tests.load import PATIENCE
 from tests.multihost.conftest import SILENCE, Host, Start
 
 
@@ -42,6 +47,34 @@ def test_all_end_for_the_same_reason(start_hosts: Start, how: str, status: int, 
     for host in ended(start_hosts, how):
         assert host.process.returncode == status, host.said
         assert line in host.last_line, host.said
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_host_that_is_alone_gives_up_with_one_line(index: int) -> None:
+    """JAX would abort it from C++; a port that nobody listens on, and no second host."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    program = (
+        "from r1ci_jax.runtime import hosts\n"
+        "with hosts.distributed(start_timeout=2.0):\n"
+        "    print('found')\n"
+    )
+    of_host = {"R1CI_COORDINATOR": address, "R1CI_PROCESSES": "2", "R1CI_PROCESS_ID": str(index)}
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **of_host},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == USER_ERROR_EXIT_STATUS
+    assert ended.stdout == ""
+    assert ended.stderr.splitlines()[-1] == (
+        "r1ci: the hosts did not find each other (not all were there after 2 s); start the same "
+        "command on each of them, with the R1CI_COORDINATOR of host 0"
+    )
 
 
 @pytest.mark.parametrize(

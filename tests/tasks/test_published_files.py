@@ -66,7 +66,7 @@ def test_order_of_places(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 def test_read(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match="is missing") as error:
         published_files.read("bbh/a.json", tmp_path)
-    assert "--data-dir" in one_line(error)
+    assert "R1CI_DATA" in one_line(error)
     published_files.write("bbh/a.json", tmp_path, CONTENT)
     assert published_files.read("bbh/a.json", tmp_path, sha256=SHA256) == CONTENT
     with pytest.raises(UserError, match="not the published file") as error:

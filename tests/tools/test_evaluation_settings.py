@@ -76,3 +76,6 @@ def test_the_fingerprint_is_that_of_the_files(tmp_path: Path) -> None:
     assert evaluation_settings.fingerprint(file) not in ("", None)
     (tmp_path / "readme.md").write_text("x")
     assert evaluation_settings.fingerprint(tmp_path) in found
+    (tmp_path / "model-00002.safetensors").mkdir()  # as unreadable as a file of another user
+    with pytest.raises(UserError, match=r"cannot read .*model-00002.*; make it readable"):
+        evaluation_settings.fingerprint(tmp_path)

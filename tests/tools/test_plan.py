@@ -370,7 +370,7 @@ def run_plan(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("toy", "--topology", "v5e:2x4"), "needs libtpu, the compiler: pip install"),
+        (("toy", "--topology", "v5e:2x4"), "python -m pip install -r requirements/plan.txt"),
         (("toy", "--topology", "v9:2x2"), "is not a TPU topology"),
         (("toi", "--topology", "v5e:2x4"), "neither an experiment file nor a preset"),
         (("toy", "--topology", "v5e:2x4", "--part", "decode,chat"), "no part 'chat' to plan"),

@@ -69,7 +69,8 @@ class EndpointConfig(Checked, section="endpoint"):
             )
         if not self.token_budget and not self.money_budget:
             raise UserError(
-                "the endpoint has no budget; give it endpoint.token_budget or money_budget"
+                "the endpoint has no budget; give it --token-budget or --money-budget "
+                "(endpoint.token_budget, endpoint.money_budget)"
             )
         if self.money_budget and not (self.prompt_price or self.answer_price):
             raise UserError("endpoint.money_budget needs endpoint.prompt_price and answer_price")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, pip_install
 
 MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -76,7 +76,8 @@ def package() -> ModuleType:
     try:
         return importlib.import_module("gguf")
     except ImportError as error:
-        raise UserError("GGUF files need the package gguf; pip install -e '.[gguf]'") from error
+        how = pip_install("-e '.[gguf]'")
+        raise UserError(f"GGUF files need the package gguf; {how}") from error
 
 
 def is_gguf(path: Path) -> bool:

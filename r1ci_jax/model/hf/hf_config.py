@@ -30,11 +30,20 @@ _HUGE = 1 << 40
 _DEFAULT_POSITIONS = {"qwen2": 32768, "llama": 2048}
 
 
+def _inside(directory: Path) -> str:
+    """Name directories inside that may have been meant."""
+    found = sorted(path.parent.name for path in directory.glob("*/config.json"))
+    if not found:
+        return "is it a Hugging Face checkpoint?"
+    more = ", ..." if len(found) > 3 else ""
+    return f"name a directory inside it: {', '.join(found[:3])}{more}"
+
+
 def read_json(directory: Path) -> dict[str, Any]:
     """Parse the config.json of a checkpoint directory."""
     path = directory / "config.json"
     if not path.exists():
-        found = other_formats.describe(directory) or "is it a Hugging Face checkpoint?"
+        found = other_formats.describe(directory) or _inside(directory)
         raise UserError(f"{directory} has no config.json; {found}")
     raw = json_reader.load_object(path, "download it again")
     if "model_type" not in raw and "experiment" in raw:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, did_you_mean
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
@@ -46,13 +46,20 @@ def _snapshot(hub_id: str) -> Path:
 
     try:
         return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=_FILES))
-    except (errors.GatedRepoError, errors.RepositoryNotFoundError) as error:
+    except (errors.GatedRepoError, errors.RepositoryNotFoundError):
         raise UserError(
             f"{hub_id} is neither a directory here nor a repository open to you; check the name or "
             "log in with `hf auth login`"
-        ) from error
-    except (errors.HFValidationError, OSError) as error:
+        ) from None
+    except (errors.HFValidationError, OSError):
         raise UserError(
-            f"{hub_id} is not a directory here and cannot be downloaded; go online or give a local "
-            "checkpoint directory"
-        ) from error
+            f"{hub_id} is not a directory here and cannot be downloaded; {_neighbor(hub_id)}go "
+            "online or give a local checkpoint directory"
+        ) from None  # dozens of lines of the network's libraries say no more
+
+
+def _neighbor(hub_id: str) -> str:
+    """Ask whether a directory was meant that is spelled like the hub id."""
+    folder = Path(hub_id).parent
+    known = [str(each) for each in folder.iterdir()] if folder.is_dir() else []
+    return did_you_mean(hub_id, known)

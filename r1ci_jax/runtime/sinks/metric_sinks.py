@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from r1ci_jax.config import SinkName
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, pip_install
 from r1ci_jax.runtime import hosts, metrics
 from r1ci_jax.runtime.metrics import Record
 
@@ -60,7 +60,7 @@ def require_installed(names: Sequence[SinkName]) -> None:
         if importlib.util.find_spec(package) is None:
             raise UserError(
                 f"the sink {name} needs the package {package}; install it: "
-                f"pip install -e '.[{name}]', or leave {name} out of --config.sinks"
+                f"{pip_install(f"-e '.[{name}]'")}, or leave {name} out of --config.sinks"
             )
 
 

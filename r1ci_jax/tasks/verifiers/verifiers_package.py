@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, pip_install
 
 
 def load() -> Any:
@@ -17,6 +17,6 @@ def load() -> Any:
     except ImportError as error:
         raise UserError(
             f"the package verifiers does not work here ({error}); install it with "
-            "`pip install -e '.[verifiers]'`, best into an environment of its own: it and the "
-            "extra endpoint need different releases of openai"
+            f"`{pip_install("-e '.[verifiers]'")}`, best into an environment of its own: it and "
+            "the extra endpoint need different releases of openai"
         ) from error

@@ -226,6 +226,9 @@ def fingerprint(place: Path) -> str:
     """Digest the names and sizes of a checkpoint's files, and the first and last MiB of each.
 
     Training changes all weights, so other weights of the same shape differ there too.
+
+    Raises:
+        UserError: A file cannot be read.
     """
     files = (
         sorted({path for pattern in _WEIGHT_FILES for path in place.glob(pattern)})
@@ -234,10 +237,15 @@ def fingerprint(place: Path) -> str:
     )
     digest = hashlib.sha256()
     for path in files:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_EDGE_BYTES))
-            file.seek(max(size - _EDGE_BYTES, 0))
-            digest.update(file.read(_EDGE_BYTES))
+        try:
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}\n".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_EDGE_BYTES))
+                file.seek(max(size - _EDGE_BYTES, 0))
+                digest.update(file.read(_EDGE_BYTES))
+        except OSError as error:
+            raise UserError(
+                f"cannot read {path}: {error.strerror}; make it readable for you"
+            ) from None
     return digest.hexdigest()[:16]

@@ -17,14 +17,13 @@ import jax
 from jax.experimental import topologies
 
 from r1ci_jax.config import Experiment, GrpoConfig, MeshConfig
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import UserError, pip_install
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.runtime import progress
 from r1ci_jax.sharding import mesh as meshes
 from r1ci_jax.tools import tpu
 from r1ci_jax.tools.plan import costs, hlo, programs
 
-INSTALL = "pip install -r requirements/plan.txt (or pip install -e '.[plan]')"
 _QUIET = {
     # On a machine without TPUs the library would query the metadata server.
     "TPU_SKIP_MDS_QUERY": "1",
@@ -175,7 +174,8 @@ def topology_devices(topology: str) -> list[Any]:
         UserError: libtpu is missing or knows no such shape.
     """
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError(f"planning for TPUs needs libtpu, the compiler: {INSTALL}")
+        how = pip_install("-r requirements/plan.txt")
+        raise UserError(f"planning for TPUs needs libtpu, the compiler: {how}")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
