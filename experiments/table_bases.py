@@ -176,7 +176,8 @@ def _cells(fact: Mapping[str, Any] | None, *, has_paper: bool) -> tuple[str, ...
 def _note(runs: Sequence[RunResults], records: Sequence[Mapping[str, Any]]) -> str:
     facts = [fact for record in records for fact in record["parts"].values()]
     sentences = [
-        "In brackets the 95 % interval. Letters: confidence in the paper's number (A, B, C), see "
+        "In brackets the 95 % interval for other questions, made of Wilson's of each task. "
+        "Letters: confidence in the paper's number (A, B, C), see "
         f"experiments/paper_numbers.py. {paper_numbers.OTHER_TASKS}"
     ]
     if any(fact.get("is_partial") for fact in facts):

@@ -28,7 +28,7 @@ run_step() { # run_step LABEL PROGRAM... (a program, not a function: `stop` must
     say "$1"
     printf '\n== %s\n' "$1" >>"$log"
     shift
-    "$@" >>"$log" 2>&1 </dev/null &
+    "$@" >>"$log" 2>&1 </dev/null 9>&- & # what a killed set-up leaves behind must not hold the lock
     step=$!
     heartbeat $step &
     beat=$!

@@ -22,7 +22,8 @@ from typing import Any
 
 from etils import epath
 
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.bundled import install_extra
+from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, json_reader, progress
 
 PUSH_INTERVAL_SECONDS = 20.0
@@ -159,7 +160,7 @@ class BucketMirror:
             raise
         except ImportError as error:
             raise UserError(
-                f"{self.url} needs the package gcsfs; run: {pip_install("-e '.[gcs]'")}"
+                f"{self.url} needs the package gcsfs; run: {install_extra('gcs')}"
             ) from error
         except Exception as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__

@@ -12,6 +12,7 @@ import zipfile
 
 import pytest
 
+from r1ci_jax import bundled
 from tests.load import PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -113,6 +114,22 @@ def test_policies_and_experiments_are_those_inside_the_package(
     assert not found and pathlib.Path(experiments) == pathlib.Path(root) / "experiments/__init__.py"
     assert sorted(policies) == sorted(path.stem for path in ROOT.glob("sandboxes/*.toml"))
     assert all("limits" in keys for name, keys in policies.items() if name != "packages")
+
+
+def test_advice_to_install_fits_the_place(
+    environment: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """A wheel has no checkout, and a bare `pip` may be another environment's."""
+    python = str(environment / "bin/python")
+    program = "from r1ci_jax.bundled import install_extra as f; print(f('serve'), f('trackio'))"
+    wanted = (
+        f"{python} -m pip install 'starlette>=1.10' 'uvicorn>=0.54' "
+        f"{python} -m pip install 'trackio>=0.43'"
+    )
+    assert run([python, "-c", program], tmp_path).strip() == wanted
+    here = bundled.install_extra("serve").split(" -m ")
+    assert pathlib.Path(here[0]).absolute() == pathlib.Path(sys.executable)
+    assert here[1] == "pip install -e '.[serve]'"
 
 
 def test_a_checkout_is_read_in_place() -> None:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from r1ci_jax.bundled import install_extra
 from r1ci_jax.config import DatasetConfig, Experiment, SinkName
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import hosts, metrics, run_dir
 from r1ci_jax.runtime.sinks import metric_sinks
 from tests.load import PATIENCE
@@ -276,7 +277,7 @@ def test_a_missing_package_is_one_line_with_the_extra(
         metric_sinks.require_installed((name,))
     assert str(refusal.value) == (
         f"the sink {name} needs the package {package}; install it: "
-        f"{pip_install(f"-e '.[{name}]'")}, or leave {name} out of --config.sinks"
+        f"{install_extra(name)}, or leave {name} out of --config.sinks"
     )
 
 

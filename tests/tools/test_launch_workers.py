@@ -187,9 +187,13 @@ def test_every_worker_of_every_slice_is_started_and_waited_for(rig: Rig) -> None
     assert done.stderr.count("launch_worker.sh stop") == 1, "how to stop it by hand is said too"
 
 
-def test_queued_resource_that_is_never_had_ends_the_launch(rig: Rig) -> None:
+@pytest.mark.parametrize("more", [(), ("--delete",)])
+def test_queued_resource_that_is_never_had_ends_the_launch(rig: Rig, more: tuple[str, ...]) -> None:
     (rig.folder / "states").write_text("WAITING_FOR_RESOURCES FAILED")
-    done = rig.launch(*QUEUED)
+    done = rig.launch(*QUEUED, *more)
+    # What was ordered may come and cost money; there is no job to follow or to stop.
+    assert done.stderr.count("queued-resources delete probe") == 1
+    assert "Follow the log again." not in done.stderr and "Stop it" not in done.stderr
     assert done.returncode == 2 and "probe is FAILED" in done.stderr
     assert "step 4 of" in done.stderr.splitlines()[-1]
     assert not (rig.folder / "workers").exists()

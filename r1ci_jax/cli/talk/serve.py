@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1ci_jax.bundled import install_extra
 from r1ci_jax.cli import sampling_options
 from r1ci_jax.cli.talk import model_options
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.errors import UserError
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.text import prompts
@@ -66,8 +67,7 @@ def _run(args: argparse.Namespace) -> int:
         importlib.import_module("starlette")
     except ImportError as error:
         raise UserError(
-            f"serving needs the package {error.name}: {pip_install("-e '.[serve]'")} in the "
-            "checkout"
+            f"serving needs the package {error.name}: {install_extra('serve')}"
         ) from None
     from r1ci_jax.tools.serve import access, web_server
 

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from r1ci_jax.bundled import install_extra
 from r1ci_jax.data.external.endpoint_config import EndpointConfig
 from r1ci_jax.data.external.request_ledger import RequestLedger
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, json_reader
 from r1ci_jax.text import protocol
 
@@ -282,7 +283,7 @@ def _connect(config: EndpointConfig, key: str) -> Any:
     except ImportError:
         raise UserError(
             "a teacher behind an endpoint needs the package openai; install it: "
-            f"{pip_install("-e '.[endpoint]'")}"
+            f"{install_extra('endpoint')}"
         ) from None
     # Repetitions are made here, where each is paid for.
     return openai.OpenAI(

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.bundled import install_extra
+from r1ci_jax.errors import UserError
 
 MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -76,7 +77,7 @@ def package() -> ModuleType:
     try:
         return importlib.import_module("gguf")
     except ImportError as error:
-        how = pip_install("-e '.[gguf]'")
+        how = install_extra("gguf")
         raise UserError(f"GGUF files need the package gguf; {how}") from error
 
 

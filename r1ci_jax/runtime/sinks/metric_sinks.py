@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
+from r1ci_jax.bundled import install_extra
 from r1ci_jax.config import SinkName
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import hosts, metrics
 from r1ci_jax.runtime.metrics import Record
 
@@ -60,7 +61,7 @@ def require_installed(names: Sequence[SinkName]) -> None:
         if importlib.util.find_spec(package) is None:
             raise UserError(
                 f"the sink {name} needs the package {package}; install it: "
-                f"{pip_install(f"-e '.[{name}]'")}, or leave {name} out of --config.sinks"
+                f"{install_extra(name)}, or leave {name} out of --config.sinks"
             )
 
 

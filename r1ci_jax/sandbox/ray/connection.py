@@ -10,7 +10,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.bundled import install_extra
+from r1ci_jax.errors import UserError
 
 REACH_SECONDS: Final = 5.0
 HTTP2_SETTINGS: Final = 4
@@ -37,7 +38,7 @@ def import_ray() -> Any:
     except ImportError as error:
         raise UserError(
             f'the sandbox\'s back end "ray" needs the ray package ({one_line(error)}); '
-            f"run: {pip_install("-e '.[ray]'")}"
+            f"run: {install_extra('ray')}"
         ) from None
     return ray
 

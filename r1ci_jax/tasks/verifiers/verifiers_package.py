@@ -3,7 +3,8 @@
 import importlib
 from typing import Any
 
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.bundled import install_extra
+from r1ci_jax.errors import UserError
 
 
 def load() -> Any:
@@ -17,6 +18,6 @@ def load() -> Any:
     except ImportError as error:
         raise UserError(
             f"the package verifiers does not work here ({error}); install it with "
-            f"`{pip_install("-e '.[verifiers]'")}`, best into an environment of its own: it and "
+            f"`{install_extra('verifiers')}`, best into an environment of its own: it and "
             "the extra endpoint need different releases of openai"
         ) from error

@@ -109,6 +109,8 @@ def workdir_problem(workdir: str, *, shared_disk: bool) -> str | None:
     if found := re.fullmatch(r"gs://([^/]+)(/[^/]+)+", workdir):
         if re.fullmatch(r"[a-z0-9][-._a-z0-9]+[a-z0-9]", found[1]):
             return None
+        if found[1] == "BUCKET":
+            return f"put the name of your bucket in place of BUCKET in --workdir {workdir}"
         return (
             f"--workdir {workdir!r} names the bucket {found[1]!r}, and a bucket's name has three "
             "or more small letters, digits, dashes, dots or underscores; correct it"

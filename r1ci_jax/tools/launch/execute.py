@@ -14,7 +14,7 @@ from typing import IO, TextIO
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import terminal
-from r1ci_jax.tools.launch.job import Command, LaunchPlan
+from r1ci_jax.tools.launch.job import Command, LaunchPlan, Step
 
 POLL_SECONDS = 0.1
 SIGTERM_SECONDS = 10.0
@@ -45,7 +45,7 @@ def execute(plan: LaunchPlan, *, root: Path, stream: TextIO) -> None:
         try:
             failed = _run(step.commands, root, stream)
         except KeyboardInterrupt:
-            _show_follow_up(plan, stream)
+            _show(plan.after(plan.steps[:number]), stream)
             raise
         if failed is None:
             continue
@@ -53,7 +53,7 @@ def execute(plan: LaunchPlan, *, root: Path, stream: TextIO) -> None:
         if step.on_failure:
             print("stopping the other workers", file=stream, flush=True)
             _run_all(step.on_failure, root, stream)
-        _show_follow_up(plan, stream)
+        _show(plan.after(plan.steps[:number]), stream)
         line = shlex.join(command)
         shown = line if len(line) <= WIDTH else f"{line[:WIDTH]}..."
         raise UserError(
@@ -107,7 +107,7 @@ def _running(
             assert process.stdout is not None
             label = f"[{number}] " if len(commands) > 1 else ""
             arguments = (process.stdout, label, stream)
-            reader = threading.Thread(target=_show, args=arguments, daemon=True)
+            reader = threading.Thread(target=_show_output, args=arguments, daemon=True)
             reader.start()
             readers.append(reader)
         yield processes
@@ -117,7 +117,7 @@ def _running(
             reader.join(READ_SECONDS)  # a connection that ssh keeps for later holds the pipe open
 
 
-def _show(output: IO[str], label: str, stream: TextIO) -> None:
+def _show_output(output: IO[str], label: str, stream: TextIO) -> None:
     for line in output:
         print(f"{label}{terminal.shown(line, stream)}", end="", file=stream, flush=True)
 
@@ -140,8 +140,8 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-def _show_follow_up(plan: LaunchPlan, stream: TextIO) -> None:
-    for step in plan.follow_up:
+def _show(steps: Sequence[Step], stream: TextIO) -> None:
+    for step in steps:
         print(f"{step.description}", file=stream)
         for command in step.commands:
             print(f"    {shlex.join(command)}", file=stream)

@@ -7,7 +7,7 @@
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from r1ci_jax.runtime.run_dir import REVISION_VARIABLE
 from r1ci_jax.tools.tpu import Slice
@@ -70,6 +70,8 @@ class Step:
     commands: tuple[Command, ...]
     on_failure: tuple[Command, ...] = ()
     """Commands to run when one has failed, so that no worker continues unseen."""
+    begins: Literal["", "machines", "job"] = ""
+    """What may exist from this step on, also if it fails: machines that cost money, or the job."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,25 @@ class LaunchPlan:
 
     steps: tuple[Step, ...]
     follow_up: tuple[Step, ...]
+    """About the job."""
+    clean_up: tuple[Step, ...] = ()
+    """About the machines; they may be among the steps too."""
+
+    def after(self, steps: Sequence[Step]) -> tuple[Step, ...]:
+        """Return what a person may want after these steps, the last of which may have failed."""
+        begun = {step.begins for step in steps}
+        creates = any(step.begins == "machines" for step in self.steps)
+        has_machines = "machines" in begun or not creates
+        is_cleaned = set(self.clean_up) <= set(steps[:-1])
+        return (
+            *(self.follow_up if "job" in begun else ()),
+            *(self.clean_up if has_machines and not is_cleaned else ()),
+        )
+
+    @property
+    def later(self) -> tuple[Step, ...]:
+        """What a person may want after a launch that went well."""
+        return (*self.follow_up, *(step for step in self.clean_up if step not in self.steps))
 
 
 def pack_commands(job: Job) -> tuple[Step, ...]:
@@ -151,7 +172,7 @@ def render_text(plan: LaunchPlan) -> str:
     for number, step in enumerate(plan.steps, start=1):
         lines += [f"# {number}. {step.description}", *_shown(step.commands), ""]
     lines += ["# Later:"]
-    for step in plan.follow_up:
+    for step in plan.later:
         lines += [
             f"# {step.description}",
             *(f"#   {line}" for line in map(shlex.join, step.commands)),
@@ -163,7 +184,7 @@ def make_report(plan: LaunchPlan) -> dict[str, Any]:
     """Describe the plan as JSON values."""
     return {
         "steps": [_plain(step) for step in plan.steps],
-        "follow_up": [_plain(step) for step in plan.follow_up],
+        "follow_up": [_plain(step) for step in plan.later],
     }
 
 

@@ -58,9 +58,8 @@ def make_plan(job: Job, target: QueuedResourcesTarget) -> LaunchPlan:
             commands=follow.on_failure,
         ),
         *launch_job.collect_commands(job),
-        *(() if target.delete else (delete,)),
     )
-    return LaunchPlan(steps=steps, follow_up=follow_up)
+    return LaunchPlan(steps=steps, follow_up=follow_up, clean_up=(delete,))
 
 
 def _create_steps(job: Job, target: QueuedResourcesTarget) -> tuple[Step, ...]:
@@ -82,6 +81,7 @@ def _create_steps(job: Job, target: QueuedResourcesTarget) -> tuple[Step, ...]:
             description=f"Create {what}: {job.slice.chips} chips {job.slice.shape} "
             f"in {job.slice.hosts} machines{' each' if job.slices > 1 else ''}.",
             commands=(create,),
+            begins="machines",
         ),
         Step(
             description="Wait for the machines, which can take minutes or days.",
@@ -144,6 +144,7 @@ def _start_steps(job: Job, target: QueuedResourcesTarget) -> tuple[Step, ...]:
                     launch_job.remote_command(job.folder, settings, "start", *job.command),
                 ),
             ),
+            begins="job",
         ),
     )
 

@@ -61,6 +61,7 @@ def make_plan(job: Job, target: SshTarget) -> LaunchPlan:
                 shell.verb(worker, "start", worker.settings, *job.command) for worker in workers
             ),
             on_failure=stop,
+            begins="job",
         ),
         Step(
             description="Show the first worker's log until the run ends; Ctrl-C does not stop it.",

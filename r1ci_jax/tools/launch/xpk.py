@@ -52,6 +52,7 @@ def make_plan(job: Job, target: XpkTarget) -> LaunchPlan:
             f"{job.slices} x {job.slice.name}: {job.slice.chips} chips {job.slice.shape} in "
             f"{job.slice.pods} machines each.",
             commands=(_create(job, target, folder),),
+            begins="job",
         ),
         Step(
             description="Wait until the run has ended; Ctrl-C does not stop it.",

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Format
 
+from r1ci_jax.bundled import install_extra
 from r1ci_jax.cli import main as cli
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.errors import UserError
 from r1ci_jax.model.gguf import gguf_file, gguf_import
 from r1ci_jax.model.hf import hub
 from r1ci_jax.text import tokenizer as tokenizers
@@ -308,7 +309,7 @@ def test_without_the_package_one_line_says_what_to_install(small, monkeypatch, c
     monkeypatch.setitem(sys.modules, "gguf", None)
     assert cli.main(["weights", "import", str(small), str(small.parent / "out")]) == 2
     assert capsys.readouterr().err == (
-        f"r1ci: GGUF files need the package gguf; {pip_install("-e '.[gguf]'")}\n"
+        f"r1ci: GGUF files need the package gguf; {install_extra('gguf')}\n"
     )
 
 
