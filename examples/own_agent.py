@@ -3,8 +3,9 @@
     python examples/own_agent.py                # some minutes on two CPU cores
 
 The task asks for the price of an item. The price list is a tool, which the agent calls in place of
-the interpreter. A model of 0.9 million weights first imitates a teacher that looks up two prices
-of five and knows the others by heart, which the model cannot. GRPO is to find out what pays.
+the interpreter. A model of 0.9 million weights first imitates a teacher that looks up one price of
+two and guesses the others. It then answers 48 % of 64 questions correctly, and after ten steps of
+GRPO, which finds out what pays, 86 %.
 The run directory is an ordinary one: `r1ci report runs/own-agent` reads it.
 """
 
@@ -65,7 +66,7 @@ class Prices(procedural.ProceduralTask):
 
     @override
     def make_puzzle(self, rng: random.Random, difficulty: int) -> procedural.Puzzle:
-        item = str(rng.randrange(1000, 10000))
+        item = str(rng.randrange(10, 100))
         return procedural.Puzzle(
             question=f"What is the price of item {item}?",
             answer=int(price(item)),
@@ -108,9 +109,10 @@ def generate_questions(first: int, count: int) -> list[Example]:
     return [task.generate(index, seed=0, difficulty=1) for index in range(first, first + count)]
 
 
-def demonstrate(example: Example, *, looks_up: bool) -> Demonstration:
-    """Write a trajectory of the teacher."""
-    answer = Segment.learned(f"<<<{example.answer}>>>")
+def demonstrate(example: Example, *, guess: int | None = None) -> Demonstration:
+    """Write a trajectory of the teacher, who looks the price up, or else answers with a guess."""
+    told = int(example.answer) if guess is None else guess
+    answer = Segment.learned(f"<<<{told}>>>")
     item = example.question.split()[-1].removesuffix("?")
     asked = Segment.learned(f"```python\n{item}\n```")
     shown = Segment.observed(protocol.tool_text(price(item)))
@@ -118,10 +120,10 @@ def demonstrate(example: Example, *, looks_up: bool) -> Demonstration:
         example_id=example.id,
         task=example.task,
         agent="code_agent",
-        kind="code" if looks_up else "direct",
+        kind="code" if guess is None else "direct",
         prompt=example.question + SHOPPER.hint,
-        segments=(asked, shown, answer) if looks_up else (answer,),
-        correct=True,
+        segments=(asked, shown, answer) if guess is None else (answer,),
+        correct=told == int(example.answer),
     )
 
 
@@ -133,7 +135,7 @@ class Settings:
     """The settings; each is a flag of the command line."""
 
     demonstrations: int = 2000  # demonstrations of the warm start
-    epochs: int = 6  # passes over them
+    epochs: int = 8  # passes over them
     steps: int = 10  # steps of reinforcement learning
     questions: int = 200  # questions of reinforcement learning
     held_out: int = 64  # questions that are only evaluated
@@ -148,13 +150,16 @@ def make_experiment(settings: Settings) -> Experiment:
         model=ModelConfig(preset="toy"),
         sampler=SamplerConfig(cache_length=96, chunk_steps=8, prefill_buckets=(16, 64)),
         limits=TurnLimits(max_code_calls=2, max_new_tokens=32, max_observation_tokens=40),
-        sft=SftConfig(epochs=settings.epochs, batch_size=8, lr=3e-3, adam_b2=0.98),
+        # Many small steps: to copy a number takes about a thousand of them.
+        sft=SftConfig(
+            epochs=settings.epochs, batch_size=2, sequence_length=128, lr=2e-3, adam_b2=0.98
+        ),
         grpo=GrpoConfig(
             agent=f"{__name__}:Shopper",
             prompts_per_step=8,
             rollouts_per_prompt=8,
             steps_per_stage=(settings.steps, 0, 0, 0),
-            lr=8e-4,
+            lr=5e-4,
             kl_coef=0.001,
             sequence_lengths=(96,),
             microbatch_tokens=64 * 96,
@@ -167,7 +172,7 @@ def train(settings: Settings, directory: RunDir, sandbox: Sandbox) -> None:
     experiment = make_experiment(settings)
     rng = random.Random(0)
     shown = [
-        demonstrate(each, looks_up=rng.random() < 0.4)
+        demonstrate(each, guess=None if rng.random() < 0.5 else rng.randrange(10, 100))
         for each in generate_questions(10_000, settings.demonstrations)
     ]
     tokenizers.train_byte_bpe(encoding.iterate_texts(shown), 320).save(directory.tokenizer)

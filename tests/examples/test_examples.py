@@ -66,7 +66,11 @@ def test_chat_with_a_model(
 
 def test_the_teacher_of_the_own_agent_shows_what_its_tool_says() -> None:
     (example,) = own_agent.generate_questions(7, 1)
-    shown = own_agent.demonstrate(example, looks_up=True)
+    guessed = own_agent.demonstrate(example, guess=int(example.answer) - 1)
+    assert [segment.text for segment in guessed.segments] != [f"<<<{example.answer}>>>"]
+    assert not guessed.correct
+    shown = own_agent.demonstrate(example)
+    assert shown.correct
     asked, read, answered = (segment.text for segment in shown.segments)
     code = protocol.last_code(asked)
     assert code is not None and protocol.final_answer(answered) == example.answer

@@ -1,11 +1,11 @@
-"""Digits in README.md are those of the recorded run, whose settings are still the demo's."""
+"""Digits in README.md are those of recorded runs; the settings of one are still the demo's."""
 
 import json
 import pathlib
 import re
 
 from r1ci_jax.cli import experiment_file
-from r1ci_jax.evaluate import tables
+from r1ci_jax.evaluate import bootstrap, results, tables
 from r1ci_jax.runtime import run_dir
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -13,18 +13,48 @@ RUN = ROOT / "docs/recorded/demo_seed0"
 OURS = {"base conversion": "toy_base_conversion", "gcd, lcm": "toy_gcd_lcm"}
 
 
-def read_rows(text: str) -> list[dict[str, str]]:
-    """Read the first table of a Markdown text, one dictionary per row."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    ends = next((n for n, row in enumerate(cells[2:], 2) if len(row) != len(cells[0])), len(cells))
-    return [dict(zip(cells[0], row, strict=True)) for row in cells[2:ends]]
+REAL = {  # rows of the first table: folder, model, agent
+    "SmolLM2-135M-Instruct": ("smollm2_135m_choose", "untrained", "code_agent"),
+    "SmolLM2-135M-Instruct, SFT": ("smollm2_135m_choose", "sft", "code_agent"),
+    "Qwen2.5-Coder-0.5B-Instruct": (
+        "qwen2_5_coder_0_5b_eval",
+        "qwen2.5-coder-0.5b-instruct",
+        "code_agent",
+    ),
+}
 
 
-def test_the_table_of_the_first_page_is_the_recorded_run_s() -> None:
-    quoted = read_rows((ROOT / "README.md").read_text())
+def read_tables(text: str) -> list[list[dict[str, str]]]:
+    """Read the tables of a Markdown text, one dictionary per row."""
+    blocks = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    found = []
+    for block in blocks:
+        cells = [
+            [cell.strip() for cell in line.strip("|").split("|")] for line in block.split("\n")
+        ]
+        head, _, *rows = [row for row in cells if row != [""]]
+        found.append([dict(zip(head, row, strict=True)) for row in rows])
+    return found
+
+
+def test_the_table_of_real_weights_is_the_recorded_runs_s() -> None:
+    quoted, *_ = read_tables((ROOT / "README.md").read_text())
+    assert [row["model"] for row in quoted] == list(REAL)
+    for row in quoted:
+        folder, model, agent = REAL[row["model"]]
+        by_model = results.group_by_model(results.read_run(ROOT / "docs/recorded" / folder).results)
+        for split, column in (("train", "training tasks"), ("test", "test tasks")):
+            tasks = [each for each in by_model[model, agent] if each.split == split]
+            mean = results.mean_over_tasks(tasks).mean
+            interval = bootstrap.over_questions([each.counts for each in tasks])
+            assert row[column] == f"{mean:.1f} ({interval}) of {len(tasks)}", (row["model"], column)
+
+
+def test_the_table_of_the_demo_is_the_recorded_run_s() -> None:
+    _, quoted, *_ = read_tables((ROOT / "README.md").read_text())
     table = tables.build_results_table(tables.read_run(RUN))
-    recorded = {row["model"]: row for row in read_rows(tables.to_markdown(table))}
+    (shown,) = read_tables(tables.to_markdown(table))
+    recorded = {row["model"]: row for row in shown}
     assert [row["model"] for row in quoted] == list(recorded)
     for row in quoted:
         for column, value in row.items():
