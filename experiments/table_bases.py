@@ -75,9 +75,8 @@ def _lines(run: RunResults) -> Iterator[_Line]:
         for result in members:
             for suite in dict.fromkeys(("all", result.suite or "all")):
                 by_part.setdefault((suite, result.part), []).append(result)
-        is_evaluation = model == run.name
         yield _Line(
-            label=model if is_evaluation else f"{run.name}: {results.model_name(model)}",
+            label=run.label(model),
             agent=agent,
             by_part=by_part,
             paper=_paper(run, model) if agent == tables.PAPER_AGENT else {},

@@ -75,7 +75,7 @@ def build(runs: Sequence[RunResults]) -> tables.Table:
     agents = [a for a in (WORDS, *CODE) if any(a in each.percents for each in found)]
     return tables.Table(
         title="Text against code: accuracy by task, %",
-        columns=("model", "task", "split", "constant answer", *agents, "code - words", "says"),
+        columns=("model", "task", "split", "constant answer", *agents, "code - words", "verdict"),
         rows=tuple(_row(each, agents) for each in found),
         records=tuple(dataclasses.asdict(each) | _bounds(each) for each in found),
         note=" ".join([*notes, *dict.fromkeys(run.note for run in runs if run.note)]),
@@ -111,8 +111,7 @@ def _models(runs: Sequence[RunResults]) -> Iterator[tuple[str, _ByAgent]]:
             known = {result.task: result for result in members}
             by_model.setdefault(model, {})[agent] = known
         for model, by_agent in by_model.items():
-            name = results.model_name(model)
-            yield (name if model == run.name else f"{run.name}: {name}"), by_agent
+            yield run.label(model), by_agent
 
 
 def _contrast_tasks(label: str, by_agent: _ByAgent, compared: str) -> list[Contrast]:

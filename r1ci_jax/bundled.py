@@ -10,24 +10,13 @@ import types
 from pathlib import Path
 from typing import Final
 
-from r1ci_jax.errors import pip_install
-
 _PACKAGE: Final = Path(__file__).resolve().parent
 _COPIES: Final = _PACKAGE / "_bundled"
 
 ROOT: Final = _COPIES if _COPIES.is_dir() else _PACKAGE.parent
 """Folder that holds both: inside the package when it was installed from a wheel."""
-
-
-def install_extra(name: str) -> str:
-    """Return the command that installs an extra of setup.py; without a checkout, its packages."""
-    if ROOT != _COPIES:
-        return pip_install(f"-e '.[{name}]'")
-    import importlib.metadata  # needed for a message alone
-
-    required = importlib.metadata.requires("r1ci_jax") or ()
-    packages = [each.partition(";")[0].strip() for each in required if f'"{name}"' in each]
-    return pip_install(" ".join(f"'{each}'" for each in packages))
+IS_CHECKOUT: Final = ROOT != _COPIES
+"""False for an installation from a wheel."""
 
 
 def import_experiments() -> types.ModuleType:

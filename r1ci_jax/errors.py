@@ -1,9 +1,7 @@
 """The two exceptions that end a command with one line, their hints, and exit statuses."""
 
 import difflib
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 USER_ERROR_EXIT_STATUS: Final = 2
@@ -28,17 +26,6 @@ class Resume(Exception):
     The message is one line. The command line prints it and exits with `RESUME_EXIT_STATUS`: the
     same command resumes.
     """
-
-
-def pip_install(what: str) -> str:
-    """Return the command that installs into the environment of this very process.
-
-    A bare `pip` is often that of another one: `.venv/bin/r1ci` runs without an active environment.
-    """
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return f"{python} -m pip install {what}"
 
 
 def find_close(word: str, known: Iterable[str]) -> str | None:

@@ -21,6 +21,7 @@ from r1ci_jax.runtime.progress import Progress
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
 from r1ci_jax.tasks.base import Example
+from r1ci_jax.tools.synth.model_teacher_config import ModelTeacherConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,8 +77,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def endpoint_config(args: argparse.Namespace) -> EndpointConfig:
-    """Return the settings of the endpoint that the command line gives."""
+type TeacherConfig = EndpointConfig | ModelTeacherConfig
+
+
+def teacher_config(args: argparse.Namespace) -> TeacherConfig:
+    """Return the settings of the teacher that the command line names.
+
+    Raises:
+        UserError: A setting is missing or wrong.
+    """
+    if args.model is None:
+        raise UserError(f"--teacher {args.teacher} needs --model")
+    if args.teacher == "model":
+        kept = {} if args.keep is None else {"keep_per_question": args.keep}
+        return ModelTeacherConfig(**_shared(args), **kept)
     names = {field.name for field in dataclasses.fields(EndpointConfig)}
     given = {
         name: value for name, value in vars(args).items() if name in names and value is not None
@@ -92,8 +105,9 @@ def endpoint_config(args: argparse.Namespace) -> EndpointConfig:
 class Task:
     """What a teacher is to do, and with what."""
 
-    args: argparse.Namespace
-    """The command line."""
+    model: str
+    """Name of the model, here or at the endpoint."""
+    config: TeacherConfig
     experiment: Experiment
     """Its limits, sampler and instructions are used."""
     examples: Sequence[Example]
@@ -108,20 +122,22 @@ class Task:
 
 
 def teach(task: Task) -> Made:
-    """Let the teacher that the command line names answer the questions.
+    """Let the teacher answer the questions.
 
     Raises:
-        UserError: A setting is wrong, there is no such model, or the endpoint answers nothing.
+        UserError: There is no such model, or the endpoint answers nothing.
     """
     task.directory.mkdir(parents=True, exist_ok=True)
-    return _ask_endpoint(task) if task.args.teacher == "endpoint" else _sample_model(task)
+    if isinstance(task.config, EndpointConfig):
+        return _ask_endpoint(task, task.config)
+    return _sample_model(task, task.config)
 
 
-def _ask_endpoint(task: Task) -> Made:
+def _ask_endpoint(task: Task, config: EndpointConfig) -> Made:
     from r1ci_jax.data.external.endpoint_client import EndpointClient
     from r1ci_jax.data.external.endpoint_teacher import EndpointTeacher
 
-    client = EndpointClient(endpoint_config(task.args), task.directory)
+    client = EndpointClient(config, task.directory)
     try:
         teacher = EndpointTeacher(
             client=client,
@@ -134,18 +150,14 @@ def _ask_endpoint(task: Task) -> Made:
         client.close()
 
 
-def _sample_model(task: Task) -> Made:
+def _sample_model(task: Task, config: ModelTeacherConfig) -> Made:
     # Import only now: the sandbox's fork servers are not children of a process with JAX's threads.
     import jax
 
     from r1ci_jax.sharding import mesh as meshes
     from r1ci_jax.tools.synth import model_teacher
 
-    name, experiment = task.args.model, task.experiment
-    given = _shared(task.args)
-    if task.args.keep is not None:
-        given["keep_per_question"] = task.args.keep
-    config = model_teacher.ModelTeacherConfig(**given)
+    name, experiment = task.model, task.experiment
     with jax.set_mesh(meshes.from_config(experiment.mesh)):
         runner = model_teacher.open_runner(
             name, experiment, task.sandbox, seed=experiment.data_seed
@@ -168,10 +180,7 @@ def synthesize(args: argparse.Namespace) -> int:
     `args` has `experiment`, `overrides`, `teacher`, `jobs`, `workdir`, `out` and `json` beside the
     options of `add_arguments`.
     """
-    if args.model is None:
-        raise UserError(f"--teacher {args.teacher} needs --model")
-    # A mistake is reported before questions are generated.
-    _ = endpoint_config(args) if args.teacher == "endpoint" else _shared(args)
+    teacher = teacher_config(args)  # mistakes end it before questions are generated
     experiment = experiments.load(args.experiment, args.overrides)
     names = experiment.dataset.tasks
     collected = import_conversations.new_selection(experiment, args.tokenizer)
@@ -189,7 +198,8 @@ def synthesize(args: argparse.Namespace) -> int:
         config = dataclasses.replace(experiment.sandbox, workers=workers)
         with Sandbox(config) as sandbox, Progress(args.teacher, unit="steps") as bar:
             task = Task(
-                args=args,
+                model=args.model,
+                config=teacher,
                 experiment=experiment,
                 examples=examples,
                 sandbox=sandbox,

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 
 WATCH_SECONDS = 30
 """Time between two pages of `r1ci report --watch`."""
@@ -189,7 +190,7 @@ def _write_table(table: Any, folder: Path, name: str, forms: Sequence[str]) -> l
 
 def _figure(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("matplotlib") is None:
-        raise UserError(f"figures need matplotlib; install it: {pip_install('matplotlib')}")
+        raise UserError(f"figures need matplotlib; install it: {install_extra('figures')}")
     module = _load("figure", "experiments/figures/fig_", args.name)
     runs = _expand_patterns(args.runs)
     if args.to is None and len(runs) > 1:

@@ -82,6 +82,10 @@ class RunResults:
     note: str = ""
     """Sentence on what the records cannot tell."""
 
+    def label(self, model: str) -> str:
+        """Return a model's name beside those of other runs; an evaluation has one, its own."""
+        return model if model == self.name else f"{self.name}: {model_name(model)}"
+
 
 def read_run(path: Path) -> RunResults:
     """Read the results of a run, or of an evaluation; the last of several records of a key counts.

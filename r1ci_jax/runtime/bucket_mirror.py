@@ -22,8 +22,8 @@ from typing import Any
 
 from etils import epath
 
-from r1ci_jax.bundled import install_extra
 from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 from r1ci_jax.runtime import atomic_files, json_reader, progress
 
 PUSH_INTERVAL_SECONDS = 20.0

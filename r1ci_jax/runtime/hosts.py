@@ -192,7 +192,7 @@ def _not_found(why: str) -> str:
 
 @contextlib.contextmanager
 def _ending_before_jax_aborts(seconds: float) -> Iterator[None]:
-    """End the process with one line if the body takes longer.
+    """Say that the hosts are awaited, and end the process with one line if that takes longer.
 
     Where a host is missing, JAX does not raise: after its own timeout it aborts the process from
     C++ with a stack trace. So the process ends here before that, from a thread, as the body cannot
@@ -204,6 +204,7 @@ def _ending_before_jax_aborts(seconds: float) -> Iterator[None]:
         print(f"r1ci: {line}", file=sys.stderr, flush=True)
         os._exit(USER_ERROR_EXIT_STATUS)
 
+    print(f"r1ci: waiting up to {seconds:.0f} s for the other hosts", file=sys.stderr, flush=True)
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()

@@ -9,6 +9,7 @@ from typing import Any
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import json_reader
+from r1ci_jax.runtime.quiet_hub import quiet_hub
 from r1ci_jax.tasks import published_files
 
 
@@ -38,9 +39,10 @@ def from_hub(source: HubFile) -> pathlib.Path:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        found = huggingface_hub.hf_hub_download(
-            source.repository, source.file, repo_type="dataset", revision=source.revision
-        )
+        with quiet_hub():
+            found = huggingface_hub.hf_hub_download(
+                source.repository, source.file, repo_type="dataset", revision=source.revision
+            )
     except GatedRepoError:
         raise UserError(
             f"{source.repository} is given to those who accept its conditions: do so at "

@@ -9,7 +9,6 @@ normalizes text to Unicode NFC before encoding, so a decomposed "é" comes back 
 tokenizer does not normalize.
 """
 
-import contextlib
 import copy
 import functools
 import json
@@ -21,11 +20,11 @@ from typing import Any
 import huggingface_hub
 import huggingface_hub.errors
 import tokenizers
-from huggingface_hub.utils import logging as hub_logging
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, json_reader
+from r1ci_jax.runtime.quiet_hub import quiet_hub
 from r1ci_jax.text import stop_tokens
 
 PAD = "<|endoftext|>"
@@ -301,20 +300,9 @@ def _bytes_of_ids(vocab: dict[str, int], added: dict[str, int]) -> list[bytes]:
     return table
 
 
-@contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Hide the lines of each attempt; what comes of them is said in one."""
-    before = hub_logging.get_verbosity()
-    hub_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        hub_logging.set_verbosity(before)
-
-
 def _fetch(hub_id: str) -> Path:
     try:
-        with _quiet_hub():
+        with quiet_hub():
             definition = huggingface_hub.hf_hub_download(hub_id, _DEFINITION_FILE)
             huggingface_hub.hf_hub_download(hub_id, _CONFIG_FILE)
     except (OSError, huggingface_hub.errors.HFValidationError) as error:

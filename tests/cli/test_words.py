@@ -45,6 +45,7 @@ def refused(capsys: pytest.CaptureFixture[str], command: str) -> str:
         ("train", "did you mean run (every stage), sft or grpo?"),
         ("doctor", "did you mean sandbox doctor?"),
         ("qqqq", "no command 'qqqq'; r1ci --help lists all"),
+        ("eval", "name a model: r1ci eval MODEL; see r1ci eval --help"),
         ("tasks", "r1ci tasks needs a sub-command; see r1ci tasks --help"),
         (
             "tasks lst",

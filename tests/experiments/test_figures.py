@@ -21,7 +21,8 @@ from experiments.figures import (
 )
 from r1ci_jax.cli.main import main
 from r1ci_jax.config import DatasetConfig, Experiment
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 from r1ci_jax.runtime import run_dir
 
 
@@ -266,5 +267,5 @@ def test_unknown_figures_and_a_missing_package_are_one_line(
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
     assert main(["figure", "curves", "--runs", str(run)]) == 2
     assert capsys.readouterr().err == (
-        f"r1ci: figures need matplotlib; install it: {pip_install('matplotlib')}\n"
+        f"r1ci: figures need matplotlib; install it: {install_extra('figures')}\n"
     )

@@ -37,7 +37,7 @@ def read_tables(text: str) -> list[list[dict[str, str]]]:
     return found
 
 
-def test_the_table_of_real_weights_is_the_recorded_runs_s() -> None:
+def test_the_table_of_real_weights_has_the_recorded_numbers() -> None:
     quoted, *_ = read_tables((ROOT / "README.md").read_text())
     assert [row["model"] for row in quoted] == list(REAL)
     for row in quoted:
@@ -50,7 +50,7 @@ def test_the_table_of_real_weights_is_the_recorded_runs_s() -> None:
             assert row[column] == f"{mean:.1f} ({interval}) of {len(tasks)}", (row["model"], column)
 
 
-def test_the_table_of_the_demo_is_the_recorded_run_s() -> None:
+def test_the_table_of_the_demo_has_the_recorded_numbers() -> None:
     _, quoted, *_ = read_tables((ROOT / "README.md").read_text())
     table = tables.build_results_table(tables.read_run(RUN))
     (shown,) = read_tables(tables.to_markdown(table))

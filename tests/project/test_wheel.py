@@ -12,7 +12,7 @@ import zipfile
 
 import pytest
 
-from r1ci_jax import bundled
+from r1ci_jax import install_advice
 from tests.load import PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -121,13 +121,16 @@ def test_advice_to_install_fits_the_place(
 ) -> None:
     """A wheel has no checkout, and a bare `pip` may be another environment's."""
     python = str(environment / "bin/python")
-    program = "from r1ci_jax.bundled import install_extra as f; print(f('serve'), f('trackio'))"
+    program = (
+        "from r1ci_jax.install_advice import install_extra as f; "
+        "print(f('serve'), f('trackio'), f('plan', requirements='requirements/plan.txt'))"
+    )
     wanted = (
         f"{python} -m pip install 'starlette>=1.10' 'uvicorn>=0.54' "
-        f"{python} -m pip install 'trackio>=0.43'"
+        f"{python} -m pip install 'trackio>=0.43' {python} -m pip install 'libtpu'"
     )
     assert run([python, "-c", program], tmp_path).strip() == wanted
-    here = bundled.install_extra("serve").split(" -m ")
+    here = install_advice.install_extra("serve").split(" -m ")
     assert pathlib.Path(here[0]).absolute() == pathlib.Path(sys.executable)
     assert here[1] == "pip install -e '.[serve]'"
 

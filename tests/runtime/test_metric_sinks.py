@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r1ci_jax.bundled import install_extra
 from r1ci_jax.config import DatasetConfig, Experiment, SinkName
 from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 from r1ci_jax.runtime import hosts, metrics, run_dir
 from r1ci_jax.runtime.sinks import metric_sinks
 from tests.load import PATIENCE

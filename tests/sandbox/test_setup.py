@@ -1,6 +1,7 @@
 """What is missing is said in one line; a fault of the sandbox is never a script's."""
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -165,6 +166,40 @@ def test_prepare_is_idempotent_and_respects_what_is_there(
     assert prepare_jail.main([]) == 2
     assert "exists and is no sandbox Python" in capsys.readouterr().err
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.ENOSPC, "free space, or name another place by R1CI_JAIL_PREFIX"),
+        (errno.EACCES, "every file of this Python must be readable for you"),
+        (errno.EROFS, "mend that, or name another place by R1CI_JAIL_PREFIX"),
+    ],
+)
+def test_a_build_that_fails_names_a_cure_that_applies(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    cure: str,
+) -> None:
+    def build(_target: pathlib.Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setenv("R1CI_JAIL_PREFIX", str(tmp_path / "jail"))
+    monkeypatch.setattr(prepare_jail, "build", build)
+    assert prepare_jail.main([]) == 2
+    assert capsys.readouterr().err.strip().endswith(cure)
+    assert [path.name for path in tmp_path.iterdir()] == [".jail.lock"]
+
+
+def test_a_folder_of_root_is_answered_by_one_of_ones_own() -> None:
+    with (
+        pytest.raises(UserError, match="cannot write to /proc/none: ") as found,
+        prepare_jail.exclusive(pathlib.Path("/proc/none/jail")),
+    ):
+        pass
+    assert f"export R1CI_JAIL_PREFIX={jail_python.user_directory()}" in str(found.value)
 
 
 def command(*words: str) -> int:

@@ -19,7 +19,8 @@ from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import prompts, protocol
 from r1ci_jax.tools.synth import model_teacher
-from r1ci_jax.tools.synth.model_teacher import ModelTeacher, ModelTeacherConfig
+from r1ci_jax.tools.synth.model_teacher import ModelTeacher
+from r1ci_jax.tools.synth.model_teacher_config import ModelTeacherConfig
 from tests.rollout.conftest import StandIn, World, prints
 from tests.rollout.scripts import (
     CODE_THEN_ANSWER,

@@ -6,18 +6,15 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from r1ci_jax.bundled import install_extra
 from r1ci_jax.cli import sampling_options
 from r1ci_jax.cli.talk import model_options
 from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.text import prompts
-
-if TYPE_CHECKING:  # imports JAX
-    pass
 
 _WAITING_PER_SLOT = 16
 """Answers that may wait for a slot, per slot; more are turned away."""

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from r1ci_jax.bundled import install_extra
 from r1ci_jax.data.external.endpoint_config import EndpointConfig
 from r1ci_jax.data.external.request_ledger import RequestLedger
 from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 from r1ci_jax.runtime import atomic_files, json_reader
 from r1ci_jax.text import protocol
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from r1ci_jax.bundled import install_extra
 from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 
 MAGIC = b"GGUF"
 _VERSIONS = (2, 3)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from r1ci_jax.errors import UserError, did_you_mean
+from r1ci_jax.runtime.quiet_hub import quiet_hub
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
@@ -45,7 +46,8 @@ def _snapshot(hub_id: str) -> Path:
     from huggingface_hub import errors
 
     try:
-        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=_FILES))
+        with quiet_hub():
+            return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=_FILES))
     except (errors.GatedRepoError, errors.RepositoryNotFoundError):
         raise UserError(
             f"{hub_id} is neither a directory here nor a repository open to you; check the name or "

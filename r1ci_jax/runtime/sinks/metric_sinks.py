@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from r1ci_jax.bundled import install_extra
 from r1ci_jax.config import SinkName
 from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 from r1ci_jax.runtime import hosts, metrics
 from r1ci_jax.runtime.metrics import Record
 

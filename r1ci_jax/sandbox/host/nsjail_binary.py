@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import pip_install
 
 APT_LINE = "apt-get install libnl-route-3-200"
 

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
-from r1ci_jax.bundled import install_extra
 from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 
 REACH_SECONDS: Final = 5.0
 HTTP2_SETTINGS: Final = 4

@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 from r1ci_jax.tasks.jail_scoring import NO_CODE_FROM_TEXT, SCORING_JAIL, ScoringJail
 
 GENERATE_SECONDS: Final = 120.0
@@ -101,7 +102,7 @@ class GeneratorWorker:
             self.close()
             last = (errors.strip().splitlines() or ["no message"])[-1]
             raise UserError(
-                f"reasoning-gym cannot be used ({last}); {pip_install('reasoning-gym')}"
+                f"reasoning-gym cannot be used ({last}); {install_extra('tasks')}"
             ) from None
 
     def request(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import importlib
 from typing import Any
 
-from r1ci_jax.bundled import install_extra
 from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 
 
 def load() -> Any:

@@ -86,13 +86,10 @@ class LaunchPlan:
 
     def after(self, steps: Sequence[Step]) -> tuple[Step, ...]:
         """Return what a person may want after these steps, the last of which may have failed."""
-        begun = {step.begins for step in steps}
-        creates = any(step.begins == "machines" for step in self.steps)
-        has_machines = "machines" in begun or not creates
-        is_cleaned = set(self.clean_up) <= set(steps[:-1])
+        missing = {step.begins for step in self.steps} - {step.begins for step in steps}
         return (
-            *(self.follow_up if "job" in begun else ()),
-            *(self.clean_up if has_machines and not is_cleaned else ()),
+            *(self.follow_up if "job" not in missing else ()),
+            *(self.clean_up if "machines" not in missing else ()),
         )
 
     @property

@@ -17,7 +17,8 @@ import jax
 from jax.experimental import topologies
 
 from r1ci_jax.config import Experiment, GrpoConfig, MeshConfig
-from r1ci_jax.errors import UserError, pip_install
+from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 from r1ci_jax.model.qwen2 import Qwen2Config
 from r1ci_jax.runtime import progress
 from r1ci_jax.sharding import mesh as meshes
@@ -174,7 +175,7 @@ def topology_devices(topology: str) -> list[Any]:
         UserError: libtpu is missing or knows no such shape.
     """
     if importlib.util.find_spec("libtpu") is None:
-        how = pip_install("-r requirements/plan.txt")
+        how = install_extra("plan", requirements="requirements/plan.txt")
         raise UserError(f"planning for TPUs needs libtpu, the compiler: {how}")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)

@@ -9,16 +9,15 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, cast, override
+from typing import Any, Final, cast, override
 
-from r1ci_jax.config import Experiment, SamplingParams
+from r1ci_jax.config import Experiment
 from r1ci_jax.data.demonstration_source import DemonstrationSource, Report
-from r1ci_jax.data.demonstrations import AGENTS, Agent, Demonstration, Segment
+from r1ci_jax.data.demonstrations import Agent, Demonstration, Segment
 from r1ci_jax.data.external import scripts, selection
 from r1ci_jax.data.external.selection import Made, Rejection, Selection, Turn
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import evaluation
-from r1ci_jax.ranges import Checked, Count, Entries, Positive, Range
 from r1ci_jax.rollout import agents
 from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.runner import Request, Runner
@@ -30,41 +29,12 @@ from r1ci_jax.tasks.base import Example
 from r1ci_jax.text import first_stop, prompts
 from r1ci_jax.text.protocol import Stop
 from r1ci_jax.text.tokenizer import Tokenizer
+from r1ci_jax.tools.synth.model_teacher_config import ModelTeacherConfig
 from r1ci_jax.train import load_model
 
 _CUT_OFF: Final = frozenset(
     (StopReason.MAX_TOKENS, StopReason.MAX_TURN_TOKENS, StopReason.CONTEXT_FULL)
 )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelTeacherConfig(Checked, section="teacher"):
-    """How a model is sampled."""
-
-    samples_per_question: Count = 8
-    """Trajectories to a question at most."""
-    keep_per_question: Count = 1
-    """Correct, distinct trajectories that are kept of a question."""
-    temperatures: Annotated[tuple[Positive, ...], Entries()] = (0.6, 0.8, 1.0, 1.2)
-    """Temperature of the i-th trajectory to a question, in a cycle."""
-    top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
-    """Nucleus filter."""
-    agents: Annotated[tuple[str, ...], Entries(order="distinct")] = ("code_agent",)
-    """Ways of answering, by question in a cycle."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if unknown := sorted({*self.agents} - {*AGENTS}):
-            raise UserError(f"teacher.agents has {unknown[0]!r}; choose from {', '.join(AGENTS)}")
-
-    def agent(self, number: int) -> Agent:
-        """Return the way in which a question is answered."""
-        return cast(Agent, self.agents[number % len(self.agents)])
-
-    def sampling(self, sample: int) -> SamplingParams:
-        """Return the distribution of the trajectory of this number."""
-        temperature = self.temperatures[sample % len(self.temperatures)]
-        return SamplingParams(temperature=temperature, top_p=self.top_p)
 
 
 def open_runner(name: str, experiment: Experiment, sandbox: Sandbox, *, seed: int) -> Runner:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Format
 
-from r1ci_jax.bundled import install_extra
 from r1ci_jax.cli import main as cli
 from r1ci_jax.errors import UserError
+from r1ci_jax.install_advice import install_extra
 from r1ci_jax.model.gguf import gguf_file, gguf_import
 from r1ci_jax.model.hf import hub
 from r1ci_jax.text import tokenizer as tokenizers
