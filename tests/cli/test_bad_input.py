@@ -186,7 +186,8 @@ def test_a_run_with_another_config_is_left_alone(capsys: pytest.CaptureFixture[s
     before = sorted((path, path.stat().st_mtime_ns) for path in Path("runs").rglob("*"))
     capsys.readouterr()
     assert main(["sft", "micro.py", "--config.sft.lr=0.5"]) == 2
-    (message,) = said(capsys)  # and no settings of a run that there is not
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1  # and no settings of a run that there is not
     assert "sft.lr (there 1e-05, now 0.5)" in message and "choose another --workdir" in message
     after = sorted((path, path.stat().st_mtime_ns) for path in Path("runs").rglob("*"))
     assert [row for row in after if row[0].name != ".lock"] == [
