@@ -53,8 +53,8 @@ MODEL = small_recipe.SmallModel(
     test_tasks=TEST_TASKS,
     sft_lr=1e-3,
     sft_epochs=3,
-    grpo_lr=1e-4,
-    steps_per_stage=(20, 20, 20, 20),
+    grpo_lr=2e-4,
+    steps_per_stage=(10, 10, 10, 10),
     checkpoint_every=5,
     arms=("grpo_curriculum", "grpo_uniform", "grpo_uniform_refill", "grpo_random_subset"),
 )

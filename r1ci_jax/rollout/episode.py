@@ -39,6 +39,7 @@ class Mark(NamedTuple):
     num_tokens: int
     turn_start: int
     num_code_calls: int
+    num_tool_calls: int
     num_messages: int
     num_answers: int
 
@@ -56,6 +57,8 @@ class Episode:
     turn_start: int = 0
     """Index of the first token of the policy's current turn."""
     code_calls: list[CodeCall] = dataclasses.field(default_factory=list)
+    num_tool_calls: int = 0
+    """Calls of the agent's own tools."""
     num_messages: int = 0
     """User messages and tool results that were inserted, scripts' output not counted."""
     num_answers: int = 0
@@ -147,6 +150,7 @@ class Episode:
         del self.code_calls[mark.num_code_calls :]
         self.turn_start = mark.turn_start
         self.guide_starts = [each for each in self.guide_starts if each <= mark.turn_start]
+        self.num_tool_calls = mark.num_tool_calls
         self.num_messages, self.num_answers = mark.num_messages, mark.num_answers
         self.is_done, self.trajectory = False, None
 
@@ -157,6 +161,7 @@ class Episode:
                 num_tokens=len(self.tokens),
                 turn_start=self.turn_start,
                 num_code_calls=len(self.code_calls),
+                num_tool_calls=self.num_tool_calls,
                 num_messages=self.num_messages,
                 num_answers=self.num_answers,
             )

@@ -10,7 +10,7 @@ PAPER = RewardConfig()
 def compute_terms(
     correct: bool,
     keeps_format: bool,
-    num_code_calls: int,
+    num_calls: int,
     *,
     config: RewardConfig = PAPER,
     penalty_after: int = 6,
@@ -23,7 +23,7 @@ def compute_terms(
     Args:
         correct: True if the answer is.
         keeps_format: True if every response keeps the format.
-        num_code_calls: Number of code blocks that were run.
+        num_calls: Number of code blocks that were run, and of calls of an agent's own tools.
         config: The amounts, and what the penalty counts.
         penalty_after: Turns, or code calls, without penalty.
 
@@ -33,7 +33,7 @@ def compute_terms(
     -0.2
     """
     counts_turns = config.turn_penalty_counts == "turns"
-    is_long = num_code_calls + counts_turns > penalty_after
+    is_long = num_calls + counts_turns > penalty_after
     return RewardTerms(
         correct=config.correct if correct else 0.0,
         format=config.format if keeps_format else -config.format,

@@ -356,7 +356,7 @@ class Runner(TrajectorySource):
         terms = reward.compute_terms(
             correct,
             keeps_format,
-            len(episode.code_calls),
+            len(episode.code_calls) + episode.num_tool_calls,
             config=self.reward_config,
             penalty_after=self.turn_penalty_after,
         )
@@ -379,4 +379,5 @@ class Runner(TrajectorySource):
             num_void_turns=sum(map(protocol.is_void, turn_texts)),
             num_stale_tokens=episode.num_stale_tokens,
             guide_starts=tuple(episode.guide_starts),
+            num_tool_calls=episode.num_tool_calls,
         )

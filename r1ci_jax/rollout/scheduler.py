@@ -321,6 +321,7 @@ class RolloutScheduler:
         self._end_wait(episode)
         if isinstance(result, str):
             episode.num_messages += 1
+            episode.num_tool_calls += 1
             self._observe(episode, protocol.tool_text(result))
             return
         assert isinstance(action, agents.RunCode)

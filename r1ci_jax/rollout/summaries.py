@@ -23,8 +23,8 @@ def compute_means(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     found = {
         "reward/mean": _mean([trajectory.reward for trajectory in valid]),
         "accuracy": _mean([trajectory.correct for trajectory in valid]),
-        "tool/calls_per_traj": _mean([len(trajectory.code_calls) for trajectory in valid]),
-        "tool/used_fraction": _mean([bool(trajectory.code_calls) for trajectory in valid]),
+        "tool/calls_per_traj": _mean([trajectory.num_calls for trajectory in valid]),
+        "tool/used_fraction": _mean([trajectory.num_calls > 0 for trajectory in valid]),
         "tool/error_rate": _mean([result.status is not Status.OK for result in results]),
         "tool/timeout_rate": _mean([result.status in TIMEOUTS for result in results]),
         "tool/sandbox_fault_rate": sandbox_faults.fault_fraction(trajectories),

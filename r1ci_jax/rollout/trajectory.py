@@ -110,6 +110,8 @@ class Trajectory:
     trajectory was a partial rollout of an earlier step."""
     guide_starts: tuple[int, ...] = ()
     """Index of the first token of each turn that the policy wrote as its own guide."""
+    num_tool_calls: int = 0
+    """Calls of the agent's own tools, with which it replaces or completes the interpreter."""
 
     def __post_init__(self) -> None:
         assert len(self.tokens) == len(self.sampled) == len(self.logprobs)
@@ -131,8 +133,13 @@ class Trajectory:
 
     @property
     def num_turns(self) -> int:
-        """Turns of the policy that ended in an observation or the answer: code calls and one."""
-        return len(self.code_calls) + 1
+        """Turns of the policy that ended in an observation or the answer: calls and one."""
+        return self.num_calls + 1
+
+    @property
+    def num_calls(self) -> int:
+        """Calls of the interpreter and of the agent's own tools."""
+        return len(self.code_calls) + self.num_tool_calls
 
 
 def without_guide(sampled: Sequence[bool], guide_starts: Sequence[int]) -> Sequence[bool]:

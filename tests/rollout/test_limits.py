@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import json
 import threading
 from collections.abc import Callable
 from typing import override
@@ -10,7 +11,7 @@ import pytest
 
 from r1ci_jax.config import TurnLimits
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents
+from r1ci_jax.rollout import agents, serialize, summaries
 from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.sandbox import ExecResult, Status
 from tests.rollout.scripts import CODE_THEN_ANSWER, ENDLESS, MIXED, ONLY_CODE, echo, ragged, request
@@ -103,6 +104,11 @@ def test_the_text_of_another_tool_is_read_like_an_observation(world, printing) -
     )
     assert text.endswith("\n\\x1bok!\n") and sandbox.codes == []
     assert (trajectory.stop, trajectory.code_calls) == (StopReason.ANSWER, ())
+    assert (trajectory.num_tool_calls, trajectory.num_turns) == (1, 2)
+    means = summaries.compute_means([trajectory])
+    assert (means["tool/calls_per_traj"], means["tool/used_fraction"]) == (1, 1)
+    stored = json.loads(json.dumps(serialize.trajectory_to_json(trajectory)))
+    assert serialize.trajectory_from_json(stored) == trajectory
 
 
 def test_a_tool_that_raises_ends_the_run_and_leaves_the_runner_usable(world) -> None:
