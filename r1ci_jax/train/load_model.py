@@ -101,7 +101,7 @@ def load_published(name: str, dtype: DTypeLike = "float32") -> SamplerModel:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    directory = hub.resolve(name if Path(name).is_dir() else _hub_id(name))
+    directory = published_directory(name)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(tokenizers.load, str(directory))  # while the weights are read
         config, decoder = weights.load_decoder_weights(directory, dtype)
@@ -114,16 +114,13 @@ def load_published(name: str, dtype: DTypeLike = "float32") -> SamplerModel:
     return SamplerModel(config, decoder, tokenizer)
 
 
-def published_directory(name: str) -> Path | None:
-    """Return the checkpoint's directory that `load_published` reads; None if it is a single file.
+def published_directory(name: str) -> Path:
+    """Return the checkpoint's directory that `load_published` reads; of a GGUF file, the imported.
 
     Raises:
         UserError: There is none.
     """
-    path = Path(name)
-    if path.is_file():
-        return None
-    return hub.resolve(name if path.is_dir() else _hub_id(name))
+    return hub.resolve(name if Path(name).exists() else _hub_id(name))
 
 
 def _hub_id(name: str) -> str:

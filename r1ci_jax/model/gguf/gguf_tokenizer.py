@@ -60,6 +60,15 @@ _WHOLE_WORDS = frozenset(("llama-bpe", "llama3", "llama-v3"))
 """A word that is a token is one, whatever the merges say; and text begins with a mark unless the
 file says otherwise."""
 
+_SAMPLING = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
+"""Keys of what the publisher recommends, by their names in generation_config.json."""
+
 
 def files(source: GgufFile, config: Qwen2Config) -> dict[str, str]:
     """Return the texts of the tokenizer's files, and generation_config.json, by name.
@@ -184,6 +193,15 @@ class _Vocabulary:
         known = list(dict.fromkeys(index for index in ends if index is not None))
         if known:
             found["eos_token_id"] = known[0] if len(known) == 1 else known
+        fields = self._source.fields
+        # 0.7, not the 0.699999988 of float32.
+        given = {
+            name: fields[key] if isinstance(fields[key], int) else float(f"{fields[key]:.7g}")
+            for name, key in _SAMPLING.items()
+            if isinstance(fields.get(key), int | float)
+        }
+        if given:
+            found |= given | {"do_sample": given.get("temperature", 1.0) > 0}
         return found
 
     def special_ids(self) -> dict[str, int]:

@@ -18,7 +18,6 @@ from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
 from r1ci_jax.text import prompts
 from r1ci_jax.tools.model_evaluation import checkpoint_defaults, evaluation_settings
-from r1ci_jax.tools.model_evaluation.checkpoint_defaults import CheckpointDefaults
 from r1ci_jax.train import load_model
 from r1ci_jax.train.load_model import SamplerModel
 
@@ -77,8 +76,7 @@ def _load_trained(run: RunDir, name: str | None, dtype: str) -> ChatModel:
 
 
 def _load_published(path: str, dtype: str) -> ChatModel:
-    directory = load_model.published_directory(path)
-    defaults = CheckpointDefaults() if directory is None else checkpoint_defaults.read(directory)
+    defaults = checkpoint_defaults.read(load_model.published_directory(path))
     model = load_model.load_published(path, dtype)
     return ChatModel(
         name=Path(path).name if Path(path).exists() else path,

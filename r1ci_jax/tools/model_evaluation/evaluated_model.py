@@ -15,10 +15,6 @@ from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices, Evaluat
 from r1ci_jax.train import load_model
 from r1ci_jax.train.load_model import SamplerModel
 
-_NO_FILES = CheckpointDefaults(
-    deviations=("its chat template and generation defaults are not read from a single file",)
-)
-
 
 def make_runner(model: SamplerModel, settings: EvaluationSettings, sandbox: Sandbox) -> Runner:
     """Return a runner that samples from the model."""
@@ -46,8 +42,6 @@ class EvaluatedModel:
     run: RunDir | None
     trained: str | None = None
     """Model of the run; None: the newest."""
-    _loaded: list[SamplerModel] = dataclasses.field(default_factory=list, compare=False)
-    """The model, between `settings` and `load`, if the first had to load it."""
 
     def settings(self, choices: Choices) -> EvaluationSettings:
         """Complete the user's choices by what fits the model.
@@ -67,18 +61,13 @@ class EvaluatedModel:
                 ),
             )
         directory = load_model.published_directory(self.path)
-        if directory is None:
-            model = load_model.load_published(self.path, choices.dtype or "float32")
-            self._loaded[:] = [model]
-            positions = model.config.max_positions
-        else:
-            positions = hf_config.parse(hf_config.read_json(directory), directory).max_positions
+        positions = hf_config.parse(hf_config.read_json(directory), directory).max_positions
         return evaluation_settings.for_published(
             self.path,
             choices,
             max_positions=positions,
             defaults=self._defaults,
-            weights=evaluation_settings.fingerprint(directory or Path(self.path)),
+            weights=evaluation_settings.fingerprint(directory),
         )
 
     def deviations(self, settings: EvaluationSettings) -> list[str]:
@@ -98,11 +87,8 @@ class EvaluatedModel:
             return load_model.load_sampler_from_run(
                 self.run, settings.trained, settings.sampler.dtype
             )
-        if self._loaded:
-            return self._loaded.pop()
         return load_model.load_published(self.path, settings.sampler.dtype)
 
     @functools.cached_property
     def _defaults(self) -> CheckpointDefaults:
-        directory = load_model.published_directory(self.path)
-        return _NO_FILES if directory is None else checkpoint_defaults.read(directory)
+        return checkpoint_defaults.read(load_model.published_directory(self.path))

@@ -21,11 +21,14 @@ from gguf import GGMLQuantizationType as Format
 from gguf import quants
 
 from r1ci_jax.cli import main as cli
+from r1ci_jax.config import SamplingParams
 from r1ci_jax.model import qwen2
 from r1ci_jax.model.gguf import gguf_file, gguf_import, gguf_tensors
 from r1ci_jax.model.hf import checkpoint_writer, hf_config, hub, weights
 from r1ci_jax.text import stop_tokens
 from r1ci_jax.text import tokenizer as tokenizers
+from r1ci_jax.tools.model_evaluation import checkpoint_defaults, evaluated_model
+from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices
 from r1ci_jax.train import load_model
 from tests.load import PATIENCE
 from tests.model.gguf import tiny_gguf
@@ -341,6 +344,35 @@ def test_a_model_to_sample_from_is_loaded_from_the_file(tmp_path, monkeypatch) -
     assert loaded.tokenizer.eos_id == 261
     for checkpoint in ("", path):  # as another model's tokenizer, and as its own
         assert load_model.load_tokenizer(path, checkpoint).decode([0, 1]) == '!"'
+
+
+def test_what_the_file_asks_for_is_done_as_for_the_imported_directory(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("R1CI_IMPORTED_MODELS", str(tmp_path / "cache"))
+    asked: dict[str, Any] = {
+        "tokenizer.chat_template": "<|im_start|>system\nBe brief.<|im_end|>\n{{ messages }}",
+        "general.sampling.temp": 0.7,
+        "general.sampling.top_k": 20,
+        "general.sampling.penalty_repeat": 1.05,
+    }
+    write(tmp_path / "m.gguf", **asked)
+    write(tmp_path / "silent.gguf")
+    gguf_import.import_file(tmp_path / "m.gguf", tmp_path / "out")
+    directory = load_model.published_directory(str(tmp_path / "m.gguf"))
+    found = checkpoint_defaults.read(directory)
+    assert found == checkpoint_defaults.read(tmp_path / "out")
+    assert found == checkpoint_defaults.CheckpointDefaults(
+        sampling=SamplingParams(temperature=0.7, top_k=20, repetition_penalty=1.05),
+        system="Be brief.",
+    )
+    model = evaluated_model.EvaluatedModel(path=str(tmp_path / "m.gguf"), run=None)
+    settings = model.settings(Choices(tasks=("toy_letters",)))
+    assert (settings.eval.sampling, settings.system) == (found.sampling, found.system)
+    assert model.deviations(settings) == []
+    # Nothing asked for: the likeliest tokens, as transformers does.
+    silent = checkpoint_defaults.read(load_model.published_directory(str(tmp_path / "silent.gguf")))
+    assert silent.sampling == SamplingParams(temperature=0.0)
 
 
 def test_the_command_says_what_was_written(tmp_path: pathlib.Path, capsys) -> None:
