@@ -54,7 +54,7 @@ MODEL = small_recipe.SmallModel(
     sft_lr=1e-3,
     sft_epochs=3,
     grpo_lr=2e-4,
-    steps_per_stage=(10, 10, 10, 10),
+    steps_per_stage=(6, 6, 6, 6),
     checkpoint_every=5,
     arms=("grpo_curriculum", "grpo_uniform", "grpo_uniform_refill", "grpo_random_subset"),
 )
