@@ -57,6 +57,42 @@ def over_tasks(tasks: Sequence[Collection[Counts]], *, draws: int = DRAWS) -> In
     return _percentiles(fractions[chosen].mean(axis=1))
 
 
+class Pair(NamedTuple):
+    """Answers of two models to one question."""
+
+    before: Counts
+    after: Counts
+
+
+def means_of_pairs(tasks: Sequence[Collection[Pair]]) -> tuple[float, float]:
+    """Return the mean over tasks of each of the two models, in percent."""
+    sums = np.array([_columns(task).sum(axis=0) for task in tasks])
+    before, after = 100 * sums[:, 1] / sums[:, 0], 100 * sums[:, 3] / sums[:, 2]
+    return float(before.mean()), float(after.mean())
+
+
+def of_difference(tasks: Sequence[Collection[Pair]], *, draws: int = DRAWS) -> Interval:
+    """Return the interval of after - before, means over these tasks, for other questions of each.
+
+    A drawn question brings the answers of both models: that it is hard for both moves neither.
+    Every model must have an answer to every question.
+    """
+    random = np.random.default_rng(_SEED)
+    differences = np.zeros(draws)
+    for task in tasks:
+        counts = _columns(task)
+        n, right, n_after, right_after = (
+            counts[random.integers(len(counts), size=(draws, len(counts)))].sum(axis=1).T
+        )
+        differences += (right_after / n_after - right / n) / len(tasks)
+    return _percentiles(differences)
+
+
+def _columns(task: Collection[Pair]) -> np.ndarray:
+    """Return the columns n and correct of before, then of after, a row per question."""
+    return np.array([(*pair.before, *pair.after) for pair in task], np.float64)
+
+
 def _percentiles(means: np.ndarray) -> Interval:
     low, high = np.percentile(100 * means, [_TAIL, 100 - _TAIL])
     return Interval(float(low), float(high))

@@ -61,10 +61,15 @@ class Result:
         return 100 * self.correct / self.n
 
     @property
+    def counts_by_question(self) -> dict[str, Counts]:
+        """Return the counts by the question's id; empty in records of an earlier version."""
+        return {question: Counts(n, right) for question, (n, right) in self.questions.items()}
+
+    @property
     def counts(self) -> list[Counts]:
         """Return the counts by question; without any, each answer stands for a question."""
         if self.questions:
-            return [Counts(n, correct) for n, correct in self.questions.values()]
+            return list(self.counts_by_question.values())
         wrong = self.n - self.correct
         return [Counts(1, 1)] * self.correct + [Counts(1, 0)] * wrong
 

@@ -58,3 +58,29 @@ def test_the_same_results_have_the_same_interval() -> None:
 
 def test_questions_without_an_answer_are_left_out() -> None:
     assert bootstrap.over_questions([[RIGHT, Counts(0, 0)]]) == (100.0, 100.0)
+
+
+def test_a_difference_is_of_the_same_questions() -> None:
+    right, wrong, both = bootstrap.Pair(WRONG, RIGHT), bootstrap.Pair(WRONG, WRONG), (RIGHT, RIGHT)
+    # Two questions of which one was gained: 0, 50 or 100 points, the ends with a chance of 1/4.
+    assert bootstrap.of_difference([[right, wrong]]) == (0.0, 100.0)
+    # As hard for both models: the accuracy moves by draws, the difference does not.
+    alike = [[bootstrap.Pair(*both)] * 5 + [wrong] * 5]
+    assert bootstrap.of_difference(alike) == (0.0, 0.0)
+    assert bootstrap.over_questions([[pair.after for pair in alike[0]]]) != (50.0, 50.0)
+
+
+def test_the_interval_of_many_pairs_is_nearly_normal() -> None:
+    gained, lost, same = ((WRONG, RIGHT), 90), ((RIGHT, WRONG), 30), ((RIGHT, RIGHT), 280)
+    task = [bootstrap.Pair(*pair) for pair, count in (gained, lost, same) for _ in range(count)]
+    assert bootstrap.means_of_pairs([task]) == pytest.approx((77.5, 92.5))
+    # McNemar: the variance of a difference of +1, -1 or 0 with these chances.
+    half = 1.96 * ((0.225 + 0.075 - 0.15**2) / 400) ** 0.5 * 100
+    assert bootstrap.of_difference([task]) == pytest.approx((15 - half, 15 + half), abs=0.6)
+    assert bootstrap.of_difference([task]) == bootstrap.of_difference([task])
+
+
+def test_models_may_have_different_numbers_of_answers() -> None:
+    task = [bootstrap.Pair(Counts(4, 1), Counts(2, 1)), bootstrap.Pair(Counts(4, 1), Counts(2, 1))]
+    assert bootstrap.means_of_pairs([task, task]) == (25.0, 50.0)
+    assert bootstrap.of_difference([task, task]) == (25.0, 25.0)

@@ -101,5 +101,6 @@ def test_command_prints_one_json_object_and_writes_markdown(
     assert "no paper counterpart" in capsys.readouterr().out
     assert main(["table", "mian", "--runs", str(toy)]) == 2
     assert (
-        "there are: ablation, bases, main, ood, task_choice, text_code" in capsys.readouterr().err
+        "there are: ablation, bases, gains, main, ood, task_choice, text_code"
+        in capsys.readouterr().err
     )
