@@ -17,7 +17,7 @@ of answers is alike it has no width.
 import dataclasses
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from r1ci_jax.config import ARM_PREFIX, COLD_ARM_PREFIX
@@ -148,7 +148,8 @@ def build(runs: Sequence[RunResults]) -> tables.Table:
 
 def pair_models(models: Sequence[str]) -> list[tuple[str, str]]:
     """List (model, the one that it is compared with) of a run's models, in their order."""
-    pairs = [(model, start) for model in models if (start := _start(model)) in models]
+    starts = ((model, _start(model)) for model in models)
+    pairs = [(model, start) for model, start in starts if start is not None and start in models]
     others = [each for each in models if _start(each) == SFT and each != CURRICULUM]
     if CURRICULUM in models:
         pairs += [(CURRICULUM, other) for other in others]
@@ -232,7 +233,7 @@ def _row(gain: Gain) -> tuple[str, ...]:
     )
 
 
-def _record(gain: Gain) -> Mapping[str, Any]:
+def _record(gain: Gain) -> dict[str, Any]:
     facts = dataclasses.asdict(gain) | {"interval": list(gain.interval)}
     return facts | {"difference": gain.difference, "verdict": gain.verdict}
 
