@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 
+from experiments import smollm2_135m, table_gains
 from r1ci_jax.cli import experiment_file
 from r1ci_jax.evaluate import bootstrap, results, tables
 from r1ci_jax.runtime import run_dir
@@ -14,8 +15,13 @@ OURS = {"base conversion": "toy_base_conversion", "gcd, lcm": "toy_gcd_lcm"}
 
 
 REAL = {  # rows of the first table: folder, model, agent
-    "SmolLM2-135M-Instruct": ("smollm2_135m_choose", "untrained", "code_agent"),
-    "SmolLM2-135M-Instruct, SFT": ("smollm2_135m_choose", "sft", "code_agent"),
+    "SmolLM2-135M-Instruct": ("smollm2_135m", "untrained", "code_agent"),
+    "SmolLM2-135M-Instruct, SFT": ("smollm2_135m", "sft", "code_agent"),
+    "SmolLM2-135M-Instruct, SFT + GRPO, curriculum": (
+        "smollm2_135m",
+        "grpo_curriculum",
+        "code_agent",
+    ),
     "Qwen2.5-Coder-0.5B-Instruct": (
         "qwen2_5_coder_0_5b_eval",
         "qwen2.5-coder-0.5b-instruct",
@@ -48,6 +54,32 @@ def test_the_table_of_real_weights_has_the_recorded_numbers() -> None:
             mean = results.mean_over_tasks(tasks).mean
             interval = bootstrap.over_questions([each.counts for each in tasks])
             assert row[column] == f"{mean:.1f} ({interval}) of {len(tasks)}", (row["model"], column)
+
+
+def test_what_grpo_adds_on_real_weights_is_the_recorded_difference() -> None:
+    run = results.read_run(ROOT / "docs/recorded/smollm2_135m")
+    gains = {
+        record["split"]: record
+        for record in table_gains.build([run]).records
+        if record["model"] == "grpo_curriculum"
+    }
+    page = " ".join((ROOT / "README.md").read_text().split())
+    for split, words in (
+        ("train", "GRPO add {} points ({} to {})"),
+        ("test", "tasks {} ({} to {}"),
+    ):
+        numbers = (gains[split]["difference"], *gains[split]["interval"])
+        assert words.format(*(f"{number:.1f}" for number in numbers)) in page, split
+
+
+def test_an_experiment_expects_what_was_recorded() -> None:
+    quoted, *_ = read_tables((ROOT / "README.md").read_text())
+    rows = [row for row in quoted if REAL[row["model"]][0] == "smollm2_135m"]
+    assert len(rows) == 3
+    for row in rows:
+        for column in ("training tasks", "test tasks"):
+            accuracy = row[column].partition(" of ")[0].removesuffix(" (0.0 to 0.0)")
+            assert f" {accuracy}" in str(smollm2_135m.__doc__), (row["model"], column)
 
 
 def test_the_table_of_the_demo_has_the_recorded_numbers() -> None:
