@@ -131,6 +131,22 @@ def test_script_never_makes_html_of_data() -> None:
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", source)
 
 
+def test_a_bar_says_whose_tasks_it_is_of(run: run_dir.RunDir) -> None:
+    def bars() -> list[str]:
+        page = report.write(run.path).read_text("utf-8")
+        return re.findall(r'<div class="bar"><span>([^<]*)</span>', page)
+
+    assert bars()[:2] == ["SFT", "SFT + GRPO, curriculum"]
+    with metrics.JsonlLog(run.results_path) as log:
+        facts = {"model": "sft", "agent": "code_agent", "task": "x", "split": "train"}
+        log.append(facts | {"n": 4, "correct": 1})
+    assert bars()[:3] == [
+        "SFT, test tasks",
+        "SFT, train tasks",
+        "SFT + GRPO, curriculum, test tasks",
+    ]
+
+
 def test_sections_show_the_numbers(run: run_dir.RunDir) -> None:
     text = report.write(run.path).read_text("utf-8")
     shown = "".join(Page(text).texts)
@@ -211,6 +227,9 @@ def test_ticks_cover_with_round_numbers() -> None:
     assert choose_ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert choose_ticks(0.33, 0.71)[0] <= 0.33 and choose_ticks(0.33, 0.71)[-1] >= 0.71
     assert choose_ticks(5.0, 5.0)[0] < 5.0 < choose_ticks(5.0, 5.0)[-1]
+    # What is always 0 is not shown between -100 and 100 %.
+    assert choose_ticks(0.0, 0.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert choose_ticks(-2.0, -2.0)[0] < -2.0 < choose_ticks(-2.0, -2.0)[-1]
     assert len(choose_ticks(-1e-9, 1e9)) < 20
 
 
@@ -233,6 +252,10 @@ def test_chart_draws_every_series_and_mark() -> None:
     assert chart.count("<polyline") == 1 and chart.count("<circle") == 1
     assert "a&lt;b" in chart and "empty" not in chart
     assert "stage 2" in chart and "far" not in chart
+    # The label stands above the lines, of which the highest point is at the top of the grid.
+    top = min(float(y) for y in re.findall(r'class="grid"[^>]* y1="([\d.]+)"', chart))
+    (label,) = re.findall(r'y="([\d.]+)"[^>]*>stage 2<', chart)
+    assert 0 < float(label) < top
     assert draw_line_chart("title", [series[2]]) == ""
 
 

@@ -80,10 +80,13 @@ def draw_line_chart(
 
 
 def choose_ticks(low: float, high: float, target_count: int = 5) -> list[float]:
-    """Choose round numbers that cover [low, high], about `target_count` of them."""
+    """Choose round numbers that cover [low, high], about `target_count` of them.
+
+    Around a single value they leave room; below 0 only where the value is.
+    """
     if high <= low:
         pad = abs(low) * 0.1 or 1.0
-        low, high = low - pad, high + pad
+        low, high = low - pad if low else 0.0, high + pad
     rough = (high - low) / target_count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
@@ -149,7 +152,7 @@ def _grid(axes: _Axes, y_ticks: Sequence[float], percent: bool) -> list[str]:
 
 
 def _marks(axes: _Axes, marks: Sequence[Mark]) -> list[str]:
-    """Draw marks in the order of x; a label that would lie on another one goes below it."""
+    """Draw marks in the order of x, labels above the lines; one goes below another in its way."""
     ends: list[float] = []
     """Right end of the last label in each row of labels."""
     parts: list[str] = []
@@ -159,9 +162,10 @@ def _marks(axes: _Axes, marks: Sequence[Mark]) -> list[str]:
         start = x - 3 - width if is_left else x + 3
         row = next((index for index, end in enumerate(ends) if end < start), len(ends))
         ends[row : row + 1] = [start + width]
+        y = TOP - 3 + 13 * row
         parts.append(
             f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-            f'<text class="tick" x="{x - 3 if is_left else x + 3:.1f}" y="{TOP + 10 + 13 * row}"'
+            f'<text class="tick" x="{x - 3 if is_left else x + 3:.1f}" y="{y}"'
             f"{' text-anchor="end"' * is_left}>{html.escape(mark.label)}</text>"
         )
     return parts

@@ -25,9 +25,11 @@ def draw_accuracy(
     """Draw a bar for each model and agent, with the number that the table has."""
     table = tables.build_results_table(results)
     mean = table.columns.index("mean")
+    has_splits = len({record["split"] for record in table.records}) > 1
     return "".join(
         markup.bar(
-            f"{prefix}{tables.model_name(record['model'])}{_agent_suffix(record['agent'])}",
+            f"{prefix}{tables.model_name(record['model'])}{_agent_suffix(record['agent'])}"
+            + (f", {record['split']} tasks" if has_splits else ""),
             record["accuracy"],
             colors.get(record["model"], NUM_COLORS - 1),
             f"{row[mean]} %",
