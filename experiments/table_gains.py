@@ -20,13 +20,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from r1ci_jax.config import ARM_PREFIX, COLD_ARM_PREFIX
+from r1ci_jax.config import ARM_PREFIX, BASE_MODELS, COLD_ARM_PREFIX
 from r1ci_jax.evaluate import bootstrap, results, tables
-from r1ci_jax.evaluate.bootstrap import Interval
+from r1ci_jax.evaluate.intervals import Difference
 from r1ci_jax.evaluate.results import Result, RunResults
 
-UNTRAINED: Final = "untrained"
-SFT: Final = "sft"
+UNTRAINED, SFT = BASE_MODELS
 CURRICULUM: Final = f"{ARM_PREFIX}curriculum"
 
 
@@ -45,20 +44,15 @@ class Gain:
     """Mean over tasks of `against`, in percent."""
     after: float
     """Of `model`."""
-    interval: Interval
-    """Of `difference`, for other questions of the same tasks."""
-
-    @property
-    def difference(self) -> float:
-        """Return after - before, in points of percent."""
-        return self.after - self.before
+    difference: Difference
+    """after - before; its interval is for other questions of the same tasks."""
 
     @property
     def verdict(self) -> str:
         """Return what the interval says."""
-        if self.interval.low > 0:
+        if self.difference.low > 0:
             return "better"
-        return "worse" if self.interval.high < 0 else "no difference shown"
+        return "worse" if self.difference.high < 0 else "no difference shown"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +74,7 @@ class Repetitions:
     @classmethod
     def of(cls, members: Sequence[Gain]) -> "Repetitions":
         """Summarize the comparisons of several runs."""
-        found = [each.difference for each in members]
+        found = [each.difference.mean for each in members]
         first = members[0]
         return cls(
             runs=tuple(each.run for each in members),
@@ -99,8 +93,8 @@ class Repetitions:
         """Return the cells of the table."""
         return (
             f"{len(self.runs)} runs",
-            _name(self.model),
-            _name(self.against),
+            results.model_name(self.model),
+            results.model_name(self.against),
             self.agent,
             self.split,
             "",
@@ -115,13 +109,17 @@ class Repetitions:
 def build(runs: Sequence[RunResults]) -> tables.Table:
     """The table for the given runs."""
     gains: list[Gain] = []
+    repetitions: dict[tuple[str, ...], list[Gain]] = {}
     notes: list[str] = []
     for run in runs:
         found = list(_gains(run))
         gains += found
+        for each in found:
+            key = (run.recipe, each.model, each.against, each.agent, each.split)
+            repetitions.setdefault(key, []).append(each)
         if not found:
             notes.append(f"{run.name}: left out, no two of its models answered the same questions.")
-    repeated = [Repetitions.of(members) for members in _group_repetitions(runs, gains)]
+    repeated = [Repetitions.of(each) for each in repetitions.values() if len(each) > 1]
     return tables.Table(
         title="What each training added, %",
         columns=(
@@ -171,9 +169,9 @@ def _gains(run: RunResults) -> Iterator[Gain]:
         for (name, agent, split), after in by_model.items():
             if name != model or (against, agent, split) not in by_model:
                 continue
-            pairs = _pair_questions(by_model[against, agent, split], after)
+            pairs = pair_questions(by_model[against, agent, split], after)
             if pairs:
-                before, after_mean = bootstrap.means_of_pairs(pairs)
+                before, mean = bootstrap.means_of_pairs(pairs)
                 yield Gain(
                     run=run.path.name,
                     model=model,
@@ -183,14 +181,12 @@ def _gains(run: RunResults) -> Iterator[Gain]:
                     tasks=len(pairs),
                     questions=sum(map(len, pairs)),
                     before=before,
-                    after=after_mean,
-                    interval=bootstrap.of_difference(pairs),
+                    after=mean,
+                    difference=Difference(mean - before, *bootstrap.of_difference(pairs)),
                 )
 
 
-def _pair_questions(
-    before: Sequence[Result], after: Sequence[Result]
-) -> list[list[bootstrap.Pair]]:
+def pair_questions(before: Sequence[Result], after: Sequence[Result]) -> list[list[bootstrap.Pair]]:
     """Pair the answers of two models to each question that both answered, task by task."""
     known = {result.task: result.counts_by_question for result in before}
     tasks = []
@@ -206,40 +202,26 @@ def _pair_questions(
     return tasks
 
 
-def _group_repetitions(runs: Sequence[RunResults], gains: Sequence[Gain]) -> Iterator[list[Gain]]:
-    """Yield the same comparison of runs of one recipe, where there are several."""
-    recipes = {run.path.name: run.recipe for run in runs}
-    groups: dict[tuple[str, ...], list[Gain]] = {}
-    for each in gains:
-        key = (recipes[each.run], each.model, each.against, each.agent, each.split)
-        groups.setdefault(key, []).append(each)
-    yield from (members for members in groups.values() if len(members) > 1)
-
-
 def _row(gain: Gain) -> tuple[str, ...]:
-    low, high = gain.interval
     return (
         gain.run,
-        _name(gain.model),
-        _name(gain.against),
+        results.model_name(gain.model),
+        results.model_name(gain.against),
         gain.agent,
         gain.split,
         str(gain.tasks),
         str(gain.questions),
         f"{gain.before:.1f}",
         f"{gain.after:.1f}",
-        f"{gain.difference:+.1f} ({low:+.1f} to {high:+.1f})",
+        str(gain.difference),
         gain.verdict,
     )
 
 
 def _record(gain: Gain) -> dict[str, Any]:
-    facts = dataclasses.asdict(gain) | {"interval": list(gain.interval)}
-    return facts | {"difference": gain.difference, "verdict": gain.verdict}
-
-
-def _name(model: str) -> str:
-    return results.model_name(model)
+    mean, *interval = gain.difference
+    facts = {"difference": mean, "interval": interval, "verdict": gain.verdict}
+    return dataclasses.asdict(gain) | facts
 
 
 if __name__ == "__main__":

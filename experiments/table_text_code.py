@@ -19,10 +19,10 @@ import dataclasses
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from r1ci_jax.evaluate import intervals, results, tables
-from r1ci_jax.evaluate.intervals import Estimate
+from r1ci_jax.evaluate.intervals import Difference, Estimate
 from r1ci_jax.evaluate.results import Result, RunResults
 
 WORDS: Final = "all_text"
@@ -32,17 +32,6 @@ CODE: Final = ("all_code", "code_agent", "codesteer")
 VERDICTS: Final = ("code alone", "code better", "no difference shown", "neither", "words better")
 """`code alone`: nothing right in words, and the difference is above 0. `neither`: nothing right
 with either. The others say whether the interval of the difference excludes 0."""
-
-
-class Difference(NamedTuple):
-    """Code less words, in points of percent."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

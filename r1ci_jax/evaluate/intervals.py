@@ -46,6 +46,17 @@ class Estimate(NamedTuple):
         return f"{self.low:.1f} to {self.high:.1f}"
 
 
+class Difference(NamedTuple):
+    """One accuracy less another with its interval, in points of percent."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+
+
 def effective_count(questions: Collection[Counts]) -> float:
     """Compute the number of independent answers that these are worth.
 

@@ -72,6 +72,24 @@ def test_what_grpo_adds_on_real_weights_is_the_recorded_difference() -> None:
         assert words.format(*(f"{number:.1f}" for number in numbers)) in page, split
 
 
+def test_what_all_code_gains_is_the_recorded_difference() -> None:
+    before, after = (
+        results.group_by_model(
+            results.read_run(ROOT / f"docs/recorded/smollm2_135m_text_code_{model}").results
+        )[f"smollm2-135m/{model}", "all_code"]
+        for model in ("sft", "grpo_curriculum")
+    )
+    pairs = table_gains.pair_questions(
+        *([r for r in known if r.split == "train"] for known in (before, after))
+    )
+    low, high = bootstrap.of_difference(pairs)
+    means = bootstrap.means_of_pairs(pairs)
+    page, log = ((ROOT / name).read_text() for name in ("README.md", "docs/LOG.md"))
+    assert "All Code goes from {:.1f} to {:.1f}".format(*means) in page
+    gained = means[1] - means[0]
+    assert f"gains {gained:.1f} points by GRPO ({low:.1f} to {high:.1f}" in log
+
+
 def test_an_experiment_expects_what_was_recorded() -> None:
     quoted, *_ = read_tables((ROOT / "README.md").read_text())
     rows = [row for row in quoted if REAL[row["model"]][0] == "smollm2_135m"]

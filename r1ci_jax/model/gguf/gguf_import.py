@@ -26,7 +26,7 @@ VARIABLE = "R1CI_IMPORTED_MODELS"
 """Environment variable: the directory of models imported by `cached`."""
 _LARGE = 10**9
 """A model with more parameters is written in bfloat16 unless told otherwise."""
-_FORM = "1"
+_FORM = "2"
 """Number of the form of what is written; another one makes older imports count no more."""
 
 

@@ -200,9 +200,9 @@ class _Vocabulary:
             for name, key in _SAMPLING.items()
             if isinstance(fields.get(key), int | float)
         }
-        if given:
-            found |= given | {"do_sample": given.get("temperature", 1.0) > 0}
-        return found
+        # A penalty alone leaves the likeliest token to be taken.
+        draws = given.keys() - {"repetition_penalty"}
+        return found | given | {"do_sample": bool(draws) and given.get("temperature", 1.0) > 0}
 
     def special_ids(self) -> dict[str, int]:
         """Return the ids of the marks of beginning, end and padding that the file names."""

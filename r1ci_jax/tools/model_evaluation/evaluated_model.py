@@ -60,7 +60,7 @@ class EvaluatedModel:
                     Path(self.run.checkpoints / name / "final" / "step.json")
                 ),
             )
-        directory = load_model.published_directory(self.path)
+        directory = self._directory
         positions = hf_config.parse(hf_config.read_json(directory), directory).max_positions
         return evaluation_settings.for_published(
             self.path,
@@ -91,4 +91,8 @@ class EvaluatedModel:
 
     @functools.cached_property
     def _defaults(self) -> CheckpointDefaults:
-        return checkpoint_defaults.read(load_model.published_directory(self.path))
+        return checkpoint_defaults.read(self._directory)
+
+    @functools.cached_property
+    def _directory(self) -> Path:
+        return load_model.published_directory(self.path)

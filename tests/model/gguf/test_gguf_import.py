@@ -370,9 +370,12 @@ def test_what_the_file_asks_for_is_done_as_for_the_imported_directory(
     settings = model.settings(Choices(tasks=("toy_letters",)))
     assert (settings.eval.sampling, settings.system) == (found.sampling, found.system)
     assert model.deviations(settings) == []
-    # Nothing asked for: the likeliest tokens, as transformers does.
-    silent = checkpoint_defaults.read(load_model.published_directory(str(tmp_path / "silent.gguf")))
-    assert silent.sampling == SamplingParams(temperature=0.0)
+    # Nothing asked for, or a penalty alone: the likeliest tokens, as transformers does.
+    write(tmp_path / "penalty.gguf", **{"general.sampling.penalty_repeat": 1.05})
+    for name, penalty in (("silent", 1.0), ("penalty", 1.05)):
+        directory = load_model.published_directory(str(tmp_path / f"{name}.gguf"))
+        wanted = SamplingParams(temperature=0.0, repetition_penalty=penalty)
+        assert checkpoint_defaults.read(directory).sampling == wanted
 
 
 def test_the_command_says_what_was_written(tmp_path: pathlib.Path, capsys) -> None:
