@@ -17,6 +17,7 @@ OURS = {"base conversion": "toy_base_conversion", "gcd, lcm": "toy_gcd_lcm"}
 REAL = {  # rows of the first table: folder, model, agent
     "SmolLM2-135M-Instruct": ("smollm2_135m", "untrained", "code_agent"),
     "SmolLM2-135M-Instruct, SFT": ("smollm2_135m", "sft", "code_agent"),
+    "SmolLM2-135M-Instruct, SFT + GRPO, uniform": ("smollm2_135m", "grpo_uniform", "code_agent"),
     "SmolLM2-135M-Instruct, SFT + GRPO, curriculum": (
         "smollm2_135m",
         "grpo_curriculum",
@@ -56,20 +57,27 @@ def test_the_table_of_real_weights_has_the_recorded_numbers() -> None:
             assert row[column] == f"{mean:.1f} ({interval}) of {len(tasks)}", (row["model"], column)
 
 
-def test_what_grpo_adds_on_real_weights_is_the_recorded_difference() -> None:
+def test_differences_on_real_weights_are_the_recorded_ones() -> None:
     run = results.read_run(ROOT / "docs/recorded/smollm2_135m")
     gains = {
-        record["split"]: record
+        (record["model"], record["against"], record["split"]): record
         for record in table_gains.build([run]).records
-        if record["model"] == "grpo_curriculum"
     }
-    page = " ".join((ROOT / "README.md").read_text().split())
-    for split, words in (
-        ("train", "GRPO add {} points ({} to {})"),
-        ("test", "tasks {} ({} to {}"),
+    page, expected = (
+        " ".join(text.split())
+        for text in ((ROOT / "README.md").read_text(), str(smollm2_135m.__doc__))
+    )
+    for against, split, text, words in (
+        ("sft", "train", page, "GRPO add {} points ({} to {})"),
+        ("sft", "test", page, "tasks {} ({} to {};"),
+        ("grpo_uniform", "train", page, "uniformly: {} points ({} to {})"),
+        ("grpo_uniform", "test", page, "on test tasks {} ({} to {})."),
+        ("grpo_uniform", "train", expected, "shown ({}, {} to {};"),
+        ("grpo_uniform", "test", expected, "; {}, {} to {})"),
     ):
-        numbers = (gains[split]["difference"], *gains[split]["interval"])
-        assert words.format(*(f"{number:.1f}" for number in numbers)) in page, split
+        gain = gains["grpo_curriculum", against, split]
+        numbers = (gain["difference"], *gain["interval"])
+        assert words.format(*(f"{number:.1f}" for number in numbers)) in text, (against, split)
 
 
 def test_what_all_code_gains_is_the_recorded_difference() -> None:
@@ -93,7 +101,7 @@ def test_what_all_code_gains_is_the_recorded_difference() -> None:
 def test_an_experiment_expects_what_was_recorded() -> None:
     quoted, *_ = read_tables((ROOT / "README.md").read_text())
     rows = [row for row in quoted if REAL[row["model"]][0] == "smollm2_135m"]
-    assert len(rows) == 3
+    assert len(rows) == 4
     for row in rows:
         for column in ("training tasks", "test tasks"):
             accuracy = row[column].partition(" of ")[0].removesuffix(" (0.0 to 0.0)")
