@@ -42,12 +42,22 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[PROGRAMS] = directory.name
 
 
+QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+"""Environment of a process that compiles for longer than it computes, as most laws do.
+Commands that a test starts as their user would have the machine code that he has."""
+
+
 @pytest.fixture(scope="module", autouse=True)
-def kept_programs() -> None:
-    """Keep compiled programs, once something has imported JAX."""
-    if "jax" in sys.modules:
+def quick_compilation(request: pytest.FixtureRequest) -> None:
+    """Compile without most optimizations and keep the programs, once something has imported JAX.
+
+    A file that computes for longer than it compiles is marked `optimized`.
+    """
+    if (jax := sys.modules.get("jax")) is not None:
         compilation_cache = importlib.import_module("r1ci_jax.runtime.compilation_cache")
         compilation_cache.enable()
+        quick = request.node.get_closest_marker("optimized") is None
+        jax.config.update("jax_disable_most_optimizations", quick)
 
 
 # Linux lets a process have 65,530 memory maps. JAX keeps every program that it compiles, and each
@@ -84,7 +94,7 @@ def run_on_devices() -> Callable[[int, str], str]:
     def run(devices: int, source: str) -> str:
         done = subprocess.run(
             [sys.executable, "-c", source],
-            env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
+            env={**os.environ, **QUICK_COMPILATION, "JAX_NUM_CPU_DEVICES": str(devices)},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,

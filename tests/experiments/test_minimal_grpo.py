@@ -1,15 +1,20 @@
 """The algorithm in one file: it agrees with the trainer's losses, and it learns."""
 
+import pathlib
+import re
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import minimal_grpo
-from r1ci_jax.sandbox import Sandbox, SandboxConfig
 from r1ci_jax.train import losses
 from r1ci_jax.train.objective.advantages import group_advantages
 from r1ci_jax.train.objective.aggregation import token_weights
 from r1ci_jax.train.objective.loss_settings import LossSettings
+from tests.load import PATIENCE
 
 
 def test_advantages_are_those_of_the_trainer() -> None:
@@ -40,9 +45,18 @@ def test_the_loss_is_that_of_the_trainer() -> None:
 
 
 def test_it_learns_to_run_code() -> None:
-    settings = minimal_grpo.Settings(steps=10)
-    with Sandbox(SandboxConfig()) as sandbox:
-        rewards, before, after = minimal_grpo.main(settings, sandbox)
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.minimal_grpo", "--steps", "10"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=pathlib.Path(__file__).parents[2],
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rewards = [float(each) for each in re.findall(r"reward (\d\.\d+)", done.stdout)]
     assert len(rewards) == 10
     assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.1
-    assert after > before + 0.2
+    (before, after) = re.findall(r"accuracy: (\d+)% before, (\d+)% after", done.stdout)[0]
+    assert int(after) > int(before) + 20

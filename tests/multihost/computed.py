@@ -185,4 +185,5 @@ def main(directory: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_disable_most_optimizations", True)  # as in the test that compares
     main(pathlib.Path(sys.argv[1]))

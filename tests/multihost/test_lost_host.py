@@ -21,7 +21,7 @@ EXPERIMENT = (
     .replace("checkpoint_every=15", "checkpoint_every=20")
     .replace("steps_per_stage=(2, 6, 1, 1)", "steps_per_stage=(1, 2, 1, 1)")
     .replace("checkpoint_every=2", "checkpoint_every=1")
-    .replace("    return Experiment(", "    return Experiment(\n        mesh=MeshConfig(data=8),")
+    .replace("    return Experiment(", "    return Experiment(\n        mesh=MeshConfig(data=4),")
 )
 
 
@@ -46,10 +46,10 @@ def test_a_run_that_lost_a_host_ends_as_on_one_host(
     file, workdir, whole = tmp_path / "micro.py", tmp_path / "two", tmp_path / "one"
     file.write_text(EXPERIMENT)
     command = ("r1ci_jax", "run", str(file), "--workdir")
-    (alone,) = start_hosts(*command, str(whole), hosts=1, devices=8)
+    (alone,) = start_hosts(*command, str(whole), hosts=1, devices=4)
 
-    kill_at(start_hosts(*command, str(workdir)), workdir, "grpo_curriculum", 2)
-    hosts = start_hosts(*command, str(workdir))
+    kill_at(start_hosts(*command, str(workdir), devices=2), workdir, "grpo_curriculum", 2)
+    hosts = start_hosts(*command, str(workdir), devices=2)
     for host in (*hosts, alone):
         assert host.wait() == 0, host.said
     assert "grpo_curriculum: start at" in hosts[0].said and "\nsft: " not in hosts[0].said

@@ -9,6 +9,8 @@ from r1ci_jax.config import SamplingParams
 from r1ci_jax.sampling import decode
 from r1ci_jax.sampling import token_sampling as drawing
 
+pytestmark = pytest.mark.optimized
+
 DRAWS = 200_000
 
 
