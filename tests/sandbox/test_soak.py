@@ -14,7 +14,7 @@ from r1ci_jax.cli import sandbox as cli
 from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import ExecResult, Status
 from r1ci_jax.sandbox.stress import bench, soak, soak_mix
-from r1ci_jax.sandbox.stress.census import Census, Memory
+from r1ci_jax.sandbox.stress.census import Census, Memory, each_memory_once
 from r1ci_jax.sandbox.stress.soak_mix import Step
 
 
@@ -120,8 +120,37 @@ def test_the_census_sees_what_is_left(tmp_path: pathlib.Path) -> None:
     (tmp_path / "folder" / "left").unlink()
     (tmp_path / "folder").rmdir()
     began = time.monotonic()
-    assert before.wait_until_stable(tmp_path, 10.0).growth(before) == {}
+    assert Census.take_when_still(tmp_path, 10.0, before).growth(before) == {}
     assert time.monotonic() - began < 60
+
+
+def smaps(rss: int, anonymous: int, share: int, file_share: int) -> str:
+    """What /proc/PID/smaps_rollup says, in KiB; `share` of the anonymous pages is the process's."""
+    return (
+        f"Rss: {rss} kB\nPss: {share + file_share} kB\nAnonymous: {anonymous} kB\n"
+        f"Pss_Anon: {share} kB\nPss_File: {file_share} kB\nPss_Shmem: 0 kB\n"
+    )
+
+
+def test_memory_of_two_processes_counts_once_while_others_map_the_same_files() -> None:
+    server = smaps(97_836, 77_604, 39_318, 3_162)
+    first_process = smaps(97_836, 77_604, 39_318, 2_950)  # the same memory, a moment later
+    forked = smaps(82_316, 77_608, 39_322, 491)  # a copy, of which pages may be written
+    texts = {10: server, 11: first_process, 12: forked}
+    assert each_memory_once(texts, {10: 1, 11: 10, 12: 10}) == [server, forked]
+    assert each_memory_once({11: first_process}, {10: 1, 11: 10}) == [first_process]
+
+
+def test_a_count_is_as_before_when_nothing_came_or_went() -> None:
+    def with_memory(written: int, **changes: int) -> Census:
+        return dataclasses.replace(
+            census(**changes), memory=Memory(available=0, host=1, pss=None, written=written)
+        )
+
+    first = with_memory(80 << 20)
+    assert with_memory((80 << 20) + 4096).as_before(first)
+    assert not with_memory(119 << 20).as_before(first)  # a worker starts
+    assert not with_memory(80 << 20, processes=4).as_before(first)
 
 
 def test_temporary_files_go_to_a_place_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,13 @@ import os
 import pathlib
 import threading
 import time
+from collections.abc import Mapping
+from typing import Final
 
 from r1ci_jax.sandbox.host import cgroup
+
+STILL_BYTES: Final = 1 << 20
+"""Memory that differs by less between two measurements is as it was."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,16 +71,26 @@ def _smaps_of_descendants() -> list[str] | None:
     """Read /proc on each descendant's memory, every memory once; None when unreadable."""
     read: dict[int, str] = {}
     parents = _parents()
-    for pid, parent in parents.items():
+    for pid in parents:
         try:
             text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:  # it has ended, or belongs to another user
             continue
-        # An identical text means that a process shares its parent's memory (process 1 of a script's
-        # namespaces), which would be counted twice.
-        if text and text != read.get(parent):
+        if text:
             read[pid] = text
-    return list(read.values()) if read or not parents else None
+    return each_memory_once(read, parents) if read or not parents else None
+
+
+def each_memory_once(read: Mapping[int, str], parents: Mapping[int, int]) -> list[str]:
+    """Leave out the texts of processes that share their parent's memory, which it counts already.
+
+    Process 1 of a script's namespaces is one. All of its own pages are its parent's: the sizes of
+    both texts are equal, except that any program of the machine may map or unmap a file of theirs
+    between the two readings, which changes their shares of it.
+    """
+    own = {pid: [_kib(text, key) for key in ("Rss:", "Anonymous:", "Pss_Anon:", "Pss_Shmem:")]
+           for pid, text in read.items()}  # fmt: skip
+    return [text for pid, text in read.items() if own[pid] != own.get(parents[pid])]
 
 
 def _kib(text: str, key: str) -> int:
@@ -128,11 +143,28 @@ class Census:
         changes = {name: getattr(self, name) - getattr(since, name) for name in names}
         return {name: change for name, change in changes.items() if change > 0}
 
-    def wait_until_stable(self, temporary: pathlib.Path, seconds: float) -> "Census":
-        """As soon as nothing has grown since `self`, or after so long: ends may take a moment."""
+    def as_before(self, before: "Census") -> bool:
+        """Whether nothing has come or gone since, as while a worker starts or a script ends."""
+        now, then = self.memory.written or 0, before.memory.written or 0
+        counts = dataclasses.replace(self, memory=before.memory)
+        return counts == before and abs(now - then) < STILL_BYTES
+
+    @classmethod
+    def take_when_still(
+        cls, temporary: pathlib.Path, seconds: float, since: "Census | None" = None
+    ) -> "Census":
+        """Count until two counts in succession are equal and no larger than `since`.
+
+        Starts and ends take a moment, longer on a busy machine; after so many seconds the last
+        count is returned as it is.
+        """
         deadline = time.monotonic() + seconds
-        while (now := Census.take(temporary)).growth(self) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        now = cls.take(temporary)
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            before, now = now, cls.take(temporary)
+            if now.as_before(before) and not (since and now.growth(since)):
+                break
         return now
 
 

@@ -26,7 +26,7 @@ from r1ci_jax.sandbox.stress.soak_mix import Kind, Step, mix
 CHECKPOINTS: Final = 20
 RUNS_BETWEEN: Final = 10
 """Two checkpoints are at least so many runs apart."""
-STABLE_SECONDS: Final = 10.0
+STILL_SECONDS: Final = 10.0
 """A script or worker that has ended has this long to be gone before what is left is counted."""
 MISMATCHES_KEPT: Final = 20
 ALLOWED_GROWTH: Final = 0.10
@@ -145,22 +145,19 @@ def soak(plan: Plan, progress: bench.Progress) -> dict[str, Any]:
     """Run the plan; report in `ok` whether all checks passed, in `reasons` those that failed."""
     host = bench.host_facts()
     config = SandboxConfig(workers=plan.workers, policy=plan.policy, backend=plan.backend)
-    with (
-        private_temporary_directory() as temporary,
-        concurrent.futures.ThreadPoolExecutor(plan.workers + 2) as pool,
-    ):
+    with private_temporary_directory() as temporary:
         before = Census.take(temporary)
-        with Sandbox(config) as box:
+        with (
+            Sandbox(config) as box,
+            concurrent.futures.ThreadPoolExecutor(plan.workers + 2) as pool,
+        ):
             driver = Driver(box, pool)
             kinds = mix(box.tier)
             progress.say(f"warm-up: {2 * len(kinds)} scripts, {box.tier}")
             driver.run(kinds * 2, 0, progress)
-            begin = time.monotonic()
-            series = run_in_parts(plan, driver, kinds, temporary, progress)
-            seconds = time.monotonic() - begin
+            series, seconds = run_in_parts(plan, driver, kinds, temporary, progress)
             tier = box.tier
-        left = before.wait_until_stable(temporary, STABLE_SECONDS).growth(before)
-        left.pop("threads", None)  # this test's own pool ends later
+        left = Census.take_when_still(temporary, STILL_SECONDS, before).growth(before)
     reasons = complaints(driver, series, left)
     return {
         "ok": not reasons,
@@ -193,17 +190,24 @@ def run_in_parts(
     kinds: Sequence[Kind],
     temporary: pathlib.Path,
     progress: bench.Progress,
-) -> list[Census]:
-    """The runs, in the same order for the same seed, with a census before, between and after."""
+) -> tuple[list[Census], float]:
+    """The runs, in the same order for the same seed, with a census before, between and after.
+
+    Returns:
+        The censuses, and the seconds of the runs without them.
+    """
     chosen = random.Random(plan.seed).choices(kinds, [kind.weight for kind in kinds], k=plan.runs)
-    series = [Census.take(temporary)]
+    series = [Census.take_when_still(temporary, STILL_SECONDS)]
     parts = min(CHECKPOINTS, max(1, plan.runs // RUNS_BETWEEN))
     edges = [plan.runs * part // parts for part in range(parts + 1)]
-    for begin, end in itertools.pairwise(edges):
-        driver.run(chosen[begin:end], 2 * len(kinds) + begin, progress)
-        series.append(series[0].wait_until_stable(temporary, STABLE_SECONDS))
+    seconds = 0.0
+    for first, end in itertools.pairwise(edges):
+        begin = time.monotonic()
+        driver.run(chosen[first:end], 2 * len(kinds) + first, progress)
+        seconds += time.monotonic() - begin
+        series.append(Census.take_when_still(temporary, STILL_SECONDS, series[0]))
         progress.say(f"{end} of {plan.runs} runs, {driver.failures} not as expected")
-    return series
+    return series, seconds
 
 
 def complaints(driver: Driver, series: Sequence[Census], left: dict[str, int]) -> list[str]:
