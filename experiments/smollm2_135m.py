@@ -7,7 +7,7 @@ Command    r1ci weights import SmolLM2-135M-Instruct.Q4_1.gguf models/smollm2-13
            or with the published weights:
            --config.model.checkpoint=HuggingFaceTB/SmolLM2-135M-Instruct
 Needs      2 CPU cores, 6 GiB; in bfloat16 2 h 20 min a seed with one arm of GRPO
-           (--config.arms=grpo_curriculum), 45 to 55 more for each other one; resumable
+           (--config.arms=grpo_curriculum), an hour more for each other one; resumable
 Expect     seed 0, bfloat16, 24 questions a task, in percent (95 % over questions):
                           ten training tasks      twelve test tasks
            untrained       0.0                     0.0

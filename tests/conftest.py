@@ -42,16 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[PROGRAMS] = directory.name
 
 
-QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-"""Environment of a process that compiles for longer than it computes, as most laws do.
-Commands that a test starts as their user would have the machine code that he has."""
-
-
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(request: pytest.FixtureRequest) -> None:
     """Compile without most optimizations and keep the programs, once something has imported JAX.
 
-    A file that computes for longer than it compiles is marked `optimized`.
+    Most laws compile for longer than they compute; a file that does not is marked `optimized`. The
+    commands that tests start compile as their user's do.
     """
     if (jax := sys.modules.get("jax")) is not None:
         compilation_cache = importlib.import_module("r1ci_jax.runtime.compilation_cache")
@@ -94,7 +90,11 @@ def run_on_devices() -> Callable[[int, str], str]:
     def run(devices: int, source: str) -> str:
         done = subprocess.run(
             [sys.executable, "-c", source],
-            env={**os.environ, **QUICK_COMPILATION, "JAX_NUM_CPU_DEVICES": str(devices)},
+            env={
+                **os.environ,
+                "JAX_NUM_CPU_DEVICES": str(devices),
+                "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as `quick_compilation`
+            },
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,

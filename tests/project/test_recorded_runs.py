@@ -17,12 +17,12 @@ OURS = {"base conversion": "toy_base_conversion", "gcd, lcm": "toy_gcd_lcm"}
 REAL = {  # rows of the first table: folder, model, agent
     "SmolLM2-135M-Instruct": ("smollm2_135m", "untrained", "code_agent"),
     "SmolLM2-135M-Instruct, SFT": ("smollm2_135m", "sft", "code_agent"),
-    "SmolLM2-135M-Instruct, SFT + GRPO, uniform": ("smollm2_135m", "grpo_uniform", "code_agent"),
     "SmolLM2-135M-Instruct, SFT + GRPO, curriculum": (
         "smollm2_135m",
         "grpo_curriculum",
         "code_agent",
     ),
+    "SmolLM2-135M-Instruct, SFT + GRPO, uniform": ("smollm2_135m", "grpo_uniform", "code_agent"),
     "Qwen2.5-Coder-0.5B-Instruct": (
         "qwen2_5_coder_0_5b_eval",
         "qwen2.5-coder-0.5b-instruct",
