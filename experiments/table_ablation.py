@@ -175,8 +175,8 @@ def _records(runs: Sequence[RunResults]) -> Iterator[dict[str, Any]]:
     for run in runs:
         if (key := _parse_name(run.name)) is not None:
             named.setdefault(key, []).append(run)
-    by_name = {key: tables.group_by_recipe(members) for key, members in named.items()}
-    others = tables.group_by_recipe([run for run in runs if _parse_name(run.name) is None])
+    by_name = {key: tables.group_repetitions(members) for key, members in named.items()}
+    others = tables.group_repetitions([run for run in runs if _parse_name(run.name) is None])
     for each in ABLATIONS:
         for (name, size), groups in by_name.items():
             if name == each.name:

@@ -109,17 +109,18 @@ class Repetitions:
 def build(runs: Sequence[RunResults]) -> tables.Table:
     """The table for the given runs."""
     gains: list[Gain] = []
-    repetitions: dict[tuple[str, ...], list[Gain]] = {}
+    repeated: list[Repetitions] = []
     notes: list[str] = []
-    for run in runs:
-        found = list(_gains(run))
-        gains += found
-        for each in found:
-            key = (run.recipe, each.model, each.against, each.agent, each.split)
-            repetitions.setdefault(key, []).append(each)
-        if not found:
-            notes.append(f"{run.name}: left out, no two of its models answered the same questions.")
-    repeated = [Repetitions.of(each) for each in repetitions.values() if len(each) > 1]
+    for group in tables.group_repetitions(runs):
+        found = {run.path: list(_gains(run)) for run in group}
+        of_group = [gain for each in found.values() for gain in each]
+        gains += of_group
+        repeated += _summarize(of_group)
+        notes += [
+            f"{run.name}: left out, no two of its models answered the same questions."
+            for run in group
+            if not found[run.path]
+        ]
     return tables.Table(
         title="What each training added, %",
         columns=(
@@ -142,6 +143,14 @@ def build(runs: Sequence[RunResults]) -> tables.Table:
         ),
         note=" ".join([*notes, *dict.fromkeys(run.note for run in runs if run.note)]),
     )
+
+
+def _summarize(gains: Sequence[Gain]) -> list[Repetitions]:
+    """Summarize each comparison that several of these repetitions made."""
+    same: dict[tuple[str, ...], list[Gain]] = {}
+    for each in gains:
+        same.setdefault((each.model, each.against, each.agent, each.split), []).append(each)
+    return [Repetitions.of(members) for members in same.values() if len(members) > 1]
 
 
 def pair_models(models: Sequence[str]) -> list[tuple[str, str]]:

@@ -59,8 +59,8 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
             nargs="+",
             metavar="RUN",
             required=True,
-            help="run directories or a pattern like 'runs/*'; runs that differ by the seed only "
-            "are averaged"
+            help="run directories or a pattern like 'runs/*'; runs that differ by the seed only, "
+            "or by having more arms, are averaged"
             if parser is table
             else "run directories or a pattern like 'runs/*'",
         )

@@ -81,11 +81,19 @@ class RunResults:
     path: Path
     name: str
     paper_row: str
-    recipe: str
-    """Config without name and seeds, as text; runs with the same one are repetitions."""
+    settings: str
+    """Config without name, seeds and arms, as text."""
+    arms: Mapping[str, str]
+    """The settings of each arm, as text."""
     results: tuple[Result, ...]
     note: str = ""
     """Sentence on what the records cannot tell."""
+
+    def repeats(self, other: "RunResults") -> bool:
+        """Whether the two differ by name and seeds only; one may lack arms that the other has."""
+        common = self.arms.keys() & other.arms.keys()
+        alike = all(self.arms[name] == other.arms[name] for name in common)
+        return self.settings == other.settings and alike
 
     def label(self, model: str) -> str:
         """Return a model's name beside those of other runs; an evaluation has one, its own."""
@@ -111,7 +119,8 @@ def read_run(path: Path) -> RunResults:
     results = [_parse_result(file, record) for record in latest.values()]
     order = {model: index for index, model in enumerate(list_models(config))}
     results.sort(key=lambda result: order.get(result.model, len(order)))
-    recipe = {k: v for k, v in config.items() if k not in ("name", "seed", "data_seed")}
+    apart = ("name", "seed", "data_seed", "arms")
+    settings = {key: value for key, value in config.items() if key not in apart}
     notes = [
         *_lost_tasks(every),
         *_too_long(every),
@@ -122,7 +131,8 @@ def read_run(path: Path) -> RunResults:
         path=path,
         name=name,
         paper_row=config.get("paper_row", ""),
-        recipe=json.dumps(recipe, sort_keys=True),
+        settings=json.dumps(settings, sort_keys=True),
+        arms={arm["name"]: json.dumps(arm, sort_keys=True) for arm in config.get("arms", ())},
         results=tuple(results),
         note=" ".join(notes),
     )

@@ -222,13 +222,13 @@ def build_tasks_table(run: RunResults) -> Table:
 
 
 def compare(title: str, runs: Sequence[RunResults], published: Sequence[Published]) -> Table:
-    """Compare ours | paper | difference. Runs of one recipe are repetitions: mean ± spread.
+    """Compare ours | paper | difference. Of repetitions: mean ± spread.
 
     The spread is the sample standard deviation over the runs.
     """
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
-    for group in group_by_recipe(runs):
+    for group in group_repetitions(runs):
         for record in _compare_group(group, published):
             records.append(record)
             rows.append(_format_cells(record))
@@ -267,12 +267,17 @@ def compare(title: str, runs: Sequence[RunResults], published: Sequence[Publishe
     )
 
 
-def group_by_recipe(runs: Sequence[RunResults]) -> list[list[RunResults]]:
-    """Group runs whose configs differ by name and seeds only: they are repetitions."""
-    groups: dict[str, list[RunResults]] = {}
+def group_repetitions(runs: Sequence[RunResults]) -> list[list[RunResults]]:
+    """Group runs that differ by name and seeds only; some may have more arms than others."""
+    groups: list[list[RunResults]] = []
     for run in runs:
-        groups.setdefault(run.recipe, []).append(run)
-    return list(groups.values())
+        for group in groups:
+            if all(run.repeats(other) for other in group):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    return groups
 
 
 def _compare_group(

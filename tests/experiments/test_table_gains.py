@@ -76,13 +76,32 @@ def test_repetitions_are_summed_up_and_other_recipes_are_not(tmp_path: Path) -> 
     first = run_of(tmp_path / "a", row("sft", "1000"), row("grpo_uniform", "1100"))
     second = run_of(tmp_path / "b", row("sft", "0000"), row("grpo_uniform", "1110"))
     other = run_of(tmp_path / "c", row("sft", "0000"), row("grpo_uniform", "0000"))
-    runs = [dataclasses.replace(run, recipe="same") for run in (first, second)]
-    table = table_gains.build([*runs, dataclasses.replace(other, recipe="other")])
+    runs = [dataclasses.replace(run, settings="same") for run in (first, second)]
+    table = table_gains.build([*runs, dataclasses.replace(other, settings="other")])
     assert [cells[0] for cells in table.rows] == ["a", "b", "c", "2 runs"]
     summary = table.records[-1]
     assert summary["runs"] == ("a", "b")
     assert [summary[key] for key in ("difference", "smallest", "largest")] == [50, 25, 75]
     assert table.rows[-1][-2:] == ("+50.0", "runs: +25.0 to +75.0")
+
+
+def test_a_repetition_may_have_fewer_arms_but_no_others_of_the_same_name(tmp_path: Path) -> None:
+    rows = row("sft", "1000"), row("grpo_uniform", "1100")
+    more = run_of(tmp_path / "a", *rows, row("grpo_curriculum", "1111"))
+    fewer, changed = (run_of(tmp_path / name, *rows) for name in "bc")
+    arms = {"grpo_uniform": "as it is", "grpo_curriculum": "as it is"}
+    more, fewer, changed = (
+        dataclasses.replace(run, settings="same", arms=known)
+        for run, known in (
+            (more, arms),
+            (fewer, {"grpo_uniform": "as it is"}),
+            (changed, {"grpo_uniform": "with another rate"}),
+        )
+    )
+    summaries = [
+        each for each in table_gains.build([more, fewer, changed]).records if "runs" in each
+    ]
+    assert [(each["model"], each["runs"]) for each in summaries] == [("grpo_uniform", ("a", "b"))]
 
 
 def test_a_run_without_two_models_is_named(
