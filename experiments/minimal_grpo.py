@@ -64,11 +64,12 @@ class Settings:
 def generate_questions(task: str, count: int, seed: int) -> list[Example]:
     """Generate `count` different questions."""
     questions: dict[str, Example] = {}
-    indices = itertools.count()
-    while len(questions) < count:
-        example = registry.get(task).generate(next(indices), seed, difficulty=1)
+    for index in range(20 * count):
+        example = registry.get(task).generate(index, seed, difficulty=1)
         questions.setdefault(example.question, example)
-    return list(questions.values())
+        if len(questions) == count:
+            return list(questions.values())
+    raise SystemExit(f"{task} has fewer than {count} questions; ask for fewer demonstrations")
 
 
 # --- Model ---------------------------------------------------------------------------------------

@@ -44,6 +44,13 @@ def test_the_loss_is_that_of_the_trainer() -> None:
     assert float(ours) == pytest.approx(float(token_loss_BT.sum()) / 5, rel=1e-5)
 
 
+def test_a_task_with_too_few_questions_is_refused() -> None:
+    """Three digits and two signs make 9 ** 3 * 4 questions."""
+    assert len(set(map(str, minimal_grpo.generate_questions("toy_arithmetic", 2916, 0)))) == 2916
+    with pytest.raises(SystemExit, match="fewer than 2917 questions"):
+        minimal_grpo.generate_questions("toy_arithmetic", 2917, 0)
+
+
 def test_it_learns_to_run_code() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "experiments.minimal_grpo", "--steps", "10"],
