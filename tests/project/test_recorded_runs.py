@@ -80,6 +80,32 @@ def test_differences_on_real_weights_are_the_recorded_ones() -> None:
         assert words.format(*(f"{number:.1f}" for number in numbers)) in text, (against, split)
 
 
+def test_another_seed_is_quoted_as_recorded() -> None:
+    run = results.read_run(ROOT / "docs/recorded/smollm2_135m_seed1")
+    gains = {
+        record["split"]: record
+        for record in table_gains.build([run]).records
+        if record["model"] == "grpo_curriculum"
+    }
+    numbers = [
+        number
+        for split in ("train", "test")
+        for number in (gains[split]["difference"], *gains[split]["interval"])
+    ]
+    page, expected = (
+        " ".join(text.split())
+        for text in ((ROOT / "README.md").read_text(), str(smollm2_135m.__doc__))
+    )
+    words = "seed 1 they add {:.1f} ({:.1f} to {:.1f}) and {:.1f} ({:.1f} to {:.1f})"
+    assert words.format(*numbers) in page
+    assert "(+{:.1f}, {:.1f} to {:.1f}; +{:.1f}, {:.1f} to {:.1f})".format(*numbers) in expected
+    assert "SFT {:.1f} and {:.1f}, + GRPO {:.1f} and {:.1f}".format(
+        *(gains[split][when] for when in ("before", "after") for split in ("train", "test"))
+    ) in expected  # fmt: skip
+    whole = results.read_run(ROOT / "docs/recorded/smollm2_135m")
+    assert run.repeats(whole)  # the same settings, with one arm in place of two
+
+
 def test_what_all_code_gains_is_the_recorded_difference() -> None:
     before, after = (
         results.group_by_model(
