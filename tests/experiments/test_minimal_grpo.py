@@ -46,7 +46,8 @@ def test_the_loss_is_that_of_the_trainer() -> None:
 
 def test_a_task_with_too_few_questions_is_refused() -> None:
     """Three digits and two signs make 9 ** 3 * 4 questions."""
-    assert len(set(map(str, minimal_grpo.generate_questions("toy_arithmetic", 2916, 0)))) == 2916
+    every = minimal_grpo.generate_questions("toy_arithmetic", 2916, 0)
+    assert len({each.question for each in every}) == 2916
     with pytest.raises(SystemExit, match="fewer than 2917 questions"):
         minimal_grpo.generate_questions("toy_arithmetic", 2917, 0)
 

@@ -72,7 +72,7 @@ def test_a_loss_is_called_one(tmp_path: Path) -> None:
     assert record["difference"] == pytest.approx(-60) and record["verdict"] == "worse"
 
 
-def test_repetitions_are_summed_up_and_other_recipes_are_not(tmp_path: Path) -> None:
+def test_repetitions_are_summed_up_and_runs_with_other_settings_are_not(tmp_path: Path) -> None:
     first = run_of(tmp_path / "a", row("sft", "1000"), row("grpo_uniform", "1100"))
     second = run_of(tmp_path / "b", row("sft", "0000"), row("grpo_uniform", "1110"))
     other = run_of(tmp_path / "c", row("sft", "0000"), row("grpo_uniform", "0000"))

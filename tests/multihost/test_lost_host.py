@@ -14,7 +14,7 @@ from r1ci_jax.runtime import metrics
 from tests.load import PATIENCE
 from tests.multihost.conftest import SILENCE, Host, Start
 from tests.pipeline import test_kill
-from tests.pipeline.test_kill import final, rows, timeless
+from tests.pipeline.test_kill import TRAININGS, final, rows, timeless
 
 EXPERIMENT = (
     test_kill.EXPERIMENT.replace("epochs=60, batch_size=4", "epochs=60, batch_size=8")
@@ -22,9 +22,7 @@ EXPERIMENT = (
     .replace("steps_per_stage=(2, 6, 1, 1)", "steps_per_stage=(1, 2, 1, 1)")
     .replace("checkpoint_every=2", "checkpoint_every=1")
     .replace("    return Experiment(", "    return Experiment(\n        mesh=MeshConfig(data=4),")
-    .replace("grpo=GrpoConfig(", 'arms=(Arm(name="grpo_curriculum"),),\n        grpo=GrpoConfig(')
 )
-TRAININGS = ("sft", "grpo_curriculum")
 
 
 def kill_at(hosts: Sequence[Host], workdir: pathlib.Path, stage: str, step: int) -> None:

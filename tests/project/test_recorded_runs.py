@@ -44,6 +44,14 @@ def read_tables(text: str) -> list[list[dict[str, str]]]:
     return found
 
 
+def on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def read_page(name: str) -> str:
+    return on_one_line((ROOT / name).read_text())
+
+
 def test_the_table_of_real_weights_has_the_recorded_numbers() -> None:
     quoted, *_ = read_tables((ROOT / "README.md").read_text())
     assert [row["model"] for row in quoted] == list(REAL)
@@ -63,10 +71,7 @@ def test_differences_on_real_weights_are_the_recorded_ones() -> None:
         (record["model"], record["against"], record["split"]): record
         for record in table_gains.build([run]).records
     }
-    page, expected = (
-        " ".join(text.split())
-        for text in ((ROOT / "README.md").read_text(), str(smollm2_135m.__doc__))
-    )
+    page, expected = read_page("README.md"), on_one_line(str(smollm2_135m.__doc__))
     for against, split, text, words in (
         ("sft", "train", page, "GRPO add {} points ({} to {})"),
         ("sft", "test", page, "tasks {} ({} to {};"),
@@ -92,10 +97,7 @@ def test_another_seed_is_quoted_as_recorded() -> None:
         for split in ("train", "test")
         for number in (gains[split]["difference"], *gains[split]["interval"])
     ]
-    page, expected = (
-        " ".join(text.split())
-        for text in ((ROOT / "README.md").read_text(), str(smollm2_135m.__doc__))
-    )
+    page, expected = read_page("README.md"), on_one_line(str(smollm2_135m.__doc__))
     words = "seed 1 they add {:.1f} ({:.1f} to {:.1f}) and {:.1f} ({:.1f} to {:.1f})"
     assert words.format(*numbers) in page
     assert "(+{:.1f}, {:.1f} to {:.1f}; +{:.1f}, {:.1f} to {:.1f})".format(*numbers) in expected
@@ -118,7 +120,7 @@ def test_what_all_code_gains_is_the_recorded_difference() -> None:
     )
     low, high = bootstrap.of_difference(pairs)
     means = bootstrap.means_of_pairs(pairs)
-    page, log = ((ROOT / name).read_text() for name in ("README.md", "docs/LOG.md"))
+    page, log = read_page("README.md"), read_page("docs/LOG.md")
     assert "All Code goes from {:.1f} to {:.1f}".format(*means) in page
     gained = means[1] - means[0]
     assert f"gains {gained:.1f} points by GRPO ({low:.1f} to {high:.1f}" in log
@@ -131,7 +133,7 @@ def test_the_agents_of_an_untrained_model_are_as_recorded() -> None:
         for agent in ("all_code", "all_text", "codesteer")
         for split in ("train", "test")
     ]
-    page = " ".join((ROOT / "README.md").read_text().split())
+    page = read_page("README.md")
     named = [f"{{:.1f}} and {{:.1f}} as {name}" for name in ("All Code", "All Text", "CodeSteer")]
     assert ", ".join(named).format(*means) in page
 
