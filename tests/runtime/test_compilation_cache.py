@@ -107,20 +107,19 @@ for _ in range(40):
 
 def test_a_killed_writer_leaves_whole_entries(tmp_path: Path) -> None:
     source = f"""
-import pathlib
+import itertools, pathlib
 from r1ci_jax.runtime.compilation_cache import ProgramStore
 store = ProgramStore(pathlib.Path({str(tmp_path)!r}))
-print("ready", flush=True)
-while True:
-    for number in range(5):
-        store.put(f"key{{number}}", bytes([number]) * 5_000_000)
+for turn in itertools.count():
+    store.put(f"key{{turn % 5}}", bytes([turn % 5]) * 5_000_000)
+    if turn == 0: print("wrote one", flush=True)
 """
     store = compilation_cache.ProgramStore(tmp_path)
     for attempt in range(3):
         command = [sys.executable, "-c", source]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
-            assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
-            time.sleep(0.05 + 0.02 * attempt)
+            assert writer.stdout is not None and writer.stdout.readline() == b"wrote one\n"
+            time.sleep(0.02 * attempt)  # into the middle of some later entry
             writer.kill()
         names = {path.name for path in tmp_path.glob("*.program")}
         found = [store.get(f"key{number}") for number in range(5)]
