@@ -128,14 +128,22 @@ class Heartbeat:
 
     def _detect_lost_hosts(self) -> None:
         """Run in a thread of its own: a call to a store that is gone may not return."""
+        silence = dict.fromkeys(self._others, 0.0)
+        """Seconds in which this process ran and heard nothing new of that host."""
+        last_text = dict.fromkeys(self._others, "")
+        last_look = time.monotonic()
         while not self._closed.wait(self._interval / 4):
             now = time.monotonic()
-            for host, (heard, text) in self._heard.items():
+            # Who was stopped, or on a machine that stood still, could hear nobody meanwhile.
+            passed, last_look = min(now - last_look, self._interval), now
+            for host, (_, text) in self._heard.items():
+                silence[host] = silence[host] + passed if text == last_text[host] else 0.0
+                last_text[host] = text
                 if not self._watching:
                     continue
                 if (ended := _ending(text)) is not None:
                     self._end(ended[0], f"host {host} ended the run: {ended[1]}")
-                if now - heard > self._timeout:
+                if silence[host] > self._timeout:
                     self._end(
                         RESUME_EXIT_STATUS,
                         f"host {host} is lost: no heartbeat for {self._timeout:g} s; {RESUME_HINT}",

@@ -45,7 +45,7 @@ def test_an_interrupt_that_wakes_nobody_ends_the_wait(when: str) -> None:
         while when == "the caller waits" and not is_waiting(caller):
             time.sleep(0.001)
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
-        over.wait(20)
+        over.wait(PATIENCE)
         ended.append(item)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,14 +1,17 @@
 """A host that meets an error waits until it knows whether another one is the cause."""
 
+import itertools
 import json
 import threading
 import time
+import types
 from collections.abc import Iterator
 from typing import override
 
 import pytest
 
 from r1ci_jax.errors import RESUME_EXIT_STATUS
+from r1ci_jax.runtime import heartbeat
 from r1ci_jax.runtime.heartbeat import Heartbeat
 from tests.load import wait_until
 
@@ -72,6 +75,20 @@ def test_the_last_word_of_a_lost_host_is_no_sign_of_life(store: Store, lifeline:
     while thread.is_alive():  # lets the thread go
         store.other_speaks()
         time.sleep(PAUSE)
+
+
+def test_a_process_that_stood_still_does_not_take_the_others_for_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand seconds between any two looks, as if it were stopped each time."""
+    looks = itertools.count()
+    clock = types.SimpleNamespace(monotonic=lambda: 1000.0 * next(looks), sleep=time.sleep)
+    monkeypatch.setattr(heartbeat, "time", clock)
+    watching = Watched(store, "localhost:1", index=0, count=2, timeout=10 * PAUSE)
+    wait_until(lambda: watching.end is not None)
+    watching.close()
+    assert watching.end is not None and "host 1 is lost: no heartbeat for 1 s" in watching.end[1]
+    assert next(looks) > 10, "each look counts for a tenth of the time at most"
 
 
 def test_an_error_of_this_host_alone_ends_it(store: Store, lifeline: Watched) -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from r1ci_jax.runtime.progress import Progress, format_duration
+from tests.load import wait_until
 
 
 class Terminal(io.StringIO):
@@ -45,10 +46,8 @@ def test_heartbeat_breaks_the_silence() -> None:
         bar.activity("outer"),
         bar.activity("running 128 scripts"),
     ):
-        time.sleep(1.5)
-    beats = [line for line in stream.getvalue().splitlines() if "running 128 scripts" in line]
-    assert len(beats) >= 3
-    assert re.search(r"running 128 scripts \(\d\.\d s\)", beats[-1])  # says since when
+        since_when = re.compile(r"running 128 scripts \([\d.]+ s\)")
+        wait_until(lambda: len(since_when.findall(stream.getvalue())) >= 3)
 
 
 def test_compilation_is_shown_and_timed() -> None:
@@ -71,13 +70,15 @@ def test_rate_counts_only_this_process() -> None:
 
 
 def test_compilation_does_not_count_for_the_rate() -> None:
+    began = time.monotonic()
     with Progress("grpo", 10, stream=io.StringIO()) as bar:
         with bar.compiling("step"):
             time.sleep(0.5)
         time.sleep(0.01)
         bar.update(1)
         rate = bar.steps_per_second()
-    assert rate is not None and rate > 2.0  # with the compilation it would be below 2
+    others = time.monotonic() - began - 0.5
+    assert rate is not None and rate >= 1 / others  # with the compilation 1 / (others + 0.5)
 
 
 def test_text_is_data_not_markup() -> None:
@@ -102,7 +103,7 @@ def test_terminal_shows_a_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with Progress("sft", 10, stream=stream) as bar, bar.activity("reading [data]"):
         bar.update(3, {"loss": 0.5})
         bar.note("kept")
-        time.sleep(0.4)
+        wait_until(lambda: "reading [data]" in stream.getvalue())
     shown = stream.getvalue()
     assert "3/10" in shown and "loss 0.5" in shown and "reading [data]" in shown
     assert "sft: kept" in shown and "sft: done" in shown

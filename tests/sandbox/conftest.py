@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, Session, Status
+from tests.load import PATIENCE
 
-PATIENCE = 120.0
-"""Seconds after which an event that never came counts as a stall, however busy the machine."""
 POLICY = SandboxConfig.from_policy("default").limits
 # The policy's own, but for what a test would wait long to meet.
 LIMITS = dataclasses.replace(

@@ -10,6 +10,7 @@ from r1ci_jax.errors import UserError
 from r1ci_jax.sandbox import Limits, Sandbox, SandboxConfig, Status
 from r1ci_jax.sandbox.host import fork_server_client
 from r1ci_jax.sandbox.host.pool import LocalPool
+from tests.load import PATIENCE, wait_until
 
 
 def fork_servers(box: Sandbox) -> list[int | None]:
@@ -30,25 +31,19 @@ def test_no_settings_are_the_default_ones_and_a_script_is_a_text() -> None:
 
 def test_a_full_queue_holds_up_who_submits_and_forgets_nobody() -> None:
     with Sandbox(SandboxConfig(workers=1, queue=2)) as box:
-        slow = box.submit("import time; time.sleep(1); print('slow')")
-        while not slow.running():
-            time.sleep(0.01)
+        slow = box.submit("import time; time.sleep(0.5); print('slow')")
+        wait_until(slow.running)
         waiting = [box.submit(f"print({i})") for i in range(2)]
-        late = []
-        blocked = threading.Thread(target=lambda: late.append(box.submit("print('late')")))
-        blocked.start()
-        blocked.join(0.3)
-        assert blocked.is_alive() and not late, "two scripts wait, there is no room for a third"
-        blocked.join(20)
-        outputs = [future.result().stdout for future in (slow, *waiting, *late)]
+        late = box.submit("print('late')")
+        assert slow.done(), "two scripts wait, there is no room for a third"
+        outputs = [future.result().stdout for future in (slow, *waiting, late)]
         assert outputs == ["slow\n", "0\n", "1\n", "late\n"]
 
 
 def test_closing_sends_away_who_is_held_up() -> None:
     box = Sandbox(SandboxConfig(workers=1, queue=1))
     running = box.submit("import time; time.sleep(30)")
-    while not running.running():
-        time.sleep(0.01)
+    wait_until(running.running)
     waiting = box.submit("print(1)")
     told: list[str] = []
 
@@ -61,7 +56,7 @@ def test_closing_sends_away_who_is_held_up() -> None:
     blocked.start()
     time.sleep(0.2)
     box.close()
-    blocked.join(20)
+    blocked.join(PATIENCE)
     assert told == ["the sandbox is closed"]
     assert waiting.cancelled() and running.result().status is Status.INFRA_ERROR
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from r1ci_jax.sandbox.ray.node import (
     unpack_result,
 )
 from r1ci_jax.sandbox.ray.ray_pool import RayPool, RaySession, WaitingRoom
+from tests.load import PATIENCE
 
 ray = import_ray()
 from ray import cluster_utils  # noqa: E402  # after the telemetry is switched off
@@ -85,7 +86,7 @@ def check_squares(results: list[ExecResult]) -> None:
 
 
 def wait_for_nodes(pool: RayPool, count: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not pool.tier.startswith(f"ray: {count} node"):
         assert time.monotonic() < deadline, pool.tier
         time.sleep(0.1)
@@ -150,9 +151,11 @@ def sessions_open_on_both_nodes(pool: RayPool) -> list[RaySession]:
     assert sorted(node_of(future.result()) for future in first) == [0, 1]
     cells = [session.submit("x += 10; x") for session in sessions for _ in range(2)]
     assert [cell.result().stdout for cell in cells] == ["10\n", "20\n", "11\n", "21\n"]
-    sleeper = sessions[0].submit("time.sleep(8)")
+    sleeper = sessions[0].submit(f"time.sleep({PATIENCE})")
     time.sleep(0.5)
     sessions[0].interrupt()
+    while not wait([sleeper], timeout=5.0).done:
+        sessions[0].interrupt()  # the cell had not begun when it was interrupted
     assert "KeyboardInterrupt" in sleeper.result().stderr and not sleeper.result().state_lost
     assert sessions[0].run("x").stdout == "20\n"
     with pool.session() as brief:
@@ -222,14 +225,14 @@ def test_a_ray_that_the_pool_started_ends_with_it(tmp_path: pathlib.Path) -> Non
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir()), "Ray's token is not left in the home directory"
     session = done.stdout.strip()
     assert session.startswith("session_")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while left := processes_of(session):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
@@ -257,7 +260,7 @@ def test_an_address_where_nobody_is() -> None:
         UserError, match=r"cannot reach the Ray cluster at 127.*ray start"
     ) as caught:
         RayPool(settings(f"127.0.0.1:{free_port()}"))
-    assert "\n" not in str(caught.value) and time.monotonic() - begin < 60
+    assert "\n" not in str(caught.value) and time.monotonic() - begin < PATIENCE
 
 
 def test_an_address_where_another_server_is() -> None:
@@ -312,11 +315,11 @@ def test_the_waiting_room_blocks_and_is_left_once() -> None:
         time.sleep(0.05)
         assert not second.done()
         leave()
-        second.result(5)
+        second.result(PATIENCE)
         third = threads.submit(room.enter, blocking=True)
         leave()
         time.sleep(0.05)
         assert not third.done(), "leaving twice frees one seat"
         room.close()
         with pytest.raises(RuntimeError, match="closed"):
-            third.result(5)
+            third.result(PATIENCE)

@@ -13,6 +13,7 @@ import pytest
 
 from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, Session, Status
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS
+from tests.load import PATIENCE
 
 SLACK = 60.0
 
@@ -166,15 +167,18 @@ def test_t4_a_cell_that_will_not_end_costs_the_state(session_box: Sandbox, code:
 
 
 @pytest.mark.parametrize("code", ["while True: pass", "import time; time.sleep(100)"])
-def test_t9_an_interrupt_keeps_the_state(session: Session, code: str) -> None:
-    session.run("x = 41")
-    future = session.submit(code)
-    time.sleep(0.3)
-    session.interrupt()
-    result = future.result(10)
-    assert (result.status, result.state_lost) == (Status.EXCEPTION, False)
-    assert "KeyboardInterrupt" in result.stderr
-    assert session.run("x + 1").stdout == "42\n"
+def test_t9_an_interrupt_keeps_the_state(session_box: Sandbox, code: str) -> None:
+    with small(session_box, cpu_seconds=PATIENCE, wall_seconds=PATIENCE) as session:
+        session.run("x = 41")
+        future = session.submit(code)
+        time.sleep(0.3)
+        session.interrupt()
+        while not concurrent.futures.wait([future], timeout=5.0).done:
+            session.interrupt()  # the cell had not begun when it was interrupted
+        result = future.result()
+        assert (result.status, result.state_lost) == (Status.EXCEPTION, False)
+        assert "KeyboardInterrupt" in result.stderr
+        assert session.run("x + 1").stdout == "42\n"
 
 
 def test_t9_an_interrupt_between_cells_does_nothing(session: Session) -> None:
@@ -314,6 +318,10 @@ def beat():
         with open("beat", "w") as file: file.write(str(count))
         time.sleep(0.01)
 """
+BEGUN = """
+while not os.path.exists("beat"): time.sleep(0.01)
+time.sleep(0.2)
+"""
 WATCH = """
 import time
 first = open("beat").read(); time.sleep(0.3); print(first == open("beat").read())
@@ -324,7 +332,7 @@ def test_p3_processes_end_with_their_cell(session: Session) -> None:
     code = (
         BEAT + "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: beat()\n    os._exit(0)"
     )
-    result = session.run(code + "\ntime.sleep(0.2)")
+    result = session.run(code + BEGUN)
     assert result.status is Status.OK
     assert session.run(WATCH).stdout == "True\n"
     assert usable(session)
@@ -342,10 +350,9 @@ if os.fork() == 0:
         except OSError: continue
         count += 1
         with open("beat", "w") as file: file.write(str(count))
-time.sleep(0.2)
 """
     begin = time.monotonic()
-    result = session.run(code)
+    result = session.run(code + BEGUN)
     assert result.status not in SANDBOX_FAULTS and time.monotonic() - begin < SLACK
     assert honest(session.run(WATCH), "True\n")
     assert usable(session)
@@ -364,7 +371,7 @@ def test_p1_a_fork_bomb_in_a_cell_is_contained(session_box: Sandbox) -> None:
 
 def test_p3_threads_stop_with_their_cell(session: Session) -> None:
     code = BEAT + "import threading\nthreading.Thread(target=beat, daemon=True).start()\n"
-    session.run(code + "time.sleep(0.2)")
+    session.run(code + BEGUN)
     pause = session.run("before = open('beat').read()")
     time.sleep(0.3)
     after = session.run("print(int(open('beat').read() or 0) - int(before or 0) < 8)")
@@ -381,10 +388,10 @@ def test_p10_a_session_survives_its_worker(
     with session_box.session() as session:
         session.run("x = 41")
         future = session.submit("import time; time.sleep(30)")
-        time.sleep(0.3)
+        time.sleep(0.3)  # into the middle of the cell
         for pid in direct_children():
             os.kill(pid, signal.SIGKILL)
-        result = future.result(20)
+        result = future.result(PATIENCE)
         assert (result.status, result.state_lost) == (Status.INFRA_ERROR, True)
         assert "NameError" in session.run("x").stderr
         assert usable(session)
