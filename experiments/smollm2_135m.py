@@ -11,12 +11,12 @@ Needs      2 CPU cores, 6 GiB; in bfloat16 2 h 20 min a seed with one arm of GRP
 Expect     seed 0, bfloat16, 24 questions a task, in percent (95 % over questions):
                           ten training tasks      twelve test tasks
            untrained       0.0                     0.0
-           SFT            51.7 (46.2 to 57.1)      3.8 (2.1 to 5.6)
-           + GRPO         87.9 (84.6 to 91.2)     10.1 (8.3 to 11.8), the curriculum's
-                          90.0 (86.7 to 92.9)     10.8 (8.7 to 12.8), drawing uniformly
-           So no gain by the order is shown (-2.1, -5.8 to 1.7; -0.7, -2.8 to 1.7), as in toy.py.
+           SFT            51.7 (46.1 to 57.2)      3.8 (2.0 to 5.6)
+           + GRPO         87.9 (84.5 to 91.3)     10.1 (8.3 to 11.8), the curriculum's
+                          90.0 (86.6 to 93.0)     10.8 (8.6 to 12.9), drawing uniformly
+           So no gain by the order is shown (-2.1, -5.9 to 1.8; -0.7, -2.8 to 1.8), as in toy.py.
            Seed 1, with the curriculum alone: SFT 53.3 and 4.9, + GRPO 85.0 and 9.0
-           (+31.7, 25.4 to 37.9; +4.2, 2.1 to 6.2). The other two arms have not been run
+           (+31.7, 25.3 to 38.1; +4.2, 2.0 to 6.3). The other two arms have not been run
 Variants   :cpu  the same as none     :choose  measures p of all candidate tasks, no GRPO
            :gpu  the paper's recipe and its 107 tasks on one GPU
            :smoke  the same code with random weights, a minute

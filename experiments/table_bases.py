@@ -9,9 +9,10 @@ Prints     a line per model and agent, the best first: mean accuracy over tasks 
 """
 
 import dataclasses
+import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from experiments import paper_numbers
@@ -22,6 +23,17 @@ from r1ci_jax.evaluate.tables import Published
 _PAPER_BASES: Final = re.compile(r"qwen2\.5-(14b|7b|3b)-instruct", re.IGNORECASE)
 """Base models of the paper, by their published names."""
 _SPLITS: Final = ("test", "train", "ood")
+
+_SAME_SETTINGS: Final = (
+    "questions",
+    "dataset.difficulties",
+    "prompts",
+    "eval.ask_for_answer",
+    "limits.max_new_tokens",
+    "limits.max_code_calls",
+    "limits.max_observation_tokens",
+)
+"""What decides how hard an evaluation is, besides its tasks and the checkpoint's own wishes."""
 
 type _Part = tuple[str, str]
 """Suite, or `all`, and split."""
@@ -42,10 +54,12 @@ def build(runs: Sequence[RunResults]) -> tables.Table:
     lines = [line for run in runs for line in _lines(run)]
     seen = {part for line in lines for part in line.by_part}
     parts = sorted(seen, key=lambda part: (_SPLITS.index(part[1]), part[0] != "all", part[0]))
-    most = {part: max(len(line.by_part.get(part, ())) for line in lines) for part in parts}
+    every = {
+        part: {each.task for line in lines for each in line.by_part.get(part, ())} for part in parts
+    }
     best = sorted(lines, key=lambda line: [-_mean(line, part) for part in parts])
     shown = {part for line in lines for part in parts if part in line.paper}
-    records = [_record(line, parts, most) for line in best]
+    records = [_record(line, parts, every) for line in best]
     records += [_baseline(entry) for entry in paper_numbers.MAIN if entry.row == "baseline"]
     shown |= {(e.suite, e.split) for e in paper_numbers.MAIN if e.row == "baseline"} & seen
     columns = [name for part in parts for name in _columns(_name(part), has_paper=part in shown)]
@@ -100,7 +114,10 @@ def _mean(line: _Line, part: _Part) -> float:
     return results.mean_over_tasks(found).mean if found else -1.0
 
 
-def _record(line: _Line, parts: Sequence[_Part], most: Mapping[_Part, int]) -> dict[str, Any]:
+def _record(
+    line: _Line, parts: Sequence[_Part], every: Mapping[_Part, Collection[str]]
+) -> dict[str, Any]:
+    """Make a line's record; `every` has the tasks of all lines."""
     found: dict[str, dict[str, Any]] = {}
     for part in parts:
         ours, entry = line.by_part.get(part), line.paper.get(part)
@@ -115,7 +132,7 @@ def _record(line: _Line, parts: Sequence[_Part], most: Mapping[_Part, int]) -> d
                 difference = estimate.mean - entry.value if comparable else None
             fact |= {
                 "tasks": len(ours),
-                "is_partial": len(ours) < most[part],
+                "is_partial": {each.task for each in ours} != every[part],
                 "ours": estimate.mean,
                 "interval": [estimate.low, estimate.high],
                 "comparable": comparable,
@@ -180,7 +197,8 @@ def _note(runs: Sequence[RunResults], records: Sequence[Mapping[str, Any]]) -> s
         f"experiments/paper_numbers.py. {paper_numbers.OTHER_TASKS}"
     ]
     if any(fact.get("is_partial") for fact in facts):
-        sentences.append("*: over fewer tasks than others of its column, so not comparable.")
+        sentences.append("*: over other tasks than others of its column, so not comparable.")
+    sentences += _differences(runs)
     if any(fact["comparable"] is False for fact in facts):
         sentences.append(f"{tables.NOT_COMPARABLE}: ours is not the mean over all those tasks.")
     sentences += dict.fromkeys(
@@ -190,6 +208,24 @@ def _note(runs: Sequence[RunResults], records: Sequence[Mapping[str, Any]]) -> s
         if fact["paper"] is not None and fact["paper_note"]
     )
     return " ".join([*sentences, *dict.fromkeys(run.note for run in runs if run.note)])
+
+
+def _differences(runs: Sequence[RunResults]) -> list[str]:
+    """Say in which settings the evaluations differ that are the same for comparable ones."""
+    evaluations = [json.loads(run.settings) for run in runs]
+    evaluations = [each for each in evaluations if "questions" in each]
+    found = []
+    for name in _SAME_SETTINGS:
+        values = dict.fromkeys(json.dumps(_look_up(each, name)) for each in evaluations)
+        if len(values) > 1:
+            found.append(f"{name} ({', '.join(values)})")
+    return [f"The evaluations differ in {'; '.join(found)}, so compare with care."] if found else []
+
+
+def _look_up(settings: Mapping[str, Any], name: str) -> Any:
+    for part in name.split("."):
+        settings = settings.get(part, {})
+    return settings
 
 
 if __name__ == "__main__":

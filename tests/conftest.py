@@ -10,6 +10,7 @@ import gc
 import importlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,12 @@ Laws need the same small models again and again. Counts of compilations count wh
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the directory; the workers and their processes inherit it."""
+    """Make the directory; the workers and their processes inherit it.
+
+    They inherit an ignored SIGINT too, as `make test &` has it, and tests send that signal.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         directory = tempfile.TemporaryDirectory(prefix="r1ci-tests-")
         config.add_cleanup(directory.cleanup)

@@ -153,7 +153,7 @@ def _table(args: argparse.Namespace) -> int:
     if args.json and args.format:
         raise UserError("--json and --format both decide what is printed; leave one out")
     build = _load("table", "experiments/table_", args.name).build
-    runs = [tables.read_run(run) for run in _expand_patterns(args.runs)]
+    runs = [tables.read_run(run) for run in _expand_patterns(args.runs, needed="results.jsonl")]
     table = build(runs)
     alone = [(run.path / "tables", build([run])) for run in runs]
     forms = ["markdown", *([args.format] if args.format in ("csv", "latex") else [])]
@@ -233,14 +233,19 @@ def _load(kind: str, prefix: str, name: str) -> types.ModuleType:
     return experiments.load_module(path)
 
 
-def _expand_patterns(patterns: list[str]) -> list[Path]:
-    """Expand patterns to the run directories that they match."""
+def _expand_patterns(patterns: list[str], needed: str = "") -> list[Path]:
+    """Expand patterns to the run directories that they match, and that have the file `needed`."""
     found: dict[Path, None] = {}
     for pattern in patterns:
         if "*" in pattern and not Path(pattern).exists():
             anchor = Path(Path(pattern).anchor)
             matches = sorted(anchor.glob(str(Path(pattern).relative_to(anchor))))
             runs = [path for path in matches if any((path / name).is_file() for name in _CONFIGS)]
+            unfinished = [path for path in runs if not (path / needed).exists()]
+            if len(unfinished) < len(runs):
+                runs = [path for path in runs if path not in unfinished]
+                for path in unfinished:
+                    print(f"left out: {path}: no results yet", file=sys.stderr)
             if not runs:
                 raise UserError(f"no run directory matches {pattern!r}")
             found |= dict.fromkeys(runs)

@@ -139,10 +139,14 @@ def _open_blocks(
 
 
 def _agents(config: EvalConfig, runner: Runner) -> Sequence[agents.Agent]:
+    """Return the agents; they read LaTeX's boxes where the policy is told to use them."""
     found = agents.get_all(config.agents)
-    if not config.ask_for_answer:
+    if config.ask_for_answer:
+        request = prompts.answer_request(runner.instructions)
+    elif runner.instructions == prompts.BOXED_INSTRUCTIONS:
+        request = None
+    else:
         return found
-    request = prompts.answer_request(runner.instructions)
     return [agents.AnswerRequest(agent, request) for agent in found]
 
 

@@ -35,7 +35,7 @@ class ModelTurn:
     """Answers closed so far, this one included."""
     text: str
     """All that the policy wrote since the prompt or the last observation."""
-    num_messages: int = 0
+    messages: tuple[str, ...] = ()
     """User messages and tool results that followed the question so far."""
     guide: str = ""
     """Prompt of the guide; empty where the instructions have none."""
@@ -169,7 +169,8 @@ class CodeSteer(Agent):
             return RunCode(code=turn.code)
         if turn.guide and turn.num_guide_turns < MAX_GUIDE_TURNS:
             return AskGuide(prompt=turn.guide)
-        if not turn.guide and turn.answer is not None and turn.num_answers == 1:
+        is_checked = prompts.CHECK_MESSAGE in turn.messages
+        if not turn.guide and turn.answer is not None and not is_checked:
             return UserMessage(text=prompts.CHECK_MESSAGE)
         return _finish(turn.answer)
 
@@ -178,11 +179,11 @@ class AnswerRequest(Agent):
     """Another agent, for models that were not trained for our answer marks.
 
     Where the policy ends its message without them, an answer in LaTeX's box counts. If there is
-    none, the policy is asked once, for many give it in words alone. One that is to answer by a
-    script's output is not asked.
+    none, the policy is asked once, for many give it in words alone; without a `request` it is not.
+    One that is to answer by a script's output is not asked.
     """
 
-    def __init__(self, agent: Agent, request: str = prompts.ANSWER_REQUEST) -> None:
+    def __init__(self, agent: Agent, request: str | None = prompts.ANSWER_REQUEST) -> None:
         self.agent = agent
         self.request = request
         self.name = agent.name
@@ -190,13 +191,16 @@ class AnswerRequest(Agent):
 
     @override
     def act(self, turn: ModelTurn) -> Action:
+        if isinstance(self.agent, AllCode):
+            return self.agent.act(turn)
+        if turn.code is None and turn.answer is None and not turn.is_guide:
+            boxed = boxed_answer.last_boxed(turn.text)
+            num_answers = turn.num_answers + (boxed is not None)
+            turn = dataclasses.replace(turn, answer=boxed, num_answers=num_answers)
         action = self.agent.act(turn)
         is_missing = isinstance(action, Finish) and action.answer is None
-        if not is_missing or isinstance(self.agent, AllCode):
+        if not is_missing or self.request is None or self.request in turn.messages:
             return action
-        boxed = boxed_answer.last_boxed(turn.text)
-        if boxed is not None or turn.num_messages:
-            return _finish(boxed)
         return UserMessage(text=self.request)
 
 

@@ -59,8 +59,8 @@ class Episode:
     code_calls: list[CodeCall] = dataclasses.field(default_factory=list)
     num_tool_calls: int = 0
     """Calls of the agent's own tools."""
-    num_messages: int = 0
-    """User messages and tool results that were inserted, scripts' output not counted."""
+    messages: list[str] = dataclasses.field(default_factory=list)
+    """User messages and tool results that were inserted, without the output of scripts."""
     num_answers: int = 0
     guide_starts: list[int] = dataclasses.field(default_factory=list)
     """Index of the first token of each turn of the guide."""
@@ -151,7 +151,8 @@ class Episode:
         self.turn_start = mark.turn_start
         self.guide_starts = [each for each in self.guide_starts if each <= mark.turn_start]
         self.num_tool_calls = mark.num_tool_calls
-        self.num_messages, self.num_answers = mark.num_messages, mark.num_answers
+        del self.messages[mark.num_messages :]
+        self.num_answers = mark.num_answers
         self.is_done, self.trajectory = False, None
 
     def _mark(self) -> None:
@@ -162,7 +163,7 @@ class Episode:
                 turn_start=self.turn_start,
                 num_code_calls=len(self.code_calls),
                 num_tool_calls=self.num_tool_calls,
-                num_messages=self.num_messages,
+                num_messages=len(self.messages),
                 num_answers=self.num_answers,
             )
         )
@@ -176,7 +177,8 @@ class Episode:
         if any(self.sampled):
             self.num_cached_tokens = len(self.sampled) - 1 - self.sampled[::-1].index(True)
         self.append_context(tokens)
-        self.num_messages = self.num_answers = 0
+        self.messages.clear()
+        self.num_answers = 0
         self.is_done = False
         self.trajectory = None
 

@@ -320,7 +320,7 @@ class RolloutScheduler:
         action = episode.pending_action
         self._end_wait(episode)
         if isinstance(result, str):
-            episode.num_messages += 1
+            episode.messages.append(result)
             episode.num_tool_calls += 1
             self._observe(episode, protocol.tool_text(result))
             return
@@ -345,7 +345,7 @@ class RolloutScheduler:
         """Insert a user message, and let the policy answer it."""
         for_guide = isinstance(action, agents.AskGuide)
         text = action.prompt if isinstance(action, agents.AskGuide) else action.text
-        episode.num_messages += 1
+        episode.messages.append(text)
         episode.clock += self._tool_steps
         is_closed = episode.tokens[-1] == self._tokenizer.eos_id
         ids = chatml.user_message_ids(self._tokenizer, text, is_closed=is_closed)
@@ -410,7 +410,7 @@ class RolloutScheduler:
             case agents.Finish() | agents.RunCode(is_answer=True):
                 return action
         answer = self._standing_answer(episode, for_guide=isinstance(action, agents.AskGuide))
-        num_turns = len(episode.code_calls) + episode.num_messages + 1
+        num_turns = len(episode.code_calls) + len(episode.messages) + 1
         if limits.max_turns is not None and num_turns >= limits.max_turns:
             return agents.Finish(stop=StopReason.MAX_TURNS, answer=answer)
         if episode.num_tokens_left(limits) <= 0:
@@ -431,7 +431,7 @@ class RolloutScheduler:
             answer=answer,
             num_answers=episode.num_answers + (answer is not None and not is_guide),
             text=text,
-            num_messages=episode.num_messages,
+            messages=tuple(episode.messages),
             guide=self._guide,
             num_guide_turns=len(episode.guide_starts),
             is_guide=is_guide,

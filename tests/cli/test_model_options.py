@@ -57,6 +57,9 @@ def test_the_command_line_goes_before_the_checkpoint(scripted) -> None:
 def test_a_published_model_brings_its_sampling_and_its_system_message(scripted) -> None:
     place = Path(scripted(CODE_THEN_ANSWER))
     (place / "generation_config.json").write_text(json.dumps({"do_sample": True, "top_k": 5}))
-    (place / "chat_template.jinja").write_text("{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}")
+    (place / "chat_template.jinja").write_text(
+        "<|im_start|>system\nBe kind.<|im_end|>\n"
+        "<|im_start|>user\n{{ messages[0].content }}<|im_end|>\n{{ '<|im_start|>assistant\n' }}"
+    )
     found = chat_model.load(str(place), None, None, "float32")
     assert (found.sampling, found.system) == (SamplingParams(top_k=5), "Be kind.")

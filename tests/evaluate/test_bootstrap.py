@@ -1,5 +1,6 @@
 """Bootstrap intervals: where the distribution is known, and where it is nearly normal."""
 
+import numpy as np
 import pytest
 
 from r1ci_jax.evaluate import bootstrap, intervals
@@ -11,8 +12,9 @@ RIGHT, WRONG = Counts(1, 1), Counts(1, 0)
 def test_two_questions_have_three_means() -> None:
     # Both right or both wrong have a chance of 1/4 each, which is more than each tail.
     assert bootstrap.over_questions([[RIGHT, WRONG]]) == (0.0, 100.0)
-    # A second task that never varies halves the movement.
-    assert bootstrap.over_questions([[RIGHT, WRONG], [RIGHT, RIGHT]]) == (50.0, 100.0)
+    # A second task that never varies halves the movement: half of 50 points times sqrt(2 / 1).
+    low, high = bootstrap.over_questions([[RIGHT, WRONG], [RIGHT, RIGHT]])
+    assert low == pytest.approx(75 - 25 * 2**0.5) and high == 100.0
 
 
 def test_answers_that_are_alike_have_no_width() -> None:
@@ -57,13 +59,38 @@ def test_the_same_results_have_the_same_interval() -> None:
 
 
 def test_questions_without_an_answer_are_left_out() -> None:
-    assert bootstrap.over_questions([[RIGHT, Counts(0, 0)]]) == (100.0, 100.0)
+    assert bootstrap.over_questions([[RIGHT, RIGHT, Counts(0, 0)]]) == (100.0, 100.0)
+
+
+def test_one_question_tells_nothing_of_others() -> None:
+    assert bootstrap.over_questions([[RIGHT, Counts(0, 0)]]) == (0.0, 100.0)
+    assert bootstrap.of_difference([[bootstrap.Pair(WRONG, RIGHT)]]) == (-100.0, 100.0)
+    # One of each of 100 tasks: as wide as for other tasks, which is the more of the two.
+    tasks = [[RIGHT]] * 30 + [[WRONG]] * 70
+    assert bootstrap.over_questions(tasks) == bootstrap.over_tasks(tasks)
+    half = 1.96 * (0.3 * 0.7 / 99) ** 0.5 * 100
+    assert bootstrap.over_questions(tasks) == pytest.approx((30 - half, 30 + half), abs=1.1)
+
+
+@pytest.mark.parametrize("questions", [2, 3, 5])
+def test_an_interval_holds_the_truth_in_95_of_100_cases(questions: int) -> None:
+    """Few questions of many tasks, as most evaluations have."""
+    random = np.random.default_rng(questions)
+    chances = random.uniform(0, 1, size=60)
+    held = 0
+    for _ in range(400):
+        right = random.random((60, questions)) < chances[:, None]
+        tasks = [[Counts(1, int(each)) for each in task] for task in right]
+        low, high = bootstrap.over_questions(tasks, draws=400)
+        held += low <= 100 * chances.mean() <= high
+    assert 0.92 <= held / 400 <= 0.98
 
 
 def test_a_difference_is_of_the_same_questions() -> None:
     right, wrong, both = bootstrap.Pair(WRONG, RIGHT), bootstrap.Pair(WRONG, WRONG), (RIGHT, RIGHT)
     # Two questions of which one was gained: 0, 50 or 100 points, the ends with a chance of 1/4.
-    assert bootstrap.of_difference([[right, wrong]]) == (0.0, 100.0)
+    low, high = bootstrap.of_difference([[right, wrong]])
+    assert low == pytest.approx(50 - 50 * 2**0.5) and high == 100.0
     # As hard for both models: the accuracy moves by draws, the difference does not.
     alike = [[bootstrap.Pair(*both)] * 5 + [wrong] * 5]
     assert bootstrap.of_difference(alike) == (0.0, 0.0)

@@ -201,6 +201,15 @@ def test_models_are_asked_for_their_answer_where_that_is_set(tmp_path: Path) -> 
     ended = agents.ModelTurn(code=None, answer=None, num_answers=0, text="It is 7.")
     (asked,) = {each.agent.act(ended) for each in boxed.requests}
     assert isinstance(asked, agents.UserMessage) and "\\boxed{}" in asked.text
+    # Told to use the box, but not asked again: what is in it counts all the same.
+    silent = Listener()
+    silent.instructions = prompts.BOXED_INSTRUCTIONS
+    evaluate(silent, [example(0)], tmp_path / "silent.jsonl", config=TWICE)
+    told = dataclasses.replace(ended, text="It is \\boxed{7}.")
+    (counted,) = {each.agent.act(told) for each in silent.requests}
+    assert counted == agents.Finish(stop=StopReason.ANSWER, answer="7")
+    (left,) = {each.agent.act(ended) for each in silent.requests}
+    assert left == agents.Finish(stop=StopReason.EOS, answer=None)
 
 
 def test_a_question_is_kept_when_it_is_answered(tmp_path: Path) -> None:

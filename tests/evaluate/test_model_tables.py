@@ -54,9 +54,9 @@ def test_means_pass_at_k_and_costs_by_hand(tmp_path: Path) -> None:
     shown = dict(zip(table.columns, table.rows[0], strict=True))
     assert shown["tasks of"] == "symbench test"
     assert (shown["avg@2"], shown["pass@2"], shown["constant answer"]) == ("62.5", "75.0", "75.0")
-    # Task a moves between 0 and 50 %, and task b not at all.
-    assert shown["95 % over questions"] == "50.0 to 75.0"
-    assert shown["95 % over tasks"] == "25.0 to 100.0"
+    # Task a is 25 % and moves by 25 sqrt(2); b, of one question, tells nothing and may be 0 or 100.
+    assert shown["95 % over questions"] == "0.0 to 80.2"
+    assert shown["95 % over tasks"] == "9.5 to 100.0"  # 62.5 - 37.5 sqrt(2)
     assert shown["stops, %"] == "answer 83, eos 17"
     assert (shown["uses code"], shown["tokens"], shown["seconds"]) == ("50", "80", "5.0")
 

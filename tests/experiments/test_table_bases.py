@@ -50,6 +50,29 @@ def test_the_best_come_first_and_each_agent_has_a_line(tmp_path: Path) -> None:
     assert table.rows[1][2].startswith("60.0 (") and table.rows[0][2].startswith("80.0 (")
 
 
+def test_what_is_not_comparable_is_marked(tmp_path: Path) -> None:
+    """As many tasks, but others; and other settings."""
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path, task, prompts in zip(paths, ("x", "y"), ("r1ci", "none"), strict=True):
+        evaluation(path, path.name, row(path.name, task, 5))
+        settings = {"name": path.name, "questions": 5, "prompts": prompts}
+        (path / "eval.json").write_text(json.dumps({"settings": settings}))
+    table = table_bases.build([results.read_run(path) for path in paths])
+    assert [cells[2][:5] for cells in table.rows[:2]] == ["50.0*", "50.0*"]
+    assert 'The evaluations differ in prompts ("r1ci", "none"), so' in table.note
+
+
+def test_a_pattern_leaves_out_what_has_no_results(tmp_path: Path, capsys) -> None:
+    evaluation(tmp_path / "eval-a", "A", row("A", "x", 4))
+    evaluation(tmp_path / "eval-b", "B", row("B", "x", 4))
+    (tmp_path / "eval-b" / "results.jsonl").unlink()
+    assert main(["table", "bases", "--runs", f"{tmp_path}/eval-*", "--format", "csv"]) == 0
+    shown = capsys.readouterr()
+    assert "A,code_agent" in shown.out and "eval-b: no results yet" in shown.err
+    assert main(["table", "bases", "--runs", str(tmp_path / "eval-b")]) == 2
+    assert "has no results yet" in capsys.readouterr().err
+
+
 def test_a_base_of_the_paper_stands_beside_its_number(tmp_path: Path) -> None:
     name = "Qwen2.5-14B-Instruct"
     whole = [row(name, task, 5, suite="s") for task in TEST]
@@ -72,6 +95,7 @@ def test_a_base_of_the_paper_stands_beside_its_number(tmp_path: Path) -> None:
     cells = {cells[:2]: cells[2:5] for cells in table.rows}
     assert cells[name, "code_agent"][1:] == ("44.1 A", "+5.9")
     assert cells["Qwen2.5-7B-Instruct", "code_agent"][0].startswith("50.0* (")
+    assert "over other tasks" in table.note and "differ in" not in table.note
     assert cells["Qwen2.5-7B-Instruct", "code_agent"][1:] == ("missing", "-")
     assert "value sure, label not" in table.note
 

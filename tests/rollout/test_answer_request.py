@@ -75,20 +75,39 @@ def test_a_message_that_ends_right_after_a_block_goes_on_with_the_output(world: 
 
 
 def turn(text: str, **changes: object) -> agents.ModelTurn:
-    fields = {"code": None, "answer": None, "num_answers": 0, "num_messages": 0, "guide": ""}
+    fields = {"code": None, "answer": None, "num_answers": 0, "messages": (), "guide": ""}
     fields |= {"num_guide_turns": 0, "is_guide": False, "guided_answer": None}
     return agents.ModelTurn(text=text, **{**fields, **changes})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("agent", [agents.CodeAgent(), agents.AllText(), agents.CodeSteer()])
+@pytest.mark.parametrize("agent", [agents.CodeAgent(), agents.AllText()])
 def test_an_answer_in_a_box_counts_where_the_marks_are_missing(agent: agents.Agent) -> None:
     asked = agents.AnswerRequest(agent)
     boxed = turn(r"It is \boxed{6}, no, \boxed{7}.")
     assert asked.act(boxed) == agents.Finish(stop=StopReason.ANSWER, answer="7")
     assert asked.act(turn("It is 7.")) == agents.UserMessage(text=prompts.ANSWER_REQUEST)
-    again = turn(r"\boxed{7}", num_messages=1)
+    again = turn(r"\boxed{7}", messages=(prompts.ANSWER_REQUEST,))
     assert asked.act(again) == agents.Finish(stop=StopReason.ANSWER, answer="7")
     assert agents.CodeAgent().act(boxed) == agents.Finish(stop=StopReason.EOS, answer=None)
+
+
+def test_codesteer_sends_a_boxed_answer_back_and_is_asked_for_the_checked_one() -> None:
+    asked = agents.AnswerRequest(agents.CodeSteer())
+    boxed, check = turn(r"\boxed{6}"), (prompts.CHECK_MESSAGE,)
+    assert asked.act(boxed) == agents.UserMessage(text=prompts.CHECK_MESSAGE)
+    checked = turn(r"\boxed{7}", messages=check)
+    assert asked.act(checked) == agents.Finish(stop=StopReason.ANSWER, answer="7")
+    unmarked = turn("Yes, the answer is 7.", num_answers=1, messages=check)
+    assert asked.act(unmarked) == agents.UserMessage(text=prompts.ANSWER_REQUEST)
+    again = turn("It is 7.", num_answers=1, messages=(*check, prompts.ANSWER_REQUEST))
+    assert asked.act(again) == agents.Finish(stop=StopReason.EOS, answer=None)
+
+
+def test_without_a_request_a_box_counts_and_nobody_is_asked() -> None:
+    silent = agents.AnswerRequest(agents.CodeAgent(), None)
+    found = silent.act(turn(r"\boxed{7}"))
+    assert found == agents.Finish(stop=StopReason.ANSWER, answer="7")
+    assert silent.act(turn("It is 7.")) == agents.Finish(stop=StopReason.EOS, answer=None)
 
 
 def test_marks_go_before_a_box() -> None:

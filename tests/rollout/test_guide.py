@@ -101,7 +101,8 @@ def test_what_codesteer_does_by_hand() -> None:
     assert act(none) == agents.Finish(stop=StopReason.EOS, answer=None)
     # Without a guide, one fixed sentence.
     assert act(turn(guide="")) == agents.UserMessage(text=prompts.CHECK_MESSAGE)
-    assert act(turn(guide="", num_answers=2)) == agents.Finish(stop=StopReason.ANSWER, answer="7")
+    checked = turn(guide="", num_answers=2, messages=(prompts.CHECK_MESSAGE,))
+    assert act(checked) == agents.Finish(stop=StopReason.ANSWER, answer="7")
     assert act(turn(guide="", answer=None)) == agents.Finish(stop=StopReason.EOS, answer=None)
 
 

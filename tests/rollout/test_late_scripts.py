@@ -264,7 +264,7 @@ def test_a_rewound_episode_is_as_it_was(world, stand_in) -> None:
     for turn in range(3):
         found.append_completion([5, 6], [-1.0, -2.0])
         kept[len(found.tokens)] = snapshot()
-        found.num_messages += 1
+        found.messages.append("more")
         found.num_tool_calls += turn != 1
         found.num_answers += turn % 2
         found.append_context([9])

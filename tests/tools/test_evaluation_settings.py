@@ -59,23 +59,18 @@ def test_a_short_model_has_a_short_context() -> None:
         complete(context=300)
 
 
-def test_the_fingerprint_is_that_of_the_files(tmp_path: Path) -> None:
-    edge = evaluation_settings._EDGE_BYTES
-    file = tmp_path / "model.safetensors"
-    found = set()
-    for content in (
-        b"a" * 10,
-        b"a" * 11,
-        b"b" + b"a" * 10,
-        b"a" * edge * 3,
-        b"a" * edge * 3 + b"b",
-    ):
-        file.write_bytes(content)
-        found.add(evaluation_settings.fingerprint(tmp_path))
-    assert len(found) == 5
-    assert evaluation_settings.fingerprint(file) not in ("", None)
-    (tmp_path / "readme.md").write_text("x")
-    assert evaluation_settings.fingerprint(tmp_path) in found
-    (tmp_path / "model-00002.safetensors").mkdir()  # as unreadable as a file of another user
-    with pytest.raises(UserError, match=r"cannot read .*model-00002.*; make it readable"):
-        evaluation_settings.fingerprint(tmp_path)
+def test_a_model_is_named_by_its_directory(tmp_path: Path, monkeypatch) -> None:
+    place = tmp_path / "my-model"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    for path in (".", "../my-model", str(place)):
+        found = evaluation_settings.for_published(
+            path, Choices(tasks=TOY), max_positions=512, defaults=DEFAULTS, weights="0"
+        )
+        assert found.name == "my-model"
+
+
+def test_several_answers_of_a_greedy_model_are_refused() -> None:
+    with pytest.raises(UserError, match=r"--samples 8 at temperature 0: .*add --temperature 0.6"):
+        complete(samples=8, sampling={"temperature": 0.0})
+    assert complete(samples=8).eval.samples_per_question == 8

@@ -79,7 +79,7 @@ def _load_published(path: str, dtype: str) -> ChatModel:
     defaults = checkpoint_defaults.read(load_model.published_directory(path))
     model = load_model.load_published(path, dtype)
     return ChatModel(
-        name=Path(path).name if Path(path).exists() else path,
+        name=Path(path).resolve().name if Path(path).exists() else path,
         model=model,
         instructions=prompts.INSTRUCTIONS,
         system=defaults.system,

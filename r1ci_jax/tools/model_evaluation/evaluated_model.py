@@ -9,7 +9,11 @@ from r1ci_jax.rollout import runner as runners
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
-from r1ci_jax.tools.model_evaluation import checkpoint_defaults, evaluation_settings
+from r1ci_jax.tools.model_evaluation import (
+    checkpoint_defaults,
+    evaluation_settings,
+    weights_fingerprint,
+)
 from r1ci_jax.tools.model_evaluation.checkpoint_defaults import CheckpointDefaults
 from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices, EvaluationSettings
 from r1ci_jax.train import load_model
@@ -56,7 +60,7 @@ class EvaluatedModel:
                 name,
                 choices,
                 max_positions=load_model.architecture_of_run(self.run).max_positions,
-                weights=evaluation_settings.fingerprint(
+                weights=weights_fingerprint.fingerprint(
                     Path(self.run.checkpoints / name / "final" / "step.json")
                 ),
             )
@@ -67,7 +71,7 @@ class EvaluatedModel:
             choices,
             max_positions=positions,
             defaults=self._defaults,
-            weights=evaluation_settings.fingerprint(directory),
+            weights=weights_fingerprint.fingerprint(directory),
         )
 
     def deviations(self, settings: EvaluationSettings) -> list[str]:
@@ -75,8 +79,10 @@ class EvaluatedModel:
         if self.run is not None:
             return []
         defaults, found = self._defaults, []
-        if settings.eval.sampling != defaults.sampling:
-            found.append(f"its own sampling is {defaults.sampling}")
+        own, used = (dataclasses.asdict(s) for s in (defaults.sampling, settings.eval.sampling))
+        replaced = [f"{name} {value:g}" for name, value in own.items() if value != used[name]]
+        if defaults.has_sampling and replaced:
+            found.append(f"its own sampling has {', '.join(replaced)}")
         if settings.system != defaults.system:
             found.append(f"its own system message is {defaults.system!r}")
         return [*defaults.deviations, *found]

@@ -22,6 +22,7 @@ from r1ci_jax.runtime import atomic_files, json_reader, metrics, run_dir
 from r1ci_jax.tasks.base import Example
 from r1ci_jax.tools.model_evaluation.evaluation_settings import EvaluationSettings
 
+_QUESTIONS_FILE: Final = "questions.jsonl"
 _MAX_LISTED: Final = 4
 """Differing settings in one error message."""
 
@@ -59,7 +60,7 @@ class EvaluationDirectory:
 
     def read_questions(self) -> list[Example] | None:
         """Read the questions; None if they have not been generated yet."""
-        path = self.path / "questions.jsonl"
+        path = self.path / _QUESTIONS_FILE
         if not path.exists():
             return None
         try:
@@ -69,6 +70,16 @@ class EvaluationDirectory:
                 f"{path}: a record is no question ({error}); delete {self.path}"
             ) from None
 
+    def forget_if_unused(self) -> None:
+        """Remove the settings and the questions if none is answered."""
+        answers = self.evaluation_path
+        if answers.exists() and answers.stat().st_size:
+            return
+        for path in (answers, self.timings_path, self.trajectories_path):
+            path.unlink(missing_ok=True)
+        for name in (_QUESTIONS_FILE, EVALUATION_FILE):
+            (self.path / name).unlink(missing_ok=True)
+
     def write_questions(self, examples: Sequence[Example]) -> None:
         """Write all questions, or none if the write fails."""
         part = self.path / ".questions.jsonl.part"
@@ -76,7 +87,7 @@ class EvaluationDirectory:
         with metrics.JsonlLog(part) as log:
             for example in examples:
                 log.append(dataclasses.asdict(example))
-        os.replace(part, self.path / "questions.jsonl")
+        os.replace(part, self.path / _QUESTIONS_FILE)
 
 
 @contextlib.contextmanager
@@ -84,6 +95,9 @@ def open_directory(
     path: Path, settings: EvaluationSettings, deviations: Sequence[str]
 ) -> Iterator[EvaluationDirectory]:
     """Create the directory, or resume one with the same settings; no other process may use it.
+
+    If it ends with an exception before a question is answered, the directory is free for other
+    settings: the command may have been wrong.
 
     Raises:
         UserError: It is in use, has other settings, or is no evaluation.
@@ -103,7 +117,12 @@ def open_directory(
                 "environment": run_dir.describe_environment(),
             }
             atomic_files.write_json(file, described)
-        yield EvaluationDirectory(path)
+        found = EvaluationDirectory(path)
+        try:
+            yield found
+        except BaseException:
+            found.forget_if_unused()
+            raise
     finally:
         os.close(lock)
 

@@ -1,7 +1,6 @@
 """Settings of an evaluation: what the user chose, and for the rest what fits the model."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -115,7 +114,7 @@ def for_published(
             model=model,
             trained="",
             weights=weights,
-            name=Path(model).name,
+            name=_published_name(model),
             dataset=question_choice.default_questions(tasks),
             questions=choices.questions,
             data_seed=0,
@@ -131,6 +130,12 @@ def for_published(
         ),
         max_positions,
     )
+
+
+def _published_name(model: str) -> str:
+    """Return the last part of a hub id or of a path, also of one like `.`."""
+    path = Path(model)
+    return path.resolve().name if path.exists() else path.name
 
 
 def for_run(
@@ -184,6 +189,12 @@ def _complete(
             f"--context {sampler.cache_length} has no room for a prompt and --max-tokens "
             f"{limits.max_new_tokens}; raise the one or lower the other"
         )
+    sampling = dataclasses.replace(found.eval.sampling, **choices.sampling)
+    if choices.samples > 1 and sampling.temperature == 0:
+        raise UserError(
+            f"--samples {choices.samples} at temperature 0: all answers to a question would be the "
+            "same; add --temperature 0.6, or leave --samples out"
+        )
     others = {"name": choices.name, "system": choices.system, "data_seed": choices.data_seed}
     if choices.prompts != "auto":
         others["prompts"] = choices.prompts
@@ -194,7 +205,7 @@ def _complete(
             found.eval,
             agents=choices.agents,
             samples_per_question=choices.samples,
-            sampling=dataclasses.replace(found.eval.sampling, **choices.sampling),
+            sampling=sampling,
             **_given({"ask_for_answer": choices.ask_for_answer}),
         ),
         limits=limits,
@@ -216,36 +227,3 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 def _tuples(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the lists of JSON into the tuples of a config."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
-
-
-_WEIGHT_FILES: Final = ("*.safetensors", "*.json", "*.jinja")
-_EDGE_BYTES: Final = 1 << 20
-
-
-def fingerprint(place: Path) -> str:
-    """Digest the names and sizes of a checkpoint's files, and the first and last MiB of each.
-
-    Training changes all weights, so other weights of the same shape differ there too.
-
-    Raises:
-        UserError: A file cannot be read.
-    """
-    files = (
-        sorted({path for pattern in _WEIGHT_FILES for path in place.glob(pattern)})
-        if place.is_dir()
-        else [place]
-    )
-    digest = hashlib.sha256()
-    for path in files:
-        try:
-            size = path.stat().st_size
-            digest.update(f"{path.name} {size}\n".encode())
-            with path.open("rb") as file:
-                digest.update(file.read(_EDGE_BYTES))
-                file.seek(max(size - _EDGE_BYTES, 0))
-                digest.update(file.read(_EDGE_BYTES))
-        except OSError as error:
-            raise UserError(
-                f"cannot read {path}: {error.strerror}; make it readable for you"
-            ) from None
-    return digest.hexdigest()[:16]

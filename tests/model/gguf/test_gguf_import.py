@@ -351,7 +351,8 @@ def test_what_the_file_asks_for_is_done_as_for_the_imported_directory(
 ) -> None:
     monkeypatch.setenv("R1CI_IMPORTED_MODELS", str(tmp_path / "cache"))
     asked: dict[str, Any] = {
-        "tokenizer.chat_template": "<|im_start|>system\nBe brief.<|im_end|>\n{{ messages }}",
+        "tokenizer.chat_template": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n"
+        "{{ messages[0].content }}<|im_end|>\n{{ '<|im_start|>assistant\n' }}",
         "general.sampling.temp": 0.7,
         "general.sampling.top_k": 20,
         "general.sampling.penalty_repeat": 1.05,
@@ -364,6 +365,7 @@ def test_what_the_file_asks_for_is_done_as_for_the_imported_directory(
     assert found == checkpoint_defaults.read(tmp_path / "out")
     assert found == checkpoint_defaults.CheckpointDefaults(
         sampling=SamplingParams(temperature=0.7, top_k=20, repetition_penalty=1.05),
+        has_sampling=True,
         system="Be brief.",
     )
     model = evaluated_model.EvaluatedModel(path=str(tmp_path / "m.gguf"), run=None)
