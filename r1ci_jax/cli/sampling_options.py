@@ -20,8 +20,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     group = parser.add_argument_group(
         "sampling",
-        "default: what the checkpoint's generation_config.json, the GGUF file (greedy where it says "
-        "nothing) or the run's evaluation says, else temperature 0.6",
+        "default: what the checkpoint's generation_config.json, the GGUF file (greedy where it "
+        "says nothing) or the run's evaluation says, else temperature 0.6",
     )
     for name, text in _HELPS.items():
         group.add_argument(f"--{name}", type=float, metavar="X", help=text)

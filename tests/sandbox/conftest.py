@@ -15,7 +15,7 @@ POLICY = SandboxConfig.from_policy("default").limits
 LIMITS = dataclasses.replace(
     POLICY,
     cpu_seconds=2.0,
-    wall_seconds=10.0,
+    wall_seconds=120.0,
     output_bytes=POLICY.output_bytes // 4,
     processes=POLICY.processes // 2,
     file_bytes=POLICY.file_bytes // 4,

@@ -82,10 +82,19 @@ def outcomes() -> dict[str, tuple[dict[str, object], dict[str, object]]]:
             name: [box.submit(snippet.code, snippet.limits) for box in (cold, fork_server)]
             for name, snippet in SNIPPETS.items()
         }
-        return {
+        found = {
             name: (outcome(first.result()), outcome(second.result()))
             for name, (first, second) in futures.items()
         }
+        for name, snippet in SNIPPETS.items():
+            for factor in (10, 100):  # on a busy machine one may not have printed in time
+                if snippet.status is not Status.TIMEOUT_WALL or found[name][0] == found[name][1]:
+                    break
+                seconds = factor * snippet.limits.wall_seconds
+                limits = dataclasses.replace(snippet.limits, wall_seconds=seconds)
+                first, second = (box.run(snippet.code, limits) for box in (cold, fork_server))
+                found[name] = outcome(first), outcome(second)
+        return found
 
 
 def test_the_corpus_is_large_and_without_repetition() -> None:

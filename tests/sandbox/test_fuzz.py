@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from r1ci_jax.sandbox import ExecResult, Sandbox, Status
 from r1ci_jax.sandbox.result import SANDBOX_FAULTS
+from tests.load import PATIENCE
 
 FEW = settings(
     max_examples=40,
@@ -106,9 +107,8 @@ def is_honest(result: ExecResult, limit: int) -> bool:
 
 
 def survives(box: Sandbox, code: str, **changes: float) -> ExecResult:
-    limits = dataclasses.replace(
-        box.config.limits, cpu_seconds=0.3, wall_seconds=1.0, **changes  # type: ignore[arg-type]  # numbers for numbers
-    )  # fmt: skip
+    changes = {"cpu_seconds": 0.3, "wall_seconds": 1.0} | changes
+    limits = dataclasses.replace(box.config.limits, **changes)  # type: ignore[arg-type]  # numbers for numbers
     result = box.run(code, limits)
     assert is_honest(result, limits.output_bytes), (code, result)
     after = box.run("print(1)")
@@ -131,7 +131,7 @@ def test_any_program_is_survived(box: Sandbox, code: str) -> None:
 @FEW
 @given(data=st.binary(max_size=2000), stream=st.sampled_from([1, 2]))
 def test_any_output_comes_back(box: Sandbox, data: bytes, stream: int) -> None:
-    result = survives(box, f"import os; os.write({stream}, {data!r})")
+    result = survives(box, f"import os; os.write({stream}, {data!r})", wall_seconds=PATIENCE)
     shown = result.stdout if stream == 1 else result.stderr
     assert shown == data.decode("utf-8", "replace")
 
@@ -139,7 +139,8 @@ def test_any_output_comes_back(box: Sandbox, data: bytes, stream: int) -> None:
 @FEW
 @given(code=st.integers(-(2**70), 2**70), how=st.sampled_from(["sys.exit", "os._exit", "exit"]))
 def test_any_exit_status_is_one(box: Sandbox, code: int, how: str) -> None:
-    result = survives(box, f"import os, sys\nexit = sys.exit\n{how}({code})")
+    ends = f"import os, sys\nexit = sys.exit\n{how}({code})"
+    result = survives(box, ends, wall_seconds=PATIENCE)
     assert result.status in (Status.OK, Status.EXIT_NONZERO, Status.EXCEPTION)
 
 

@@ -118,17 +118,17 @@ def test_two_nodes_one_killed_in_mid_run_one_joins(cluster: Any) -> None:
 
 
 def load_is_balanced(pool: RayPool) -> None:
-    results = [future.result() for future in squares(pool, 40, 0.1)]
-    check_squares(results)
-    counts = collections.Counter(node_of(result) for result in results)
-    assert set(counts) == {0, 1} and min(counts.values()) >= 12, counts
-    assert {result.attempt for result in results} == {1}
-    workers = {result.worker for result in results}
+    workers: set[int] = set()
     for _ in range(20):  # on a busy machine one may begin late
         if len(workers) == 2 * WORKERS:
             break
         workers |= {future.result().worker for future in squares(pool, 40, 0.1)}
     assert workers == set(range(2 * WORKERS))
+    results = [future.result() for future in squares(pool, 40, 0.1)]
+    check_squares(results)
+    counts = collections.Counter(node_of(result) for result in results)
+    assert set(counts) == {0, 1} and min(counts.values()) >= 5, counts
+    assert {result.attempt for result in results} == {1}
     assert max(result.queue_seconds for result in results) > 0.3, "ten rounds of 0.1 s"
 
 

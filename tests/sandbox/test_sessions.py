@@ -141,11 +141,14 @@ def test_t1_each_cell_has_its_own_cpu_time(session_box: Sandbox) -> None:
 
 
 def test_t2_the_wall_limit_interrupts_the_cell(session_box: Sandbox) -> None:
-    with small(session_box, wall_seconds=0.4) as session:
-        result = session.run("x = 1\nimport time; time.sleep(100)")
-        assert (result.status, result.state_lost) == (Status.TIMEOUT_WALL, False)
-        assert 0.4 <= result.wall_seconds < 0.4 + SLACK
-        assert session.run("x").stdout == "1\n"
+    for seconds in (0.4, 4.0, 40.0):
+        with small(session_box, wall_seconds=seconds) as session:
+            result = session.run("x = 1\nimport time; time.sleep(600)")
+            found = (result.status, result.state_lost, session.run("x").stdout)
+            assert seconds <= result.wall_seconds < seconds + SLACK
+        if found == (Status.TIMEOUT_WALL, False, "1\n"):
+            break  # else the machine was too busy for its end, or for the next cell
+    assert found == (Status.TIMEOUT_WALL, False, "1\n")
 
 
 @pytest.mark.parametrize(
@@ -168,17 +171,21 @@ def test_t4_a_cell_that_will_not_end_costs_the_state(session_box: Sandbox, code:
 
 @pytest.mark.parametrize("code", ["while True: pass", "import time; time.sleep(100)"])
 def test_t9_an_interrupt_keeps_the_state(session_box: Sandbox, code: str) -> None:
-    with small(session_box, cpu_seconds=PATIENCE, wall_seconds=PATIENCE) as session:
-        session.run("x = 41")
-        future = session.submit(code)
-        time.sleep(0.3)
-        session.interrupt()
-        while not concurrent.futures.wait([future], timeout=5.0).done:
-            session.interrupt()  # the cell had not begun when it was interrupted
-        result = future.result()
-        assert (result.status, result.state_lost) == (Status.EXCEPTION, False)
-        assert "KeyboardInterrupt" in result.stderr
-        assert session.run("x + 1").stdout == "42\n"
+    for pause in (0.3, 3.0, 30.0):
+        with small(session_box, cpu_seconds=PATIENCE, wall_seconds=PATIENCE) as session:
+            session.run("x = 41")
+            future = session.submit(code)
+            time.sleep(pause)
+            session.interrupt()
+            while not concurrent.futures.wait([future], timeout=5.0).done:
+                session.interrupt()  # the cell had not begun when it was interrupted
+            result = future.result()
+            found = (result.status, result.state_lost)
+            if found == (Status.EXCEPTION, False):
+                assert "KeyboardInterrupt" in result.stderr
+                assert session.run("x + 1").stdout == "42\n"
+                break  # else it was only just beginning, or had no time to end
+    assert found == (Status.EXCEPTION, False)
 
 
 def test_t9_an_interrupt_between_cells_does_nothing(session: Session) -> None:
@@ -315,7 +322,8 @@ def beat():
     count = 0
     while True:
         count += 1
-        with open("beat", "w") as file: file.write(str(count))
+        with open("next", "w") as file: file.write(str(count))
+        os.replace("next", "beat")
         time.sleep(0.01)
 """
 BEGUN = """
@@ -354,7 +362,8 @@ if os.fork() == 0:
     begin = time.monotonic()
     result = session.run(code + BEGUN)
     assert result.status not in SANDBOX_FAULTS and time.monotonic() - begin < SLACK
-    assert honest(session.run(WATCH), "True\n")
+    # Where the chain was faster than who kills it, all of the session was ended.
+    assert result.state_lost or honest(session.run(WATCH), "True\n")
     assert usable(session)
 
 
@@ -372,10 +381,14 @@ def test_p1_a_fork_bomb_in_a_cell_is_contained(session_box: Sandbox) -> None:
 def test_p3_threads_stop_with_their_cell(session: Session) -> None:
     code = BEAT + "import threading\nthreading.Thread(target=beat, daemon=True).start()\n"
     session.run(code + BEGUN)
-    pause = session.run("before = open('beat').read()")
-    time.sleep(0.3)
-    after = session.run("print(int(open('beat').read() or 0) - int(before or 0) < 8)")
-    assert pause.status is Status.OK and after.stdout == "True\n"
+    beats = 99
+    for _ in range(10):  # a thread that goes on has about 25 each time
+        assert session.run("before = int(open('beat').read())").status is Status.OK
+        time.sleep(0.3)
+        beats = int(session.run("print(int(open('beat').read()) - before)").stdout)
+        if beats < 8:
+            break
+    assert beats < 8
 
 
 # --- Workers and memory ---

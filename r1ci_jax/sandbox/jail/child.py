@@ -12,6 +12,8 @@ from typing import Any
 from r1ci_jax.sandbox.jail import namespaces
 
 STRAY_ROUNDS = 100
+QUIET_ROUNDS = 3
+"""A chain of forks may pass by one list of processes: each lives for an instant only."""
 TICKS = os.sysconf("SC_CLK_TCK")
 """Units of a second in /proc/PID/stat."""
 _MADV_DONTFORK = 10
@@ -131,12 +133,14 @@ class Child:
 
     def end_strays(self) -> bool:
         """End processes that a cell or script left; return False when they multiply faster."""
+        quiet = 0
         for _ in range(STRAY_ROUNDS):
-            strays = self.own_namespaces.others(self.pid)
+            strays = [pid for pid in self.own_namespaces.others(self.pid) if not _ended(pid)]
             for pid in strays:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, _signal.SIGKILL)
-            if all(_ended(pid) for pid in strays):
+            quiet = 0 if strays else quiet + 1
+            if quiet == QUIET_ROUNDS:
                 return True
         return False
 
