@@ -97,6 +97,19 @@ def test_other_settings_are_refused_in_one_line(
     assert "other settings: weights (there" in capsys.readouterr().err
 
 
+def test_a_wrong_command_leaves_the_directory_to_the_corrected_one(
+    tmp_path: Path, scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", scripted(ONLY_EOS), "--tasks", "toy_letters", *BARE, *SHORT]
+    words += ["--workdir", str(tmp_path / "w")]
+    assert main([*words, "--questions", "201"]) == 2
+    assert "200 of each task are held out" in capsys.readouterr().err
+    assert main([*words, "--questions", "1"]) == 0
+    # What is answered stays with its settings.
+    assert main([*words, "--questions", "201"]) == 2
+    assert "questions (there 1, now 201)" in capsys.readouterr().err
+
+
 def test_json_has_every_agent_and_nothing_else(
     tmp_path: Path, scripted, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,9 +61,10 @@ def _lose(victim: int) -> None:
 
 def late() -> None:
     """One host lives, and does not come."""
+    hosts.gather("all are there", None)
     if hosts.index() == 2:
         time.sleep(600.0)
-    hosts.gather("somewhere", None, seconds=1.0)
+    hosts.gather("somewhere", None, seconds=5.0)
 
 
 def sigterm() -> None:

@@ -35,7 +35,7 @@ def test_hosts_agree(start_hosts: Start) -> None:
         ("differ", USER_ERROR_EXIT_STATUS, "the data of host 2 differs from that of host 0"),
         ("mistake", USER_ERROR_EXIT_STATUS, "the disk is full; make room"),
         ("defect", 1, "ZeroDivisionError: by zero"),
-        ("late", RESUME_EXIT_STATUS, "host 2 is alive but did not reach 'somewhere' in 1 s"),
+        ("late", RESUME_EXIT_STATUS, "host 2 is alive but did not reach 'somewhere' in 5 s"),
         (
             "sigterm",
             RESUME_EXIT_STATUS,

@@ -169,6 +169,9 @@ def stop(run: Run, workdir: Path, how: signal.Signals) -> None:
     if how == signal.SIGKILL or status == 0:  # it had just done its last stage
         assert status in (-signal.SIGKILL, 0), run.said
         return
+    if status == -signal.SIGTERM:  # after its last stage nothing is left to save
+        assert "report" in json.loads((workdir / "stages.json").read_text()), run.said
+        return
     assert status == RESUME_EXIT_STATUS, run.said
     last = run.said.splitlines()[-1]
     told = re.fullmatch(

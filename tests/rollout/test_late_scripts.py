@@ -16,11 +16,10 @@ from r1ci_jax.rollout.partial_rollouts import StepEnd, tokens_at
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.sandbox import ExecResult
+from tests.load import PATIENCE
 from tests.rollout.scripts import CODE_THEN_ANSWER, MIXED, echo, ragged, request
 
 type Result = concurrent.futures.Future[ExecResult]
-GIVE_UP = 120.0
-"""Seconds after which a held script ends all the same, so that a stall fails and does not hang."""
 
 
 class Held:
@@ -31,7 +30,7 @@ class Held:
         self.is_stalled = False
         self._held: Result = concurrent.futures.Future()
         self._result = ExecResult(status="ok")  # type: ignore[arg-type]  # replaced by `submit`
-        self._timer = threading.Timer(GIVE_UP, self._give_up)
+        self._timer = threading.Timer(PATIENCE, self._give_up)
 
     def submit(self, code: str) -> Result:
         self.submitted += 1

@@ -75,13 +75,14 @@ def test_n4_no_local_socket(outcomes: Outcomes, family: str, kind: str) -> None:
 def test_n5_abstract_sockets_of_the_host_are_not_reached(outcomes: Outcomes) -> None:
     """A pair of datagram sockets may address others: what refuses them is the net namespace."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as host:
-        host.bind("\0r1ci-jax-abstract")
+        name = f"r1ci-jax-abstract-{os.getpid()}"  # other tests may run beside this one
+        host.bind(f"\0{name}")
         host.setblocking(False)
-        code = """
+        code = f"""
 import socket
 one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-attempt("send", lambda: one.sendto(b"hello", "\\0r1ci-jax-abstract"))
-attempt("connect", lambda: other.connect("\\0r1ci-jax-abstract"))
+attempt("send", lambda: one.sendto(b"hello", "\\0{name}"))
+attempt("connect", lambda: other.connect("\\0{name}"))
 """
         assert outcomes(code) == {"send": "ECONNREFUSED", "connect": "ECONNREFUSED"}
         with pytest.raises(BlockingIOError):

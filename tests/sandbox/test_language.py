@@ -152,7 +152,7 @@ def test_work_left_to_the_end_is_done(box: Sandbox) -> None:
     code = """
 import atexit, threading, time
 atexit.register(print, "exit handler")
-threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+threading.Thread(target=lambda: (time.sleep(0.5), print("thread"))).start()
 print("unterminated", end=" ")
 """
     assert box.run(code).stdout == "unterminated thread\nexit handler\n"

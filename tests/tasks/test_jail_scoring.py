@@ -62,7 +62,8 @@ def test_hostile_text_is_wrong_and_reaches_neither_the_host_nor_other_answers() 
 def test_two_seconds_are_the_most() -> None:
     limits = jail_policy.read(jail_scoring.POLICY).limits
     assert limits.cpu_seconds <= limits.wall_seconds < 2
-    assert SCORING_JAIL.numbers("import time; time.sleep(600); number = 1.0", [0]) == [None]
+    sleeper = "import time; time.sleep(600); number = 1.0"
+    assert SCORING_JAIL.numbers(sleeper, [0], limits) == [None]
 
 
 def test_the_shape_check_missing_a_scorer_still_gives_nothing_to_a_liar() -> None:
