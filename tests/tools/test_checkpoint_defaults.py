@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from r1ci_jax.config import EvalConfig, SamplingParams
 from r1ci_jax.errors import UserError
-from r1ci_jax.tools.model_evaluation import checkpoint_defaults
+from r1ci_jax.text import chatml
+from r1ci_jax.text.tokenizer import MESSAGE_END, MESSAGE_START
+from r1ci_jax.tools.model_evaluation import checkpoint_defaults, published_template
 from r1ci_jax.tools.model_evaluation.evaluated_model import EvaluatedModel
 from r1ci_jax.tools.model_evaluation.evaluation_settings import Choices
 from tests.rollout.scripts import ONLY_EOS
@@ -176,3 +179,16 @@ def test_greedy_and_temperature_one_are_what_the_library_takes(tmp_path: Path) -
 def test_an_impossible_setting_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"generation_config.json: eval.sampling.top_p must be"):
         read(tmp_path, generation_config={"do_sample": True, "top_p": "much"})
+
+
+def test_the_published_template_of_qwen_is_read_as_the_reference_renders_it(
+    shared_data: Path,
+) -> None:
+    place = shared_data / "qwen2.5_tokenizer"
+    found = published_template.read(place)
+    assert found.system.startswith("You are Qwen") and found.deviations == ()
+    theirs = transformers.AutoTokenizer.from_pretrained(place).apply_chat_template(
+        [{"role": "user", "content": "6 * 7?"}], tokenize=False, add_generation_prompt=True
+    )
+    system = f"{MESSAGE_START}system\n{found.system}{MESSAGE_END}\n"
+    assert theirs == system + chatml.render_prompt("6 * 7?")
