@@ -234,21 +234,23 @@ def _load(kind: str, prefix: str, name: str) -> types.ModuleType:
 
 
 def _expand_patterns(patterns: list[str], needed: str = "") -> list[Path]:
-    """Expand patterns to the run directories that they match, and that have the file `needed`."""
+    """Expand patterns to the run directories that they match.
+
+    Those without the file `needed` are left out and named, unless no other matches.
+    """
     found: dict[Path, None] = {}
     for pattern in patterns:
         if "*" in pattern and not Path(pattern).exists():
             anchor = Path(Path(pattern).anchor)
             matches = sorted(anchor.glob(str(Path(pattern).relative_to(anchor))))
             runs = [path for path in matches if any((path / name).is_file() for name in _CONFIGS)]
-            unfinished = [path for path in runs if not (path / needed).exists()]
-            if len(unfinished) < len(runs):
-                runs = [path for path in runs if path not in unfinished]
-                for path in unfinished:
-                    print(f"left out: {path}: no results yet", file=sys.stderr)
             if not runs:
                 raise UserError(f"no run directory matches {pattern!r}")
-            found |= dict.fromkeys(runs)
+            usable = [path for path in runs if (path / needed).exists()] or runs
+            for path in runs:
+                if path not in usable:
+                    print(f"left out: {path}: it has no {needed} yet", file=sys.stderr)
+            found |= dict.fromkeys(usable)
         else:
             found[Path(pattern)] = None
     return list(found)

@@ -45,14 +45,14 @@ def require_known(ids: tuple[int, ...], vocab_size: int, source: object) -> None
             )
 
 
-def spelling(config: Mapping[str, Any], source: object) -> str | None:
-    """Return the end token that a tokenizer_config.json names, a string or an object."""
-    token = config.get("eos_token")
+def spelling(config: Mapping[str, Any], source: object, name: str = "eos_token") -> str | None:
+    """Return a special token that a tokenizer_config.json names, a string or an object."""
+    token = config.get(name)
     if isinstance(token, Mapping):
         token = token.get("content")
     if token is None or isinstance(token, str):
         return token
-    raise UserError(f"{source}: eos_token is {token!r}, not a token's text; correct it")
+    raise UserError(f"{source}: {name} is {token!r}, not a token's text; correct it")
 
 
 def _parse(value: Any, path: Path) -> tuple[int, ...]:

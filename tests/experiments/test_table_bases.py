@@ -68,7 +68,7 @@ def test_a_pattern_leaves_out_what_has_no_results(tmp_path: Path, capsys) -> Non
     (tmp_path / "eval-b" / "results.jsonl").unlink()
     assert main(["table", "bases", "--runs", f"{tmp_path}/eval-*", "--format", "csv"]) == 0
     shown = capsys.readouterr()
-    assert "A,code_agent" in shown.out and "eval-b: no results yet" in shown.err
+    assert "A,code_agent" in shown.out and "eval-b: it has no results.jsonl yet" in shown.err
     assert main(["table", "bases", "--runs", str(tmp_path / "eval-b")]) == 2
     assert "has no results yet" in capsys.readouterr().err
 

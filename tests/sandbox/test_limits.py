@@ -88,7 +88,7 @@ def test_t7_cpu_time_does_not_depend_on_the_neighbours(box: Sandbox) -> None:
 
 
 def test_t8_no_run_is_left_waiting(box: Sandbox) -> None:
-    """nsjail's lost wake-up costs a whole second, and is lost in every round."""
+    """nsjail's lost wake-up costs a whole second."""
     runs = 1000 if box.config.backend == "zygote" else 200
 
     def measure(_: int) -> float:
@@ -96,7 +96,7 @@ def test_t8_no_run_is_left_waiting(box: Sandbox) -> None:
         assert box.run("print(1)").status is Status.OK
         return time.monotonic() - begin
 
-    for _ in range(5):  # a machine that stood still for a second did so in one of them
+    for _ in range(2):  # a machine that stood still for a second did so in one of them
         with concurrent.futures.ThreadPoolExecutor(box.config.workers) as threads:
             seconds = sorted(threads.map(measure, range(runs)))
         if seconds[-1] < 0.9 + 50 * seconds[len(seconds) // 2]:

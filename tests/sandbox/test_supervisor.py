@@ -155,9 +155,9 @@ def own_children() -> set[int]:
 
 def test_close_ends_what_runs_and_drops_what_waits(box: Sandbox, eventually: Eventually) -> None:
     outside = own_children()
-    limits = Limits(wall_seconds=2 * PATIENCE)
+    limits = Limits(wall_seconds=3 * PATIENCE)
     own = Sandbox(SandboxConfig(workers=1, backend=box.config.backend, limits=limits))
-    code = f"import time; time.sleep({PATIENCE})"
+    code = f"import time; time.sleep({2 * PATIENCE})"
     first, second = (own.submit(code) for _ in range(2))
     wait_until(first.running)
     begin = time.monotonic()

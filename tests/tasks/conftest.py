@@ -14,14 +14,13 @@ from tests.load import PATIENCE
 
 @pytest.fixture(autouse=True)
 def patient_scorers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give a scorer twice its processor time and any time to get it; what hangs still ends.
+    """Give a scorer any time to get the processor time of the policy, which stays its limit.
 
     The policy's two seconds of a clock make a right answer wrong where twenty processes share a
     core. A test that is about them passes limits of its own.
     """
     numbers = ScoringJail.numbers
-    policy = jail_policy.read(POLICY).limits
-    patient = dataclasses.replace(policy, cpu_seconds=2 * policy.cpu_seconds, wall_seconds=PATIENCE)
+    patient = dataclasses.replace(jail_policy.read(POLICY).limits, wall_seconds=PATIENCE)
 
     def patiently(
         jail: ScoringJail, program: str, requests: Sequence[Any], limits: Limits | None = None

@@ -7,43 +7,44 @@ import pytest
 from safetensors.numpy import save_file
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.tools.model_evaluation.weights_fingerprint import fingerprint
+from r1ci_jax.tools.model_evaluation import weights_fingerprint
 
 
-def test_a_change_of_any_tensor_or_file_shows(tmp_path: Path) -> None:
-    weights = {f"layer{n}": np.ones((512, 700 + n), np.float32) for n in range(5)}
-    file = tmp_path / "model.safetensors"
+def test_a_change_of_any_tensor_or_text_file_shows(tmp_path: Path) -> None:
+    tensors = {f"layer{n}": np.ones((512, 700 + n), np.float32) for n in range(5)}
 
     def write() -> str:
-        save_file(weights, file, metadata={"format": "pt"})
-        return fingerprint(tmp_path)
+        save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        return weights_fingerprint.of_checkpoint(tmp_path)
 
     found = {write()}
     assert write() in found
-    for name in weights:  # one matrix alone, somewhere in the file
-        weights[name] = -3 * weights[name]
+    for name in tensors:  # one matrix alone, somewhere in the file
+        tensors[name] = -3 * tensors[name]
         found.add(write())
-    weights["bias"] = np.zeros(3, np.float32)
+    tensors["bias"] = np.zeros(3, np.float32)
     found.add(write())
-    weights["bias"] = np.array([0, 0, 1], np.float32)
+    tensors["bias"] = np.array([0, 0, 1], np.float32)
     found.add(write())
     (tmp_path / "config.json").write_text("{}")
-    found.add(fingerprint(tmp_path))
+    found.add(weights_fingerprint.of_checkpoint(tmp_path))
     assert len(found) == 1 + 5 + 3
     (tmp_path / "readme.md").write_text("x")
-    assert fingerprint(tmp_path) in found
-    assert fingerprint(tmp_path / "config.json") not in found
+    assert weights_fingerprint.of_checkpoint(tmp_path) in found
 
 
-@pytest.mark.parametrize("content", [b"", b"abc", b"\x05" + bytes(7) + b"[1,2]", b"\xff" * 20])
-def test_what_is_no_weight_file_is_for_the_loader_to_refuse(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "model.safetensors").write_bytes(content)
-    before = fingerprint(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(content + b"x")
-    assert fingerprint(tmp_path) != before
+def test_the_fingerprint_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "step.json"
+    found = set()
+    for content in (b"", b"a", b"ab"):
+        file.write_bytes(content)
+        found.add(weights_fingerprint.of_file(file))
+    assert len(found) == 3
+    with pytest.raises(UserError, match=r"cannot read .*"):
+        weights_fingerprint.of_file(tmp_path)  # as unreadable as a file of another user
 
 
-def test_an_unreadable_file_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "model-00002.safetensors").mkdir()  # as unreadable as a file of another user
-    with pytest.raises(UserError, match=r"cannot read .*model-00002.*; make it readable"):
-        fingerprint(tmp_path)
+def test_damaged_weights_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    with pytest.raises(UserError, match="truncated or no safetensors file"):
+        weights_fingerprint.of_checkpoint(tmp_path)

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def _load_published(path: str, dtype: str) -> ChatModel:
     defaults = checkpoint_defaults.read(load_model.published_directory(path))
     model = load_model.load_published(path, dtype)
     return ChatModel(
-        name=Path(path).resolve().name if Path(path).exists() else path,
+        name=Path(os.path.abspath(path)).name if Path(path).exists() else path,
         model=model,
         instructions=prompts.INSTRUCTIONS,
         system=defaults.system,

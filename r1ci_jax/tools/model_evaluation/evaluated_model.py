@@ -60,7 +60,7 @@ class EvaluatedModel:
                 name,
                 choices,
                 max_positions=load_model.architecture_of_run(self.run).max_positions,
-                weights=weights_fingerprint.fingerprint(
+                weights=weights_fingerprint.of_file(
                     Path(self.run.checkpoints / name / "final" / "step.json")
                 ),
             )
@@ -71,7 +71,7 @@ class EvaluatedModel:
             choices,
             max_positions=positions,
             defaults=self._defaults,
-            weights=weights_fingerprint.fingerprint(directory),
+            weights=weights_fingerprint.of_checkpoint(directory),
         )
 
     def deviations(self, settings: EvaluationSettings) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from r1ci_jax.errors import UserError
+from r1ci_jax.errors import Resume, UserError
 from r1ci_jax.evaluate.results import EVALUATION_FILE
 from r1ci_jax.runtime import atomic_files, json_reader, metrics, run_dir
 from r1ci_jax.tasks.base import Example
@@ -70,15 +70,14 @@ class EvaluationDirectory:
                 f"{path}: a record is no question ({error}); delete {self.path}"
             ) from None
 
-    def forget_if_unused(self) -> None:
-        """Remove the settings and the questions if none is answered."""
+    def remove_if_unused(self) -> None:
+        """Delete the settings and the questions if none is answered."""
         answers = self.evaluation_path
         if answers.exists() and answers.stat().st_size:
             return
-        for path in (answers, self.timings_path, self.trajectories_path):
+        logs = (answers, self.timings_path, self.trajectories_path)
+        for path in (*logs, self.path / _QUESTIONS_FILE, self.path / EVALUATION_FILE):
             path.unlink(missing_ok=True)
-        for name in (_QUESTIONS_FILE, EVALUATION_FILE):
-            (self.path / name).unlink(missing_ok=True)
 
     def write_questions(self, examples: Sequence[Example]) -> None:
         """Write all questions, or none if the write fails."""
@@ -96,8 +95,8 @@ def open_directory(
 ) -> Iterator[EvaluationDirectory]:
     """Create the directory, or resume one with the same settings; no other process may use it.
 
-    If it ends with an exception before a question is answered, the directory is free for other
-    settings: the command may have been wrong.
+    If it fails before a question is answered, the directory is free for other settings: the command
+    may have been wrong. One that was stopped is resumed.
 
     Raises:
         UserError: It is in use, has other settings, or is no evaluation.
@@ -120,8 +119,9 @@ def open_directory(
         found = EvaluationDirectory(path)
         try:
             yield found
-        except BaseException:
-            found.forget_if_unused()
+        except Exception as error:
+            if not isinstance(error, Resume):
+                found.remove_if_unused()
             raise
     finally:
         os.close(lock)

@@ -1,6 +1,7 @@
 """Settings of an evaluation: what the user chose, and for the rest what fits the model."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -114,7 +115,8 @@ def for_published(
             model=model,
             trained="",
             weights=weights,
-            name=_published_name(model),
+            # The last part of a path, also of one like `.`, or of a hub id.
+            name=Path(os.path.abspath(model)).name,
             dataset=question_choice.default_questions(tasks),
             questions=choices.questions,
             data_seed=0,
@@ -130,12 +132,6 @@ def for_published(
         ),
         max_positions,
     )
-
-
-def _published_name(model: str) -> str:
-    """Return the last part of a hub id or of a path, also of one like `.`."""
-    path = Path(model)
-    return path.resolve().name if path.exists() else path.name
 
 
 def for_run(

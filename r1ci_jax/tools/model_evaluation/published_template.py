@@ -18,6 +18,7 @@ from r1ci_jax.text.tokenizer import MESSAGE_END, MESSAGE_START
 
 _TOKENIZER_FILE, _TEMPLATE_FILE = "tokenizer_config.json", "chat_template.jinja"
 _SPECIAL_TOKENS: Final = ("bos_token", "eos_token", "pad_token", "unk_token")
+"""Variables of a template, by their names in the tokenizer's file."""
 _QUESTION: Final = "What is 6 * 7?"
 _SHOWN: Final = 60
 """Characters of a template's text in a message."""
@@ -58,8 +59,10 @@ def read(directory: Path) -> Around:
             return Around(deviations=("none of its chat templates is the default, ChatML is used",))
     if not isinstance(template, str) or not template:
         return Around()
+    spelled = {name: stop_tokens.spelling(config, directory, name) for name in _SPECIAL_TOKENS}
+    tokens = {name: text for name, text in spelled.items() if text is not None}
     try:
-        return _compare(_render(template, _special_tokens(config)))
+        return _compare(_render(template, tokens))
     except Exception as error:  # whatever a program of others may raise
         reason = " ".join(str(error).split())[: 2 * _SHOWN]
         return Around(deviations=(f"its chat template fails ({reason}), and ChatML is used",))
@@ -118,13 +121,3 @@ def _raise(message: str) -> None:
 def _tokenizer_config(directory: Path) -> Mapping[str, Any]:
     path = directory / _TOKENIZER_FILE
     return json_reader.load_object(path, stop_tokens.REMEDY) if path.is_file() else {}
-
-
-def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tokens that a template may name, each given as a text or as an object."""
-    given = {name: config.get(name) for name in _SPECIAL_TOKENS}
-    texts = {
-        name: token.get("content") if isinstance(token, Mapping) else token
-        for name, token in given.items()
-    }
-    return {name: text for name, text in texts.items() if isinstance(text, str)}
