@@ -193,13 +193,16 @@ class AnswerRequest(Agent):
     def act(self, turn: ModelTurn) -> Action:
         if isinstance(self.agent, AllCode):
             return self.agent.act(turn)
-        if turn.code is None and turn.answer is None and not turn.is_guide:
-            boxed = boxed_answer.last_boxed(turn.text)
-            num_answers = turn.num_answers + (boxed is not None)
-            turn = dataclasses.replace(turn, answer=boxed, num_answers=num_answers)
+        may_be_boxed = turn.answer is None and not turn.is_guide
+        boxed = boxed_answer.last_boxed(turn.text) if may_be_boxed else None
+        if boxed is not None and turn.code is None:
+            turn = dataclasses.replace(turn, answer=boxed, num_answers=turn.num_answers + 1)
         action = self.agent.act(turn)
-        is_missing = isinstance(action, Finish) and action.answer is None
-        if not is_missing or self.request is None or self.request in turn.messages:
+        if not isinstance(action, Finish) or action.answer is not None:
+            return action
+        if boxed is not None:  # before code that the agent does not run
+            return _finish(boxed)
+        if self.request is None or self.request in turn.messages:
             return action
         return UserMessage(text=self.request)
 

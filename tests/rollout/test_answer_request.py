@@ -103,6 +103,14 @@ def test_codesteer_sends_a_boxed_answer_back_and_is_asked_for_the_checked_one() 
     assert asked.act(again) == agents.Finish(stop=StopReason.EOS, answer=None)
 
 
+def test_words_alone_keep_the_box_before_the_code_that_ends_them() -> None:
+    told = turn("It is \\boxed{7}.\n```python\nprint(7)\n```", code="print(7)\n")
+    found = agents.AnswerRequest(agents.AllText()).act(told)
+    assert found == agents.Finish(stop=StopReason.ANSWER, answer="7")
+    found = agents.AnswerRequest(agents.CodeAgent()).act(told)
+    assert found == agents.RunCode(code="print(7)\n")
+
+
 def test_without_a_request_a_box_counts_and_nobody_is_asked() -> None:
     silent = agents.AnswerRequest(agents.CodeAgent(), None)
     found = silent.act(turn(r"\boxed{7}"))
