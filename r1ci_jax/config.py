@@ -6,7 +6,7 @@ field. A setting that a single experiment needs belongs in that experiment's fil
 
 import dataclasses
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from r1ci_jax.demonstration_config import DemonstrationConfig
 from r1ci_jax.grpo_config import AgentPlace, GrpoConfig
@@ -16,6 +16,8 @@ from r1ci_jax.ranges import (
     Count,
     Entries,
     Fraction,
+    Int32Count,
+    Int32Natural,
     Natural,
     NonNegative,
     Positive,
@@ -41,8 +43,11 @@ SinkName = Literal["tensorboard", "wandb", "trackio"]
 """Places that show the metrics besides metrics.jsonl; r1ci_jax/runtime/sinks has them."""
 Start = Literal["sft", "untrained"]
 """Model that an arm starts from."""
-Seed = Annotated[int, Range(at_least=0, at_most=20_000_000)]
+LARGEST_SEED: Final = 20_000_000
+Seed = Annotated[int, Range(at_least=0, at_most=LARGEST_SEED)]
 """A hundred seeds of stages are made of each, and they fit into 32 bits."""
+Samples = Annotated[int, Range(at_least=1, at_most=10_000)]
+"""Answers to one question: all are asked for at once."""
 
 BASE_MODELS = ("untrained", "sft")
 """Models that every run evaluates before those of its arms."""
@@ -152,13 +157,13 @@ class SamplingParams(Checked, section="eval.sampling"):
 
     temperature: NonNegative = 1.0
     """Divisor of the logits; 0 takes the most likely token."""
-    top_k: Natural = 0
+    top_k: Int32Natural = 0
     """Top-k filter in tokens (of equally likely ones those with the smaller ids); 0 disables it."""
     top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
     """Nucleus filter: keeps the fewest most likely tokens whose probabilities reach this sum."""
     min_p: Fraction = 0.0
     """Keeps tokens at least this fraction as likely as the most likely one."""
-    repetition_penalty: Positive = 1.0
+    repetition_penalty: Annotated[float, Range(at_least=0.01, at_most=100)] = 1.0
     """Divides positive logits of the tokens that the trajectory holds already, prompt included, and
     multiplies negative ones; 1 does nothing."""
 
@@ -167,18 +172,18 @@ class SamplingParams(Checked, section="eval.sampling"):
 class TurnLimits(Checked, section="limits"):
     """Limits of one trajectory. Each has its own stop reason."""
 
-    max_code_calls: Natural = 8
+    max_code_calls: Int32Natural = 8
     """Code calls per trajectory (paper: 8)."""
-    max_turns: Count | None = None
+    max_turns: Int32Count | None = None
     """Turns per trajectory, one more than the observations between them; None: no limit."""
-    max_turn_tokens: Count | None = None
+    max_turn_tokens: Int32Count | None = None
     """Sampled tokens per turn; None: as many as the trajectory has left."""
-    max_new_tokens: Count = 128
+    max_new_tokens: Int32Count = 128
     """Sampled tokens per trajectory."""
     max_wall_seconds: Positive | None = None
     """Seconds per trajectory. It depends on the machine which trajectories exceed it, so a run that
     sets it is not reproduced bit for bit. Scripts have limits of their own (sandbox.limits)."""
-    max_observation_tokens: Count = 48
+    max_observation_tokens: Int32Count = 48
     """Tokens per observation; longer output is shortened by `observation_rule`."""
     observation_rule: ObservationRule = "clip"
     """Longer output: "clip" keeps its beginning and its end. "replace" shows a short notice in its
@@ -317,7 +322,7 @@ class EvalConfig(Checked, section="eval"):
     """Accuracy on held-out questions."""
 
     sampling: SamplingParams = SamplingParams(temperature=0.6)
-    samples_per_question: Count = 1
+    samples_per_question: Samples = 1
     """Trajectories per held-out question and agent."""
     agents: Annotated[tuple[AgentPlace, ...], Entries(order="distinct")] = ("code_agent",)
     """Ways of answering: "all_text" in words alone, "all_code" by one script whose output is the

@@ -97,6 +97,10 @@ _PLACE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 Count = Annotated[int, Range(at_least=1)]
 Natural = Annotated[int, Range(at_least=0)]
+LARGEST_INT32: Final = 2**31 - 1
+"""What a device counts, it counts in 32 bits."""
+Int32Count = Annotated[int, Range(at_least=1, at_most=LARGEST_INT32)]
+Int32Natural = Annotated[int, Range(at_least=0, at_most=LARGEST_INT32)]
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(at_least=0)]
 Fraction = Annotated[float, Range(at_least=0, at_most=1)]

@@ -162,6 +162,8 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
+    if args.teachers and args.json:
+        raise UserError("--teachers prints a page of Markdown; leave --json out")
     data_dir = args.where / "data" if (args.where / "data").is_dir() else args.where
     names = datasets.task_names(data_dir)
     if not names:

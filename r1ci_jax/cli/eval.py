@@ -10,6 +10,7 @@ from typing import Any
 
 from r1ci_jax.cli import run as experiment_stages
 from r1ci_jax.cli import sampling_options
+from r1ci_jax.config import TurnLimits
 from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.rollout import agents
@@ -255,8 +256,11 @@ def _choices(args: argparse.Namespace) -> Any:
         "data_seed": args.data_seed,
     }
     try:
+        TurnLimits(**_given(limits))
         choices = Choices(**_given(given))
     except OutOfRange as error:
+        if error.field == "max_new_tokens":
+            raise UserError(f"--max-tokens {error.reason}") from None
         raise error.of_option() from None
     question_choice.choose(choices.tasks)  # unknown names are reported before anything is opened
     return choices
@@ -272,8 +276,8 @@ def _agents(words: list[str]) -> tuple[Any, ...]:
         word.strip() if ":" in word else re.sub(r"[\s-]+", "_", word.strip().lower())
         for word in ",".join(words).split(",")
     ]
-    if named == ["all"]:
-        return prompts.AGENT_NAMES
+    if "all" in named:
+        named = [*prompts.AGENT_NAMES, *(name for name in named if name != "all")]
     if any(":" in name for name in named):
         user_modules.search(Path.cwd())
     agents.get_all(named)  # an unknown one is reported before anything is opened
@@ -282,6 +286,9 @@ def _agents(words: list[str]) -> tuple[Any, ...]:
 
 def _levels(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(",") if part)
+        levels = tuple(int(part) for part in text.split(",") if part)
     except ValueError:
-        raise UserError(f"--difficulties {text}: numbers with commas, such as 1,2,3") from None
+        levels = ()
+    if not levels:
+        raise UserError(f"--difficulties {text}: numbers with commas, such as 1,2,3")
+    return levels

@@ -203,7 +203,7 @@ def _user_message(error: BaseException) -> str | None:
         if full or "No space left on device" in str(cause):
             name = getattr(cause, "filename", None)
             where = f" at {name}" if name else ""
-            return f"disk full{where}; free space and run the same command again: it resumes"
+            return f"disk full{where}; free space and run the same command again; a run resumes"
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         name = os.fsdecode(error.filename)
         return f"cannot use {name}: {error.strerror}; name another path or correct this one"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from r1ci_jax.errors import UserError
 from r1ci_jax.ranges import OutOfRange
 from r1ci_jax.runtime import terminal
+from r1ci_jax.runtime.atomic_files import write_atomic
 from r1ci_jax.sandbox import ExecResult, Limits, Sandbox, SandboxConfig, Status
 from r1ci_jax.sandbox.host.jail_python import MORE_PACKAGES, PACKAGES_TREE
 from r1ci_jax.sandbox.host.tiers import UNSAFE_WARNING
@@ -164,13 +165,13 @@ def run_exec(arguments: argparse.Namespace) -> int:
     config = exec_config(arguments)
     if config.unsafe:
         print(RED.format(UNSAFE_WARNING), file=sys.stderr, flush=True)
+    if arguments.into is not None:
+        make_directory(arguments.into)  # a mistake ends it before the script runs
     with Sandbox(config) as box:
         result = box.run(code, collect=arguments.collect)
     missing = [
         name for name in arguments.collect if str(pathlib.PurePath(name)) not in result.files
     ]
-    if arguments.into is not None:
-        write_files(arguments.into, result.files)
     if arguments.json:
         sizes = {name: len(data) for name, data in result.files.items()}
         facts = {**dataclasses.asdict(result), "files": sizes, "missing_files": missing}
@@ -179,6 +180,8 @@ def run_exec(arguments: argparse.Namespace) -> int:
         sys.stdout.write(terminal.shown(result.stdout, sys.stdout))
         sys.stdout.flush()
         print(terminal.shown(result.stderr + summary(result), sys.stderr), file=sys.stderr)
+    if arguments.into is not None:
+        write_files(arguments.into, result.files)
     if missing:
         terminal.say(
             f"r1ci: not collected: {', '.join(missing)}; the script must leave a plain file of "
@@ -222,13 +225,27 @@ def write_files(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:
     """
     for name, data in files.items():
         path = directory / name
+        make_directory(path.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            write_atomic(path, data)
         except OSError as error:
             raise UserError(
                 f"cannot write {path}: {error.strerror}; give another directory with --into"
             ) from error
+
+
+def make_directory(path: pathlib.Path) -> None:
+    """Make a directory for collected files.
+
+    Raises:
+        UserError: It cannot be made, or is something else.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the directory {path}: {error.strerror}; give another one with --into"
+        ) from error
 
 
 def run_bench(arguments: argparse.Namespace) -> int:

@@ -68,6 +68,10 @@ def add_commands(subparsers: Any) -> None:
 def _list(args: argparse.Namespace) -> int:
     if args.data_dir is not None:
         published_files.choose_folder(args.data_dir)
+    chosen = [name for name in ("json", "markdown", "dropped", "suite") if getattr(args, name)]
+    if (args.markdown or args.dropped) and len(chosen) > 1:
+        first, second = chosen[:2]
+        raise UserError(f"--{first} and --{second} do not go together; give one of them")
     if args.markdown or args.dropped:
         print(catalogue.render_markdown() if args.markdown else catalogue.count_dropped(), end="")
         return 0

@@ -61,7 +61,7 @@ def levels(task: Task, questions: DatasetConfig) -> tuple[int, ...]:
     if unknown:
         raise UserError(
             f"{task.name} has no difficulty {unknown[0]}; "
-            f"choose questions.difficulties from {', '.join(map(str, task.difficulties))}"
+            f"choose difficulties from {', '.join(map(str, task.difficulties))}"
         )
     chosen = tuple(level for level in questions.difficulties if level in task.difficulties)
     return chosen or task.difficulties

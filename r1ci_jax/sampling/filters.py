@@ -62,6 +62,8 @@ def keep_mask(logits_SV: jax.Array, weights_SV: jax.Array, filters: Filters) -> 
 def keep_few(logits_SV: jax.Array, weights_SV: jax.Array, filters: Filters) -> jax.Array:
     """Mark what slots with a top-k of 1 to `FEW` keep."""
     few = min(FEW, logits_SV.shape[1])
+    # XLA sorts -0 below 0, which are equally likely.
+    logits_SV = jnp.where(logits_SV == 0, 0.0, logits_SV)
     # Of equal logits the first come first. XLA has a fast top-k where no slice of it is taken.
     logits_SX, token_SX = jax.lax.top_k(logits_SV, few)
     rank_1X = jnp.arange(few)[None, :]

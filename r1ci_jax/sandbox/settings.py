@@ -4,24 +4,26 @@ import dataclasses
 from typing import Annotated, Any, Literal, Self
 
 from r1ci_jax.errors import UserError
-from r1ci_jax.ranges import Checked, Count, Positive, Range
+from r1ci_jax.ranges import Checked, Count, Range
 from r1ci_jax.sandbox import jail_policy_file
+
+Seconds = Annotated[float, Range(above=0, at_most=7 * 24 * 3600)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits(Checked, section="sandbox.limits"):
     """The resources that one script may use."""
 
-    cpu_seconds: Positive = 10.0
+    cpu_seconds: Seconds = 10.0
     """CPU time, the main limit, because it does not depend on the load of the machine."""
-    wall_seconds: Positive = 60.0
+    wall_seconds: Seconds = 60.0
     """Wall time, the limit for scripts that sleep (paper: 60 s)."""
     memory_bytes: Annotated[int, Range(at_least=128 << 20)] = 512 << 20
     """Address space of a process, of which Python with numpy takes a part; with a memory cgroup
     also the memory of all its processes."""
     output_bytes: Count = 64 << 10
     """Bytes that are kept of stdout and of stderr each; a longer output ends the script."""
-    processes: Count = 32
+    processes: Annotated[int, Range(at_least=1, at_most=32_768)] = 32
     """Largest number of processes and threads at a time."""
     file_bytes: Count = 16 << 20
     """Size of the largest file; the scratch directory holds twice as much."""

@@ -186,7 +186,7 @@ WORDS = {
     "--config.sft.epochs=1.5": "--config.sft.epochs must be an integer, at least 1, not 1.5",
     "--config.sft.packing=maybe": "--config.sft.packing must be True or False, not maybe",
     "--config.sft.schedule=x": "--config.sft.schedule must be one of cosine, constant, not x",
-    "--config.limits.max_turns=x": "max_turns must be an integer, at least 1 (or None), not x",
+    "--config.limits.max_turns=x": "at least 1 and at most 2147483647 (or None), not x",
     "--config.dataset.difficulties=1,x": "values separated by commas, each an integer, at least 1",
     "--config.arms=nothing": "--config.arms must be names of arms (grpo_uniform, grpo_curriculum)",
     "--config.sft.lr": "--config.sft.lr must be a finite number, at least 0, not nothing",

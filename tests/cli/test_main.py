@@ -62,7 +62,8 @@ def test_full_disk_is_one_line(install: Install, capsys: pytest.CaptureFixture[s
     install(_raise(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/toy/x.bin")))
     assert cli.main(["probe"]) == 2
     assert capsys.readouterr().err == (
-        "r1ci: disk full at runs/toy/x.bin; free space and run the same command again: it resumes\n"
+        "r1ci: disk full at runs/toy/x.bin; free space and run the same command again; "
+        "a run resumes\n"
     )
 
 

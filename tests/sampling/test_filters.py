@@ -188,3 +188,11 @@ def test_rows_keep_their_own_settings_in_one_call() -> None:
 def test_impossible_settings_are_refused_in_one_line(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         SamplingParams(**wrong)  # type: ignore[arg-type]  # floats for ints, too
+
+
+def test_both_zeros_are_equally_likely() -> None:
+    """Of equal logits the smaller ids stay, and -0 equals 0."""
+    logits_V = np.array([-5.0, -0.0, 3.0, 0.0, -0.0, 0.0], np.float32)
+    for top_k, kept_ids in ((2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 3, 4])):
+        keep_V = keep_mask(logits_V, SamplingParams(top_k=top_k))
+        assert np.flatnonzero(keep_V).tolist() == kept_ids

@@ -200,6 +200,30 @@ def test_exec_brings_files_back(
             command("exec", script_file, *half)
 
 
+def test_exec_shows_what_was_printed_though_a_file_cannot_be_written(
+    script_file: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, into = tmp_path / "file", tmp_path / "out"
+    file.write_text("")
+    words = ["--backend", "cold", "--collect", "sub/a.txt", "--json", "--into"]
+    with pytest.raises(UserError, match="cannot make the directory"):
+        command("exec", script_file, *words, str(file))
+    assert capsys.readouterr().out == ""  # the script did not run
+    into.mkdir()
+    (into / "sub").write_text("in the way")
+    with pytest.raises(UserError, match="cannot make the directory"):
+        command("exec", script_file, *words, str(into))
+    assert json.loads(capsys.readouterr().out)["stdout"] == "made\n"
+
+
+@pytest.mark.parametrize(
+    "words", [("--wall-seconds", "1e9"), ("--cpu-seconds", "1e30"), ("--processes", "100000")]
+)
+def test_exec_refuses_limits_that_no_machine_has(script_file: str, words: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=f"{words[0]} must be .* at most"):
+        command("exec", script_file, *words)
+
+
 def test_exec_takes_a_policy_and_limits(
     script_file: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

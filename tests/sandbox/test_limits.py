@@ -327,6 +327,13 @@ def test_o2_a_flood_of_errors_is_cut(box: Sandbox) -> None:
     flood(box, "stderr")
 
 
+def test_output_is_not_cut_within_a_character(box: Sandbox) -> None:
+    for text in ("'\\u00e9'", "'a' + '\\u2192'", "'\\U0001f600'"):
+        result = box.run(f"print({text} * 100_000)")
+        head, tail = parts(result.stdout, box.config.limits.output_bytes)
+        assert head and tail and "\ufffd" not in result.stdout
+
+
 def resident_kib() -> int:
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))

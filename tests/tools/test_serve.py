@@ -414,6 +414,7 @@ def test_errors_have_openais_form(serving: Serving) -> None:
         for method, path, headers, status in (
             ("GET", "/v1/chat/completions", {}, 405),
             ("POST", "/v1/chat/completions", {"Content-Type": "text/plain"}, 415),
+            ("POST", "/v1/chat/completions", {"Content-Type": "Application/JSON"}, 400),
             ("GET", "/v1/models", {"Origin": "http://localhost"}, 403),
             ("GET", "/v1/models", {"Host": "evil.example"}, 403),
             ("OPTIONS", "/v1/chat/completions", {"Origin": "http://evil.example"}, 403),
@@ -427,6 +428,20 @@ def test_errors_have_openais_form(serving: Serving) -> None:
             assert reply.getheader("Access-Control-Allow-Origin") is None
             connection.close()
         assert server.ask(max_tokens=1).usage.completion_tokens == 1
+
+
+def test_a_client_that_leaves_while_it_sends_is_no_error(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
+    bodies = ("Content-Length: 1000\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n5\r\n{")
+    with serving(ONLY_EOS) as server:
+        for body in bodies:
+            with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
+                client.sendall(f"{head}\r\n{body}".encode())
+        # Asked after them, on the same loop.
+        assert server.ask(max_tokens=1).usage.completion_tokens == 1
+    assert not [row.getMessage() for row in caplog.records if row.levelname == "ERROR"]
 
 
 def test_a_token_is_required_where_there_is_one(serving: Serving) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1ci_jax.cli import sampling_options
 from r1ci_jax.cli.talk import model_options
+from r1ci_jax.config import LARGEST_SEED
 from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import agents
 from r1ci_jax.runtime import terminal, user_modules
@@ -61,6 +62,9 @@ def add_commands(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     sampling_options.chosen(args)  # mistakes end it before anything is loaded
+    model_options.check(args)
+    if not 0 <= args.seed <= LARGEST_SEED:
+        raise UserError(f"--seed must be from 0 to {LARGEST_SEED}, not {args.seed}")
     if ":" in args.agent:
         user_modules.search(Path.cwd())
     agent = agents.get(args.agent)

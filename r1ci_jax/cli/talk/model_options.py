@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from r1ci_jax.cli import sampling_options
 from r1ci_jax.errors import UserError
+from r1ci_jax.ranges import LARGEST_INT32
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Limits, SandboxConfig
 from r1ci_jax.text import prompts
@@ -34,6 +35,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--bare", action="store_true", help="put no instructions before the first message"
     )
     sampling_options.add(parser)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Report impossible numbers before anything is loaded.
+
+    Raises:
+        UserError: A number is out of its range.
+    """
+    for name in ("max_tokens", "context"):
+        value = getattr(args, name)
+        if value is not None and not 1 <= value <= LARGEST_INT32:
+            option = "--" + name.replace("_", "-")
+            raise UserError(f"{option} must be from 1 to {LARGEST_INT32}, not {value}")
 
 
 def find_run(args: argparse.Namespace) -> RunDir | None:

@@ -53,7 +53,8 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    for name in ("slots", "workers", "max_tokens", "context"):
+    model_options.check(args)
+    for name in ("slots", "workers"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")

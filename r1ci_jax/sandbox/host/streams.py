@@ -1,5 +1,6 @@
 """One output stream of a script: a pipe of its own, of which the host keeps head and tail."""
 
+import codecs
 import io
 import os
 from typing import Final, Self
@@ -67,15 +68,27 @@ class Stream:
 
     @property
     def kept(self) -> bytes:
-        """Return all bytes, or head and tail with a note between, half the limit each."""
+        """Return all bytes, or head and tail with a note between, at most half the limit each.
+
+        A character of UTF-8 that the cut would split is left out.
+        """
         if not self.overflow:
             return bytes(self._head)
         half = self.limit // 2
-        tail = (self._head + self._tail)[-half:] if half else b""
-        left_out = self._count - half - len(tail)
-        note = b"\n... [%d bytes left out] ...\n" % left_out
-        return bytes(self._head[:half]) + note + bytes(tail)
+        head = _whole_characters(bytes(self._head[:half]))
+        tail = bytes((self._head + self._tail)[-half:]) if half else b""
+        begun = next((i for i, byte in enumerate(tail[:4]) if byte & 0xC0 != 0x80), 0)
+        tail = _whole_characters(tail[begun:])  # the limit ended the script while it wrote
+        note = b"\n... [%d bytes left out] ...\n" % (self._count - len(head) - len(tail))
+        return head + note + tail
 
     def text(self) -> str:
         """Return the kept bytes as text, with invalid UTF-8 replaced."""
         return self.kept.decode("utf-8", "replace")
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """Return the bytes without a character of UTF-8 that has only begun."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data)
+    return data[: len(data) - len(decoder.getstate()[0])]

@@ -12,6 +12,7 @@ from r1ci_jax.config import (
     EvalConfig,
     EvalPromptChoice,
     SamplerConfig,
+    Samples,
     SamplingParams,
     Seed,
     TurnLimits,
@@ -47,7 +48,7 @@ class Choices(Checked, section="eval"):
     agents: tuple[AgentPlace, ...] = ("code_agent",)
     questions: Count = 5
     """Questions of each task."""
-    samples: Count = 1
+    samples: Samples = 1
     """Trajectories per question and agent."""
     difficulties: tuple[Count, ...] | None = None
     sampling: dict = dataclasses.field(default_factory=dict)

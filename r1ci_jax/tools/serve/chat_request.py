@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn
 
 from r1ci_jax.config import SamplingParams
+from r1ci_jax.ranges import LARGEST_INT32
 from r1ci_jax.text.chatml import ChatMessage
 
 EXTENSION: Final = "r1ci"
@@ -83,7 +84,10 @@ def parse(body: bytes, sampling: SamplingParams, outputs: Outputs) -> ChatReques
         RequestError: It is no such request, or asks for what cannot be done.
     """
     fields = _Fields(_parse_object(body))
-    tokens = {name: fields.integer(name, 1) for name in ("max_completion_tokens", "max_tokens")}
+    tokens = {
+        name: fields.integer(name, 1, LARGEST_INT32)
+        for name in ("max_completion_tokens", "max_tokens")
+    }
     given = {value for value in tokens.values() if value is not None}
     if len(given) > 1:
         _fail("max_tokens and max_completion_tokens differ; send one of them", "max_tokens")
@@ -141,7 +145,8 @@ class _Fields:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or value > high:
             _fail(f"{name} must be a number of at most {high:g}, not {_shown(value)}", name)
-        if not math.isfinite(value) or not is_allowed(value):
+        # In this order: a huge negative integer is no float.
+        if not is_allowed(value) or not math.isfinite(value):
             _fail(f"{name} cannot be {_shown(value)}", name)
         return float(value)
 
@@ -151,8 +156,8 @@ class _Fields:
             "temperature": self.number("temperature", 2, lambda value: value >= 0),
             "top_p": self.number("top_p", 1, lambda value: value > 0),
             "min_p": self.number("min_p", 1, lambda value: value >= 0),
-            "top_k": self.integer("top_k", 0),
-            "repetition_penalty": self.number("repetition_penalty", 2, lambda value: value > 0),
+            "top_k": self.integer("top_k", 0, LARGEST_INT32),
+            "repetition_penalty": self.number("repetition_penalty", 2, lambda value: value >= 0.01),
         }
         return {name: value for name, value in found.items() if value is not None}
 

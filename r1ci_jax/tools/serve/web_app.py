@@ -12,7 +12,7 @@ from typing import Any, Final, override
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
@@ -135,9 +135,13 @@ class ChatEndpoint:
 
     async def _complete(self, request: Request) -> Response:
         settings = self._settings
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
             raise RequestError("the body must have the Content-Type application/json", status=415)
-        body = await _read_body(request, settings.max_body_bytes)
+        try:
+            body = await _read_body(request, settings.max_body_bytes)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_CLOSED)
         wanted = chat_request.parse(body, settings.sampling, settings.outputs)
         self._require_model(wanted.model)
         # Long texts take a while to encode, and others are to be served meanwhile.
