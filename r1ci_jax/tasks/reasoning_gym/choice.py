@@ -99,7 +99,7 @@ POLYNOMIAL: Final = (
 )
 """A sum of products without brackets."""
 WORD: Final = "[A-Za-z]+"
-JSON_WORDS: Final = r'[\[\]"a-z,\s]+'
+JSON_WORDS: Final = r"""[\[\]"'a-z,\s]+"""
 
 
 def grow(field: str, *tops: Any, low: Any = None) -> dict[str, tuple[Any, ...]]:

@@ -23,9 +23,10 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "calendar_arithmetic": DatasetChoice(
         kind="execution",
-        why="one right day or count",
+        why="one right day or count; no ranges over the end of a year, which name one year",
         form="a weekday in full, Yes or No, or an integer",
         say="Answer with the weekday in full, with Yes or No, or with an integer.",
+        rule="words",
         ladder={
             "tasks": (
                 ["weekday_of_date", "weekday_offset"],
@@ -35,7 +36,8 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
                 ["count_business_days", "recurring_event_day", "weekday_of_date_from_first_date"],
             ),
             "offset_upper_bound": (30, 60, 100, 250, 365),
-            "year": (2022, 2021, 2020, 2019, 2024),
+            # Some questions of the upper levels name no year, so theirs is no leap year.
+            "year": (2022, 2021, 2020, 2019, 2023),
         },
     ),
     "chain_sum": DatasetChoice(
@@ -58,9 +60,10 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "decimal_arithmetic": DatasetChoice(
         kind="execution",
-        why="one right value, up to the thousandth",
+        why="one right value of 12 digits; the package lets it be off by a thousandth, which is "
+        "more than many of the values",
         form="a decimal number",
-        rule="package",
+        rule="decimal",
         shape=r"-?[0-9]+(?:\.[0-9]+)?",
         ladder={
             **grow("terms", 2, 3, 4, 6, 8),
@@ -169,9 +172,9 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "time_intervals": DatasetChoice(
         kind="execution",
-        why="one right duration",
+        why="one right duration, computed anew: the package cuts milliseconds and drops some times",
         form="a duration in the form that the question names",
-        rule="package",
+        rule="duration",
         shape=r"[0-9]+ days?(?:, [0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?)?"
         r"|[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?",
         ladder={

@@ -198,10 +198,11 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     # ---- geometry
     "advanced_geometry": DatasetChoice(
         kind="execution",
-        why="one right point, radius or angle",
+        why="one right point, radius or angle, compared by value; the package takes a radius "
+        "with its final zeros only",
         form="a point, a radius, or an angle in degrees",
         say="Round angles to 2 decimal places, everything else to 3.",
-        rule="package",
+        rule="geometry",
         shape=r"\(?-?[0-9.]+, ?-?[0-9.]+\)?|-?[0-9.]+ ?°?",
         ladder={
             "min_coord": (-6, -10, -30, -100, -1000),
@@ -224,13 +225,14 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         kind="reasoning",
         why="labels are computed; two classes of equal size",
         form="True or False",
+        rule="words",
         ladder=grow("num_courses", 6, 8, 12, 18, 26),
         constant=0.7,
     ),
     "family_relationships": DatasetChoice(
         kind="reasoning",
-        why="one right word",
-        form="a relationship in one word, like mother-in-law",
+        why="one right word; the package calls in-laws and nieces by the other's part: mended",
+        form="a relationship in one word, like daughter-in-law",
         rule="package",
         shape="[A-Za-z-]+",
         ladder=grow("family_size", 4, 5, 6, 7, 9),
@@ -279,6 +281,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         kind="reasoning",
         why="three classes, 47 % the commonest; the package has one level",
         form="on, off or undetermined",
+        rule="words",
         chunk=100,
         constant=0.6,
     ),
@@ -292,7 +295,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     # ---- logic
     "aiw": DatasetChoice(
         kind="reasoning",
-        why="one right count",
+        why="one right count; colleagues are left out, whose golds forget one of two circles",
         form="an integer",
         say=INTEGER,
         rule="numbers",

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final, cast
 
 from r1ci_jax.tasks import answers, expressions
@@ -15,6 +16,11 @@ _SHOWN_NUMBER = re.compile(
 _HEXADECIMAL = re.compile("-?0x[0-9a-fA-F]+")
 _VARIABLES: Final = "xyz"
 _STATEMENT = re.compile(r"([A-Z][a-z]+) is an? ([a-z]+)", re.IGNORECASE)
+_DECIMAL = re.compile(r"([0-9]+)\.([0-9]+)")
+_DURATION = re.compile(
+    r"(?:(?P<days>[0-9]+) days?(?:, (?!$)|$))?"
+    r"(?:(?P<hours>[0-9]{1,2}):(?P<minutes>[0-5][0-9])(?::(?P<seconds>[0-5][0-9](?:\.[0-9]+)?))?)?"
+)
 _PAIR = re.compile(r"\s*([A-Z])\s*=\s*([0-9])\s*")
 
 
@@ -40,6 +46,8 @@ def numbers(text: str) -> list[Decimal] | None:
     text = text.strip()
     if (text[:1], text[-1:]) == ("[", "]"):
         text = text[1:-1]
+        if not text.strip():
+            return []
     parts = [part.strip().strip("'\"") for part in re.split(r"\s*,\s*|\s+", text.strip())]
     if not all(_NUMBER.fullmatch(part) for part in parts):
         return None
@@ -71,6 +79,61 @@ def shown_number(gold: str, answer: str, entry: dict[str, Any]) -> bool:
 def _shown_value(text: str) -> Decimal | None:
     text = text.strip()
     return Decimal(text.replace(",", "")) if _SHOWN_NUMBER.fullmatch(text) else None
+
+
+def same_decimal(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare with the exact value of the question's expression, up to a unit of the 12th digit.
+
+    The gold is rounded at every step, so what lies no further from the exact value is right too.
+    """
+    expression = entry["question"].rpartition("\n")[2].removesuffix(" = ?")
+    whole = _DECIMAL.sub(lambda m: f"({int(m[1] + m[2])}/{10 ** len(m[2])})", expression)
+    tree = expressions.parse(whole, limit=len(whole))
+    exact = None if tree is None else expressions.arithmetic_value(tree)
+    assert exact is not None, expression
+    allowed = max(abs(exact) / 10**11, abs(Fraction(gold) - exact))
+    return _NUMBER.fullmatch(answer) is not None and abs(Fraction(answer) - exact) <= allowed
+
+
+def same_duration(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare days, and the rest as seconds: `1 day, 2:03` is `1 days, 02:03:00`."""
+    del entry
+    return _duration(answer) is not None and _duration(answer) == _duration(gold)
+
+
+def _duration(text: str) -> tuple[int, Decimal] | None:
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        return None
+    days, hours, minutes, seconds = found.group("days", "hours", "minutes", "seconds")
+    return int(days or 0), int(hours or 0) * 3600 + int(minutes or 0) * 60 + Decimal(seconds or 0)
+
+
+def geometry(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare a point, a radius or an angle by value, to the asked number of decimal places."""
+    metadata = entry["metadata"]
+    match metadata["task_type"]:
+        case "orthocenter":
+            exact, places = [Fraction(part) for part in metadata["ortho"]], 3
+        case "incircle_radius":
+            exact, places = [Fraction(metadata["incircle_radius_approx"])], 3
+        case _:
+            exact, places = [Fraction(metadata["angle_ABC_degrees"])], 2
+    found, golds = _coordinates(answer), _coordinates(gold)
+    if len(found) != len(exact):
+        return False
+    return all(
+        _NUMBER.fullmatch(text) is not None
+        and (
+            Fraction(text) == Fraction(shown)
+            or answers.rounds_to(value, text.removeprefix("+"), places=places)
+        )
+        for text, shown, value in zip(found, golds, exact, strict=True)
+    )
+
+
+def _coordinates(text: str) -> list[str]:
+    return [part.strip() for part in text.strip("()").removesuffix("\u00b0").split(",")]
 
 
 def same_json(gold: str, answer: str, entry: dict[str, Any]) -> bool:
@@ -147,12 +210,25 @@ def _statements(text: str) -> list[tuple[str, str]] | None:
 
 
 def same_lists(gold: str, answer: str, entry: dict[str, Any]) -> bool:
-    """Compare as JSON lists of lists, in any order; none may be missing, added or repeated."""
+    """Compare as lists of lists, in any order; none may be missing, added or repeated."""
     del entry
-    found = answers.json_value(answer, limit=len(answer))
+    found = _lists_of_words(answer)
+    return found is not None and sorted(found) == sorted(json.loads(gold))
+
+
+def same_groups(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare as lists of lists, both in any order; nothing may be missing, added or repeated."""
+    del entry
+    found = _lists_of_words(answer)
+    return found is not None and sorted(map(sorted, found)) == sorted(map(sorted, json.loads(gold)))
+
+
+def _lists_of_words(text: str) -> list[list[str]] | None:
+    """Parse lists of lists of words in JSON or as Python prints them; None for all else."""
+    found = answers.json_value(text.replace("'", '"'), limit=len(text))
     if not isinstance(found, list) or not all(isinstance(each, list) for each in found):
-        return False
-    return sorted(map(json.dumps, found)) == sorted(map(json.dumps, json.loads(gold)))
+        return None
+    return found if all(isinstance(word, str) for each in found for word in each) else None
 
 
 def cryptarithm(gold: str, answer: str, entry: dict[str, Any]) -> bool:
@@ -177,6 +253,9 @@ RULES: Final[dict[str, Callable[[str, str, dict[str, Any]], bool]]] = {
     "words": same_words,
     "numbers": same_numbers,
     "shown_number": shown_number,
+    "decimal": same_decimal,
+    "duration": same_duration,
+    "geometry": geometry,
     "json": same_json,
     "hexadecimal": same_hexadecimal,
     "survo": survo,
@@ -185,6 +264,7 @@ RULES: Final[dict[str, Callable[[str, str, dict[str, Any]], bool]]] = {
     "coloring": coloring,
     "statements": same_statements,
     "lists": same_lists,
+    "groups": same_groups,
     "cryptarithm": cryptarithm,
 }
 """Rules by name: each scores the answer from the gold, the answer and the stored entry."""

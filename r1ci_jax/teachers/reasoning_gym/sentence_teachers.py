@@ -1,4 +1,4 @@
-"""Teachers of sentences: relatives and colleagues, a fact among many, houses in a row."""
+"""Teachers of sentences: relatives and friends, a fact among many, houses in a row."""
 
 import dataclasses
 import random
@@ -20,7 +20,7 @@ Circle = tuple[str, str, int, int]
 
 
 class Relatives(TemplateTeacher[Circle]):
-    """Counts sisters or female friends and colleagues of somebody in a circle."""
+    """Counts sisters or female friends of somebody in a circle."""
 
     task = "rg_aiw"
     forms = ("people", "sets", "graph")
@@ -32,29 +32,29 @@ class Relatives(TemplateTeacher[Circle]):
     }
     scripts: ClassVar = {
         "people": """
-        $women = ["$she"$matilda] + [f"woman {i}" for i in range($w)]
+        $women = ["$she"] + [f"woman {i}" for i in range($w)]
         $men = [f"man {i}" for i in range($m)]
         $everyone = $women + $men
-        $p = $someone
+        $p = "man 0"
         print(sum(1 for other in $everyone if other in $women and other != $p))
         """,
         "sets": """
-        $women = {"$she"$matilda, *(f"woman {i}" for i in range($w))}
+        $women = {"$she", *(f"woman {i}" for i in range($w))}
         $men = {f"man {i}" for i in range($m)}
-        $p = $someone
+        $p = "man 0"
         others = ($women | $men) - {$p}
         print(len(others & $women))
         """,
         "graph": """
         from itertools import permutations
 
-        sex = dict.fromkeys(["$she"$matilda], "f")
+        sex = dict.fromkeys(["$she"], "f")
         sex |= {f"f{i}": "f" for i in range($w)}
         sex |= {f"m{i}": "m" for i in range($m)}
         $everyone = {$p: [] for $p in sex}
         for a, b in permutations(sex, 2):
             $everyone[a].append(b)
-        $p = "$someone_graph"
+        $p = "m0"
         print(sum(sex[other] == "f" for other in $everyone[$p]))
         """,
     }
@@ -84,21 +84,17 @@ class Relatives(TemplateTeacher[Circle]):
             women = read(r"has (?:.*? )?(\d+) sisters", question)[1]
             men = read(r"has (?:.*? )?(\d+) brothers", question)[1]
             return "sibling", she, int(women), int(men)
-        found = read(r"has (\d+) male (\w+) and she also has (\d+) female", question)
-        return found[2].removesuffix("s"), she, int(found[3]), int(found[1])
+        found = read(r"has (\d+) male friends and she also has (\d+) female", question)
+        return "friend", she, int(found[2]), int(found[1])
 
     @override
     def values(self, data: Circle, rng: random.Random) -> Mapping[str, object]:
         kind, she, women, men = data
-        inside = kind == "colleague"
         return {
             "she": she,
             "kind": "sisters" if kind == "sibling" else f"female {kind}s",
             "w": women,
             "m": men,
-            "matilda": ', "Matilda"' if inside else "",
-            "someone": '"Matilda"' if inside else '"man 0"',
-            "someone_graph": "Matilda" if inside else "m0",
         }
 
     @override
@@ -110,18 +106,10 @@ class Relatives(TemplateTeacher[Circle]):
                 f"The family has {she}, {_people(women, 'more girl')} and {_people(men, 'boy')}.",
                 f"Siblings are shared: a brother of {she} sees {she} too among his sisters.",
             )
-        if kind == "friend":
-            return (
-                f"The circle is {she}, {_people(women, 'woman')} and {_people(men, 'man')}.",
-                f"A male friend of {she} counts {she} among his female friends.",
-                f"{she} is a woman herself, besides {_people(women, 'female friend')}.",
-            )
         return (
-            f"Matilda belongs to the circle of {she}, besides {_people(women, 'female colleague')} "
-            f"that {she} is said to have.",
-            f"The circle of {she} has Matilda, {she} herself, {_people(women, 'other woman')} and "
-            f"{_people(men, 'man')}.",
-            f"I model the circle of {she} with Matilda as a member besides those counted.",
+            f"The circle is {she}, {_people(women, 'woman')} and {_people(men, 'man')}.",
+            f"A male friend of {she} counts {she} among his female friends.",
+            f"{she} is a woman herself, besides {_people(women, 'female friend')}.",
         )
 
     @override
