@@ -90,7 +90,10 @@ class RunResults:
     """Sentence on what the records cannot tell."""
 
     def repeats(self, other: "RunResults") -> bool:
-        """Whether the two differ by name and seeds only; one may lack arms that the other has."""
+        """Whether the two differ by name and seeds only; one may lack arms that the other has.
+
+        Rematerialization may differ too: it costs time and memory and computes the same.
+        """
         common = self.arms.keys() & other.arms.keys()
         alike = all(self.arms[name] == other.arms[name] for name in common)
         return self.settings == other.settings and alike
@@ -121,6 +124,8 @@ def read_run(path: Path) -> RunResults:
     results.sort(key=lambda result: order.get(result.model, len(order)))
     apart = ("name", "seed", "data_seed", "arms")
     settings = {key: value for key, value in config.items() if key not in apart}
+    if "train" in settings:  # What is recomputed for the backward pass changes no result.
+        settings["train"] = {k: v for k, v in settings["train"].items() if k != "remat"}
     notes = [
         *_lost_tasks(every),
         *_too_long(every),

@@ -6,6 +6,7 @@ The package's own are wrong, or its questions have two answers, in the data sets
 import datetime
 import json
 import re
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from dateutil import parser
 from reasoning_gym.data import read_data_file
 from reasoning_gym.graphs.family_relationships import FamilyRelationshipsConfig
 
+from r1ci_jax.tasks import expressions
 from r1ci_jax.tasks.base import Example
+from r1ci_jax.tasks.reasoning_gym import entry_mends
 from r1ci_jax.tasks.reasoning_gym.gym_tasks import make
 
 QUESTIONS = 60
@@ -288,3 +291,115 @@ def test_points_radii_and_angles_are_compared_by_value() -> None:
     )
     assert all(right(point, "(0.333, -2.0)", "0.333, -2", "(0.3333333333333333, -2.0)"))
     assert not any(right(point, "(0.33, -2)", "(-2, 0.333)", "0.333", "(0.333, -2, 0)"))
+
+
+def test_arithmetic_has_the_exact_value() -> None:
+    for question, gold, _ in questions("rg_basic_arithmetic", 300):
+        shown = re.search(
+            r"(?:Calculate|of|:)? ?([-+*/() \d]+\d[-+*/() \d]*?)(?:[.?=]|$| =)", question
+        )
+        assert shown is not None, question
+        tree = expressions.parse(shown[1].strip())
+        assert tree is not None and expressions.arithmetic_value(tree) == Fraction(gold), question
+
+
+def test_integers_count_as_numbers() -> None:
+    for task in ("count_bits", "count_primes", "letter_counting", "rotten_oranges", "dice"):
+        assert right(stored(task, "?", "7"), "7", "8", "7 or 8") == [True, False, False]
+    for task in ("count_bits", "binary_alternation", "self_reference"):
+        assert right(stored(task, "?", "5"), "5.0", "+5", "5.5") == [True, True, False]
+
+
+def test_fractions_count_in_latex_and_with_blanks_when_reduced() -> None:
+    example = stored("dice", "?", "103/126")
+    assert all(right(example, "103/126", "103 / 126", "\\frac{103}{126}"))
+    assert not any(right(example, "206/252", "126/103", "103", "0.8174603174603174", "103/126/1"))
+
+
+# ---- questions with one answer ------------------------------------------------------------------
+
+
+def test_the_integrand_has_the_variable_of_integration() -> None:
+    for question, gold, _ in questions("rg_simple_integration"):
+        shown = re.search(r"\u222b (.*) d(\w)", question)
+        assert shown is not None, question
+        assert set(re.findall("[a-zA-Z]", shown[1])) <= {shown[2]}, question
+        assert set(re.findall("[a-zA-Z]", gold)) <= {shown[2], "C"}, question
+
+
+def test_what_the_package_leaves_open_is_said() -> None:
+    for name, words in {
+        "rg_quantum_lock": "only be pressed while the light has its colour",
+        "rg_color_cube_rotation": "left and right stay where they are",
+        "rg_string_manipulation": "the middle one is the right one of the two",
+        "rg_manipulate_matrix": "Rotations are clockwise.",
+        "rg_rectangle_count": "at least 3 characters wide",
+    }.items():
+        assert all(words in question for question, _, _ in questions(name, 2)), name
+    assert not any("rounding down" in each for each, _, _ in questions("rg_polynomial_equations"))
+
+
+_TWO_COUNTS = """
+   ####
+   #  #
+ ##\u2588##\u2588###
+ # #  #  #
+ ##\u2588##\u2588###
+   #  \u2588###
+   ###\u2588  #
+      ####
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        (
+            "rectangle_count",
+            {"answer": "1", "metadata": {"puzzle": "###\n# #\n###"}},
+            {"answer": "3", "metadata": {"puzzle": _TWO_COUNTS}},
+        ),
+        (
+            "basic_arithmetic",
+            {"answer": "-3", "metadata": {"expression": "-( 7 + -1 ) / 2"}},
+            {"answer": "0", "metadata": {"expression": "( 4 + -1 ) / -( ( -5 + -3 ) + -7 )"}},
+        ),
+        (
+            "rubiks_cube",
+            {"metadata": {"example_correct_answer": "U R'"}},
+            {"metadata": {"example_correct_answer": ""}},
+        ),
+        (
+            "emoji_mystery",
+            {"metadata": {"emoji": "\U0001f600"}},
+            {"metadata": {"emoji": "\u2764\ufe0f"}},
+        ),
+        ("figlet_font", {"metadata": {"font": "standard"}}, {"metadata": {"font": "runic"}}),
+        (
+            "gsm_symbolic",
+            {"question": "Ann has 12 pens."},
+            {"question": "John has 13 tubes of green paint. James has half as many tubes of it."},
+        ),
+    ],
+)
+def test_a_question_without_one_answer_is_refused(
+    name: str, good: dict[str, Any], bad: dict[str, Any]
+) -> None:
+    assert entry_mends.MENDS[name](good, None) == good
+    assert entry_mends.MENDS[name](bad, None) is None
+
+
+def test_holes_that_two_rules_fill_are_refused() -> None:
+    class Data:
+        class config:
+            max_divisor = 4
+
+    def entry(*rows: str) -> dict[str, Any]:
+        marks = str.maketrans({"+": "\u2705", ".": "\u274c", "?": "\u2754"})
+        return {"question": "Fill it.\n\n" + "\n".join(rows).translate(marks)}
+
+    mend = entry_mends.MENDS["modulo_grid"]
+    one = entry("+.+.+", ".+.+.", "+.+.+", ".+?+.", "+.+.+")  # x + y is even
+    assert mend(one, Data) == one
+    # x + y or |x - y|, modulo 3 or 4: the first row and column alone do not tell them apart.
+    assert mend(entry("+..?", "...?", "...?", "????"), Data) is None

@@ -4,7 +4,7 @@
 fixed hash seed, because some data sets iterate over sets of strings. It reads one JSON object
 per line from stdin and writes one per line to the original stdout. It never receives an answer.
 
-Where the package's answers are known to be wrong, `MENDS` corrects them or asks for another entry.
+Entries that the package makes wrongly are corrected or replaced, see `entry_mends`.
 """
 
 import datetime
@@ -17,7 +17,6 @@ import importlib.machinery
 import json
 import os
 import random
-import re
 import sys
 import types
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from typing import Any, Self
 
 SIZE = 2**62
 """The size of virtual datasets, which serve any index below it."""
+Mends = dict[str, Callable[[Any, Any], Any]]
 _RETRY = 2**40
 """Distance of the index that replaces one without a usable question."""
 _TRIES = 20
@@ -90,6 +90,13 @@ def _key(key: Any) -> str:
     return key if isinstance(key, str) else json.dumps(plain(key))
 
 
+@functools.cache
+def _mends() -> Mends:
+    """Import the module beside this file, whose folder is not on the path (-P): it is put last."""
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    return importlib.import_module("entry_mends").MENDS
+
+
 _DAY = datetime.datetime(2025, 1, 1)
 """The day on which questions are made."""
 
@@ -121,89 +128,6 @@ def dataset(name: str, config: str, seed: int, size: int) -> Any:
     return package().create_dataset(name, **json.loads(config), seed=seed, size=size)
 
 
-_DATED_TIME = re.compile(r"(\d{4}-\d\d-\d\d) \(\w+\) (\d\d:\d\d:\d\d) ([+-]\d{4})")
-
-
-def _interval(entry: Any, data: Any) -> Any:
-    """Compute a duration exactly; the package cuts milliseconds as floats.
-
-    It also drops the time of day after a weekday in brackets. A time after midnight, or another
-    zone, can make the end come first: such a question has no answer.
-    """
-    del data
-    metadata = entry["metadata"]
-    dated = _DATED_TIME.findall(entry["question"])
-    texts = map("{}T{}{}".format, *zip(*dated, strict=True)) if dated else ()
-    start, end = map(
-        datetime.datetime.fromisoformat, texts or (metadata["start_time"], metadata["end_time"])
-    )
-    if end < start:
-        return None
-    span, form = end - start, metadata["expected_format"]
-    day, seconds = datetime.timedelta(days=1), span.seconds
-    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
-    clock = f"{hours:02d}:{minutes:02d}"
-    if "SS" in form:
-        clock += f":{seconds:02d}"
-    if "mmm" in form:
-        clock += f".{span.microseconds // 1000:03d}"
-    if form.startswith("D days"):
-        return entry | {"answer": f"{span.days} days" + (f", {clock}" if "HH" in form else "")}
-    return entry | {"answer": clock} if span < day else None
-
-
-def _relative(entry: Any, data: Any) -> Any:
-    """Name what the first person is to the second; the package names the reverse for two kinds."""
-    woman = entry["metadata"]["person1"] in data.config.female_names
-    right = {
-        "niece": ("nephew", "niece"),
-        "mother-in-law": ("son-in-law", "daughter-in-law"),
-    }
-    right |= {"nephew": right["niece"], "father-in-law": right["mother-in-law"]}
-    answer = entry["answer"]
-    return entry | {"answer": right[answer][woman] if answer in right else answer}
-
-
-def _circle(entry: Any, data: Any) -> Any:
-    """Refuse colleagues, whose answer forgets one circle, and brothers of a man from nowhere."""
-    del data
-    woman = entry["question"].partition(" has ")[0]
-    brothers = re.search(r"sisters does (\w+)'s brother have", entry["question"])
-    known = brothers is None or brothers[1] == woman
-    return entry if known and entry["metadata"]["task_type"] != "colleagues" else None
-
-
-def _one_year(entry: Any, data: Any) -> Any:
-    """Refuse business days over the end of the year: the question gives both dates one year."""
-    del data
-    metadata = entry["metadata"]
-    years = {metadata[key][:4] for key in ("start_date", "end_date") if key in metadata}
-    return entry if metadata["task"] != "count_business_days" or len(years) == 1 else None
-
-
-def _one_reading(entry: Any, data: Any) -> Any:
-    """Refuse letters that are another word of the same text too, as those of "form" and "from"."""
-    words = {word.casefold() for word in data.words}
-    for word in map(str.casefold, entry["metadata"]["original_words"]):
-        if any(
-            sorted(other) == sorted(word) for other in words - {word} if len(other) == len(word)
-        ):
-            return None
-    return entry
-
-
-MENDS: dict[str, Callable[[Any, Any], Any]] = {
-    "time_intervals": _interval,
-    "family_relationships": _relative,
-    "aiw": _circle,
-    "calendar_arithmetic": _one_year,
-    "letter_jumble": _one_reading,
-}
-"""By data set: what makes the right entry of one that the package made, or None to ask for another.
-
-Each takes the entry and the data set."""
-
-
 def generate(request: dict[str, Any]) -> dict[str, Any]:
     """Generate the entry of that index; use another where the package fails or the answer is blank.
 
@@ -213,7 +137,7 @@ def generate(request: dict[str, Any]) -> dict[str, Any]:
             the size of the datasets to sample from, because this one generates all items at once.
     """
     name, config, seed = request["dataset"], request["config"], request["seed"]
-    chunk, refused = request["chunk"], request["refused"]
+    chunk, refused, mends = request["chunk"], request["refused"], _mends()
     for attempt in range(_TRIES):
         number = request["index"] + attempt * _RETRY
         part, number = divmod(number, chunk) if chunk else (0, number)
@@ -221,10 +145,9 @@ def generate(request: dict[str, Any]) -> dict[str, Any]:
             entries = dataset(name, config, seed + part * 2**33, chunk or SIZE)
             # One data set (list_functions) also uses the global generator.
             random.seed(f"{name}/{seed}/{part}/{number}")
-            entry = entries[number]
+            entry = mends[name](entries[number], entries) if name in mends else entries[number]
         except (ValueError, RuntimeError, IndexError, ArithmeticError):
             continue
-        entry = MENDS[name](entry, entries) if name in MENDS else entry
         if entry is None:
             continue
         answer = entry["answer"]

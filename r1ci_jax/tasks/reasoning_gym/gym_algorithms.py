@@ -118,6 +118,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         why="one right count",
         form="an integer",
         say=INTEGER,
+        rule="numbers",
         ladder=grow("n", 16, 24, 40, 80, 150, low=10),
     ),
     "binary_matrix": DatasetChoice(
@@ -140,6 +141,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         why="one right count",
         form="an integer",
         say=INTEGER,
+        rule="numbers",
         ladder={"max_n": (300, 1000, 5000, 20_000, 100_000)},
     ),
     "cryptarithm": DatasetChoice(
@@ -214,6 +216,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         why="one right count; SymBench's letters asks for positions and single words",
         form="an integer",
         say=f"Capital letters count as well as small ones. {INTEGER}",
+        rule="numbers",
         ladder=grow("words", 14, 22, 35, 60, 100),
     ),
     "letter_jumble": DatasetChoice(
@@ -231,7 +234,8 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         kind="execution",
         why="one right matrix",
         form="rows on lines of their own",
-        say=ROWS,
+        say="Rotations are clockwise. Mirroring horizontally reverses the order of the rows, "
+        f"vertically that of the columns. {ROWS}",
         most=1500,
         ladder={
             **grow("rows", 4, 5, 7, 10, 14, low=3),
@@ -298,6 +302,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         why="one right count",
         form="an integer",
         say=INTEGER,
+        rule="numbers",
         ladder={
             **grow("n", 6, 8, 12, 18, 25),
             "p_oranges": (0.75, 0.8, 0.85, 0.88, 0.91),
@@ -324,6 +329,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         kind="execution",
         why="random rules, unlike the fixed ones of SymBench's string tasks",
         form="a string of letters",
+        say="Of an even number of characters, the middle one is the right one of the two.",
         ladder={**grow("string_length", 8, 12, 18, 25, 40), **grow("num_rules", 3, 4, 6, 9, 14)},
     ),
     "word_ladder": DatasetChoice(

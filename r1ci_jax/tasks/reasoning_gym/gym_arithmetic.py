@@ -7,7 +7,7 @@ from r1ci_jax.tasks.reasoning_gym.choice import INTEGER, NUMBER, DatasetChoice, 
 CHOSEN: Final[dict[str, DatasetChoice]] = {
     "basic_arithmetic": DatasetChoice(
         kind="execution",
-        why="one right integer",
+        why="one right integer; what is none is left out, for the package rounds it down",
         form="an integer",
         say=INTEGER,
         rule="numbers",
@@ -53,6 +53,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         why="one right count",
         form="an integer",
         say=INTEGER,
+        rule="numbers",
         ladder={
             "min_n": (2**6, 2**10, 2**20, 2**30, 2**40),
             "max_n": (2**12, 2**20, 2**30, 2**40, 2**60),
@@ -88,6 +89,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         kind="execution",
         why="one right fraction; 100 of 100 golds confirmed by counting",
         form="a reduced fraction like 1/60",
+        rule="fraction",
         ladder={"num_dice": (3, 4, 5, 6, 8), "max_dice_size": (14, 18, 20, 25, 30)},
     ),
     "fraction_simplification": DatasetChoice(
@@ -111,7 +113,8 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "gsm_symbolic": DatasetChoice(
         kind="reasoning",
-        why="85 templates with random names and numbers; the package has one level",
+        why="77 templates with random names and numbers, eight with wrong golds are left out; the "
+        "package has one level",
         form="a number without unit",
         rule="numbers",
         chunk=100,

@@ -41,13 +41,14 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         kind="reasoning",
         why="one right colour",
         form="a colour",
+        say="When the bottom comes to the top, left and right stay where they are.",
         rule="package",
         shape=WORD,
         ladder=grow("rotations", 1, 3, 5, 8, 12),
     ),
     "figlet_font": DatasetChoice(
         kind="reasoning",
-        why="one right word",
+        why="one right word; six fonts draw nothing, or the same, for several letters",
         form="a word",
         say="Answer with the word alone, without blanks between its letters.",
         rule="package",
@@ -90,8 +91,10 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "rectangle_count": DatasetChoice(
         kind="execution",
-        why="one right count, on grids smaller than the package's 80 by 80",
+        why="one right count, on grids smaller than the package's 80 by 80; pictures that another "
+        "number of rectangles draws too are left out",
         form="an integer",
+        say="Every rectangle is at least 3 characters wide and 3 high.",
         rule="numbers",
         ladder={
             "max_rectangles": (6, 7, 8, 10, 12),
@@ -259,6 +262,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     "quantum_lock": DatasetChoice(
         kind="planning",
         why="the scorer plays the buttons, so every shortest sequence is right",
+        say="A button can only be pressed while the light has its colour.",
         form="buttons parted by arrows, like A → B → C",
         rule="package",
         shape="[ABC](?: ?→ ?[ABC])*",
@@ -318,6 +322,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
         why="labels are computed over all assignments",
         form="an integer",
         say=INTEGER,
+        rule="numbers",
         ladder={"difficulty": (2, 4, 6, 8, 10)},
         constant=0.5,
     ),

@@ -17,6 +17,7 @@ _HEXADECIMAL = re.compile("-?0x[0-9a-fA-F]+")
 _VARIABLES: Final = "xyz"
 _STATEMENT = re.compile(r"([A-Z][a-z]+) is an? ([a-z]+)", re.IGNORECASE)
 _DECIMAL = re.compile(r"([0-9]+)\.([0-9]+)")
+_FRACTION = re.compile(r"([0-9]+) ?/ ?([0-9]+)|\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}")
 _DURATION = re.compile(
     r"(?:(?P<days>[0-9]+) days?(?:, (?!$)|$))?"
     r"(?:(?P<hours>[0-9]{1,2}):(?P<minutes>[0-5][0-9])(?::(?P<seconds>[0-5][0-9](?:\.[0-9]+)?))?)?"
@@ -93,6 +94,15 @@ def same_decimal(gold: str, answer: str, entry: dict[str, Any]) -> bool:
     assert exact is not None, expression
     allowed = max(abs(exact) / 10**11, abs(Fraction(gold) - exact))
     return _NUMBER.fullmatch(answer) is not None and abs(Fraction(answer) - exact) <= allowed
+
+
+def same_fraction(gold: str, answer: str, entry: dict[str, Any]) -> bool:
+    """Compare numerator and denominator: the fraction must be reduced as the gold is."""
+    del entry
+    found, expected = _FRACTION.fullmatch(answer), _FRACTION.fullmatch(gold)
+    if found is None or expected is None:
+        return gold == answer
+    return [int(n) for n in found.groups() if n] == [int(n) for n in expected.groups() if n]
 
 
 def same_duration(gold: str, answer: str, entry: dict[str, Any]) -> bool:
@@ -255,6 +265,7 @@ RULES: Final[dict[str, Callable[[str, str, dict[str, Any]], bool]]] = {
     "shown_number": shown_number,
     "decimal": same_decimal,
     "duration": same_duration,
+    "fraction": same_fraction,
     "geometry": geometry,
     "json": same_json,
     "hexadecimal": same_hexadecimal,

@@ -373,7 +373,8 @@ class Integral(TextTeacher):
     """What the teachers of antiderivatives share; the data are the integrand."""
 
     forms = ("integrate", "named_steps", "manual")
-    pattern = r"(?:integral|antiderivative): \u222b ([^\n]+) dx\n"
+    # Of a constant the text does not say the variable, unless it is the usual one.
+    pattern = r"(?:integral|antiderivative): \u222b ([^\n]+ (?=dx)|[^\n]*X[^\n]* (?=dX))d[xX]\n"
     names: ClassVar = {"f": ("f", "integrand", "g"), "F": ("F", "antiderivative", "result")}
     scripts: ClassVar = {
         "integrate": """

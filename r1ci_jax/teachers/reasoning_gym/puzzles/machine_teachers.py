@@ -141,7 +141,8 @@ class QuantumLock(TemplateTeacher[Lock]):
         start = read(r"Start: (-?\d+) \((red|green)\)\nTarget: (-?\d+)", question)
         pattern = r"(\w+): (Add|Subtract|Multiply) (-?\d+) \(when (any|red|green)\)"
         found = re.findall(pattern, question)
-        if not found or len(found) != question.partition("Buttons:")[2].strip().count("\n") + 1:
+        shown = question.partition("Buttons:")[2].strip().partition("\n\n")[0]
+        if not found or len(found) != shown.count("\n") + 1:
             raise UnreadableQuestionError(question[-200:])
         buttons = tuple((name, how, int(number), when) for name, how, number, when in found)
         return int(start[1]), start[2], int(start[3]), buttons
