@@ -64,6 +64,8 @@ class Episode:
     num_answers: int = 0
     guide_starts: list[int] = dataclasses.field(default_factory=list)
     """Index of the first token of each turn of the guide."""
+    num_earlier_guide_turns: int = 0
+    """Turns of the guide in answers to earlier messages of a conversation."""
 
     slot: int = -1
     num_prefix_tokens: int = 0
@@ -111,6 +113,11 @@ class Episode:
     def seconds(self) -> float:
         """Wall time since the episode entered its first slot."""
         return self.seconds_before + time.monotonic() - self.began
+
+    @property
+    def num_guide_turns(self) -> int:
+        """Number of the guide's turns in the current answer, one that is under way included."""
+        return len(self.guide_starts) - self.num_earlier_guide_turns
 
     @property
     def is_guide(self) -> bool:
@@ -179,6 +186,7 @@ class Episode:
         self.append_context(tokens)
         self.messages.clear()
         self.num_answers = 0
+        self.num_earlier_guide_turns = len(self.guide_starts)
         self.is_done = False
         self.trajectory = None
 

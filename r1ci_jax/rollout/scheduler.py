@@ -177,7 +177,7 @@ class RolloutScheduler:
         They can then be continued by another scheduler. What chunks sampled that were not read is
         dropped: it will be sampled again.
         """
-        for episode in self._episodes.values():
+        for episode in (*self._episodes.values(), *(each for _, each in self._evicted)):
             episode.seconds_before = episode.seconds
         waiting = [episode for episode in self._waiting() if episode in episodes]
         began = time.monotonic()
@@ -433,7 +433,7 @@ class RolloutScheduler:
             text=text,
             messages=tuple(episode.messages),
             guide=self._guide,
-            num_guide_turns=len(episode.guide_starts),
+            num_guide_turns=episode.num_guide_turns,
             is_guide=is_guide,
             guided_answer=episode.last_answer(self._tokenizer) if is_guide else None,
         )
@@ -454,6 +454,8 @@ class RolloutScheduler:
         if limit is None:
             return
         late = [episode for episode in self._episodes.values() if episode.seconds > limit]
+        if late:
+            self._engine.flush()  # A message may be staged for a slot that now becomes another's.
         self._engine.cancel([episode.slot for episode in late])
         for episode in late:
             self._cancel_tool(episode)

@@ -158,14 +158,19 @@ def without_guide(sampled: Sequence[bool], guide_starts: Sequence[int]) -> Seque
 def with_learned_observations(trajectory: Trajectory) -> Trajectory:
     """Return a copy in which tokens of observations count as sampled: an ablation.
 
-    Their log-probability is NaN, because the sampler did not choose them.
+    Their log-probability is NaN, because the sampler did not choose them. A guide's words still do
+    not train; in the copy they count as not sampled.
     """
     prompt = trajectory.sampled.index(True) if any(trajectory.sampled) else len(trajectory.tokens)
-    sampled = tuple(position >= prompt for position in range(len(trajectory.tokens)))
+    pairs = zip(trajectory.sampled, trajectory.trained, strict=True)
+    sampled = tuple(
+        position >= prompt and (is_trained or not is_sampled)
+        for position, (is_sampled, is_trained) in enumerate(pairs)
+    )
     logprobs = tuple(
         math.nan if learned and not chosen else logprob
         for learned, chosen, logprob in zip(
             sampled, trajectory.sampled, trajectory.logprobs, strict=True
         )
     )
-    return dataclasses.replace(trajectory, sampled=sampled, logprobs=logprobs)
+    return dataclasses.replace(trajectory, sampled=sampled, logprobs=logprobs, guide_starts=())

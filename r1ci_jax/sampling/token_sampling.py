@@ -16,6 +16,8 @@ from r1ci_jax.sampling import filters
 
 BLOCK = 256
 """A block of the two-level search has this many vocabulary entries."""
+_LEAST_TEMPERATURE = 1e-30
+"""Logits divided by less could be infinite; of two that differ, the larger is taken long before."""
 
 
 class SamplingArrays(NamedTuple):
@@ -71,7 +73,7 @@ def sample(
     temperature 1 without filters.
     """
     greedy_S = params.temperature_S == 0.0
-    scale_S = jnp.where(greedy_S, 1.0, params.temperature_S)
+    scale_S = jnp.where(greedy_S, 1.0, jnp.maximum(params.temperature_S, _LEAST_TEMPERATURE))
     logits_SV = jnp.where(scale_S[:, None] == 1.0, logits_SV, logits_SV / scale_S[:, None])
     highest_S = logits_SV.max(axis=-1)
     filtered_S = ~greedy_S & ((params.top_k_S > 0) | (params.top_p_S < 1) | (params.min_p_S > 0))

@@ -43,7 +43,8 @@ class ObservationEncoder:
         if len(ids) <= self._limit:
             return ids
         if self._rule == "clip":
-            return protocol.clip_observation_ids(ids, self._limit, self._clip_ids)
+            decode = self._tokenizer.decode_bytes
+            return protocol.clip_observation_ids(ids, self._limit, self._clip_ids, decode)
         return self._tokenizer.encode(_notice(text))
 
 

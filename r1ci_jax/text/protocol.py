@@ -17,10 +17,12 @@ could spell an answer. `last_code` and `final_answer` are exact on the text of o
 the text sampled since the prompt or since the last observation.
 """
 
+import codecs
 import collections
 import dataclasses
 import enum
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -443,11 +445,34 @@ def _printable(text: str) -> str:
     )
 
 
-def clip_observation_ids(ids: list[int], limit: int, marker_ids: list[int]) -> list[int]:
-    """Return at most `limit` ids: all of them, or the head, the marker and the tail."""
+def clip_observation_ids(
+    ids: list[int],
+    limit: int,
+    marker_ids: list[int],
+    decode_bytes: Callable[[list[int]], bytes] | None = None,
+) -> list[int]:
+    """Return at most `limit` ids: all of them, or the head, the marker and the tail.
+
+    With `decode_bytes`, tokens of a character that the cut would split are left out too.
+    """
     if len(ids) <= limit:
         return ids
     kept = limit - len(marker_ids)
     assert kept >= 2, f"a limit of {limit} tokens leaves no room for more than the marker"
-    head, tail = (kept + 1) // 2, kept // 2
-    return ids[:head] + marker_ids + ids[-tail:]
+    head, tail = ids[: (kept + 1) // 2], ids[-(kept // 2) :]
+    if decode_bytes is not None:
+        while head and _ends_within_character(decode_bytes(head)):
+            head = head[:-1]
+        while tail and decode_bytes(tail)[:1] in _CONTINUATIONS:
+            tail = tail[1:]
+    return head + marker_ids + tail
+
+
+_CONTINUATIONS = {bytes([byte]) for byte in range(0x80, 0xC0)}
+"""Bytes that only follow others in a character of UTF-8."""
+
+
+def _ends_within_character(data: bytes) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data)
+    return bool(decoder.getstate()[0])

@@ -11,10 +11,19 @@ import pytest
 
 from r1ci_jax.config import TurnLimits
 from r1ci_jax.errors import UserError
-from r1ci_jax.rollout import agents, serialize, summaries
+from r1ci_jax.rollout import agents, episode, serialize, summaries
 from r1ci_jax.rollout.trajectory import StopReason
 from r1ci_jax.sandbox import ExecResult, Status
-from tests.rollout.scripts import CODE_THEN_ANSWER, ENDLESS, MIXED, ONLY_CODE, echo, ragged, request
+from tests.rollout.scripts import (
+    CODE_THEN_ANSWER,
+    ENDLESS,
+    MIXED,
+    ONLY_ANSWER,
+    ONLY_CODE,
+    echo,
+    ragged,
+    request,
+)
 
 LIMITS = TurnLimits(max_code_calls=9, max_new_tokens=80, max_observation_tokens=40)
 
@@ -74,6 +83,25 @@ def test_wall_time_ends_a_trajectory_and_leaves_the_others(world, stand_in) -> N
     assert 2 <= hung == len(box.hung) <= 12
     assert all(future.cancelled() for future in box.hung)
     assert runner.engine.decode() == []
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_wall_time_may_end_a_trajectory_that_was_just_sent_a_message(
+    world, monkeypatch, slots: int
+) -> None:
+    agent = agents.CodeSteer()
+    asked = [dataclasses.replace(each, agent=agent) for each in ragged(9)]
+    # A trajectory is late from its first message on, which the same step has staged for its slot.
+    is_late = property(lambda self: 9.0 if self.messages else 0.0)
+    monkeypatch.setattr(episode.Episode, "seconds", is_late)
+    runner = world.runner(ONLY_ANSWER, limits=limits(max_wall_seconds=1), slots=slots)
+    found = runner.run(asked)
+    assert {each.stop for each in found} == {StopReason.WALL_TIME}
+    assert runner.engine.decode() == []
+    # The slots are free, and what enters them next is what it is elsewhere.
+    monkeypatch.undo()
+    plain = world.runner(ONLY_ANSWER, limits=limits(), slots=slots)
+    assert runner.run(asked) == plain.run(asked)
 
 
 @pytest.mark.parametrize("name", ["max_turns", "max_turn_tokens", "max_wall_seconds"])

@@ -80,6 +80,13 @@ def test_greedy_is_argmax_and_reports_its_log_probability() -> None:
     np.testing.assert_allclose(logprobs, log_softmax(logits).max(), atol=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [1e-44, 1e-38, 3e-38, 1e-36, 1e-9])
+def test_the_smallest_temperatures_take_the_largest_logit(temperature: float) -> None:
+    logits = np.array([3.0, 30.0, -80.0, 29.0])
+    tokens, logprobs = sample(logits, rows=8, temperature=temperature)
+    assert (tokens == 1).all() and np.isfinite(logprobs).all()
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
 def test_temperature_shapes_draws_and_log_probabilities(temperature: float) -> None:
     logits = np.random.default_rng(3).normal(size=40) * 2

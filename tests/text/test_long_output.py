@@ -48,6 +48,16 @@ def test_no_output_takes_more_tokens_than_allowed(tokens: Tokenizer, rule: str) 
     assert seen == {True, False}
 
 
+@pytest.mark.parametrize("word", ["\u65e5\u672c\u8a9e", "\U0001f600 ", "a\u00e9"])
+def test_no_character_is_cut(tokens: Tokenizer, word: str) -> None:
+    for most in range(64, 72):
+        ids = ObservationEncoder(tokens, limits(most, "clip")).encode(printed(word * 300))
+        text = tokens.decode(ids)
+        assert "\ufffd" not in text and most - 6 <= len(ids) <= most
+        head, mark, tail = text.partition(protocol.CLIP_MARK)
+        assert mark and word in head and word in tail
+
+
 def test_the_default_clips(tokens: Tokenizer) -> None:
     text = printed("7 " * 500)
     default = TurnLimits(max_observation_tokens=64)

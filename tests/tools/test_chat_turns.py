@@ -1,6 +1,7 @@
 """A conversation on one cache row, and what its text may do to a terminal."""
 
 import concurrent.futures
+import dataclasses
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -9,16 +10,26 @@ import pytest
 
 from r1ci_jax.config import SamplingParams, TurnLimits
 from r1ci_jax.errors import UserError
+from r1ci_jax.rollout import agents
 from r1ci_jax.rollout.episode import Episode, Request
 from r1ci_jax.rollout.runner import Runner
 from r1ci_jax.rollout.trajectory import CodeCall, StopReason
 from r1ci_jax.sampling.engine import SlotInput
 from r1ci_jax.sandbox import ExecResult, Status
-from r1ci_jax.text import chatml, protocol
+from r1ci_jax.text import chatml, prompts, protocol
 from r1ci_jax.tools.chat import conversation as chat
 from r1ci_jax.tools.chat import view as chat_view
 from tests.rollout.conftest import StandIn, World
-from tests.rollout.scripts import ENDLESS, MIXED, ONLY_CODE, ONLY_EOS, echo, request
+from tests.rollout.scripts import (
+    CODE_THEN_ANSWER,
+    ENDLESS,
+    MIXED,
+    ONLY_ANSWER,
+    ONLY_CODE,
+    ONLY_EOS,
+    echo,
+    request,
+)
 
 SAMPLING = SamplingParams(temperature=1.0)
 LIMITS = TurnLimits(max_code_calls=3, max_new_tokens=40, max_observation_tokens=40)
@@ -106,6 +117,37 @@ def test_messages_continue_in_the_same_cache_row(world: World) -> None:
     assert assert_uninterrupted(world, MIXED, seen.episodes[-1]) >= 5
     text = world.tokenizer.decode(seen.episodes[-1].tokens)
     assert text.count("<|im_start|>user") == 5 and "<|im_end|><|im_end|>" not in text
+
+
+def test_the_guide_has_all_its_turns_in_every_answer(world: World) -> None:
+    instructions = prompts.choose("paper", is_pretrained=True)
+    sizes = {"slots": 1, "cache_length": 5000}
+    whole = world.runner(ONLY_ANSWER, limits=LIMITS, instructions=instructions, **sizes)
+    steer = agents.CodeSteer()
+    (expected,) = whole.run([request(agent=steer)])
+    assert len(expected.guide_starts) == agents.MAX_GUIDE_TURNS
+    seen = Seen()
+    talk = chat.Conversation(
+        world.runner(ONLY_ANSWER, limits=LIMITS, **sizes),
+        SAMPLING,
+        seen,
+        instructions=prompts.instructions_of("codesteer", instructions),
+        guide=instructions[prompts.GUIDE],
+        agent=steer,
+    )
+    for number in (1, 2):
+        assert talk.ask("Compute 3+4.", never)
+        assert len(seen.episodes[-1].guide_starts) == number * agents.MAX_GUIDE_TURNS
+
+
+def test_every_answer_may_take_as_many_turns(world: World) -> None:
+    limits = dataclasses.replace(LIMITS, max_turns=2)
+    seen = Seen()
+    runner = world.runner(CODE_THEN_ANSWER, StandIn(echo), limits=limits, slots=1, cache_length=400)
+    talk = chat.Conversation(runner, SAMPLING, seen)
+    for _ in range(3):
+        assert talk.ask("Compute 3+4.", never)
+    assert seen.stops == [StopReason.ANSWER] * 3
 
 
 def test_a_turn_that_the_policy_closed_is_not_closed_again(world: World) -> None:

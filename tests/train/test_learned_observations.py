@@ -55,6 +55,15 @@ def test_all_but_the_prompt_is_learned() -> None:
     assert not any(with_learned_observations(silent).sampled)
 
 
+def test_words_of_a_guide_are_not_learned() -> None:
+    # prompt 3, answer 2, the guide's prompt 1, its words 1, message 1, answer 2
+    sampled = (*[False] * 3, *[True] * 2, False, True, False, *[True] * 2)
+    guided = dataclasses.replace(trajectory(), sampled=sampled, guide_starts=(6,))
+    learned = with_learned_observations(guided)
+    assert list(guided.trained) == [*[False] * 3, *[True] * 2, *[False] * 3, *[True] * 2]
+    assert list(learned.trained) == [*[False] * 3, *[True] * 3, False, *[True] * 3]
+
+
 def test_the_trainer_gives_observations_their_old_log_probability(
     tiny_policy: Policy, tiny_params: Params
 ) -> None:

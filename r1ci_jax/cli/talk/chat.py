@@ -109,7 +109,12 @@ def _open(
         view = chat_view.TextView(sys.stdout, tokenizer, use_color=sys.stdout.isatty())
     instructions = prompts.instructions_of(agent.name, chat.instructions)
     asking = conversation.Conversation(
-        runner, chat.sampling, view, instructions=instructions, agent=agent
+        runner,
+        chat.sampling,
+        view,
+        instructions=instructions,
+        guide=chat.instructions.get(prompts.GUIDE, ""),
+        agent=agent,
     )
     asking.reset(chat.system if args.system is None else args.system)
     return asking, view

@@ -35,17 +35,19 @@ class Conversation:
         observer: Observer,
         *,
         instructions: str = "",
+        guide: str = "",
         agent: agents.Agent = _CODE_AGENT,
     ) -> None:
         """Start a conversation in `runner`, which has one slot; its limits apply to each answer.
 
         `instructions` precede the first message of every conversation; the hint of the agent
-        follows each message.
+        follows each message; `guide` is the prompt of CodeSteer's guide.
         """
         self._runner = runner
         self._sampling = sampling
         self._observer = observer
         self._instructions = instructions
+        self._guide = guide
         self._agent = agent
         self._system = ""
         self._number = 0
@@ -74,6 +76,7 @@ class Conversation:
             [episode],
             runner.score,
             self._observer,
+            guide=self._guide,
         )
         with contextlib.closing(scheduler):
             chunks = scheduler.chunks()
@@ -116,8 +119,10 @@ class Conversation:
 
 def _limits_of_next_answer(episode: Episode, limits: TurnLimits) -> TurnLimits:
     """Return limits for the next answer; an episode's limits count from its start."""
+    num_calls = len(episode.code_calls) + episode.num_tool_calls
     return dataclasses.replace(
         limits,
         max_new_tokens=sum(episode.sampled) + limits.max_new_tokens,
         max_code_calls=len(episode.code_calls) + limits.max_code_calls,
+        max_turns=None if limits.max_turns is None else num_calls + limits.max_turns,
     )
