@@ -121,14 +121,15 @@ def test_messages_continue_in_the_same_cache_row(world: World) -> None:
 
 def test_the_guide_has_all_its_turns_in_every_answer(world: World) -> None:
     instructions = prompts.choose("paper", is_pretrained=True)
-    sizes = {"slots": 1, "cache_length": 5000}
-    whole = world.runner(ONLY_ANSWER, limits=LIMITS, instructions=instructions, **sizes)
+    whole = world.runner(
+        ONLY_ANSWER, limits=LIMITS, instructions=instructions, slots=1, cache_length=5000
+    )
     steer = agents.CodeSteer()
     (expected,) = whole.run([request(agent=steer)])
     assert len(expected.guide_starts) == agents.MAX_GUIDE_TURNS
     seen = Seen()
     talk = chat.Conversation(
-        world.runner(ONLY_ANSWER, limits=LIMITS, **sizes),
+        world.runner(ONLY_ANSWER, limits=LIMITS, slots=1, cache_length=5000),
         SAMPLING,
         seen,
         instructions=prompts.instructions_of("codesteer", instructions),
