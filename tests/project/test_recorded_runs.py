@@ -4,6 +4,8 @@ import json
 import pathlib
 import re
 
+import pytest
+
 from experiments import smollm2_135m, table_gains
 from r1ci_jax.cli import experiment_file
 from r1ci_jax.evaluate import bootstrap, results, tables
@@ -85,8 +87,9 @@ def test_differences_on_real_weights_are_the_recorded_ones() -> None:
         assert words.format(*(f"{number:.1f}" for number in numbers)) in text, (against, split)
 
 
-def test_another_seed_is_quoted_as_recorded() -> None:
-    run = results.read_run(ROOT / "docs/recorded/smollm2_135m_seed1")
+@pytest.mark.parametrize("seed", [1, 2])
+def test_another_seed_is_quoted_as_recorded(seed: int) -> None:
+    run = results.read_run(ROOT / f"docs/recorded/smollm2_135m_seed{seed}")
     gains = {
         record["split"]: record
         for record in table_gains.build([run]).records
@@ -98,8 +101,8 @@ def test_another_seed_is_quoted_as_recorded() -> None:
         for number in (gains[split]["difference"], *gains[split]["interval"])
     ]
     page, expected = read_page("README.md"), on_one_line(str(smollm2_135m.__doc__))
-    words = "seed 1 they add {:.1f} ({:.1f} to {:.1f}) and {:.1f} ({:.1f} to {:.1f})"
-    assert words.format(*numbers) in page
+    words = "seed {} they add {:.1f} ({:.1f} to {:.1f}) and {:.1f} ({:.1f} to {:.1f})"
+    assert words.format(seed, *numbers) in page
     assert "(+{:.1f}, {:.1f} to {:.1f}; +{:.1f}, {:.1f} to {:.1f})".format(*numbers) in expected
     assert "SFT {:.1f} and {:.1f}, + GRPO {:.1f} and {:.1f}".format(
         *(gains[split][when] for when in ("before", "after") for split in ("train", "test"))
