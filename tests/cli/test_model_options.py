@@ -35,7 +35,7 @@ def test_only_what_is_chosen_replaces_the_models_own() -> None:
     ("words", "message"),
     [
         (("--top-p", "0"), "--top-p must be above 0"),
-        (("--repetition-penalty", "0"), "--repetition-penalty must be above 0"),
+        (("--repetition-penalty", "0"), "--repetition-penalty must be at least 0.01"),
         (("--greedy", "--temperature", "1"), "--greedy is temperature 0"),
     ],
 )
