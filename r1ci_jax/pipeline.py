@@ -134,6 +134,7 @@ def make_data(run: Run) -> None:
         # Also where there is one: a killed run may have written half of it.
         texts = encoding.iterate_texts(datasets.load_trajectories(data_dir))
         tokenizers.train_byte_bpe(texts, source.tokenizer_vocab).save(run.directory.tokenizer)
+    check_splits(run)
     check_prompt_lengths(run)
     if hosts.count() > 1:
         hosts.require_same("the data", _checksums(run.directory.path))
@@ -151,6 +152,16 @@ def check_model(run: Run) -> None:
             f"model.tokenizer_vocab = {source.tokenizer_vocab} is more than the {vocab_size} "
             f"embeddings of {source.preset}; lower it"
         )
+
+
+def check_splits(run: Run) -> None:
+    """Refuse splits without a question before any training: tasks may have too few for three."""
+    for split in ("grpo", "eval") if run.experiment.arms else ("eval",):
+        if not run.load_examples(split):
+            raise UserError(
+                f"the split {split!r} has no question, for the tasks have too few different ones; "
+                f"lower dataset.*_per_task of the other splits, or add tasks to dataset.tasks"
+            )
 
 
 def check_prompt_lengths(run: Run) -> None:

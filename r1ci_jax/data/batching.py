@@ -84,6 +84,11 @@ def prompt_batches[Row](
     return _batches(source, numbers, batch_size)
 
 
+def count_earlier(share: float, batch_size: int) -> int:
+    """Return how many rows of a batch of `replay_batches` are earlier ones."""
+    return round(share * batch_size)
+
+
 def replay_batches[Row](
     new: RandomAccess[Row], earlier: RandomAccess[Row], batch_size: int, share: float, *, seed: int
 ) -> Batches[list[Row]]:
@@ -92,7 +97,7 @@ def replay_batches[Row](
     The share is rounded to whole rows. These are spread evenly over a batch, so that each of its
     minibatches has its part of them. Each source gives every row once per epoch of its own.
     """
-    num_earlier = round(share * batch_size)
+    num_earlier = count_earlier(share, batch_size)
     if num_earlier in (0, batch_size):
         return prompt_batches(earlier if num_earlier else new, batch_size, seed=seed)
     if len(new) == 0 or len(earlier) == 0:

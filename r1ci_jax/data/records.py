@@ -77,7 +77,8 @@ def example_features() -> dict[str, Any]:
 
 def encode_example(example: Example) -> Record:
     """Encode a question as a row."""
-    return dataclasses.asdict(example)
+    row = dataclasses.asdict(example)
+    return row | {name: _writable(row[name]) for name in _EXAMPLE_TEXTS}
 
 
 def decode_example(record: bytes) -> Example:
@@ -104,7 +105,9 @@ def trajectory_features() -> dict[str, Any]:
 def encode_demonstration(demonstration: Demonstration) -> Record:
     """Encode a demonstration as a row."""
     row = dataclasses.asdict(demonstration)
-    return row | {"segments": json.dumps(row["segments"], ensure_ascii=False)}
+    segments = json.dumps(row["segments"], ensure_ascii=False)
+    texts = {name: row[name] for name in _DEMONSTRATION_TEXTS} | {"segments": segments}
+    return row | {name: _writable(text) for name, text in texts.items()}
 
 
 def decode_demonstration(record: bytes) -> Demonstration:
@@ -154,6 +157,11 @@ def canonical(record: bytes) -> bytes:
 
 def _fields(record: bytes) -> Any:
     return _Message.FromString(record).features.feature
+
+
+def _writable(text: str) -> str:
+    """Return the text with "?" for half of a surrogate pair, as the tokenizer reads it."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _text(fields: Any, name: str) -> str:

@@ -67,7 +67,8 @@ class Replay(TrajectorySource):
         """Return the trajectories dumped in this step (from 0), and all others in flight.
 
         Raises:
-            UserError: The dump of the step holds something that is not in flight.
+            UserError: The dump of the step holds something that is not in flight, or a group in
+                part.
         """
         in_flight = [*partial, *(Episode(request=request, first_step=step) for request in requests)]
         example_ids = {
@@ -82,9 +83,16 @@ class Replay(TrajectorySource):
                     f"{trajectory.example_id}, which this training has not requested: it was "
                     "dumped by another experiment or seed"
                 )
+        taken = {trajectory.rollout_id for trajectory in trajectories}
+        groups = {rollout_id.group_id for rollout_id in taken}
+        left = [episode for episode in in_flight if episode.request.rollout_id not in taken]
+        for episode in left:
+            if episode.group_id in groups:
+                raise UserError(
+                    f"{path} holds group {episode.group_id} without rollout "
+                    f"{tuple(episode.request.rollout_id)}: it was dumped with another "
+                    "grpo.rollouts_per_prompt"
+                )
         if on_done is not None:
             on_done(len(trajectories))
-        taken = {trajectory.rollout_id for trajectory in trajectories}
-        return trajectories, [
-            episode for episode in in_flight if episode.request.rollout_id not in taken
-        ]
+        return trajectories, left

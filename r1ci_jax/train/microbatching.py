@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from r1ci_jax.config import GrpoConfig
+from r1ci_jax.errors import UserError
 from r1ci_jax.rollout import sandbox_faults
 from r1ci_jax.rollout.trajectory import Trajectory, with_learned_observations
 from r1ci_jax.sharding import mesh as meshes
@@ -129,7 +130,12 @@ def split_microbatches(
         left = [one for one in members if (always or one.advantage != 0) == has_gradient]
         while left:
             longest = len(left[0].trajectory.tokens)
-            length = next(size for size in config.sequence_lengths if size >= longest)
+            length = next((size for size in config.sequence_lengths if size >= longest), None)
+            if length is None:  # replayed from a run with a longer cache
+                raise UserError(
+                    f"a trajectory has {longest} tokens, more than the last of "
+                    f"grpo.sequence_lengths = {config.sequence_lengths}; raise that"
+                )
             rows = config.microbatch_rows(length, meshes.num_batch_shards(meshes.current()))
             shape = rows, length
             batches.append(_pad(left[:rows], shape, pad_id, prompt_tokens, has_gradient))

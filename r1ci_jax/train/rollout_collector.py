@@ -60,13 +60,17 @@ class RolloutCollector:
         `pass_rates` and `budget`, those of the steps before, are kept by whoever gives them.
         """
         self._source = source
-        self._sources = [examples] if earlier is None else [examples, earlier]
         self._config = config
         self._steps = steps
         self._seed = seed
         self._pass_rates = pass_rates or PassRates(config.signal.retire_above)
         self._budget = budget or RolloutBudget(config.rollout_budget)
         size = config.prompts_per_step
+        num_earlier = 0 if earlier is None else batching.count_earlier(earlier_share, size)
+        # Those that questions are drawn from: a small share may be none of a step's.
+        self._sources = [] if num_earlier == size else [examples]
+        if earlier is not None and num_earlier:
+            self._sources.append(earlier)
         batches = (
             batching.prompt_batches(examples, size, seed=seed)
             if earlier is None

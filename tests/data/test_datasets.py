@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from r1ci_jax.config import DatasetConfig
-from r1ci_jax.data import datasets, question_splits
+from r1ci_jax.data import datasets, question_splits, records
 from r1ci_jax.data.demonstrations import Demonstration
 from r1ci_jax.data.records import GradedExample, Record
 from r1ci_jax.errors import UserError
@@ -111,3 +111,13 @@ def test_tensorflow_stays_out(data_dir: Path) -> None:
         "sys.exit('tensorflow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+def test_half_of_a_surrogate_pair_is_written_as_the_tokenizer_reads_it(
+    demonstrations: list[Demonstration],
+) -> None:
+    example = Example(id="a", task="own", question="x\ud83dy", answer="\ud83d", difficulty=1)
+    row = records.encode_example(example)
+    assert (row["question"], row["answer"], row["id"]) == ("x?y", "?", "a")
+    row = records.encode_demonstration(dataclasses.replace(demonstrations[0], prompt="\ud83d"))
+    assert row["prompt"] == "?"

@@ -230,6 +230,19 @@ def test_full_disk_leaves_nothing(checkpoint, tmp_path: pathlib.Path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_what_a_directory_cannot_replace_is_refused_before_writing(
+    checkpoint, tmp_path, monkeypatch
+):
+    model = weights.load_pretrained(checkpoint)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    for out, what in ((tmp_path / "link", "is a link"), (".", "is the working directory")):
+        with pytest.raises(UserError, match=f"{what}, which cannot be replaced"):
+            weights.save_pretrained(model, out)
+    assert not any((tmp_path / "empty").iterdir()) and not any(tmp_path.glob(".*"))
+
+
 def test_too_small_a_disk_is_said_before_writing(checkpoint, tmp_path, monkeypatch):
     model = weights.load_pretrained(checkpoint)
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)

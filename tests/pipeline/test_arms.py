@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import types
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from r1ci_jax.config import (
     SftConfig,
     TurnLimits,
 )
+from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import tables
 from r1ci_jax.model import presets, qwen2
 from r1ci_jax.rollout.episode import Request
@@ -212,3 +214,15 @@ def test_arms_are_trained_evaluated_and_shown(
     run(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
     assert are_equal(weights(directory, "grpo_curriculum"), curriculum)
+
+
+@pytest.mark.parametrize("empty", ["grpo", "eval"])
+def test_a_split_without_a_question_is_refused_before_any_training(empty: str) -> None:
+    run: Any = types.SimpleNamespace(
+        experiment=EXPERIMENT, load_examples=lambda split: [] if split == empty else ["a question"]
+    )
+    with pytest.raises(UserError, match=f"the split '{empty}' has no question"):
+        pipeline.check_splits(run)
+    if empty == "grpo":  # which SFT alone does not need
+        run.experiment = dataclasses.replace(EXPERIMENT, arms=())
+        pipeline.check_splits(run)

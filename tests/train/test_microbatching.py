@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from r1ci_jax.config import GrpoConfig
+from r1ci_jax.errors import UserError
 from r1ci_jax.grpo_config import CriticConfig, ObjectiveConfig
 from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.train import grpo_step, microbatching, train_state
@@ -33,6 +34,18 @@ FORMS: dict[str, dict[str, Any]] = {
 
 def configure(form: str) -> GrpoConfig:
     return dataclasses.replace(WITHOUT_KL, objective=ObjectiveConfig(**FORMS[form]))
+
+
+def test_a_trajectory_that_is_too_long_names_the_setting(
+    tiny_policy: Policy, tiny_params: Params
+) -> None:
+    one = trajectory(tiny_policy, tiny_params, 0, 1.0)
+    longer = CONFIG.sequence_lengths[-1] + 1
+    long = dataclasses.replace(
+        one, tokens=(1,) * longer, sampled=(False, *[True] * (longer - 1)), logprobs=(0.0,) * longer
+    )
+    with pytest.raises(UserError, match=r"grpo\.sequence_lengths"):
+        microbatching.split_microbatches([long], np.ones(1), CONFIG, 0)
 
 
 def sample(policy: Policy, params: Params, rewards: Sequence[float] = REWARDS) -> list[Trajectory]:

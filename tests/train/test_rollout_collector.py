@@ -1,20 +1,27 @@
 """Carry-over, dump and replay in training: whole groups, exact log-probabilities, exact resume."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import override
 
 import jax
 import numpy as np
 import pytest
 
 from r1ci_jax.config import GrpoConfig
+from r1ci_jax.curriculum.retirement import PassRates
 from r1ci_jax.curriculum.stages import Stage
 from r1ci_jax.errors import UserError
+from r1ci_jax.grpo_config import SignalConfig
+from r1ci_jax.rollout import serialize
+from r1ci_jax.rollout.episode import Request
 from r1ci_jax.rollout.replay import Replay
-from r1ci_jax.rollout.trajectory import Trajectory
+from r1ci_jax.rollout.trajectory import StopReason, Trajectory
+from r1ci_jax.rollout.trajectory_source import TrajectorySource
 from r1ci_jax.runtime import metrics
 from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.tasks import registry
 from r1ci_jax.train import grpo_step, microbatching, rollout_collector
 from r1ci_jax.train.objective.loss_settings import LossSettings
 from r1ci_jax.train.policy import Params, Policy, Weights
@@ -188,3 +195,72 @@ def test_replayed_training_equals_the_dumped_one(
 def test_a_negative_bound_is_refused() -> None:
     with pytest.raises(UserError, match=r"grpo\.max_staleness"):
         GrpoConfig(max_staleness=-1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_a_stage_ends_when_the_questions_that_it_draws_from_are_retired(share: float) -> None:
+    config = GrpoConfig(prompts_per_step=4, signal=SignalConfig(retire_above=0.9))
+    make = registry.get("toy_letters").generate
+    questions = [make(index, seed=0, difficulty=1) for index in range(8)]
+    new, earlier = questions[:4], questions[4:]
+    rates = PassRates(config.signal.retire_above)
+    solved = {example.id: [8, 8] for example in questions[:-1]}
+    rates.restore({"pass_rates": solved | {earlier[-1].id: [0, 8]}})
+    collector = rollout_collector.RolloutCollector(
+        RecordingSource(), new, config, steps=range(1), seed=1, earlier=earlier,
+        earlier_share=share, pass_rates=rates,
+    )  # fmt: skip
+    sampled = collector.collect(0).sampled
+    # A tenth of four questions is none, so the unsolved earlier one is never drawn.
+    asked = {trajectory.example_id for trajectory in sampled}
+    assert asked == ({earlier[-1].id} if share == 0.5 else set())
+
+
+def test_a_dump_that_has_a_group_in_part_is_refused(tmp_path: Path) -> None:
+    make = registry.get("toy_letters").generate
+    questions = [make(index, seed=0, difficulty=1) for index in range(2)]
+    config = GrpoConfig(
+        prompts_per_step=2, rollouts_per_prompt=2, max_staleness=1, replay_rollouts=str(tmp_path)
+    )
+    sampling = dataclasses.replace(config, max_staleness=0, replay_rollouts="")
+    dumped = rollout_collector.RolloutCollector(
+        RecordingSource(), questions, sampling, steps=range(1), seed=3
+    ).collect(0)
+    serialize.write(serialize.step_path(tmp_path, 1), dumped.sampled)
+    more = dataclasses.replace(config, rollouts_per_prompt=4)
+    for wanted in (config, more):
+        collector = rollout_collector.RolloutCollector(
+            Replay(tmp_path), questions, wanted, steps=range(1), seed=3
+        )
+        if wanted is config:
+            assert collector.collect(0).sampled == dumped.sampled
+        else:
+            with pytest.raises(UserError, match=r"grpo\.rollouts_per_prompt"):
+                collector.collect(0)
+
+
+class RecordingSource(TrajectorySource):
+    """Answers every request with one token."""
+
+    @override
+    def run(
+        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Trajectory]:
+        return [
+            Trajectory(
+                example_id=request.example.id,
+                task=request.example.task,
+                question=request.example.question,
+                agent=request.agent.name,
+                rollout_id=request.rollout_id,
+                tokens=(1, 2),
+                sampled=(False, True),
+                logprobs=(0.0, -1.0),
+                code_calls=(),
+                stop=StopReason.ANSWER,
+                answer="1",
+                correct=True,
+                reward=1.0,
+            )
+            for request in requests
+        ]

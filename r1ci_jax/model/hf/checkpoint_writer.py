@@ -20,8 +20,11 @@ def require_new(out: Path) -> None:
     """Refuse to write into a directory that holds something.
 
     Raises:
-        UserError: `out` exists and is no empty directory.
+        UserError: `out` exists and is no empty directory, or none that another can replace.
     """
+    if out.is_symlink() or out.resolve() == Path.cwd():
+        what = "a link" if out.is_symlink() else "the working directory"
+        raise UserError(f"{out} is {what}, which cannot be replaced; name a new directory")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty directory; choose another or remove it")
 
