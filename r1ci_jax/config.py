@@ -44,8 +44,8 @@ SinkName = Literal["tensorboard", "wandb", "trackio"]
 Start = Literal["sft", "untrained"]
 """Model that an arm starts from."""
 LARGEST_SEED: Final = 20_000_000
-Seed = Annotated[int, Range(at_least=0, at_most=LARGEST_SEED)]
 """A hundred seeds of stages are made of each, and they fit into 32 bits."""
+Seed = Annotated[int, Range(at_least=0, at_most=LARGEST_SEED)]
 Samples = Annotated[int, Range(at_least=1, at_most=10_000)]
 """Answers to one question: all are asked for at once."""
 

@@ -120,7 +120,7 @@ def generate_splits(
         named = ", ".join(str(level.difficulty) for level in chosen)
         raise UserError(
             f"{task.name} at difficulty {named} has too few different questions ({found}); "
-            "lower questions.*_per_task or add difficulties"
+            "lower dataset.*_per_task or add to dataset.difficulties"
         )
     return {split: list(_alternate([level.rows[split] for level in chosen])) for split in counts}
 

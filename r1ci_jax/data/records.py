@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from r1ci_jax import utf8
 from r1ci_jax.data.demonstrations import Demonstration, Segment
 from r1ci_jax.tasks.base import Example
 
@@ -78,7 +79,7 @@ def example_features() -> dict[str, Any]:
 def encode_example(example: Example) -> Record:
     """Encode a question as a row."""
     row = dataclasses.asdict(example)
-    return row | {name: _writable(row[name]) for name in _EXAMPLE_TEXTS}
+    return row | {name: utf8.well_formed(row[name]) for name in _EXAMPLE_TEXTS}
 
 
 def decode_example(record: bytes) -> Example:
@@ -107,7 +108,7 @@ def encode_demonstration(demonstration: Demonstration) -> Record:
     row = dataclasses.asdict(demonstration)
     segments = json.dumps(row["segments"], ensure_ascii=False)
     texts = {name: row[name] for name in _DEMONSTRATION_TEXTS} | {"segments": segments}
-    return row | {name: _writable(text) for name, text in texts.items()}
+    return row | {name: utf8.well_formed(text) for name, text in texts.items()}
 
 
 def decode_demonstration(record: bytes) -> Demonstration:
@@ -157,11 +158,6 @@ def canonical(record: bytes) -> bytes:
 
 def _fields(record: bytes) -> Any:
     return _Message.FromString(record).features.feature
-
-
-def _writable(text: str) -> str:
-    """Return the text with "?" for half of a surrogate pair, as the tokenizer reads it."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _text(fields: Any, name: str) -> str:

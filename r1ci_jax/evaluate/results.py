@@ -92,7 +92,7 @@ class RunResults:
     def repeats(self, other: "RunResults") -> bool:
         """Whether the two differ by name and seeds only; one may lack arms that the other has.
 
-        Rematerialization may differ too: it costs time and memory and computes the same.
+        Rematerialization may differ too: it decides about memory and time, not about results.
         """
         common = self.arms.keys() & other.arms.keys()
         alike = all(self.arms[name] == other.arms[name] for name in common)

@@ -145,7 +145,6 @@ class RolloutScheduler:
         elif episode in self._added:
             self._added.remove(episode)
         elif self._episodes.get(episode.slot) is episode:
-            self._engine.flush()
             self._engine.cancel([episode.slot])
             self._cancel_tool(episode)
             self._free_slot(episode)
@@ -454,8 +453,8 @@ class RolloutScheduler:
         if limit is None:
             return
         late = [episode for episode in self._episodes.values() if episode.seconds > limit]
-        if late:
-            self._engine.flush()  # A message may be staged for a slot that now becomes another's.
+        if not late:
+            return
         self._engine.cancel([episode.slot for episode in late])
         for episode in late:
             self._cancel_tool(episode)

@@ -376,7 +376,8 @@ class Engine:
         return outputs
 
     def cancel(self, slots: Sequence[int]) -> None:
-        """Stop decoding in these slots, from the next chunk on."""
+        """Stop decoding in these slots, from the next chunk on; the slots are free for others."""
+        self.flush()  # An input that is staged for one of them would start it again.
         for slot in slots:
             self._decoding.pop(slot, None)
         padded = [*slots, *[self.sampler.slots] * (self.sampler.slots - len(slots))]

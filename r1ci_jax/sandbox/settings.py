@@ -8,6 +8,7 @@ from r1ci_jax.ranges import Checked, Count, Range
 from r1ci_jax.sandbox import jail_policy_file
 
 Seconds = Annotated[float, Range(above=0, at_most=7 * 24 * 3600)]
+"""At most a week: the timers of the system hold no number of any size."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class Limits(Checked, section="sandbox.limits"):
     output_bytes: Count = 64 << 10
     """Bytes that are kept of stdout and of stderr each; a longer output ends the script."""
     processes: Annotated[int, Range(at_least=1, at_most=32_768)] = 32
-    """Largest number of processes and threads at a time."""
+    """Largest number of processes and threads at a time; at most Linux's own default for all."""
     file_bytes: Count = 16 << 20
     """Size of the largest file; the scratch directory holds twice as much."""
 

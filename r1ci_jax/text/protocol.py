@@ -17,7 +17,6 @@ could spell an answer. `last_code` and `final_answer` are exact on the text of o
 the text sampled since the prompt or since the last observation.
 """
 
-import codecs
 import collections
 import dataclasses
 import enum
@@ -26,6 +25,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from r1ci_jax import utf8
 from r1ci_jax.sandbox.result import ExecResult, Status
 
 FENCE = b"```"
@@ -461,18 +461,8 @@ def clip_observation_ids(
     assert kept >= 2, f"a limit of {limit} tokens leaves no room for more than the marker"
     head, tail = ids[: (kept + 1) // 2], ids[-(kept // 2) :]
     if decode_bytes is not None:
-        while head and _ends_within_character(decode_bytes(head)):
+        while utf8.drop_cut_end(data := decode_bytes(head)) != data:
             head = head[:-1]
-        while tail and decode_bytes(tail)[:1] in _CONTINUATIONS:
+        while utf8.drop_cut_start(data := decode_bytes(tail)) != data:
             tail = tail[1:]
     return head + marker_ids + tail
-
-
-_CONTINUATIONS = {bytes([byte]) for byte in range(0x80, 0xC0)}
-"""Bytes that only follow others in a character of UTF-8."""
-
-
-def _ends_within_character(data: bytes) -> bool:
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    decoder.decode(data)
-    return bool(decoder.getstate()[0])

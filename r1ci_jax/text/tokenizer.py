@@ -13,7 +13,7 @@ import copy
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import huggingface_hub.errors
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from r1ci_jax import utf8
 from r1ci_jax.errors import UserError
 from r1ci_jax.runtime import atomic_files, json_reader
 from r1ci_jax.runtime.quiet_hub import quiet_hub
@@ -140,12 +141,12 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text, never an added token, whatever the text spells."""
         # A lone surrogate (half of a UTF-16 pair) has no UTF-8 form; it becomes "?".
-        text = text.encode("utf-8", "replace").decode("utf-8")
+        text = utf8.well_formed(text)
         return self._encoder.encode(text, add_special_tokens=False).ids
 
     def encode_marked(self, text: str) -> list[int]:
         """Return the ids of a rendered conversation; spelled added tokens are recognized."""
-        text = text.encode("utf-8", "replace").decode("utf-8")
+        text = utf8.well_formed(text)
         return self._marking_encoder.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -232,7 +233,7 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(_utf8(texts), trainer)
+    backend.train_from_iterator(map(utf8.well_formed, texts), trainer)
     backend.add_special_tokens(
         [tokenizers.AddedToken(content, special=True, normalized=False) for content in specials]
     )
@@ -258,11 +259,6 @@ def _encoder(definition: dict[str, Any]) -> tokenizers.Tokenizer:
         raise UserError(
             f"the tokenizer's {_DEFINITION_FILE} is damaged ({reason}); fetch the tokenizer again"
         ) from error
-
-
-def _utf8(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        yield text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _is_byte_level(definition: dict[str, Any]) -> bool:

@@ -4,10 +4,9 @@ import dataclasses
 import functools
 import itertools
 import json
-import types
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, override
 
 import jax
 import numpy as np
@@ -26,6 +25,7 @@ from r1ci_jax.config import (
     SftConfig,
     TurnLimits,
 )
+from r1ci_jax.data import build
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import tables
 from r1ci_jax.model import presets, qwen2
@@ -35,6 +35,7 @@ from r1ci_jax.rollout.trajectory import Trajectory
 from r1ci_jax.runtime import metrics
 from r1ci_jax.runtime.run_dir import RunDir
 from r1ci_jax.sandbox import Sandbox
+from r1ci_jax.tasks import base, registry
 from r1ci_jax.tools.report import page
 from r1ci_jax.train import checkpoint, load_model
 from r1ci_jax.train import policy as policies
@@ -216,13 +217,52 @@ def test_arms_are_trained_evaluated_and_shown(
     assert are_equal(weights(directory, "grpo_curriculum"), curriculum)
 
 
-@pytest.mark.parametrize("empty", ["grpo", "eval"])
-def test_a_split_without_a_question_is_refused_before_any_training(empty: str) -> None:
-    run: Any = types.SimpleNamespace(
-        experiment=EXPERIMENT, load_examples=lambda split: [] if split == empty else ["a question"]
+class FewQuestions(base.Task):
+    """A task of three published questions, which its splits have to share."""
+
+    name = "few_questions"
+    suite = "mine"
+    split = "train"
+    kind = "reasoning"
+    answer_format = "an integer"
+    difficulties = (1,)
+
+    @override
+    def count(self) -> int:
+        return 3
+
+    @override
+    def generate(self, index: int, seed: int, difficulty: int) -> base.Example:
+        return base.Example(
+            id=f"{self.name}/{index}",
+            task=self.name,
+            question=f"What is {index} and 1?",
+            answer=str(index + 1),
+            difficulty=1,
+        )
+
+    @override
+    def score(self, example: base.Example, answer_text: str) -> base.Verdict:
+        return base.Verdict(correct=answer_text == example.answer, reason="")
+
+
+@pytest.fixture
+def few_questions() -> Iterator[str]:
+    registry.register(FewQuestions.name, f"{__name__}:{FewQuestions.__name__}", suite="mine")
+    yield FewQuestions.name
+    registry.unregister(FewQuestions.name)
+
+
+def test_a_split_without_a_question_is_refused_before_any_training(
+    tmp_path: Path, few_questions: str
+) -> None:
+    dataset = DatasetConfig(
+        tasks=(few_questions,), difficulties=(1,), sft_per_task=70, grpo_per_task=2, eval_per_task=1
     )
-    with pytest.raises(UserError, match=f"the split '{empty}' has no question"):
-        pipeline.check_splits(run)
-    if empty == "grpo":  # which SFT alone does not need
-        run.experiment = dataclasses.replace(EXPERIMENT, arms=())
-        pipeline.check_splits(run)
+    experiment = dataclasses.replace(EXPERIMENT, dataset=dataset)
+    with RunDir.open(tmp_path / "run", experiment) as directory:
+        build.build_questions(experiment, directory.data, jobs=1)
+        run = pipeline.Run(experiment, directory, None)
+        empty = next(split for split in ("grpo", "eval") if not run.load_examples(split))
+        with pytest.raises(UserError, match=f"the split '{empty}' has no question"):
+            pipeline.check_splits(run)

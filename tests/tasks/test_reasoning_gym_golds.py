@@ -16,7 +16,7 @@ from reasoning_gym.graphs.family_relationships import FamilyRelationshipsConfig
 
 from r1ci_jax.tasks import expressions
 from r1ci_jax.tasks.base import Example
-from r1ci_jax.tasks.reasoning_gym import entry_mends
+from r1ci_jax.tasks.reasoning_gym import entry_corrections
 from r1ci_jax.tasks.reasoning_gym.gym_tasks import make
 
 QUESTIONS = 60
@@ -385,8 +385,8 @@ _TWO_COUNTS = """
 def test_a_question_without_one_answer_is_refused(
     name: str, good: dict[str, Any], bad: dict[str, Any]
 ) -> None:
-    assert entry_mends.MENDS[name](good, None) == good
-    assert entry_mends.MENDS[name](bad, None) is None
+    assert entry_corrections.CORRECTIONS[name](good, None) == good
+    assert entry_corrections.CORRECTIONS[name](bad, None) is None
 
 
 def test_holes_that_two_rules_fill_are_refused() -> None:
@@ -398,8 +398,8 @@ def test_holes_that_two_rules_fill_are_refused() -> None:
         marks = str.maketrans({"+": "\u2705", ".": "\u274c", "?": "\u2754"})
         return {"question": "Fill it.\n\n" + "\n".join(rows).translate(marks)}
 
-    mend = entry_mends.MENDS["modulo_grid"]
+    correct = entry_corrections.CORRECTIONS["modulo_grid"]
     one = entry("+.+.+", ".+.+.", "+.+.+", ".+?+.", "+.+.+")  # x + y is even
-    assert mend(one, Data) == one
+    assert correct(one, Data) == one
     # x + y or |x - y|, modulo 3 or 4: the first row and column alone do not tell them apart.
-    assert mend(entry("+..?", "...?", "...?", "????"), Data) is None
+    assert correct(entry("+..?", "...?", "...?", "????"), Data) is None

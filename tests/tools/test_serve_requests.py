@@ -260,7 +260,7 @@ def test_tokens_are_read_and_refused(
     ("words", "message"),
     [
         (["--model", "sft"], "nowhere is no run"),
-        (["--slots", "0"], "--slots must be at least 1"),
+        (["--slots", "0"], "--slots must be from 1 to 2147483647, not 0"),
         (["--max-tokens", "3000000000"], "--max-tokens must be from 1 to 2147483647"),
         (["--grace", "-1"], "--grace must be at least 0"),
         (["--port", "99999"], "there is no port 99999"),

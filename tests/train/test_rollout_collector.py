@@ -53,6 +53,33 @@ RAGGED = dataclasses.replace(SAMPLER, slots=12, chunk_steps=4)
 LONG = dataclasses.replace(LIMITS, max_new_tokens=100)
 
 
+class OneTokenSource(TrajectorySource):
+    """Answers every request with one token."""
+
+    @override
+    def run(
+        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Trajectory]:
+        return [
+            Trajectory(
+                example_id=request.example.id,
+                task=request.example.task,
+                question=request.example.question,
+                agent=request.agent.name,
+                rollout_id=request.rollout_id,
+                tokens=(1, 2),
+                sampled=(False, True),
+                logprobs=(0.0, -1.0),
+                code_calls=(),
+                stop=StopReason.ANSWER,
+                answer="1",
+                correct=True,
+                reward=1.0,
+            )
+            for request in requests
+        ]
+
+
 @pytest.fixture
 def ragged(tiny_policy: Policy, box: Sandbox) -> RecordingRunner:
     return make_recording_runner(tiny_policy, box, RAGGED, LONG)
@@ -207,7 +234,7 @@ def test_a_stage_ends_when_the_questions_that_it_draws_from_are_retired(share: f
     solved = {example.id: [8, 8] for example in questions[:-1]}
     rates.restore({"pass_rates": solved | {earlier[-1].id: [0, 8]}})
     collector = rollout_collector.RolloutCollector(
-        RecordingSource(), new, config, steps=range(1), seed=1, earlier=earlier,
+        OneTokenSource(), new, config, steps=range(1), seed=1, earlier=earlier,
         earlier_share=share, pass_rates=rates,
     )  # fmt: skip
     sampled = collector.collect(0).sampled
@@ -224,7 +251,7 @@ def test_a_dump_that_has_a_group_in_part_is_refused(tmp_path: Path) -> None:
     )
     sampling = dataclasses.replace(config, max_staleness=0, replay_rollouts="")
     dumped = rollout_collector.RolloutCollector(
-        RecordingSource(), questions, sampling, steps=range(1), seed=3
+        OneTokenSource(), questions, sampling, steps=range(1), seed=3
     ).collect(0)
     serialize.write(serialize.step_path(tmp_path, 1), dumped.sampled)
     more = dataclasses.replace(config, rollouts_per_prompt=4)
@@ -237,30 +264,3 @@ def test_a_dump_that_has_a_group_in_part_is_refused(tmp_path: Path) -> None:
         else:
             with pytest.raises(UserError, match=r"grpo\.rollouts_per_prompt"):
                 collector.collect(0)
-
-
-class RecordingSource(TrajectorySource):
-    """Answers every request with one token."""
-
-    @override
-    def run(
-        self, requests: Iterable[Request], *, on_done: Callable[[int], None] | None = None
-    ) -> list[Trajectory]:
-        return [
-            Trajectory(
-                example_id=request.example.id,
-                task=request.example.task,
-                question=request.example.question,
-                agent=request.agent.name,
-                rollout_id=request.rollout_id,
-                tokens=(1, 2),
-                sampled=(False, True),
-                logprobs=(0.0, -1.0),
-                code_calls=(),
-                stop=StopReason.ANSWER,
-                answer="1",
-                correct=True,
-                reward=1.0,
-            )
-            for request in requests
-        ]

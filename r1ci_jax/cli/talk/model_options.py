@@ -37,13 +37,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     sampling_options.add(parser)
 
 
-def check(args: argparse.Namespace) -> None:
-    """Report impossible numbers before anything is loaded.
+def check(args: argparse.Namespace, *others: str) -> None:
+    """Report impossible numbers, also of a command's `others`, before anything is loaded.
 
     Raises:
         UserError: A number is out of its range.
     """
-    for name in ("max_tokens", "context"):
+    for name in ("max_tokens", "context", *others):
         value = getattr(args, name)
         if value is not None and not 1 <= value <= LARGEST_INT32:
             option = "--" + name.replace("_", "-")

@@ -53,11 +53,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    model_options.check(args)
-    for name in ("slots", "workers"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    model_options.check(args, "slots", "workers")
     if not 0 <= args.grace < float("inf"):
         raise UserError(f"--grace must be at least 0, not {args.grace}")
     try:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from r1ci_jax import utf8
 from r1ci_jax.data.external.endpoint_config import EndpointConfig
 from r1ci_jax.data.external.request_ledger import RequestLedger
 from r1ci_jax.errors import UserError
@@ -243,7 +244,7 @@ class EndpointClient:
         if not all(type(count) is int and 0 <= count < 1 << 40 for count in tokens):
             tokens = [None, None]
         return Answer(
-            text=self._without_key(text.encode("utf-8", "replace").decode("utf-8")),
+            text=self._without_key(utf8.well_formed(text)),
             finish_reason=self._printable(reason),
             prompt_tokens=tokens[0],
             answer_tokens=tokens[1],

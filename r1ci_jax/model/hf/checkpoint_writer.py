@@ -17,10 +17,10 @@ SINGLE = "model.safetensors"
 
 
 def require_new(out: Path) -> None:
-    """Refuse to write into a directory that holds something.
+    """Refuse an output directory that the finished one could not replace.
 
     Raises:
-        UserError: `out` exists and is no empty directory, or none that another can replace.
+        UserError: `out` exists and is no empty directory, is a link or the working directory.
     """
     if out.is_symlink() or out.resolve() == Path.cwd():
         what = "a link" if out.is_symlink() else "the working directory"

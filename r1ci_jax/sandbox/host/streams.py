@@ -1,9 +1,10 @@
 """One output stream of a script: a pipe of its own, of which the host keeps head and tail."""
 
-import codecs
 import io
 import os
 from typing import Final, Self
+
+from r1ci_jax import utf8
 
 CHUNK: Final = 1 << 16
 PARTS: Final = 1 << 8
@@ -75,20 +76,13 @@ class Stream:
         if not self.overflow:
             return bytes(self._head)
         half = self.limit // 2
-        head = _whole_characters(bytes(self._head[:half]))
+        head = utf8.drop_cut_end(bytes(self._head[:half]))
         tail = bytes((self._head + self._tail)[-half:]) if half else b""
-        begun = next((i for i, byte in enumerate(tail[:4]) if byte & 0xC0 != 0x80), 0)
-        tail = _whole_characters(tail[begun:])  # the limit ended the script while it wrote
+        # The limit ended the script while it wrote, so the end may be cut too.
+        tail = utf8.drop_cut_end(utf8.drop_cut_start(tail))
         note = b"\n... [%d bytes left out] ...\n" % (self._count - len(head) - len(tail))
         return head + note + tail
 
     def text(self) -> str:
         """Return the kept bytes as text, with invalid UTF-8 replaced."""
         return self.kept.decode("utf-8", "replace")
-
-
-def _whole_characters(data: bytes) -> bytes:
-    """Return the bytes without a character of UTF-8 that has only begun."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    decoder.decode(data)
-    return data[: len(data) - len(decoder.getstate()[0])]

@@ -4,7 +4,7 @@
 fixed hash seed, because some data sets iterate over sets of strings. It reads one JSON object
 per line from stdin and writes one per line to the original stdout. It never receives an answer.
 
-Entries that the package makes wrongly are corrected or replaced, see `entry_mends`.
+Entries that the package makes wrongly are corrected or replaced, see `entry_corrections`.
 """
 
 import datetime
@@ -24,7 +24,6 @@ from typing import Any, Self
 
 SIZE = 2**62
 """The size of virtual datasets, which serve any index below it."""
-Mends = dict[str, Callable[[Any, Any], Any]]
 _RETRY = 2**40
 """Distance of the index that replaces one without a usable question."""
 _TRIES = 20
@@ -91,10 +90,10 @@ def _key(key: Any) -> str:
 
 
 @functools.cache
-def _mends() -> Mends:
+def corrections() -> dict[str, Callable[[Any, Any], Any]]:
     """Import the module beside this file, whose folder is not on the path (-P): it is put last."""
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
-    return importlib.import_module("entry_mends").MENDS
+    return importlib.import_module("entry_corrections").CORRECTIONS
 
 
 _DAY = datetime.datetime(2025, 1, 1)
@@ -137,7 +136,7 @@ def generate(request: dict[str, Any]) -> dict[str, Any]:
             the size of the datasets to sample from, because this one generates all items at once.
     """
     name, config, seed = request["dataset"], request["config"], request["seed"]
-    chunk, refused, mends = request["chunk"], request["refused"], _mends()
+    chunk, refused = request["chunk"], request["refused"]
     for attempt in range(_TRIES):
         number = request["index"] + attempt * _RETRY
         part, number = divmod(number, chunk) if chunk else (0, number)
@@ -145,9 +144,11 @@ def generate(request: dict[str, Any]) -> dict[str, Any]:
             entries = dataset(name, config, seed + part * 2**33, chunk or SIZE)
             # One data set (list_functions) also uses the global generator.
             random.seed(f"{name}/{seed}/{part}/{number}")
-            entry = mends[name](entries[number], entries) if name in mends else entries[number]
+            entry = entries[number]
         except (ValueError, RuntimeError, IndexError, ArithmeticError):
             continue
+        if (correct := corrections().get(name)) is not None:
+            entry = correct(entry, entries)
         if entry is None:
             continue
         answer = entry["answer"]

@@ -234,7 +234,7 @@ CHOSEN: Final[dict[str, DatasetChoice]] = {
     ),
     "family_relationships": DatasetChoice(
         kind="reasoning",
-        why="one right word; the package calls in-laws and nieces by the other's part: mended",
+        why="one right word; corrected where the package names the other person's part",
         form="a relationship in one word, like daughter-in-law",
         rule="package",
         shape="[A-Za-z-]+",

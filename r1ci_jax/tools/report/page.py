@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r1ci_jax import utf8
 from r1ci_jax.curriculum import potential
 from r1ci_jax.errors import UserError
 from r1ci_jax.evaluate import tables
@@ -112,7 +113,7 @@ def fill(
         script=script,
     )
     # Interpreter output may hold lone surrogates, which no UTF-8 file can.
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return utf8.well_formed(text)
 
 
 def read_records(run: run_dir.RunDir) -> list[Record]:

@@ -373,7 +373,7 @@ class Integral(TextTeacher):
     """What the teachers of antiderivatives share; the data are the integrand."""
 
     forms = ("integrate", "named_steps", "manual")
-    # Of a constant the text does not say the variable, unless it is the usual one.
+    # The data are the integrand alone, so a constant must be one of the usual variable.
     pattern = r"(?:integral|antiderivative): \u222b ([^\n]+ (?=dx)|[^\n]*X[^\n]* (?=dX))d[xX]\n"
     names: ClassVar = {"f": ("f", "integrand", "g"), "F": ("F", "antiderivative", "result")}
     scripts: ClassVar = {

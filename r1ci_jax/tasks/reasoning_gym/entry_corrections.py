@@ -1,4 +1,4 @@
-"""What is wrong in entries that `reasoning-gym` makes: it is corrected, or the entry refused.
+"""Corrections of entries that `reasoning-gym` makes wrongly; what has no one answer is refused.
 
 The child program that generates questions imports this file alone, so it imports nothing of ours.
 The counts are of 500 questions over all levels, or as said (docs/LOG.md). Tests find the golds
@@ -21,7 +21,7 @@ Data = Any
 _DATED_TIME = re.compile(r"(\d{4}-\d\d-\d\d) \(\w+\) (\d\d:\d\d:\d\d) ([+-]\d{4})")
 
 
-def _interval(entry: Entry, data: Data) -> Entry | None:
+def _correct_duration(entry: Entry, data: Data) -> Entry | None:
     """Compute a duration exactly; the package cuts milliseconds as floats.
 
     It also drops the time of day after a weekday in brackets. A time after midnight, or another
@@ -37,19 +37,19 @@ def _interval(entry: Entry, data: Data) -> Entry | None:
     if end < start:
         return None
     span, form = end - start, metadata["expected_format"]
-    day, seconds = datetime.timedelta(days=1), span.seconds
-    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
-    clock = f"{hours:02d}:{minutes:02d}"
-    if "SS" in form:
-        clock += f":{seconds:02d}"
-    if "mmm" in form:
-        clock += f".{span.microseconds // 1000:03d}"
-    if form.startswith("D days"):
-        return entry | {"answer": f"{span.days} days" + (f", {clock}" if "HH" in form else "")}
-    return entry | {"answer": clock} if span < day else None
+    if span.days and "D days" not in form:
+        return None
+    parts = {
+        "D": str(span.days),
+        "HH": f"{span.seconds // 3600:02d}",
+        "MM": f"{span.seconds // 60 % 60:02d}",
+        "SS": f"{span.seconds % 60:02d}",
+        "mmm": f"{span.microseconds // 1000:03d}",
+    }
+    return entry | {"answer": re.sub(r"\b(?:D|HH|MM|SS|mmm)\b", lambda m: parts[m[0]], form)}
 
 
-def _relative(entry: Entry, data: Data) -> Entry | None:
+def _correct_relation(entry: Entry, data: Data) -> Entry | None:
     """Name what the first person is to the second; the package names the reverse for two kinds."""
     woman = entry["metadata"]["person1"] in data.config.female_names
     right = {
@@ -61,8 +61,8 @@ def _relative(entry: Entry, data: Data) -> Entry | None:
     return entry | {"answer": right[answer][woman] if answer in right else answer}
 
 
-def _circle(entry: Entry, data: Data) -> Entry | None:
-    """Refuse colleagues, whose answer forgets one circle, and brothers of a man from nowhere."""
+def _refuse_colleagues(entry: Entry, data: Data) -> Entry | None:
+    """Refuse colleagues, whose answer forgets one circle, and brothers of somebody else."""
     del data
     woman = entry["question"].partition(" has ")[0]
     brothers = re.search(r"sisters does (\w+)'s brother have", entry["question"])
@@ -70,7 +70,7 @@ def _circle(entry: Entry, data: Data) -> Entry | None:
     return entry if known and entry["metadata"]["task_type"] != "colleagues" else None
 
 
-def _one_year(entry: Entry, data: Data) -> Entry | None:
+def _refuse_two_years(entry: Entry, data: Data) -> Entry | None:
     """Refuse business days over the end of the year: the question gives both dates one year."""
     del data
     metadata = entry["metadata"]
@@ -78,7 +78,7 @@ def _one_year(entry: Entry, data: Data) -> Entry | None:
     return entry if metadata["task"] != "count_business_days" or len(years) == 1 else None
 
 
-def _one_reading(entry: Entry, data: Data) -> Entry | None:
+def _refuse_two_readings(entry: Entry, data: Data) -> Entry | None:
     """Refuse letters that are another word of the same text too, as those of "form" and "from"."""
     words = {word.casefold() for word in data.words}
     for word in map(str.casefold, entry["metadata"]["original_words"]):
@@ -108,11 +108,14 @@ def _exact_value(tree: ast.expr) -> Fraction:
     raise ValueError(ast.dump(tree))
 
 
-def _whole_value(entry: Entry, data: Data) -> Entry | None:
+def _refuse_fractions(entry: Entry, data: Data) -> Entry | None:
     """Refuse what is no whole number, which the package rounds down at every division (11)."""
     del data
     tree = ast.parse(entry["metadata"]["expression"].strip(), mode="eval").body
-    return entry if _exact_value(tree) == int(entry["answer"]) else None
+    try:
+        return entry if _exact_value(tree) == int(entry["answer"]) else None
+    except ZeroDivisionError:  # rounded down it is not
+        return None
 
 
 _TRUNCATED: Final = (
@@ -127,7 +130,7 @@ _TRUNCATED: Final = (
 )
 
 
-def _whole_story(entry: Entry, data: Data) -> Entry | None:
+def _refuse_truncated_golds(entry: Entry, data: Data) -> Entry | None:
     """Refuse eight of 85 stories, whose golds are cut to whole numbers or negative (46 of 2,000).
 
     One of them takes a month of 30 days for known.
@@ -136,7 +139,7 @@ def _whole_story(entry: Entry, data: Data) -> Entry | None:
     return None if any(words in entry["question"] for words in _TRUNCATED) else entry
 
 
-def _right_variable(entry: Entry, data: Data) -> Entry:
+def _correct_variable(entry: Entry, data: Data) -> Entry:
     """Name the variable of the integrand, which half of the questions write as X beside dx."""
     del data
     return entry | {
@@ -144,14 +147,14 @@ def _right_variable(entry: Entry, data: Data) -> Entry:
     }
 
 
-def _usual_rounding(entry: Entry, data: Data) -> Entry:
+def _correct_rounding(entry: Entry, data: Data) -> Entry:
     """Leave out that halves are rounded down, which the golds are not."""
     del data
     odd = " (rounding down when the 5th decimal place is 5 or greater)"
     return entry | {"question": entry["question"].replace(odd, "")}
 
 
-def _scrambled(entry: Entry, data: Data) -> Entry | None:
+def _refuse_solved_cubes(entry: Entry, data: Data) -> Entry | None:
     """Refuse a cube that is solved already."""
     del data
     return entry if entry["metadata"]["example_correct_answer"].strip() else None
@@ -160,13 +163,13 @@ def _scrambled(entry: Entry, data: Data) -> Entry | None:
 _UNREADABLE: Final = {"b_m__200", "home_pak", "runic", "smisome1", "stencil2", "test1"}
 
 
-def _readable(entry: Entry, data: Data) -> Entry | None:
+def _refuse_unreadable_fonts(entry: Entry, data: Data) -> Entry | None:
     """Refuse fonts that draw nothing, or the same, for several letters."""
     del data
     return None if entry["metadata"]["font"] in _UNREADABLE else entry
 
 
-def _clean_carrier(entry: Entry, data: Data) -> Entry | None:
+def _refuse_variation_selectors(entry: Entry, data: Data) -> Entry | None:
     """Refuse emoji that end in a variation selector, which decodes to one more character."""
     del data
     return None if "\ufe0f" in entry["metadata"]["emoji"] else entry
@@ -180,7 +183,7 @@ _GRID_VALUES: Final[tuple[Callable[[int, int], int], ...]] = (
 )
 
 
-def _one_grid(entry: Entry, data: Data) -> Entry | None:
+def _refuse_two_grids(entry: Entry, data: Data) -> Entry | None:
     """Refuse holes that another rule of the same kind fills otherwise (3)."""
     shown = entry["question"].rpartition("\n\n")[2].splitlines()
     cells = [(x, y, mark) for y, row in enumerate(shown) for x, mark in enumerate(row)]
@@ -200,8 +203,8 @@ _MOST_STEPS: Final = 4000
 """Rectangles that the search for another number of them may try."""
 
 
-def _one_count(entry: Entry, data: Data) -> Entry | None:
-    """Refuse a picture that another number of rectangles draws too, or where that is open (45)."""
+def _refuse_two_counts(entry: Entry, data: Data) -> Entry | None:
+    """Refuse a picture that another number of rectangles draws too, or where that is open (50)."""
     del data
     depth = [
         [" #\u2588".index(mark) for mark in row] for row in entry["metadata"]["puzzle"].splitlines()
@@ -250,22 +253,20 @@ def _rectangles(depth: list[list[int]], top: int, left: int) -> Iterator[list[tu
             yield sides + [(y, x) for y in (top, bottom) for x in range(left, right + 1)]
 
 
-MENDS: Final[dict[str, Callable[[Entry, Data], Entry | None]]] = {
-    "time_intervals": _interval,
-    "family_relationships": _relative,
-    "aiw": _circle,
-    "calendar_arithmetic": _one_year,
-    "letter_jumble": _one_reading,
-    "basic_arithmetic": _whole_value,
-    "gsm_symbolic": _whole_story,
-    "simple_integration": _right_variable,
-    "polynomial_equations": _usual_rounding,
-    "rubiks_cube": _scrambled,
-    "figlet_font": _readable,
-    "emoji_mystery": _clean_carrier,
-    "modulo_grid": _one_grid,
-    "rectangle_count": _one_count,
+CORRECTIONS: Final[dict[str, Callable[[Entry, Data], Entry | None]]] = {
+    "time_intervals": _correct_duration,
+    "family_relationships": _correct_relation,
+    "aiw": _refuse_colleagues,
+    "calendar_arithmetic": _refuse_two_years,
+    "letter_jumble": _refuse_two_readings,
+    "basic_arithmetic": _refuse_fractions,
+    "gsm_symbolic": _refuse_truncated_golds,
+    "simple_integration": _correct_variable,
+    "polynomial_equations": _correct_rounding,
+    "rubiks_cube": _refuse_solved_cubes,
+    "figlet_font": _refuse_unreadable_fonts,
+    "emoji_mystery": _refuse_variation_selectors,
+    "modulo_grid": _refuse_two_grids,
+    "rectangle_count": _refuse_two_counts,
 }
-"""By data set: what makes the right entry of one that the package made, or None to ask for another.
-
-Each takes the entry and the data set."""
+"""By data set: the function that makes the right entry of the package's, or None to refuse it."""
