@@ -1,6 +1,7 @@
 """Text that is not well-formed UTF-8: halves of surrogate pairs, and characters cut in two."""
 
 import codecs
+import itertools
 
 
 def well_formed(text: str) -> str:
@@ -9,9 +10,10 @@ def well_formed(text: str) -> str:
 
 
 def drop_cut_start(data: bytes) -> bytes:
-    """Return the bytes without the rest of a character that began before them."""
-    first = next((i for i, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
-    return data[first:]
+    """Return the bytes without the rest of a character that began before them: up to three."""
+    rest = itertools.takewhile(lambda byte: byte & 0xC0 == 0x80, data[:4])
+    count = sum(1 for _ in rest)
+    return data[count:] if count < 4 else data
 
 
 def drop_cut_end(data: bytes) -> bytes:
